@@ -1,0 +1,53 @@
+"""A pool for long-running programs: jobs in, results out, and nothing lost in between.
+
+The way of a job, and the file for each part of it::
+
+    caller    client.py      add_work, get_result: the handle that programs use
+              codec.py       jobs become bytes, errors become data
+              connection.py  frames to and from the boss;  inbox.py: results, each given out once
+    boss      boss.py        reads, performs;  ledger.py: decides, without I/O;  run.py: runs of jobs, cut and joined
+    nursery   nursery.py     forks the workers and reaps them
+    worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
+
+    between them             link.py: frames over sockets;  messages.py: what they mean
+    around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
+                             options.py: settings, checked;  errors.py;  result.py;  jobkey.py
+"""
+
+from bossworker.client import BossWorker, Stats, WorkerStats
+from bossworker.errors import (
+    CANCELLED,
+    TIMED_OUT,
+    BossDied,
+    BossWorkerError,
+    JobFailed,
+    JobTimeout,
+    NothingPending,
+    PoolClosed,
+    RemoteError,
+    ResultHandlerError,
+    UnfinishedJob,
+    WorkerStartError,
+)
+from bossworker.jobkey import job_key
+from bossworker.result import Result
+
+__all__ = [
+    "CANCELLED",
+    "TIMED_OUT",
+    "BossDied",
+    "BossWorker",
+    "BossWorkerError",
+    "JobFailed",
+    "JobTimeout",
+    "NothingPending",
+    "PoolClosed",
+    "RemoteError",
+    "Result",
+    "ResultHandlerError",
+    "Stats",
+    "UnfinishedJob",
+    "WorkerStartError",
+    "WorkerStats",
+    "job_key",
+]

@@ -1,0 +1,520 @@
+"""The boss: owns the sockets and the queue, and performs what the ledger decides.
+
+It never looks into a job, so that no job can harm it; it forks nothing, and waits nowhere but in its poll.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from bossworker import messages, process
+from bossworker.errors import CANCELLED
+from bossworker.ledger import (
+    Actions,
+    Assign,
+    Broken,
+    Interrupt,
+    Kill,
+    Leave,
+    Ledger,
+    Spawn,
+    State,
+    TakeBack,
+    Verdict,
+)
+from bossworker.link import Frame, Link, LinkClosed, close_fds
+from bossworker.messages import Kind, Outcome, ProtocolError, Segment, single, split
+from bossworker.options import Options
+from bossworker.recorder import Look, Memory, Recorder, exclusive
+from bossworker.run import Run
+
+RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
+SPIN_SECONDS = 60e-6  # how long to look again before sleeping, while an answer is due
+PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+BUSY_LOOKS = 500  # tries at a recorder that is being written to, 0.1 ms in all
+
+
+class CallerGone(Exception):
+    """The caller hung up or died: end everything."""
+
+
+class Boss:
+    """One pool's server. `run` returns when the pool is closed, or raises CallerGone."""
+
+    def __init__(self, caller: Link, nursery: Link, memory: Memory, options: Options, parent: int) -> None:
+        self.caller = caller
+        self.nursery = nursery
+        self.memory = memory
+        self.parent = parent
+        self.ledger = Ledger(
+            options.worker_count,
+            kill_grace=options.kill_grace,
+            max_jobs_per_worker=options.max_jobs_per_worker,
+            **({} if exclusive() else {"max_batch": 1}),
+        )
+        self.links: dict[int, Link] = {}
+        self.recorders: dict[int, Recorder] = {}
+        self.results: deque[Segment] = deque()
+        self.start_errors: dict[int, str] = {}
+        self.done = 0
+        self.failed = 0
+        self.ready = False
+        self.oom_kills = process.oom_kills()
+        self.deferred: list[Callable[[], bool]] = []
+        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
+        self.answer_due = 0.0
+        self.selector = selectors.DefaultSelector()
+        self.parent_fd = process.pidfd(parent)
+        self.selector.register(caller.sock, selectors.EVENT_READ, self.read_caller)
+        self.selector.register(nursery.sock, selectors.EVENT_READ, self.read_nursery)
+        if self.parent_fd is not None:
+            self.selector.register(self.parent_fd, selectors.EVENT_READ, self.caller_died)
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.perform(self.ledger.on_tick(time.monotonic()))
+        while not (self.ledger.finished and not self.results and not self.caller.unsent):
+            self.wait()
+            self.look_at_workers()
+            self.retry_deferred()
+            self.perform(self.ledger.on_tick(time.monotonic()))
+            self.announce()
+            self.deliver()
+        self.caller.send(Kind.CLOSED)
+
+    def wait(self) -> None:
+        """Sleep until something arrives or is due, and read what arrived."""
+        now = time.monotonic()
+        seconds = self.ledger.sleep(now)
+        if self.deferred:
+            seconds = min(seconds or 0.001, 0.001)
+        if now < self.answer_due:
+            ready = self.selector.select(0)
+            if not ready:
+                os.sched_yield()
+                return
+        else:
+            ready = self.selector.select(self._tick(seconds))
+        for key, events in ready:
+            key.data(events)
+        if self.parent_fd is None and os.getppid() != self.parent:
+            raise CallerGone
+
+    def _tick(self, seconds: float | None) -> float | None:
+        if self.parent_fd is not None:
+            return seconds
+        return PARENT_TICK if seconds is None else min(seconds, PARENT_TICK)
+
+    def caller_died(self, events: int) -> None:
+        raise CallerGone
+
+    def perform(self, actions: Actions) -> None:
+        """Carry out what the ledger decided; carrying out may lead to more."""
+        for action in actions:
+            _PERFORM[type(action)](self, action)
+
+    # -- the caller -------------------------------------------------------------------------------------
+
+    def read_caller(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self.caller.flush()
+        try:
+            frames = self.caller.receive()
+        except LinkClosed:
+            raise CallerGone from None
+        for frame in frames:
+            self.on_caller_frame(frame)
+
+    def on_caller_frame(self, frame: Frame) -> None:
+        now = time.monotonic()
+        match frame.kind:
+            case Kind.SUBMIT:
+                self.perform(self.ledger.on_submit(Run.read(frame.head, frame.body), now))
+            case Kind.CANCEL:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.attempt(partial(self.cancel, number, frame.body.cast("Q").tolist()))
+            case Kind.RESIZE:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
+                self.perform(self.ledger.on_resize(count, now))
+                self.reply(number, {})
+            case Kind.STATS:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.reply(number, self.stats(now))
+            case Kind.CLOSE:
+                self.perform(self.ledger.on_close(now))
+            case _:
+                complain(f"dropped a frame of kind {frame.kind!r} from the caller")
+
+    def attempt(self, request: Callable[[], bool]) -> None:
+        """Do it now, or as soon as the recorders it needs are not being written to."""
+        if not request():
+            self.deferred.append(request)
+
+    def retry_deferred(self) -> None:
+        waiting, self.deferred = self.deferred, []
+        for request in waiting:
+            self.attempt(request)
+
+    def reply(self, number: int, content: dict[str, object]) -> None:
+        self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+
+    def announce(self) -> None:
+        """Tell the caller, once, that the pool is up."""
+        if not self.ready and self.ledger.ready:
+            self.ready = True
+            self.caller.send(Kind.READY)
+
+    def deliver(self) -> None:
+        """Pass results on, as fast as the caller takes them. What it does not take waits here."""
+        try:
+            if self.caller.flush():
+                while self.results and self._send_results():
+                    pass
+        except LinkClosed:
+            raise CallerGone from None
+        self._watch_caller()
+
+    def _send_results(self) -> bool:
+        batch: list[Segment] = []
+        size = 0
+        while self.results and size < RESULTS_BYTES:
+            batch.append(self.results.popleft())
+            size += batch[-1].size
+        head = b"".join([segment.head() for segment in batch])
+        return self.caller.send(Kind.RESULTS, head, [part for s in batch for part in s[5:]])
+
+    def _watch_caller(self) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.caller.unsent else 0)
+        if self.selector.get_key(self.caller.sock).events != events:
+            self.selector.modify(self.caller.sock, events, self.read_caller)
+
+    # -- the workers ------------------------------------------------------------------------------------
+
+    def watch(self, slot: int) -> None:
+        link = self.links[slot]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+        read = partial(self.read_worker, slot)
+        if link.sock in self.selector.get_map():
+            self.selector.modify(link.sock, events, read)
+        else:
+            self.selector.register(link.sock, events, read)
+
+    def read_worker(self, slot: int, events: int = selectors.EVENT_READ) -> None:
+        link = self.links.get(slot)
+        if link is None:
+            return
+        try:
+            if events & selectors.EVENT_WRITE and link.flush():
+                self.watch(slot)
+            frames = link.receive()
+        except LinkClosed:  # the nursery will tell how it ended
+            self.selector.unregister(link.sock)
+            return
+        except ProtocolError as error:  # a handler wrote into our socket
+            complain(f"ending worker {self.ledger.workers[slot].pid}: {error}")
+            self.perform([Kill(slot)])
+            self.selector.unregister(link.sock)
+            return
+        for frame in frames:
+            self.on_worker_frame(slot, frame)
+
+    def on_worker_frame(self, slot: int, frame: Frame) -> None:
+        now = time.monotonic()
+        match frame.kind:
+            case Kind.DONE:
+                (leaves,) = messages.DONE.unpack(frame.head)
+                self.take(slot, self._final_look(slot))
+                seconds = self._batch_seconds(slot)
+                self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
+            case Kind.SPILL:
+                self.on_spill(slot, frame)
+            case Kind.UP:
+                self.perform(self.ledger.on_up(slot, now))
+            case Kind.INIT_FAILED:
+                self.start_errors[slot] = str(frame.body, "utf-8", "replace")
+            case _:
+                complain(f"dropped a frame of kind {frame.kind!r} from a worker")
+
+    def _final_look(self, slot: int) -> Look:
+        """What a worker that rests or is dead has done: nobody writes now."""
+        look = self.recorders[slot].look(dead=True)
+        assert look is not None
+        return look
+
+    def _batch_seconds(self, slot: int) -> float:
+        marks, taken = self.recorders[slot].marks, self.ledger.workers[slot].taken
+        return marks[taken] - marks[0]
+
+    def on_spill(self, slot: int, frame: Frame) -> None:
+        worker = self.ledger.workers[slot]
+        job_id, outcome = messages.SPILL.unpack_from(frame.head)
+        if worker.has(job_id) and worker.batch is not None:
+            started, finished = frame.head[messages.SPILL.size :].cast("d")
+            self.ledger.on_spilled(slot, job_id)
+            attempt = worker.batch.terms.attempt
+            segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body)
+            self.collect(segment, worker.cancelled)
+
+    def look_at_workers(self) -> None:
+        """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
+        for slot in self.ledger.due(time.monotonic()):
+            look = self.recorders[slot].look()
+            if look is not None:
+                self.take(slot, look)
+            self.perform(self.ledger.on_look(slot, look, time.monotonic()))
+
+    def take(self, slot: int, look: Look) -> None:
+        """Collect the results published since the last look."""
+        worker = self.ledger.workers[slot]
+        start, stop = worker.taken, look.published
+        if worker.batch is None or start >= stop:
+            return
+        recorder = self.recorders[slot]
+        cut = partial(
+            recorder.segment,
+            first_id=worker.batch.first_id,
+            pid=worker.pid,
+            attempt=worker.batch.terms.attempt,
+        )
+        outcomes = bytes(recorder.outcomes[start:stop])
+        while (spilled := outcomes.find(Outcome.ELSEWHERE, 0)) >= 0:
+            if spilled:
+                self.collect(cut(start, start + spilled), worker.cancelled)
+            start += spilled + 1
+            outcomes = outcomes[spilled + 1 :]
+        if start < stop:
+            self.collect(cut(start, stop), worker.cancelled)
+        self.ledger.on_taken(slot, stop)
+
+    def collect(self, segment: Segment, cancelled: set[int]) -> None:
+        """Note results for the caller; those of cancelled jobs as such."""
+        if cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
+            self._note(segment)
+            return
+        for one in split(segment):
+            self._note(cancellation(one) if one.first_id in cancelled else one)
+
+    def _note(self, segment: Segment) -> None:
+        if segment.jobs:
+            good = sum(bytes(segment.outcomes).count(outcome) for outcome in _GOOD)
+            self.done += good
+            self.failed += segment.jobs - good
+            self.results.append(segment)
+
+    # -- the nursery ------------------------------------------------------------------------------------
+
+    def read_nursery(self, events: int) -> None:
+        for frame in self.nursery.receive():
+            match frame.kind:
+                case Kind.SPAWNED:
+                    self.on_spawned(frame)
+                case Kind.EXITED:
+                    self.on_exited(*messages.EXITED.unpack(frame.head))
+                case Kind.SPAWN_FAILED:
+                    slot, errno = messages.SPAWN_FAILED.unpack(frame.head)
+                    self.start_failed(slot, f"fork failed: {os.strerror(errno)}")
+                case _:
+                    complain(f"dropped a frame of kind {frame.kind!r} from the nursery")
+                    close_fds(frame.fds)
+
+    def on_spawned(self, frame: Frame) -> None:
+        slot, pid = messages.SPAWNED.unpack(frame.head)
+        self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
+        self.ledger.on_spawned(slot, pid)
+        self.watch(slot)
+
+    def on_exited(self, slot: int, pid: int, status: int) -> None:
+        """A worker is dead: take everything it left, then let the ledger decide."""
+        worker = self.ledger.workers.get(slot)
+        if worker is None or worker.pid != pid:
+            return
+        self._read_rest(slot)
+        self._hang_up(slot)
+        how = process.describe_exit(status) + self._memory_hint(status)
+        if worker.state is State.STARTING:
+            died = f"the worker died before it was up ({how}"
+            self.start_failed(slot, self.start_errors.pop(slot, died))
+            return
+        look = self._final_look(slot)
+        self.take(slot, look)
+        self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
+
+    def _read_rest(self, slot: int) -> None:
+        link = self.links[slot]
+        with suppress(LinkClosed, ProtocolError):
+            while frames := link.receive():
+                for frame in frames:
+                    self.on_worker_frame(slot, frame)
+
+    def _hang_up(self, slot: int) -> None:
+        link = self.links.pop(slot)
+        with suppress(KeyError):
+            self.selector.unregister(link.sock)
+        link.close()
+
+    def _memory_hint(self, status: int) -> str:
+        if not process.killed(status):
+            return ")"
+        before, self.oom_kills = self.oom_kills, process.oom_kills()
+        return "), likely out of memory" if self.oom_kills > before else ")"
+
+    def start_failed(self, slot: int, text: str) -> None:
+        if not self.ready:
+            self.caller.send(Kind.START_FAILED, b"", [text.encode()])
+            raise CallerGone
+        self.perform(self.ledger.on_start_failed(slot, text, time.monotonic()))
+
+    # -- actions ----------------------------------------------------------------------------------------
+
+    def spawn(self, action: Spawn) -> None:
+        self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
+        self.memory.slots = max(self.memory.slots, action.slot + 1)
+        self.nursery.send(Kind.SPAWN, messages.SPAWN.pack(action.slot))
+
+    def assign(self, action: Assign) -> None:
+        """Note who gets what before sending it, so that nothing can be in two places."""
+        batch, slot = action.batch, action.slot
+        self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
+        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
+        self.answer_due = time.monotonic() + self.spin
+        self._send_worker(slot, Kind.BATCH, batch.head(), batch.body())
+
+    def leave(self, action: Leave) -> None:
+        self._send_worker(action.slot, Kind.LEAVE)
+
+    def _send_worker(
+        self, slot: int, kind: Kind, head: bytes = b"", body: tuple[bytes | bytearray | memoryview, ...] = ()
+    ) -> None:
+        with suppress(LinkClosed):  # its exit will be told
+            if not self.links[slot].send(kind, head, body):
+                self.watch(slot)
+
+    def interrupt(self, action: Interrupt) -> None:
+        self.recorders[action.slot].expire(action.job_id)
+        self._signal(action.slot, process.INTERRUPT_SIGNAL)
+
+    def kill(self, action: Kill) -> None:
+        self._signal(action.slot, 0)
+
+    def _signal(self, slot: int, number: int) -> None:
+        worker = self.ledger.workers[slot]
+        self.nursery.send(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
+
+    def take_back(self, action: TakeBack) -> None:
+        look = self.recorders[action.slot].look(take_back=True)
+        if look is not None:
+            self.take(action.slot, look)
+            self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+
+    def verdict(self, action: Verdict) -> None:
+        self._note(
+            single(
+                action.job_id,
+                action.pid,
+                action.attempt,
+                action.started,
+                action.finished,
+                action.outcome | Outcome.TEXT,
+                action.text.encode(),
+            )
+        )
+
+    def broken(self, action: Broken) -> None:
+        self.caller.send(Kind.BROKEN, b"", [action.text.encode()])
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def cancel(self, number: int, ids: list[int]) -> bool:
+        """Cancel jobs and reply how many were unfinished; False when a recorder was being written to."""
+        now = time.monotonic()
+        looks: dict[int, Look] = {}
+        wanted = set(ids)
+        for worker in self.ledger.busy():
+            assert worker.batch is not None
+            if wanted.isdisjoint(worker.batch.ids):
+                continue
+            look = self._patient_look(worker.slot)
+            if look is None:
+                return False
+            self.take(worker.slot, look)
+            self.ledger.reclaim(worker.slot, look, now)
+            looks[worker.slot] = look
+        count, actions = self.ledger.on_cancel(ids, looks, now)
+        self.perform(actions)
+        self.reply(number, {"count": count})
+        return True
+
+    def _patient_look(self, slot: int) -> Look | None:
+        for _ in range(BUSY_LOOKS):
+            look = self.recorders[slot].look(take_back=True)
+            if look is not None:
+                return look
+        return None
+
+    def stats(self, now: float) -> dict[str, object]:
+        workers = []
+        running = 0
+        for worker in self.ledger.workers.values():
+            job_id, seconds = None, 0.0
+            look = self.recorders[worker.slot].look() if worker.batch is not None else None
+            if look is not None and worker.batch is not None and look.claimed > look.published:
+                job_id = worker.batch.first_id + look.claimed - 1
+                seconds = now - look.started
+                running += 1
+            workers.append(
+                {
+                    "pid": worker.pid,
+                    "state": worker.state.value,
+                    "job_id": job_id,
+                    "seconds": seconds,
+                    "jobs_done": worker.jobs_done,
+                    "rss": process.resident_bytes(worker.pid),
+                }
+            )
+        assigned = sum(worker.limit - worker.taken for worker in self.ledger.busy())
+        return {
+            "queued": self.ledger.queue.jobs + assigned - running,
+            "running": running,
+            "done": self.done,
+            "failed": self.failed,
+            "restarts": self.ledger.restarts,
+            "workers": workers,
+        }
+
+
+_GOOD = (Outcome.OK, Outcome.WHOLE)
+
+
+def cancellation(segment: Segment) -> Segment:
+    """The same job's result, as cancelled."""
+    outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
+    payload = CANCELLED.encode()
+    return segment._replace(base=0, ends=messages.END.pack(len(payload)), outcomes=outcome, payload=payload)
+
+
+def complain(text: str) -> None:
+    """Tell of something that should not happen; the pool goes on."""
+    with suppress(OSError):
+        os.write(2, f"bossworker: boss {os.getpid()}: {text}\n".encode())
+
+
+_PERFORM: dict[type, Callable[..., None]] = {
+    Spawn: Boss.spawn,
+    Assign: Boss.assign,
+    Leave: Boss.leave,
+    Interrupt: Boss.interrupt,
+    Kill: Boss.kill,
+    TakeBack: Boss.take_back,
+    Verdict: Boss.verdict,
+    Broken: Boss.broken,
+}

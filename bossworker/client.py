@@ -1,0 +1,619 @@
+"""The caller's handle on a pool: what programs use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+import weakref
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from bossworker import messages
+from bossworker.codec import Blocks, encode_jobs
+from bossworker.connection import Connection
+from bossworker.errors import (
+    BossDied,
+    NothingPending,
+    PoolClosed,
+    ResultHandlerError,
+    UnfinishedJob,
+    WorkerStartError,
+)
+from bossworker.inbox import Inbox, Item
+from bossworker.launch import launch
+from bossworker.link import Part, pack
+from bossworker.messages import Kind
+from bossworker.options import (
+    Handlers,
+    check_callable,
+    check_count,
+    check_options,
+    check_priority,
+    check_seconds,
+    check_workers,
+)
+from bossworker.result import Result, make_result
+from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up
+
+MAP_JOBS = 4096  # map() keeps at most this many jobs in flight,
+MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
+MAP_STEP = 512  # and adds them in steps of at most this many,
+MAP_PATIENCE = 0.001  # or of what the iterable gives in so many seconds
+
+_handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker, at one instant."""
+
+    pid: int
+    state: str
+    """``starting``, ``idle``, ``busy`` or ``leaving``."""
+    job_id: int | None
+    """The job that runs now."""
+    seconds: float
+    """How long that job has been running."""
+    jobs_done: int
+    rss: int
+    """Resident memory in bytes; 0 where the platform does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A pool, at one instant. ``done`` ended well, ``failed`` with an ERROR."""
+
+    queued: int
+    running: int
+    done: int
+    failed: int
+    restarts: int
+    """Workers that have been replaced."""
+    workers: tuple[WorkerStats, ...]
+
+
+class BossWorker:
+    """A preforked pool: jobs in, results out, and nothing lost in between.
+
+    Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
+    dict of results, in a worker. Every job added yields exactly one :class:`Result`, whatever is killed; what goes
+    wrong is under its key ``ERROR``.
+
+    Args:
+        work_handler: Called with each job; returns a mapping, or None for an empty one.
+        result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
+            returns (a mapping, or None for an empty one) with the same attributes.
+        init_handler: Called once in each worker before its first job. Has no time limit.
+        exit_handler: Called once in each worker that leaves in order.
+        global_timeout: Seconds a job may run; 0: no limit.
+        worker_count: Number of workers; None: the CPUs this process may use.
+        kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
+        retries: How often a job whose worker died is given to another worker.
+        max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
+        max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
+        max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never.
+        start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
+            cloudpickle. For programs with threads.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; no process was started.
+        WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
+
+    The handle may be used from several threads. In a forked child it refuses (PoolClosed).
+
+    After Perl's Parallel::Fork::BossWorkerAsync.
+    """
+
+    def __init__(
+        self,
+        work_handler: Callable[[Any], Mapping[Any, Any] | None],
+        *,
+        result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
+        init_handler: Callable[[], object] | None = None,
+        exit_handler: Callable[[], object] | None = None,
+        global_timeout: float = 0,
+        worker_count: int | None = None,
+        kill_grace: float = 1.0,
+        retries: int = 0,
+        max_pending: int = 0,
+        max_jobs_per_worker: int = 0,
+        max_worker_memory: int = 0,
+        start_method: str = "fork",
+    ) -> None:
+        self._closed = True  # until it is up: what __del__ finds when construction fails
+        check_callable("work_handler", work_handler, optional=False)
+        check_callable("result_handler", result_handler)
+        check_callable("init_handler", init_handler)
+        check_callable("exit_handler", exit_handler)
+        self._options = check_options(
+            global_timeout=global_timeout,
+            worker_count=worker_count,
+            kill_grace=kill_grace,
+            retries=retries,
+            max_pending=max_pending,
+            max_jobs_per_worker=max_jobs_per_worker,
+            max_worker_memory=max_worker_memory,
+            start_method=start_method,
+        )
+        self._result_handler = result_handler
+        self._by_value = start_method == "spawn"
+        self._inbox = Inbox()
+        self._next_id = 1
+        self._closing = False
+        self._signs = False  # whether fileno() is in use
+        self._foreign = False  # whether we are in a forked child
+        self._lost: frozenset[int] | None = None  # once the boss is dead: the jobs that may have run
+        self._adding = threading.Lock()  # ids are given out, and jobs sent, in the same order
+        self._default_terms = Terms(0, self._options.global_timeout, self._options.retries, 1)
+        self._owner = os.getpid()
+        handlers = Handlers(work_handler, init_handler, exit_handler)
+        self._connection = Connection(launch(handlers, self._options), self._inbox.receive)
+        _handles.add(self)
+        self._await_start()
+
+    def _await_start(self) -> None:
+        line = self._connection
+        self._closed = False
+        try:
+            line.wait_until(lambda: line.up or bool(line.failure))
+        except BaseException:
+            self._end(force=True)
+            raise
+        if not line.up:
+            self._end(force=True)
+            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+
+    # -- jobs in ----------------------------------------------------------------------------------------
+
+    def add_work(
+        self,
+        *jobs: Mapping[Any, Any],
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int | None = None,
+    ) -> Sequence[int]:
+        """Queue jobs (dicts); return their ids, in order.
+
+        All or nothing: when one of them is no mapping, or cannot be pickled, none is queued.
+
+        Args:
+            timeout: Seconds each of these jobs may run; 0: no limit; None: the pool's ``global_timeout``.
+            priority: A higher one runs first.
+            retries: How often each is given to another worker after a crash; None: the pool's ``retries``.
+
+        Raises:
+            TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
+            PoolClosed: After ``shut_down``.
+            BossDied, WorkerStartError: The pool is beyond working.
+        """
+        terms = self._terms(timeout, priority, retries)
+        self._check_open()
+        if not jobs:
+            return range(0)
+        return self._add(jobs, encode_jobs(jobs, self._by_value), terms)
+
+    def _terms(self, timeout: float | None, priority: int, retries: int | None) -> Terms:
+        options = self._options
+        if timeout is None and priority == 0 and retries is None and type(priority) is int:
+            return self._default_terms
+        return Terms(
+            check_priority(priority),
+            options.global_timeout if timeout is None else check_seconds("timeout", timeout),
+            options.retries if retries is None else check_count("retries", retries),
+            1,
+        )
+
+    def _add(
+        self,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        terms: Terms,
+        route: deque[Item] | None = None,
+    ) -> range:
+        """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
+        with self._adding:
+            self._check_open()
+            first_id = self._next_id
+            self._next_id += len(jobs)
+            run = Run(first_id, len(jobs), 0, terms, blocks.counts, blocks.sizes, blocks.payload())
+            if route is not None:
+                self._inbox.routed.update(dict.fromkeys(run.ids, route))
+            start = 0
+            for parts, stop in self._pieces(run):
+                self._submit(parts, first_id + start, jobs[start:stop])
+                start = stop
+            return run.ids
+
+    def _pieces(self, run: Run) -> Iterator[tuple[list[Part], int]]:
+        """The run as packed frames, each lot as soon as it may be sent, with the position it reaches to."""
+        if not self._options.max_pending:
+            frames = [pack(Kind.SUBMIT, piece.head(), piece.body()) for piece in cut_up(run)]
+            yield [part for frame in frames for part in frame], run.count
+            return
+        cursor = RunCursor(run)
+        while len(cursor):
+            piece = cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)
+            yield pack(Kind.SUBMIT, piece.head(), piece.body()), cursor.taken
+
+    def _await_room(self) -> int:
+        """Wait until jobs may be added under ``max_pending``; how many."""
+        self._connection.wait_until(lambda: self._room() > 0)
+        self._check_boss()
+        return self._room()
+
+    def _room(self) -> int:
+        return self._options.max_pending - self._inbox.unfinished()
+
+    def _submit(self, parts: list[Part], first_id: int, jobs: Sequence[Mapping[Any, Any]]) -> None:
+        """Note the jobs, then send them: a result must not arrive before its job is known."""
+        self._inbox.expect(first_id, jobs)
+        try:
+            self._connection.send_packed(parts)
+        except BaseException:
+            if self._connection.link.queued is not parts:
+                self._inbox.forget(range(first_id, first_id + len(jobs)))
+            raise
+
+    # -- results out ------------------------------------------------------------------------------------
+
+    def pending(self) -> int:
+        """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
+        self._check_owner()
+        return len(self._inbox.jobs)
+
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
+        """The next finished job's result, in order of completion.
+
+        Args:
+            blocking: Wait for one. Otherwise, None when none is ready.
+            timeout: Wait for at most so many seconds; then None.
+
+        Raises:
+            NothingPending: Blocking, with no job outstanding.
+            ResultHandlerError: The ``result_handler`` raised; ``.result`` is what it was given.
+            BossDied: The boss is gone, and every result that it sent has been retrieved.
+        """
+        result = self._inbox.next()
+        if result is None:
+            result = self._await_result(blocking, timeout)
+            if result is None:
+                return None
+        if self._signs or self._connection.waiters:
+            self._tell_others()
+        return result if self._result_handler is None else self._handle(result)
+
+    def get_result_nb(self) -> Result | None:
+        """``get_result(blocking=False)``."""
+        return self.get_result(blocking=False)
+
+    def results(self) -> Iterator[Result]:
+        """Results as they come, until nothing is pending."""
+        while self._inbox.unclaimed > 0:
+            try:
+                result = self.get_result()
+            except NothingPending:  # another thread took the last one
+                return
+            if result is not None:
+                yield result
+        self._check_owner()
+
+    def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
+        self._check_owner()
+        inbox, line = self._inbox, self._connection
+        if not blocking:
+            line.poll()
+            result = inbox.next()
+            if result is None:
+                self._check_boss()
+                self._tell_others()
+            return result
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (result := inbox.next()) is None:
+            if inbox.unclaimed <= 0:
+                raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
+            if not line.wait_until(self._has_news, deadline):
+                self._check_boss()
+                return inbox.next()
+        return result
+
+    def _has_news(self) -> bool:
+        return self._inbox.has_news() or self._inbox.unclaimed <= 0
+
+    def _tell_others(self) -> None:
+        """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
+        if self._signs:
+            self._connection.sign(self._inbox.has_news())
+        if self._inbox.unclaimed <= 0:
+            self._connection.wake()
+
+    def _handle(self, result: Result) -> Result:
+        assert self._result_handler is not None
+        try:
+            handled = self._result_handler(result)
+            if handled is result:
+                return result
+            return make_result({} if handled is None else handled, result._facts)
+        except Exception as error:
+            text = f"result_handler raised on job {result.job_id}: {type(error).__name__}: {error}"
+            raise ResultHandlerError(text, result) from error
+
+    def map(
+        self,
+        jobs: Iterable[Mapping[Any, Any]],
+        *,
+        ordered: bool = True,
+        timeout: float | None = None,
+    ) -> Iterator[Result]:
+        """Run the jobs of an iterable, endless if you like; yield a Result a job.
+
+        Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight. Results of
+        other jobs are left for ``get_result``. When it is closed early, the jobs in flight are cancelled, and their
+        results dropped.
+
+        Args:
+            ordered: Yield in the order of `jobs`; otherwise, as completed.
+            timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+        """
+        iterator = iter(jobs)
+        terms = self._terms(timeout, 0, None)
+        self._check_open()
+        return _Map(self, iterator, terms, ordered).results()
+
+    # -- orders -----------------------------------------------------------------------------------------
+
+    def cancel(self, *ids: int) -> int:
+        """Cancel jobs; return how many of them had not finished.
+
+        A queued one never runs; a running one is stopped as by a timeout. Each still yields one Result, with
+        ERROR ``BossWorkerAsync: cancelled``. Ids that are finished or unknown are passed over.
+        """
+        for job_id in ids:
+            check_count("job id", job_id, most=(1 << 63) - 1)
+        self._check_owner()
+        live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
+        if not live or self._connection.gone:
+            return 0
+        answer = self._connection.request(Kind.CANCEL, b"", [array("Q", live).tobytes()])
+        return int(answer["count"]) if answer is not None else 0
+
+    def resize(self, n: int) -> None:
+        """Change the number of workers. Those too many leave when they are through with their job."""
+        check_workers("n", n)
+        self._check_open()
+        self._ask(Kind.RESIZE, messages.COUNT.pack(n))
+
+    def stats(self) -> Stats:
+        """The pool at this instant. PoolClosed after ``shut_down``."""
+        self._check_owner()
+        if self._closed:
+            raise PoolClosed("the pool has been shut down")
+        answer = self._ask(Kind.STATS)
+        workers = tuple(WorkerStats(**worker) for worker in answer.pop("workers"))
+        return Stats(**answer, workers=workers)
+
+    def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
+        answer = self._connection.request(kind, head)
+        if answer is None:
+            self._check_boss()
+            raise PoolClosed("the pool has been shut down")
+        return answer
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a result may be ready, for select, selectors or asyncio's add_reader.
+
+        It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
+        """
+        self._check_owner()
+        if not self._signs:
+            self._signs = True
+            self._connection.sign(self._inbox.has_news())
+        return self._connection.fileno()
+
+    @property
+    def boss_pid(self) -> int:
+        """The boss's process id."""
+        return self._connection.pid
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The process ids of the workers that are up; empty when the pool is down."""
+        self._check_owner()
+        if self._closed or self._connection.gone:
+            return ()
+        answer = self._connection.request(Kind.STATS) or {"workers": ()}
+        return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
+        """End the pool. May be called again.
+
+        In order: queued work is processed, ``exit_handler`` runs in each worker, and every result can still be
+        retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
+        so are the results: ``pending()`` is 0.
+
+        Args:
+            timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to
+                go on waiting, or with ``force=True``.
+
+        Raises:
+            TimeoutError: The work was not done in `timeout` seconds.
+            BossDied: The boss died before it was.
+        """
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
+        self._check_owner()
+        if force:
+            self._end(force=True)
+        elif not self._closed:
+            self._wind_down(timeout)
+
+    def _wind_down(self, timeout: float | None) -> None:
+        line = self._connection
+        with self._adding:
+            if not self._closing:
+                self._closing = True
+                line.send(Kind.CLOSE)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not line.wait_until(lambda: line.orderly, deadline) and not line.gone:
+            raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
+        self._end()
+        self._check_boss()
+
+    def _end(self, force: bool = False) -> None:
+        self._closing = True
+        if force:
+            self._inbox.clear()
+        if not self._closed:
+            self._closed = True
+            self._connection.end(force=force)
+        if force or not self._signs:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        self._check_owner()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._foreign:
+            self.shut_down(force=kind is not None)
+
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is None or self._foreign:
+            return
+        if not self._closed:
+            warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
+        self._end(force=True)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "open"
+        return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+
+    # -- what may be asked now --------------------------------------------------------------------------
+
+    def _check_owner(self) -> None:
+        if self._foreign:
+            raise PoolClosed(
+                f"this handle belongs to process {self._owner}; a forked child cannot use it, "
+                "but may make a pool of its own"
+            )
+
+    def _check_open(self) -> None:
+        self._check_owner()
+        if self._closing:
+            raise PoolClosed("the pool has been shut down and takes no more work")
+        if self._connection.failure:
+            raise WorkerStartError(self._connection.failure)
+        self._check_boss()
+
+    def _check_boss(self) -> None:
+        """Raise BossDied when the boss ended before its time, and all that it sent has been retrieved."""
+        line, inbox = self._connection, self._inbox
+        if not line.gone or line.orderly or inbox.has_news() or (self._closed and not inbox.jobs):
+            return
+        if self._lost is None:
+            self._lost = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
+        unfinished = [UnfinishedJob(job_id, job, job_id in self._lost) for job_id, (job, _) in list(inbox.jobs.items())]
+        raise BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
+
+    def _disown(self) -> None:
+        """In a forked child: let go of the parent's pool."""
+        self._foreign = True
+        self._inbox.clear()
+        self._connection.close(in_child=True)
+
+
+class _Map:
+    """One call of ``map``: what it has in flight."""
+
+    def __init__(self, pool: BossWorker, jobs: Iterator[Mapping[Any, Any]], terms: Terms, ordered: bool) -> None:
+        self.pool = pool
+        self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
+        self.terms = terms
+        self.ordered = ordered
+        self.queue: deque[Item] = deque()  # results that have arrived
+        self.flight: dict[int, Result | None] = {}  # in order of submission
+        self.step = 2 * pool._options.worker_count
+        self.window = MAP_JOBS
+
+    def results(self) -> Iterator[Result]:
+        pool = self.pool
+        try:
+            while True:
+                self._feed()
+                if not self.flight:
+                    return
+                for result in self._arrived():
+                    yield result if pool._result_handler is None else pool._handle(result)
+        finally:
+            self._drop()
+
+    def _feed(self) -> None:
+        """Add jobs while there is room; stop as soon as a result is there to be yielded."""
+        while self.jobs is not None and len(self.flight) + self.step <= self.window:
+            chunk = self._take()
+            if chunk:
+                blocks = encode_jobs(chunk, self.pool._by_value)
+                ids = self.pool._add(chunk, blocks, self.terms, self.queue)
+                self.flight.update(dict.fromkeys(ids))
+                mean = max(1, sum(blocks.sizes) // len(chunk))
+                self.window = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
+                self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
+            if self.queue:
+                return
+
+    def _take(self) -> list[Mapping[Any, Any]]:
+        """A step's worth of jobs, or what a slow iterable gives in a millisecond."""
+        assert self.jobs is not None
+        chunk: list[Mapping[Any, Any]] = []
+        limit = time.monotonic() + MAP_PATIENCE
+        for job in self.jobs:
+            chunk.append(job)
+            if len(chunk) >= self.step or time.monotonic() > limit:
+                return chunk
+        self.jobs = None
+        return chunk
+
+    def _arrived(self) -> Iterator[Result]:
+        """Wait for results; those that may be yielded now."""
+        inbox, line = self.pool._inbox, self.pool._connection
+        if not line.wait_until(lambda: bool(self.queue) or inbox.has_news()):
+            self.pool._check_boss()
+        while (result := inbox.next(self.queue)) is not None:
+            if not self.ordered:
+                del self.flight[result.job_id]
+                yield result
+                continue
+            self.flight[result.job_id] = result
+            while self.flight and (first := next(iter(self.flight.values()))) is not None:
+                del self.flight[first.job_id]
+                yield first
+
+    def _drop(self) -> None:
+        """Cancel what is still in flight, and forget it."""
+        left = [job_id for job_id, result in self.flight.items() if result is None]
+        if left and not self.pool._foreign and not self.pool._closed:
+            self.pool.cancel(*left)
+        self.pool._inbox.forget(left)
+
+
+def _in_child() -> None:
+    for handle in list(_handles):
+        handle._disown()
+
+
+os.register_at_fork(after_in_child=_in_child)

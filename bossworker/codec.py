@@ -1,0 +1,271 @@
+"""How jobs and results become bytes, and errors become data.
+
+Jobs: many small jobs of plain data are pickled together as one block, a third of the cost of one pickle each.
+Everything else is a block of its own. Results: each is pickled by itself the moment it is there, so that a crash
+cannot take it along, but in a form of which many can be loaded at one go.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, Outcome
+
+PROTOCOL = 5
+RESULT_PROTOCOL = 3  # the last whose memo is numbered in the pickle itself, so that pickles can be strung together
+BLOCK_JOBS = 64  # jobs to a block: past this, pickling gains nothing
+BLOCK_BYTES = 1 << 15  # above this the gain is lost in the payload itself
+CHAIN_LENGTH = 10  # causes of an exception that are told
+EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
+
+_STOP = b"."
+_MAIN = b"__main__"
+
+
+# -- jobs -----------------------------------------------------------------------------------------------------
+
+
+class _NotPlain(Exception):
+    """The block holds more than plain data, or too much of it."""
+
+
+class _BlockPickler(pickle.Pickler):
+    """Pickles plain data only: loading it runs no code, so it cannot fail, hang or crash in the worker.
+
+    ``fast`` leaves out the memo: two jobs that share a list each get a list of their own, as if pickled
+    one by one. (The price is that sharing *within* a job of plain data is not kept either.) Something nested in
+    itself, or shared so often that it explodes, ends as _NotPlain and is pickled the usual way.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        super().__init__(self, PROTOCOL)
+        self.fast = True
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > BLOCK_BYTES:
+            raise _NotPlain
+        self._parts.append(data)
+
+    def reducer_override(self, obj: object) -> Any:
+        raise _NotPlain
+
+    def block(self, jobs: Sequence[object]) -> bytes:
+        self._parts.clear()
+        self._size = 0
+        self.dump(jobs)
+        return b"".join(self._parts)
+
+
+class Blocks(NamedTuple):
+    """Encoded jobs: a payload of blocks, how many jobs each holds, how many bytes it has."""
+
+    counts: array[int]
+    sizes: array[int]
+    parts: list[bytes]
+
+    def payload(self) -> bytes:
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+
+
+def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
+    """Pickle jobs; TypeError names the job, and the key, that is no mapping or cannot be pickled.
+
+    `by_value`: definitions in ``__main__`` travel along, for workers that have another ``__main__``.
+    """
+    counts, sizes, parts = array(BLOCK_COUNT), array(BLOCK_SIZE), []
+    pickler = _BlockPickler() if len(jobs) > 1 else None
+    for start in range(0, len(jobs), BLOCK_JOBS):
+        chunk = jobs[start : start + BLOCK_JOBS]
+        blocks = _encode_together(pickler, chunk) if pickler else None
+        if blocks is None:
+            blocks = [_encode_one(job, start + n, by_value) for n, job in enumerate(chunk)]
+            counts.extend([1] * len(blocks))
+        else:
+            counts.append(len(chunk))
+        sizes.extend(map(len, blocks))
+        parts += blocks
+    return Blocks(counts, sizes, parts)
+
+
+def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> list[bytes] | None:
+    """A block of many jobs, if they are dicts of plain data; None if not."""
+    if len(chunk) < 2 or set(map(type, chunk)) != {dict}:
+        return None
+    try:
+        return [pickler.block(chunk)]
+    except (_NotPlain, ValueError, RecursionError, pickle.PicklingError):
+        return None
+
+
+def _encode_one(job: object, index: int, by_value: bool) -> bytes:
+    if not isinstance(job, Mapping):
+        raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
+    if not isinstance(job, dict):
+        job = dict(job)
+    try:
+        return dumps(job, by_value)
+    except Exception as error:
+        culprit = _culprit(job, by_value)
+        raise TypeError(f"job {index} cannot be pickled: {culprit or describe(error)}") from error
+
+
+def dumps(value: object, by_value: bool = False) -> bytes:
+    """Pickle; what pickle cannot, lambdas and closures above all, by cloudpickle."""
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except Exception:
+        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+    if by_value and _MAIN in data:
+        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+    return data
+
+
+def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
+    """Which entry of a mapping cannot be pickled, and why."""
+    for key, value in mapping.items():
+        for part in (key, value):
+            try:
+                dumps(part, by_value)
+            except Exception as error:
+                return f"key {key!r} holds {type(value).__name__} ({describe(error)})"
+    return ""
+
+
+def load_block(count: int, block: memoryview) -> list[Any]:
+    """The jobs of a block that holds more than one."""
+    jobs: list[Any] = pickle.loads(block)
+    if len(jobs) != count:
+        raise ValueError(f"a block of {len(jobs)} jobs is not the {count} announced")
+    return jobs
+
+
+# -- results ----------------------------------------------------------------------------------------------------
+
+
+class BadResult(Exception):
+    """What the handler returned is no result."""
+
+
+def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes]:
+    """Outcome and payload of what a handler returned. BadResult says what is wrong with it."""
+    if type(value) is not dict:
+        if value is None:
+            value = {}
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        else:
+            raise BadResult(f"the handler returned {_article(value)}, not a mapping or None")
+    outcome = Outcome.REPORTED if "ERROR" in value else Outcome.OK
+    try:
+        data = pickle.dumps(value, RESULT_PROTOCOL)
+        if not (by_value and _MAIN in data):
+            return outcome, data[:-1]
+    except Exception:
+        pass
+    try:
+        return outcome | Outcome.WHOLE, dumps(value, by_value)
+    except Exception as error:
+        culprit = _culprit(value, by_value) or describe(error)
+        raise BadResult(f"the handler returned a dict that cannot be pickled: {culprit}") from error
+
+
+def _article(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def load_results(payload: memoryview) -> list[dict[Any, Any]]:
+    """All the results of a stretch of payload, none of which is WHOLE."""
+    results: list[dict[Any, Any]] = pickle.loads(b"".join((b"(", payload, b"l.")))
+    return results
+
+
+def load_result(outcome: int, payload: memoryview) -> dict[Any, Any]:
+    """One result."""
+    data = payload if outcome & Outcome.WHOLE else b"".join((payload, _STOP))
+    value: dict[Any, Any] = pickle.loads(data)
+    return value
+
+
+# -- errors -----------------------------------------------------------------------------------------------------
+
+
+class ErrorData(NamedTuple):
+    """An exception as data: nothing in it can do harm until somebody asks for the exception itself."""
+
+    text: str  # "ValueError: rattle"
+    type_name: str
+    message: str
+    traceback: str
+    pickled: bytes | None
+    cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
+
+
+def describe(error: BaseException) -> str:
+    """``Type: message``, whatever the exception's own methods do."""
+    name, message = type(error).__name__, _message(error)
+    return f"{name}: {message}" if message else name
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as second:
+        return f"<its __str__ raised {type(second).__name__}>"
+
+
+def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: int = 0) -> ErrorData:
+    """An exception as data, with its traceback (less the outermost frames) and its chain of causes."""
+    trace = error.__traceback__
+    for _ in range(skip_frames):
+        trace = trace.tb_next if trace is not None else None
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ErrorData(
+        text or describe(error),
+        type(error).__name__,
+        _message(error),
+        _format(error, trace, depth),
+        _pickled(error),
+        tuple(capture(cause, depth=depth + 1)) if cause is not None and depth < CHAIN_LENGTH else None,
+    )
+
+
+def _format(error: BaseException, trace: Any, depth: int) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace, chain=depth == 0))
+    except BaseException:
+        with suppress(BaseException):
+            return "".join(traceback.format_tb(trace)) + describe(error)
+        return describe(error)
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    try:
+        data = dumps(error)
+    except BaseException:
+        return None
+    return data if len(data) <= EXCEPTION_BYTES else None
+
+
+def encode_error(data: ErrorData) -> bytes:
+    return pickle.dumps(tuple(data), PROTOCOL)
+
+
+def load_error(outcome: int, payload: memoryview) -> ErrorData:
+    """The error of a job that has no result: the worker's, or a text from the boss."""
+    if outcome & Outcome.TEXT:
+        text = str(payload, "utf-8", "replace")
+        name = JobTimeout.__name__ if text == TIMED_OUT else ""
+        return ErrorData(text, name, text, "", None, None)
+    return ErrorData(*pickle.loads(payload))

@@ -1,0 +1,107 @@
+"""Every error this package raises, and the fixed texts that land in a result's ``ERROR`` key.
+
+The tree::
+
+    BossWorkerError             everything below
+     +-- PoolClosed             the handle was shut down, or belongs to another process
+     +-- NothingPending         a blocking get_result with no job outstanding
+     +-- WorkerStartError       no worker could be started (its init_handler failed, or fork did)
+     +-- BossDied               the boss process is gone; ``unfinished`` names the jobs without a result
+     +-- ResultHandlerError     the caller's own result_handler raised; ``result`` is not lost
+     +-- JobFailed              from Result.raise_for_error; ``result`` is the failed result
+     +-- RemoteError            stands in for a worker's exception that cannot be rebuilt here
+
+    JobTimeout (BaseException)  raised inside a handler whose time is up, or whose job is cancelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from bossworker.result import Result
+
+TIMED_OUT = "BossWorkerAsync: timed out"
+CANCELLED = "BossWorkerAsync: cancelled"
+WORKER_DIED = "BossWorkerAsync: worker died"
+
+
+class BossWorkerError(Exception):
+    """Base of every error of this package."""
+
+
+class PoolClosed(BossWorkerError):
+    """The handle was shut down, or was carried into a forked child, and takes no more work."""
+
+
+class NothingPending(BossWorkerError):
+    """A blocking ``get_result`` was asked for, but no job is outstanding: it could only hang."""
+
+
+class WorkerStartError(BossWorkerError):
+    """No worker could be started; the text holds the reason with the worker's traceback."""
+
+
+class UnfinishedJob(NamedTuple):
+    """A job that had no result when the boss died."""
+
+    job_id: int
+    job: Mapping[Any, Any]
+    may_have_run: bool
+    """False only when the job provably never reached a worker."""
+
+
+class BossDied(BossWorkerError):
+    """The boss process is gone, and with it every worker.
+
+    ``unfinished`` lists an :class:`UnfinishedJob` for each job that has no result.
+    """
+
+    def __init__(self, message: str, unfinished: list[UnfinishedJob]) -> None:
+        super().__init__(message)
+        self.unfinished = unfinished
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.unfinished)
+
+
+class _ErrorWithResult(BossWorkerError):
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.result)
+
+
+class ResultHandlerError(_ErrorWithResult):
+    """The ``result_handler`` raised (it is the cause); ``result`` is what it was given."""
+
+
+class JobFailed(_ErrorWithResult):
+    """Raised by ``Result.raise_for_error``, with the worker's exception as its cause."""
+
+
+class RemoteError(BossWorkerError):
+    """Stands in for a worker's exception that cannot be rebuilt in this process.
+
+    ``type_name`` is the class it had there, ``message`` its text, ``traceback`` the worker's traceback.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str = "") -> None:
+        super().__init__(type_name, message, traceback)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class JobTimeout(BaseException):
+    """Raised inside the handler when its job's time is up or the job is cancelled.
+
+    A ``BaseException``, so that ``except Exception`` does not swallow it. A handler may catch it to tidy
+    up, and has ``kill_grace`` seconds for that before its worker is killed.
+    """

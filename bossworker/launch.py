@@ -1,0 +1,224 @@
+"""How a pool's processes come to be: caller -> boss -> nursery, and what each of them sheds.
+
+A forked child inherits everything. What it must not keep, and why:
+
+    boss      every descriptor but its links and 0-2: it would hold open the caller's pipes and sockets. The caller's
+    session: a
+              Ctrl-C or a hang-up of the terminal is for the caller. Its signal handlers, its garbage collection.
+    nursery   the boss's link to the caller: only the boss may hold that open. It keeps the caller's other
+    descriptors, since
+              handlers may use them.
+    workers   see nursery.py
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from typing import NamedTuple, NoReturn
+
+import cloudpickle
+
+from bossworker import process, worker
+from bossworker.boss import Boss, CallerGone
+from bossworker.link import Link, LinkClosed, link_pair
+from bossworker.nursery import Nursery
+from bossworker.options import Handlers, Options
+from bossworker.recorder import Memory
+
+NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
+
+
+class Launched(NamedTuple):
+    """A boss that has been started: its pid, our end of its link, the memory it shares with us."""
+
+    pid: int
+    link: Link
+    memory: Memory
+
+
+def launch(handlers: Handlers, options: Options) -> Launched:
+    """Start a boss by the options' start method."""
+    start = _spawn_boss if options.start_method == "spawn" else _fork_boss
+    ours, theirs = link_pair()
+    memory = Memory()
+    try:
+        pid = start(handlers, options, ours, theirs, memory)
+    except BaseException:
+        ours.close()
+        memory.close()
+        raise
+    finally:
+        theirs.close()
+    return Launched(pid, Link(ours), memory)
+
+
+def _fork_boss(
+    handlers: Handlers,
+    options: Options,
+    ours: socket.socket,
+    theirs: socket.socket,
+    memory: Memory,
+) -> int:
+    process.flush_streams()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _never_return(partial(_boss_main, lambda: handlers, options, theirs, memory, parent, ours))
+    return pid
+
+
+def _never_return(main: Callable[[], None]) -> NoReturn:
+    """Run a forked child's main; the frames it inherited below this one must never run on."""
+    status = 1
+    try:
+        main()
+        status = 0
+    except BaseException:
+        with suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        process.flush_streams()
+        os._exit(status)
+
+
+def _boss_main(
+    load_handlers: Callable[[], Handlers],
+    options: Options,
+    caller: socket.socket,
+    memory: Memory,
+    parent: int,
+    callers_end: socket.socket | None = None,
+) -> None:
+    """The boss's process, from its first instruction to its last."""
+    os.setsid()
+    process.default_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.adopt_orphans()
+    _shut_stdin()
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    if callers_end is not None:
+        callers_end.close()
+    nursery, nurserys_end = link_pair()
+    pid = os.fork()
+    if pid == 0:
+        caller.close()
+        nursery.close()
+        _never_return(partial(_nursery_main, load_handlers, options, nurserys_end, memory, collecting))
+    _close_all_but(caller.fileno(), nursery.fileno(), memory.fd)
+    link = Link(nursery)
+    with suppress(CallerGone, LinkClosed):
+        Boss(Link(caller), link, memory, options, parent).run()
+    _end(link, pid)
+
+
+def _end(nursery: Link, pid: int) -> None:
+    """Hang up on the nursery, which then ends the workers; end ourselves whatever it leaves."""
+    nursery.close()
+    process.wait_for(pid, NURSERY_END_SECONDS)
+    process.end_children(NURSERY_END_SECONDS)
+
+
+def _nursery_main(
+    load_handlers: Callable[[], Handlers],
+    options: Options,
+    boss: socket.socket,
+    memory: Memory,
+    collecting: bool,
+) -> None:
+    process.adopt_orphans()
+    sys.stdin = open(0, closefd=False)
+    try:
+        loaded: Handlers | BaseException = load_handlers()
+    except BaseException as error:
+        loaded = error
+
+    def worker_main(slot: int, link: socket.socket) -> None:
+        if collecting:
+            gc.enable()
+        if isinstance(loaded, BaseException):
+            worker.refuse(link, "the handlers could not be loaded", loaded)
+        else:
+            worker.main(slot, link, memory, loaded, options)
+
+    Nursery(boss, worker_main).run()
+
+
+def _shut_stdin() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    for fd in (1, 2):  # a caller without them must not lend their numbers to our sockets
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def _close_all_but(*keep: int) -> None:
+    """Close every descriptor above 2 except these."""
+    low = 3
+    for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
+        os.closerange(low, fd)
+        low = fd + 1
+
+
+# -- start_method="spawn" ---------------------------------------------------------------------------------------
+
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from bossworker.launch import spawned; spawned(*sys.argv[2:])"
+)
+
+
+def _spawn_boss(
+    handlers: Handlers,
+    options: Options,
+    ours: socket.socket,
+    theirs: socket.socket,
+    memory: Memory,
+) -> int:
+    """Start the boss in a fresh interpreter; the handlers travel by cloudpickle.
+
+    Safe in a program with threads: between fork and exec, no Python runs in the child.
+    """
+    pickled = cloudpickle.dumps(handlers)
+    fds = (theirs.fileno(), memory.fd)
+    command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+    command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
+    command += map(str, (*fds, os.getpid(), len(pickled)))
+    boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+    boss.returncode = 0  # its end is the handle's to wait for
+    ours.setblocking(True)
+    with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed
+        ours.sendall(pickled)
+    return boss.pid
+
+
+def spawned(options: str, link: str, memory: str, parent: str, size: str) -> None:
+    """The fresh interpreter's main: take in the handlers' bytes, then go on as a forked boss does."""
+    sys.argv[1:] = []
+    caller = socket.socket(fileno=int(link))
+    pickled = bytearray()
+    while len(pickled) < int(size):
+        data = caller.recv(int(size) - len(pickled))
+        if not data:
+            return
+        pickled += data
+    settings = Options(**json.loads(options))
+    shared = Memory(int(memory))
+    load = partial(cloudpickle.loads, bytes(pickled))
+    _never_return(partial(_boss_main, load, settings, caller, shared, int(parent)))

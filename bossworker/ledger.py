@@ -1,0 +1,542 @@
+"""The boss's book: which job is queued, which worker has what, and what to do next. No I/O in here.
+
+The boss tells the ledger what happened (``on_...``) and performs the actions it gets back. So every ordering of
+events is tested without a process.
+
+Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its bytes and a few more.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
+from bossworker.messages import Outcome
+from bossworker.recorder import MAX_BATCH, Look
+from bossworker.run import Run, RunCursor
+
+BATCH_SECONDS = 0.002  # work aimed at in a batch: 40 times what handing one over costs
+OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
+BATCH_BYTES = 1 << 20  # a batch of larger jobs is cut here
+SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
+FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
+RETRY_LOOK_SECONDS = 0.0005  # when the worker was just writing
+START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
+FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time
+REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
+NEVER = float("inf")
+
+
+class Terminated(Enum):
+    """Why a worker was made to stop its job."""
+
+    TIMEOUT = (Outcome.TIMEOUT, TIMED_OUT)
+    CANCEL = (Outcome.CANCELLED, CANCELLED)
+
+
+# -- what the boss is asked to do ---------------------------------------------------------------------------
+
+
+class Spawn(NamedTuple):
+    """Start a worker in this slot."""
+
+    slot: int
+
+
+class Assign(NamedTuple):
+    """Hand a batch to a worker."""
+
+    slot: int
+    batch: Run
+
+
+class Leave(NamedTuple):
+    """Ask an idle worker to leave in order."""
+
+    slot: int
+
+
+class Interrupt(NamedTuple):
+    """Raise JobTimeout in this job, if it still runs."""
+
+    slot: int
+    job_id: int
+
+
+class Kill(NamedTuple):
+    """End a worker and all its descendants."""
+
+    slot: int
+
+
+class TakeBack(NamedTuple):
+    """Withdraw the jobs a worker has not claimed, and tell ``on_taken_back``."""
+
+    slot: int
+
+
+class Verdict(NamedTuple):
+    """A result that the ledger itself decides on."""
+
+    job_id: int
+    pid: int
+    attempt: int
+    outcome: Outcome
+    text: str
+    started: float  # monotonic seconds
+    finished: float
+
+
+class Broken(NamedTuple):
+    """No worker can be started any more."""
+
+    text: str
+
+
+Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Verdict | Broken
+Actions = list[Action]
+
+
+class State(StrEnum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    LEAVING = "leaving"
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker as the ledger sees it."""
+
+    slot: int
+    pid: int = 0
+    state: State = State.STARTING
+    jobs_done: int = 0
+    dismissed: bool = False  # leaves as soon as its job is done
+    # The batch it has, and how far that is:
+    batch: Run | None = None
+    limit: int = 0  # jobs of the batch that are still its own
+    taken: int = 0  # results that have been taken from it, from the front
+    spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
+    look_at: float = 0.0
+    # The job that must stop, and why:
+    expired: int = -1  # its position in the batch
+    reason: Terminated | None = None
+    kill_at: float = 0.0
+    cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED
+
+    def has(self, job_id: int) -> bool:
+        batch = self.batch
+        return batch is not None and 0 <= job_id - batch.first_id < self.limit
+
+
+class Queue:
+    """Runs by priority, first in first out; what is put back goes to the front."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, deque[RunCursor]] = {}
+        self._priorities: list[int] = []  # of the lanes, ascending
+        self.jobs = 0
+
+    def __iter__(self) -> Iterator[RunCursor]:
+        for priority in reversed(self._priorities):
+            yield from self._lanes[priority]
+
+    def _lane(self, priority: int) -> deque[RunCursor]:
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = deque()
+            insort(self._priorities, priority)
+        return lane
+
+    def add(self, run: Run) -> None:
+        lane = self._lane(run.terms.priority)
+        self.jobs += run.count
+        if not (lane and lane[-1].run.join(run)):
+            lane.append(RunCursor(run))
+
+    def put_back(self, run: Run) -> None:
+        self.jobs += run.count
+        self._lane(run.terms.priority).appendleft(RunCursor(run))
+
+    def cut(self, most: int) -> Run:
+        """A batch of the most urgent jobs, of one run."""
+        priority = self._priorities[-1]
+        lane = self._lanes[priority]
+        batch = lane[0].cut(most, BATCH_BYTES)
+        self.jobs -= batch.count
+        if not len(lane[0]):
+            lane.popleft()
+            if not lane:
+                del self._lanes[priority]
+                self._priorities.pop()
+        return batch
+
+    def remove(self, ids: Iterable[int]) -> list[tuple[int, int]]:
+        """Strike jobs out; those that were here, as (id, attempt)."""
+        wanted = set(ids)
+        removed: list[tuple[int, int]] = []
+        runs = [cursor.rest() for cursor in self]
+        if not any(wanted.intersection(run.ids) for run in runs):
+            return removed
+        self.__init__()  # type: ignore[misc]
+        for run in runs:
+            for piece, gone in _without(run, wanted):
+                if gone:
+                    removed += [(job_id, piece.terms.attempt) for job_id in piece.ids]
+                else:
+                    self.add(piece)
+        return removed
+
+    def drain(self) -> list[tuple[int, int]]:
+        """Empty the queue; what was in it, as (id, attempt)."""
+        gone = [(job_id, cursor.run.terms.attempt) for cursor in self for job_id in cursor.rest().ids]
+        self.__init__()  # type: ignore[misc]
+        return gone
+
+
+def _without(run: Run, wanted: set[int]) -> Iterator[tuple[Run, bool]]:
+    """The run in pieces, each wholly in `wanted` or wholly not."""
+    start = 0
+    hits = sorted(wanted.intersection(run.ids))
+    for job_id in hits:
+        at = job_id - run.first_id
+        if at > start:
+            yield run.part(start, at), False
+        yield run.part(at, at + 1), True
+        start = at + 1
+    if start < run.count:
+        yield (run.part(start, run.count) if start else run), False
+
+
+class Ledger:
+    """See the module. Times are monotonic seconds."""
+
+    def __init__(
+        self, workers: int, *, kill_grace: float, max_jobs_per_worker: int, max_batch: int = MAX_BATCH
+    ) -> None:
+        self.queue = Queue()
+        self.workers: dict[int, Worker] = {}
+        self.target = workers
+        self.closing = False
+        self.broken = ""  # why no worker can be started, once that is so
+        self.restarts = 0
+        self._kill_grace = kill_grace
+        self._max_jobs = max_jobs_per_worker
+        self._max_batch = max_batch
+        self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
+        self._estimate: float | None = None  # seconds a job takes
+        self._failed_starts = 0
+        self._start_error = ""
+        self._spawn_at = 0.0
+
+    # -- questions --------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and nobody is left."""
+        return self.closing and not self.workers and not (self.queue.jobs and not self.broken)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every worker that was asked for is up."""
+        states = [worker.state for worker in self.workers.values()]
+        return len(states) >= self.target and State.STARTING not in states
+
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.batch is not None]
+
+    def sleep(self, now: float) -> float | None:
+        """Seconds until something is due; None: nothing is."""
+        due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
+        if self._failed_starts and self._vacant():
+            due = min(due, self._spawn_at)
+        return None if due == NEVER else max(0.0, due - now)
+
+    def due(self, now: float) -> list[int]:
+        """Slots of the workers that should be looked at."""
+        return [w.slot for w in self.workers.values() if w.batch is not None and w.look_at <= now]
+
+    # -- workers come and go ----------------------------------------------------------------------------
+
+    def on_tick(self, now: float) -> Actions:
+        """Start what is missing, hand out what is queued."""
+        return self._fill(now) + self._dispatch(now)
+
+    def on_spawned(self, slot: int, pid: int) -> None:
+        self.workers[slot].pid = pid
+
+    def on_up(self, slot: int, now: float) -> Actions:
+        """A worker's init_handler is through."""
+        worker = self.workers[slot]
+        self._failed_starts = 0
+        return self._settle(worker, now)
+
+    def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
+        """A worker could not be started, or ended before it was up."""
+        del self.workers[slot]
+        self._failed_starts += 1
+        self._start_error = text
+        self._spawn_at = now + FIRST_PAUSE_SECONDS * 2 ** (self._failed_starts - 1)
+        if self._failed_starts >= START_ATTEMPTS and not self.workers:
+            return self._break(now)
+        return self._fill(now)
+
+    def _break(self, now: float) -> Actions:
+        self.broken = self._start_error
+        verdicts = self._lost(self.queue.drain(), now)
+        return [Broken(self.broken), *verdicts]
+
+    def _lost(self, jobs: list[tuple[int, int]], now: float) -> Actions:
+        return [Verdict(job_id, 0, attempt - 1, Outcome.EXCEPTION, self.broken, now, now) for job_id, attempt in jobs]
+
+    def on_exit(self, slot: int, how: str, look: Look, now: float) -> Actions:
+        """A worker is gone, and everything it left has been taken from it. `how`: in words."""
+        worker = self.workers.pop(slot)
+        if slot in self._idle:
+            self._idle.remove(slot)
+        orderly = worker.state is State.LEAVING
+        actions: Actions = []
+        if worker.batch is not None:
+            actions += self._wind_up(worker, worker.batch, how, look, now)
+        if not (orderly and worker.dismissed):
+            self.restarts += 1
+        return actions + self.on_tick(now)
+
+    def _wind_up(self, worker: Worker, batch: Run, how: str, look: Look, now: float) -> Actions:
+        """Decide on the jobs a dead worker had: one may have been running, the rest never started."""
+        if look.claimed < worker.limit:
+            self.queue.put_back(batch.part(look.claimed, worker.limit))
+        position = look.claimed - 1
+        if position < worker.taken or position in worker.spilled:
+            return []
+        job_id, terms = batch.first_id + position, batch.terms
+        verdict = Verdict(job_id, worker.pid, terms.attempt, Outcome.CRASH, f"{WORKER_DIED} ({how}", look.started, now)
+        reason = Terminated.CANCEL if job_id in worker.cancelled else None
+        if reason is None and worker.expired == position:
+            reason = worker.reason
+        if reason is not None:
+            outcome, text = reason.value
+            return [verdict._replace(outcome=outcome, text=text)]
+        if terms.attempt <= terms.retries:
+            again = terms._replace(attempt=terms.attempt + 1)
+            self.queue.put_back(batch.part(position, position + 1).with_terms(again))
+            return []
+        return [verdict]
+
+    def _settle(self, worker: Worker, now: float) -> Actions:
+        """A worker has nothing to do: it leaves, or waits for work."""
+        surplus = sum(not w.dismissed for w in self.workers.values()) - self.target
+        if surplus > 0:
+            worker.dismissed = True
+        spent = self._max_jobs and worker.jobs_done >= self._max_jobs
+        worker.state = State.IDLE
+        if worker.dismissed or spent:
+            return self._leave(worker)
+        self._idle.append(worker.slot)
+        return self.on_tick(now)
+
+    def _leave(self, worker: Worker) -> Actions:
+        worker.state = State.LEAVING
+        return [Leave(worker.slot)]
+
+    def _vacant(self) -> int:
+        """How many workers are missing and may be started."""
+        if self.broken or (self.closing and not self.queue.jobs):
+            return 0
+        if self._failed_starts >= START_ATTEMPTS and self.workers:
+            return 0  # those that are left go on alone
+        return self.target - sum(not w.dismissed for w in self.workers.values())
+
+    def _fill(self, now: float) -> Actions:
+        if self._failed_starts and now < self._spawn_at:
+            return []
+        actions: Actions = []
+        free = (slot for slot in range(len(self.workers) + self.target + 1) if slot not in self.workers)
+        for slot in [next(free) for _ in range(self._vacant())]:
+            self.workers[slot] = Worker(slot)
+            actions.append(Spawn(slot))
+        return actions
+
+    # -- jobs -------------------------------------------------------------------------------------------
+
+    def on_submit(self, run: Run, now: float) -> Actions:
+        if self.broken:
+            return self._lost([(job_id, run.terms.attempt) for job_id in run.ids], now)
+        self.queue.add(run)
+        return self._dispatch(now)
+
+    def _dispatch(self, now: float) -> Actions:
+        actions: Actions = []
+        while self._idle and self.queue.jobs:
+            worker = self.workers[self._idle.pop()]
+            worker.batch = batch = self.queue.cut(self._batch_size(worker))
+            worker.state = State.BUSY
+            worker.limit, worker.taken, worker.expired = batch.count, 0, -1
+            worker.spilled.clear()
+            worker.cancelled.clear()
+            worker.look_at = self._next_look(worker, now, now)
+            actions.append(Assign(worker.slot, batch))
+        if self.closing and not self.queue.jobs and not self.busy():
+            while self._idle:
+                worker = self.workers[self._idle.pop()]
+                worker.dismissed = True
+                actions += self._leave(worker)
+        return actions
+
+    def _batch_size(self, worker: Worker) -> int:
+        """Jobs worth BATCH_SECONDS, but no more than a fair share of the queue."""
+        share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
+        size = int(BATCH_SECONDS / self._estimate) if self._estimate else 1
+        if self._max_jobs:
+            share = min(share, self._max_jobs - worker.jobs_done)
+        return max(1, min(size, share, self._max_batch))
+
+    def _next_look(self, worker: Worker, started: float, now: float) -> float:
+        """When this worker's job, begun at `started`, gives the next reason to look at it."""
+        assert worker.batch is not None
+        timeout = worker.batch.terms.timeout
+        due = started + timeout if timeout else NEVER
+        if worker.expired >= 0:
+            due = min(worker.kill_at, now + REPEAT_SECONDS)
+        if worker.limit > 1 and worker.taken < worker.limit - 1:
+            due = min(due, max(started, now) + OVERDUE_SECONDS)
+        return due
+
+    def on_taken(self, slot: int, published: int) -> None:
+        """Results up to this position of the batch have been taken."""
+        worker = self.workers[slot]
+        worker.jobs_done += published - worker.taken
+        worker.taken = published
+
+    def on_spilled(self, slot: int, job_id: int) -> None:
+        """A result too large for the recorder came by itself."""
+        worker = self.workers[slot]
+        if worker.has(job_id):
+            assert worker.batch is not None
+            worker.spilled.add(job_id - worker.batch.first_id)
+
+    def on_done(self, slot: int, seconds: float, leaves: bool, now: float) -> Actions:
+        """A worker is through with its batch, whose results have all been taken."""
+        worker = self.workers[slot]
+        if worker.batch is not None and worker.taken:
+            self._learn(seconds / worker.taken)
+        worker.batch = None
+        if leaves:
+            worker.state = State.LEAVING
+            return []
+        return self._settle(worker, now)
+
+    def _learn(self, seconds: float) -> None:
+        sample = min(max(seconds, 1e-7), SLOWEST_SAMPLE)
+        old = self._estimate
+        self._estimate = sample if old is None else old + FRESH_WEIGHT * (sample - old)
+
+    # -- watching ---------------------------------------------------------------------------------------
+
+    def on_look(self, slot: int, look: Look | None, now: float) -> Actions:
+        """What a look at a busy worker showed; None: it was just then writing."""
+        worker = self.workers[slot]
+        batch = worker.batch
+        if batch is None:
+            return []
+        if look is None:
+            worker.look_at = now + RETRY_LOOK_SECONDS
+            return []
+        actions = self._enforce(worker, batch, look, now) if look.claimed > look.published else []
+        unclaimed = look.claimed < worker.limit
+        slow = look.claimed and now - look.started >= OVERDUE_SECONDS
+        if unclaimed and (slow or (self._idle and not self.queue.jobs)):
+            actions.append(TakeBack(slot))
+        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
+        return actions
+
+    def _enforce(self, worker: Worker, batch: Run, look: Look, now: float) -> Actions:
+        """Hold the running job to its time: a signal first, then the axe."""
+        position = look.claimed - 1
+        if worker.expired == position:
+            if now >= worker.kill_at:
+                return [Kill(worker.slot)]
+            return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
+        worker.expired = -1
+        timeout = batch.terms.timeout
+        if timeout and now >= look.started + timeout:
+            return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
+        return []
+
+    def _expire(self, worker: Worker, batch: Run, position: int, reason: Terminated, now: float) -> Actions:
+        worker.expired, worker.reason = position, reason
+        worker.kill_at = now + self._kill_grace
+        return [Interrupt(worker.slot, batch.first_id + position)]
+
+    def on_taken_back(self, slot: int, look: Look, now: float) -> Actions:
+        """The jobs behind the claimed ones are the boss's again."""
+        self.reclaim(slot, look, now)
+        return self._dispatch(now)
+
+    def reclaim(self, slot: int, look: Look, now: float) -> None:
+        """Queue again what a worker was given but can no longer claim."""
+        worker = self.workers[slot]
+        batch = worker.batch
+        if batch is None or look.claimed >= worker.limit:
+            return
+        self.queue.put_back(batch.part(look.claimed, worker.limit))
+        worker.limit = look.claimed
+        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
+
+    # -- orders from the caller -------------------------------------------------------------------------
+
+    def on_cancel(self, ids: list[int], looks: dict[int, Look], now: float) -> tuple[int, Actions]:
+        """Cancel jobs; how many had not finished.
+
+        Unclaimed jobs of busy workers must have been reclaimed; `looks` shows the state of those workers.
+        """
+        removed = self.queue.remove(ids)
+        text = CANCELLED
+        actions: Actions = [
+            Verdict(job_id, 0, attempt - 1, Outcome.CANCELLED, text, now, now) for job_id, attempt in removed
+        ]
+        count = len(removed)
+        wanted = set(ids)
+        for slot, look in looks.items():
+            worker = self.workers[slot]
+            batch, position = worker.batch, look.claimed - 1
+            if batch is None or position < look.published or position in worker.spilled:
+                continue
+            job_id = batch.first_id + position
+            if job_id in wanted and job_id not in worker.cancelled:
+                count += 1
+                worker.cancelled.add(job_id)
+                if worker.expired != position:
+                    actions += self._expire(worker, batch, position, Terminated.CANCEL, now)
+                    worker.look_at = self._next_look(worker, look.started, now)
+        return count, actions + self._dispatch(now)
+
+    def on_resize(self, target: int, now: float) -> Actions:
+        """Another number of workers. Those too many leave when they are idle."""
+        self.target = target
+        self._failed_starts = 0
+        surplus = sum(not w.dismissed for w in self.workers.values()) - target
+        actions: Actions = []
+        for slot in self._idle[: max(0, surplus)]:
+            self._idle.remove(slot)
+            self.workers[slot].dismissed = True
+            actions += self._leave(self.workers[slot])
+        surplus -= len(actions)
+        busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
+        for worker in busy[: max(0, surplus)]:
+            worker.dismissed = True
+            actions.append(TakeBack(worker.slot))
+        return actions + self.on_tick(now)
+
+    def on_close(self, now: float) -> Actions:
+        """No more work will come; the workers leave once the queue is empty."""
+        self.closing = True
+        return self._dispatch(now)

@@ -1,0 +1,123 @@
+"""The nursery: forks the workers and reaps them. The only fork and the only waitpid of a pool.
+
+A process of its own, so that a worker is forked from a small and clean image, with the handlers and all that was
+imported before the pool was made, however large the boss's queue has grown. It is single-threaded, and stays so.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from bossworker import messages, process
+from bossworker.link import Link, LinkClosed, link_pair
+from bossworker.messages import Kind
+
+END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
+
+WorkerMain = Callable[[int, socket.socket], None]
+
+
+class Nursery:
+    """Serves the boss until it hangs up or dies; then ends every worker and whatever they started."""
+
+    def __init__(self, boss: socket.socket, worker_main: WorkerMain) -> None:
+        self.boss = Link(boss)
+        self.worker_main = worker_main
+        self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
+        self.wake, self.waker = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(self.waker, False)
+
+    def run(self) -> None:
+        """Serve, then clean up. Never raises LinkClosed."""
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
+        try:
+            self._serve()
+        except LinkClosed:
+            pass
+        finally:
+            process.end_children(END_SECONDS)
+
+    def _serve(self) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(self.boss.sock, selectors.EVENT_READ)
+        selector.register(self.wake, selectors.EVENT_READ)
+        while True:
+            selector.select()
+            with suppress(BlockingIOError):
+                os.read(self.wake, 4096)
+            self._obey()
+            self._reap()
+            self.boss.flush()
+
+    def _obey(self) -> None:
+        for frame in self.boss.receive():
+            match frame.kind:
+                case Kind.SPAWN:
+                    self._spawn(*messages.SPAWN.unpack(frame.head))
+                case Kind.KILL:
+                    self._kill(*messages.KILL.unpack(frame.head))
+
+    def _spawn(self, slot: int) -> None:
+        ours, theirs = link_pair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno))
+        else:
+            if pid == 0:
+                self._become_worker(slot, theirs, ours)
+            self.slots[pid] = slot
+            self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
+        finally:
+            theirs.close()
+
+    def _become_worker(self, slot: int, link: socket.socket, other: socket.socket) -> None:
+        """In the child: shut what is the nursery's, lead a group of our own, work, and never return."""
+        status = 1
+        try:
+            parent = os.getppid()
+            process.die_with(parent)
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            for fd in (self.wake, self.waker):
+                os.close(fd)
+            other.close()
+            self.boss.drop()
+            process.default_signals()
+            gc.enable()
+            self.worker_main(slot, link)
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            process.flush_streams()
+            os._exit(status)
+
+    def _kill(self, slot: int, pid: int, number: int) -> None:
+        """Signal a worker of ours, or end its whole tree. It is not reaped yet, so the pid can be no one else's."""
+        if self.slots.get(pid) != slot:
+            return
+        if number:
+            os.kill(pid, number)
+        else:
+            process.kill_tree(pid)
+
+    def _reap(self) -> None:
+        """Reap the dead, strangers that were left to us among them; tell of the workers."""
+        while (dead := process.reap_one(self.slots)) is not None:
+            pid, status = dead
+            slot = self.slots.pop(pid, None)
+            if slot is not None:
+                self.boss.send(Kind.EXITED, messages.EXITED.pack(slot, pid, status))

@@ -1,0 +1,111 @@
+"""The settings of a pool, checked before any process is started."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bossworker import process
+from bossworker.recorder import MAX_WORKERS
+
+START_METHODS = ("fork", "spawn")
+MAX_SECONDS = 1e9  # some thirty years: more is a mistake in the unit
+_INT64 = 1 << 63
+_INT32 = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What boss, nursery and workers need to know of a pool's settings."""
+
+    global_timeout: float
+    worker_count: int
+    kill_grace: float
+    retries: int
+    max_pending: int
+    max_jobs_per_worker: int
+    max_worker_memory: int
+    start_method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The callables that run in a worker."""
+
+    work: Callable[[Any], Mapping[Any, Any] | None]
+    init: Callable[[], object] | None
+    exit: Callable[[], object] | None
+
+
+def check_callable(name: str, value: object, optional: bool = True) -> None:
+    """TypeError unless `value` is callable, or None where that is allowed."""
+    if callable(value) or (optional and value is None):
+        return
+    allowed = "a callable or None" if optional else "a callable"
+    raise TypeError(f"{name} must be {allowed}, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A number of seconds, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value <= MAX_SECONDS or math.isnan(value):
+        raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: object, least: int = 0, most: int = _INT32 - 1) -> int:
+    """A whole number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be an int from {least} to {most}, not {value!r}")
+    return value
+
+
+def check_priority(value: object) -> int:
+    """A whole number of 64 bits; a higher one runs first."""
+    return check_count("priority", value, -_INT64, _INT64 - 1)
+
+
+def check_workers(name: str, value: object) -> int:
+    """A number of workers."""
+    return check_count(name, value, 1, MAX_WORKERS)
+
+
+def check_start_method(value: object) -> str:
+    """One of START_METHODS."""
+    if not isinstance(value, str):
+        raise TypeError(f"start_method must be a str, not {value!r}")
+    if value not in START_METHODS:
+        allowed = " or ".join(map(repr, START_METHODS))
+        raise ValueError(f"start_method must be {allowed}, not {value!r}")
+    return value
+
+
+def check_options(
+    *,
+    global_timeout: object,
+    worker_count: object,
+    kill_grace: object,
+    retries: object,
+    max_pending: object,
+    max_jobs_per_worker: object,
+    max_worker_memory: object,
+    start_method: object,
+) -> Options:
+    """The settings, all of them checked. TypeError or ValueError names the one at fault."""
+    if worker_count is None:
+        worker_count = min(process.usable_cpus(), MAX_WORKERS)
+    return Options(
+        global_timeout=check_seconds("global_timeout", global_timeout),
+        worker_count=check_workers("worker_count", worker_count),
+        kill_grace=check_seconds("kill_grace", kill_grace),
+        retries=check_count("retries", retries),
+        max_pending=check_count("max_pending", max_pending),
+        max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
+        max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_INT64 - 1),
+        start_method=check_start_method(start_method),
+    )

@@ -1,0 +1,158 @@
+"""What comes back from a job."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+from bossworker.codec import ErrorData
+from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout, RemoteError
+from bossworker.messages import KIND_BITS, Outcome
+
+
+class Origin(NamedTuple):
+    """What the results of one batch have in common."""
+
+    pid: int
+    attempt: int
+    clock: float  # Unix time minus monotonic time, when the results arrived
+
+
+Facts = tuple[int, tuple[Any, float], float, float, Origin, int, ErrorData | None]
+"""Where a result comes from, a plain tuple because they are made by the hundred thousand:
+
+0 job id; 1 the job, and when it was queued; 2 when it started; 3 when it ended (all monotonic seconds);
+4 origin; 5 outcome; 6 error.
+"""
+
+
+class Result(dict[Any, Any]):
+    """What the handler returned for one job, as a dict; the key ``ERROR`` says what went wrong, if anything did.
+
+    The attributes tell the rest. Times are Unix seconds as floats.
+    """
+
+    __slots__ = ("_facts",)
+
+    _facts: Facts
+
+    @property
+    def job_id(self) -> int:
+        """The id that ``add_work`` returned for the job."""
+        return self._facts[0]
+
+    @property
+    def job(self) -> Mapping[Any, Any]:
+        """The job as it was submitted: the very object."""
+        job: Mapping[Any, Any] = self._facts[1][0]
+        return job
+
+    @property
+    def worker_pid(self) -> int:
+        """The process that ran it; 0 when none did."""
+        return self._facts[4].pid
+
+    @property
+    def attempts(self) -> int:
+        """How often it was started: 0 when it never was, more than 1 after retries."""
+        return self._facts[4].attempt
+
+    @property
+    def queued_at(self) -> float:
+        """When it was added."""
+        return self._facts[1][1] + self._facts[4].clock
+
+    @property
+    def started_at(self) -> float:
+        """When it was started the last time; when it ended, for a job that never was."""
+        return self._facts[2] + self._facts[4].clock
+
+    @property
+    def finished_at(self) -> float:
+        """When it ended."""
+        return self._facts[3] + self._facts[4].clock
+
+    @property
+    def duration(self) -> float:
+        """Seconds from start to end."""
+        return self._facts[3] - self._facts[2]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing went wrong."""
+        return self._facts[5] & KIND_BITS == Outcome.OK
+
+    @property
+    def error(self) -> str | None:
+        """The text under ``ERROR``, as it was when the job ended; None when it ended well."""
+        error = self._facts[6]
+        return error.text if error is not None else None
+
+    @property
+    def error_kind(self) -> str | None:
+        """``exception``, ``timeout``, ``crash``, ``cancelled``, ``bad_result``, ``bad_job``, or None.
+
+        ``reported``: the handler returned an ``ERROR`` of its own.
+        """
+        kind = Outcome(self._facts[5] & KIND_BITS)
+        return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
+
+    @property
+    def traceback(self) -> str | None:
+        """The worker's traceback, with its chain of causes, as text; None when there is none."""
+        error = self._facts[6]
+        return (error.traceback or None) if error is not None else None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception, rebuilt now with its causes; a RemoteError stands in for what cannot be rebuilt here."""
+        error = self._facts[6]
+        if error is None:
+            return None
+        if self.error_kind == "timeout" and error.pickled is None:
+            return JobTimeout(TIMED_OUT)
+        return rebuild(error)
+
+    def raise_for_error(self) -> Self:
+        """Return self when ok; otherwise raise JobFailed, with the worker's exception as its cause."""
+        if self.ok:
+            return self
+        raise JobFailed(f"job {self.job_id}: {self.error}", self) from self.exception
+
+    def __repr__(self) -> str:
+        state = "ok" if self.ok else self.error_kind
+        return f"<Result of job {self.job_id}, {state}: {dict.__repr__(self)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_result, (dict(self), self._facts)
+
+
+def make_result(value: Mapping[Any, Any], facts: Facts) -> Result:
+    """A result with its attributes."""
+    result = Result(value)
+    result._facts = facts
+    return result
+
+
+def rebuild(data: ErrorData) -> BaseException:
+    """An exception from its data, with its causes; never raises."""
+    error = _unpickled(data)
+    if error is None:
+        text = data.message or data.text
+        error = RemoteError(data.type_name or "BossWorkerError", text, data.traceback)
+    if data.cause is not None:
+        error.__cause__ = rebuild(ErrorData(*data.cause))
+    return error
+
+
+def _unpickled(data: ErrorData) -> BaseException | None:
+    """The exception itself, if it rebuilds as what it was."""
+    if data.pickled is None:
+        return None
+    try:
+        error = pickle.loads(data.pickled)
+        same = isinstance(error, BaseException) and type(error).__name__ == data.type_name
+    except BaseException:
+        return None
+    return error if same else None

@@ -1,0 +1,260 @@
+"""The worker: runs the handlers on the jobs of a batch, and leaves a trace of each in its flight recorder."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from types import FrameType
+
+from bossworker import codec, messages, process
+from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.link import Frame, Link, LinkClosed
+from bossworker.messages import Kind, Outcome
+from bossworker.options import Handlers, Options
+from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, Memory
+from bossworker.run import Run
+
+SPIN_SECONDS = 60e-6  # how long to look again for the next batch before sleeping
+LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
+LARGE_RESULT = 1 << 16  # bytes; larger results are sent by themselves
+
+
+class Worker:
+    """One worker's whole life. `run` returns when it leaves in order."""
+
+    def __init__(self, slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+        self.link = Link(_out_of_the_way(link))
+        self.recorder = memory.recorder(slot)
+        self.handlers = handlers
+        self.max_memory = options.max_worker_memory
+        self.by_value = options.start_method == "spawn"
+        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
+        self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
+        self.init_set_timer = False
+        self.copy = False  # whether this is a child that a handler forked
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.copy = True
+        self.armed = 0
+
+    # -- life -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        if not self._start():
+            return
+        while True:
+            self._tidy()
+            frame = self._next_frame()
+            if frame.kind is not Kind.BATCH:
+                break
+            self._perform(Run.read(frame.head, frame.body))
+            leaves = self._too_large()
+            self._send(Kind.DONE, messages.DONE.pack(leaves))
+            if leaves:
+                break
+        self._exit()
+
+    def _start(self) -> bool:
+        """Run the init_handler; False when it failed, which the boss is told."""
+        signal.signal(process.INTERRUPT_SIGNAL, self._interrupted)
+        try:
+            if self.handlers.init is not None:
+                self.handlers.init()
+        except BaseException as error:
+            self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
+            return False
+        self._stop_copies()
+        self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        self._send(Kind.UP)
+        return True
+
+    def _exit(self) -> None:
+        try:
+            if self.handlers.exit is not None:
+                self.handlers.exit()
+        except BaseException:
+            traceback.print_exc()
+
+    def _tidy(self) -> None:
+        """Between batches: undo what a handler did to what we rely on, and let out what it printed."""
+        process.flush_streams()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if not self.init_set_timer:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if signal.getsignal(process.INTERRUPT_SIGNAL) != self._interrupted:
+            signal.signal(process.INTERRUPT_SIGNAL, self._interrupted)
+
+    def _too_large(self) -> bool:
+        return bool(self.max_memory) and process.own_resident_bytes() > self.max_memory
+
+    def _stop_copies(self) -> None:
+        """A child that a handler forked, and that came back from it, must not go on as a second worker."""
+        if self.copy:
+            process.flush_streams()
+            os._exit(0)
+
+    # -- messages ---------------------------------------------------------------------------------------
+
+    def _next_frame(self) -> Frame:
+        """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
+        awake_until = time.monotonic() + self.spin
+        while True:
+            frames = self.link.receive(1)
+            if frames:
+                return frames[0]
+            if time.monotonic() >= awake_until:
+                select.select([self.link.sock], [], [])
+            else:
+                os.sched_yield()
+
+    def _send(self, kind: Kind, head: bytes = b"", body: tuple[bytes | memoryview, ...] = ()) -> None:
+        """Send, however long it takes: once it returns, the bytes are safe from our death."""
+        sent = self.link.send(kind, head, body)
+        while not sent:
+            select.select([], [self.link.sock], [])
+            sent = self.link.flush()
+
+    # -- jobs -------------------------------------------------------------------------------------------
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Raise JobTimeout, once, in the very job that is marked; a late signal never hits the next one."""
+        armed = self.armed
+        if armed and self.recorder.words[EXPIRED] == armed:
+            self.armed = 0
+            raise JobTimeout(TIMED_OUT)
+
+    def _perform(self, batch: Run) -> None:
+        """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
+
+        This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
+        """
+        recorder = self.recorder
+        words, marks, ends, outcomes = (
+            recorder.words,
+            recorder.marks,
+            recorder.ends,
+            recorder.outcomes,
+        )
+        area, claim, release = recorder.payload, recorder.lock.acquire, recorder.lock.release
+        clock, run_job = time.monotonic, self._run_job
+        number = batch.first_id + 1
+        index = end = 0
+        marks[0] = clock()
+        for job in _Jobs(batch):
+            claim()
+            if index >= words[LIMIT]:
+                release()
+                break
+            words[CLAIMED] = index + 1
+            release()
+            outcome, payload = run_job(job, number + index)
+            start, end = end, end + len(payload)
+            now = clock()
+            if end <= PAYLOAD_SIZE:
+                area[start:end] = payload
+            else:
+                end = start
+                self._spill(number + index - 1, outcome, marks[index], now, payload)
+                outcome = Outcome.ELSEWHERE
+            ends[index] = end
+            if outcome:
+                outcomes[index] = outcome
+            index += 1
+            marks[index] = now
+        claim()
+        words[FINISHED] = index
+        release()
+
+    def _run_job(self, job: object, number: int) -> tuple[int, bytes]:
+        """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
+        self.armed = number
+        stage = Outcome.BAD_JOB
+        try:
+            try:
+                if type(job) is memoryview:
+                    job = pickle.loads(job)
+                stage = Outcome.EXCEPTION
+                value = self.handlers.work(job)
+                if self.copy:
+                    self._stop_copies()
+                stage = Outcome.BAD_RESULT
+                return codec.encode_result(value, self.by_value)
+            finally:
+                self.armed = 0
+        except BaseException as error:
+            self._stop_copies()
+            return _failure(error, stage)
+
+    def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes) -> None:
+        """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
+        head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
+        self._send(Kind.SPILL, head, (payload,))
+
+
+class _Jobs:
+    """The jobs of a batch, in order: ready ones, or the bytes of those whose loading may do anything at all."""
+
+    def __init__(self, batch: Run) -> None:
+        self.batch = batch
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        batch = self.batch
+        payload = memoryview(batch.payload)
+        at, skip = 0, batch.skip
+        for count, size in zip(batch.counts, batch.sizes, strict=True):
+            block = payload[at : at + size]
+            at += size
+            if count == 1:
+                yield block
+            else:
+                yield from codec.load_block(count, block)[skip:]
+            skip = 0
+
+
+def _failure(error: BaseException, stage: Outcome) -> tuple[int, bytes]:
+    """An error as outcome and payload."""
+    text = ""
+    if isinstance(error, JobTimeout):
+        stage, text = Outcome.TIMEOUT, TIMED_OUT
+    elif isinstance(error, codec.BadResult):
+        text = f"BossWorkerAsync: {error}"
+    elif stage is Outcome.BAD_JOB:
+        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {codec.describe(error)}"
+    return stage, codec.encode_error(codec.capture(error, skip_frames=1, text=text))
+
+
+def _start_error(what: str, error: BaseException) -> bytes:
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return f"{what}: {codec.describe(error)}\n\n{trace}".encode("utf-8", "replace")
+
+
+def refuse(link: socket.socket, what: str, error: BaseException) -> None:
+    """Report that this worker cannot start, and why."""
+    Link(link).send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
+
+
+def _out_of_the_way(link: socket.socket) -> socket.socket:
+    """Move the link to a high descriptor, where a file opened after ``os.closerange(3, …)`` will not land."""
+    import fcntl
+
+    try:
+        moved = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
+    except OSError:  # a low limit on descriptors
+        return link
+    link.close()
+    return socket.socket(fileno=moved)
+
+
+def main(slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+    """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
+    try:
+        Worker(slot, link, memory, handlers, options).run()
+    except (LinkClosed, OSError):
+        sys.exit(1)
