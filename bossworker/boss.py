@@ -37,8 +37,9 @@ from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
 
 RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
-SPIN_SECONDS = 60e-6  # how long to look again before sleeping, while an answer is due
+SPIN_SECONDS = 150e-6  # how long to look again before sleeping, while an answer is due
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
 BUSY_LOOKS = 500  # tries at a recorder that is being written to, 0.1 ms in all
 
 
@@ -85,34 +86,36 @@ class Boss:
         while not (self.ledger.finished and not self.results and not self.caller.unsent):
             self.wait()
             self.look_at_workers()
-            self.retry_deferred()
+            if self.deferred:
+                self.retry_deferred()
             self.perform(self.ledger.on_tick(time.monotonic()))
-            self.announce()
-            self.deliver()
+            if not self.ready:
+                self.announce()
+            if self.results or self.caller.unsent:
+                self.deliver()
         self.caller.send(Kind.CLOSED)
 
     def wait(self) -> None:
         """Sleep until something arrives or is due, and read what arrived."""
-        now = time.monotonic()
-        seconds = self.ledger.sleep(now)
-        if self.deferred:
-            seconds = min(seconds or 0.001, 0.001)
-        if now < self.answer_due:
-            ready = self.selector.select(0)
-            if not ready:
-                os.sched_yield()
-                return
-        else:
-            ready = self.selector.select(self._tick(seconds))
-        for key, events in ready:
+        for key, events in self._look_again() or self.selector.select(self._sleep_seconds()):
             key.data(events)
         if self.parent_fd is None and os.getppid() != self.parent:
             raise CallerGone
 
-    def _tick(self, seconds: float | None) -> float | None:
-        if self.parent_fd is not None:
-            return seconds
-        return PARENT_TICK if seconds is None else min(seconds, PARENT_TICK)
+    def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Stay awake for an instant while an answer is due: it mostly comes sooner than we would wake from sleep."""
+        while time.monotonic() < self.answer_due:
+            if ready := self.selector.select(0):
+                return ready
+            os.sched_yield()
+        return []
+
+    def _sleep_seconds(self) -> float | None:
+        seconds = self.ledger.sleep(time.monotonic())
+        ticks = [DEFERRED_TICK] if self.deferred else []
+        if self.parent_fd is None:
+            ticks.append(PARENT_TICK)
+        return min([*ticks, *([] if seconds is None else [seconds])], default=None)
 
     def caller_died(self, events: int) -> None:
         raise CallerGone
@@ -170,7 +173,7 @@ class Boss:
 
     def announce(self) -> None:
         """Tell the caller, once, that the pool is up."""
-        if not self.ready and self.ledger.ready:
+        if self.ledger.ready:
             self.ready = True
             self.caller.send(Kind.READY)
 
@@ -467,7 +470,7 @@ class Boss:
         for worker in self.ledger.workers.values():
             job_id, seconds = None, 0.0
             look = self.recorders[worker.slot].look() if worker.batch is not None else None
-            if look is not None and worker.batch is not None and look.claimed > look.published:
+            if look is not None and worker.batch is not None and look.running:
                 job_id = worker.batch.first_id + look.claimed - 1
                 seconds = now - look.started
                 running += 1

@@ -252,8 +252,8 @@ class BossWorker:
 
     def _submit(self, parts: list[Part], first_id: int, jobs: Sequence[Mapping[Any, Any]]) -> None:
         """Note the jobs, then send them: a result must not arrive before its job is known."""
-        self._inbox.expect(first_id, jobs)
         try:
+            self._inbox.expect(first_id, jobs)
             self._connection.send_packed(parts)
         except BaseException:
             if self._connection.link.queued is not parts:

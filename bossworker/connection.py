@@ -37,7 +37,8 @@ class Connection:
         self._replies: dict[int, dict[str, Any]] = {}
         self._requests = 0
         self._sending = threading.Lock()  # for putting frames into the link
-        self._listening = threading.Condition(threading.Lock())  # for the two below
+        self._lock = threading.Lock()  # for the next four
+        self._news = threading.Condition(self._lock)
         self._listener = False  # whether a thread listens now
         self.waiters = 0  # threads that wait for it
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
@@ -79,7 +80,7 @@ class Connection:
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
-        with self._listening:
+        with self._lock:
             self._requests += 1
             number = self._requests
         self.send(kind, messages.REQUEST.pack(number) + head, body)
@@ -100,7 +101,7 @@ class Connection:
                 return False
             mine = False
             try:
-                with self._listening:
+                with self._lock:
                     if self._listener:
                         self._sleep(ready, seconds)
                     else:
@@ -118,19 +119,19 @@ class Connection:
         self.waiters += 1
         try:
             if not ready():
-                self._listening.wait(seconds)
+                self._news.wait(seconds)
         finally:
             self.waiters -= 1
 
     def _hand_over(self) -> None:
-        with self._listening:
-            self._listening.notify_all()
+        with self._lock:
+            self._news.notify_all()
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         mine = False
         try:
-            with self._listening:
+            with self._lock:
                 if not self._listener and not self.gone:
                     self._listener = mine = True
             if mine:

@@ -450,7 +450,7 @@ class Ledger:
         if look is None:
             worker.look_at = now + RETRY_LOOK_SECONDS
             return []
-        actions = self._enforce(worker, batch, look, now) if look.claimed > look.published else []
+        actions = self._enforce(worker, batch, look, now) if look.running else []
         unclaimed = look.claimed < worker.limit
         slow = look.claimed and now - look.started >= OVERDUE_SECONDS
         if unclaimed and (slow or (self._idle and not self.queue.jobs)):

@@ -5,6 +5,7 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     LIMIT       jobs of the batch the worker may claim; the boss lowers it to take the rest back
     CLAIMED     jobs the worker has claimed: the last of them runs now, or has just ended
     FINISHED    set at the end of the batch
+    SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
     EXPIRED     1 + id of the job that must stop (its time is up, or it is cancelled)
     marks       when the batch began, and when each job ended (monotonic seconds)
     ends        where each job's result ends in the payload area
@@ -47,7 +48,7 @@ _OUTCOMES_AT = _ENDS_AT + 8 * MAX_BATCH
 _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
 PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
 
-LIMIT, CLAIMED, FINISHED, EXPIRED, FIRST_ID, ATTEMPT = range(6)
+LIMIT, CLAIMED, FINISHED, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(7)
 _LOCK_AT = 2048  # byte offset of the semaphore in the words page
 
 
@@ -75,6 +76,7 @@ class Look(NamedTuple):
     claimed: int
     published: int  # jobs from the front whose results are there
     started: float  # when the last claimed job began (monotonic seconds)
+    running: bool  # whether that job is still in the handler
 
 
 class Memory:
@@ -148,7 +150,8 @@ class Recorder:
     def open_batch(self, first_id: int, count: int, attempt: int) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
         words = self.words
-        words[LIMIT], words[CLAIMED], words[FINISHED], words[EXPIRED] = count, 0, 0, 0
+        words[LIMIT], words[CLAIMED], words[FINISHED] = count, 0, 0
+        words[EXPIRED], words[SENDING] = 0, 0
         words[FIRST_ID], words[ATTEMPT] = first_id, attempt
         self.outcomes[:count] = bytes(count)
 
@@ -162,11 +165,11 @@ class Recorder:
         claimed = self.words[CLAIMED]
         if take_back:
             self.words[LIMIT] = claimed
-        finished = self.words[FINISHED]
+        finished, sending = self.words[FINISHED], self.words[SENDING]
         if not dead:
             self.lock.release()
         published = max(claimed - 1, finished, 0)
-        return Look(claimed, published, self.marks[published])
+        return Look(claimed, published, self.marks[published], claimed > published and not sending)
 
     def segment(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Segment:
         """A copy of the results of the batch's jobs start..stop-1."""

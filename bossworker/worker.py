@@ -17,10 +17,10 @@ from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.link import Frame, Link, LinkClosed
 from bossworker.messages import Kind, Outcome
 from bossworker.options import Handlers, Options
-from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, Memory
+from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory
 from bossworker.run import Run
 
-SPIN_SECONDS = 60e-6  # how long to look again for the next batch before sleeping
+SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
 LARGE_RESULT = 1 << 16  # bytes; larger results are sent by themselves
 
@@ -161,7 +161,9 @@ class Worker:
                 area[start:end] = payload
             else:
                 end = start
+                words[SENDING] = 1
                 self._spill(number + index - 1, outcome, marks[index], now, payload)
+                words[SENDING] = 0
                 outcome = Outcome.ELSEWHERE
             ends[index] = end
             if outcome:
