@@ -74,8 +74,8 @@ class Boss:
         self.answer_due = 0.0
         self.selector = selectors.DefaultSelector()
         self.parent_fd = process.pidfd(parent)
-        self.selector.register(caller.sock, selectors.EVENT_READ, self.read_caller)
-        self.selector.register(nursery.sock, selectors.EVENT_READ, self.read_nursery)
+        self.watch(caller, self.read_caller)
+        self.watch(nursery, self.read_nursery)
         if self.parent_fd is not None:
             self.selector.register(self.parent_fd, selectors.EVENT_READ, self.caller_died)
 
@@ -185,7 +185,7 @@ class Boss:
                     pass
         except LinkClosed:
             raise CallerGone from None
-        self._watch_caller()
+        self.watch(self.caller, self.read_caller)
 
     def _send_results(self) -> bool:
         batch: list[Segment] = []
@@ -196,21 +196,16 @@ class Boss:
         head = b"".join([segment.head() for segment in batch])
         return self.caller.send(Kind.RESULTS, head, [part for s in batch for part in s[5:]])
 
-    def _watch_caller(self) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.caller.unsent else 0)
-        if self.selector.get_key(self.caller.sock).events != events:
-            self.selector.modify(self.caller.sock, events, self.read_caller)
+    def watch(self, link: Link, read: Callable[[int], None]) -> None:
+        """Have `read` called when the link has something for us, or takes something that waits to be sent."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+        key = self.selector.get_map().get(link.sock)
+        if key is None:
+            self.selector.register(link.sock, events, read)
+        elif key.events != events:
+            self.selector.modify(link.sock, events, read)
 
     # -- the workers ------------------------------------------------------------------------------------
-
-    def watch(self, slot: int) -> None:
-        link = self.links[slot]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
-        read = partial(self.read_worker, slot)
-        if link.sock in self.selector.get_map():
-            self.selector.modify(link.sock, events, read)
-        else:
-            self.selector.register(link.sock, events, read)
 
     def read_worker(self, slot: int, events: int = selectors.EVENT_READ) -> None:
         link = self.links.get(slot)
@@ -218,7 +213,7 @@ class Boss:
             return
         try:
             if events & selectors.EVENT_WRITE and link.flush():
-                self.watch(slot)
+                self.watch(link, partial(self.read_worker, slot))
             frames = link.receive()
         except LinkClosed:  # the nursery will tell how it ended
             self.selector.unregister(link.sock)
@@ -316,7 +311,13 @@ class Boss:
 
     # -- the nursery ------------------------------------------------------------------------------------
 
+    def tell_nursery(self, kind: Kind, head: bytes) -> None:
+        if not self.nursery.send(kind, head):
+            self.watch(self.nursery, self.read_nursery)
+
     def read_nursery(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE and self.nursery.flush():
+            self.watch(self.nursery, self.read_nursery)
         for frame in self.nursery.receive():
             match frame.kind:
                 case Kind.SPAWNED:
@@ -334,7 +335,7 @@ class Boss:
         slot, pid = messages.SPAWNED.unpack(frame.head)
         self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
         self.ledger.on_spawned(slot, pid)
-        self.watch(slot)
+        self.watch(self.links[slot], partial(self.read_worker, slot))
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
@@ -382,7 +383,7 @@ class Boss:
     def spawn(self, action: Spawn) -> None:
         self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
         self.memory.slots = max(self.memory.slots, action.slot + 1)
-        self.nursery.send(Kind.SPAWN, messages.SPAWN.pack(action.slot))
+        self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(action.slot))
 
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
@@ -399,8 +400,9 @@ class Boss:
         self, slot: int, kind: Kind, head: bytes = b"", body: tuple[bytes | bytearray | memoryview, ...] = ()
     ) -> None:
         with suppress(LinkClosed):  # its exit will be told
-            if not self.links[slot].send(kind, head, body):
-                self.watch(slot)
+            link = self.links[slot]
+            if not link.send(kind, head, body):
+                self.watch(link, partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
         self.recorders[action.slot].expire(action.job_id)
@@ -411,7 +413,7 @@ class Boss:
 
     def _signal(self, slot: int, number: int) -> None:
         worker = self.ledger.workers[slot]
-        self.nursery.send(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
+        self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
         look = self.recorders[action.slot].look(take_back=True)

@@ -9,10 +9,10 @@ import warnings
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from bossworker import messages
 from bossworker.codec import Blocks, encode_jobs
@@ -267,6 +267,12 @@ class BossWorker:
         self._check_owner()
         return len(self._inbox.jobs)
 
+    @overload
+    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result: ...
+
+    @overload
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None: ...
+
     def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
         """The next finished job's result, in order of completion.
 
@@ -351,7 +357,7 @@ class BossWorker:
         *,
         ordered: bool = True,
         timeout: float | None = None,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight. Results of
@@ -550,7 +556,7 @@ class _Map:
         self.step = 2 * pool._options.worker_count
         self.window = MAP_JOBS
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Generator[Result, None, None]:
         pool = self.pool
         try:
             while True:
@@ -591,7 +597,7 @@ class _Map:
     def _arrived(self) -> Iterator[Result]:
         """Wait for results; those that may be yielded now."""
         inbox, line = self.pool._inbox, self.pool._connection
-        if not line.wait_until(lambda: bool(self.queue) or inbox.has_news()):
+        if not line.wait_until(lambda: inbox.has_news(self.queue)):
             self.pool._check_boss()
         while (result := inbox.next(self.queue)) is not None:
             if not self.ordered:

@@ -65,9 +65,9 @@ class Inbox:
         """Jobs whose results are nobody's in particular."""
         return len(self.jobs) - len(self.routed)
 
-    def has_news(self) -> bool:
-        """Whether something has arrived that has not been given out or put aside."""
-        return bool(self._ready or self._segments)
+    def has_news(self, queue: deque[Item] | None = None) -> bool:
+        """Whether there may be something for the common queue, or the given one."""
+        return bool((self._ready if queue is None else queue) or self._segments)
 
     def unfinished(self) -> int:
         """Jobs of which no result has arrived."""

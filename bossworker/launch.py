@@ -34,7 +34,7 @@ from bossworker.boss import Boss, CallerGone
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
-from bossworker.recorder import Memory
+from bossworker.recorder import Memory, above_stdio
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -50,7 +50,7 @@ class Launched(NamedTuple):
 def launch(handlers: Handlers, options: Options) -> Launched:
     """Start a boss by the options' start method."""
     start = _spawn_boss if options.start_method == "spawn" else _fork_boss
-    ours, theirs = link_pair()
+    ours, theirs = map(_clear_of_stdio, link_pair())
     memory = Memory()
     try:
         pid = start(handlers, options, ours, theirs, memory)
@@ -61,6 +61,13 @@ def launch(handlers: Handlers, options: Options) -> Launched:
     finally:
         theirs.close()
     return Launched(pid, Link(ours), memory)
+
+
+def _clear_of_stdio(sock: socket.socket) -> socket.socket:
+    """A caller without stdin lends its number to our socket; the boss is about to put /dev/null there."""
+    if sock.fileno() > 2:
+        return sock
+    return socket.socket(fileno=above_stdio(sock.detach()))
 
 
 def _fork_boss(
@@ -117,6 +124,7 @@ def _boss_main(
         caller.close()
         nursery.close()
         _never_return(partial(_nursery_main, load_handlers, options, nurserys_end, memory, collecting))
+    nurserys_end.close()
     _close_all_but(caller.fileno(), nursery.fileno(), memory.fd)
     link = Link(nursery)
     with suppress(CallerGone, LinkClosed):

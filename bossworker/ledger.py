@@ -405,7 +405,9 @@ class Ledger:
         timeout = worker.batch.terms.timeout
         due = started + timeout if timeout else NEVER
         if worker.expired >= 0:
-            due = min(worker.kill_at, now + REPEAT_SECONDS)
+            due = now + REPEAT_SECONDS
+            if now < worker.kill_at:
+                due = min(due, worker.kill_at)
         if worker.limit > 1 and worker.taken < worker.limit - 1:
             due = min(due, max(started, now) + OVERDUE_SECONDS)
         return due

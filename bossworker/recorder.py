@@ -29,6 +29,7 @@ and a full or missing /dev/shm does not matter.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import tempfile
@@ -83,7 +84,7 @@ class Memory:
     """The pool's shared file: page 0 for the boss's own notes to the caller, then a slot a worker."""
 
     def __init__(self, fd: int | None = None) -> None:
-        self.fd = _unnamed_file() if fd is None else fd
+        self.fd = above_stdio(_unnamed_file()) if fd is None else fd
         if fd is None:
             os.ftruncate(self.fd, mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE)
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
@@ -195,6 +196,15 @@ def exclusive() -> bool:
     """Whether this platform has the semaphore that lets a batch hold more than one job."""
     probe = mmap.mmap(-1, mmap.PAGESIZE)
     return _semaphore(probe, 0, True) is not None
+
+
+def above_stdio(fd: int) -> int:
+    """The same file under a number above 2, which programs take for a standard stream."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
 
 
 def _unnamed_file() -> int:

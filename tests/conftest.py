@@ -22,6 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_folder() -> Iterator[None]:
+    """Temporary files go where no other program's are."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        yield
+        tempfile.tempdir = before
+        del os.environ["TMPDIR"]
+
+
+@pytest.fixture(scope="session", autouse=True)
 def inherit_orphans() -> None:
     """Processes that lose their parents become ours, so that none escapes the check below."""
     process.adopt_orphans()
@@ -48,7 +59,7 @@ def _traces() -> set[str]:
     for folder in ("/dev/shm", tempfile.gettempdir()):
         if os.path.isdir(folder):
             names = os.listdir(folder)
-            traces |= {f"file {folder}/{name}" for name in names if "bossworker" in name or "sem." in name}
+            traces |= {f"file {folder}/{name}" for name in names if "bossworker" in name}
     return traces
 
 

@@ -50,9 +50,7 @@ def killing(pids: Callable[[], tuple[int, ...]], rate: float, rng: random.Random
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kills_cost_one_job_each_and_none_runs_twice(
-    tmp_path: Path, request: pytest.FixtureRequest, seed: int
-) -> None:
+def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: pytest.FixtureRequest, seed: int) -> None:
     jobs = 200_000 if request.config.getoption("--long") else 20_000
     rng = random.Random(seed)
     with (
@@ -60,10 +58,7 @@ def test_kills_cost_one_job_each_and_none_runs_twice(
         BossWorker(log_job, worker_count=4, global_timeout=30) as pool,
     ):
         pool.add_work(
-            *[
-                {"n": n, "log": log.fileno(), "seconds": rng.choice([0] * 60 + [0.001, 0.01])}
-                for n in range(jobs)
-            ]
+            *[{"n": n, "log": log.fileno(), "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)]
         )
         with killing(lambda: pool.worker_pids, 60, rng) as hit:
             results = list(pool.results())
@@ -145,9 +140,7 @@ def test_every_job_gets_its_own_fate(request: pytest.FixtureRequest) -> None:
 def test_cancels_in_a_storm_each_yield_one_result(tmp_path: Path) -> None:
     rng = random.Random(5)
     with open(tmp_path / "log", "ab") as log, BossWorker(log_job, worker_count=3) as pool:
-        ids = pool.add_work(
-            *[{"n": n, "log": log.fileno(), "seconds": rng.choice([0, 0, 0.001])} for n in range(6000)]
-        )
+        ids = pool.add_work(*[{"n": n, "log": log.fileno(), "seconds": rng.choice([0, 0, 0.001])} for n in range(6000)])
         cancelled = 0
         results = []
         with killing(lambda: pool.worker_pids, 30, rng):

@@ -1,0 +1,79 @@
+"""What the package offers is what it should be, no more and no less."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+import bossworker
+from bossworker import errors
+
+POOL = {
+    "BossWorker", "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
+    "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError", "JobFailed",
+    "RemoteError", "JobTimeout",
+}  # fmt: skip
+ERRORS = (
+    "PoolClosed",
+    "NothingPending",
+    "WorkerStartError",
+    "BossDied",
+    "ResultHandlerError",
+    "JobFailed",
+    "RemoteError",
+)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_the_exports_are_what_they_should_be() -> None:
+    assert set(bossworker.__all__) == POOL
+    assert len(bossworker.__all__) == len(POOL)
+
+
+def test_the_exports_are_sorted() -> None:
+    assert bossworker.__all__ == sorted(bossworker.__all__, key=_rank)
+
+
+def test_every_export_is_there() -> None:
+    for name in bossworker.__all__:
+        assert getattr(bossworker, name) is not None
+
+
+def test_nothing_else_is_public() -> None:
+    public = {name for name, value in vars(bossworker).items() if not name.startswith("_")}
+    modules = {name for name in public if isinstance(getattr(bossworker, name), types.ModuleType)}
+    assert public - modules == POOL
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_derives_from_the_one(name: str) -> None:
+    error = getattr(bossworker, name)
+    assert issubclass(error, bossworker.BossWorkerError)
+    assert issubclass(error, Exception)
+
+
+def test_no_public_error_is_outside_the_tree() -> None:
+    found = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, BaseException) and n[0] != "_"}
+    assert found == {*ERRORS, "BossWorkerError", "JobTimeout"}
+
+
+def test_a_job_timeout_stands_apart() -> None:
+    assert issubclass(bossworker.JobTimeout, BaseException)
+    assert not issubclass(bossworker.JobTimeout, Exception)
+
+
+def test_the_fixed_texts() -> None:
+    assert bossworker.TIMED_OUT == "BossWorkerAsync: timed out"
+    assert bossworker.CANCELLED == "BossWorkerAsync: cancelled"
+    assert errors.WORKER_DIED == "BossWorkerAsync: worker died"
+
+
+def test_every_export_explains_itself() -> None:
+    for name in bossworker.__all__:
+        value = getattr(bossworker, name)
+        assert isinstance(value, str) or value.__doc__

@@ -1,0 +1,308 @@
+"""The caller's results: each given out once, whatever arrives twice, too late, or is asked for by many."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from bossworker import codec
+from bossworker.codec import encode_result
+from bossworker.errors import CANCELLED
+from bossworker.inbox import Inbox, Item
+from bossworker.messages import Outcome, Segment, read_segments, single
+from bossworker.result import Result
+
+PID = 77
+
+
+def arrive(*segments: Segment) -> list[Segment]:
+    """Segments as they come off the wire."""
+    head = b"".join(segment.head() for segment in segments)
+    body = b"".join(bytes(part) for segment in segments for part in segment[5:])
+    return read_segments(memoryview(head), memoryview(body))
+
+
+def segment(first_id: int, encoded: Sequence[tuple[int, bytes]], base: int = 0, attempt: int = 1) -> Segment:
+    """A worker's results, as its recorder holds them from `base` on."""
+    ends = array("Q")
+    for _, payload in encoded:
+        ends.append((ends[-1] if ends else base) + len(payload))
+    marks = array("d", [first_id + n / 4 for n in range(len(encoded) + 1)])
+    outcomes = bytes(outcome for outcome, _ in encoded)
+    payload = b"".join(payload for _, payload in encoded)
+    return Segment(first_id, len(encoded), base, PID, attempt, marks.tobytes(), ends.tobytes(), outcomes, payload)
+
+
+def good(first_id: int, count: int, base: int = 0) -> list[Segment]:
+    """Results {"n": id} of consecutive jobs."""
+    encoded = [encode_result({"n": first_id + n}) for n in range(count)]
+    return arrive(segment(first_id, encoded, base))
+
+
+def expecting(first_id: int, count: int) -> Inbox:
+    inbox = Inbox()
+    inbox.expect(first_id, [{"job": first_id + n} for n in range(count)])
+    return inbox
+
+
+def drain(inbox: Inbox, queue: deque[Item] | None = None) -> Iterator[Result]:
+    while (result := inbox.next(queue)) is not None:
+        yield result
+
+
+def test_results_come_with_the_facts_about_them() -> None:
+    inbox = expecting(5, 3)
+    inbox.receive(good(5, 3, base=1000))
+    results = list(drain(inbox))
+    assert results == [{"n": 5}, {"n": 6}, {"n": 7}]
+    assert [result.job_id for result in results] == [5, 6, 7]
+    assert [result.job for result in results] == [{"job": 5}, {"job": 6}, {"job": 7}]
+    assert [result.duration for result in results] == [0.25] * 3
+    assert {(result.worker_pid, result.attempts, result.ok) for result in results} == {(PID, 1, True)}
+
+
+def test_each_result_is_given_out_once() -> None:
+    inbox = expecting(1, 10)
+    inbox.receive(good(1, 10))
+    assert len(list(drain(inbox))) == 10
+    assert inbox.next() is None
+    assert not inbox.jobs
+    assert not inbox.has_news()
+
+
+def test_an_empty_inbox_has_nothing() -> None:
+    inbox = Inbox()
+    assert inbox.next() is None
+    assert not inbox.has_news()
+    assert (inbox.unclaimed, inbox.unfinished()) == (0, 0)
+
+
+def test_news_and_numbers_follow_what_arrives() -> None:
+    inbox = expecting(1, 10)
+    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 10, False)
+    inbox.receive(good(1, 4))
+    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 6, True)
+    inbox.next()
+    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (9, 6, True)
+    list(drain(inbox))
+    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (6, 6, False)
+
+
+def test_a_segment_that_is_received_twice_does_no_harm() -> None:
+    inbox = expecting(1, 6)
+    inbox.receive(good(1, 3))
+    inbox.receive(good(1, 3) + good(4, 3))
+    assert [result.job_id for result in drain(inbox)] == [1, 2, 3, 4, 5, 6]
+    inbox.receive(good(1, 6))
+    assert inbox.next() is None
+    assert not inbox.has_news()
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_an_interruption_while_results_are_unpacked_costs_none_and_doubles_none(
+    calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = expecting(1, 12)
+    inbox.receive(arrive(*(segment(1 + 4 * n, [encode_result({"f": lambda: 1})] * 4) for n in range(3))))
+    left = calls
+    load = codec.load_result
+
+    def interrupted(outcome: int, payload: memoryview) -> dict[Any, Any]:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return load(outcome, payload)
+
+    monkeypatch.setattr("bossworker.inbox.load_result", interrupted)
+    found: list[int] = []
+    interruptions = 0
+    while len(found) < 12:
+        try:
+            result = inbox.next()
+        except KeyboardInterrupt:
+            interruptions += 1
+            continue
+        assert result is not None
+        found.append(result.job_id)
+    assert interruptions == 1
+    assert found == list(range(1, 13))
+    assert inbox.next() is None
+
+
+def test_results_of_forgotten_jobs_are_dropped() -> None:
+    inbox = expecting(1, 9)
+    inbox.forget([1, 5, 9, 777])
+    inbox.receive(good(1, 3) + good(4, 6))
+    assert [result.job_id for result in drain(inbox)] == [2, 3, 4, 6, 7, 8]
+    assert not inbox.has_news()
+
+
+def test_jobs_forgotten_after_their_results_arrived_are_dropped_too() -> None:
+    inbox = expecting(1, 4)
+    inbox.receive(good(1, 4))
+    assert (inbox.next() or {})["n"] == 1
+    inbox.forget([2, 4])
+    assert [result.job_id for result in drain(inbox)] == [3]
+
+
+@pytest.mark.xfail(strict=True, reason="unfinished() counts results of forgotten jobs")
+def test_results_of_forgotten_jobs_do_not_make_others_count_as_finished() -> None:
+    inbox = expecting(1, 10)
+    inbox.forget(range(1, 6))
+    inbox.receive(good(1, 5))
+    assert inbox.unfinished() == 5
+
+
+def test_clearing_leaves_nothing() -> None:
+    inbox = expecting(1, 8)
+    inbox.routed[8] = deque()
+    inbox.receive(good(1, 2) + good(3, 2))
+    inbox.next()
+    inbox.clear()
+    assert inbox.next() is None
+    assert (len(inbox.jobs), inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
+
+
+# -- results with a queue of their own -------------------------------------------------------------------------
+
+
+def test_routed_results_go_to_their_own_queue_and_no_other() -> None:
+    inbox = expecting(1, 12)
+    queues: list[deque[Item]] = [deque(), deque()]
+    inbox.routed.update({job_id: queues[job_id % 3] for job_id in range(1, 13) if job_id % 3 < 2})
+    assert inbox.unclaimed == 4
+    inbox.receive(good(1, 5) + good(6, 7))
+    assert [result.job_id for result in drain(inbox, queues[1])] == [1, 4, 7, 10]
+    assert [result.job_id for result in drain(inbox)] == [2, 5, 8, 11]
+    assert [result.job_id for result in drain(inbox, queues[0])] == [3, 6, 9, 12]
+    assert not inbox.jobs
+    assert not inbox.routed
+
+
+def test_forgetting_a_routed_job_drops_its_result() -> None:
+    inbox = expecting(1, 3)
+    queue: deque[Item] = deque()
+    inbox.routed.update(dict.fromkeys((1, 2), queue))
+    inbox.forget([2])
+    inbox.receive(good(1, 3))
+    assert [result.job_id for result in drain(inbox, queue)] == [1]
+    assert [result.job_id for result in drain(inbox)] == [3]
+    assert not inbox.routed
+
+
+def test_results_put_aside_for_a_queue_count_as_arrived() -> None:
+    inbox = expecting(1, 4)
+    queue: deque[Item] = deque()
+    inbox.routed.update(dict.fromkeys((1, 2, 3), queue))
+    inbox.receive(good(1, 2))
+    assert inbox.next() is None
+    assert (len(queue), inbox.unfinished(), inbox.has_news()) == (2, 2, False)
+
+
+# -- threads ---------------------------------------------------------------------------------------------------
+
+
+def test_several_threads_get_every_result_once() -> None:
+    rounds, jobs, threads = 4, 2000, 4
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for seed in range(rounds):
+            rng = random.Random(seed)
+            inbox = expecting(1, jobs)
+            segments = [part for first in range(1, jobs + 1, 10) for part in good(first, 10)]
+            segments += rng.sample(segments, 50)  # some twice
+            rng.shuffle(segments)
+            found: list[list[int]] = [[] for _ in range(threads)]
+            start = threading.Barrier(threads + 1)
+
+            def take(mine: list[int], inbox: Inbox = inbox, start: threading.Barrier = start) -> None:
+                start.wait()
+                while inbox.jobs:
+                    result = inbox.next()
+                    if result is not None:
+                        assert result == {"n": result.job_id}
+                        mine.append(result.job_id)
+
+            takers = [threading.Thread(target=take, args=(mine,)) for mine in found]
+            for taker in takers:
+                taker.start()
+            start.wait()
+            for part in segments:
+                inbox.receive([part])
+            for taker in takers:
+                taker.join()
+            assert sorted(job_id for mine in found for job_id in mine) == list(range(1, jobs + 1))
+    finally:
+        sys.setswitchinterval(switch)
+
+
+# -- contents --------------------------------------------------------------------------------------------------
+
+
+class Treacherous:
+    """Pickles well, and fails to load."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fail, ("on purpose",)
+
+
+def _fail(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def test_a_result_that_does_not_load_is_a_bad_result_and_its_neighbours_are_good() -> None:
+    inbox = expecting(1, 3)
+    inbox.receive(
+        arrive(segment(1, [encode_result({"n": 1}), encode_result({"n": Treacherous()}), encode_result({"n": 3})]))
+    )
+    first, bad, last = drain(inbox)
+    assert (first, last) == ({"n": 1}, {"n": 3})
+    assert bad.error_kind == "bad_result"
+    assert bad["ERROR"] == bad.error
+    assert "RuntimeError: on purpose" in bad["ERROR"]
+    assert [result.job_id for result in (first, bad, last)] == [1, 2, 3]
+
+
+def test_bytes_that_are_no_error_are_a_bad_result() -> None:
+    inbox = expecting(1, 1)
+    inbox.receive(arrive(single(1, PID, 1, 0.0, 1.0, Outcome.EXCEPTION, b"garbage")))
+    (bad,) = drain(inbox)
+    assert bad.error_kind == "bad_result"
+
+
+def test_a_segment_of_every_kind_of_outcome_is_told_apart() -> None:
+    error = codec.encode_error(codec.capture(ValueError("rattle")))
+    inbox = expecting(1, 6)
+    encoded = [
+        encode_result({"n": 1}),
+        (Outcome.EXCEPTION, error),
+        encode_result({"ERROR": "mine", "n": 3}),
+        encode_result({"f": lambda: 4}),
+        (Outcome.CANCELLED | Outcome.TEXT, CANCELLED.encode()),
+        encode_result(None),
+    ]
+    inbox.receive(arrive(segment(1, encoded, base=50)))
+    one, raised, reported, whole, cancelled, empty = drain(inbox)
+    assert one == {"n": 1}
+    assert (raised.error_kind, raised["ERROR"]) == ("exception", "ValueError: rattle")
+    assert type(raised.exception) is ValueError
+    assert (reported.error_kind, reported.error, reported["n"], reported.ok) == ("reported", "mine", 3, False)
+    assert (whole["f"](), whole.ok) == (4, True)
+    assert (cancelled.error_kind, cancelled["ERROR"]) == ("cancelled", CANCELLED)
+    assert (empty, empty.ok) == ({}, True)
+
+
+def test_an_error_of_the_handlers_own_may_be_no_text() -> None:
+    inbox = expecting(1, 1)
+    inbox.receive(arrive(segment(1, [encode_result({"ERROR": 404})])))
+    (result,) = drain(inbox)
+    assert (result["ERROR"], result.error, result.error_kind) == (404, "404", "reported")

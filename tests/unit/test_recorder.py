@@ -1,0 +1,350 @@
+"""The flight recorder: what the boss sees is what the worker did, and no job is both claimed and taken back."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bossworker.messages import Outcome, Segment, split
+from bossworker.recorder import (
+    CLAIMED,
+    EXPIRED,
+    FINISHED,
+    LIMIT,
+    MAX_BATCH,
+    MAX_WORKERS,
+    PAYLOAD_SIZE,
+    SENDING,
+    SLOT_SIZE,
+    Look,
+    Memory,
+    Recorder,
+    exclusive,
+)
+
+RACES = 3000  # rounds in which the child got some of the jobs, and the boss the others
+GIVEN = 6  # jobs that are there to be claimed in each round
+
+shared = pytest.mark.skipif(not exclusive(), reason="this platform has no unnamed semaphore")
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    memory = Memory()
+    yield memory
+    memory.close()
+
+
+def claim(recorder: Recorder, index: int) -> bool:
+    """A worker's claim of the job at this position."""
+    words = recorder.words
+    recorder.lock.acquire()
+    mine = index < words[LIMIT]
+    if mine:
+        words[CLAIMED] = index + 1
+    recorder.lock.release()
+    return mine
+
+
+def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) -> None:
+    """A worker's noting of a result."""
+    start = recorder.ends[index - 1] if index else 0
+    recorder.payload[start : start + len(payload)] = payload
+    recorder.ends[index] = start + len(payload)
+    recorder.outcomes[index] = outcome
+    recorder.marks[index + 1] = float(index + 1)
+
+
+def opened(memory: Memory, count: int, slot: int = 0) -> Recorder:
+    recorder = memory.recorder(slot, fresh=True)
+    recorder.open_batch(100, count, 1)
+    recorder.marks[0] = 0.0
+    return recorder
+
+
+def in_child(act: Callable[[], None]) -> int:
+    """Run this in a forked child; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return pid
+
+
+# -- looking ---------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_was_just_opened_is_untouched(memory: Memory) -> None:
+    look = opened(memory, 3).look()
+    assert look is not None
+    assert (look.claimed, look.published, look.running) == (0, 0, False)
+
+
+def test_a_look_follows_the_worker_step_by_step(memory: Memory) -> None:
+    recorder = opened(memory, 2)
+    assert claim(recorder, 0)
+    assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
+    publish(recorder, 0, b"one")
+    assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
+    assert claim(recorder, 1)
+    assert recorder.look() == Look(claimed=2, published=1, started=1.0, running=True)
+    publish(recorder, 1, b"two")
+    assert not claim(recorder, 2)
+    recorder.words[FINISHED] = 2
+    assert recorder.look() == Look(claimed=2, published=2, started=2.0, running=False)
+
+
+def test_a_job_whose_result_is_being_sent_does_not_run(memory: Memory) -> None:
+    recorder = opened(memory, 1)
+    claim(recorder, 0)
+    recorder.words[SENDING] = 1
+    look = recorder.look()
+    assert look is not None
+    assert (look.claimed, look.published, look.running) == (1, 0, False)
+
+
+def test_another_mapping_of_the_slot_sees_the_same(memory: Memory) -> None:
+    recorder = opened(memory, 2, slot=3)
+    claim(memory.recorder(3), 0)
+    look = recorder.look()
+    assert look is not None
+    assert look.claimed == 1
+
+
+def test_slots_do_not_touch_each_other(memory: Memory) -> None:
+    recorders = [opened(memory, 1, slot) for slot in (0, 1, 2, MAX_WORKERS - 1)]
+    for n, recorder in enumerate(recorders):
+        claim(recorder, 0)
+        publish(recorder, 0, bytes([n]) * PAYLOAD_SIZE)
+        recorder.words[EXPIRED] = n
+    for n, recorder in enumerate(recorders):
+        assert recorder.words[EXPIRED] == n
+        assert recorder.segment(0, 1, 100, 1, 1).payload == bytes([n]) * PAYLOAD_SIZE
+    assert memory.assigned_through == 0
+
+
+def test_a_slot_has_room_for_the_largest_batch(memory: Memory) -> None:
+    recorder = opened(memory, MAX_BATCH)
+    assert len(recorder.marks) > MAX_BATCH
+    assert len(recorder.ends) == len(recorder.outcomes) == MAX_BATCH
+    assert 0 < PAYLOAD_SIZE < SLOT_SIZE
+    for area in (recorder.marks, recorder.ends, recorder.outcomes):  # each is written to its end, and none spills over
+        area[-1] = 7
+    recorder.payload[0] = 1
+    assert [area[-1] for area in (recorder.marks, recorder.ends, recorder.outcomes)] == [7, 7, 7]
+    assert (recorder.marks[0], recorder.ends[0], recorder.outcomes[0], recorder.words[LIMIT]) == (0, 0, 0, MAX_BATCH)
+
+
+def test_opening_a_batch_wipes_what_the_last_one_left(memory: Memory) -> None:
+    recorder = opened(memory, 4)
+    for index in range(4):
+        claim(recorder, index)
+        publish(recorder, index, b"x", Outcome.EXCEPTION)
+    recorder.words[FINISHED] = 4
+    recorder.words[SENDING] = 1
+    recorder.expire(103)
+    recorder.open_batch(200, 3, 2)
+    words = recorder.words
+    assert [words[n] for n in (LIMIT, CLAIMED, FINISHED, EXPIRED, SENDING)] == [3, 0, 0, 0, 0]
+    assert bytes(recorder.outcomes[:3]) == bytes(3)
+
+
+def test_expiring_marks_the_job_by_its_id(memory: Memory) -> None:
+    recorder = opened(memory, 1)
+    recorder.expire(0)
+    assert recorder.words[EXPIRED] == 1
+
+
+# -- results ---------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_is_a_copy_of_any_stretch_of_results(memory: Memory) -> None:
+    rng = random.Random(1)
+    recorder = opened(memory, 20)
+    payloads = [rng.randbytes(rng.choice([0, 1, 50])) for _ in range(20)]
+    outcomes = [rng.choice([Outcome.OK, Outcome.EXCEPTION]) for _ in range(20)]
+    for index in range(20):
+        claim(recorder, index)
+        publish(recorder, index, payloads[index], outcomes[index])
+    for start in range(20):
+        for stop in range(start + 1, 21):
+            segment = recorder.segment(start, stop, 100, 77, 3)
+            assert (segment.first_id, segment.jobs, segment.pid, segment.attempt) == (100 + start, stop - start, 77, 3)
+            assert segment.base == len(b"".join(payloads[:start]))
+            assert segment.payload == b"".join(payloads[start:stop])
+            assert list(segment.outcomes) == outcomes[start:stop]
+            assert array("d", bytes(segment.marks)).tolist() == [float(n) for n in range(start, stop + 1)]
+            assert [bytes(one.payload) for one in split(segment)] == payloads[start:stop]
+    before = recorder.segment(0, 20, 100, 77, 3)
+    recorder.payload[:100] = bytes(100)
+    assert before.payload == b"".join(payloads)
+
+
+def test_a_segment_splits_into_its_results(memory: Memory) -> None:
+    recorder = opened(memory, 3)
+    for index, payload in enumerate((b"one", b"", b"three")):
+        claim(recorder, index)
+        publish(recorder, index, payload, index)
+    ones = split(recorder.segment(1, 3, 100, 77, 2))
+    assert all(isinstance(one, Segment) for one in ones)
+    assert [(one.first_id, one.jobs, one.base, one.pid, one.attempt) for one in ones] == [
+        (101, 1, 0, 77, 2),
+        (102, 1, 0, 77, 2),
+    ]
+    assert [array("d", bytes(one.marks)).tolist() for one in ones] == [[1.0, 2.0], [2.0, 3.0]]
+    assert [array("Q", bytes(one.ends)).tolist() for one in ones] == [[0], [5]]
+    assert [list(one.outcomes) for one in ones] == [[1], [2]]
+
+
+# -- taking back -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_taken_back_cannot_be_claimed(memory: Memory) -> None:
+    recorder = opened(memory, 5)
+    assert claim(recorder, 0)
+    look = recorder.look(take_back=True)
+    assert look is not None
+    assert look.claimed == 1
+    assert not claim(recorder, 1)
+
+
+def test_a_mere_look_takes_nothing_back(memory: Memory) -> None:
+    recorder = opened(memory, 5)
+    recorder.look()
+    assert claim(recorder, 0)
+
+
+@shared
+def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
+    """A child claims as fast as it can, while the boss hands out and takes back."""
+    recorder = opened(memory, 0)
+    over = memory.recorder(1, fresh=True).words
+
+    def work() -> None:
+        mine = memory.recorder(0)
+        lock, words = mine.lock, mine.words
+        while not over[0]:
+            lock.acquire()
+            if words[CLAIMED] < words[LIMIT]:
+                words[CLAIMED] += 1
+            lock.release()
+
+    pid = in_child(work)
+    try:
+        words, rng = recorder.words, random.Random(1)
+        races = rounds = 0
+        while races < RACES and rounds < 100 * RACES:
+            rounds += 1
+            first = words[CLAIMED]
+            _patiently(lambda: recorder.lock.acquire(False))
+            if first + GIVEN > MAX_BATCH:  # on to the next batch
+                words[CLAIMED] = first = 0
+            words[LIMIT] = first + GIVEN
+            recorder.lock.release()
+            if races < RACES // 2:  # else the child may not even have begun
+                _patiently(lambda first=first: words[CLAIMED] > first)
+            for _ in range(rng.randint(0, 30)):
+                pass
+            look = _patiently(lambda: recorder.look(take_back=True))
+            for _ in range(10):
+                assert words[CLAIMED] == look.claimed, "a job was claimed after it was taken back"
+            assert first <= look.claimed <= first + GIVEN
+            races += first < look.claimed < first + GIVEN
+        assert races > 100
+    finally:
+        over[0] = 1
+        os.waitpid(pid, 0)
+
+
+def _patiently(attempt: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while not (value := attempt()):
+        assert time.monotonic() < deadline
+    return value
+
+
+@shared
+def test_two_mappings_exclude_each_other(memory: Memory) -> None:
+    here, there = opened(memory, 1), memory.recorder(0)
+    assert there.lock.acquire(False)
+    assert not here.lock.acquire(False)
+    assert here.look() is None
+    assert here.look(take_back=True) is None
+    assert here.words[LIMIT] == 1
+    there.lock.release()
+    assert here.look() is not None
+    assert there.lock.acquire(False)
+    there.lock.release()
+
+
+@shared
+def test_a_worker_that_died_holding_the_lock_does_not_stop_the_boss(memory: Memory) -> None:
+    recorder = opened(memory, 3)
+    publish(recorder, 0, b"one")
+
+    def die() -> None:
+        claim(recorder, 0)
+        claim(recorder, 1)
+        recorder.lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    _, status = os.waitpid(in_child(die), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert recorder.look() is None
+    assert recorder.look(dead=True) == Look(claimed=2, published=1, started=1.0, running=True)
+    fresh = memory.recorder(0, fresh=True)
+    fresh.open_batch(200, 1, 1)
+    assert fresh.look() is not None
+
+
+# -- notes to the caller ---------------------------------------------------------------------------------------
+
+
+def test_the_boss_leaves_notes_for_the_caller(memory: Memory) -> None:
+    memory.assigned_through = 1 << 40
+    memory.slots = 3
+    again = Memory(os.dup(memory.fd))
+    assert (again.assigned_through, again.slots) == (1 << 40, 3)
+    again.close()
+
+
+def test_after_the_bosss_death_the_unclaimed_jobs_can_be_withdrawn(memory: Memory) -> None:
+    memory.slots = 4
+    recorders = [opened(memory, 5, slot) for slot in range(4)]
+    for slot, recorder in enumerate(recorders):
+        recorder.open_batch(100 * slot, 5, 2 if slot == 3 else 1)
+    claim(recorders[0], 0)
+    for index in range(5):
+        claim(recorders[1], index)
+    never = sorted(job_id for ids in memory.withdraw() for job_id in ids)
+    assert never == [1, 2, 3, 4, *range(200, 205)]  # slot 3 has a second attempt: its jobs ran before
+    assert not any(claim(recorder, recorder.words[CLAIMED]) for recorder in recorders)
+
+
+def test_jobs_of_a_worker_that_is_just_claiming_count_as_begun(memory: Memory) -> None:
+    memory.slots = 1
+    recorder = opened(memory, 5)
+    recorder.lock.acquire()
+    assert memory.withdraw() == []
+    recorder.lock.release()
+
+
+def test_the_memory_has_no_name_and_is_gone_when_closed() -> None:
+    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    memory = Memory()
+    opened(memory, 1)
+    fd = memory.fd
+    assert (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) - before == set()
+    assert not os.get_inheritable(fd)
+    memory.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
