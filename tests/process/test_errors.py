@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import resource
 import signal
@@ -150,6 +151,7 @@ def test_a_dead_worker_costs_its_job(bw: BossWorker, deed: Callable[[], Any], ho
 
 def test_a_segfault_costs_its_job(bw: BossWorker) -> None:
     def crash() -> None:
+        faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ctypes.string_at(0)
 

@@ -150,7 +150,7 @@ def test_what_is_no_mapping_is_named_by_its_index(bad: Any) -> None:
     jobs = [{"n": n} for n in range(BLOCK_JOBS + 7)]
     with pytest.raises(TypeError, match=f"^job {BLOCK_JOBS + 5} must be a mapping.*{type(bad).__name__}"):
         encode_jobs([*jobs[:-2], bad, jobs[-1]])
-    with pytest.raises(TypeError, match="^job 0 must be a mapping"):
+    with pytest.raises(TypeError, match=r"^job 0 must be a mapping"):
         encode_jobs([bad])
 
 
@@ -164,13 +164,13 @@ def test_one_unpicklable_job_among_many_is_named_with_its_key() -> None:
 
 
 def test_an_unpicklable_key_is_named() -> None:
-    with pytest.raises(TypeError, match="^job 0 cannot be pickled: key .*Unpicklable"):
+    with pytest.raises(TypeError, match=r"^job 0 cannot be pickled: key .*Unpicklable"):
         encode_jobs([{"good": 1, Unpicklable(): 2}])
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), iter(n for n in ())])
+@pytest.mark.parametrize("value", [threading.Lock(), (n for n in range(3))])
 def test_a_lock_or_a_generator_is_refused_by_its_key(value: Any) -> None:
-    with pytest.raises(TypeError, match="^job 0 cannot be pickled: key 'k' holds"):
+    with pytest.raises(TypeError, match=r"^job 0 cannot be pickled: key 'k' holds"):
         encode_jobs([{"k": value}])
 
 
@@ -188,7 +188,7 @@ def test_a_job_too_deep_for_the_stack_is_refused_not_fatal() -> None:
     for _ in range(100_000):
         deep = [deep]
     for jobs in ([{"deep": deep}], [{"deep": deep}, {}]):
-        with pytest.raises(TypeError, match="^job 0 cannot be pickled: key 'deep'"):
+        with pytest.raises(TypeError, match=r"^job 0 cannot be pickled: key 'deep'"):
             encode_jobs(jobs)
     while deep:  # or its own end would be as deep
         deep = deep.pop()
@@ -350,7 +350,7 @@ def test_what_is_no_mapping_is_no_result(value: Any, name: str) -> None:
 
 def test_a_result_that_cannot_be_pickled_is_named_by_its_key() -> None:
     with pytest.raises(
-        BadResult, match="cannot be pickled: key 'b' holds Unpicklable .ValueError: keep your hands off"
+        BadResult, match=r"cannot be pickled: key 'b' holds Unpicklable .ValueError: keep your hands off"
     ):
         encode_result({"a": 1, "b": Unpicklable()})
 

@@ -11,8 +11,8 @@ from bossworker import errors
 
 POOL = {
     "BossWorker", "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
-    "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError", "JobFailed",
-    "RemoteError", "JobTimeout",
+    "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
+    "JobFailed", "RemoteError", "JobTimeout",
 }  # fmt: skip
 ERRORS = (
     "PoolClosed",

@@ -362,7 +362,6 @@ def test_at_the_limit_an_interrupt_then_again_then_the_kill() -> None:
     assert (verdict.outcome, verdict.text, verdict.started, verdict.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
 
 
-@pytest.mark.xfail(strict=True, reason="kill_at stays in the past")
 def test_after_the_kill_the_boss_may_sleep_until_the_worker_is_gone() -> None:
     ledger = timed(2.0)
     ledger.on_look(0, running(1), 2.0)

@@ -33,7 +33,7 @@ SECONDS = ("global_timeout", "kill_grace")
 COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
 CALLABLES = ("result_handler", "init_handler", "exit_handler")
 
-WRONG_TYPE = [
+WRONG_TYPE: list[tuple[str, Any]] = [
     *[(name, value) for name in SECONDS for value in ("5", None, [], True, 1j)],
     *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, [])],
     *[("worker_count", value) for value in ("2", 2.0, True, False, [])],
@@ -41,7 +41,7 @@ WRONG_TYPE = [
     *[(name, value) for name in CALLABLES for value in ("name", 0, 1, {})],
     *[("work_handler", value) for value in (None, "name", 0, {})],
 ]
-WRONG_VALUE = [
+WRONG_VALUE: list[tuple[str, Any]] = [
     *[(name, value) for name in SECONDS for value in (-1, -0.001, float("nan"), float("inf"), 2 * MAX_SECONDS)],
     *[(name, value) for name in COUNTS for value in (-1, 1 << 64)],
     *[("worker_count", value) for value in (0, -1, MAX_WORKERS + 1)],
@@ -97,7 +97,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
 
 def test_settings_go_by_name_alone() -> None:
     with pytest.raises(TypeError):
-        BossWorker(handler, None)  # type: ignore[misc]
+        BossWorker(handler, None)  # type: ignore[call-arg]
 
 
 def test_a_handle_that_was_never_made_goes_away_in_silence() -> None:

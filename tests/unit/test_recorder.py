@@ -8,6 +8,7 @@ import signal
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from bossworker.recorder import (
     exclusive,
 )
 
-RACES = 3000  # rounds in which the child got some of the jobs, and the boss the others
+RACES = 1000  # rounds in which the child got some of the jobs, and the boss the others
 GIVEN = 6  # jobs that are there to be claimed in each round
 
 shared = pytest.mark.skipif(not exclusive(), reason="this platform has no unnamed semaphore")
@@ -251,7 +252,7 @@ def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
             words[LIMIT] = first + GIVEN
             recorder.lock.release()
             if races < RACES // 2:  # else the child may not even have begun
-                _patiently(lambda first=first: words[CLAIMED] > first)
+                _patiently(partial(_past, words, first))
             for _ in range(rng.randint(0, 30)):
                 pass
             look = _patiently(lambda: recorder.look(take_back=True))
@@ -263,6 +264,10 @@ def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
     finally:
         over[0] = 1
         os.waitpid(pid, 0)
+
+
+def _past(words: memoryview, first: int) -> bool:
+    return words[CLAIMED] > first
 
 
 def _patiently(attempt: Callable[[], Any]) -> Any:

@@ -106,7 +106,7 @@ def test_a_result_can_be_copied() -> None:
 
 def test_raising_names_the_job_and_has_the_workers_exception_as_its_cause() -> None:
     result = failed(ValueError("rattle"))
-    with pytest.raises(JobFailed, match="^job 7: ValueError: rattle$") as caught:
+    with pytest.raises(JobFailed, match=r"^job 7: ValueError: rattle$") as caught:
         result.raise_for_error()
     assert caught.value.result is result
     assert type(caught.value.__cause__) is ValueError

@@ -1,0 +1,436 @@
+"""Whoever dies, nobody waits for ever and nothing is left: boss, nursery, caller, and children of all kinds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import BossDied, BossWorker, PoolClosed, process
+from tests.conftest import alive, wait_for
+
+Pool = Callable[..., BossWorker]
+
+
+def nap(job: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(job.get("seconds", 0))
+    return {"n": job.get("n")}
+
+
+def family(job: dict[str, Any]) -> None:
+    """Start children of each kind, note their pids, and hang."""
+    children = [
+        subprocess.Popen(["sleep", "300"]),
+        subprocess.Popen(["sleep", "300"], start_new_session=True),
+        subprocess.Popen("sleep 300 & sleep 300 & wait", shell=True),
+    ]
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            Path(job["pids"] + ".daemon").write_text(str(os.getpid()))
+            time.sleep(300)
+        os._exit(0)
+    wait_for(Path(job["pids"] + ".daemon").exists)
+    Path(job["pids"]).write_text(" ".join(str(child.pid) for child in children))
+    time.sleep(300)
+
+
+def family_pids(path: Path) -> list[int]:
+    wait_for(lambda: path.exists() and path.read_text())
+    return [int(p) for p in f"{path.read_text()} {Path(f'{path}.daemon').read_text()}".split()]
+
+
+def gone(pids: list[int]) -> Callable[[], bool]:
+    def check() -> bool:
+        process.reap_all()
+        return not any(map(alive, pids))
+
+    return check
+
+
+@pytest.mark.parametrize("victim", ["boss", "nursery"])
+def test_the_boss_or_nursery_dies(pool: Pool, tmp_path: Path, victim: str) -> None:
+    bw = pool(family, worker_count=1)
+    ids = list(bw.add_work({"pids": str(tmp_path / "pids")}, {"n": 1}, {"n": 2}))
+    pids = [*family_pids(tmp_path / "pids"), *bw.worker_pids]
+    nursery = process.children(bw.boss_pid)[0]
+    start = time.monotonic()
+    os.kill(bw.boss_pid if victim == "boss" else nursery, signal.SIGKILL)
+    with pytest.raises(BossDied) as death:
+        bw.get_result()
+    assert time.monotonic() - start < 1 + 9  # a second, with the margin that tests keep
+    assert [(u.job_id, u.may_have_run) for u in death.value.unfinished] == [
+        (ids[0], True),
+        (ids[1], False),
+        (ids[2], False),
+    ]
+    assert death.value.unfinished[1].job == {"n": 1}
+    wait_for(gone([*pids, nursery]), what="everything to be gone")
+    for call in (lambda: bw.add_work({}), bw.get_result_nb, bw.stats, lambda: bw.resize(2), bw.shut_down):
+        with pytest.raises(BossDied):
+            call()
+    assert bw.pending() == 3
+    bw.shut_down(force=True)
+    assert bw.pending() == 0
+
+
+def test_results_that_arrived_before_the_boss_died_are_delivered(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work(*[{"n": n} for n in range(100)])
+    wait_for(lambda: bw.stats().done == 100)
+    os.kill(bw.boss_pid, signal.SIGKILL)
+    assert sorted(r["n"] for r in bw.results()) == list(range(100))
+    bw.shut_down()
+
+
+def test_a_death_between_calls_is_noticed_by_the_next(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work({"seconds": 300})
+    wait_for(lambda: bw.stats().running)
+    os.kill(bw.boss_pid, signal.SIGKILL)
+    with pytest.raises(BossDied):
+        wait_for(lambda: bw.get_result_nb() or bw.add_work({"n": 2}) and False)
+
+
+def test_threads_that_wait_hear_of_the_death(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work(*[{"seconds": 300}] * 5)
+    heard: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            bw.get_result()
+        except BossDied as error:
+            heard.append(error)
+
+    threads = [threading.Thread(target=wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: bw.stats().running)
+    os.kill(bw.boss_pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join(20)
+    assert len(heard) == 5
+
+
+PROGRAM = """
+import sys, time
+from bossworker import BossWorker
+from tests.process.test_deaths import family, nap
+from pathlib import Path
+
+if __name__ == "__main__":
+    bw = BossWorker(family, worker_count=2, start_method=sys.argv[2])
+    bw.add_work({"pids": sys.argv[1]})
+    print(bw.boss_pid, *bw.worker_pids, flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_the_caller_dies(tmp_path: Path, start_method: str) -> None:
+    pids_path = tmp_path / "pids"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(pids_path), start_method], stdout=subprocess.PIPE, text=True
+    )
+    assert caller.stdout is not None
+    pids = [int(word) for word in caller.stdout.readline().split()]
+    nursery = process.children(pids[0])[0]
+    pids += [nursery, *family_pids(pids_path)]
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    wait_for(gone(pids), what="everything to be gone")
+
+
+def test_the_caller_ends_without_shutting_down(tmp_path: Path) -> None:
+    program = PROGRAM.replace("time.sleep(300)\n", "").replace(
+        "    print", "    while not Path(sys.argv[1]).exists(): time.sleep(.01)\n    print"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "pids"), "fork"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    wait_for(gone([*map(int, done.stdout.split()), *family_pids(tmp_path / "pids")]))
+
+
+def test_a_forced_shut_down_ends_what_handlers_started(pool: Pool, tmp_path: Path) -> None:
+    bw = pool(family, worker_count=1)
+    bw.add_work({"pids": str(tmp_path / "pids")})
+    pids = family_pids(tmp_path / "pids")
+    bw.shut_down(force=True)
+    assert not any(map(alive, pids))
+
+
+def test_an_orderly_shut_down_ends_what_handlers_left(pool: Pool, tmp_path: Path) -> None:
+    def leave(job: dict[str, Any]) -> None:
+        child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+        Path(job["pids"]).write_text(str(child.pid))
+        child.returncode = 0
+
+    bw = pool(leave, worker_count=1)
+    bw.add_work({"pids": str(tmp_path / "pids")})
+    bw.shut_down()
+    assert not alive(int((tmp_path / "pids").read_text()))
+
+
+def test_a_stopped_worker_is_timed_out_and_replaced(pool: Pool) -> None:
+    """SIGSTOP at an unlucky moment, maybe with the recorder's lock held, must stop nobody else."""
+    bw = pool(nap, worker_count=2, global_timeout=0.3, kill_grace=0.1)
+    for _ in range(5):
+        bw.add_work(*[{"n": n} for n in range(3000)])
+        pid = bw.worker_pids[0]
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        kinds = [result.error_kind for result in bw.results()]
+        assert len(kinds) == 3000
+        assert kinds.count(None) >= 2999
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+# -- forks and threads in the caller -----------------------------------------------------------------------------
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            os._exit(0 if check() else 1)
+        os._exit(2)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def refuses(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except PoolClosed as error:
+        return "forked child" in str(error)
+    return False
+
+
+def test_a_handle_in_a_forked_child_refuses_and_harms_nothing(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work(*[{"n": n} for n in range(10)])
+    calls: list[Callable[[], Any]] = [
+        lambda: bw.add_work({}),
+        bw.get_result,
+        bw.get_result_nb,
+        bw.pending,
+        lambda: list(bw.results()),
+        lambda: list(bw.map([{}])),
+        lambda: bw.cancel(1),
+        lambda: bw.resize(2),
+        bw.stats,
+        bw.fileno,
+        lambda: bw.worker_pids,
+        bw.shut_down,
+        lambda: bw.shut_down(force=True),
+    ]
+    assert in_child(lambda: all(map(refuses, calls)))
+    assert sorted(r["n"] for r in bw.results()) == list(range(10))
+
+
+def test_a_with_block_left_in_a_forked_child_leaves_the_pool_alone() -> None:
+    with BossWorker(nap, worker_count=1) as bw:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                bw.__exit__(None, None, None)
+                bw.__del__()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        bw.add_work({"n": 5})
+        assert bw.get_result() == {"n": 5}
+
+
+def test_a_forked_child_may_have_a_pool_of_its_own(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+
+    def own() -> bool:
+        with BossWorker(nap, worker_count=1) as mine:
+            mine.add_work({"n": 1})
+            return mine.get_result() == {"n": 1}
+
+    assert in_child(own)
+    bw.add_work({"n": 2})
+    assert bw.get_result() == {"n": 2}
+
+
+def test_a_child_that_outlives_the_caller_does_not_keep_the_pool(tmp_path: Path) -> None:
+    """A forked child holds copies of the caller's descriptors; the boss must see the caller's end all the same."""
+    program = textwrap.dedent(
+        """
+        import os, sys, time
+        from bossworker import BossWorker
+        from tests.process.test_deaths import nap
+        bw = BossWorker(nap, worker_count=1)
+        bw.add_work({"seconds": 300})
+        child = os.fork()
+        if child == 0:
+            time.sleep(300)
+        print(child, bw.boss_pid, *bw.worker_pids, flush=True)
+        os._exit(0)
+        """
+    )
+    output = tmp_path / "out"
+    with output.open("w") as file:
+        subprocess.run([sys.executable, "-c", program], stdout=file, check=True, timeout=60)
+    child, *pids = map(int, output.read_text().split())
+    try:
+        wait_for(gone(pids))
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_two_pools_in_one_program(pool: Pool) -> None:
+    one, two = pool(nap, worker_count=2), pool(nap, worker_count=2)
+    one.add_work(*[{"n": n} for n in range(100)])
+    two.add_work(*[{"n": -n} for n in range(100)])
+    assert sorted(r["n"] for r in two.results()) == sorted(-n for n in range(100))
+    two.shut_down()
+    assert sorted(r["n"] for r in one.results()) == list(range(100))
+
+
+def test_the_death_of_one_pool_is_no_matter_to_another(pool: Pool) -> None:
+    one, two = pool(nap, worker_count=1), pool(nap, worker_count=1)
+    os.kill(one.boss_pid, signal.SIGKILL)
+    two.add_work({"n": 1})
+    assert two.get_result() == {"n": 1}
+    one.shut_down(force=True)
+
+
+def test_a_spawned_pool_made_in_a_thread_of_a_threaded_program() -> None:
+    stop = threading.Event()
+    busy = [threading.Thread(target=stop.wait) for _ in range(5)]
+    for thread in busy:
+        thread.start()
+    got: list[Any] = []
+
+    def work() -> None:
+        with BossWorker(lambda job: {"n": job["n"] + 1}, worker_count=2, start_method="spawn") as bw:
+            bw.add_work(*[{"n": n} for n in range(100)])
+            got.extend(sorted(r["n"] for r in bw.results()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    stop.set()
+    for other in busy:
+        other.join()
+    assert got == list(range(1, 101))
+
+
+def test_a_pool_outlives_the_thread_that_made_it(pool: Pool) -> None:
+    made: list[BossWorker] = []
+    thread = threading.Thread(target=lambda: made.append(pool(nap, worker_count=1, start_method="spawn")))
+    thread.start()
+    thread.join()
+    made[0].add_work({"n": 1})
+    assert made[0].get_result() == {"n": 1}
+
+
+def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:
+    """Classes and functions of the caller's ``__main__`` are not in the fresh interpreter's: they travel by value."""
+    program = textwrap.dedent(
+        """
+        from bossworker import BossWorker
+        class Point:
+            def __init__(self, x): self.x = x
+        class Odd(Exception): pass
+        def handler(job):
+            if job["p"].x < 0: raise Odd("negative")
+            return {"p": Point(job["p"].x * 2)}
+        if __name__ == "__main__":
+            with BossWorker(handler, worker_count=1, start_method="spawn") as bw:
+                bw.add_work({"p": Point(21)}, {"p": Point(-1)})
+                good, bad = sorted(bw.results(), key=lambda r: r.job_id)
+                assert type(good["p"]) is Point and good["p"].x == 42, good
+                assert bad["ERROR"] == "Odd: negative", bad
+                assert isinstance(bad.exception, Odd), bad.exception
+            print("fine")
+        """
+    )
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------
+
+PHASES = {
+    "start": "bw = BossWorker(nap, worker_count=2, init_handler=lambda: (mark(), time.sleep(300)))",
+    "add": "bw = BossWorker(nap, worker_count=2, max_pending=2); mark(); bw.add_work(*[{'seconds': 300}] * 5)",
+    "get": "bw = BossWorker(nap, worker_count=2); bw.add_work({'seconds': 300}); mark(); bw.get_result()",
+    "map": "bw = BossWorker(nap, worker_count=2); mark(); list(bw.map({'seconds': .001} for _ in iter(int, 1)))",
+    "shut_down": "bw = BossWorker(nap, worker_count=2); bw.add_work({'seconds': 300}); mark(); bw.shut_down()",
+    "with": """
+with BossWorker(nap, worker_count=2) as bw:
+    bw.add_work({'seconds': 300})
+    mark()
+    bw.get_result()""",
+}
+
+INTERRUPTED = """
+import os, sys, time
+from bossworker import BossWorker
+from tests.process.test_deaths import nap
+def mark():
+    os.write(1, b"here\\n")
+try:
+    exec(sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_reaches_the_caller_alone(phase: str) -> None:
+    """SIGINT to the whole process group, as a terminal sends it: the caller hears it, workers print nothing."""
+    caller = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, PHASES[phase]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == "here\n"
+    time.sleep(0.05)
+    os.killpg(caller.pid, signal.SIGINT)
+    out, err = caller.communicate(timeout=30)
+    assert out.replace("here\n", "") == "interrupted\n"
+    assert "Traceback" not in err
+
+
+def test_the_pool_works_on_after_ctrl_c(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work({"n": 1, "seconds": 0.3})
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        bw.get_result()
+    timer.join()
+    assert bw.get_result() == {"n": 1}
