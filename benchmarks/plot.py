@@ -51,10 +51,10 @@ def draw(path: Path, outcomes: Sequence[Outcome], drawn: Sequence[Drawn]) -> Non
     if bars:
         _draw_ratios(left.subplots(), bars)
     if panels:
-        axes = right.subplots(lines, 2, squeeze=False).flat
+        axes = list(right.subplots(lines, 2, squeeze=False).flat)
         for panel, ax in zip(panels, axes, strict=False):
             DRAWERS[panel.curve.key](ax, panel)
-        for ax in list(axes)[len(panels) :]:
+        for ax in axes[len(panels) :]:
             ax.set_visible(False)
     figure.supxlabel(heading({}), fontsize=7, color="#555555")
     figure.savefig(path, dpi=110)
@@ -93,7 +93,7 @@ def _draw_lines(ax: Any, drawn: Drawn) -> None:
     for line in drawn.lines:
         spots = [(place, value) for place, value in enumerate(line.values) if value]
         places = [place for place, _ in spots]
-        ax.plot(places, [value.median for _, value in spots], "o-", ms=3.5, **_style(line.way))
+        ax.plot(places, [value.median for _, value in spots], marker="o", ms=3.5, **_style(line.way))
         ax.fill_between(
             places,
             [value.least for _, value in spots],
@@ -134,7 +134,7 @@ def _plain(number: float) -> str:
 
 
 def _finish(ax: Any, drawn: Drawn, unit: bool = True) -> None:
-    ax.set_title(drawn.curve.title, fontsize=9)
+    ax.set_title(drawn.curve.title, fontsize=9, loc="right")
     if unit:
         ax.set_ylabel(drawn.curve.unit, fontsize=8)
     ax.tick_params(labelsize=7)

@@ -497,7 +497,7 @@ class Boss:
         }
 
 
-_GOOD = (Outcome.OK, Outcome.WHOLE)
+_GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
 
 
 def cancellation(segment: Segment) -> Segment:

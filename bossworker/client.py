@@ -25,7 +25,7 @@ from bossworker.errors import (
     UnfinishedJob,
     WorkerStartError,
 )
-from bossworker.inbox import Inbox, Item
+from bossworker.inbox import Inbox
 from bossworker.launch import launch
 from bossworker.link import Part, pack
 from bossworker.messages import Kind
@@ -214,7 +214,7 @@ class BossWorker:
         jobs: Sequence[Mapping[Any, Any]],
         blocks: Blocks,
         terms: Terms,
-        route: deque[Item] | None = None,
+        route: deque[Result] | None = None,
     ) -> range:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
         with self._adding:
@@ -533,7 +533,7 @@ class BossWorker:
             return
         if self._lost is None:
             self._lost = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
-        unfinished = [UnfinishedJob(job_id, job, job_id in self._lost) for job_id, (job, _) in list(inbox.jobs.items())]
+        unfinished = [UnfinishedJob(job_id, job, job_id in self._lost) for job_id, job in list(inbox.jobs.items())]
         raise BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
 
     def _disown(self) -> None:
@@ -551,7 +551,7 @@ class _Map:
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.terms = terms
         self.ordered = ordered
-        self.queue: deque[Item] = deque()  # results that have arrived
+        self.queue: deque[Result] = deque()  # results that have arrived
         self.flight: dict[int, Result | None] = {}  # in order of submission
         self.step = 2 * pool._options.worker_count
         self.window = MAP_JOBS

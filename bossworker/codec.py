@@ -12,6 +12,7 @@ import traceback
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -27,6 +28,8 @@ CHAIN_LENGTH = 10  # causes of an exception that are told
 EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
 
 _STOP = b"."
+_pickle = pickle.dumps
+_OK, _REPORTED = int(Outcome.OK), int(Outcome.REPORTED)
 _MAIN = b"__main__"
 
 
@@ -158,7 +161,10 @@ class BadResult(Exception):
 
 
 def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes]:
-    """Outcome and payload of what a handler returned. BadResult says what is wrong with it."""
+    """Outcome and payload of what a handler returned. BadResult says what is wrong with it.
+
+    Of a payload that is not WHOLE, the last byte is the pickle's full stop; what follows may be written over it.
+    """
     if type(value) is not dict:
         if value is None:
             value = {}
@@ -166,11 +172,11 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes]:
             value = dict(value)
         else:
             raise BadResult(f"the handler returned {_article(value)}, not a mapping or None")
-    outcome = Outcome.REPORTED if "ERROR" in value else Outcome.OK
+    outcome = _REPORTED if "ERROR" in value else _OK
     try:
-        data = pickle.dumps(value, RESULT_PROTOCOL)
+        data = _pickle(value, RESULT_PROTOCOL)
         if not (by_value and _MAIN in data):
-            return outcome, data[:-1]
+            return outcome, data
     except Exception:
         pass
     try:
@@ -220,17 +226,16 @@ def describe(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return "".join((str(error),))  # of a str subclass, too, a plain str
     except BaseException as second:
         return f"<its __str__ raised {type(second).__name__}>"
 
 
 def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: int = 0) -> ErrorData:
     """An exception as data, with its traceback (less the outermost frames) and its chain of causes."""
-    trace = error.__traceback__
+    trace, cause = _trace_and_cause(error)
     for _ in range(skip_frames):
         trace = trace.tb_next if trace is not None else None
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return ErrorData(
         text or describe(error),
         type(error).__name__,
@@ -239,6 +244,14 @@ def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: i
         _pickled(error),
         tuple(capture(cause, depth=depth + 1)) if cause is not None and depth < CHAIN_LENGTH else None,
     )
+
+
+def _trace_and_cause(error: BaseException) -> tuple[TracebackType | None, BaseException | None]:
+    try:
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return error.__traceback__, cause if isinstance(cause, BaseException) else None
+    except BaseException:  # its class has its own idea of these attributes
+        return None, None
 
 
 def _format(error: BaseException, trace: Any, depth: int) -> str:

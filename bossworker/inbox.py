@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from array import array
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import count, pairwise, repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, repeat
+from operator import itemgetter
 from typing import Any
 
 from bossworker.codec import ErrorData, describe, load_error, load_result, load_results
 from bossworker.messages import KIND_BITS, Outcome, Segment
 from bossworker.result import Facts, Origin, Result
 
-Item = tuple[dict[Any, Any], Facts]
-"""A result's content, and the facts about it."""
-
 Job = Mapping[Any, Any]
+_OK = int(Outcome.OK)
+_set_facts = Result.__dict__["_facts"].__set__
 _GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
 
 
@@ -34,38 +35,69 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self.jobs: dict[int, tuple[Job, float]] = {}  # without a result given out: id -> job, queued at
-        self.routed: dict[int, deque[Item]] = {}  # ids of jobs whose results go to a queue of their own
+        self.jobs: dict[int, Job] = {}  # without a result given out
+        self._calls: list[tuple[int, float]] = []  # for each add_work: its first id, and when it was
+        self.routed: dict[int, deque[Result]] = {}  # ids of jobs whose results go to a queue of their own
+        self._forgotten: set[int] = set()  # ids of dropped jobs whose results are still to come
         self._segments: deque[Segment] = deque()
-        self._ready: deque[Item] = deque()
+        self._ready: deque[Result] = deque()
         self._unpacking = threading.Lock()
 
     def expect(self, first_id: int, jobs: Iterable[Job]) -> None:
         """Note jobs that are about to be sent."""
-        self.jobs.update(zip(count(first_id), zip(jobs, repeat(time.monotonic()))))
+        if len(self._calls) > 2 * len(self.jobs) + 100:
+            self._calls = [self._calls[n] for n in sorted(set(map(self._call_of, self.jobs)))]
+        self._calls.append((first_id, time.monotonic()))
+        self.jobs.update(zip(count(first_id), jobs))
+
+    def _call_of(self, job_id: int) -> int:
+        """The position of the add_work that brought a job."""
+        return bisect_right(self._calls, job_id, key=itemgetter(0)) - 1
+
+    def _queued(self, ids: range) -> float | list[float]:
+        """When jobs were added: one time if all came together."""
+        first, last = self._call_of(ids[0]), self._call_of(ids[-1])
+        if first == last:
+            return self._calls[first][1]
+        return [self._calls[self._call_of(job_id)][1] for job_id in ids]
 
     def forget(self, ids: Iterable[int]) -> None:
         """Drop jobs: their results will be thrown away."""
         for job_id in ids:
-            self.jobs.pop(job_id, None)
+            if self.jobs.pop(job_id, None) is not None:
+                self._forgotten.add(job_id)
             self.routed.pop(job_id, None)
+        self._sweep()
 
     def clear(self) -> None:
         """Drop everything."""
         self.jobs.clear()
         self.routed.clear()
+        self._forgotten.clear()
         self._segments.clear()
         self._ready.clear()
 
     def receive(self, segments: list[Segment]) -> None:
         self._segments.extend(segments)
+        if self._forgotten:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Throw away results that nobody will take, so that they are not counted."""
+        with self._unpacking:
+            while self._segments:
+                self._unpack_next()
+            kept = [result for result in self._ready if result.job_id not in self._forgotten]
+            self._forgotten.difference_update([result.job_id for result in self._ready])
+            if len(kept) < len(self._ready):
+                self._ready = deque(kept)
 
     @property
     def unclaimed(self) -> int:
         """Jobs whose results are nobody's in particular."""
         return len(self.jobs) - len(self.routed)
 
-    def has_news(self, queue: deque[Item] | None = None) -> bool:
+    def has_news(self, queue: deque[Result] | None = None) -> bool:
         """Whether there may be something for the common queue, or the given one."""
         return bool((self._ready if queue is None else queue) or self._segments)
 
@@ -75,77 +107,75 @@ class Inbox:
         queues = {id(queue): queue for queue in list(self.routed.values())}
         return len(self.jobs) - here - sum(map(len, queues.values()))
 
-    def next(self, queue: deque[Item] | None = None) -> Result | None:
+    def next(self, queue: deque[Result] | None = None) -> Result | None:
         """The next result, from the common queue or the given one; None when there is none."""
         ready = self._ready if queue is None else queue
-        jobs = self.jobs
+        jobs, routed = self.jobs, self.routed
         while True:
             try:
-                item = ready[0]
+                result = ready[0]
             except IndexError:
                 if self._unpack(ready):
                     continue
                 return None
-            value, facts = item
-            result = Result(value)
-            result._facts = facts
-            job_id = facts[0]
+            job_id = result._facts[0]
             try:
                 del jobs[job_id]
                 del ready[0]
+                if queue is not None:
+                    del routed[job_id]
             except KeyError:
-                self._discard(ready, item)
+                self._discard(ready, result)
                 continue
-            if queue is not None:
-                self.routed.pop(job_id, None)
             return result
 
-    def _discard(self, ready: deque[Item], item: Item) -> None:
-        """Drop an item whose job is gone, unless another thread was quicker."""
+    def _discard(self, ready: deque[Result], result: Result) -> None:
+        """Drop a result whose job is gone, unless another thread was quicker."""
         with self._unpacking:
-            if ready and ready[0] is item and item[1][0] not in self.jobs:
+            if ready and ready[0] is result and result.job_id not in self.jobs:
                 del ready[0]
 
-    def _unpack(self, wanted: deque[Item]) -> bool:
+    def _unpack(self, wanted: deque[Result]) -> bool:
         """Take segments apart until there is something in `wanted`; whether there is."""
         with self._unpacking:
             while not wanted and self._segments:
-                items = _items(self._segments[0], self.jobs)
-                if self.routed:
-                    self._route(items)
-                else:
-                    self._ready.extend(items)
-                del self._segments[0]
+                self._unpack_next()
             return bool(wanted)
 
-    def _route(self, items: Iterable[Item]) -> None:
-        for item in items:
-            self.routed.get(item[1][0], self._ready).append(item)
+    def _unpack_next(self) -> None:
+        segment = self._segments[0]
+        ids = range(segment.first_id, segment.first_id + segment.jobs)
+        results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
+        if self.routed:
+            for result in results:
+                self.routed.get(result.job_id, self._ready).append(result)
+        else:
+            self._ready.extend(results)
+        del self._segments[0]
 
 
-def _items(segment: Segment, jobs: Mapping[int, tuple[Job, float]]) -> Iterable[Item]:
-    """Take a segment apart: a content and its facts for each job that still waits."""
-    ids = range(segment.first_id, segment.first_id + segment.jobs)
-    marks = segment.marks.cast("d").tolist()  # type: ignore[union-attr]
-    entries: Iterable[Any] = map(jobs.get, ids)
-    origin = Origin(segment.pid, segment.attempt, time.time() - time.monotonic())
-    if segment.outcomes.tobytes() == bytes(segment.jobs):  # type: ignore[union-attr]
-        values = _all_well(segment)
-        if values is not None:
-            return zip(
-                values,
-                zip(ids, entries, marks, marks[1:], repeat(origin), repeat(Outcome.OK), repeat(None)),
-            )
-    return [
-        (value, (job_id, entry, started, finished, origin, outcome, error))
-        for job_id, entry, (started, finished), (value, outcome, error) in zip(
-            ids, entries, pairwise(marks), _one_by_one(segment), strict=True
-        )
-    ]
+def _results(segment: Segment, ids: range, jobs: Iterable[Any], queued: float | list[float]) -> list[Result]:
+    """Take a segment apart. (A job that has been forgotten is None.)"""
+    marks = array("d", bytes(segment.marks))
+    origin = Origin(segment.pid, segment.attempt, time.time() - time.monotonic(), queued, marks)
+    contents = _all_well(segment)
+    if contents is not None:
+        facts: Iterable[Facts] = zip(ids, jobs, repeat(origin), count(), repeat(_OK), repeat(None))
+    else:
+        contents, outcomes, errors = zip(*_one_by_one(segment))
+        facts = [
+            (job_id, job, origin.alone(n), 0, outcome, error)  # failures are what programs keep
+            for n, (job_id, job, outcome, error) in enumerate(zip(ids, jobs, outcomes, errors))
+        ]
+    results = list(map(Result, contents))
+    deque(map(_set_facts, results, facts), maxlen=0)  # a loop, without the cost of one
+    return results
 
 
-def _all_well(segment: Segment) -> list[dict[Any, Any]] | None:
-    """All contents at one go; None when something in them does not load."""
+def _all_well(segment: Segment) -> Sequence[dict[Any, Any]] | None:
+    """All contents at one go; None when not all jobs ended well, or something does not load."""
+    if bytes(segment.outcomes) != bytes(segment.jobs):
+        return None
     try:
         values = load_results(segment.payload)  # type: ignore[arg-type]
     except Exception:

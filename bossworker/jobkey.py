@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import enum
 import hashlib
-import math
 import numbers
 import uuid
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 
@@ -28,7 +27,19 @@ def job_key(job: Mapping[Any, Any]) -> str:
     """
     if not isinstance(job, Mapping):
         raise TypeError(f"job must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
-    return hashlib.sha256(_encode(job, "job")).hexdigest()
+    try:
+        return hashlib.sha256(_encode(job, "job")).hexdigest()
+    except RecursionError:
+        key = next((key for key, value in job.items() if _is_endless(value)), None)
+        raise TypeError(f"job[{key!r}] is nested too deep, or in itself") from None
+
+
+def _is_endless(value: Any) -> bool:
+    try:
+        _encode(value, "")
+    except RecursionError:
+        return True
+    return False
 
 
 def _encode(value: Any, where: str) -> bytes:
@@ -41,9 +52,13 @@ def _encode(value: Any, where: str) -> bytes:
         return _tagged(b"dataclass " + _name_of(value), _items(parts, where))
     try:
         view = memoryview(value)
+        if "O" in view.format:
+            raise TypeError("addresses are not content")
+        if view.ndim == 0:
+            return _encode(view.tolist(), where)  # a NumPy scalar is what it is equal to
         shape = f"{view.format} {view.shape}".encode()
         return _tagged(b"buffer", _tagged(shape, view.tobytes()))
-    except TypeError:
+    except (TypeError, NotImplementedError):
         raise TypeError(f"{where} holds {type(value).__name__}, which has no stable content to make a key of") from None
 
 
@@ -61,9 +76,16 @@ def _number(value: Any, where: str) -> bytes:
         if value.imag:
             return _number(value.real, where) + b"+j" + _number(value.imag, where)
         value = value.real
-    if math.isfinite(value):
-        return str(Fraction(value)).encode()
-    return str(float(value)).encode()
+    if hasattr(value, "item"):  # NumPy's numbers are no Fractions
+        value = value.item()
+    try:
+        exact = Fraction(value)
+    except (OverflowError, ValueError):  # infinite, or not a number
+        try:
+            return str(float(value)).replace("-nan", "nan").encode()
+        except ValueError:  # a signalling NaN refuses everything
+            raise TypeError(f"{where} holds {value!r}, which is equal to nothing and cannot be compared") from None
+    return f"{exact.numerator:x}/{exact.denominator:x}".encode()
 
 
 def _mapping(value: Any, where: str) -> bytes:
@@ -91,7 +113,19 @@ def _moment(value: datetime.datetime, where: str) -> bytes:
 
 
 def _enum(value: enum.Enum, where: str) -> bytes:
-    return _name_of(value) + b"." + value.name.encode()
+    return _name_of(value) + b"." + str(value.name if value.name is not None else value.value).encode()
+
+
+def _time(value: datetime.time, where: str) -> bytes:
+    offset = value.utcoffset()
+    if offset is None:
+        return value.replace(fold=0).isoformat().encode()
+    since = datetime.timedelta(0, value.hour * 3600 + value.minute * 60 + value.second, value.microsecond)
+    return b"utc " + repr(since - offset).encode()
+
+
+def _path(value: PurePath, where: str) -> bytes:
+    return (b"posix " if isinstance(value, PurePosixPath) else b"windows ") + _text(value, where)
 
 
 def _text(value: object, where: str) -> bytes:
@@ -116,9 +150,9 @@ _ENCODERS: tuple[_Encoder, ...] = (
     (Mapping, b"dict", _mapping),
     (datetime.datetime, b"datetime", _moment),
     (datetime.date, b"date", _text),
-    (datetime.time, b"time", _text),
+    (datetime.time, b"time", _time),
     (datetime.timedelta, b"timedelta", lambda value, where: repr(value).encode()),
-    (PurePath, b"path", lambda value, where: _name_of(value) + b" " + _text(value, where)),
+    (PurePath, b"path", _path),
     (uuid.UUID, b"uuid", _text),
     (range, b"range", _sequence),
 )

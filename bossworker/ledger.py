@@ -8,11 +8,13 @@ Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its
 
 from __future__ import annotations
 
+import sys
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from itertools import groupby
 from typing import NamedTuple
 
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
@@ -27,7 +29,8 @@ SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estima
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
 RETRY_LOOK_SECONDS = 0.0005  # when the worker was just writing
 START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
-FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time
+FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
+LONGEST_PAUSE_SECONDS = 1.0  # up to this
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
 NEVER = float("inf")
 
@@ -204,16 +207,9 @@ class Queue:
 
 def _without(run: Run, wanted: set[int]) -> Iterator[tuple[Run, bool]]:
     """The run in pieces, each wholly in `wanted` or wholly not."""
-    start = 0
-    hits = sorted(wanted.intersection(run.ids))
-    for job_id in hits:
-        at = job_id - run.first_id
-        if at > start:
-            yield run.part(start, at), False
-        yield run.part(at, at + 1), True
-        start = at + 1
-    if start < run.count:
-        yield (run.part(start, run.count) if start else run), False
+    cursor = RunCursor(run)
+    for gone, group in groupby(run.ids, wanted.__contains__):
+        yield cursor.cut(len(list(group)), sys.maxsize), gone
 
 
 class Ledger:
@@ -284,7 +280,7 @@ class Ledger:
         del self.workers[slot]
         self._failed_starts += 1
         self._start_error = text
-        self._spawn_at = now + FIRST_PAUSE_SECONDS * 2 ** (self._failed_starts - 1)
+        self._spawn_at = now + min(FIRST_PAUSE_SECONDS * 2 ** min(self._failed_starts - 1, 10), LONGEST_PAUSE_SECONDS)
         if self._failed_starts >= START_ATTEMPTS and not self.workers:
             return self._break(now)
         return self._fill(now)
@@ -353,7 +349,7 @@ class Ledger:
             return 0
         if self._failed_starts >= START_ATTEMPTS and self.workers:
             return 0  # those that are left go on alone
-        return self.target - sum(not w.dismissed for w in self.workers.values())
+        return max(0, self.target - sum(not w.dismissed for w in self.workers.values()))
 
     def _fill(self, now: float) -> Actions:
         if self._failed_starts and now < self._spawn_at:

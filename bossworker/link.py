@@ -13,6 +13,7 @@ assignments, between which no signal is looked for.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from collections import deque
@@ -24,11 +25,15 @@ from bossworker.messages import PREFIX, VERSION, Kind, ProtocolError
 Buffer = bytes | bytearray | memoryview
 _Ancillary = tuple[int, int, bytes]
 
-READ_SIZE = 1 << 18  # bytes a read asks for: some kernel buffers' worth
+READ_SIZE = 1 << 16  # bytes a read asks for; for more, the allocator goes to the kernel each time
+LONG_READ_SIZE = 1 << 18  # the same in the midst of a long frame: what a socket holds
 JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame is one system call
 SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
 MAX_FDS = 16  # descriptors a frame may carry
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+HUNG_UP = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN, errno.ENOTSOCK}
 
 
 class LinkClosed(Exception):
@@ -124,6 +129,8 @@ class Link:
             except BlockingIOError:
                 return False
             except OSError as error:
+                if error.errno not in HUNG_UP:  # a signal handler's, a TimeoutError for instance
+                    raise
                 raise LinkClosed(str(error)) from error
 
     def _send_fds(self, part: memoryview, fds: tuple[int, ...]) -> int:
@@ -155,11 +162,14 @@ class Link:
         """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one."""
         while most and not self._ended:
             most -= 1
+            size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
             try:
-                self._read.extend(map(self.sock.recvmsg, (READ_SIZE,), (FD_SPACE,)))
+                self._read.extend(map(self.sock.recvmsg, (size,), (FD_SPACE,)))
             except BlockingIOError:
                 break
-            except OSError:
+            except OSError as error:
+                if error.errno not in HUNG_UP:
+                    raise
                 self._ended = True
                 break
             data = self._read[-1][0]

@@ -15,7 +15,7 @@ beside them, so that the boss can cut, join and pass them on by slicing, and nev
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ class Kind(IntEnum):
     SETUP = 96
 
 
-class Outcome(IntFlag):
+class Outcome(IntEnum):
     """How a job ended: one of the first eight, with flags that say how its payload is to be read."""
 
     OK = 0

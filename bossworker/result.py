@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from bossworker.codec import ErrorData
@@ -12,18 +12,24 @@ from bossworker.messages import KIND_BITS, Outcome
 
 
 class Origin(NamedTuple):
-    """What the results of one batch have in common."""
+    """What the results of one batch have in common. Times are monotonic seconds."""
 
     pid: int
     attempt: int
     clock: float  # Unix time minus monotonic time, when the results arrived
+    queued: float | Sequence[float]  # when the jobs were added: all at once, or one by one
+    marks: Sequence[float]  # when each started, and, one further on, ended
+
+    def alone(self, position: int) -> Origin:
+        """The same for one result, which then drags nothing along of the others."""
+        queued = self.queued if isinstance(self.queued, float) else self.queued[position]
+        return self._replace(queued=queued, marks=tuple(self.marks[position : position + 2]))
 
 
-Facts = tuple[int, tuple[Any, float], float, float, Origin, int, ErrorData | None]
-"""Where a result comes from, a plain tuple because they are made by the hundred thousand:
+Facts = tuple[int, Mapping[Any, Any], Origin, int, int, ErrorData | None]
+"""About one result; a plain tuple, because they are made by the hundred thousand:
 
-0 job id; 1 the job, and when it was queued; 2 when it started; 3 when it ended (all monotonic seconds);
-4 origin; 5 outcome; 6 error.
+0 job id; 1 the job; 2 origin; 3 its position there; 4 outcome; 5 error.
 """
 
 
@@ -45,48 +51,51 @@ class Result(dict[Any, Any]):
     @property
     def job(self) -> Mapping[Any, Any]:
         """The job as it was submitted: the very object."""
-        job: Mapping[Any, Any] = self._facts[1][0]
-        return job
+        return self._facts[1]
 
     @property
     def worker_pid(self) -> int:
         """The process that ran it; 0 when none did."""
-        return self._facts[4].pid
+        return self._facts[2].pid
 
     @property
     def attempts(self) -> int:
         """How often it was started: 0 when it never was, more than 1 after retries."""
-        return self._facts[4].attempt
+        return self._facts[2].attempt
 
     @property
     def queued_at(self) -> float:
         """When it was added."""
-        return self._facts[1][1] + self._facts[4].clock
+        origin = self._facts[2]
+        queued = origin.queued
+        return (queued if isinstance(queued, float) else queued[self._facts[3]]) + origin.clock
 
     @property
     def started_at(self) -> float:
         """When it was started the last time; when it ended, for a job that never was."""
-        return self._facts[2] + self._facts[4].clock
+        origin = self._facts[2]
+        return origin.marks[self._facts[3]] + origin.clock
 
     @property
     def finished_at(self) -> float:
         """When it ended."""
-        return self._facts[3] + self._facts[4].clock
+        origin = self._facts[2]
+        return origin.marks[self._facts[3] + 1] + origin.clock
 
     @property
     def duration(self) -> float:
         """Seconds from start to end."""
-        return self._facts[3] - self._facts[2]
+        return self.finished_at - self.started_at
 
     @property
     def ok(self) -> bool:
         """Whether nothing went wrong."""
-        return self._facts[5] & KIND_BITS == Outcome.OK
+        return self._facts[4] & KIND_BITS == Outcome.OK
 
     @property
     def error(self) -> str | None:
         """The text under ``ERROR``, as it was when the job ended; None when it ended well."""
-        error = self._facts[6]
+        error = self._facts[5]
         return error.text if error is not None else None
 
     @property
@@ -95,19 +104,19 @@ class Result(dict[Any, Any]):
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
-        kind = Outcome(self._facts[5] & KIND_BITS)
+        kind = Outcome(self._facts[4] & KIND_BITS)
         return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
 
     @property
     def traceback(self) -> str | None:
         """The worker's traceback, with its chain of causes, as text; None when there is none."""
-        error = self._facts[6]
+        error = self._facts[5]
         return (error.traceback or None) if error is not None else None
 
     @property
     def exception(self) -> BaseException | None:
         """The exception, rebuilt now with its causes; a RemoteError stands in for what cannot be rebuilt here."""
-        error = self._facts[6]
+        error = self._facts[5]
         if error is None:
             return None
         if self.error_kind == "timeout" and error.pickled is None:
@@ -125,7 +134,8 @@ class Result(dict[Any, Any]):
         return f"<Result of job {self.job_id}, {state}: {dict.__repr__(self)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return make_result, (dict(self), self._facts)
+        job_id, job, origin, position, *rest = self._facts
+        return make_result, (dict(self), (job_id, job, origin.alone(position), 0, *rest))
 
 
 def make_result(value: Mapping[Any, Any], facts: Facts) -> Result:

@@ -33,7 +33,7 @@ class Terms(NamedTuple):
 class Run:
     """See the module. `count` jobs from `first_id` on; the first `skip` jobs of the first block are not ours."""
 
-    __slots__ = ("count", "counts", "first_id", "payload", "sizes", "skip", "terms")
+    __slots__ = ("_held", "count", "counts", "first_id", "payload", "sizes", "skip", "terms")
 
     def __init__(
         self,
@@ -52,6 +52,13 @@ class Run:
         self.counts = counts
         self.sizes = sizes
         self.payload = payload
+        self._held = -1  # jobs in all the blocks, ours or not, once it is known
+
+    @property
+    def held(self) -> int:
+        if self._held < 0:
+            self._held = sum(self.counts)
+        return self._held
 
     @property
     def ids(self) -> range:
@@ -75,7 +82,7 @@ class Run:
     def join(self, other: Run) -> bool:
         """Take `other` in at the end, if it follows on with the same terms; False when it does not."""
         follows = self.first_id + self.count == other.first_id and self.terms == other.terms
-        whole = not other.skip and self.skip + self.count == sum(self.counts)
+        whole = not other.skip and self.skip + self.count == self.held
         if not (follows and whole) or len(self.payload) + len(other.payload) > JOINED_BYTES:
             return False
         if not isinstance(self.payload, bytearray):
@@ -84,6 +91,7 @@ class Run:
         self.counts.extend(other.counts)
         self.sizes.extend(other.sizes)
         self.count += other.count
+        self._held = self.held + other.held
         return True
 
     def with_terms(self, terms: Terms) -> Run:

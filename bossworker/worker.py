@@ -10,9 +10,12 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from types import FrameType
 
 from bossworker import codec, messages, process
+from bossworker.codec import encode_result
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.link import Frame, Link, LinkClosed
 from bossworker.messages import Kind, Outcome
@@ -22,7 +25,10 @@ from bossworker.run import Run
 
 SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
-LARGE_RESULT = 1 << 16  # bytes; larger results are sent by themselves
+
+# As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
+_EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
+_WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
 class Worker:
@@ -32,6 +38,7 @@ class Worker:
         self.link = Link(_out_of_the_way(link))
         self.recorder = memory.recorder(slot)
         self.handlers = handlers
+        self.work = handlers.work
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
@@ -147,7 +154,7 @@ class Worker:
         number = batch.first_id + 1
         index = end = 0
         marks[0] = clock()
-        for job in _Jobs(batch):
+        for job in chain.from_iterable(_blocks(batch)):
             claim()
             if index >= words[LIMIT]:
                 release()
@@ -155,19 +162,19 @@ class Worker:
             words[CLAIMED] = index + 1
             release()
             outcome, payload = run_job(job, number + index)
-            start, end = end, end + len(payload)
             now = clock()
-            if end <= PAYLOAD_SIZE:
-                area[start:end] = payload
-            else:
-                end = start
-                words[SENDING] = 1
+            reach = end + len(payload)
+            if reach > PAYLOAD_SIZE:
                 self._spill(number + index - 1, outcome, marks[index], now, payload)
-                words[SENDING] = 0
-                outcome = Outcome.ELSEWHERE
-            ends[index] = end
-            if outcome:
+                outcomes[index] = _ELSEWHERE
+            elif outcome:
+                area[end:reach] = payload
                 outcomes[index] = outcome
+                end = reach if outcome & _WHOLE else reach - 1
+            else:
+                area[end:reach] = payload
+                end = reach - 1  # the next one writes over the pickle's full stop
+            ends[index] = end
             index += 1
             marks[index] = now
         claim()
@@ -177,17 +184,17 @@ class Worker:
     def _run_job(self, job: object, number: int) -> tuple[int, bytes]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
         self.armed = number
-        stage = Outcome.BAD_JOB
+        stage = _BAD_JOB
         try:
             try:
                 if type(job) is memoryview:
                     job = pickle.loads(job)
-                stage = Outcome.EXCEPTION
-                value = self.handlers.work(job)
+                stage = _EXCEPTION
+                value = self.work(job)
                 if self.copy:
                     self._stop_copies()
-                stage = Outcome.BAD_RESULT
-                return codec.encode_result(value, self.by_value)
+                stage = _BAD_RESULT
+                return encode_result(value, self.by_value)
             finally:
                 self.armed = 0
         except BaseException as error:
@@ -197,39 +204,32 @@ class Worker:
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
         head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
-        self._send(Kind.SPILL, head, (payload,))
+        self.recorder.words[SENDING] = 1
+        self._send(Kind.SPILL, head, (payload if outcome & _WHOLE else memoryview(payload)[:-1],))
+        self.recorder.words[SENDING] = 0
 
 
-class _Jobs:
-    """The jobs of a batch, in order: ready ones, or the bytes of those whose loading may do anything at all."""
-
-    def __init__(self, batch: Run) -> None:
-        self.batch = batch
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        batch = self.batch
-        payload = memoryview(batch.payload)
-        at, skip = 0, batch.skip
-        for count, size in zip(batch.counts, batch.sizes, strict=True):
-            block = payload[at : at + size]
-            at += size
-            if count == 1:
-                yield block
-            else:
-                yield from codec.load_block(count, block)[skip:]
-            skip = 0
+def _blocks(batch: Run) -> Iterator[Iterable[object]]:
+    """The jobs of a batch, block by block: ready ones, or the bytes of one whose loading may do anything at all."""
+    payload = memoryview(batch.payload)
+    at, skip = 0, batch.skip
+    for count, size in zip(batch.counts, batch.sizes, strict=True):
+        block = payload[at : at + size]
+        at += size
+        yield (block,) if count == 1 else codec.load_block(count, block)[skip:]
+        skip = 0
 
 
-def _failure(error: BaseException, stage: Outcome) -> tuple[int, bytes]:
+def _failure(error: BaseException, stage: int) -> tuple[int, bytes]:
     """An error as outcome and payload."""
     text = ""
     if isinstance(error, JobTimeout):
         stage, text = Outcome.TIMEOUT, TIMED_OUT
     elif isinstance(error, codec.BadResult):
         text = f"BossWorkerAsync: {error}"
-    elif stage is Outcome.BAD_JOB:
+    elif stage == _BAD_JOB:
         text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {codec.describe(error)}"
-    return stage, codec.encode_error(codec.capture(error, skip_frames=1, text=text))
+    return stage | _WHOLE, codec.encode_error(codec.capture(error, skip_frames=1, text=text))
 
 
 def _start_error(what: str, error: BaseException) -> bytes:

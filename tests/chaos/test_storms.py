@@ -203,6 +203,8 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
 
 
 def log_nothing(job: dict[str, Any]) -> dict[str, Any]:
+    if job["n"] < 0:
+        time.sleep(300)
     return {"n": job["n"]}
 
 
@@ -213,7 +215,7 @@ def test_the_death_of_a_server_names_every_unfinished_job(whom: str) -> None:
         pool = BossWorker(log_nothing, worker_count=2)
         boss, workers = pool.boss_pid, pool.worker_pids
         nursery = process.children(boss)[0]
-        ids = list(pool.add_work(*[{"n": n} for n in range(5000)]))
+        ids = list(pool.add_work(*[{"n": n} for n in range(5000)], {"n": -1}))
         time.sleep(rng.uniform(0, 0.01))
         os.kill(boss if whom == "boss" else nursery, signal.SIGKILL)
         got = []

@@ -99,7 +99,7 @@ def test_a_death_between_calls_is_noticed_by_the_next(pool: Pool) -> None:
     wait_for(lambda: bw.stats().running)
     os.kill(bw.boss_pid, signal.SIGKILL)
     with pytest.raises(BossDied):
-        wait_for(lambda: bw.get_result_nb() or bw.add_work({"n": 2}) and False)
+        wait_for(lambda: bw.get_result_nb() or (bw.add_work({"n": 2}) and False))
 
 
 def test_threads_that_wait_hear_of_the_death(pool: Pool) -> None:

@@ -552,7 +552,6 @@ def test_a_worker_that_waits_for_a_job_gets_one_that_a_cancel_uncovered() -> Non
     assert jobs + queued_ids(ledger) == [3, 4]
 
 
-@pytest.mark.xfail(strict=True, reason="a part is cut for each job")
 @pytest.mark.parametrize("step", [1, 2])
 def test_cancelling_many_queued_jobs_does_not_hold_the_boss_up(step: int) -> None:
     """At the cost of the whole queue for each of them, the boss would watch no deadline for many seconds."""
@@ -807,7 +806,6 @@ def test_a_resize_asks_for_a_new_try() -> None:
     assert exactly(ledger.on_resize(2, 1e6), Spawn(1))
 
 
-@pytest.mark.xfail(strict=True, reason="the pause doubles without an end")
 def test_many_starts_that_fail_at_once_do_not_postpone_the_next_try_for_ever() -> None:
     ledger = started(1)
     ledger.on_resize(21, 0.0)
@@ -818,7 +816,6 @@ def test_many_starts_that_fail_at_once_do_not_postpone_the_next_try_for_ever() -
     assert of(Spawn, actions) or (ledger.sleep(1.0) or 0.0) < 10.0
 
 
-@pytest.mark.xfail(strict=True, reason="a negative number of vacancies is true")
 def test_a_failed_start_that_leaves_workers_enough_gives_no_reason_to_wake() -> None:
     ledger = new_ledger(4)
     ledger.on_tick(0.0)

@@ -34,12 +34,12 @@ COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
 CALLABLES = ("result_handler", "init_handler", "exit_handler")
 
 WRONG_TYPE: list[tuple[str, Any]] = [
-    *[(name, value) for name in SECONDS for value in ("5", None, [], True, 1j)],
-    *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, [])],
-    *[("worker_count", value) for value in ("2", 2.0, True, False, [])],
+    *[(name, value) for name in SECONDS for value in ("5", None, b"5", True, 1j)],
+    *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, b"5")],
+    *[("worker_count", value) for value in ("2", 2.0, True, False, b"2")],
     *[("start_method", value) for value in (None, 1, b"fork")],
-    *[(name, value) for name in CALLABLES for value in ("name", 0, 1, {})],
-    *[("work_handler", value) for value in (None, "name", 0, {})],
+    *[(name, value) for name in CALLABLES for value in ("name", 0, 1, b"")],
+    *[("work_handler", value) for value in (None, "name", 0, b"")],
 ]
 WRONG_VALUE: list[tuple[str, Any]] = [
     *[(name, value) for name in SECONDS for value in (-1, -0.001, float("nan"), float("inf"), 2 * MAX_SECONDS)],

@@ -20,7 +20,8 @@ CLOCK = 1_700_000_000.0
 
 
 def facts(outcome: Outcome = Outcome.OK, error: ErrorData | None = None) -> Facts:
-    return 7, (JOB, 10.0), 11.0, 13.5, Origin(pid=4321, attempt=2, clock=CLOCK), outcome, error
+    origin = Origin(pid=4321, attempt=2, clock=CLOCK, queued=10.0, marks=(11.0, 13.5))
+    return 7, JOB, origin, 0, outcome, error
 
 
 def failed(error: BaseException, outcome: Outcome = Outcome.EXCEPTION) -> Result:
@@ -180,5 +181,5 @@ def test_our_own_errors_travel(error: Exception) -> None:
 
 def test_times_are_unix_seconds() -> None:
     now, mono = time.time(), time.monotonic()
-    result = make_result({}, (1, (JOB, mono), mono, mono, Origin(1, 1, now - mono), Outcome.OK, None))
+    result = make_result({}, (1, JOB, Origin(1, 1, now - mono, mono, (mono, mono)), 0, Outcome.OK, None))
     assert abs(result.finished_at - now) < 0.01
