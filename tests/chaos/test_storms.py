@@ -1,4 +1,4 @@
-"""Storms: what dies, dies at random, while thousands of jobs run. Reproducible but for the timing: seeds are printed."""
+"""Storms: what dies, dies at random, while thousands of jobs run."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_the_death_of_a_server_names_every_unfinished_job(whom: str) -> None:
         time.sleep(rng.uniform(0, 0.01))
         os.kill(boss if whom == "boss" else nursery, signal.SIGKILL)
         got = []
-        with pytest.raises(BossDied) as death:
+        with pytest.raises(BossDied) as death:  # noqa: PT012
             while True:
                 result = pool.get_result(timeout=10)
                 assert result is not None

@@ -202,7 +202,7 @@ def test_a_stopped_worker_is_timed_out_and_replaced(pool: Pool) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-# -- forks and threads in the caller -----------------------------------------------------------------------------
+# -- forks and threads in the caller ---------------------------------------------------------------------------
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -378,7 +378,7 @@ def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("fine\n", "")
 
 
-# -- Ctrl-C ------------------------------------------------------------------------------------------------------
+# -- Ctrl-C ----------------------------------------------------------------------------------------------------
 
 PHASES = {
     "start": "bw = BossWorker(nap, worker_count=2, init_handler=lambda: (mark(), time.sleep(300)))",

@@ -99,11 +99,11 @@ def test_the_chain_of_causes_comes_along(bw: BossWorker) -> None:
     ("make", "text"),
     [
         (lambda: Awkward(1, 2), "Awkward: 1 and 2"),
-        (lambda: Mute(), "Mute: <its __str__ raised RuntimeError>"),
+        (Mute, "Mute: <its __str__ raised RuntimeError>"),
         (lambda: SystemExit(3), "SystemExit: 3"),
-        (lambda: KeyboardInterrupt(), "KeyboardInterrupt"),
+        (KeyboardInterrupt, "KeyboardInterrupt"),
         (lambda: GeneratorExit("x"), "GeneratorExit: x"),
-        (lambda: MemoryError(), "MemoryError"),
+        (MemoryError, "MemoryError"),
         (lambda: ValueError("ü" * 100_000), "ValueError: " + "ü" * 100_000),
         (lambda: ValueError("\udc80"), "ValueError: \udc80"),
     ],
@@ -236,7 +236,7 @@ def test_an_error_of_the_handlers_own_is_reported(bw: BossWorker) -> None:
     assert bw.stats().failed == 1
 
 
-# -- timeouts ------------------------------------------------------------------------------------------------------
+# -- timeouts --------------------------------------------------------------------------------------------------
 
 
 def test_a_job_that_outruns_its_time_is_stopped(pool: Pool) -> None:
@@ -327,7 +327,7 @@ def test_time_is_up_for_children_of_the_handler_too(bw: BossWorker, tmp_path: Pa
     wait_for(lambda: not any(map(alive, pids)), what="the handler's children to be gone")
 
 
-# -- handlers that meddle ---------------------------------------------------------------------------------------------
+# -- handlers that meddle --------------------------------------------------------------------------------------
 
 
 def close_everything() -> dict[str, Any]:
@@ -443,7 +443,7 @@ def test_multiprocessing_inside_a_handler(bw: BossWorker) -> None:
     assert run(bw, {"do": nested}) == {"sum": 55}
 
 
-# -- retries ----------------------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------------------
 
 
 def die_until(path: Path, times: int) -> dict[str, Any]:
@@ -478,7 +478,7 @@ def test_exceptions_and_timeouts_are_not_retried(pool: Pool) -> None:
     assert run(bw, {"do": lambda: time.sleep(60)}, timeout=0.1).attempts == 1
 
 
-# -- cancel -----------------------------------------------------------------------------------------------------------
+# -- cancel ----------------------------------------------------------------------------------------------------
 
 
 def test_cancelled_jobs_yield_one_result_each(pool: Pool, tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_cancel_takes_ids(bw: BossWorker, bad: Any) -> None:
         bw.cancel(bad)
 
 
-# -- init and exit handlers -----------------------------------------------------------------------------------------------
+# -- init and exit handlers ------------------------------------------------------------------------------------
 
 
 def test_init_and_exit_handlers_run_once_in_each_worker(tmp_path: Path) -> None:
@@ -567,7 +567,7 @@ def test_an_init_handler_that_fails_is_told_at_once(start_method: str) -> None:
 
 
 def test_an_init_handler_that_kills_its_worker_is_told_at_once() -> None:
-    with pytest.raises(WorkerStartError, match="died before it was up.*exit code 4"):
+    with pytest.raises(WorkerStartError, match=r"died before it was up.*exit code 4"):
         BossWorker(call, init_handler=lambda: os._exit(4))
 
 

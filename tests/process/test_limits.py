@@ -278,7 +278,7 @@ def test_a_very_long_tmpdir_is_no_matter(tmp_path: Path) -> None:
 
 
 def unshared(command: str) -> list[str]:
-    """A prefix that runs a program in a mount namespace of its own, after `command`; skips where that is not allowed."""
+    """A prefix that runs a program in a mount namespace of its own, after `command`; skips where it must not."""
     probe = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("may not change mounts here")

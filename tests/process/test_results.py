@@ -167,7 +167,7 @@ def test_a_job_that_is_no_mapping_queues_none(pool: Pool, bad: Any) -> None:
 
 def test_a_job_that_cannot_be_pickled_queues_none_and_is_named(pool: Pool) -> None:
     bw = pool(echo)
-    with pytest.raises(TypeError, match="job 1 .*'guard'.*lock"):
+    with pytest.raises(TypeError, match=r"job 1 .*'guard'.*lock"):
         bw.add_work({"n": 1}, {"n": 2, "guard": threading.Lock()})
     assert bw.pending() == 0
     bw.add_work({"n": 3})
@@ -217,7 +217,7 @@ def test_threads_that_wait_in_vain_are_told(pool: Pool) -> None:
     assert len(outcomes) == 20
 
 
-# -- result_handler -------------------------------------------------------------------------------------------
+# -- result_handler --------------------------------------------------------------------------------------------
 
 
 def test_the_result_handler_runs_here_and_its_return_is_returned(pool: Pool) -> None:
@@ -277,7 +277,7 @@ def test_errors_pass_through_the_result_handler(pool: Pool) -> None:
         result.raise_for_error()
 
 
-# -- map --------------------------------------------------------------------------------------------------------
+# -- map -------------------------------------------------------------------------------------------------------
 
 
 def test_map_yields_in_the_order_of_the_jobs(pool: Pool) -> None:
@@ -391,7 +391,7 @@ def test_two_maps_and_a_slow_iterable(pool: Pool) -> None:
     assert [(a["n"], b["n"]) for a, b in pairs] == [(n, -n) for n in range(5)]
 
 
-# -- fileno ------------------------------------------------------------------------------------------------------
+# -- fileno ----------------------------------------------------------------------------------------------------
 
 
 def test_fileno_is_readable_when_a_result_is_ready(pool: Pool) -> None:
@@ -457,7 +457,7 @@ def test_asking_before_anything_is_ready_costs_microseconds(pool: Pool) -> None:
     bw.get_result()
 
 
-# -- shut_down -----------------------------------------------------------------------------------------------------
+# -- shut_down -------------------------------------------------------------------------------------------------
 
 
 def test_shut_down_processes_the_queue_and_keeps_the_results(pool: Pool) -> None:
