@@ -68,7 +68,7 @@ class Boss:
         self.done = 0
         self.failed = 0
         self.ready = False
-        self.oom_kills = process.oom_kills()
+        self.oom_kills = 0  # of the whole machine, as of our last look
         self.deferred: list[Callable[[], bool]] = []
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
         self.answer_due = 0.0
@@ -176,6 +176,7 @@ class Boss:
         if self.ledger.ready:
             self.ready = True
             self.caller.send(Kind.READY)
+            self.oom_kills = process.oom_kills()  # now that nobody waits for us
 
     def deliver(self) -> None:
         """Pass results on, as fast as the caller takes them. What it does not take waits here."""

@@ -34,7 +34,7 @@ from bossworker.boss import Boss, CallerGone
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
-from bossworker.recorder import Memory, above_stdio
+from bossworker.recorder import Memory, above_stdio, exclusive
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -50,6 +50,7 @@ class Launched(NamedTuple):
 def launch(handlers: Handlers, options: Options) -> Launched:
     """Start a boss by the options' start method."""
     start = _spawn_boss if options.start_method == "spawn" else _fork_boss
+    exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = map(_clear_of_stdio, link_pair())
     memory = Memory()
     try:
@@ -109,7 +110,7 @@ def _boss_main(
 ) -> None:
     """The boss's process, from its first instruction to its last."""
     os.setsid()
-    process.default_signals()
+    process.drop_signal_handlers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.adopt_orphans()
     _shut_stdin()

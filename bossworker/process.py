@@ -214,15 +214,17 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def default_signals() -> None:
-    """Undo the signal set-up inherited over a fork: no handler of the caller's, nothing blocked.
-
-    Python's own settings stay: SIGPIPE ignored, SIGINT raising KeyboardInterrupt.
-    """
+def drop_signal_handlers() -> None:
+    """Undo the signal set-up inherited from the caller: its handlers must not run in our processes."""
     for number in signal.valid_signals():
         current = signal.getsignal(number)
         if callable(current) and current is not signal.default_int_handler:
             signal.signal(number, signal.SIG_DFL)
+    default_signals()
+
+
+def default_signals() -> None:
+    """Python's own settings, where we may have others: SIGINT raises KeyboardInterrupt, nothing is blocked."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.set_wakeup_fd(-1)

@@ -34,6 +34,7 @@ import mmap
 import os
 import tempfile
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from bossworker.messages import Segment
@@ -192,6 +193,7 @@ class Recorder:
         self.words[EXPIRED] = job_id + 1
 
 
+@cache
 def exclusive() -> bool:
     """Whether this platform has the semaphore that lets a batch hold more than one job."""
     probe = mmap.mmap(-1, mmap.PAGESIZE)
@@ -237,5 +239,6 @@ def _semaphore(area: mmap.mmap, at: int, fresh: bool) -> Lock | None:
 _SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
