@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from bossworker import messages
-from bossworker.codec import Blocks, encode_jobs
+from bossworker.codec import Blocks, encode_jobs, encode_one
 from bossworker.connection import Connection
 from bossworker.errors import (
     BossDied,
@@ -39,7 +39,7 @@ from bossworker.options import (
     check_workers,
 )
 from bossworker.result import Result, make_result
-from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up
+from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one
 
 MAP_JOBS = 4096  # map() keeps at most this many jobs in flight,
 MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
@@ -193,10 +193,10 @@ class BossWorker:
             BossDied, WorkerStartError: The pool is beyond working.
         """
         terms = self._terms(timeout, priority, retries)
+        if len(jobs) == 1 and not self._options.max_pending:
+            return self._add_one(jobs[0], terms)
         self._check_open()
-        if not jobs:
-            return range(0)
-        return self._add(jobs, encode_jobs(jobs, self._by_value), terms)
+        return self._add(jobs, encode_jobs(jobs, self._by_value), terms) if jobs else range(0)
 
     def _terms(self, timeout: float | None, priority: int, retries: int | None) -> Terms:
         options = self._options
@@ -208,6 +208,16 @@ class BossWorker:
             options.retries if retries is None else check_count("retries", retries),
             1,
         )
+
+    def _add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
+        """The short way for programs that add one job at a time."""
+        block = encode_one(job, 0, self._by_value)
+        with self._adding:
+            self._check_open()
+            job_id = self._next_id
+            self._next_id += 1
+            self._submit(pack_one(job_id, terms, block), job_id, (job,))
+            return range(job_id, job_id + 1)
 
     def _add(
         self,

@@ -92,7 +92,7 @@ def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
         chunk = jobs[start : start + BLOCK_JOBS]
         blocks = _encode_together(pickler, chunk) if pickler else None
         if blocks is None:
-            blocks = [_encode_one(job, start + n, by_value) for n, job in enumerate(chunk)]
+            blocks = [encode_one(job, start + n, by_value) for n, job in enumerate(chunk)]
             counts.extend([1] * len(blocks))
         else:
             counts.append(len(chunk))
@@ -111,7 +111,8 @@ def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> list[by
         return None
 
 
-def _encode_one(job: object, index: int, by_value: bool) -> bytes:
+def encode_one(job: object, index: int, by_value: bool) -> bytes:
+    """Pickle one job; TypeError as from `encode_jobs`."""
     if not isinstance(job, Mapping):
         raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
     if not isinstance(job, dict):

@@ -10,13 +10,16 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, islice
+from struct import Struct
 from typing import NamedTuple
 
-from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, RUN
+from bossworker.link import Part, pack
+from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, RUN, Kind
 
 JOINED_BYTES = 1 << 20  # a run grows by joining to this size, so that what is used up is freed in pieces
 SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
 SUBMIT_JOBS = 1 << 14  # and at most so many jobs
+_ONE_BLOCK = Struct("=" + BLOCK_COUNT + BLOCK_SIZE)
 _COUNT_ITEM = array(BLOCK_COUNT).itemsize
 _SIZE_ITEM = array(BLOCK_SIZE).itemsize
 
@@ -113,6 +116,11 @@ class Run:
             self.sizes[first : last + 1],
             bytes(memoryview(self.payload)[at : at + size]),
         )
+
+
+def pack_one(job_id: int, terms: Terms, block: bytes) -> list[Part]:
+    """A packed SUBMIT frame with one job."""
+    return pack(Kind.SUBMIT, RUN.pack(job_id, 1, 0, 1, *terms), (_ONE_BLOCK.pack(1, len(block)), block))
 
 
 def cut_up(run: Run) -> list[Run]:

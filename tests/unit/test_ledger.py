@@ -406,6 +406,14 @@ def test_a_limit_that_passed_for_one_job_does_no_harm_to_the_next() -> None:
     assert of(Kill, ledger.on_look(0, after, 5.02)) == [Kill(0)]
 
 
+def test_after_a_limit_that_passed_the_boss_sleeps_until_the_next_one() -> None:
+    ledger = with_batch(2, timeout=2.0)
+    ledger.on_look(0, running(1), 2.0)
+    ledger.on_taken(0, 1)
+    ledger.on_look(0, running(2, started=2.01), 2.05)
+    assert ledger.sleep(2.05) == pytest.approx(4.01 - 2.05)
+
+
 def test_the_next_job_that_dies_of_itself_has_crashed_not_timed_out() -> None:
     ledger = with_batch(2, timeout=2.0)
     ledger.on_look(0, running(1), 2.0)
