@@ -46,20 +46,18 @@ class Inbox:
     def expect(self, first_id: int, jobs: Iterable[Job]) -> None:
         """Note jobs that are about to be sent."""
         if len(self._calls) > 2 * len(self.jobs) + 100:
-            self._calls = [self._calls[n] for n in sorted(set(map(self._call_of, self.jobs)))]
+            calls = self._calls
+            self._calls = [calls[n] for n in sorted({_call_of(job_id, calls) for job_id in list(self.jobs)})]
         self._calls.append((first_id, time.monotonic()))
         self.jobs.update(zip(count(first_id), jobs))
 
-    def _call_of(self, job_id: int) -> int:
-        """The position of the add_work that brought a job."""
-        return bisect_right(self._calls, job_id, key=itemgetter(0)) - 1
-
     def _queued(self, ids: range) -> float | list[float]:
         """When jobs were added: one time if all came together."""
-        first, last = self._call_of(ids[0]), self._call_of(ids[-1])
+        calls = self._calls  # which another thread may replace meanwhile
+        first, last = _call_of(ids[0], calls), _call_of(ids[-1], calls)
         if first == last:
-            return self._calls[first][1]
-        return [self._calls[self._call_of(job_id)][1] for job_id in ids]
+            return calls[first][1]
+        return [calls[_call_of(job_id, calls)][1] for job_id in ids]
 
     def forget(self, ids: Iterable[int]) -> None:
         """Drop jobs: their results will be thrown away."""
@@ -152,6 +150,11 @@ class Inbox:
         else:
             self._ready.extend(results)
         del self._segments[0]
+
+
+def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:
+    """The position of the add_work that brought a job."""
+    return bisect_right(calls, job_id, key=itemgetter(0)) - 1
 
 
 def _results(segment: Segment, ids: range, jobs: Iterable[Any], queued: float | list[float]) -> list[Result]:

@@ -29,7 +29,7 @@ from bossworker.messages import Outcome
 from bossworker.recorder import Look
 from bossworker.run import Run, Terms
 
-STEPS = 4000
+STEPS = 2500
 SEEDS = range(25)
 MOST_STEPS_TO_CLOSE = 30_000
 

@@ -12,7 +12,7 @@ from bossworker.run import JOINED_BYTES, SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCurs
 Job = tuple[int, int]
 
 TERMS = Terms(priority=-3, timeout=1.5, retries=2, attempt=1)
-SEEDS = range(20)
+SEEDS = range(12)
 
 
 def make(first_id: int, counts: list[int], rng: random.Random, first_block: int = 0, skip: int = 0) -> Run:
