@@ -382,7 +382,10 @@ class Boss:
     # -- actions ----------------------------------------------------------------------------------------
 
     def spawn(self, action: Spawn) -> None:
-        self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
+        if action.slot in self.recorders:
+            self.recorders[action.slot].wipe()
+        else:
+            self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
         self.memory.slots = max(self.memory.slots, action.slot + 1)
         self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(action.slot))
 

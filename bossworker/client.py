@@ -511,9 +511,11 @@ class BossWorker:
         connection = getattr(self, "_connection", None)
         if connection is None or self._foreign:
             return
-        if not self._closed:
-            warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
-        self._end(force=True)
+        try:
+            if not self._closed:
+                warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._end(force=True)
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "open"

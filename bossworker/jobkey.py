@@ -102,6 +102,11 @@ def _sequence(value: Any, where: str) -> bytes:
     return b"".join([_encode(item, f"{where}[{n}]") for n, item in enumerate(value)])
 
 
+def _range(value: range, where: str) -> bytes:
+    """Two ranges are equal when they hold the same numbers."""
+    return f"{len(value)} {value.start if value else 0} {value.step if len(value) > 1 else 0}".encode()
+
+
 def _set(value: Any, where: str) -> bytes:
     return b"".join(sorted(_encode(item, f"{where}'s member {item!r}") for item in value))
 
@@ -154,5 +159,5 @@ _ENCODERS: tuple[_Encoder, ...] = (
     (datetime.timedelta, b"timedelta", lambda value, where: repr(value).encode()),
     (PurePath, b"path", _path),
     (uuid.UUID, b"uuid", _text),
-    (range, b"range", _sequence),
+    (range, b"range", _range),
 )

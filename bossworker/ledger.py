@@ -27,7 +27,8 @@ OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are gi
 BATCH_BYTES = 1 << 20  # a batch of larger jobs is cut here
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
-RETRY_LOOK_SECONDS = 0.0005  # when the worker was just writing
+RETRY_LOOK_SECONDS = 0.002  # when the worker was just writing, which takes it a microsecond,
+STUCK_SECONDS = 5.0  # unless it has been stopped; then it is ended
 START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
 FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
 LONGEST_PAUSE_SECONDS = 1.0  # up to this
@@ -129,6 +130,7 @@ class Worker:
     taken: int = 0  # results that have been taken from it, from the front
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
     look_at: float = 0.0
+    unseen_since: float = NEVER  # since when it has been writing at each look
     # The job that must stop, and why:
     expired: int = -1  # its position in the batch
     reason: Terminated | None = None
@@ -278,9 +280,12 @@ class Ledger:
     def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
         """A worker could not be started, or ended before it was up."""
         del self.workers[slot]
-        self._failed_starts += 1
         self._start_error = text
-        self._spawn_at = now + min(FIRST_PAUSE_SECONDS * 2 ** min(self._failed_starts - 1, 10), LONGEST_PAUSE_SECONDS)
+        if now >= self._spawn_at:  # those that fail together count as one
+            self._failed_starts += 1
+            self._spawn_at = now + min(
+                FIRST_PAUSE_SECONDS * 2 ** min(self._failed_starts - 1, 10), LONGEST_PAUSE_SECONDS
+            )
         if self._failed_starts >= START_ATTEMPTS and not self.workers:
             return self._break(now)
         return self._fill(now)
@@ -378,7 +383,7 @@ class Ledger:
             worker.limit, worker.taken, worker.expired = batch.count, 0, -1
             worker.spilled.clear()
             worker.cancelled.clear()
-            worker.look_at = self._next_look(worker, now, now)
+            worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
             actions.append(Assign(worker.slot, batch))
         if self.closing and not self.queue.jobs and not self.busy():
             while self._idle:
@@ -446,15 +451,23 @@ class Ledger:
         if batch is None:
             return []
         if look is None:
-            worker.look_at = now + RETRY_LOOK_SECONDS
-            return []
+            return self._look_in_vain(worker, now)
+        worker.unseen_since = NEVER
         actions = self._enforce(worker, batch, look, now) if look.running else []
         unclaimed = look.claimed < worker.limit
         slow = look.claimed and now - look.started >= OVERDUE_SECONDS
         if unclaimed and (slow or (self._idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
         worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
+        if not look.claimed:  # the worker itself may be stopped
+            worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
         return actions
+
+    def _look_in_vain(self, worker: Worker, now: float) -> Actions:
+        """A worker that is writing all the time has been stopped in the middle of it."""
+        worker.look_at = now + RETRY_LOOK_SECONDS
+        worker.unseen_since = min(worker.unseen_since, now)
+        return [Kill(worker.slot)] if now - worker.unseen_since >= STUCK_SECONDS else []
 
     def _enforce(self, worker: Worker, batch: Run, look: Look, now: float) -> Actions:
         """Hold the running job to its time: a signal first, then the axe."""

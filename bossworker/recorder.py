@@ -143,11 +143,18 @@ class Recorder:
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
         self.payload = self._view[_PAYLOAD_AT:]
+        self.lock: Lock
         if fresh:
-            self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.lock: Lock = _semaphore(area, _LOCK_AT, fresh) or _NoLock()
+            self.wipe()
+        else:
+            self.lock = _semaphore(area, _LOCK_AT, fresh) or _NoLock()
 
     # -- the boss's side --------------------------------------------------------------------------------
+
+    def wipe(self) -> None:
+        """Make ready for a new worker; the one before may have died holding the lock."""
+        self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
+        self.lock = _semaphore(self._area, _LOCK_AT, True) or _NoLock()
 
     def open_batch(self, first_id: int, count: int, attempt: int) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
@@ -233,7 +240,12 @@ def _semaphore(area: mmap.mmap, at: int, fresh: bool) -> Lock | None:
         lock = _multiprocessing.SemLock._rebuild(address, _SEMAPHORE_KIND, 1, None)
     except (AttributeError, ImportError, OSError):
         return None
+    _kept[address] = lock
     return lock  # type: ignore[no-any-return]
+
+
+_kept: dict[int, object] = {}
+"""Wrappers are never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
 
 
 _SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms

@@ -85,7 +85,8 @@ class Result(dict[Any, Any]):
     @property
     def duration(self) -> float:
         """Seconds from start to end."""
-        return self.finished_at - self.started_at
+        marks, position = self._facts[2].marks, self._facts[3]
+        return marks[position + 1] - marks[position]
 
     @property
     def ok(self) -> bool:

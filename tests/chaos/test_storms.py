@@ -181,9 +181,7 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
             try:
                 armed = True
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 3e-3))
-                pool.add_work(*[{"n": n} for n in keys])
-                while pool.pending() > 300:
-                    pool.get_result(timeout=rng.choice([None, 0.01]))
+                add_and_take(pool, keys, rng)
                 armed = False
             except Interrupted:
                 armed = False
@@ -200,6 +198,12 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         pool.shut_down(force=True)
+
+
+def add_and_take(pool: BossWorker, keys: range, rng: random.Random) -> None:
+    pool.add_work(*[{"n": n} for n in keys])
+    while pool.pending() > 300:
+        pool.get_result(timeout=rng.choice([None, 0.01]))
 
 
 def log_nothing(job: dict[str, Any]) -> dict[str, Any]:
