@@ -169,6 +169,7 @@ class Boss:
             self.attempt(request)
 
     def reply(self, number: int, content: dict[str, object]) -> None:
+        """Answer a request; number 0 wants no answer."""
         self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
 
     def announce(self) -> None:

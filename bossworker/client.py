@@ -148,12 +148,18 @@ class BossWorker:
         self._closing = False
         self._signs = False  # whether fileno() is in use
         self._foreign = False  # whether we are in a forked child
-        self._lost: frozenset[int] | None = None  # once the boss is dead: the jobs that may have run
+        self._may_have_run: frozenset[int] | None = None  # once the boss is dead
+        self._dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
         self._adding = threading.Lock()  # ids are given out, and jobs sent, in the same order
         self._default_terms = Terms(0, self._options.global_timeout, self._options.retries, 1)
         self._owner = os.getpid()
         handlers = Handlers(work_handler, init_handler, exit_handler)
-        self._connection = Connection(launch(handlers, self._options), self._inbox.receive)
+        launched = launch(handlers, self._options)
+        try:
+            self._connection = Connection(launched, self._inbox.receive)
+        except BaseException:
+            launched.abandon()
+            raise
         _handles.add(self)
         self._await_start()
 
@@ -196,7 +202,7 @@ class BossWorker:
         if len(jobs) == 1 and not self._options.max_pending:
             return self._add_one(jobs[0], terms)
         self._check_open()
-        return self._add(jobs, encode_jobs(jobs, self._by_value), terms) if jobs else range(0)
+        return self._add(jobs, terms) if jobs else range(0)
 
     def _terms(self, timeout: float | None, priority: int, retries: int | None) -> Terms:
         options = self._options
@@ -214,31 +220,40 @@ class BossWorker:
         block = encode_one(job, 0, self._by_value)
         with self._adding:
             self._check_open()
-            job_id = self._next_id
-            self._next_id += 1
-            self._submit(pack_one(job_id, terms, block), job_id, (job,))
-            return range(job_id, job_id + 1)
+            ids = self._new_ids(1)
+            self._submit(pack_one(ids[0], terms, block), ids, (job,))
+        return ids
 
-    def _add(
+    def _add(self, jobs: Sequence[Mapping[Any, Any]], terms: Terms) -> range:
+        blocks = encode_jobs(jobs, self._by_value)
+        with self._adding:
+            self._check_open()
+            ids = self._new_ids(len(jobs))
+        self._send(ids, jobs, blocks, terms)
+        return ids
+
+    def _new_ids(self, count: int) -> range:
+        first_id = self._next_id
+        self._next_id += count
+        self._inbox.note_call(first_id)
+        return range(first_id, first_id + count)
+
+    def _send(
         self,
+        ids: range,
         jobs: Sequence[Mapping[Any, Any]],
         blocks: Blocks,
         terms: Terms,
         route: deque[Result] | None = None,
-    ) -> range:
+    ) -> None:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
-        with self._adding:
-            self._check_open()
-            first_id = self._next_id
-            self._next_id += len(jobs)
-            run = Run(first_id, len(jobs), 0, terms, blocks.counts, blocks.sizes, blocks.payload())
-            if route is not None:
-                self._inbox.routed.update(dict.fromkeys(run.ids, route))
-            start = 0
-            for parts, stop in self._pieces(run):
-                self._submit(parts, first_id + start, jobs[start:stop])
-                start = stop
-            return run.ids
+        run = Run(ids[0], len(ids), 0, terms, blocks.counts, blocks.sizes, blocks.payload())
+        start = 0
+        for parts, stop in self._pieces(run):
+            with self._adding:
+                self._check_open()
+                self._submit(parts, ids[start:stop], jobs[start:stop], route)
+            start = stop
 
     def _pieces(self, run: Run) -> Iterator[tuple[list[Part], int]]:
         """The run as packed frames, each lot as soon as it may be sent, with the position it reaches to."""
@@ -253,22 +268,39 @@ class BossWorker:
 
     def _await_room(self) -> int:
         """Wait until jobs may be added under ``max_pending``; how many."""
-        self._connection.wait_until(lambda: self._room() > 0)
-        self._check_boss()
+        self._connection.wait_until(lambda: self._closing or self._room() > 0)
+        self._check_open()
         return self._room()
 
     def _room(self) -> int:
         return self._options.max_pending - self._inbox.unfinished()
 
-    def _submit(self, parts: list[Part], first_id: int, jobs: Sequence[Mapping[Any, Any]]) -> None:
+    def _submit(
+        self,
+        parts: list[Part],
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        route: deque[Result] | None = None,
+    ) -> None:
         """Note the jobs, then send them: a result must not arrive before its job is known."""
         try:
-            self._inbox.expect(first_id, jobs)
+            self._inbox.expect(ids[0], jobs, route)
             self._connection.send_packed(parts)
         except BaseException:
             if self._connection.link.queued is not parts:
-                self._inbox.forget(range(first_id, first_id + len(jobs)))
+                for job_id in ids:
+                    self._inbox.jobs.pop(job_id, None)
+                    self._inbox.routed.pop(job_id, None)
             raise
+        if self._dropped:
+            self._cancel_dropped()
+
+    def _cancel_dropped(self) -> None:
+        """Cancel what closed maps have left in flight, if that can be done at once."""
+        ids = list(self._dropped)
+        if ids and self._connection.try_send(pack(Kind.CANCEL, messages.REQUEST.pack(0), [array("Q", ids).tobytes()])):
+            for _ in ids:
+                self._dropped.popleft()
 
     # -- results out ------------------------------------------------------------------------------------
 
@@ -300,7 +332,7 @@ class BossWorker:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._signs or self._connection.waiters:
+        if self._signs or self._connection.bells:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
@@ -322,21 +354,21 @@ class BossWorker:
     def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
         self._check_owner()
         inbox, line = self._inbox, self._connection
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
         if not blocking:
             line.poll()
             result = inbox.next()
             if result is None:
-                self._check_boss()
+                self._check_results()
                 self._tell_others()
             return result
-        if timeout is not None:
-            timeout = check_seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while (result := inbox.next()) is None:
             if inbox.unclaimed <= 0:
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
             if not line.wait_until(self._has_news, deadline):
-                self._check_boss()
+                self._check_results()
                 return inbox.next()
         return result
 
@@ -346,7 +378,7 @@ class BossWorker:
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
         if self._signs:
-            self._connection.sign(self._inbox.has_news())
+            self._connection.sign(self._inbox.has_news)
         if self._inbox.unclaimed <= 0:
             self._connection.wake()
 
@@ -356,10 +388,15 @@ class BossWorker:
             handled = self._result_handler(result)
             if handled is result:
                 return result
-            return make_result({} if handled is None else handled, result._facts)
+            if not isinstance(handled, Mapping | None):
+                raise TypeError(f"it returned a {type(handled).__name__}, not a mapping or None")
+            return make_result(handled or {}, result._facts)
         except Exception as error:
-            text = f"result_handler raised on job {result.job_id}: {type(error).__name__}: {error}"
+            text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
             raise ResultHandlerError(text, result) from error
+        except BaseException:  # Ctrl-C: as if it had not been asked for
+            self._inbox.put_back(result)
+            raise
 
     def map(
         self,
@@ -371,8 +408,8 @@ class BossWorker:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight. Results of
-        other jobs are left for ``get_result``. When it is closed early, the jobs in flight are cancelled, and their
-        results dropped.
+        other jobs are left for ``get_result``. When it is closed early, or ends by an exception, the jobs in flight are
+        cancelled and their results dropped.
 
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
@@ -418,7 +455,7 @@ class BossWorker:
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)
         if answer is None:
-            self._check_boss()
+            self._check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
 
@@ -428,10 +465,13 @@ class BossWorker:
         It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
         """
         self._check_owner()
+        if self._closed and not self._signs:
+            raise PoolClosed("the pool has been shut down")
+        fd = self._connection.fileno()
         if not self._signs:
             self._signs = True
-            self._connection.sign(self._inbox.has_news())
-        return self._connection.fileno()
+            self._connection.sign(self._inbox.has_news)
+        return fd
 
     @property
     def boss_pid(self) -> int:
@@ -474,25 +514,32 @@ class BossWorker:
 
     def _wind_down(self, timeout: float | None) -> None:
         line = self._connection
-        with self._adding:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._adding.acquire(True, -1 if timeout is None else timeout):
+            raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
+        try:
             if not self._closing:
                 self._closing = True
                 line.send(Kind.CLOSE)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if not line.wait_until(lambda: line.orderly, deadline) and not line.gone:
+        finally:
+            self._adding.release()
+        line.wake()  # an add_work that waits for room is in vain now
+        if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
         self._end()
-        self._check_boss()
+        self._check_alive()
 
     def _end(self, force: bool = False) -> None:
         self._closing = True
         if force:
             self._inbox.clear()
+            self._signs = False
         if not self._closed:
             self._closed = True
             self._connection.end(force=force)
-        if force or not self._signs:
-            self._connection.close()
+            if force:
+                self._inbox.clear()  # what came in until then
+        self._connection.close(keep_sign=self._signs)
 
     def __enter__(self) -> Self:
         self._check_owner()
@@ -536,22 +583,35 @@ class BossWorker:
             raise PoolClosed("the pool has been shut down and takes no more work")
         if self._connection.failure:
             raise WorkerStartError(self._connection.failure)
-        self._check_boss()
+        self._check_alive()
 
-    def _check_boss(self) -> None:
-        """Raise BossDied when the boss ended before its time, and all that it sent has been retrieved."""
+    def _check_alive(self) -> None:
+        """Raise BossDied when the boss ended before its time."""
+        line = self._connection
+        if line.gone and not line.orderly and (not self._closed or self._inbox.jobs):
+            raise self._boss_died()
+
+    def _check_results(self, queue: deque[Result] | None = None) -> None:
+        """The same, once all that the boss sent for this queue has been taken."""
+        if not self._inbox.has_news(queue):
+            self._check_alive()
+
+    def _boss_died(self) -> BossDied:
         line, inbox = self._connection, self._inbox
-        if not line.gone or line.orderly or inbox.has_news() or (self._closed and not inbox.jobs):
-            return
-        if self._lost is None:
-            self._lost = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
-        unfinished = [UnfinishedJob(job_id, job, job_id in self._lost) for job_id, job in list(inbox.jobs.items())]
-        raise BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
+        if self._may_have_run is None:
+            self._may_have_run = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
+        arrived = inbox.arrived()
+        unfinished = [
+            UnfinishedJob(job_id, job, job_id in self._may_have_run)
+            for job_id, job in list(inbox.jobs.items())
+            if job_id not in arrived
+        ]
+        return BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
         self._foreign = True
-        self._inbox.clear()
+        self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         self._connection.close(in_child=True)
 
 
@@ -586,8 +646,10 @@ class _Map:
             chunk = self._take()
             if chunk:
                 blocks = encode_jobs(chunk, self.pool._by_value)
-                ids = self.pool._add(chunk, blocks, self.terms, self.queue)
+                with self.pool._adding:
+                    ids = self.pool._new_ids(len(chunk))
                 self.flight.update(dict.fromkeys(ids))
+                self.pool._send(ids, chunk, blocks, self.terms, self.queue)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
                 self.window = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
                 self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
@@ -610,7 +672,9 @@ class _Map:
         """Wait for results; those that may be yielded now."""
         inbox, line = self.pool._inbox, self.pool._connection
         if not line.wait_until(lambda: inbox.has_news(self.queue)):
-            self.pool._check_boss()
+            self.pool._check_results(self.queue)
+            if line.closed:
+                raise PoolClosed("the pool was shut down under a map")
         while (result := inbox.next(self.queue)) is not None:
             if not self.ordered:
                 del self.flight[result.job_id]
@@ -622,11 +686,15 @@ class _Map:
                 yield first
 
     def _drop(self) -> None:
-        """Cancel what is still in flight, and forget it."""
+        """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
+        pool = self.pool
+        if pool._foreign:
+            return
         left = [job_id for job_id, result in self.flight.items() if result is None]
-        if left and not self.pool._foreign and not self.pool._closed:
-            self.pool.cancel(*left)
-        self.pool._inbox.forget(left)
+        here = {result.job_id for result in list(self.queue)}
+        pool._inbox.forget(left, here)
+        pool._dropped.extend([job_id for job_id in left if job_id not in here])
+        pool._cancel_dropped()
 
 
 def _in_child() -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -33,23 +34,28 @@ class Connection:
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
         self.failure = ""  # why no worker can be started
-        self.closed = False
+        self.closed = False  # no thread may begin to listen
+        self._given_back = False
         self._replies: dict[int, dict[str, Any]] = {}
         self._requests = 0
         self._sending = threading.Lock()  # for putting frames into the link
-        self._lock = threading.Lock()  # for the next four
-        self._news = threading.Condition(self._lock)
+        self._lock = threading.RLock()  # for choosing the listener, and for closing
         self._listener = False  # whether a thread listens now
-        self.waiters = 0  # threads that wait for it
+        self.bells: deque[_Bell] = deque()  # of the threads that wait for it
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
+        self._sign = _Sign()
+        self._selector = selectors.DefaultSelector()
+        self._boss_fd = process.pidfd(self.pid)
         self._wake_us.setblocking(False)
         self._waker.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self.link.sock, selectors.EVENT_READ)
         self._selector.register(self._wake_us, selectors.EVENT_READ)
-        self._boss_fd = process.pidfd(self.pid)
-        if self._boss_fd is not None:
-            self._selector.register(self._boss_fd, selectors.EVENT_READ)
+        self._watch(self._selector)
+
+    def _watch(self, selector: selectors.BaseSelector) -> None:
+        """Register what becomes readable when the boss sends something, or ends."""
+        for watched in (self.link.sock, self._boss_fd):
+            if watched is not None:
+                selector.register(watched, selectors.EVENT_READ)
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -66,8 +72,23 @@ class Connection:
     def _flush(self) -> None:
         with suppress(LinkClosed):  # who waits for an answer will hear of it
             while not self.link.flush():
-                if not _writable(self.link.sock, DEATH_TICK) and not self.alive():
+                if not process.await_fd(self.link.fileno(), select.POLLOUT, DEATH_TICK) and not self.alive():
                     return
+
+    def try_send(self, parts: Sequence[Part] = ()) -> bool:
+        """Send without ever waiting, neither for the boss nor for another thread; False when that is not possible now.
+
+        So it may be called from where it interrupts anything at all: by the garbage collector.
+        """
+        if self.closed or not self._sending.acquire(False):
+            return False
+        try:
+            self.link.queue([*parts])
+            with suppress(LinkClosed):
+                self.link.flush()
+        finally:
+            self._sending.release()
+        return True
 
     def alive(self) -> bool:
         """Whether the boss's process exists."""
@@ -81,8 +102,7 @@ class Connection:
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
         with self._lock:
-            self._requests += 1
-            number = self._requests
+            self._requests = number = self._requests + 1
         self.send(kind, messages.REQUEST.pack(number) + head, body)
         self.wait_until(lambda: number in self._replies)
         return self._replies.pop(number, None)
@@ -92,62 +112,59 @@ class Connection:
     def wait_until(self, ready: Callable[[], bool], deadline: float | None = None) -> bool:
         """Wait until `ready()`, the deadline (monotonic) or the boss's end; whether `ready()`.
 
-        One thread listens, the others wait for it to take in what concerns them; when it leaves, the next one takes
-        over.
+        One thread listens. The others wait for it to take in what concerns them; when it leaves, one takes over.
         """
         while not ready():
             seconds = None if deadline is None else deadline - time.monotonic()
-            if self.gone or (seconds is not None and seconds <= 0):
+            if self.gone or self.closed or (seconds is not None and seconds <= 0):
                 return False
-            mine = False
-            try:
-                with self._lock:
-                    if self._listener:
-                        self._sleep(ready, seconds)
-                    else:
-                        self._listener = mine = True
-                if mine:
-                    self._listen(seconds)
-            finally:
-                if mine:
-                    self._listener = False
-                    self._hand_over()
+            if not self._as_listener(lambda: self._listen(seconds)):  # noqa: B023
+                self._wait_for_listener(ready, seconds)
         return True
-
-    def _sleep(self, ready: Callable[[], bool], seconds: float | None) -> None:
-        """Wait for the listener's next news. The lock is held."""
-        self.waiters += 1
-        try:
-            if not ready():
-                self._news.wait(seconds)
-        finally:
-            self.waiters -= 1
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            self._news.notify_all()
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
+        self._as_listener(self._take_in)
+
+    def _as_listener(self, act: Callable[[], None]) -> bool:
+        """Do something that only one thread may do at a time; False when another does it now."""
         mine = False
         try:
             with self._lock:
-                if not self._listener and not self.gone:
+                if not self._listener and not self.closed:
                     self._listener = mine = True
-            if mine:
-                self._take_in()
+            if mine and not self.gone:
+                act()
         finally:
             if mine:
                 self._listener = False
-                if self.waiters:
-                    self._hand_over()
+                self._leave()
+        return mine
+
+    def _wait_for_listener(self, ready: Callable[[], bool], seconds: float | None) -> None:
+        """Sleep until the listener has news, or leaves."""
+        bell = _Bell()
+        self.bells.append(bell)
+        try:
+            if self._listener and not ready():
+                bell.wait(seconds)
+        finally:
+            with suppress(ValueError):
+                self.bells.remove(bell)
+            self._leave()
+
+    def _leave(self) -> None:
+        """Tell those who wait; the last to leave a closed connection gives back its descriptors."""
+        for bell in list(self.bells):
+            bell.ring()
+        if self.closed:
+            with self._lock:
+                if not self._listener and not self.bells:
+                    self._give_back()
 
     def _listen(self, seconds: float | None) -> None:
-        if self.link.unsent and self._sending.acquire(False):  # left over from an interrupted call
-            try:
-                self._flush()
-            finally:
-                self._sending.release()
+        if self.link.unsent:  # left over from an interrupted call
+            self.try_send()
         if self._boss_fd is None:
             seconds = DEATH_TICK if seconds is None else min(seconds, DEATH_TICK)
         keys = [key.fd for key, _ in self._selector.select(seconds)]
@@ -175,18 +192,21 @@ class Connection:
 
     def _lose_boss(self) -> None:
         if not self.gone:
-            for watched in (self.link.sock, self._boss_fd):
-                with suppress(KeyError, ValueError, TypeError):
-                    self._selector.unregister(watched)  # type: ignore[arg-type]
             self.gone = True
+            for selector in (self._selector, self._sign.selector):
+                for watched in (self.link.sock, self._boss_fd):
+                    with suppress(AttributeError, KeyError, ValueError, TypeError):
+                        selector.unregister(watched)  # type: ignore[union-attr, arg-type]
 
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.RESULTS:
                 self.on_results(messages.read_segments(frame.head, frame.body))
+                self._sign.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self._replies[number] = json.loads(bytes(frame.body))
+                if number:
+                    self._replies[number] = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
             case Kind.START_FAILED | Kind.BROKEN:
@@ -196,25 +216,21 @@ class Connection:
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
-        if self.waiters or self._listener:
+        if self._listener:
             with suppress(BlockingIOError):
                 self._waker.send(b"w")
-            self._hand_over()
-
-    # -- a sign for select() ----------------------------------------------------------------------------
+        for bell in list(self.bells):
+            bell.ring()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when something arrived, or while the sign is up."""
-        return self._selector.fileno()
+        """A descriptor that is readable when something arrives, or while the sign is up."""
+        return self._sign.fileno(self._watch)
 
-    def sign(self, up: bool) -> None:
-        """Raise or lower the sign that there is something to fetch here already."""
-        if up:
-            with suppress(BlockingIOError):
-                self._waker.send(b"s")
-        else:
-            with suppress(BlockingIOError):
-                self._wake_us.recv(4096)
+    def sign(self, has_news: Callable[[], bool]) -> None:
+        """Have that descriptor show whether there is something to fetch here already."""
+        self._sign.lower()
+        if has_news():
+            self._sign.raise_()
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -239,21 +255,79 @@ class Connection:
         never = {job_id for job_id in ids if job_id >= through}
         return never.union(*self.memory.withdraw())
 
-    def close(self, in_child: bool = False) -> None:
-        """Give back every descriptor."""
-        if self.closed:
-            return
+    def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
+        """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""
+        if not keep_sign:
+            self._sign.close()
         self.closed = True
-        self._selector.close()
-        self.link.drop() if in_child else self.link.close()
-        self._wake_us.close()
-        self._waker.close()
+        if in_child:
+            self.link.drop()
+            self._give_back()
+            return
+        self.link.close()
+        self.wake()
+        with self._lock:
+            if not self._listener and not self.bells:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if self._given_back:
+            return
+        self._given_back = True
         if self._boss_fd is not None:
             os.close(self._boss_fd)
+            self._boss_fd = None
+        self._selector.close()
+        self._wake_us.close()
+        self._waker.close()
         self.memory.close()
 
 
-def _writable(sock: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    return any(event & select.POLLOUT for _, event in poll.poll(seconds * 1000))
+class _Bell:
+    """Wakes one thread, once. (A Condition must take its lock again when it is interrupted, and can fail in that.)"""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self, seconds: float | None) -> None:
+        self._lock.acquire(True, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # it has rung before
+            self._lock.release()
+
+
+class _Sign:
+    """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
+
+    def __init__(self) -> None:
+        self.selector: selectors.BaseSelector | None = None
+        self._seen: socket.socket | None = None
+        self._shown: socket.socket | None = None
+
+    def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
+        if self.selector is None:
+            self._seen, self._shown = socket.socketpair()
+            self._seen.setblocking(False)
+            self._shown.setblocking(False)
+            selector = selectors.DefaultSelector()
+            selector.register(self._seen, selectors.EVENT_READ)
+            watch(selector)
+            self.selector = selector
+        return self.selector.fileno()  # type: ignore[attr-defined, no-any-return]
+
+    def raise_(self) -> None:
+        if self._shown is not None:
+            with suppress(BlockingIOError, OSError):
+                self._shown.send(b"s")
+
+    def lower(self) -> None:
+        if self._seen is not None:
+            with suppress(BlockingIOError, OSError):
+                self._seen.recv(65536)
+
+    def close(self) -> None:
+        for one in (self.selector, self._seen, self._shown):
+            if one is not None:
+                one.close()

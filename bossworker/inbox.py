@@ -7,7 +7,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 from operator import itemgetter
 from typing import Any
@@ -41,14 +41,19 @@ class Inbox:
         self._forgotten: set[int] = set()  # ids of dropped jobs whose results are still to come
         self._segments: deque[Segment] = deque()
         self._ready: deque[Result] = deque()
-        self._unpacking = threading.Lock()
+        self._unpacking = threading.RLock()
 
-    def expect(self, first_id: int, jobs: Iterable[Job]) -> None:
-        """Note jobs that are about to be sent."""
+    def note_call(self, first_id: int) -> None:
+        """Note when jobs are added, from this id on."""
         if len(self._calls) > 2 * len(self.jobs) + 100:
             calls = self._calls
             self._calls = [calls[n] for n in sorted({_call_of(job_id, calls) for job_id in list(self.jobs)})]
         self._calls.append((first_id, time.monotonic()))
+
+    def expect(self, first_id: int, jobs: Sequence[Job], route: deque[Result] | None = None) -> None:
+        """Note jobs that are about to be sent, and the queue that their results go to."""
+        if route is not None:
+            self.routed.update(zip(range(first_id, first_id + len(jobs)), repeat(route)))
         self.jobs.update(zip(count(first_id), jobs))
 
     def _queued(self, ids: range) -> float | list[float]:
@@ -59,36 +64,48 @@ class Inbox:
             return calls[first][1]
         return [calls[_call_of(job_id, calls)][1] for job_id in ids]
 
-    def forget(self, ids: Iterable[int]) -> None:
-        """Drop jobs: their results will be thrown away."""
+    def forget(self, ids: Iterable[int], here: Container[int] = ()) -> None:
+        """Drop jobs: their results, but for those that are `here` already, will be thrown away. Takes no lock."""
         for job_id in ids:
-            if self.jobs.pop(job_id, None) is not None:
+            if self.jobs.pop(job_id, None) is not None and job_id not in here:
                 self._forgotten.add(job_id)
             self.routed.pop(job_id, None)
-        self._sweep()
 
     def clear(self) -> None:
         """Drop everything."""
-        self.jobs.clear()
-        self.routed.clear()
-        self._forgotten.clear()
-        self._segments.clear()
-        self._ready.clear()
+        with self._unpacking:
+            self.jobs.clear()
+            self.routed.clear()
+            self._forgotten.clear()
+            self._segments.clear()
+            self._ready.clear()
+
+    def arrived(self) -> set[int]:
+        """Ids of jobs whose results are here, or were given out."""
+        with self._unpacking:
+            while self._segments:
+                self._unpack_next()
+            queues = [self._ready, *{id(queue): queue for queue in list(self.routed.values())}.values()]
+            return {result.job_id for queue in queues for result in list(queue)}
 
     def receive(self, segments: list[Segment]) -> None:
         self._segments.extend(segments)
-        if self._forgotten:
-            self._sweep()
+
+    def put_back(self, result: Result) -> None:
+        """Take a result back that could not be given out: it is the next one again."""
+        self.jobs[result.job_id] = result.job
+        self._ready.appendleft(result)
 
     def _sweep(self) -> None:
         """Throw away results that nobody will take, so that they are not counted."""
         with self._unpacking:
             while self._segments:
                 self._unpack_next()
-            kept = [result for result in self._ready if result.job_id not in self._forgotten]
-            self._forgotten.difference_update([result.job_id for result in self._ready])
-            if len(kept) < len(self._ready):
-                self._ready = deque(kept)
+            here = list(self._ready)
+            kept = [result for result in here if result.job_id not in self._forgotten]
+            if len(kept) < len(here):
+                self._forgotten.difference_update([result.job_id for result in here])
+                self._ready = deque(kept)  # who still takes from the old one strikes the jobs out here, too
 
     @property
     def unclaimed(self) -> int:
@@ -101,6 +118,8 @@ class Inbox:
 
     def unfinished(self) -> int:
         """Jobs of which no result has arrived."""
+        if self._forgotten:
+            self._sweep()
         here = len(self._ready) + sum(segment.jobs for segment in list(self._segments))
         queues = {id(queue): queue for queue in list(self.routed.values())}
         return len(self.jobs) - here - sum(map(len, queues.values()))
@@ -149,7 +168,8 @@ class Inbox:
                 self.routed.get(result.job_id, self._ready).append(result)
         else:
             self._ready.extend(results)
-        del self._segments[0]
+        if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
+            del self._segments[0]
 
 
 def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:
@@ -181,7 +201,9 @@ def _all_well(segment: Segment) -> Sequence[dict[Any, Any]] | None:
         return None
     try:
         values = load_results(segment.payload)  # type: ignore[arg-type]
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # loading may run anything, sys.exit for instance
         return None
     return values if len(values) == segment.jobs else None
 
@@ -203,7 +225,9 @@ def _content(outcome: int, payload: memoryview) -> tuple[dict[Any, Any], int, Er
             value = load_result(outcome, payload)
             return value, kind, _reported(value) if kind is Outcome.REPORTED else None
         error = load_error(outcome, payload)
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         kind = Outcome.BAD_RESULT
         text = f"BossWorkerAsync: the result could not be rebuilt here: {describe(problem)}"
         error = ErrorData(text, type(problem).__name__, describe(problem), "", None, None)

@@ -2,13 +2,12 @@
 
 A forked child inherits everything. What it must not keep, and why:
 
-    boss      every descriptor but its links and 0-2: it would hold open the caller's pipes and sockets. The caller's
-    session: a
-              Ctrl-C or a hang-up of the terminal is for the caller. Its signal handlers, its garbage collection.
-    nursery   the boss's link to the caller: only the boss may hold that open. It keeps the caller's other
-    descriptors, since
-              handlers may use them.
-    workers   see nursery.py
+    boss      Every descriptor but its links and 0-2: it would hold open the caller's pipes and sockets.
+              The caller's session: a Ctrl-C or a hang-up of the terminal is for the caller.
+              The caller's signal handlers and its garbage collection.
+    nursery   The boss's link to the caller: only the boss may hold that open.
+              It keeps the caller's other descriptors, since handlers may use them.
+    workers   See nursery.py.
 """
 
 from __future__ import annotations
@@ -45,6 +44,12 @@ class Launched(NamedTuple):
     pid: int
     link: Link
     memory: Memory
+
+    def abandon(self) -> None:
+        """End it again."""
+        self.link.close()
+        process.wait_for(self.pid, NURSERY_END_SECONDS)
+        self.memory.close()
 
 
 def launch(handlers: Handlers, options: Options) -> Launched:
@@ -109,7 +114,8 @@ def _boss_main(
     callers_end: socket.socket | None = None,
 ) -> None:
     """The boss's process, from its first instruction to its last."""
-    os.setsid()
+    with suppress(PermissionError):  # a spawned boss leads its session already
+        os.setsid()
     process.drop_signal_handlers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.adopt_orphans()
@@ -209,7 +215,7 @@ def _spawn_boss(
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
     command += map(str, (*fds, os.getpid(), len(pickled)))
-    boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+    boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
     boss.returncode = 0  # its end is the handle's to wait for
     ours.setblocking(True)
     with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
 from bossworker.messages import Outcome
-from bossworker.recorder import MAX_BATCH, Look
+from bossworker.recorder import MAX_BATCH, MAX_WORKERS, Look
 from bossworker.run import Run, RunCursor
 
 BATCH_SECONDS = 0.002  # work aimed at in a batch: 40 times what handing one over costs
@@ -135,6 +135,7 @@ class Worker:
     expired: int = -1  # its position in the batch
     reason: Terminated | None = None
     kill_at: float = 0.0
+    killed: bool = False
     cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED
 
     def has(self, job_id: int) -> bool:
@@ -148,6 +149,11 @@ class Queue:
     def __init__(self) -> None:
         self._lanes: dict[int, deque[RunCursor]] = {}
         self._priorities: list[int] = []  # of the lanes, ascending
+        self.jobs = 0
+
+    def _clear(self) -> None:
+        self._lanes.clear()
+        self._priorities.clear()
         self.jobs = 0
 
     def __iter__(self) -> Iterator[RunCursor]:
@@ -191,7 +197,7 @@ class Queue:
         runs = [cursor.rest() for cursor in self]
         if not any(wanted.intersection(run.ids) for run in runs):
             return removed
-        self.__init__()  # type: ignore[misc]
+        self._clear()
         for run in runs:
             for piece, gone in _without(run, wanted):
                 if gone:
@@ -203,7 +209,7 @@ class Queue:
     def drain(self) -> list[tuple[int, int]]:
         """Empty the queue; what was in it, as (id, attempt)."""
         gone = [(job_id, cursor.run.terms.attempt) for cursor in self for job_id in cursor.rest().ids]
-        self.__init__()  # type: ignore[misc]
+        self._clear()
         return gone
 
 
@@ -307,7 +313,7 @@ class Ledger:
         actions: Actions = []
         if worker.batch is not None:
             actions += self._wind_up(worker, worker.batch, how, look, now)
-        if not (orderly and worker.dismissed):
+        if not orderly:
             self.restarts += 1
         return actions + self.on_tick(now)
 
@@ -339,14 +345,22 @@ class Ledger:
             worker.dismissed = True
         spent = self._max_jobs and worker.jobs_done >= self._max_jobs
         worker.state = State.IDLE
-        if worker.dismissed or spent:
+        if worker.dismissed:
             return self._leave(worker)
+        if spent:
+            return self._leave(worker) + self._replace(now)
         self._idle.append(worker.slot)
         return self.on_tick(now)
 
     def _leave(self, worker: Worker) -> Actions:
         worker.state = State.LEAVING
+        worker.dismissed = True
         return [Leave(worker.slot)]
+
+    def _replace(self, now: float) -> Actions:
+        """Start a successor at once: an exit_handler may take its time."""
+        self.restarts += 1
+        return self.on_tick(now)
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
@@ -360,8 +374,8 @@ class Ledger:
         if self._failed_starts and now < self._spawn_at:
             return []
         actions: Actions = []
-        free = (slot for slot in range(len(self.workers) + self.target + 1) if slot not in self.workers)
-        for slot in [next(free) for _ in range(self._vacant())]:
+        free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
+        for slot in list(islice(free, self._vacant())):
             self.workers[slot] = Worker(slot)
             actions.append(Spawn(slot))
         return actions
@@ -387,9 +401,7 @@ class Ledger:
             actions.append(Assign(worker.slot, batch))
         if self.closing and not self.queue.jobs and not self.busy():
             while self._idle:
-                worker = self.workers[self._idle.pop()]
-                worker.dismissed = True
-                actions += self._leave(worker)
+                actions += self._leave(self.workers[self._idle.pop()])
         return actions
 
     def _batch_size(self, worker: Worker) -> int:
@@ -406,9 +418,7 @@ class Ledger:
         timeout = worker.batch.terms.timeout
         due = started + timeout if timeout else NEVER
         if worker.expired >= 0:
-            due = now + REPEAT_SECONDS
-            if now < worker.kill_at:
-                due = min(due, worker.kill_at)
+            due = now + REPEAT_SECONDS if worker.killed else min(worker.kill_at, now + REPEAT_SECONDS)
         if worker.limit > 1 and worker.taken < worker.limit - 1:
             due = min(due, max(started, now) + OVERDUE_SECONDS)
         return due
@@ -434,7 +444,8 @@ class Ledger:
         worker.batch = None
         if leaves:
             worker.state = State.LEAVING
-            return []
+            worker.dismissed = True
+            return self._replace(now)
         return self._settle(worker, now)
 
     def _learn(self, seconds: float) -> None:
@@ -474,6 +485,7 @@ class Ledger:
         position = look.claimed - 1
         if worker.expired == position:
             if now >= worker.kill_at:
+                worker.killed = True
                 return [Kill(worker.slot)]
             return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
         worker.expired = -1
@@ -538,7 +550,6 @@ class Ledger:
         actions: Actions = []
         for slot in self._idle[: max(0, surplus)]:
             self._idle.remove(slot)
-            self.workers[slot].dismissed = True
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]

@@ -58,8 +58,6 @@ class Kind(IntEnum):
     SPAWN_FAILED = 81
     EXITED = 82
 
-    SETUP = 96
-
 
 class Outcome(IntEnum):
     """How a job ended: one of the first eight, with flags that say how its payload is to be read."""

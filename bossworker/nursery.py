@@ -67,12 +67,16 @@ class Nursery:
                     self._kill(*messages.KILL.unpack(frame.head))
 
     def _spawn(self, slot: int) -> None:
-        ours, theirs = link_pair()
+        try:
+            ours, theirs = link_pair()
+        except OSError as error:
+            self._report_failure(slot, error)
+            return
         try:
             pid = os.fork()
         except OSError as error:
             ours.close()
-            self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno))
+            self._report_failure(slot, error)
         else:
             if pid == 0:
                 self._become_worker(slot, theirs, ours)
@@ -80,6 +84,9 @@ class Nursery:
             self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
         finally:
             theirs.close()
+
+    def _report_failure(self, slot: int, error: OSError) -> None:
+        self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))
 
     def _become_worker(self, slot: int, link: socket.socket, other: socket.socket) -> None:
         """In the child: shut what is the nursery's, lead a group of our own, work, and never return."""

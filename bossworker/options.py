@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ from bossworker.recorder import MAX_WORKERS
 
 START_METHODS = ("fork", "spawn")
 MAX_SECONDS = 1e9  # some thirty years: more is a mistake in the unit
-_INT64 = 1 << 63
-_INT32 = 1 << 32
+_SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
+_COUNT_LIMIT = 1 << 32  # of the 32 bits that hold a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,19 @@ def check_callable(name: str, value: object, optional: bool = True) -> None:
 
 def check_seconds(name: str, value: object) -> float:
     """A number of seconds, 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value <= MAX_SECONDS or math.isnan(value):
+    value = float(value)
+    if not 0 <= value <= MAX_SECONDS:  # nor NaN
         raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not {value!r}")
-    return float(value)
+    return value
 
 
-def check_count(name: str, value: object, least: int = 0, most: int = _INT32 - 1) -> int:
+def check_count(name: str, value: object, least: int = 0, most: int = _COUNT_LIMIT - 1) -> int:
     """A whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an int, not {value!r}")
+    value = int(value)
     if not least <= value <= most:
         raise ValueError(f"{name} must be an int from {least} to {most}, not {value!r}")
     return value
@@ -67,7 +69,7 @@ def check_count(name: str, value: object, least: int = 0, most: int = _INT32 - 1
 
 def check_priority(value: object) -> int:
     """A whole number of 64 bits; a higher one runs first."""
-    return check_count("priority", value, -_INT64, _INT64 - 1)
+    return check_count("priority", value, -_SIGNED_LIMIT, _SIGNED_LIMIT - 1)
 
 
 def check_workers(name: str, value: object) -> int:
@@ -106,6 +108,6 @@ def check_options(
         retries=check_count("retries", retries),
         max_pending=check_count("max_pending", max_pending),
         max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
-        max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_INT64 - 1),
+        max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_SIGNED_LIMIT - 1),
         start_method=check_start_method(start_method),
     )

@@ -84,6 +84,13 @@ def kill_tree(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
+def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
+    """Wait for an event on a descriptor, of whatever number (select knows none above 1023); whether it came."""
+    poll = select.poll()
+    poll.register(fd, event)
+    return any(found & event for _, found in poll.poll(None if seconds is None else seconds * 1000))
+
+
 def wait_for(pid: int, seconds: float) -> bool:
     """Wait for a child to end and reap it; False when it has not ended after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -99,7 +106,10 @@ def wait_for(pid: int, seconds: float) -> bool:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            select.select([] if ended is None else [ended], [], [], left if ended is not None else pause)
+            if ended is None:
+                time.sleep(pause)
+            else:
+                await_fd(ended, select.POLLIN, left)
     finally:
         if ended is not None:
             os.close(ended)

@@ -29,6 +29,7 @@ and a full or missing /dev/shm does not matter.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -49,6 +50,7 @@ _ENDS_AT = _MARKS_AT + 8 * (MAX_BATCH + 8)
 _OUTCOMES_AT = _ENDS_AT + 8 * MAX_BATCH
 _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
 PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
+_FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
 LIMIT, CLAIMED, FINISHED, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(7)
 _LOCK_AT = 2048  # byte offset of the semaphore in the words page
@@ -86,10 +88,15 @@ class Memory:
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = above_stdio(_unnamed_file()) if fd is None else fd
-        if fd is None:
-            os.ftruncate(self.fd, mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE)
-        self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
-        self._words = memoryview(self._page).cast("Q")
+        try:
+            if fd is None:
+                os.ftruncate(self.fd, _FILE_SIZE)
+            self._area = mmap.mmap(self.fd, _FILE_SIZE)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self._view = memoryview(self._area)
+        self._words = self._view[: mmap.PAGESIZE].cast("Q")
 
     @property
     def assigned_through(self) -> int:
@@ -124,20 +131,22 @@ class Memory:
     def recorder(self, slot: int, fresh: bool = False) -> Recorder:
         """The recorder of a slot; `fresh`: wiped, for a new worker."""
         at = mmap.PAGESIZE + slot * SLOT_SIZE
-        return Recorder(mmap.mmap(self.fd, SLOT_SIZE, offset=at), fresh)
+        return Recorder(self._view[at : at + SLOT_SIZE], fresh)
 
     def close(self) -> None:
-        self._words.release()
-        self._page.close()
+        """Give back the descriptor, and the mapping with the copy that it keeps."""
         os.close(self.fd)
+        self._words.release()
+        self._view.release()
+        with suppress(BufferError):  # a recorder of it is still in use; it goes with that
+            self._area.close()
 
 
 class Recorder:
     """A worker's slot, as mapped by the worker itself or by the boss."""
 
-    def __init__(self, area: mmap.mmap, fresh: bool) -> None:
-        self._area = area
-        self._view = memoryview(area)
+    def __init__(self, view: memoryview, fresh: bool) -> None:
+        self._view = view
         self.words = self._view[:_LOCK_AT].cast("Q")
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
@@ -147,14 +156,14 @@ class Recorder:
         if fresh:
             self.wipe()
         else:
-            self.lock = _semaphore(area, _LOCK_AT, fresh) or _NoLock()
+            self.lock = _semaphore(view, _LOCK_AT, fresh) or _NoLock()
 
     # -- the boss's side --------------------------------------------------------------------------------
 
     def wipe(self) -> None:
         """Make ready for a new worker; the one before may have died holding the lock."""
         self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.lock = _semaphore(self._area, _LOCK_AT, True) or _NoLock()
+        self.lock = _semaphore(self._view, _LOCK_AT, True) or _NoLock()
 
     def open_batch(self, first_id: int, count: int, attempt: int) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
@@ -218,13 +227,16 @@ def above_stdio(fd: int) -> int:
 
 def _unnamed_file() -> int:
     if hasattr(os, "memfd_create"):
-        with suppress(OSError):
+        try:
             return os.memfd_create("bossworker", os.MFD_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
     with tempfile.TemporaryFile(prefix="bossworker-") as file:
         return os.dup(file.fileno())
 
 
-def _semaphore(area: mmap.mmap, at: int, fresh: bool) -> Lock | None:
+def _semaphore(area: mmap.mmap | memoryview, at: int, fresh: bool) -> Lock | None:
     """A semaphore of value 1 that lives in `area`; None where the platform has none without a name.
 
     multiprocessing's own C wrapper is put around it, because it releases and acquires an uncontended semaphore in

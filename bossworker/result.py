@@ -131,6 +131,8 @@ class Result(dict[Any, Any]):
         raise JobFailed(f"job {self.job_id}: {self.error}", self) from self.exception
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_facts"):  # made by hand
+            return f"<Result: {dict.__repr__(self)}>"
         state = "ok" if self.ok else self.error_kind
         return f"<Result of job {self.job_id}, {state}: {dict.__repr__(self)}>"
 

@@ -117,7 +117,7 @@ class Worker:
             if frames:
                 return frames[0]
             if time.monotonic() >= awake_until:
-                select.select([self.link.sock], [], [])
+                process.await_fd(self.link.fileno(), select.POLLIN)
             else:
                 os.sched_yield()
 
@@ -125,7 +125,7 @@ class Worker:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
         sent = self.link.send(kind, head, body)
         while not sent:
-            select.select([], [self.link.sock], [])
+            process.await_fd(self.link.fileno(), select.POLLOUT)
             sent = self.link.flush()
 
     # -- jobs -------------------------------------------------------------------------------------------
