@@ -52,6 +52,7 @@ def good(first_id: int, count: int, base: int = 0) -> list[Segment]:
 
 def expecting(first_id: int, count: int) -> Inbox:
     inbox = Inbox()
+    inbox.note_call(first_id)
     inbox.expect(first_id, [{"job": first_id + n} for n in range(count)])
     return inbox
 
@@ -86,6 +87,7 @@ def test_every_result_tells_when_its_own_job_was_added(monkeypatch: pytest.Monke
     inbox = Inbox()
     for first in range(1, 900, 3):
         now = float(first)
+        inbox.note_call(first)
         inbox.expect(first, [{}, {}, {}])
         if first > 600:
             inbox.receive(good(first - 600, 3))
@@ -294,6 +296,7 @@ def test_one_thread_may_add_jobs_while_others_take_results() -> None:
         for taker in takers:
             taker.start()
         for job_id in range(1, jobs + 1):
+            inbox.note_call(job_id)
             inbox.expect(job_id, [{}])
             inbox.receive(good(job_id, 1))
     finally:

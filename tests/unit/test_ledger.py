@@ -15,6 +15,7 @@ from bossworker.ledger import (
     OVERDUE_SECONDS,
     REPEAT_SECONDS,
     START_ATTEMPTS,
+    STUCK_SECONDS,
     Action,
     Actions,
     Assign,
@@ -343,6 +344,8 @@ def timed(timeout: float = 2.0, **terms: Any) -> Ledger:
 
 def test_nothing_happens_before_the_limit() -> None:
     ledger = timed(2.0)
+    assert ledger.sleep(0.0) == pytest.approx(OVERDUE_SECONDS)  # has the worker begun at all?
+    assert ledger.on_look(0, running(1), OVERDUE_SECONDS) == []
     assert ledger.sleep(0.0) == pytest.approx(2.0)
     assert ledger.due(1.9) == []
     assert ledger.on_look(0, running(1), 1.9) == []
@@ -379,7 +382,6 @@ def test_the_limit_counts_from_the_start_of_the_job_not_of_the_batch() -> None:
 
 def test_a_job_without_a_limit_is_never_interrupted() -> None:
     ledger = timed(0.0)
-    assert ledger.sleep(0.0) is None
     assert ledger.on_look(0, running(1), 1e6) == []
     assert ledger.sleep(1e6) is None
 
@@ -706,9 +708,10 @@ def test_a_worker_leaves_after_its_number_of_jobs_and_is_replaced() -> None:
     ledger = started(1, max_jobs_per_worker=2)
     ledger.on_submit(run_of(1, 5), 0.0)
     assert assigned(complete(ledger, 0)) == [(0, [2])]
-    assert exactly(complete(ledger, 0), Leave(0))
-    assert exactly(ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0), Spawn(0))
-    assert assigned(up(ledger, 0)) == [(0, [3])]
+    assert exactly(complete(ledger, 0), Leave(0), Spawn(1))  # at once: an exit_handler may take its time
+    assert assigned(up(ledger, 1)) == [(1, [3])]
+    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+    assert ledger.restarts == 1
 
 
 def test_a_batch_holds_no_more_than_the_jobs_a_worker_has_left() -> None:
@@ -717,15 +720,49 @@ def test_a_batch_holds_no_more_than_the_jobs_a_worker_has_left() -> None:
     complete(ledger, 0, seconds=1e-7)
     ((_, jobs),) = assigned(ledger.on_submit(run_of(2, 1000), 0.0))
     assert len(jobs) == 9
-    assert exactly(complete(ledger, 0, seconds=1e-6), Leave(0))
+    assert exactly(complete(ledger, 0, seconds=1e-6), Leave(0), Spawn(1))
 
 
 def test_a_worker_that_leaves_of_itself_is_replaced() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 2), 0.0)
-    assert complete(ledger, 0, leaves=True) == []
+    assert exactly(complete(ledger, 0, leaves=True), Spawn(1))
     assert queued_ids(ledger) == [2]
-    assert exactly(ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0), Spawn(0))
+    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+
+
+# -- workers that have been stopped ----------------------------------------------------------------------------
+
+
+def test_a_job_that_a_stopped_worker_has_not_begun_goes_to_another() -> None:
+    ledger = started(2)
+    ((slot, _),) = assigned(ledger.on_submit(run_of(1, 1), 0.0))
+    assert ledger.due(OVERDUE_SECONDS) == [slot]
+    assert exactly(ledger.on_look(slot, NOTHING_YET, OVERDUE_SECONDS), TakeBack(slot))
+    assert assigned(ledger.on_taken_back(slot, NOTHING_YET, OVERDUE_SECONDS)) == [(1 - slot, [1])]
+
+
+def test_a_worker_stopped_while_it_was_writing_is_ended() -> None:
+    ledger = with_batch(4)
+    assert ledger.on_look(0, None, 1.0) == []
+    assert ledger.on_look(0, None, 1.1) == []
+    assert exactly(ledger.on_look(0, None, 1.0 + STUCK_SECONDS), Kill(0))
+
+
+def test_a_worker_that_was_writing_now_and_then_is_left_alone() -> None:
+    ledger = with_batch(4)
+    ledger.on_look(0, None, 1.0)
+    ledger.on_look(0, running(1, started=1.0), 1.001)
+    assert not of(Kill, ledger.on_look(0, None, 1.0 + STUCK_SECONDS))
+
+
+def test_starts_that_fail_together_count_as_one() -> None:
+    ledger = started(8)
+    for slot in range(8):
+        ledger.on_exit(slot, KILLED, NOTHING_YET, 0.0)
+    actions = [a for slot in range(8) for a in ledger.on_start_failed(slot, "EAGAIN", 0.0)]
+    assert not of(Broken, actions)
+    assert len(of(Spawn, ledger.on_tick(10.0))) == 8
 
 
 # -- workers that do not start ---------------------------------------------------------------------------------
@@ -894,11 +931,11 @@ def test_a_worker_that_dies_while_the_pool_closes_is_replaced_only_for_work_that
 def test_closing_with_a_worker_that_is_leaving_already() -> None:
     ledger = started(1, max_jobs_per_worker=1)
     ledger.on_submit(run_of(1, 2), 0.0)
-    assert exactly(complete(ledger, 0), Leave(0))
+    assert exactly(complete(ledger, 0), Leave(0), Spawn(1))
     ledger.on_close(0.0)
     assert not ledger.finished
-    assert exactly(ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0), Spawn(0))
-    assert assigned(up(ledger, 0)) == [(0, [2])]
+    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+    assert assigned(up(ledger, 1)) == [(1, [2])]
 
 
 def test_closing_a_pool_whose_workers_no_longer_start_ends_with_verdicts() -> None:
