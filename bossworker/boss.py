@@ -152,6 +152,7 @@ class Boss:
                 self.reply(number, {})
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
+                self.deliver()  # so that what is counted as done has been sent
                 self.reply(number, self.stats(now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
