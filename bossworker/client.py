@@ -28,6 +28,7 @@ from bossworker.errors import (
 from bossworker.inbox import Inbox
 from bossworker.launch import launch
 from bossworker.link import Part, pack
+from bossworker.mapping import Map
 from bossworker.messages import Kind
 from bossworker.options import (
     Handlers,
@@ -40,11 +41,6 @@ from bossworker.options import (
 )
 from bossworker.result import Result, make_result
 from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one
-
-MAP_JOBS = 4096  # map() keeps at most this many jobs in flight,
-MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
-MAP_STEP = 512  # and adds them in steps of at most this many,
-MAP_PATIENCE = 0.001  # or of what the iterable gives in so many seconds
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 
@@ -90,7 +86,7 @@ class BossWorker:
         result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
             returns (a mapping, or None for an empty one) with the same attributes.
         init_handler: Called once in each worker before its first job. Has no time limit.
-        exit_handler: Called once in each worker that leaves in order.
+        exit_handler: Called once in each worker that leaves in order. Has no time limit.
         global_timeout: Seconds a job may run; 0: no limit.
         worker_count: Number of workers; None: the CPUs this process may use.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
@@ -418,7 +414,7 @@ class BossWorker:
         iterator = iter(jobs)
         terms = self._terms(timeout, 0, None)
         self._check_open()
-        return _Map(self, iterator, terms, ordered).results()
+        return Map(self, iterator, terms, ordered).results()
 
     # -- orders -----------------------------------------------------------------------------------------
 
@@ -490,7 +486,7 @@ class BossWorker:
     # -- the end ----------------------------------------------------------------------------------------
 
     def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
-        """End the pool. May be called again.
+        """End the pool. May be called again; from a signal handler, only with ``force=True``.
 
         In order: queued work is processed, ``exit_handler`` runs in each worker, and every result can still be
         retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
@@ -613,88 +609,6 @@ class BossWorker:
         self._foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         self._connection.close(in_child=True)
-
-
-class _Map:
-    """One call of ``map``: what it has in flight."""
-
-    def __init__(self, pool: BossWorker, jobs: Iterator[Mapping[Any, Any]], terms: Terms, ordered: bool) -> None:
-        self.pool = pool
-        self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
-        self.terms = terms
-        self.ordered = ordered
-        self.queue: deque[Result] = deque()  # results that have arrived
-        self.flight: dict[int, Result | None] = {}  # in order of submission
-        self.step = 2 * pool._options.worker_count
-        self.window = MAP_JOBS
-
-    def results(self) -> Generator[Result, None, None]:
-        pool = self.pool
-        try:
-            while True:
-                self._feed()
-                if not self.flight:
-                    return
-                for result in self._arrived():
-                    yield result if pool._result_handler is None else pool._handle(result)
-        finally:
-            self._drop()
-
-    def _feed(self) -> None:
-        """Add jobs while there is room; stop as soon as a result is there to be yielded."""
-        while self.jobs is not None and len(self.flight) + self.step <= self.window:
-            chunk = self._take()
-            if chunk:
-                blocks = encode_jobs(chunk, self.pool._by_value)
-                with self.pool._adding:
-                    ids = self.pool._new_ids(len(chunk))
-                self.flight.update(dict.fromkeys(ids))
-                self.pool._send(ids, chunk, blocks, self.terms, self.queue)
-                mean = max(1, sum(blocks.sizes) // len(chunk))
-                self.window = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
-                self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
-            if self.queue:
-                return
-
-    def _take(self) -> list[Mapping[Any, Any]]:
-        """A step's worth of jobs, or what a slow iterable gives in a millisecond."""
-        assert self.jobs is not None
-        chunk: list[Mapping[Any, Any]] = []
-        limit = time.monotonic() + MAP_PATIENCE
-        for job in self.jobs:
-            chunk.append(job)
-            if len(chunk) >= self.step or time.monotonic() > limit:
-                return chunk
-        self.jobs = None
-        return chunk
-
-    def _arrived(self) -> Iterator[Result]:
-        """Wait for results; those that may be yielded now."""
-        inbox, line = self.pool._inbox, self.pool._connection
-        if not line.wait_until(lambda: inbox.has_news(self.queue)):
-            self.pool._check_results(self.queue)
-            if line.closed:
-                raise PoolClosed("the pool was shut down under a map")
-        while (result := inbox.next(self.queue)) is not None:
-            if not self.ordered:
-                del self.flight[result.job_id]
-                yield result
-                continue
-            self.flight[result.job_id] = result
-            while self.flight and (first := next(iter(self.flight.values()))) is not None:
-                del self.flight[first.job_id]
-                yield first
-
-    def _drop(self) -> None:
-        """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
-        pool = self.pool
-        if pool._foreign:
-            return
-        left = [job_id for job_id, result in self.flight.items() if result is None]
-        here = {result.job_id for result in list(self.queue)}
-        pool._inbox.forget(left, here)
-        pool._dropped.extend([job_id for job_id in left if job_id not in here])
-        pool._cancel_dropped()
 
 
 def _in_child() -> None:

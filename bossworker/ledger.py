@@ -8,23 +8,19 @@ Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its
 
 from __future__ import annotations
 
-import sys
-from bisect import insort
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from itertools import groupby, islice
+from itertools import islice
 from typing import NamedTuple
 
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
 from bossworker.messages import Outcome
+from bossworker.queue import Queue
 from bossworker.recorder import MAX_BATCH, MAX_WORKERS, Look
-from bossworker.run import Run, RunCursor
+from bossworker.run import Run
 
 BATCH_SECONDS = 0.002  # work aimed at in a batch: 40 times what handing one over costs
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
-BATCH_BYTES = 1 << 20  # a batch of larger jobs is cut here
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
 RETRY_LOOK_SECONDS = 0.002  # when the worker was just writing, which takes it a microsecond,
@@ -141,83 +137,6 @@ class Worker:
     def has(self, job_id: int) -> bool:
         batch = self.batch
         return batch is not None and 0 <= job_id - batch.first_id < self.limit
-
-
-class Queue:
-    """Runs by priority, first in first out; what is put back goes to the front."""
-
-    def __init__(self) -> None:
-        self._lanes: dict[int, deque[RunCursor]] = {}
-        self._priorities: list[int] = []  # of the lanes, ascending
-        self.jobs = 0
-
-    def _clear(self) -> None:
-        self._lanes.clear()
-        self._priorities.clear()
-        self.jobs = 0
-
-    def __iter__(self) -> Iterator[RunCursor]:
-        for priority in reversed(self._priorities):
-            yield from self._lanes[priority]
-
-    def _lane(self, priority: int) -> deque[RunCursor]:
-        lane = self._lanes.get(priority)
-        if lane is None:
-            lane = self._lanes[priority] = deque()
-            insort(self._priorities, priority)
-        return lane
-
-    def add(self, run: Run) -> None:
-        lane = self._lane(run.terms.priority)
-        self.jobs += run.count
-        if not (lane and lane[-1].run.join(run)):
-            lane.append(RunCursor(run))
-
-    def put_back(self, run: Run) -> None:
-        self.jobs += run.count
-        self._lane(run.terms.priority).appendleft(RunCursor(run))
-
-    def cut(self, most: int) -> Run:
-        """A batch of the most urgent jobs, of one run."""
-        priority = self._priorities[-1]
-        lane = self._lanes[priority]
-        batch = lane[0].cut(most, BATCH_BYTES)
-        self.jobs -= batch.count
-        if not len(lane[0]):
-            lane.popleft()
-            if not lane:
-                del self._lanes[priority]
-                self._priorities.pop()
-        return batch
-
-    def remove(self, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Strike jobs out; those that were here, as (id, attempt)."""
-        wanted = set(ids)
-        removed: list[tuple[int, int]] = []
-        runs = [cursor.rest() for cursor in self]
-        if not any(wanted.intersection(run.ids) for run in runs):
-            return removed
-        self._clear()
-        for run in runs:
-            for piece, gone in _without(run, wanted):
-                if gone:
-                    removed += [(job_id, piece.terms.attempt) for job_id in piece.ids]
-                else:
-                    self.add(piece)
-        return removed
-
-    def drain(self) -> list[tuple[int, int]]:
-        """Empty the queue; what was in it, as (id, attempt)."""
-        gone = [(job_id, cursor.run.terms.attempt) for cursor in self for job_id in cursor.rest().ids]
-        self._clear()
-        return gone
-
-
-def _without(run: Run, wanted: set[int]) -> Iterator[tuple[Run, bool]]:
-    """The run in pieces, each wholly in `wanted` or wholly not."""
-    cursor = RunCursor(run)
-    for gone, group in groupby(run.ids, wanted.__contains__):
-        yield cursor.cut(len(list(group)), sys.maxsize), gone
 
 
 class Ledger:
