@@ -35,6 +35,7 @@ from bossworker.link import Frame, LinkClosed, Part, pack
 from bossworker.messages import Kind, Segment
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
+UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
 DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descriptor
 
 
@@ -108,10 +109,7 @@ class Connection:
         """Whether the boss's process exists."""
         if self.gone:
             return False
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+        return process.is_alive(self.pid)
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
@@ -177,11 +175,13 @@ class Connection:
                     self._give_back()
 
     def _listen(self, seconds: float | None) -> None:
-        if self.link.unsent:  # left over from an interrupted call
+        ticks = [] if seconds is None else [seconds]
+        if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
+            ticks.append(UNSENT_TICK)
         if self._boss_fd is None:
-            seconds = DEATH_TICK if seconds is None else min(seconds, DEATH_TICK)
-        keys = [key.fd for key, _ in self._selector.select(seconds)]
+            ticks.append(DEATH_TICK)
+        keys = [key.fd for key, _ in self._selector.select(min(ticks, default=None))]
         if self._wake_us.fileno() in keys:
             with suppress(BlockingIOError):
                 self._wake_us.recv(4096)

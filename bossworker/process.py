@@ -91,6 +91,16 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
     return any(found & event for _, found in poll.poll(None if seconds is None else seconds * 1000))
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a child of ours has not ended. (Where it cannot be asked otherwise, it is reaped in the asking.)"""
+    try:
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
+
+
 def wait_for(pid: int, seconds: float) -> bool:
     """Wait for a child to end and reap it; False when it has not ended after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -236,6 +236,29 @@ def test_a_hanging_exit_handler_does_not_stop_the_others(pool: Pool) -> None:
     assert [result["n"] for result in bw.map({"n": n} for n in range(4))] == [0, 1, 2, 3]
 
 
+def test_what_an_interrupted_add_work_left_in_the_middle_is_sent_on(pool: Pool) -> None:
+    class Interruption(Exception):
+        pass
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interruption
+
+    bw = pool(lambda job: {"size": len(job["data"])}, worker_count=1)
+    previous = signal.signal(signal.SIGUSR1, interrupt)
+    os.kill(bw.boss_pid, signal.SIGSTOP)  # so that the socket fills up
+    try:
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        with pytest.raises(Interruption):
+            bw.add_work({"data": bytes(8 << 20)})
+        timer.join()
+    finally:
+        os.kill(bw.boss_pid, signal.SIGCONT)
+        signal.signal(signal.SIGUSR1, previous)
+    assert bw.pending() == 1
+    assert bw.get_result(timeout=30) == {"size": 8 << 20}
+
+
 def test_a_signal_handler_may_force_the_end(pool: Pool) -> None:
     bw = pool(nap, worker_count=1)
     bw.add_work({"seconds": 300})
