@@ -26,6 +26,7 @@ from bossworker import (
     RemoteError,
     Result,
     WorkerStartError,
+    process,
 )
 from tests.conftest import alive, wait_for
 
@@ -147,6 +148,26 @@ def test_a_dead_worker_costs_its_job(bw: BossWorker, deed: Callable[[], Any], ho
     assert isinstance(result.exception, RemoteError)
     assert wait_for(lambda: bw.worker_pids) != before
     assert bw.stats().restarts == 1
+
+
+def test_a_kill_for_want_of_memory_is_told_as_such(monkeypatch: pytest.MonkeyPatch, pool: Pool, tmp_path: Path) -> None:
+    """The kernel counts the processes that it kills for that; here, a file takes the counters' place."""
+    counter = tmp_path / "counter"
+    counter.write_text("7")
+    monkeypatch.setattr(process, "oom_kills", lambda: int(counter.read_text()))
+    bw = pool(call, worker_count=1)
+    killed = {"do": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+    assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL)"
+    counter.write_text("8")
+    assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL), likely out of memory"
+    assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL)"
+
+
+def test_the_kernels_counters_are_found() -> None:
+    vmstat = Path("/proc/vmstat")
+    if not vmstat.exists() or "oom_kill " not in vmstat.read_text():
+        pytest.skip("this kernel does not count")
+    assert process.oom_kills() >= int(vmstat.read_text().partition("oom_kill ")[2].split()[0])
 
 
 def test_a_segfault_costs_its_job(bw: BossWorker) -> None:
