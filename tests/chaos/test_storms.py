@@ -192,7 +192,7 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
             seen[result["n"]] += 1
         assert interrupts > 100
         assert pool.pending() == 0
-        assert len(rest) <= 500
+        assert len({result.job_id for result in rest}) == len(rest)
         assert all(result.ok for result in rest)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
