@@ -171,7 +171,8 @@ class Boss:
 
     def reply(self, number: int, content: dict[str, object]) -> None:
         """Answer a request; number 0 wants no answer."""
-        self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+        if number:
+            self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
 
     def announce(self) -> None:
         """Tell the caller, once, that the pool is up."""

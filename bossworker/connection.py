@@ -219,8 +219,7 @@ class Connection:
                 self._sign.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                if number:
-                    self._replies[number] = json.loads(bytes(frame.body))
+                self._replies[number] = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
             case Kind.START_FAILED | Kind.BROKEN:

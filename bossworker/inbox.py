@@ -81,7 +81,7 @@ class Inbox:
             self._ready.clear()
 
     def arrived(self) -> set[int]:
-        """Ids of jobs whose results are here, or were given out."""
+        """Ids of the jobs whose results are here, not given out yet."""
         with self._unpacking:
             while self._segments:
                 self._unpack_next()
