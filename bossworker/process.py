@@ -69,6 +69,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def dead_children() -> int:
+    """How many of our children have ended and were not waited for (Linux; elsewhere 0)."""
+    return sum(_state(pid) == "Z" for pid in children(os.getpid()))
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def kill_group(pid: int) -> None:
     """SIGKILL the process group that `pid` leads. The leader must not be reaped yet, so that the number is its own."""
     with suppress(OSError):

@@ -24,6 +24,8 @@ from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE,
 from bossworker.run import Run
 
 SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
+MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
+COUNT_SECONDS = 1.0  # between counts of them
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
@@ -44,6 +46,7 @@ class Worker:
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
         self.init_set_timer = False
+        self.count_at = 0.0  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         os.register_at_fork(after_in_child=self._forked)
 
@@ -62,7 +65,7 @@ class Worker:
             if frame.kind is not Kind.BATCH:
                 break
             self._perform(Run.read(frame.head, frame.body))
-            leaves = self._too_large()
+            leaves = self._too_large() or self._too_many_dead()
             self._send(Kind.DONE, messages.DONE.pack(leaves))
             if leaves:
                 break
@@ -100,6 +103,16 @@ class Worker:
 
     def _too_large(self) -> bool:
         return bool(self.max_memory) and process.own_resident_bytes() > self.max_memory
+
+    def _too_many_dead(self) -> bool:
+        """What a handler detaches becomes ours, and we cannot wait for it: it looks no different from the handler's own
+        children, whose statuses are not ours to take. They are the nursery's to reap once we have left.
+        """
+        now = time.monotonic()
+        if now < self.count_at:
+            return False
+        self.count_at = now + COUNT_SECONDS
+        return process.dead_children() > MOST_DEAD
 
     def _stop_copies(self) -> None:
         """A child that a handler forked, and that came back from it, must not go on as a second worker."""
