@@ -19,6 +19,8 @@ from pathlib import Path
 INTERRUPT_SIGNAL = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
+DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = resource.getpagesize()
@@ -236,6 +238,18 @@ def own_resident_bytes() -> int:
         return now
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have open, once its limit is as high as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft
 
 
 def usable_cpus() -> int:
