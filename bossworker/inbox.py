@@ -239,7 +239,7 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
         if kind in _GIVEN_OUT:
             value = load_result(outcome, payload)
             return value, kind, _reported(value) if kind is Outcome.REPORTED else None
-        error = load_error(outcome, payload)  # type: ignore[arg-type]
+        error = load_error(outcome, payload)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:
