@@ -63,6 +63,7 @@ class Boss:
             max_jobs_per_worker=options.max_jobs_per_worker,
             **({} if exclusive() else {"max_batch": 1}),
         )
+        self.unasked = set(range(options.worker_count))  # slots whose first worker the nursery starts by itself
         self.links: dict[int, Link] = {}
         self.recorders: dict[int, Recorder] = {}
         self.results: deque[Segment] = deque()
@@ -70,7 +71,7 @@ class Boss:
         self.done = 0
         self.failed = 0
         self.ready = False
-        self.oom_kills = 0  # of the whole machine, as of our last look
+        self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
         self.deferred: list[Callable[[], bool]] = []
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
         self.answer_due = 0.0
@@ -186,7 +187,6 @@ class Boss:
         if self.ledger.ready:
             self.ready = True
             self.caller.send(Kind.READY)
-            self.oom_kills = process.oom_kills()  # now that nobody waits for us
 
     def deliver(self) -> None:
         """Pass results on, as fast as the caller takes them. What it does not take waits here."""
@@ -397,12 +397,14 @@ class Boss:
     # -- actions ----------------------------------------------------------------------------------------
 
     def spawn(self, action: Spawn) -> None:
-        if action.slot in self.recorders:
-            self.recorders[action.slot].wipe()
+        slot = action.slot
+        if slot not in self.recorders:
+            self.recorders[slot] = self.memory.recorder(slot)
+            self.memory.slots = max(self.memory.slots, slot + 1)
+        if slot in self.unasked:
+            self.unasked.remove(slot)
         else:
-            self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
-        self.memory.slots = max(self.memory.slots, action.slot + 1)
-        self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(action.slot))
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot))
 
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""

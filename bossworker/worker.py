@@ -20,7 +20,7 @@ from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome
 from bossworker.options import Handlers, Options
 from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
-from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory
+from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.run import Run
 
 SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
@@ -36,9 +36,11 @@ _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 class Worker:
     """One worker's whole life. `run` returns when it leaves in order."""
 
-    def __init__(self, slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+    def __init__(
+        self, recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options
+    ) -> None:
         self.link = Link(_out_of_the_way(link))
-        self.recorder = memory.recorder(slot)
+        self.recorder = recorder
         self.handlers = handlers
         self.work = handlers.work
         self.max_memory = options.max_worker_memory
@@ -49,7 +51,7 @@ class Worker:
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
         self.init_set_timer = False
-        self.count_at = 0.0  # when to count the dead children again (monotonic)
+        self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         os.register_at_fork(after_in_child=self._forked)
 
@@ -286,9 +288,9 @@ def _out_of_the_way(link: socket.socket) -> socket.socket:
     return socket.socket(fileno=moved)
 
 
-def main(slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+def main(recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
     """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
     try:
-        Worker(slot, link, memory, handlers, options).run()
+        Worker(recorder, link, memory, handlers, options).run()
     except (LinkClosed, OSError):
         sys.exit(1)
