@@ -10,34 +10,32 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from bossworker import messages, process
-from bossworker.errors import CANCELLED
-from bossworker.ledger import (
+from bossworker.actions import (
     Actions,
     Assign,
     Broken,
     Interrupt,
     Kill,
     Leave,
-    Ledger,
     Spawn,
-    State,
     TakeBack,
     Verdict,
 )
+from bossworker.delivery import Delivery
+from bossworker.entry import State
+from bossworker.ledger import Ledger
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
-from bossworker.messages import Kind, Outcome, ProtocolError, Segment, single, split
+from bossworker.messages import Kind, Outcome, ProtocolError, single
 from bossworker.options import Options
 from bossworker.parcel import Held
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
 
-RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
 SPIN_SECONDS = 150e-6  # how long to look again before sleeping, while an answer is due
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
@@ -66,10 +64,8 @@ class Boss:
         self.unasked = set(range(options.worker_count))  # slots whose first worker the nursery starts by itself
         self.links: dict[int, Link] = {}
         self.recorders: dict[int, Recorder] = {}
-        self.results: deque[Segment] = deque()
+        self.delivery = Delivery(caller)
         self.start_errors: dict[int, str] = {}
-        self.done = 0
-        self.failed = 0
         self.ready = False
         self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
         self.deferred: list[Callable[[], bool]] = []
@@ -87,7 +83,7 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not (self.ledger.finished and not self.results and not self.caller.unsent):
+        while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
             self.look_at_workers()
             if self.deferred:
@@ -95,7 +91,7 @@ class Boss:
             self.perform(self.ledger.on_tick(time.monotonic()))
             if not self.ready:
                 self.announce()
-            if self.results or self.caller.unsent:
+            if self.delivery.unsent:
                 self.deliver()
         self.caller.send(Kind.CLOSED)
 
@@ -189,27 +185,12 @@ class Boss:
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
-        """Pass results on, as fast as the caller takes them. What it does not take waits here."""
+        """Send results, and see to it that we go on when the caller takes more."""
         try:
-            if self.caller.flush():
-                while self.results and self._send_results():
-                    pass
+            self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
         self.watch(self.caller, self.read_caller)
-
-    def _send_results(self) -> bool:
-        batch: list[Segment] = []
-        size = 0
-        file = None
-        while self.results and size < RESULTS_BYTES and file is None:
-            segment = self.results.popleft()
-            batch.append(segment)
-            size += segment.size
-            file = segment.beside
-        head = b"".join([segment.head() for segment in batch])
-        body = [part for segment in batch for part in segment.body()]
-        return self.caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
 
     def watch(self, link: Link, read: Callable[[int], None]) -> None:
         """Have `read` called when the link has something for us, or takes something that waits to be sent."""
@@ -277,7 +258,7 @@ class Boss:
             self.ledger.on_spilled(slot, job_id)
             attempt = worker.batch.terms.attempt
             segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body, file)
-            self.collect(segment, worker.cancelled)
+            self.delivery.note(segment, worker.cancelled)
 
     def look_at_workers(self) -> None:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
@@ -303,27 +284,12 @@ class Boss:
         outcomes = bytes(recorder.outcomes[start:stop])
         while (spilled := outcomes.find(Outcome.ELSEWHERE, 0)) >= 0:
             if spilled:
-                self.collect(cut(start, start + spilled), worker.cancelled)
+                self.delivery.note(cut(start, start + spilled), worker.cancelled)
             start += spilled + 1
             outcomes = outcomes[spilled + 1 :]
         if start < stop:
-            self.collect(cut(start, stop), worker.cancelled)
+            self.delivery.note(cut(start, stop), worker.cancelled)
         self.ledger.on_taken(slot, stop)
-
-    def collect(self, segment: Segment, cancelled: set[int]) -> None:
-        """Note results for the caller; those of cancelled jobs as such."""
-        if cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
-            self._note(segment)
-            return
-        for one in split(segment):
-            self._note(cancellation(one) if one.first_id in cancelled else one)
-
-    def _note(self, segment: Segment) -> None:
-        if segment.jobs:
-            good = sum(bytes(segment.outcomes).count(outcome) for outcome in _GOOD)
-            self.done += good
-            self.failed += segment.jobs - good
-            self.results.append(segment)
 
     # -- the nursery ------------------------------------------------------------------------------------
 
@@ -444,7 +410,7 @@ class Boss:
             self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
 
     def verdict(self, action: Verdict) -> None:
-        self._note(
+        self.delivery.add(
             single(
                 action.job_id,
                 action.pid,
@@ -512,22 +478,11 @@ class Boss:
         return {
             "queued": self.ledger.queue.jobs + assigned - running,
             "running": running,
-            "done": self.done,
-            "failed": self.failed,
+            "done": self.delivery.done,
+            "failed": self.delivery.failed,
             "restarts": self.ledger.restarts,
             "workers": workers,
         }
-
-
-_GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
-
-
-def cancellation(segment: Segment) -> Segment:
-    """The same job's result, as cancelled."""
-    outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
-    payload = CANCELLED.encode()
-    ends = messages.END.pack(len(payload))
-    return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)
 
 
 def complain(text: str) -> None:
