@@ -35,8 +35,8 @@ from bossworker.options import Options
 from bossworker.parcel import Held
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
+from bossworker.spin import Spin
 
-SPIN_SECONDS = 150e-6  # how long to look again before sleeping, while an answer is due
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
@@ -69,8 +69,8 @@ class Boss:
         self.ready = False
         self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
         self.deferred: list[Callable[[], bool]] = []
-        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
-        self.answer_due = 0.0
+        self.spin = Spin()
+        self.awake_until = 0.0
         self.selector = selectors.DefaultSelector()
         self.parent_fd = process.pidfd(parent)
         memory.most_held = max(0, process.most_descriptors() - OWN_DESCRIPTORS)
@@ -103,11 +103,11 @@ class Boss:
             raise CallerGone
 
     def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Stay awake for an instant while an answer is due: it mostly comes sooner than we would wake from sleep."""
-        while time.monotonic() < self.answer_due:
+        """Stay awake while an answer is due."""
+        while (now := time.monotonic()) < self.awake_until:
             if ready := self.selector.select(0):
                 return ready
-            os.sched_yield()
+            self.spin.rest(now)
         return []
 
     def _sleep_seconds(self) -> float | None:
@@ -377,7 +377,7 @@ class Boss:
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
-        self.answer_due = time.monotonic() + self.spin
+        self.awake_until = self.spin.until(time.monotonic())
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 

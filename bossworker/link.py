@@ -264,9 +264,10 @@ def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist() or [-1] * bool(flags & socket.MSG_CTRUNC)
+    return found.tolist() or [-1] * bool(flags & _LOST)
 
 
+_LOST = int(socket.MSG_CTRUNC)  # as an enum, it is slow
 _KINDS = {int(kind): kind for kind in Kind}
 
 

@@ -22,8 +22,8 @@ from bossworker.options import Handlers, Options
 from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
 from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.run import Run
+from bossworker.spin import Spin
 
-SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
@@ -45,7 +45,7 @@ class Worker:
         self.work = handlers.work
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
-        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
+        self.spin = Spin()
         self.segments = Segments(memory)
         self.encode = encode_result
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
@@ -131,15 +131,16 @@ class Worker:
 
     def _next_frame(self) -> Frame:
         """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
-        awake_until = time.monotonic() + self.spin
+        awake_until = self.spin.until(time.monotonic())
         while True:
             frames = self.link.receive(1)
             if frames:
                 return frames[0]
-            if time.monotonic() >= awake_until:
+            now = time.monotonic()
+            if now >= awake_until:
                 process.await_fd(self.link.fileno(), select.POLLIN)
             else:
-                os.sched_yield()
+                self.spin.rest(now)
 
     def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
