@@ -88,7 +88,8 @@ class Boss:
             self.look_at_workers()
             if self.deferred:
                 self.retry_deferred()
-            self.perform(self.ledger.on_tick(time.monotonic()))
+            if self.ledger.pause_is_over(now := time.monotonic()):
+                self.perform(self.ledger.on_tick(now))
             if not self.ready:
                 self.announce()
             if self.delivery.unsent:
@@ -112,10 +113,10 @@ class Boss:
 
     def _sleep_seconds(self) -> float | None:
         seconds = self.ledger.sleep(time.monotonic())
-        ticks = [DEFERRED_TICK] if self.deferred else []
-        if self.parent_fd is None:
-            ticks.append(PARENT_TICK)
-        return min([*ticks, *([] if seconds is None else [seconds])], default=None)
+        for needed, tick in ((self.deferred, DEFERRED_TICK), (self.parent_fd is None, PARENT_TICK)):
+            if needed and (seconds is None or tick < seconds):
+                seconds = tick
+        return seconds
 
     def caller_died(self, events: int) -> None:
         raise CallerGone

@@ -59,7 +59,7 @@ class Ledger:
         self._estimate: float | None = None  # seconds a job takes
         self._failed_starts = 0
         self._start_error = ""
-        self._spawn_at = 0.0
+        self._spawn_at = 0.0  # no worker is started before; 0.0: there is no pause
         self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
 
     # -- questions --------------------------------------------------------------------------------------
@@ -81,9 +81,13 @@ class Ledger:
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
-        if self._spawn_at > now and self._vacant():
+        if self._spawn_at and self._vacant():
             due = min(due, self._spawn_at)
         return None if due == NEVER else max(0.0, due - now)
+
+    def pause_is_over(self, now: float) -> bool:
+        """Whether starts that had to wait may be made now, by ``on_tick``."""
+        return 0.0 < self._spawn_at <= now
 
     def due(self, now: float) -> list[int]:
         """Slots of the workers that should be looked at."""
@@ -179,7 +183,7 @@ class Ledger:
         if spent:
             return self._leave(worker) + self._replace(now)
         self._idle.append(worker.slot)
-        return self.on_tick(now)
+        return self._dispatch(now)
 
     def _leave(self, worker: Worker) -> Actions:
         worker.state = State.LEAVING
@@ -202,6 +206,7 @@ class Ledger:
     def _fill(self, now: float) -> Actions:
         if now < self._spawn_at:
             return []
+        self._spawn_at = 0.0
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
         for slot in list(islice(free, self._vacant())):
