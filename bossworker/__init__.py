@@ -14,6 +14,10 @@ The way of a job, and the file for each part of it::
     between them             link.py: frames over sockets;  messages.py: what they mean
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py: settings, checked;  errors.py;  result.py;  jobkey.py
+
+Beside the pool, and independent of it::
+
+    forkqueue/     how many children a program that forks has at once
 """
 
 from bossworker.client import BossWorker, Stats, WorkerStats
