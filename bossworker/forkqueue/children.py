@@ -70,7 +70,11 @@ class Kept(NamedTuple):
 
 
 class Children:
-    """The children of one queue. All but `until` and `wake` are for holders of the lock."""
+    """The children of one queue. All but `until` and `wake` are for holders of the lock.
+
+    A signal handler may come between any two steps, holds the lock with the thread that it interrupted, and may reap or
+    fork. So loops go over copies, and what was found may be gone when it is taken.
+    """
 
     def __init__(self, note: Note) -> None:
         self.ignored = False
@@ -79,7 +83,6 @@ class Children:
         self._reset()
 
     def _reset(self) -> None:
-        # Re-entrant, because a signal handler may reap or fork while its thread holds the lock.
         self.lock = threading.RLock()
         self._running: dict[int, Child] = {}
         self._zombies: dict[int, Child] = {}
@@ -108,7 +111,7 @@ class Children:
 
     def weight(self) -> int:
         """Of those together."""
-        return sum(child.weight for child in self._running.values())
+        return sum(child.weight for child in list(self._running.values()))
 
     def unreaped(self) -> list[int]:
         """The pids of those whose status is still with the kernel, the ended ones first."""
@@ -138,8 +141,9 @@ class Children:
         except ChildProcessError:
             self.settle(child.pid, None)
         else:
-            if ended and self._running.pop(child.pid, None) is not None:
+            if ended and self.is_running(child):
                 self._zombies[child.pid] = child
+                self._running.pop(child.pid, None)
                 self._note("process %d ended", child.pid)
 
     def has_ended(self, pid: int) -> bool:
@@ -163,7 +167,7 @@ class Children:
         Not while another thread waits for it in the kernel: that thread is about to reap it, and if we did, would find
         nothing, or sleep on although a status is there.
         """
-        if any(target <= 0 or target == child.pid for target in self._targets):
+        if self._is_awaited(child.pid):
             return False
         try:
             info = _peek(os.P_PID, child.pid) if hasattr(os, "waitid") else None
@@ -180,6 +184,11 @@ class Children:
             self._kept.setdefault(report.pid, []).append(Kept(child, report, group, info))
         return True
 
+    def _is_awaited(self, pid: int) -> bool:
+        targets = set(self._targets)
+        groups = {-target or os.getpgrp() for target in targets if target <= 0 and target != -1}
+        return not targets.isdisjoint((-1, pid)) or bool(groups and _group(pid) in groups)
+
     def drop(self, pid: int) -> bool:
         """Reap a child of the queue's that has ended, because statuses are ignored. Whether it was one."""
         child = self._running.get(pid) or self._zombies.get(pid)
@@ -192,7 +201,8 @@ class Children:
 
     def settle(self, pid: int, status: int | None) -> bool:
         """Somebody has reaped this pid; the status is None when it did not pass through here. Whether it was ours."""
-        child = self._running.pop(pid, None) or self._zombies.pop(pid, None)
+        running, zombie = self._running.pop(pid, None), self._zombies.pop(pid, None)
+        child = running or zombie
         if child is None:
             return False
         child.status = status
@@ -204,22 +214,26 @@ class Children:
     def take_kept(self, target: int, consume: bool = True) -> Kept | None:
         """The oldest kept status that a wait for `target` (a pid, or what ``os.waitpid`` takes for one) may have."""
         for kept in self._candidates(target):
-            if consume:
-                self._drop_kept(kept)
-            return kept
+            if not consume or self._drop_kept(kept):
+                return kept
         return None
 
     def _candidates(self, target: int) -> list[Kept]:
         if target > 0:
             return self._kept.get(target, [])[:1]
-        firsts = [kept[0] for kept in self._kept.values()]
+        firsts = [kept[0] for kept in list(self._kept.values())]
         return firsts if target == -1 else [kept for kept in firsts if kept.group == (-target or os.getpgrp())]
 
-    def _drop_kept(self, kept: Kept) -> None:
+    def _drop_kept(self, kept: Kept) -> bool:
+        """Whether it was still there: a signal handler may have taken it a moment ago."""
         pid = kept.report.pid
-        self._kept[pid].remove(kept)
-        if not self._kept[pid]:
-            del self._kept[pid]
+        statuses = self._kept.get(pid, [])
+        if kept not in statuses:
+            return False
+        statuses.remove(kept)
+        if not statuses:
+            self._kept.pop(pid, None)
+        return True
 
     def drop_all_kept(self) -> None:
         """Forget the statuses that nobody has asked for."""
@@ -240,7 +254,7 @@ class Children:
     def wake(self) -> None:
         """Have every sleeping thread look again."""
         with self.lock:
-            for sleeper in self._sleepers:
+            for sleeper in list(self._sleepers):
                 sleeper.wake()
 
     def until(
@@ -255,19 +269,24 @@ class Children:
         by default those of the running children.
         """
         while True:
-            with self.lock:
-                value = ready()
-                if value is not None:
-                    return value
-                longest, pids = seconds(), (watched or self.running)()
-                sleeper = Sleeper()
-                self._sleepers.add(sleeper)
+            sleeper = None
             try:
+                with self.lock:
+                    value = ready()
+                    if value is not None:
+                        return value
+                    longest, pids = seconds(), (watched or self.running)()
+                    sleeper = Sleeper()
+                    self._sleepers.add(sleeper)
                 sleeper.sleep(pids, longest)
             finally:
-                with self.lock:
-                    self._sleepers.discard(sleeper)
-                    sleeper.close()
+                if sleeper is not None:
+                    self._dismiss(sleeper)
+
+    def _dismiss(self, sleeper: Sleeper) -> None:
+        with self.lock:
+            self._sleepers.discard(sleeper)
+            sleeper.close()
 
     def enter_kernel(self, target: int) -> None:
         """This thread is about to wait for `target` in a call of its own."""

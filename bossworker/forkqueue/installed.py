@@ -53,7 +53,8 @@ def install(**settings: Unpack[SettingValues]) -> ForkQueue:
 def uninstall() -> None:
     """Put back what `install` found in ``os``, and the default queue's settings as they were before it.
 
-    RuntimeError when it is not installed.
+    Children that are left are then as any others. (Should hundreds of them have ended without being asked for, the
+    queue holds the statuses of the first; ``default_queue.waitpid`` gives them.) RuntimeError when it is not installed.
     """
     if not replaced:
         raise RuntimeError("the fork queue is not installed")

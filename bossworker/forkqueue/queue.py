@@ -1,4 +1,4 @@
-"""The queue: who may fork, and when."""
+"""The queue, as programs use it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ import os
 import sys
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
 from bossworker import process
-from bossworker.forkqueue import calls, child, limits
+from bossworker.forkqueue import calls, child
 from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children
+from bossworker.forkqueue.line import Line, Started
 from bossworker.forkqueue.native import native
 from bossworker.forkqueue.settings import Settings, check_positive
-from bossworker.forkqueue.waits import Waits, sigchld_ignored
+from bossworker.forkqueue.waits import Waits
 from bossworker.options import check_count, check_seconds
 
 T = TypeVar("T")
 
-Started = tuple[int, int]
-"""A pid, 0 in the child, and the descriptor that comes with it if one does."""
-
-_NOT_FOUND = -1  # for a pid
-
 DEFAULT_SIZE = 4
-STALL_SECONDS = 30.0  # without room, after which a warning tells why: children that never end are easily overlooked
+NOT_FOUND = -1  # for a pid
+NO_FD = -1
 
 log = logging.getLogger("bossworker.forkqueue")
 
@@ -45,7 +41,7 @@ class ForkQueue(Settings):
     ...     if queue.fork() == 0:
     ...         work(name)
     ...         queue.exit()
-    >>> queue.all_exit_ok(*pids)
+    >>> statuses = [queue.wait() for name in names]
 
     The settings are attributes, may be changed while it runs, and are heeded at once:
 
@@ -93,9 +89,7 @@ class ForkQueue(Settings):
     ) -> None:
         self._children = Children(self._note)
         self.waits = Waits(self._children)
-        self._line: deque[object] = deque()  # who waits for room, one entry a call of fork, first come first served
-        self._last_start = float("-inf")
-        self._warned: set[str] = set()
+        self._line = Line(self, self._children)
         self._is_child = False
         super().__init__(
             {
@@ -128,7 +122,7 @@ class ForkQueue(Settings):
     def fork_now(self, *, weight: int | None = None) -> int:
         """Fork without waiting for room; the child counts all the same. Only `delay` is kept."""
         self.trace_call("fork_now()")
-        return self.enter(weight, _fork, now=True)[0].pid
+        return self.enter(weight, _fork, at_once=True)[0].pid
 
     def run_back(self, fn: Callable[[], object], *, weight: int | None = None) -> int:
         """Run a function in a child; the child's pid.
@@ -136,37 +130,38 @@ class ForkQueue(Settings):
         The child leaves with exit code 0 when it returns; 1 after an exception, with a traceback on stderr; or what it
         gave to ``sys.exit``. It leaves by ``os._exit``: no exit handler of the parent runs in it.
         """
-        return self._run(fn, weight, now=False)
+        return self._run(fn, weight, at_once=False)
 
     def run_back_now(self, fn: Callable[[], object], *, weight: int | None = None) -> int:
         """`run_back`, without waiting for room."""
-        return self._run(fn, weight, now=True)
+        return self._run(fn, weight, at_once=True)
 
-    def _run(self, fn: Callable[[], object], weight: int | None, now: bool) -> int:
-        if not callable(fn):
-            raise TypeError(f"fn must be a callable, not {fn!r}")
-        self.trace_call("run_back%s(%r)", "_now" * now, fn)
-        started, _ = self.enter(weight, _fork_flushed, now)
-        if started.pid == 0:
+    def _run(self, fn: Callable[[], object], weight: int | None, at_once: bool) -> int:
+        _check_callable(fn)
+        self.trace_call("run_back%s(%r)", "_now" * at_once, fn)
+        return self.enter(weight, partial(self._fork_to, fn), at_once)[0].pid
+
+    def _fork_to(self, fn: Callable[[], object]) -> Started:
+        process.flush_streams()
+        started = _fork()
+        if started[0] == 0:
+            self._is_child = True
             child.run_and_leave(fn)
-        return started.pid
+        return started
 
     def call(self, fn: Callable[..., T], *args: object, weight: int | None = None) -> Call[T]:
         """Call a function in a child, with these arguments, when there is room; a handle to its value.
 
         What it returns travels back by pickle, or cloudpickle where that is needed; what it raises, too.
         """
-        if not callable(fn):
-            raise TypeError(f"fn must be a callable, not {fn!r}")
+        _check_callable(fn)
         self.trace_call("call(%r)", fn)
         file = calls.anonymous_file()
         try:
-            started, _ = self.enter(weight, _fork_flushed)
+            started, _ = self.enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
         except BaseException:
             os.close(file)
             raise
-        if started.pid == 0:
-            child.run_and_leave(partial(calls.run, file, fn, args))
         return Call(self._children, started, file)
 
     def system_back(self, *cmd: Argument, weight: int | None = None) -> int | None:
@@ -174,102 +169,27 @@ class ForkQueue(Settings):
 
         Any other failure to run it is an OSError. In neither case is a process left behind.
         """
-        return self._system(cmd, weight, now=False)
+        return self._system(cmd, weight, at_once=False)
 
     def system_back_now(self, *cmd: Argument, weight: int | None = None) -> int | None:
         """`system_back`, without waiting for room."""
-        return self._system(cmd, weight, now=True)
+        return self._system(cmd, weight, at_once=True)
 
-    def _system(self, cmd: tuple[Argument, ...], weight: int | None, now: bool) -> int | None:
-        self.trace_call("system_back%s%r", "_now" * now, cmd)
+    def _system(self, cmd: tuple[Argument, ...], weight: int | None, at_once: bool) -> int | None:
+        self.trace_call("system_back%s%r", "_now" * at_once, cmd)
 
         def start() -> Started:
-            return child.spawn(cmd) or _NOT_FOUND, -1
+            return child.spawn(cmd) or NOT_FOUND, NO_FD
 
-        pid = self.enter(weight, start, now)[0].pid
-        return None if pid == _NOT_FOUND else pid
+        started, _ = self.enter(weight, start, at_once)
+        return None if started.pid == NOT_FOUND else started.pid
 
-    # -- room -------------------------------------------------------------------------------------------------
-
-    def enter(self, weight: int | None, start: Callable[[], Started], now: bool = False) -> tuple[Child, int]:
-        """Stand in line until there is room, unless it is to be `now`, and `start` a child; with its descriptor.
-
-        Room and start are one step under the lock, so that no other thread can come between: neither take the
-        room nor reap a child that is not counted yet. And whatever ends the wait, an error or Ctrl-C, there is nothing
-        to undo but the place in the line.
-        """
+    def enter(self, weight: int | None, start: Callable[[], Started], at_once: bool = False) -> tuple[Child, int]:
+        """`start` a child when there is room, or `at_once`; the child, and the descriptor that `start` gave."""
         heavy = self.weight if weight is None else check_positive("weight", weight)
-        place, since = object(), time.monotonic()
-
-        def ready() -> tuple[Child, int] | None:
-            if not now and not (self._line[0] is place and self._has_room(heavy)):
-                self._warn_of_stall(since)
-                return None
-            return None if self._delay_left() > 0 else self._start(heavy, start)
-
-        if now:
-            return self._children.until(ready, self._delay_left)
-        with self._children.lock:
-            self._line.append(place)
-        try:
-            return self._children.until(ready, partial(self._seconds_to_look, since))
-        finally:
-            self._leave_line(place)
-
-    def _leave_line(self, place: object) -> None:
-        with self._children.lock:
-            if place in self._line:  # not in the child, whose line is empty
-                self._line.remove(place)
-            self._children.wake()
-
-    def _start(self, weight: int, start: Callable[[], Started]) -> tuple[Child, int]:
-        pid, fd = start()
-        started = Child(pid, weight)
-        if pid > 0:
-            self._last_start = time.monotonic()
-            self._children.add(started)
-            self._warn_of_ignored_signal()
-        elif pid == 0:
-            self._is_child = True
+        started, fd = self._line.enter(heavy, start, at_once)
+        self._is_child = self._is_child or started.pid == 0
         return started, fd
-
-    def _has_room(self, weight: int) -> bool:
-        self._children.look()
-        if not self._children.running():
-            return True
-        running = self._children.weight()
-        fits = running < self.size if self.allow_excess else running + weight <= self.size
-        return fits and limits.is_free(self.max_load, self.min_free_memory)
-
-    def _delay_left(self) -> float:
-        return self._last_start + self.delay - time.monotonic() if self.delay else 0
-
-    def _seconds_to_look(self, since: float) -> float | None:
-        """How long to sleep at most; None: until something happens."""
-        pauses = [self._delay_left()] if self._delay_left() > 0 else []
-        if self.max_load or self.min_free_memory:
-            pauses.append(limits.RECHECK_SECONDS)
-        if "stall" not in self._warned:
-            pauses.append(since + STALL_SECONDS - time.monotonic())
-        return min(pauses, default=None)
-
-    def _warn_of_stall(self, since: float) -> None:
-        if time.monotonic() - since >= STALL_SECONDS:
-            self._warn(
-                "stall",
-                "no room for a child after %.0f s: %d of weight %d are running, size is %d. If they never end by "
-                "themselves (the workers of a pool do not), raise size or use fork_now. (Said once.)",
-                time.monotonic() - since,
-                len(self._children.running()),
-                self._children.weight(),
-                self.size,
-            )
-
-    def _warn_of_ignored_signal(self) -> None:
-        if sigchld_ignored() and not self.ignore_children:
-            self._warn(
-                "SIGCHLD", "SIGCHLD is ignored: children are counted, but their exit statuses are lost. (Said once.)"
-            )
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
@@ -356,9 +276,8 @@ class ForkQueue(Settings):
     def forget_in_child(self) -> None:
         """In a forked child: it has no children, and may have one at a time."""
         self._children.forget_in_child()
-        self._line.clear()
+        self._line.forget_in_child()
         self._values["size"] = 1
-        self._last_start = float("-inf")
         self._is_child = False
 
     def trace_call(self, message: str, *args: object) -> None:
@@ -370,19 +289,14 @@ class ForkQueue(Settings):
         if self.debug:
             log.info("[%d] " + message, os.getpid(), *args)
 
-    def _warn(self, subject: str, message: str, *args: object) -> None:
-        if subject not in self._warned:
-            self._warned.add(subject)
-            log.warning(message, *args)
-
 
 def _fork() -> Started:
-    return native("fork")(), -1
+    return native("fork")(), NO_FD
 
 
-def _fork_flushed() -> Started:
-    process.flush_streams()
-    return _fork()
+def _check_callable(fn: object) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn must be a callable, not {fn!r}")
 
 
 def _forget_in_child() -> None:

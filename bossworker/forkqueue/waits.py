@@ -101,16 +101,16 @@ class Waits:
         """A kept status, if there is one; otherwise what the kernel says, as often as that is to be ignored."""
         children = self._children
         while True:
-            with children.lock:
-                found = kept()
-                if found is not None:
-                    return of_kept(found)
-                children.enter_kernel(target)
             try:
-                answer = call()
+                with children.lock:
+                    children.enter_kernel(target)
+                    found = kept()
+                answer = of_kept(found) if found is not None else call()
             finally:
                 with children.lock:
                     children.leave_kernel(target)
+            if found is not None:
+                return answer
             with children.lock:
                 if handed_out(answer):
                     return answer

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bossworker import process
 from bossworker.forkqueue import ForkQueue, children
 from tests.conftest import wait_for
 
@@ -90,13 +93,42 @@ def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if "no waitid" in how:
         monkeypatch.delattr(os, "waitid")
     if "no pidfd" in how:
-        monkeypatch.delattr(os, "pidfd_open")
+        monkeypatch.setattr(process, "pidfd", lambda pid: None)
     return how
 
 
 def in_line(queue: ForkQueue, threads: int = 1) -> bool:
     """Whether so many threads wait for room, and sleep."""
     return len(queue._line) == threads and len(queue._children._sleepers) >= threads
+
+
+@contextmanager
+def interrupted(queue: ForkQueue, error: BaseException) -> Iterator[None]:
+    """The main thread is interrupted as by Ctrl-C, by an exception out of a signal handler, once it waits.
+
+    More than one signal may be needed: the first can come just before the system call that is to be interrupted.
+    """
+    raised = threading.Event()
+    main = os.getpid()
+
+    def interrupt(*_: object) -> None:
+        if not raised.is_set():
+            raised.set()
+            raise error
+
+    def tell() -> None:
+        wait_for(lambda: queue._children._sleepers or queue._children._targets)
+        while not raised.wait(0.005):
+            os.kill(main, signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, interrupt)
+    thread = in_thread(tell)
+    try:
+        with pytest.raises(type(error)):
+            yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR2, before)
 
 
 def in_thread(fn: Callable[..., Any], *args: Any, **settings: Any) -> threading.Thread:

@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, process
-from bossworker.forkqueue import ForkQueue, children, default_queue, install, installed, queue, uninstall
+from bossworker.forkqueue import ForkQueue, children, default_queue, install, installed, line, uninstall
 from tests.conftest import wait_for
-from tests.forkqueue.conftest import Gate, Log, in_thread, leaving, until_ended
+from tests.forkqueue.conftest import Gate, Log, in_thread, interrupted, leaving, until_ended
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
@@ -127,8 +127,8 @@ def test_pools_that_fit() -> None:
 def test_a_pool_that_does_not_fit_waits_and_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "STALL_SECONDS", 0.05)
-    monkeypatch.setattr(default_queue, "_warned", set())
+    monkeypatch.setattr(line, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(default_queue._line, "_warned", set())
     with installed(size=2) as q:
         done: list[int] = []
 
@@ -432,17 +432,9 @@ def test_a_thread_in_waitpid_and_another_that_forks(q: ForkQueue, gate: Gate) ->
 def test_an_interrupt_in_the_middle(q: ForkQueue, gate: Gate) -> None:
     pids = [fork(gate) for _ in range(2)]
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for call in (os.fork, os.wait, lambda: os.waitpid(pids[0], 0)):
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(KeyboardInterrupt):
-                call()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    for call in (os.fork, os.wait, lambda: os.waitpid(pids[0], 0)):
+        with interrupted(q, KeyboardInterrupt()):
+            call()
     assert q.running_now() == 2
     assert not q._line
     assert not q._children._targets

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bossworker import forkqueue
-from bossworker.forkqueue import ForkQueue, queue
+from bossworker.forkqueue import ForkQueue, limits, line
 from tests.conftest import wait_for
 from tests.forkqueue.conftest import Gate, Log, in_line, in_thread, leaving, until_ended
 
@@ -108,7 +109,7 @@ def test_a_full_queue_uses_no_cpu(gate: Gate) -> None:
         looks += 1
         return 1000.0
 
-    q._seconds_to_look = count  # type: ignore[method-assign]
+    q._line._seconds_to_look = count  # type: ignore[method-assign]
     time.sleep(0.2)
     assert looks <= 1
     assert time.process_time() - before < 0.15
@@ -174,7 +175,8 @@ def test_one_heavier_than_the_queue_runs_alone(gate: Gate) -> None:
     ("setting", "value"), [("size", 2), ("allow_excess", True), ("max_load", 0), ("min_free_memory", 0)]
 )
 def test_a_change_is_heeded_at_once(setting: str, value: int, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue.limits, "RECHECK_SECONDS", 1000.0)
+    monkeypatch.setattr(limits, "RECHECK_SECONDS", 1000.0)
+    monkeypatch.setattr(limits, "load_average", lambda: 5.0)
     q = ForkQueue(1)
     q.size = 1 if setting == "size" else 2
     q.allow_excess = setting != "allow_excess"
@@ -214,6 +216,38 @@ def test_a_signal_handler_may_change_the_size(gate: Gate) -> None:
     gate.open(2)
     q.wait()
     q.wait()
+
+
+def test_a_signal_handler_may_fork(gate: Gate) -> None:
+    """Also while the fork that it interrupted waits for room, behind others."""
+    q = ForkQueue(1)
+    q.run_back(gate)
+    other = in_thread(q.run_back, gate)
+    wait_for(lambda: in_line(q))
+    forked: list[int] = []
+
+    def fork(*_: object) -> None:
+        gate.open(2)
+        forked.append(q.run_back(gate))
+        gate.open()
+
+    before = signal.signal(signal.SIGUSR1, fork)
+    try:
+        me = os.getpid()
+
+        def tell() -> None:
+            wait_for(lambda: in_line(q, 2))
+            os.kill(me, signal.SIGUSR1)
+
+        thread = in_thread(tell)
+        outer = q.run_back(lambda: None)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    other.join()
+    assert q.all_exit_ok(*forked, outer)
+    assert [q.wait()[1] for _ in range(2)] == [0, 0]
+    assert not q._line
 
 
 def test_a_smaller_size_interrupts_nobody(gate: Gate) -> None:
@@ -259,7 +293,7 @@ def test_delay_can_be_cleared_while_somebody_waits_for_it() -> None:
 def test_a_busy_machine_runs_one_at_a_time(
     setting: str, hard: float, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue.limits, "load_average", lambda: 5.0)
+    monkeypatch.setattr(limits, "load_average", lambda: 5.0)
     q = ForkQueue(4, **{setting: hard})  # type: ignore[arg-type]
     assert q.all_exit_ok(*[q.run_back(lambda: log.run(short_work)) for _ in range(5)])
     assert (log.count(), log.most()) == (5, 1)
@@ -269,9 +303,11 @@ def test_a_busy_machine_runs_one_at_a_time(
 def test_the_machine_is_asked_again_while_nothing_else_happens(
     probe: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue.limits, "RECHECK_SECONDS", 0.01)
-    answers = {"load_average": 9.0, "available_memory": 10.0}
-    monkeypatch.setattr(queue.limits, probe, lambda: answers[probe])
+    monkeypatch.setattr(limits, "RECHECK_SECONDS", 0.01)
+    answers = {"load_average": 1.0, "available_memory": 1e12}
+    for name in answers:
+        monkeypatch.setattr(limits, name, partial(answers.__getitem__, name))
+    answers[probe] = {"load_average": 9.0, "available_memory": 10.0}[probe]
     with ForkQueue(4, max_load=2.5, min_free_memory=1000) as q:
         q.run_back(gate)
         thread = in_thread(q.run_back, gate)
@@ -289,17 +325,17 @@ def test_a_limit_that_can_no_longer_be_told_does_not_stop_the_queue(
         raise OSError("gone")
 
     with ForkQueue(4, max_load=1e-9, min_free_memory=1 << 60) as q:
-        monkeypatch.setattr(queue.limits, "load_average", fail)
-        monkeypatch.setattr(queue.limits, "available_memory", fail)
+        monkeypatch.setattr(limits, "load_average", fail)
+        monkeypatch.setattr(limits, "available_memory", fail)
         q.run_back(gate)
         q.run_back(gate)
         gate.open(2)
 
 
 def test_what_the_machine_says_is_about_right() -> None:
-    assert queue.limits.load_average() == pytest.approx(os.getloadavg()[0], abs=1)
+    assert limits.load_average() == pytest.approx(os.getloadavg()[0], abs=1)
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 1 << 20 < queue.limits.available_memory() <= total
+    assert 1 << 20 < limits.available_memory() <= total
 
 
 # -- a limit that cannot be kept ------------------------------------------------------------------------------
@@ -308,7 +344,7 @@ def test_what_the_machine_says_is_about_right() -> None:
 def test_a_long_wait_is_explained_once(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(queue, "STALL_SECONDS", 0.02)
+    monkeypatch.setattr(line, "STALL_SECONDS", 0.02)
     with ForkQueue(1) as q:
         q.run_back(gate)
         for _ in range(2):
@@ -321,6 +357,19 @@ def test_a_long_wait_is_explained_once(
         assert record.levelno == logging.WARNING
         assert "1 of weight 1 are running, size is 1" in record.getMessage()
         gate.open()
+
+
+def test_nobody_is_in_a_hurry_to_see_a_delay_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for a warning has long come, but there is room."""
+    monkeypatch.setattr(line, "STALL_SECONDS", 0.001)
+    q = ForkQueue(4, delay=0.1)
+    looks = []
+    seconds = q._line._seconds_to_look
+    monkeypatch.setattr(q._line, "_seconds_to_look", lambda *args: looks.append(seconds(*args)) or looks[-1])
+    pids = [q.run_back(lambda: None) for _ in range(2)]
+    assert 1 <= len(looks) <= 10
+    assert all(pause is not None and pause > 0 for pause in looks)
+    assert q.all_exit_ok(*pids)
 
 
 # -- threads --------------------------------------------------------------------------------------------------

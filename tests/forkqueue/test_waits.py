@@ -17,7 +17,7 @@ import pytest
 
 from bossworker.forkqueue import ForkQueue, children
 from tests.conftest import wait_for
-from tests.forkqueue.conftest import Gate, ended, in_thread, leaving, until_ended
+from tests.forkqueue.conftest import Gate, ended, in_thread, interrupted, leaving, until_ended
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
@@ -334,13 +334,8 @@ def test_a_fork_that_fails_leaves_the_counts_right(error: Exception, monkeypatch
     assert q.all_exit_ok(q.run_back(lambda: None), q.run_back(lambda: None))
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("what", ["fork", "wait", "waitpid", "waitpids", "with"])
 def test_an_interrupt_in_the_middle_of_a_wait_leaves_the_counts_right(what: str, gate: Gate, platform: str) -> None:
-    """As Ctrl-C does: an exception out of a signal handler."""
     q = ForkQueue(1)
     held = q.run_back(gate)
 
@@ -352,17 +347,8 @@ def test_an_interrupt_in_the_middle_of_a_wait_leaves_the_counts_right(what: str,
         "with": q.__exit__,
     }
 
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.03)
-    try:
-        with pytest.raises(Interrupted):
-            waits[what]()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(q, KeyboardInterrupt()):
+        waits[what]()
     assert q.running_now() == 1
     assert not q._line
     assert not q._children._sleepers
