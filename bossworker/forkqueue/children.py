@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,9 @@ from bossworker.forkqueue.native import native
 from bossworker.forkqueue.sleeper import Sleeper
 
 T = TypeVar("T")
+
+Started = tuple[int, int]
+"""A pid, 0 in the child, below that when nothing was started; and the descriptor that comes with it, if one does."""
 
 MOST_ZOMBIES = 256  # a pid and a place in the process table each; limits on both are counted in thousands at least
 
@@ -88,7 +92,9 @@ class Children:
         self._zombies: dict[int, Child] = {}
         self._kept: dict[int, list[Kept]] = {}  # a pid may come back before its first status is asked for
         self._targets: list[int] = []  # what other threads are waiting for inside the kernel
+        self._lost: dict[int, Child] = {}  # gone without a status, while such a thread may be about to tell it
         self._sleepers: set[Sleeper] = set()
+        self._starting = self._missed = False
 
     def forget_in_child(self) -> None:
         """In a forked child, which has no children yet; the threads that slept here are not there any more."""
@@ -98,9 +104,32 @@ class Children:
 
     # -- what there is --------------------------------------------------------------------------------------
 
+    def start(self, weight: int, start: Callable[[], Started]) -> tuple[Child, int]:
+        """`start` a child and note it.
+
+        Between the two, the program's SIGCHLD handler may look for just this child and not find it. It is then called
+        again: for a child that has ended by now, no other signal would come.
+        """
+        self._starting, self._missed = True, False
+        try:
+            pid, fd = start()
+            child = Child(pid, weight)
+            if pid > 0:
+                self.add(child)
+        finally:
+            self._starting = False
+        if self._missed:
+            signal.raise_signal(signal.SIGCHLD)
+        return child, fd
+
+    def found_none(self) -> None:
+        """Somebody looked for an ended child and found none."""
+        self._missed = self._starting
+
     def add(self, child: Child) -> None:
         """A child has been forked. What was known under its pid is over."""
         self._zombies.pop(child.pid, None)
+        self._lost.pop(child.pid, None)
         self._running[child.pid] = child
         self._note("process %d started (weight %d)", child.pid, child.weight)
         self.wake()
@@ -139,7 +168,7 @@ class Children:
         try:
             ended = _peek(os.P_PID, child.pid) is not None
         except ChildProcessError:
-            self.settle(child.pid, None)
+            self._lose(child.pid)
         else:
             if ended and self.is_running(child):
                 self._zombies[child.pid] = child
@@ -156,7 +185,7 @@ class Children:
                 return _peek(os.P_PID, pid) is not None
             return self.reap(child)
         except ChildProcessError:
-            self.settle(pid, None)
+            self._lose(pid)
             return True
 
     # -- reaping ----------------------------------------------------------------------------------------------
@@ -167,14 +196,14 @@ class Children:
         Not while another thread waits for it in the kernel: that thread is about to reap it, and if we did, would find
         nothing, or sleep on although a status is there.
         """
-        if self._is_awaited(child.pid):
+        if not self.ignored and self._is_awaited(child.pid):
             return False
         try:
             info = _peek(os.P_PID, child.pid) if hasattr(os, "waitid") else None
             group = _group(child.pid)
             report = Report(*native("wait4")(child.pid, os.WNOHANG))
         except ChildProcessError:
-            self.settle(child.pid, None)
+            self._lose(child.pid)
             return True
         if report.pid == 0:
             return False
@@ -201,8 +230,8 @@ class Children:
 
     def settle(self, pid: int, status: int | None) -> bool:
         """Somebody has reaped this pid; the status is None when it did not pass through here. Whether it was ours."""
-        running, zombie = self._running.pop(pid, None), self._zombies.pop(pid, None)
-        child = running or zombie
+        found = [table.pop(pid, None) for table in (self._running, self._zombies, self._lost)]
+        child = next(filter(None, found), None)
         if child is None:
             return False
         child.status = status
@@ -210,6 +239,13 @@ class Children:
         self._note("process %d reaped (%s)", pid, end)
         self.wake()
         return True
+
+    def _lose(self, pid: int) -> None:
+        """Somebody has reaped this pid and did not say so; or not yet, with the status on its way out of the kernel."""
+        child = self._running.get(pid) or self._zombies.get(pid)
+        self.settle(pid, None)
+        if child is not None and self._is_awaited(pid):
+            self._lost[pid] = child
 
     def take_kept(self, target: int, consume: bool = True) -> Kept | None:
         """The oldest kept status that a wait for `target` (a pid, or what ``os.waitpid`` takes for one) may have."""
@@ -296,6 +332,8 @@ class Children:
         """That is over, well or not."""
         with suppress(ValueError):  # a child forked by a signal handler in the middle of the wait has no targets
             self._targets.remove(target)
+        if not self._targets:
+            self._lost.clear()
 
 
 def _peek(idtype: int, number: int) -> Any:

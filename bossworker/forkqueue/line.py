@@ -9,12 +9,9 @@ from collections import deque
 from collections.abc import Callable
 
 from bossworker.forkqueue import limits
-from bossworker.forkqueue.children import Child, Children
+from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.settings import Settings
 from bossworker.forkqueue.waits import sigchld_ignored
-
-Started = tuple[int, int]
-"""A pid, 0 in the child, below that when nothing was started; and the descriptor that comes with it, if one does."""
 
 STALL_SECONDS = 30.0  # without room, after which a warning tells why: children that never end are easily overlooked
 
@@ -78,11 +75,9 @@ class Line:
             self._children.wake()
 
     def _start(self, weight: int, start: Callable[[], Started]) -> tuple[Child, int]:
-        pid, fd = start()
-        child = Child(pid, weight)
-        if pid > 0:
+        child, fd = self._children.start(weight, start)
+        if child.pid > 0:
             self._last_start = time.monotonic()
-            self._children.add(child)
             self._warn_of_ignored_signal()
         return child, fd
 

@@ -15,8 +15,8 @@ from bossworker import process
 from bossworker.forkqueue import calls, child
 from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
-from bossworker.forkqueue.children import Child, Children
-from bossworker.forkqueue.line import Line, Started
+from bossworker.forkqueue.children import Child, Children, Started
+from bossworker.forkqueue.line import Line
 from bossworker.forkqueue.native import native
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits

@@ -105,15 +105,15 @@ class Waits:
                 with children.lock:
                     children.enter_kernel(target)
                     found = kept()
-                answer = of_kept(found) if found is not None else call()
+                if found is not None:
+                    return of_kept(found)
+                answer = call()
+                with children.lock:
+                    if handed_out(answer):
+                        return answer
             finally:
                 with children.lock:
                     children.leave_kernel(target)
-            if found is not None:
-                return answer
-            with children.lock:
-                if handed_out(answer):
-                    return answer
 
     # -- of the queue's own children ----------------------------------------------------------------------------
 
@@ -142,6 +142,7 @@ class Waits:
                 continue
             if report.pid and self._is_handed_out(report.pid, report.status):
                 return report
+        self._children.found_none()
         if not self._children.unreaped():
             raise ChildProcessError(errno.ECHILD, _no_children())
         return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bossworker.forkqueue import ForkQueue, children
+from bossworker.forkqueue import ChildDied, ForkQueue, children
 from tests.conftest import wait_for
 from tests.forkqueue.conftest import Gate, ended, in_thread, interrupted, leaving, until_ended
 
@@ -378,6 +378,36 @@ def test_a_signal_handler_that_reaps_and_forks(platform: str) -> None:
     assert sorted(found) == sorted(pids)
 
 
+def test_a_child_that_ends_before_it_is_noted_is_signalled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = ForkQueue()
+    found: list[tuple[int, int]] = []
+    real = os.fork
+
+    def slow() -> int:
+        pid = real()
+        if pid:
+            wait_for(lambda: heard)  # the handler has run
+        return pid
+
+    heard: list[int] = []
+
+    def reap(*_: object) -> None:
+        try:
+            found.append(q.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            heard.append(1)
+
+    before = signal.signal(signal.SIGCHLD, reap)
+    monkeypatch.setattr(os, "fork", slow)
+    try:
+        pid = q.run_back(leaving(3))
+        wait_for(lambda: found)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert found == [(pid, 3 << 8)]
+    assert len(heard) == 1
+
+
 def test_threads_that_wait_share_the_statuses(platform: str) -> None:
     q = ForkQueue(3)
     found: list[tuple[int, int]] = []
@@ -397,6 +427,33 @@ def test_threads_that_wait_share_the_statuses(platform: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == sorted((pid, n << 8) for n, pid in enumerate(pids))
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_look_between_the_kernels_answer_and_the_note_of_it(ignore: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. A thread's waitpid has reaped the child. 2. Another looks: no such child. 3. The first notes its status."""
+    reaped, looked = threading.Event(), threading.Event()
+    real = os.waitpid
+
+    def slow(pid: int, options: int) -> tuple[int, int]:
+        found = real(pid, options)
+        reaped.set()
+        looked.wait()
+        return found
+
+    q = ForkQueue(ignore_children=ignore)
+    call = q.call(os._exit, 3)
+    found: list[int | None] = []
+    monkeypatch.setattr(os, "waitpid", slow)
+    thread = in_thread(lambda: found.append(q.waits.status_of(call.pid)))
+    reaped.wait()
+    assert q.running_now() == 0
+    looked.set()
+    thread.join()
+    assert found == [None if ignore else 3 << 8]
+    with pytest.raises(ChildDied, match="exit code 3"):
+        call.result()
+    assert not q._children._lost
 
 
 def test_a_waiting_thread_hears_of_a_child_that_another_starts(gate: Gate, platform: str) -> None:
