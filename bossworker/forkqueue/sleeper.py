@@ -17,19 +17,19 @@ class Sleeper:
     """One sleep of one thread. Made under the lock, after a look that found nothing: so no news can be missed."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
+        self._fds = list(os.pipe())
         self._woken = False
 
     def wake(self) -> None:
         """End the sleep, also one that has not begun."""
         if not self._woken:
             self._woken = True
-            os.write(self._writer, b"!")
+            os.write(self._fds[1], b"!")
 
     def sleep(self, pids: Sequence[int], seconds: float | None) -> None:
         """Until one of these children ends, somebody calls `wake`, the time is up; or for no reason."""
         poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
+        poll.register(self._fds[0], select.POLLIN)
         watched: list[int] = []
         try:
             for pid in pids[:MOST_WATCHED]:
@@ -46,5 +46,9 @@ class Sleeper:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        os.close(self._reader)
-        os.close(self._writer)
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __del__(self) -> None:
+        """A Ctrl-C can come in the middle of `close`, or before it."""
+        self.close()
