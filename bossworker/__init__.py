@@ -15,6 +15,10 @@ The way of a job, and the file for each part of it::
                              parcel.py: large payloads, in shared memory;  spin.py: staying awake
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py: settings, checked;  errors.py;  result.py;  jobkey.py
+
+Beside the pool, and independent of it::
+
+    forkqueue/     how many children a program that forks has at once
 """
 
 from bossworker.client import BossWorker, Stats, WorkerStats
