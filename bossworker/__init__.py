@@ -11,7 +11,8 @@ The way of a job, and the file for each part of it::
     nursery   nursery.py     forks the workers and reaps them
     worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
 
-    between them             link.py: frames over sockets;  messages.py: what they mean
+    between them             link.py: frames over sockets;  messages.py: what they mean;
+                             parcel.py: large payloads, in shared memory
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py: settings, checked;  errors.py;  result.py;  jobkey.py
 """
