@@ -15,15 +15,28 @@ from bossworker.commands.bare import signal
 FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
 LONGEST_PAUSE = 0.02
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_prctl: Callable[..., object] | None = None
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (Linux)."""
     if sys.platform == "linux":
+        load_prctl()(_ADOPT_ORPHANS, 1, 0, 0, 0)
+
+
+def load_prctl() -> Callable[..., object]:
+    """The system call; found once, if possible before a fork, so that the pages for it are shared."""
+    global _prctl
+    if _prctl is None:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1, 0, 0, 0)
+        _prctl = ctypes.CDLL(None).prctl
+    return _prctl
 
 
 def children(pid: int) -> list[int]:
@@ -40,6 +53,17 @@ def children(pid: int) -> list[int]:
         except OSError:
             pass
     return found
+
+
+def has_children() -> bool:
+    """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:
