@@ -11,10 +11,13 @@ The way of a job, and the file for each part of it::
     nursery   nursery.py     forks the workers and reaps them
     worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
 
+    commands  commands/      run_command, job directories, supervisors (its __init__.py has a map, too)
+              jobs/          detached commands: start, and ask later by id
+
     between them             link.py: frames over sockets;  messages.py: what they mean;
                              parcel.py: large payloads, in shared memory
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
-                             options.py: settings, checked;  errors.py;  result.py;  jobkey.py
+                             options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
 """
 
 TYPE_CHECKING = False

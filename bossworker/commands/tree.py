@@ -69,7 +69,8 @@ def has_children() -> bool:
 def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:
     """Children, grandchildren and so on, without the children in `keep`.
 
-    Parents first, for they are signalled in this order: a shell whose child ended first would go on to its next command.
+    Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
+    command.
     """
     found: list[int] = []
     for child in children(pid):
