@@ -1,6 +1,6 @@
 """``python -m benchmarks.commands``: commands beside xargs and GNU parallel; detached jobs; many job directories.
 
-All sides run ``/bin/true`` two at a time, in turn (A B C A B C ...), in folders of the same disk, which are deleted only
+All sides run ``/bin/true`` two at a time, in turn (A B C A B C ...), in folders of one disk, which are deleted only
 at the end: a file system may be slow to make files where it has just deleted many.
 """
 
@@ -143,7 +143,7 @@ def print_memory(root: Path) -> None:
     detach.close_launcher()
     time.sleep(0.5)
     print(
-        f"a supervisor's own memory: {max(together)} KiB among others, {_private(ids[0], root)} KiB alone (floor 4096)"
+        f"a supervisor's own memory: {max(together)} KiB beside others, {_private(ids[0], root)} KiB alone (floor 4096)"
     )
     jobs.clean(ids[0], root=root)
 
