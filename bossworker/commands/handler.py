@@ -87,22 +87,12 @@ class CommandHandler:
         run = _Run(self._create(request), request)
         try:
             run.start()
-            ended = True
             try:
-                interruption.let_through()
-                ended = run.wait(RECORD_AFTER)
-                interruption.hold_back()
-                if not ended:
-                    run.record()
-                    interruption.let_through()
-                    ended = run.wait()
-                    interruption.hold_back()
+                if not _ends_in_time(run, interruption):
+                    run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
                 run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
-                ended = True
-            if not ended:
-                run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             return self._result(run, run.conclude())
         finally:
             run.close()
@@ -283,6 +273,19 @@ class _Run:
         for fd in self.streams:
             os.close(fd)
         self.directory.close()
+
+
+def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
+    """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
+    for seconds in (RECORD_AFTER, 0.0):
+        interruption.let_through()
+        ended = run.wait(seconds)
+        interruption.hold_back()
+        if ended:
+            return True
+        if seconds:
+            run.record()
+    return False
 
 
 def _await_end(pid: int, timeout: float) -> bool:
