@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from bossworker import messages
+from bossworker.checks import check_seconds
 from bossworker.connection import Connection
 from bossworker.errors import (
     NothingPending,
@@ -29,7 +30,6 @@ from bossworker.options import (
     check_callable,
     check_count,
     check_options,
-    check_seconds,
     check_workers,
 )
 from bossworker.outbox import Outbox

@@ -7,7 +7,7 @@ from collections import deque
 from bossworker import messages
 from bossworker.errors import CANCELLED
 from bossworker.link import Link
-from bossworker.messages import Kind, Outcome, Segment, split
+from bossworker.messages import KIND_BITS, Kind, Outcome, Segment, split
 from bossworker.parcel import Held
 
 RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
@@ -64,7 +64,10 @@ class Delivery:
 
 
 def _cancellation(segment: Segment) -> Segment:
-    """The same job's result, as cancelled."""
+    """The same job's result, as cancelled; what a handler had to say in spite of that stays."""
+    said = segment.outcomes[0]
+    if said & Outcome.GIVEN:
+        return segment._replace(outcomes=bytes((Outcome.CANCELLED | (said & ~KIND_BITS),)))
     outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
     payload = CANCELLED.encode()
     ends = messages.END.pack(len(payload))

@@ -105,3 +105,6 @@ class JobTimeout(BaseException):
     A ``BaseException``, so that ``except Exception`` does not swallow it. A handler may catch it to tidy
     up, and has ``kill_grace`` seconds for that before its worker is killed.
     """
+
+    grace = 0.0
+    """That many seconds, where a pool has raised it."""

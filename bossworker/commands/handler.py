@@ -1,0 +1,350 @@
+"""The built-in work handler: a job is an external command, run in a pool's worker and kept in a job directory.
+
+The worker is the command's supervisor. It adopts what the command's children leave behind, so all that the command has
+started is below it, beside what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from resource import struct_rusage
+from types import FrameType
+from typing import Any
+
+from bossworker import process
+from bossworker.codec import Failure
+from bossworker.commands import identity, jobdir, outcome, program, tree
+from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.request import Request, check
+from bossworker.commands.roots import Root, find_root, make_root
+from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.messages import Outcome
+from bossworker.options import check_count
+
+KEEP = ("all", "failed", "none")
+INLINE_OUTPUT = 65536  # bytes
+GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
+LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
+STOPPED = "stopped by the pool"
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
+
+
+class CommandHandler:
+    """A work handler that runs each job as a command, in a job directory of its own. `run_command` is one.
+
+    A job is a dict: ``cmd``, a list, the program and its arguments (or one str, with ``shell=True``), and optionally
+    ``stdin`` (bytes or str to feed, or a Path), ``env`` (variables to add; None removes one), ``cwd`` (default: the
+    job's own folder), ``timeout`` (seconds), ``meta`` (what JSON can hold).
+
+    The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
+    (seconds), ``max_rss`` (bytes; never less than the worker had when it started the command), ``stdout`` and
+    ``stderr`` (text), ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an ``ERROR`` unless the command ended
+    with exit code 0. `bossworker.jobs` answers for it by its id.
+
+    A timeout and a cancel end all that the command has started: TERM, half a second later KILL (sooner, when
+    ``kill_grace`` is short). What it leaves running when it ends by itself lives on until its worker ends.
+    """
+
+    def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
+        """
+        Args:
+            root: The folder for job directories; as for `bossworker.jobs` by default.
+            keep: Which of them stay: ``all``, ``failed`` (those with an ERROR) or ``none``.
+            inline_output: So many bytes, at the end of each stream, are in the result; all are in the directory.
+
+        Raises:
+            TypeError, ValueError: Names what is wrong.
+        """
+        if root is not None and not isinstance(root, (str, os.PathLike)):
+            raise TypeError(f"root must be a path or None, not {root!r}")
+        if keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(map(repr, KEEP))}, not {keep!r}")
+        self.root = None if root is None else find_root(root)
+        self.keep = keep
+        self.inline_output = check_count("inline_output", inline_output)
+
+    def __call__(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run one. Never raises for what the command does; OSError when there is no room for its directory."""
+        try:
+            request = check(job)
+        except (TypeError, ValueError) as error:
+            return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
+        interruption = _Interruption()
+        interruption.hold_back()
+        try:
+            return self._run(request, interruption)
+        finally:
+            interruption.restore()
+
+    def _run(self, request: Request, interruption: _Interruption) -> Mapping[str, Any]:
+        run = _Run(self._create(request), request)
+        try:
+            run.start()
+            try:
+                if not _ends_in_time(run, interruption):
+                    run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
+            except JobTimeout as time_is_up:
+                interruption.hold_back()
+                run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
+            return self._result(run, run.conclude())
+        finally:
+            run.close()
+
+    def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
+        root = self.root or find_root()
+        try:
+            return jobdir.create(root, _record(request))
+        except FileNotFoundError:
+            return jobdir.create(make_root(root), _record(request))
+
+    def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
+        stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
+        result = {
+            "jobid": run.directory.id,
+            "status": status["state"],
+            "exit_code": status["exit_code"],
+            "signal": status["signal"],
+            "elapsed": status["elapsed"],
+            "user_time": status["user_time"],
+            "system_time": status["system_time"],
+            "max_rss": status["max_rss"],
+            "stdout": stdout[0],
+            "stderr": stderr[0],
+            "stdout_truncated": stdout[1],
+            "stderr_truncated": stderr[1],
+            "meta": run.request.meta,
+        }
+        error = _error(status, run)
+        if self.keep == "none" or (self.keep == "failed" and not error):
+            jobdir.remove_tree(run.directory.path)
+        if not error:
+            return result
+        result["ERROR"] = error
+        return Failure(Outcome.TIMEOUT, result) if error == TIMED_OUT else result
+
+
+def _record(request: Request) -> dict[str, Any]:
+    """With the worker as supervisor, from the beginning."""
+    return {**request.record(), "supervisor": identity.own()}
+
+
+def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The work handler for external commands: ``BossWorker(run_command)``. See `CommandHandler`."""
+    return _handler(job)
+
+
+class _Interruption:
+    """Holds back the pool's JobTimeout but while we wait: anywhere else, what it cuts off would be lost.
+
+    A handler in its place rather than a blocked signal, which the command would inherit.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(process.INTERRUPT_SIGNAL)
+        self.in_pool = callable(self.handler) and threading.current_thread() is threading.main_thread()
+        self.came = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+    def hold_back(self) -> None:
+        """From now on, only note it."""
+        if self.in_pool:
+            signal.signal(process.INTERRUPT_SIGNAL, self._note)
+
+    def let_through(self) -> None:
+        """Raise it if it has come, or whenever it comes."""
+        if self.in_pool and callable(self.handler):
+            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
+            if self.came:
+                self.handler(process.INTERRUPT_SIGNAL, None)
+
+    def restore(self) -> None:
+        """As it was; one that was held back is too late: the job has its result."""
+        if self.in_pool:
+            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
+
+
+class _Run:
+    """One command, from its start to the last word about it."""
+
+    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request) -> None:
+        self.directory, self.streams = created
+        self.request = request
+        self.others = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+        self.status = outcome.created(identity.own())
+        self.pid = 0
+        self.started = 0.0  # monotonic seconds
+        self.reason = ""
+        self.failure: program.CannotStart | None = None
+        self.exit: tuple[int, struct_rusage, float] | None = None
+
+    def start(self) -> None:
+        """OSError when there is no room; then nothing is left of the directory."""
+        request, directory = self.request, self.directory
+        try:
+            directory.take_room()
+            stdin = request.open_stdin()
+        except OSError:
+            jobdir.remove_tree(directory.path)
+            raise
+        cwd = os.fsencode(request.cwd or directory.files)
+        try:
+            self.started = time.monotonic()
+            environment = request.environment() if request.env else None
+            self.pid = program.start(request.encoded_argv(), environment, cwd, (stdin, *self.streams))
+        except program.CannotStart as failure:
+            self.failure = failure
+            program.tell(self.streams[1], failure)
+        finally:
+            self.status = outcome.running(identity.own(), [self.pid, 0, identity.boot_id()], time.time())
+            os.close(stdin)
+
+    def record(self) -> None:
+        """That it runs, and as what."""
+        self.status["command"] = identity.of(self.pid)
+        try:
+            self.directory.write_status(self.status)
+        except OSError:  # a full disk; there is room for the last word
+            pass
+
+    def wait(self, seconds: float = 0.0) -> bool:
+        """Until it has ended, or its own time or `seconds` are over; whether it has ended. It stays to be reaped."""
+        if self.failure is not None:
+            return True
+        if self.request.timeout:
+            left = max(0.0001, self.started + self.request.timeout - time.monotonic())
+            seconds = min(left, seconds or left)
+        return _await_end(self.pid, seconds)
+
+    def stop(self, reason: str, grace: float) -> None:
+        """End all that it has started, unless it has just ended by itself."""
+        self._reap()
+        if self.exit is None and self.failure is None:
+            self.reason = reason
+            self._end_tree(grace)
+
+    def _end_tree(self, grace: float) -> None:
+        ending = tree.Ending(grace, self.pid, self.others)
+        while (pause := ending.step()) is not None:
+            time.sleep(pause)
+            self._reap()
+
+    def _reap(self) -> None:
+        """Reap the command and the orphans that came to us by it; nobody else's children."""
+        if self.pid and self.exit is None:
+            reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if reaped:
+                self.exit = status, usage, time.monotonic() - self.started
+        if tree.has_children():
+            for pid in tree.children(os.getpid()):
+                if pid != self.pid and pid not in self.others:
+                    os.waitpid(pid, os.WNOHANG)
+
+    def conclude(self) -> dict[str, Any]:
+        """Reap it, end what a requested KILL has left, and write the last word."""
+        self._reap()
+        now = time.time()
+        if self.failure is not None:
+            status = outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
+        else:
+            assert self.exit is not None
+            status = self._ended(*self.exit)
+        self.directory.write_last_status(status)
+        return status
+
+    def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
+        requested = None
+        if code:
+            requested = (self.directory.read_request() or {}).get("signal")
+            if requested == signal.SIGKILL:
+                self._end_tree(0.0)
+        return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        for fd in self.streams:
+            os.close(fd)
+        self.directory.close()
+
+
+def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
+    """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
+    for seconds in (RECORD_AFTER, 0.0):
+        interruption.let_through()
+        ended = run.wait(seconds)
+        interruption.hold_back()
+        if ended:
+            return True
+        if seconds:
+            run.record()
+    return False
+
+
+def _await_end(pid: int, timeout: float) -> bool:
+    """Wait for a child to end, without reaping it; whether it has, within `timeout` seconds (0: however long)."""
+    if not timeout and hasattr(os, "waitid"):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return True
+    ended = process.pidfd(pid)
+    if ended is None:
+        return _look_for_end(pid, time.monotonic() + timeout if timeout else float("inf"))
+    try:
+        return process.await_fd(ended, select.POLLIN, timeout or None)
+    finally:
+        os.close(ended)
+
+
+def _look_for_end(pid: int, deadline: float) -> bool:
+    pause = _FIRST_PAUSE
+    while identity.start_time(pid) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return True
+
+
+def _end_of(fd: int, limit: int) -> tuple[str, bool]:
+    """The last `limit` bytes of a file as text, and whether there are more."""
+    size = os.fstat(fd).st_size
+    if not size:
+        return "", False
+    start = max(0, size - limit)
+    data = os.pread(fd, size - start, start)
+    return data.decode("utf-8", "replace"), start > 0
+
+
+def _error(status: dict[str, Any], run: _Run) -> str:
+    """What the result's ERROR says; empty when the command ended with exit code 0."""
+    code, number = status["exit_code"], status["signal"]
+    if run.reason:
+        return TIMED_OUT
+    if run.failure is not None:
+        return f"exit code {code}: {run.failure.reason}"
+    if number is not None:
+        return f"terminated by signal {_name(number)}" + _full(run)
+    return f"exit code {code}" + _full(run) if code else ""
+
+
+def _name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
+
+
+def _full(run: _Run) -> str:
+    """Why a command may have failed that had nowhere to write to."""
+    disk = os.fstatvfs(run.directory.fd)
+    return "" if disk.f_bavail * disk.f_frsize >= LEAST_SPACE else " (no space left on the job directory's disk)"
+
+
+_handler = CommandHandler()
