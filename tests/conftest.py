@@ -34,6 +34,13 @@ def own_folder() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def collect_quickly() -> None:
+    """What is here already is not looked through again after each test, which would take longer than most tests."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def hear_ctrl_c() -> None:
     """What a shell starts in the background ignores SIGINT, and so would every program under test."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -16,15 +15,6 @@ import pytest
 from bossworker import process
 from bossworker.forkqueue import ForkQueue, children
 from tests.conftest import wait_for
-
-
-@pytest.fixture(scope="package", autouse=True)
-def old_objects_are_left_alone() -> Iterator[None]:
-    """The check for what is left behind collects garbage after each test; of these many tests, that would be half."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Gate:
