@@ -6,7 +6,6 @@ Each call has a fallback where a platform lacks it, as cheap as the guarantee al
 from __future__ import annotations
 
 import _signal  # what signal wraps; without the enums, which cost more than all the rest of a fork's set-up
-import ctypes
 import os
 import resource
 import select
@@ -28,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _PAGE = resource.getpagesize()
 
 
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
+_prctl = tree.load_prctl() if sys.platform == "linux" else lambda *_: None  # here, before any fork
 
 
 def die_with(parent: int) -> None:
@@ -38,7 +37,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-adopt_orphans, children = tree.adopt_orphans, tree.children
+adopt_orphans, children, descendants = tree.adopt_orphans, tree.children, tree.descendants
 
 
 def pidfd(pid: int) -> int | None:
@@ -49,14 +48,6 @@ def pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:
         return None
-
-
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on; those first whose parents come later."""
-    found: list[int] = []
-    for child in children(pid):
-        found += [*descendants(child), child]
-    return found
 
 
 def dead_children() -> int:
