@@ -1,0 +1,72 @@
+"""A task's directory as readers find it: what was asked, how it stands, what it wrote, whoever is dead by now."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from bossworker.commands import identity, jobdir
+from bossworker.tasks import account
+from bossworker.tasks.reader import ByteReader, Gone, MessageReader
+from bossworker.tasks.remains import end_remains
+from bossworker.tasks.segments import DATA, NAMES, STORED
+
+
+class Record:
+    """One task's directory. Reads anew each time."""
+
+    def __init__(self, pool: str, job_id: str) -> None:
+        self.id = job_id
+        self.folder = f"{pool}/{job_id}"
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says; empty when there is none to be read."""
+        return self._read(jobdir.STATUS)
+
+    def supervisor(self) -> int | None:
+        """The pid that its supervisor has or had."""
+        match self.status().get("supervisor"):
+            case [int(pid), *_]:
+                return pid
+        return None
+
+    def supervised(self) -> bool:
+        """Whether its supervisor is still that process."""
+        return identity.holds(self.status().get("supervisor"))
+
+    def exists(self) -> bool:
+        """Whether the task has not been deleted."""
+        return os.path.isdir(self.folder)
+
+    def info(self) -> dict[str, Any]:
+        """The account of the task by what is on the disk alone. Ends what a dead supervisor could not end any more."""
+        status = self.status()
+        alive = identity.holds(status.get("supervisor"))
+        if not alive and status.get("state") in (jobdir.RUNNING, jobdir.CREATED):
+            end_remains(self.id, status)
+            status |= {"state": jobdir.BY_ERROR, "reason": "its supervisor died"}
+        job = self._read(jobdir.JOB)
+        meta = self._read(account.META) or job.get("meta") or {}
+        return account.info(self.id, job, status, meta, self._streams(alive), alive=alive)
+
+    def reader(self, stream: int) -> ByteReader | MessageReader:
+        """For a stream that is on the disk."""
+        return (MessageReader if stream == DATA else ByteReader)(self.folder, NAMES[stream])
+
+    def _streams(self, alive: bool) -> dict[str, Any]:
+        told: dict[str, Any] = {NAMES[0]: {"start": 0, "limit": 0, "eof": not alive}}
+        for stream in STORED:
+            with suppress(Gone, OSError):
+                start, limit, ended = self.reader(stream).extent()
+                told[NAMES[stream]] = {"start": start, "limit": limit, "eof": ended or not alive}
+        return told
+
+    def _read(self, name: str) -> dict[str, Any]:
+        with suppress(OSError, jobdir.Damaged):
+            folder = jobdir.open_folder(self.folder)
+            try:
+                return jobdir.read_json(folder, name)
+            finally:
+                os.close(folder)
+        return {}
