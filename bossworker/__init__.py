@@ -11,28 +11,33 @@ The way of a job, and the file for each part of it::
     nursery   nursery.py     forks the workers and reaps them
     worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
 
-    between them             link.py: frames over sockets;  messages.py: what they mean
+    between them             link.py: frames over sockets;  messages.py: what they mean;
+                             parcel.py: large payloads, in shared memory
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py: settings, checked;  errors.py;  result.py;  jobkey.py
 """
 
-from bossworker.client import BossWorker, Stats, WorkerStats
-from bossworker.errors import (
-    CANCELLED,
-    TIMED_OUT,
-    BossDied,
-    BossWorkerError,
-    JobFailed,
-    JobTimeout,
-    NothingPending,
-    PoolClosed,
-    RemoteError,
-    ResultHandlerError,
-    UnfinishedJob,
-    WorkerStartError,
-)
-from bossworker.jobkey import job_key
-from bossworker.result import Result
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bossworker.client import BossWorker, Stats, WorkerStats
+    from bossworker.errors import (
+        CANCELLED,
+        TIMED_OUT,
+        BossDied,
+        BossWorkerError,
+        JobFailed,
+        JobTimeout,
+        NothingPending,
+        PoolClosed,
+        RemoteError,
+        ResultHandlerError,
+        UnfinishedJob,
+        WorkerStartError,
+    )
+    from bossworker.jobkey import job_key
+    from bossworker.result import Result
+
+del TYPE_CHECKING
 
 __all__ = [
     "CANCELLED",
@@ -53,3 +58,25 @@ __all__ = [
     "WorkerStats",
     "job_key",
 ]
+
+_MODULES = {
+    "client": ("BossWorker", "Stats", "WorkerStats"),
+    "jobkey": ("job_key",),
+    "result": ("Result",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for, when it is: a supervisor, which is of this package too, has no use for a pool."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -30,9 +30,10 @@ from bossworker.ledger import (
     TakeBack,
     Verdict,
 )
-from bossworker.link import Frame, Link, LinkClosed, close_fds
+from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome, ProtocolError, Segment, single, split
 from bossworker.options import Options
+from bossworker.parcel import Held
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
 
@@ -40,6 +41,7 @@ RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that th
 SPIN_SECONDS = 150e-6  # how long to look again before sleeping, while an answer is due
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
+OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 BUSY_LOOKS = 500  # tries at a recorder that is being written to, 0.1 ms in all
 
 
@@ -74,6 +76,7 @@ class Boss:
         self.answer_due = 0.0
         self.selector = selectors.DefaultSelector()
         self.parent_fd = process.pidfd(parent)
+        memory.most_held = max(0, process.most_descriptors() - OWN_DESCRIPTORS)
         self.watch(caller, self.read_caller)
         self.watch(nursery, self.read_nursery)
         if self.parent_fd is not None:
@@ -141,7 +144,7 @@ class Boss:
         now = time.monotonic()
         match frame.kind:
             case Kind.SUBMIT:
-                self.perform(self.ledger.on_submit(Run.read(frame.head, frame.body), now))
+                self.perform(self.ledger.on_submit(Run.read(frame.head, frame.body, self.hold(frame)), now))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.attempt(partial(self.cancel, number, frame.body.cast("Q").tolist()))
@@ -158,6 +161,10 @@ class Boss:
                 self.perform(self.ledger.on_close(now))
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from the caller")
+
+    def hold(self, frame: Frame) -> Held | None:
+        """Take charge of the file that came with a frame, until all who may need it have got it."""
+        return Held(frame.fd, self.memory) if frame.fd is not None else None
 
     def attempt(self, request: Callable[[], bool]) -> None:
         """Do it now, or as soon as the recorders it needs are not being written to."""
@@ -194,11 +201,15 @@ class Boss:
     def _send_results(self) -> bool:
         batch: list[Segment] = []
         size = 0
-        while self.results and size < RESULTS_BYTES:
-            batch.append(self.results.popleft())
-            size += batch[-1].size
+        file = None
+        while self.results and size < RESULTS_BYTES and file is None:
+            segment = self.results.popleft()
+            batch.append(segment)
+            size += segment.size
+            file = segment.beside
         head = b"".join([segment.head() for segment in batch])
-        return self.caller.send(Kind.RESULTS, head, [part for s in batch for part in s[5:]])
+        body = [part for segment in batch for part in segment.body()]
+        return self.caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
 
     def watch(self, link: Link, read: Callable[[int], None]) -> None:
         """Have `read` called when the link has something for us, or takes something that waits to be sent."""
@@ -260,11 +271,12 @@ class Boss:
     def on_spill(self, slot: int, frame: Frame) -> None:
         worker = self.ledger.workers[slot]
         job_id, outcome = messages.SPILL.unpack_from(frame.head)
+        file = self.hold(frame)
         if worker.has(job_id) and worker.batch is not None:
             started, finished = frame.head[messages.SPILL.size :].cast("d")
             self.ledger.on_spilled(slot, job_id)
             attempt = worker.batch.terms.attempt
-            segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body)
+            segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body, file)
             self.collect(segment, worker.cancelled)
 
     def look_at_workers(self) -> None:
@@ -398,17 +410,18 @@ class Boss:
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
         self.answer_due = time.monotonic() + self.spin
-        self._send_worker(slot, Kind.BATCH, batch.head(), batch.body())
+        fds = batch.file.copies() if batch.file is not None else ()
+        self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
     def leave(self, action: Leave) -> None:
         self._send_worker(action.slot, Kind.LEAVE)
 
     def _send_worker(
-        self, slot: int, kind: Kind, head: bytes = b"", body: tuple[bytes | bytearray | memoryview, ...] = ()
+        self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
     ) -> None:
         with suppress(LinkClosed):  # its exit will be told
             link = self.links[slot]
-            if not link.send(kind, head, body):
+            if not link.send(kind, head, body, fds):
                 self.watch(link, partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
@@ -511,7 +524,8 @@ def cancellation(segment: Segment) -> Segment:
     """The same job's result, as cancelled."""
     outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
     payload = CANCELLED.encode()
-    return segment._replace(base=0, ends=messages.END.pack(len(payload)), outcomes=outcome, payload=payload)
+    ends = messages.END.pack(len(payload))
+    return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)
 
 
 def complain(text: str) -> None:

@@ -11,6 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -27,7 +28,7 @@ from bossworker.errors import (
 )
 from bossworker.inbox import Inbox
 from bossworker.launch import launch
-from bossworker.link import Part, pack
+from bossworker.link import Part, close_fds, pack
 from bossworker.mapping import Map
 from bossworker.messages import Kind
 from bossworker.options import (
@@ -39,8 +40,9 @@ from bossworker.options import (
     check_seconds,
     check_workers,
 )
+from bossworker.parcel import Parcel
 from bossworker.result import Result, make_result
-from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one
+from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one, pack_runs
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 
@@ -152,7 +154,7 @@ class BossWorker:
         handlers = Handlers(work_handler, init_handler, exit_handler)
         launched = launch(handlers, self._options)
         try:
-            self._connection = Connection(launched, self._inbox.receive)
+            self._connection = Connection(launched, self._inbox)
         except BaseException:
             launched.abandon()
             raise
@@ -213,12 +215,18 @@ class BossWorker:
 
     def _add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
         """The short way for programs that add one job at a time."""
-        block = encode_one(job, 0, self._by_value)
+        block: bytes | Parcel = encode_one(job, 0, self._by_value)
         with self._adding:
             self._check_open()
             ids = self._new_ids(1)
-            self._submit(pack_one(ids[0], terms, block), ids, (job,))
+            self._submit(self._pack_one(ids[0], terms, block), ids, (job,))
         return ids
+
+    def _pack_one(self, job_id: int, terms: Terms, block: bytes | Parcel) -> list[Part]:
+        if not isinstance(block, Parcel):
+            return pack_one(job_id, terms, block)
+        fd = self._connection.segments.lend(block, job_id)
+        return pack_one(job_id, terms, block.inline()) if fd is None else pack_one(job_id, terms, block.table(), (fd,))
 
     def _add(self, jobs: Sequence[Mapping[Any, Any]], terms: Terms) -> range:
         blocks = encode_jobs(jobs, self._by_value)
@@ -243,24 +251,30 @@ class BossWorker:
         route: deque[Result] | None = None,
     ) -> None:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
-        run = Run(ids[0], len(ids), 0, terms, blocks.counts, blocks.sizes, blocks.payload())
         start = 0
-        for parts, stop in self._pieces(run):
-            with self._adding:
-                self._check_open()
-                self._submit(parts, ids[start:stop], jobs[start:stop], route)
-            start = stop
+        for stretch in blocks.stretches():
+            for parts, count in self._pieces(ids[start], terms, stretch):
+                with self._adding:
+                    self._check_open()
+                    self._submit(parts(), ids[start : start + count], jobs[start : start + count], route)
+                start += count
 
-    def _pieces(self, run: Run) -> Iterator[tuple[list[Part], int]]:
-        """The run as packed frames, each lot as soon as it may be sent, with the position it reaches to."""
+    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[tuple[Callable[[], list[Part]], int]]:
+        """Packed frames, each lot as soon as it may be sent, and how many jobs they hold."""
+        payload = blocks.payload()
+        if isinstance(payload, Parcel):
+            if self._options.max_pending:
+                self._await_room()
+            yield partial(self._pack_one, first_id, terms, payload), 1
+            return
+        run = Run(first_id, sum(blocks.counts), 0, terms, blocks.counts, blocks.sizes, payload)
         if not self._options.max_pending:
-            frames = [pack(Kind.SUBMIT, piece.head(), piece.body()) for piece in cut_up(run)]
-            yield [part for frame in frames for part in frame], run.count
+            yield partial(pack_runs, cut_up(run)), run.count
             return
         cursor = RunCursor(run)
         while len(cursor):
             piece = cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)
-            yield pack(Kind.SUBMIT, piece.head(), piece.body()), cursor.taken
+            yield partial(pack_runs, [piece]), piece.count
 
     def _await_room(self) -> int:
         """Wait until jobs may be added under ``max_pending``; how many."""
@@ -287,6 +301,7 @@ class BossWorker:
                 for job_id in ids:
                     self._inbox.jobs.pop(job_id, None)
                     self._inbox.routed.pop(job_id, None)
+                close_fds([fd for _, fds in parts for fd in fds])
             raise
         if self._dropped:
             self._cancel_dropped()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 import traceback
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import cloudpickle
 
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, Outcome
+from bossworker.parcel import LEAST_BYTES, Arrived, Parcel, is_parcel
 
 PROTOCOL = 5
 RESULT_PROTOCOL = 3  # the last whose memo is numbered in the pickle itself, so that pickles can be strung together
@@ -75,10 +77,23 @@ class Blocks(NamedTuple):
 
     counts: array[int]
     sizes: array[int]
-    parts: list[bytes]
+    parts: list[bytes | Parcel]
 
-    def payload(self) -> bytes:
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+    def stretches(self) -> Iterator[Blocks]:
+        """The same in order, each Parcel by itself."""
+        if Parcel not in set(map(type, self.parts)):
+            yield self
+            return
+        start = 0
+        for large, group in groupby(self.parts, lambda part: type(part) is Parcel):
+            count = len(list(group))
+            for stop in range(start + 1, start + count + 1) if large else (start + count,):
+                yield Blocks(self.counts[start:stop], self.sizes[start:stop], self.parts[start:stop])
+                start = stop
+
+    def payload(self) -> bytes | Parcel:
+        """All parts in one."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)  # type: ignore[arg-type]
 
 
 def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
@@ -86,53 +101,69 @@ def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
 
     `by_value`: definitions in ``__main__`` travel along, for workers that have another ``__main__``.
     """
-    counts, sizes, parts = array(BLOCK_COUNT), array(BLOCK_SIZE), []
+    counts, sizes = array(BLOCK_COUNT), array(BLOCK_SIZE)
+    parts: list[bytes | Parcel] = []
     pickler = _BlockPickler() if len(jobs) > 1 else None
     for start in range(0, len(jobs), BLOCK_JOBS):
         chunk = jobs[start : start + BLOCK_JOBS]
-        blocks = _encode_together(pickler, chunk) if pickler else None
-        if blocks is None:
+        together = _encode_together(pickler, chunk) if pickler else None
+        blocks: list[bytes | Parcel]
+        if together is None:
             blocks = [encode_one(job, start + n, by_value) for n, job in enumerate(chunk)]
             counts.extend([1] * len(blocks))
         else:
+            blocks = [together]
             counts.append(len(chunk))
         sizes.extend(map(len, blocks))
         parts += blocks
     return Blocks(counts, sizes, parts)
 
 
-def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> list[bytes] | None:
+def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> bytes | None:
     """A block of many jobs, if they are dicts of plain data; None if not."""
     if len(chunk) < 2 or set(map(type, chunk)) != {dict}:
         return None
     try:
-        return [pickler.block(chunk)]
+        return pickler.block(chunk)
     except (_NotPlain, ValueError, RecursionError, pickle.PicklingError):
         return None
 
 
-def encode_one(job: object, index: int, by_value: bool) -> bytes:
+def encode_one(job: object, index: int, by_value: bool) -> bytes | Parcel:
     """Pickle one job; TypeError as from `encode_jobs`."""
     if not isinstance(job, Mapping):
         raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
     if not isinstance(job, dict):
         job = dict(job)
     try:
-        return dumps(job, by_value)
+        return _encode(job, by_value)
     except Exception as error:
         culprit = _culprit(job, by_value)
         raise TypeError(f"job {index} cannot be pickled: {culprit or describe(error)}") from error
 
 
-def dumps(value: object, by_value: bool = False) -> bytes:
-    """Pickle; what pickle cannot, lambdas and closures above all, by cloudpickle."""
+def _encode(value: object, by_value: bool) -> bytes | Parcel:
+    """Pickle; a Parcel if it is large."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = dumps(value, by_value, buffers)
+    if not buffers and len(data) < LEAST_BYTES:
+        return data
+    parcel = Parcel([data, *[buffer.raw() for buffer in buffers]])
+    return parcel if len(parcel) >= LEAST_BYTES else dumps(value, by_value)
+
+
+def dumps(value: object, by_value: bool = False, beside: list[pickle.PickleBuffer] | None = None) -> bytes:
+    """Pickle; what pickle cannot, lambdas and closures above all, by cloudpickle. Buffers go to `beside`, if given."""
+    callback = None if beside is None else beside.append
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=callback)
+        if not (by_value and _MAIN in data):
+            return data
     except Exception:
-        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
-    if by_value and _MAIN in data:
-        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
-    return data
+        pass
+    if beside:
+        beside.clear()
+    return cloudpickle.dumps(value, PROTOCOL, buffer_callback=callback)  # type: ignore[no-any-return]
 
 
 def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
@@ -144,6 +175,11 @@ def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
             except Exception as error:
                 return f"key {key!r} holds {type(value).__name__} ({describe(error)})"
     return ""
+
+
+def load_job(block: memoryview, fd: int | None) -> Any:
+    """A job that is a block of its own; `fd`: the file with its data, if it was lent one."""
+    return Arrived(block, fd).load() if is_parcel(block) else pickle.loads(block)
 
 
 def load_block(count: int, block: memoryview) -> list[Any]:
@@ -161,18 +197,13 @@ class BadResult(Exception):
     """What the handler returned is no result."""
 
 
-def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes]:
+def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
     """Outcome and payload of what a handler returned. BadResult says what is wrong with it.
 
     Of a payload that is not WHOLE, the last byte is the pickle's full stop; what follows may be written over it.
     """
     if type(value) is not dict:
-        if value is None:
-            value = {}
-        elif isinstance(value, Mapping):
-            value = dict(value)
-        else:
-            raise BadResult(f"the handler returned {_article(value)}, not a mapping or None")
+        value = _as_dict(value)
     outcome = _REPORTED if "ERROR" in value else _OK
     try:
         data = _pickle(value, RESULT_PROTOCOL)
@@ -180,11 +211,26 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes]:
             return outcome, data
     except Exception:
         pass
+    return encode_large_result(value, by_value)
+
+
+def encode_large_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
+    """The same, at less cost for large results and more for small ones."""
+    value = _as_dict(value)
+    outcome = _REPORTED if "ERROR" in value else _OK
     try:
-        return outcome | Outcome.WHOLE, dumps(value, by_value)
+        return outcome | Outcome.WHOLE, _encode(value, by_value)
     except Exception as error:
         culprit = _culprit(value, by_value) or describe(error)
         raise BadResult(f"the handler returned a dict that cannot be pickled: {culprit}") from error
+
+
+def _as_dict(value: object) -> dict[Any, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return value if type(value) is dict else dict(value)
+    raise BadResult(f"the handler returned {_article(value)}, not a mapping or None")
 
 
 def _article(value: object) -> str:
@@ -198,11 +244,14 @@ def load_results(payload: memoryview) -> list[dict[Any, Any]]:
     return results
 
 
-def load_result(outcome: int, payload: memoryview) -> dict[Any, Any]:
+def load_result(outcome: int, payload: memoryview | Arrived) -> dict[Any, Any]:
     """One result."""
-    data = payload if outcome & Outcome.WHOLE else b"".join((payload, _STOP))
-    value: dict[Any, Any] = pickle.loads(data)
-    return value
+    if not outcome & Outcome.WHOLE:
+        payload = memoryview(b"".join((payload, _STOP)))  # type: ignore[arg-type]
+    elif isinstance(payload, memoryview) and is_parcel(payload):
+        payload = Arrived(payload, None)
+    loaded: dict[Any, Any] = payload.load() if isinstance(payload, Arrived) else pickle.loads(payload)
+    return loaded
 
 
 # -- errors -----------------------------------------------------------------------------------------------------

@@ -30,9 +30,11 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker import messages, process
+from bossworker.inbox import Inbox
 from bossworker.launch import Launched
-from bossworker.link import Frame, LinkClosed, Part, pack
-from bossworker.messages import Kind, Segment
+from bossworker.link import Frame, LinkClosed, Part, close_fds, pack
+from bossworker.messages import Kind
+from bossworker.parcel import Segments, give_back
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
@@ -40,11 +42,12 @@ DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descripto
 
 
 class Connection:
-    """See the module. `on_results` is called with what arrives, by whichever thread listens."""
+    """See the module. What arrives goes to the inbox, put there by whichever thread listens."""
 
-    def __init__(self, launched: Launched, on_results: Callable[[list[Segment]], None]) -> None:
+    def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
-        self.on_results = on_results
+        self.inbox = inbox
+        self.segments = Segments(self.memory, inbox.jobs)
         self.up = False
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
@@ -201,8 +204,12 @@ class Connection:
         except LinkClosed:
             self._lose_boss()
         while self.link.frames:
-            self._on_frame(self.link.frames[0])
+            frame = self.link.frames[0]
+            self._on_frame(frame)
             del self.link.frames[0]
+            if frame.fd is not None:
+                give_back(frame.fd)
+                close_fds(frame.fds)
 
     def _lose_boss(self) -> None:
         if not self.gone:
@@ -215,7 +222,7 @@ class Connection:
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.RESULTS:
-                self.on_results(messages.read_segments(frame.head, frame.body))
+                self.inbox.receive(messages.read_segments(frame.head, frame.body), frame.fd)
                 self._sign.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
@@ -293,6 +300,7 @@ class Connection:
         self._selector.close()
         self._wake_us.close()
         self._waker.close()
+        self.segments.close()
         self.memory.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from bossworker.codec import ErrorData, describe, load_error, load_result, load_results
 from bossworker.messages import KIND_BITS, Outcome, Segment
+from bossworker.parcel import Arrived
 from bossworker.result import Facts, Origin, Result
 
 Job = Mapping[Any, Any]
@@ -88,7 +89,10 @@ class Inbox:
             queues = [self._ready, *{id(queue): queue for queue in list(self.routed.values())}.values()]
             return {result.job_id for queue in queues for result in list(queue)}
 
-    def receive(self, segments: list[Segment]) -> None:
+    def receive(self, segments: list[Segment], fd: int | None = None) -> None:
+        """Take results in; `fd`: the file with the data of the last one, which is read now."""
+        if fd is not None:
+            segments[-1] = _fetched(segments[-1], fd)
         self._segments.extend(segments)
 
     def put_back(self, result: Result) -> None:
@@ -172,6 +176,14 @@ class Inbox:
             del self._segments[0]
 
 
+def _fetched(segment: Segment, fd: int) -> Segment:
+    """A large result with its data. What cannot be read is found missing when it is asked for."""
+    try:
+        return segment._replace(beside=Arrived(segment.payload, fd))  # type: ignore[arg-type]
+    except (OSError, MemoryError):
+        return segment
+
+
 def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:
     """The position of the add_work that brought a job."""
     return bisect_right(calls, job_id, key=itemgetter(0)) - 1
@@ -209,6 +221,9 @@ def _all_well(segment: Segment) -> Sequence[dict[Any, Any]] | None:
 
 
 def _one_by_one(segment: Segment) -> Iterator[tuple[dict[Any, Any], int, ErrorData | None]]:
+    if isinstance(segment.beside, Arrived):
+        yield _content(segment.outcomes[0], segment.beside)
+        return
     start = segment.base
     ends = array("Q", bytes(segment.ends))
     for outcome, end in zip(segment.outcomes, ends, strict=True):
@@ -217,14 +232,14 @@ def _one_by_one(segment: Segment) -> Iterator[tuple[dict[Any, Any], int, ErrorDa
         yield _content(outcome, payload)  # type: ignore[arg-type]
 
 
-def _content(outcome: int, payload: memoryview) -> tuple[dict[Any, Any], int, ErrorData | None]:
+def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any], int, ErrorData | None]:
     """Content, outcome and error of one job. What does not load here is a bad result."""
     kind = Outcome(outcome & KIND_BITS)
     try:
         if kind in _GIVEN_OUT:
             value = load_result(outcome, payload)
             return value, kind, _reported(value) if kind is Outcome.REPORTED else None
-        error = load_error(outcome, payload)
+        error = load_error(outcome, payload)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         raise
     except BaseException as problem:

@@ -159,6 +159,7 @@ class Ledger:
         self._failed_starts = 0
         self._start_error = ""
         self._spawn_at = 0.0
+        self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Ledger:
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
-        if self._failed_starts and self._vacant():
+        if self._spawn_at > now and self._vacant():
             due = min(due, self._spawn_at)
         return None if due == NEVER else max(0.0, due - now)
 
@@ -234,7 +235,15 @@ class Ledger:
             actions += self._wind_up(worker, worker.batch, how, look, now)
         if not orderly:
             self.restarts += 1
+            if worker.batch is None and not worker.jobs_done:
+                self._note_fresh_death(now)
         return actions + self.on_tick(now)
+
+    def _note_fresh_death(self, now: float) -> None:
+        """One may be chance; workers that all die as soon as they are up are replaced with pauses."""
+        if now < self._fresh_death_at + FIRST_PAUSE_SECONDS:
+            self._spawn_at = now + FIRST_PAUSE_SECONDS
+        self._fresh_death_at = now
 
     def _wind_up(self, worker: Worker, batch: Run, how: str, look: Look, now: float) -> Actions:
         """Decide on the jobs a dead worker had: one may have been running, the rest never started."""
@@ -290,7 +299,7 @@ class Ledger:
         return max(0, self.target - sum(not w.dismissed for w in self.workers.values()))
 
     def _fill(self, now: float) -> Actions:
-        if self._failed_starts and now < self._spawn_at:
+        if now < self._spawn_at:
             return []
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)

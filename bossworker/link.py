@@ -29,7 +29,7 @@ READ_SIZE = 1 << 16  # bytes a read asks for; for more, the allocator goes to th
 LONG_READ_SIZE = 1 << 18  # the same in the midst of a long frame: what a socket holds
 JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame is one system call
 SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
-MAX_FDS = 16  # descriptors a frame may carry
+MAX_FDS = 1  # descriptors a frame may carry; so one that could not be received leaves no doubt whose it was
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
@@ -47,6 +47,11 @@ class Frame(NamedTuple):
     head: memoryview
     body: memoryview
     fds: list[int]
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor that it carries; None if it carries none, or if there was no room for it here."""
+        return self.fds[0] if self.fds and self.fds[0] >= 0 else None
 
 
 Part = tuple[memoryview, tuple[int, ...]]
@@ -92,11 +97,17 @@ class Link:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self.sock.close()
+        self.drop()
 
     def drop(self) -> None:
         """Close this process's copy of the descriptor; the link itself goes on elsewhere."""
         self.sock.close()
+        while self._out:
+            close_fds(self._out.popleft()[1])
+        while self.frames:
+            close_fds(self.frames.pop().fds)
+        close_fds(self._in.fds)
+        self._in.fds = []
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -187,8 +198,8 @@ class Link:
             return
         assembler = self._in.copy()
         frames = [*self.frames]
-        for data, ancillary, *_ in self._read:
-            frames += assembler.feed(data, _fds(ancillary))
+        for data, ancillary, flags, _ in self._read:
+            frames += assembler.feed(data, _fds(ancillary, flags))
         self._in, self._read, self.frames = assembler, [], frames
 
 
@@ -247,12 +258,13 @@ class _Assembler:
         return frames, start, 0
 
 
-def _fds(ancillary: list[_Ancillary]) -> list[int]:
+def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
+    """The descriptors that came with a read; -1 for the one that this process had no room for."""
     found = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist()
+    return found.tolist() or [-1] * bool(flags & socket.MSG_CTRUNC)
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -264,6 +276,7 @@ def link_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def close_fds(fds: Iterable[int]) -> None:
-    """Close descriptors that a dropped frame carried."""
+    """Close descriptors that a frame carried."""
     for fd in fds:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)

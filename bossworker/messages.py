@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bossworker.parcel import Arrived, Held
 
 VERSION = 1
 PREFIX = Struct("<BBHIQ")  # version, kind, descriptors, bytes of head, bytes of body
@@ -114,9 +116,15 @@ class Segment(NamedTuple):
     ends: bytes | memoryview
     outcomes: bytes | memoryview
     payload: bytes | memoryview
+    beside: Held | Arrived | None = (
+        None  # a single large result's data: in the boss a file, in the caller what was in it
+    )
 
     def head(self) -> bytes:
         return SEGMENT.pack(self.first_id, self.jobs, self.base, len(self.payload), self.pid, self.attempt)
+
+    def body(self) -> tuple[Any, ...]:
+        return self.marks, self.ends, self.outcomes, self.payload
 
     @property
     def size(self) -> int:
@@ -131,6 +139,7 @@ def single(
     finished: float,
     outcome: int,
     payload: bytes | memoryview,
+    beside: Held | None = None,
 ) -> Segment:
     """A segment of one result."""
     return Segment(
@@ -143,6 +152,7 @@ def single(
         END.pack(len(payload)),
         bytes((outcome,)),
         payload,
+        beside,
     )
 
 
@@ -152,6 +162,8 @@ END = Struct("<Q")
 
 def split(segment: Segment) -> list[Segment]:
     """The same results, a segment each."""
+    if segment.jobs == 1:
+        return [segment]
     base, ends = segment.base, memoryview(segment.ends).cast("B").cast("Q").tolist()
     starts = [base, *ends]
     marks = memoryview(segment.marks).cast("B").cast("d")

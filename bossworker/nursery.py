@@ -95,6 +95,7 @@ class Nursery:
             parent = os.getppid()
             process.die_with(parent)
             os.setpgid(0, 0)
+            process.adopt_orphans()  # what a handler starts stays its worker's, and goes with it
             signal.set_wakeup_fd(-1)
             for fd in (self.wake, self.waker):
                 os.close(fd)
@@ -122,9 +123,22 @@ class Nursery:
             process.kill_tree(pid)
 
     def _reap(self) -> None:
-        """Reap the dead, strangers that were left to us among them; tell of the workers."""
+        """Reap the dead, tell of the workers among them, and end what those leave."""
+        any_dead = False
         while (dead := process.reap_one(self.slots)) is not None:
+            any_dead = True
             pid, status = dead
             slot = self.slots.pop(pid, None)
             if slot is not None:
                 self.boss.send(Kind.EXITED, messages.EXITED.pack(slot, pid, status))
+        if any_dead:
+            self._end_strangers()
+
+    def _end_strangers(self) -> None:
+        """Workers adopt the orphans beneath them. So a child that is no worker of ours was left by one that is gone.
+
+        Each of its own children comes to us as it dies, and its death brings us here again, until none is left.
+        """
+        for pid in process.children(os.getpid()):
+            if pid not in self.slots:
+                process.kill_tree(pid)

@@ -19,6 +19,8 @@ from pathlib import Path
 INTERRUPT_SIGNAL = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
+DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = resource.getpagesize()
@@ -67,6 +69,17 @@ def descendants(pid: int) -> list[int]:
     for child in children(pid):
         found += [*descendants(child), child]
     return found
+
+
+def dead_children() -> int:
+    """How many of our children have ended and were not waited for (Linux; elsewhere 0)."""
+    return sum(_state(pid) == "Z" for pid in children(os.getpid()))
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
 
 def kill_group(pid: int) -> None:
@@ -225,6 +238,18 @@ def own_resident_bytes() -> int:
         return now
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have open, once its limit is as high as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft
 
 
 def usable_cpus() -> int:

@@ -108,6 +108,24 @@ class Memory:
         self._words[0] = value
 
     @property
+    def held(self) -> int:
+        """How many descriptors of large payloads the boss holds."""
+        return self._words[2]
+
+    @held.setter
+    def held(self, value: int) -> None:
+        self._words[2] = value
+
+    @property
+    def most_held(self) -> int:
+        """How many it may hold."""
+        return self._words[3]
+
+    @most_held.setter
+    def most_held(self, value: int) -> None:
+        self._words[3] = value
+
+    @property
     def slots(self) -> int:
         """How many slots have been used."""
         return self._words[1]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import accumulate, islice
 from struct import Struct
 from typing import NamedTuple
 
 from bossworker.link import Part, pack
 from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, RUN, Kind
+from bossworker.parcel import Held
 
 JOINED_BYTES = 1 << 20  # a run grows by joining to this size, so that what is used up is freed in pieces
 SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
@@ -36,7 +38,7 @@ class Terms(NamedTuple):
 class Run:
     """See the module. `count` jobs from `first_id` on; the first `skip` jobs of the first block are not ours."""
 
-    __slots__ = ("_held", "count", "counts", "first_id", "payload", "sizes", "skip", "terms")
+    __slots__ = ("_held", "count", "counts", "file", "first_id", "payload", "sizes", "skip", "terms")
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Run:
         counts: array[int],
         sizes: array[int],
         payload: bytes | bytearray | memoryview,
+        file: Held | None = None,
     ) -> None:
         self.first_id = first_id
         self.count = count
@@ -55,6 +58,7 @@ class Run:
         self.counts = counts
         self.sizes = sizes
         self.payload = payload
+        self.file = file  # with the data of a single large job
         self._held = -1  # jobs in all the blocks, ours or not, once it is known
 
     @property
@@ -74,18 +78,18 @@ class Run:
         return self.counts.tobytes(), self.sizes.tobytes(), self.payload
 
     @classmethod
-    def read(cls, head: memoryview, body: memoryview) -> Run:
+    def read(cls, head: memoryview, body: memoryview, file: Held | None = None) -> Run:
         first_id, count, skip, blocks, *terms = RUN.unpack(head)
         sizes_at = blocks * _COUNT_ITEM
         payload_at = sizes_at + blocks * _SIZE_ITEM
         counts = array(BLOCK_COUNT, bytes(body[:sizes_at]))
         sizes = array(BLOCK_SIZE, bytes(body[sizes_at:payload_at]))
-        return cls(first_id, count, skip, Terms(*terms), counts, sizes, body[payload_at:])
+        return cls(first_id, count, skip, Terms(*terms), counts, sizes, body[payload_at:], file)
 
     def join(self, other: Run) -> bool:
         """Take `other` in at the end, if it follows on with the same terms; False when it does not."""
         follows = self.first_id + self.count == other.first_id and self.terms == other.terms
-        whole = not other.skip and self.skip + self.count == self.held
+        whole = not other.skip and self.skip + self.count == self.held and not (self.file or other.file)
         if not (follows and whole) or len(self.payload) + len(other.payload) > JOINED_BYTES:
             return False
         if not isinstance(self.payload, bytearray):
@@ -98,7 +102,7 @@ class Run:
         return True
 
     def with_terms(self, terms: Terms) -> Run:
-        return Run(self.first_id, self.count, self.skip, terms, self.counts, self.sizes, self.payload)
+        return Run(self.first_id, self.count, self.skip, terms, self.counts, self.sizes, self.payload, self.file)
 
     def part(self, start: int, stop: int) -> Run:
         """The jobs at positions start..stop-1 as a run of their own, with just the blocks they need."""
@@ -115,12 +119,18 @@ class Run:
             self.counts[first : last + 1],
             self.sizes[first : last + 1],
             bytes(memoryview(self.payload)[at : at + size]),
+            self.file,
         )
 
 
-def pack_one(job_id: int, terms: Terms, block: bytes) -> list[Part]:
+def pack_one(job_id: int, terms: Terms, block: bytes, fds: Sequence[int] = ()) -> list[Part]:
     """A packed SUBMIT frame with one job."""
-    return pack(Kind.SUBMIT, RUN.pack(job_id, 1, 0, 1, *terms), (_ONE_BLOCK.pack(1, len(block)), block))
+    return pack(Kind.SUBMIT, RUN.pack(job_id, 1, 0, 1, *terms), (_ONE_BLOCK.pack(1, len(block)), block), fds)
+
+
+def pack_runs(runs: Sequence[Run]) -> list[Part]:
+    """Packed SUBMIT frames, one a run."""
+    return [part for run in runs for part in pack(Kind.SUBMIT, run.head(), run.body())]
 
 
 def cut_up(run: Run) -> list[Run]:
@@ -160,6 +170,7 @@ class RunCursor:
             run.counts[self.block :],
             run.sizes[self.block :],
             bytes(memoryview(run.payload)[self.offset :]),
+            run.file,
         )
 
     def cut(self, most: int, most_bytes: int) -> Run:
@@ -180,6 +191,7 @@ class RunCursor:
             run.counts[self.block : self.block + last + 1],
             run.sizes[self.block : self.block + last + 1],
             bytes(memoryview(run.payload)[self.offset : self.offset + bytes_to[last]]),
+            run.file,
         )
         used = self.skip + most
         done = last + 1 if used == ends[last] else last  # blocks used up wholly

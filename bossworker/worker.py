@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-import pickle
 import select
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from types import FrameType
 
 from bossworker import codec, messages, process
-from bossworker.codec import encode_result
+from bossworker.codec import encode_large_result, encode_result
 from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.link import Frame, Link, LinkClosed
+from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome
 from bossworker.options import Handlers, Options
+from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
 from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory
 from bossworker.run import Run
 
 SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
+MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
+COUNT_SECONDS = 1.0  # between counts of them
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
@@ -42,8 +44,12 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
+        self.segments = Segments(memory)
+        self.encode = encode_result
+        self.file: int | None = None  # with the data of the batch's job, if it is a large one
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
         self.init_set_timer = False
+        self.count_at = 0.0  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         os.register_at_fork(after_in_child=self._forked)
 
@@ -61,8 +67,10 @@ class Worker:
             frame = self._next_frame()
             if frame.kind is not Kind.BATCH:
                 break
+            self.file = frame.fd
             self._perform(Run.read(frame.head, frame.body))
-            leaves = self._too_large()
+            close_fds(frame.fds)
+            leaves = self._too_large() or self._too_many_dead()
             self._send(Kind.DONE, messages.DONE.pack(leaves))
             if leaves:
                 break
@@ -101,6 +109,16 @@ class Worker:
     def _too_large(self) -> bool:
         return bool(self.max_memory) and process.own_resident_bytes() > self.max_memory
 
+    def _too_many_dead(self) -> bool:
+        """What a handler detaches becomes ours, and we cannot wait for it: it looks no different from the handler's own
+        children, whose statuses are not ours to take. They are the nursery's to reap once we have left.
+        """
+        now = time.monotonic()
+        if now < self.count_at:
+            return False
+        self.count_at = now + COUNT_SECONDS
+        return process.dead_children() > MOST_DEAD
+
     def _stop_copies(self) -> None:
         """A child that a handler forked, and that came back from it, must not go on as a second worker."""
         if self.copy:
@@ -121,9 +139,9 @@ class Worker:
             else:
                 os.sched_yield()
 
-    def _send(self, kind: Kind, head: bytes = b"", body: tuple[bytes | memoryview, ...] = ()) -> None:
+    def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
-        sent = self.link.send(kind, head, body)
+        sent = self.link.send(kind, head, body, fds)
         while not sent:
             process.await_fd(self.link.fileno(), select.POLLOUT)
             sent = self.link.flush()
@@ -168,11 +186,12 @@ class Worker:
                 self._spill(number + index - 1, outcome, marks[index], now, payload)
                 outcomes[index] = _ELSEWHERE
             elif outcome:
-                area[end:reach] = payload
+                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
                 outcomes[index] = outcome
                 end = reach if outcome & _WHOLE else reach - 1
+                self.encode = encode_result
             else:
-                area[end:reach] = payload
+                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
                 end = reach - 1  # the next one writes over the pickle's full stop
             ends[index] = end
             index += 1
@@ -181,31 +200,44 @@ class Worker:
         words[FINISHED] = index
         release()
 
-    def _run_job(self, job: object, number: int) -> tuple[int, bytes]:
+    def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
         self.armed = number
         stage = _BAD_JOB
         try:
             try:
                 if type(job) is memoryview:
-                    job = pickle.loads(job)
+                    job = codec.load_job(job, self.file)
+                    if self.file is not None:
+                        give_back(self.file)
                 stage = _EXCEPTION
                 value = self.work(job)
                 if self.copy:
                     self._stop_copies()
                 stage = _BAD_RESULT
-                return encode_result(value, self.by_value)
+                return self.encode(value, self.by_value)
             finally:
                 self.armed = 0
         except BaseException as error:
             self._stop_copies()
             return _failure(error, stage)
 
-    def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes) -> None:
+    def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
-        head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
         self.recorder.words[SENDING] = 1
-        self._send(Kind.SPILL, head, (payload if outcome & _WHOLE else memoryview(payload)[:-1],))
+        if len(payload) >= LEAST_BYTES:
+            self.encode = encode_large_result  # the next one is likely to be as large
+            payload = payload if isinstance(payload, Parcel) else Parcel((payload,))
+        body: Sequence[Buffer]
+        fd = None
+        if isinstance(payload, Parcel):
+            outcome |= _WHOLE
+            fd = self.segments.lend(payload)
+            body = (payload.table(), *(payload.parts if fd is None else ()))
+        else:
+            body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
+        head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
+        self._send(Kind.SPILL, head, body, () if fd is None else (fd,))
         self.recorder.words[SENDING] = 0
 
 
@@ -220,7 +252,7 @@ def _blocks(batch: Run) -> Iterator[Iterable[object]]:
         skip = 0
 
 
-def _failure(error: BaseException, stage: int) -> tuple[int, bytes]:
+def _failure(error: BaseException, stage: int) -> tuple[int, bytes | Parcel]:
     """An error as outcome and payload."""
     text = ""
     if isinstance(error, JobTimeout):

@@ -187,6 +187,75 @@ def test_an_orderly_shut_down_ends_what_handlers_left(pool: Pool, tmp_path: Path
     assert not alive(int((tmp_path / "pids").read_text()))
 
 
+def detach(job: dict[str, Any]) -> dict[str, Any]:
+    """Start a daemon, which leaves the session and loses its parent; its pid."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())
+            os.execvp("sleep", ["sleep", "300"])
+        os._exit(0)
+    with open(reader) as told:
+        os.close(writer)
+        return {"worker": os.getpid(), "daemon": int(told.readline())}
+
+
+def note_detached(job: dict[str, Any]) -> None:
+    """Start a daemon, note both pids, and stay deaf to everything if the job says so."""
+    Path(job["path"] + ".new").write_text("{worker} {daemon}".format(**detach(job)))
+    os.rename(job["path"] + ".new", job["path"])
+    if job["stay"]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(300)
+
+
+def noted(path: Path) -> list[int]:
+    wait_for(path.exists)
+    return list(map(int, path.read_text().split()))
+
+
+@pytest.mark.parametrize("timeout", [0, 0.1])
+def test_what_a_handler_detached_goes_with_its_worker_and_with_no_other(
+    pool: Pool, tmp_path: Path, timeout: float
+) -> None:
+    bw = pool(note_detached, worker_count=2, kill_grace=0.1)
+    bw.add_work({"path": str(tmp_path / "bystander"), "stay": False})
+    bystander, others = noted(tmp_path / "bystander")
+    bw.add_work({"path": str(tmp_path / "other"), "stay": False})
+    bw.add_work({"path": str(tmp_path / "victim"), "stay": True}, timeout=timeout)
+    worker, daemon = noted(tmp_path / "victim")
+    if not timeout:
+        os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not alive(worker) and not alive(daemon), what="both to end")
+    if worker != bystander:
+        assert alive(others)
+
+
+def test_what_a_handler_detached_goes_when_its_worker_leaves(pool: Pool, tmp_path: Path) -> None:
+    bw = pool(note_detached, worker_count=1, max_jobs_per_worker=1)
+    bw.add_work({"path": str(tmp_path / "pids"), "stay": False})
+    _, daemon = noted(tmp_path / "pids")
+    wait_for(lambda: not alive(daemon), what="the daemon to end")
+
+
+def test_a_worker_with_too_many_dead_children_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bossworker.worker.MOST_DEAD", 3)
+    monkeypatch.setattr("bossworker.worker.COUNT_SECONDS", 0.0)
+    bw = pool(lambda job: subprocess.call("true & true & wait", shell=True) and None, worker_count=1)
+    bw.add_work({})
+    bw.get_result()
+    assert bw.stats().restarts == 0, "those who were waited for do not count"
+    bw = pool(lambda job: {"status": subprocess.call("(true &) ; (true &)", shell=True)}, worker_count=1)
+
+    def run_until_replaced() -> int:
+        bw.add_work({})
+        assert bw.get_result() == {"status": 0}
+        return bw.stats().restarts
+
+    wait_for(run_until_replaced)
+
+
 def test_a_stopped_worker_is_timed_out_and_replaced(pool: Pool) -> None:
     """SIGSTOP at an unlucky moment, maybe with the recorder's lock held, must stop nobody else."""
     bw = pool(nap, worker_count=2, global_timeout=0.3, kill_grace=0.1)

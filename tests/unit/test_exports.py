@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import types
 
 import pytest
@@ -39,13 +41,28 @@ def test_the_exports_are_sorted() -> None:
     assert bossworker.__all__ == sorted(bossworker.__all__, key=_rank)
 
 
+def test_the_package_by_itself_loads_next_to_nothing() -> None:
+    """A supervisor, which is of this package, pays for each module in memory, and in the time to its start."""
+    program = "import sys; before = {*sys.modules}; import bossworker; print(*sorted({*sys.modules} - before))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["bossworker"]
+
+
+def test_what_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'bossworker' has no attribute 'nonsense'"):
+        _ = bossworker.nonsense  # type: ignore[attr-defined]
+    assert set(bossworker.__all__) <= set(dir(bossworker))
+
+
 def test_every_export_is_there() -> None:
     for name in bossworker.__all__:
         assert getattr(bossworker, name) is not None
 
 
 def test_nothing_else_is_public() -> None:
-    public = {name for name, value in vars(bossworker).items() if not name.startswith("_")}
+    for name in bossworker.__all__:  # loaded when asked for
+        getattr(bossworker, name)
+    public = {name for name in vars(bossworker) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(bossworker, name), types.ModuleType)}
     assert public - modules == POOL
 

@@ -28,7 +28,7 @@ PID = 77
 def arrive(*segments: Segment) -> list[Segment]:
     """Segments as they come off the wire."""
     head = b"".join(segment.head() for segment in segments)
-    body = b"".join(bytes(part) for segment in segments for part in segment[5:])
+    body = b"".join(bytes(part) for segment in segments for part in segment.body())
     return read_segments(memoryview(head), memoryview(body))
 
 

@@ -759,10 +759,10 @@ def test_a_worker_that_was_writing_now_and_then_is_left_alone() -> None:
 def test_starts_that_fail_together_count_as_one() -> None:
     ledger = started(8)
     for slot in range(8):
-        ledger.on_exit(slot, KILLED, NOTHING_YET, 0.0)
-    actions = [a for slot in range(8) for a in ledger.on_start_failed(slot, "EAGAIN", 0.0)]
+        ledger.on_exit(slot, KILLED, NOTHING_YET, float(slot))
+    actions = [a for slot in range(8) for a in ledger.on_start_failed(slot, "EAGAIN", 10.0)]
     assert not of(Broken, actions)
-    assert len(of(Spawn, ledger.on_tick(10.0))) == 8
+    assert len(of(Spawn, ledger.on_tick(20.0))) == 8
 
 
 # -- workers that do not start ---------------------------------------------------------------------------------
@@ -782,6 +782,18 @@ def test_a_failed_start_is_tried_again_after_pauses_that_grow() -> None:
         assert ledger.sleep(now) is None
         pauses.append(pause)
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4])
+
+
+def test_workers_that_die_as_soon_as_they_are_up_are_replaced_with_pauses() -> None:
+    ledger = started(1)
+    assert of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 10.0)), "the first at once"
+    up(ledger, 0, now=10.001)
+    assert not of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 10.002))
+    pause = ledger.sleep(10.002)
+    assert pause == pytest.approx(book.FIRST_PAUSE_SECONDS)
+    assert of(Spawn, ledger.on_tick(10.002 + book.FIRST_PAUSE_SECONDS))
+    up(ledger, 0, now=11.0)
+    assert of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 11.001)), "long after the last"
 
 
 def test_a_success_forgets_the_failures_before_it() -> None:

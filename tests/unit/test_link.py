@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from bossworker.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClosed, link_pair, pack
+from bossworker.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClosed, close_fds, link_pair, pack
 from bossworker.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 
@@ -175,7 +176,7 @@ def test_descriptors_arrive_with_their_own_frame_and_are_closed_here(ends: tuple
     expected: list[tuple[int, list[int]]] = []
     frames = []
     for n in range(100):
-        made = [a_descriptor() for _ in range(rng.choice([0, 0, 1, 1, 3, MAX_FDS]))]
+        made = [a_descriptor() for _ in range(rng.choice([0, MAX_FDS]))]
         here.send(Kind.SPAWNED, b"%d" % n, [bytes(rng.choice([0, 10, 9000]))], tuple(fd for fd, _ in made))
         expected.append((n, [inode for _, inode in made]))
         if rng.random() < 0.5:
@@ -354,3 +355,33 @@ def test_no_byte_is_lost_whenever_a_signal_handler_raises(ends: tuple[Link, Link
     assert [way.arrived for way in ways] == [STORM_FRAMES] * 2
     assert not here.unsent
     assert not there.unsent
+
+
+def test_a_descriptor_without_room_here_is_missed_by_its_own_frame_alone(ends: tuple[Link, Link]) -> None:
+    here, there = ends
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fds = [a_descriptor()[0] for _ in range(3)]
+    inodes = [os.fstat(fd).st_ino for fd in fds]
+    full: list[int] = []
+    here.send(Kind.SPAWNED, b"0", (), fds[:1])
+    here.send(Kind.SPAWNED, b"1", [bytes(90_000)], fds[1:2])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 50, limits[1]))
+        while True:
+            full.append(os.dup(here.fileno()))
+    except OSError:
+        pass
+    os.close(full.pop())
+    try:
+        frames = there.receive(1)  # takes the last descriptor
+        frames += there.receive(1)
+    finally:
+        for fd in full:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    here.send(Kind.SPAWNED, b"2", (), fds[2:])
+    frames += pump(here, there)
+    found = [frame.fd and os.fstat(frame.fd).st_ino for frame in frames]
+    assert found == [inodes[0], None, inodes[2]]
+    for frame in frames:
+        close_fds(frame.fds)

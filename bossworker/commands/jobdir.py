@@ -1,0 +1,328 @@
+"""The one module that knows what a job directory looks like::
+
+    <root>/<jobid>/
+        job.json        what was asked (written once)
+        status.json     how it stands (replaced as a whole)
+        stdout, stderr  straight from the command
+        files/          the command's working directory
+
+At every instant, and after a crash or on a full disk, what stands there is consistent:
+
+- The directory is made under a hidden name and gets its own when all is in it. One without a readable ``job.json`` is
+  no job.
+- A status is written beside the old one and takes its place by a rename.
+- Room for the last status is taken before the command starts, so that a full disk cannot keep it from being told.
+
+Nothing is flushed to the platter: after a power failure a status may be an older one, but that names processes of
+before the restart, and no reader takes it for running.
+
+All access is by the directory's descriptor and follows no link, so nothing in it leads a reader anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from bossworker.commands.bare import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
+
+UNKNOWN, CREATED, RUNNING = "unknown", "created", "running"
+COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "terminated by error"
+
+HIDDEN = "."  # what begins with it is not there yet, or not any more
+RANDOM_BYTES = 10
+ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
+
+_NEW, _NEXT, _REQUEST = ".status.new", ".status.next", "request.json"
+_JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a pipe, open would wait for a writer
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Damaged(Exception):
+    """What stands in the directory is not what this module writes; the text says what."""
+
+
+def new_id() -> str:
+    """UTC time to the microsecond, so that ids sort by it, and 80 bits that nobody can guess."""
+    now = time.time()
+    text = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{text}-{int(now % 1 * 1e6):06d}-{os.urandom(RANDOM_BYTES).hex()}"
+
+
+class JobDirectory:
+    """A job directory that is open for writing. Whoever runs the command owns it."""
+
+    __slots__ = ("_mode_is_odd", "_spare", "fd", "id", "path")
+
+    def __init__(self, path: str, fd: int, mode_is_odd: bool = False) -> None:
+        """
+        Args:
+            path: The directory, as readers will find it; its last part is the job's id.
+            fd: Its descriptor; `close` closes it.
+            mode_is_odd: Whether the umask takes away what the owner needs.
+        """
+        self.path = path
+        self.id = os.path.basename(path)
+        self.fd = fd
+        self._mode_is_odd = mode_is_odd
+        self._spare = -1
+
+    # -- files ------------------------------------------------------------------------------------------
+
+    def create_file(self, name: str, flags: int = 0) -> int:
+        """A new file, private to the user; its descriptor, open for writing."""
+        fd = os.open(name, _CREATE | flags, 0o600, dir_fd=self.fd)
+        if self._mode_is_odd:
+            os.fchmod(fd, 0o600)
+        return fd
+
+    def create_streams(self) -> tuple[int, int]:
+        """stdout and stderr, to be appended to, whoever does."""
+        out = self.create_file(STDOUT, os.O_APPEND)
+        try:
+            return out, self.create_file(STDERR, os.O_APPEND)
+        except BaseException:
+            os.close(out)
+            raise
+
+    def open_streams(self) -> tuple[int, int]:
+        """stdout and stderr, which are there already."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        out = os.open(STDOUT, flags, dir_fd=self.fd)
+        try:
+            return out, os.open(STDERR, flags, dir_fd=self.fd)
+        except BaseException:
+            os.close(out)
+            raise
+
+    @property
+    def files(self) -> str:
+        """The path of the command's working directory, unless it was told another."""
+        return f"{self.path}/{FILES}"
+
+    def _create_files(self) -> None:
+        os.mkdir(FILES, 0o700, dir_fd=self.fd)
+        if self._mode_is_odd:
+            os.chmod(FILES, 0o700, dir_fd=self.fd)
+
+    # -- status -----------------------------------------------------------------------------------------
+
+    def take_room(self) -> None:
+        """Make sure that the last status will find room. OSError when it would not."""
+        if self._spare < 0:
+            self._spare = self.create_file(_NEXT)
+            write_all(self._spare, b" " * ROOM)
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        """Replace the status. OSError when it could not be: then the old one stands."""
+        fd = self.create_file(_NEW)
+        try:
+            write_all(fd, dumps(status).encode())
+        except BaseException:
+            os.unlink(_NEW, dir_fd=self.fd)
+            raise
+        finally:
+            os.close(fd)
+        os.rename(_NEW, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def write_last_status(self, status: dict[str, Any]) -> None:
+        """Replace the status for the last time, in the room that was taken."""
+        self.take_room()
+        write_all(self._spare, dumps(status).encode().ljust(ROOM), at=0)
+        os.close(self._spare)
+        self._spare = -1
+        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def read_request(self) -> dict[str, Any] | None:
+        """What signal somebody asked to be sent; None when nobody has."""
+        try:
+            return read_json(self.fd, _REQUEST)
+        except (OSError, Damaged):
+            return None
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        for fd in (self._spare, self.fd):
+            if fd >= 0:
+                os.close(fd)
+        self._spare = self.fd = -1
+
+
+# -- making and removing ----------------------------------------------------------------------------------------
+
+
+def create(root: str, job: dict[str, Any]) -> tuple[JobDirectory, tuple[int, int]]:
+    """A new job directory under a root that exists, complete but for a status; and its streams.
+
+    OSError when it could not be made; then nothing of it is left.
+    """
+    text = dumps({"format": FORMAT, **job}).encode()
+    name = new_id()
+    hidden = f"{root}/{HIDDEN}{name}"
+    os.mkdir(hidden, 0o700)
+    directory = None
+    try:
+        directory = _open_new(f"{root}/{name}", hidden)
+        fd = directory.create_file(JOB)
+        try:
+            write_all(fd, text)
+        finally:
+            os.close(fd)
+        directory._create_files()
+        streams = directory.create_streams()
+        os.rename(hidden, directory.path)
+    except BaseException:
+        if directory is not None:
+            directory.close()
+        remove_tree(hidden)
+        raise
+    return directory, streams
+
+
+def _open_new(path: str, hidden: str) -> JobDirectory:
+    try:
+        fd = os.open(hidden, _FOLDER)
+    except PermissionError:  # a umask that leaves the owner nothing
+        os.chmod(hidden, 0o700)
+        return JobDirectory(path, os.open(hidden, _FOLDER), mode_is_odd=True)
+    odd = stat.S_IMODE(os.fstat(fd).st_mode) != 0o700
+    if odd:
+        os.fchmod(fd, 0o700)
+    return JobDirectory(path, fd, odd)
+
+
+def remove_tree(path: str) -> int:
+    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
+    try:
+        parent = os.open(os.path.dirname(path) or ".", _FOLDER)
+    except OSError:
+        return 0
+    try:
+        return _remove(os.path.basename(path), parent)
+    finally:
+        os.close(parent)
+
+
+def _remove(name: str, parent: int) -> int:
+    """A folder by its name in its parent's descriptor: a link in it is deleted, never followed."""
+    count = 0
+    try:
+        fd = _open_to_empty(name, parent)
+    except OSError:
+        return 0
+    try:
+        for entry in os.listdir(fd):
+            count += _remove_entry(entry, fd)
+    finally:
+        os.close(fd)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        pass
+    return count
+
+
+def _open_to_empty(name: str, parent: int) -> int:
+    fd = -1
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False) if _CHMOD_LINKS else None
+        return os.open(name, _FOLDER, dir_fd=parent)
+    if os.fstat(fd).st_mode & 0o300 != 0o300:
+        os.fchmod(fd, 0o700)
+    return fd
+
+
+_CHMOD_LINKS = os.chmod in os.supports_follow_symlinks and os.chmod in os.supports_dir_fd
+
+
+def _remove_entry(name: str, parent: int) -> int:
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            return _remove(name, parent)
+        os.unlink(name, dir_fd=parent)
+    except OSError:
+        return 0
+    return 1
+
+
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
+def open_folder(path: str) -> int:
+    """The descriptor of a folder that is no link."""
+    return os.open(path, _FOLDER)
+
+
+def open_file(folder: int, name: str) -> int:
+    """The descriptor of a regular file, which is no link; OSError when it is none. Never waits."""
+    fd = os.open(name, _OPEN, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{name!r} is not a regular file")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_json(folder: int, name: str) -> dict[str, Any]:
+    """A JSON object. OSError when there is no such file; Damaged when it holds something else."""
+    fd = open_file(folder, name)
+    try:
+        text = read_all(fd, _JSON_LIMIT)
+    finally:
+        os.close(fd)
+    try:
+        value = loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{name} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise Damaged(f"{name} is damaged: it holds no object")
+    return value
+
+
+def read_all(fd: int, limit: int = -1) -> bytes:
+    """All that is in a file from where it is read, or its first `limit` bytes."""
+    parts = []
+    while limit and (part := os.read(fd, 65536 if limit < 0 else min(65536, limit))):
+        parts.append(part)
+        limit -= len(part) if limit > 0 else 0
+    return b"".join(parts)
+
+
+def write_request(folder: int, request: dict[str, Any]) -> None:
+    """Leave word of a signal that is about to be sent; the latest counts."""
+    name = f".request.{os.urandom(RANDOM_BYTES).hex()}"
+    fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+    try:
+        os.fchmod(fd, 0o600)
+        write_all(fd, dumps(request).encode())
+    except BaseException:
+        os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        os.close(fd)
+    os.rename(name, _REQUEST, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def write_all(fd: int, data: bytes, at: int | None = None) -> None:
+    """Write all of it: a disk that fills up takes a part first, and complains then."""
+    while data:
+        if at is None:
+            written = os.write(fd, data)
+        else:
+            written = os.pwrite(fd, data, at)
+            at += written
+        data = data[written:]

@@ -1,0 +1,84 @@
+"""What a status says of a command: from the facts to the record in ``status.json``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bossworker.commands import jobdir
+from bossworker.commands.bare import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resource import struct_rusage
+    from typing import Any
+
+    from bossworker.commands.identity import Identity
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
+
+ENDING_SIGNALS = frozenset(
+    (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)
+)
+"""Who sends one of these means the command to end."""
+
+
+def created(supervisor: Identity) -> dict[str, Any]:
+    """It has somebody to start it."""
+    return {"state": jobdir.CREATED, "supervisor": supervisor}
+
+
+def running(supervisor: Identity, command: Identity | None, started: float) -> dict[str, Any]:
+    """It has been started. `started` is Unix seconds."""
+    return {"state": jobdir.RUNNING, "supervisor": supervisor, "command": command, "started": started}
+
+
+def ended(
+    status: dict[str, Any],
+    wait_status: int,
+    usage: struct_rusage,
+    elapsed: float,
+    *,
+    reason: str = "",
+    requested: object = None,
+) -> dict[str, Any]:
+    """It has ended.
+
+    Args:
+        status: What `running` gave.
+        elapsed: Seconds that it ran.
+        reason: Why it was made to end; empty when it was not.
+        requested: The signal that somebody asked to be sent to it, if any.
+    """
+    code = os.waitstatus_to_exitcode(wait_status)
+    asked = bool(reason) or (requested in ENDING_SIGNALS and code != 0) or (code < 0 and requested == -code)
+    return status | {
+        "state": jobdir.BY_REQUEST if asked else jobdir.COMPLETED if code == 0 else jobdir.BY_ERROR,
+        "ended": status["started"] + elapsed,
+        "elapsed": elapsed,
+        "exit_code": code if code >= 0 else None,
+        "signal": -code if code < 0 else None,
+        "core": os.WCOREDUMP(wait_status),
+        "user_time": usage.ru_utime,
+        "system_time": usage.ru_stime,
+        "max_rss": usage.ru_maxrss * RSS_UNIT,
+        "reason": reason,
+    }
+
+
+def not_started(status: dict[str, Any], exit_code: int, reason: str, now: float) -> dict[str, Any]:
+    """It could not be started, as a shell would tell it. `now` is Unix seconds."""
+    return status | {
+        "state": jobdir.BY_ERROR,
+        "command": None,
+        "started": now,
+        "ended": now,
+        "elapsed": 0.0,
+        "exit_code": exit_code,
+        "signal": None,
+        "core": False,
+        "user_time": 0.0,
+        "system_time": 0.0,
+        "max_rss": 0,
+        "reason": reason,
+    }

@@ -1,0 +1,193 @@
+"""The life of one command: started, watched, ended when its time is up, and its last word written down.
+
+A supervisor is a process of its own, leads a session, and adopts what the command's children leave behind. It holds
+nothing but the job directory. When it is killed, the command runs on, and the directory names both, so that readers
+find out what is true.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bossworker.commands import identity, outcome, program
+from bossworker.commands.bare import signal
+from bossworker.commands.loop import Loop
+from bossworker.commands.tree import Ending, adopt_orphans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resource import struct_rusage
+    from typing import Any
+
+    from bossworker.commands.jobdir import JobDirectory
+
+GRACE = 2.0  # seconds between TERM and KILL
+
+
+class Order:
+    """What to run; see `program.start` for the types."""
+
+    __slots__ = ("argv", "cwd", "environment", "grace", "stdio", "timeout", "umask")
+
+    def __init__(
+        self,
+        argv: list[bytes],
+        environment: list[bytes],
+        cwd: bytes,
+        stdio: tuple[int, int, int],
+        *,
+        umask: int = -1,
+        timeout: float = 0.0,
+        grace: float = GRACE,
+    ) -> None:
+        """`timeout`: seconds it may run, 0 for no limit. The descriptors of `stdio` become the supervisor's."""
+        self.argv = argv
+        self.environment = environment
+        self.cwd = cwd
+        self.stdio = stdio
+        self.umask = umask
+        self.timeout = timeout
+        self.grace = grace
+
+
+class Supervisor:
+    """Sees one command through. What else a supervisor may serve hangs itself into the loop, and overrides the steps.
+
+    `begin` and `run` are all that is called from outside; the steps in between are, in order::
+
+        prepare             room for the last word is taken, and who is in charge is on record
+        start               the command runs
+        on_exit             it has ended and is reaped
+        conclude            nothing of it is left, and the last word is written
+    """
+
+    def __init__(self, directory: JobDirectory, order: Order, loop: Loop) -> None:
+        self.directory = directory
+        self.order = order
+        self.loop = loop
+        self.pid = 0  # of the command, until it is reaped
+        self.status: dict[str, Any] = {}
+        self.reason = ""  # why we make it end
+        self._ending: Ending | None = None
+        self._exit: tuple[int, struct_rusage, float] | None = None
+        self._started = 0.0  # monotonic seconds
+
+    # -- from outside -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Prepare and start. OSError when the directory cannot be written to; then nothing was started."""
+        adopt_orphans()
+        self.loop.on_child(self.reap)
+        self.prepare()
+        self.start()
+
+    def run(self) -> None:
+        """Until the last word is written."""
+        self.loop.run()
+
+    def end(self, reason: str, grace: float | None = None) -> None:
+        """Make the command end, and all that it started: TERM, and `grace` seconds later KILL."""
+        if self._ending is None and self.pid:
+            self.reason = reason
+            self._begin_ending(self.order.grace if grace is None else grace)
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Take room for the last word, and go on record as the one in charge."""
+        self.status = outcome.created(identity.own())
+        self.directory.write_status(self.status)
+        self.directory.take_room()
+
+    def start(self) -> None:
+        """Start the command, or note why it cannot be."""
+        order = self.order
+        try:
+            self.pid = program.start(order.argv, order.environment, order.cwd, order.stdio, umask=order.umask)
+        except program.CannotStart as error:
+            self.on_cannot_start(error)
+        except OSError as error:
+            self.on_cannot_start(program.CannotStart(program.NOT_EXECUTABLE, f"no process for it: {error.strerror}"))
+        else:
+            self._note_start()
+        finally:
+            for fd in order.stdio:
+                os.close(fd)
+
+    def on_cannot_start(self, error: program.CannotStart) -> None:
+        """Nothing runs: say so where people look, and end."""
+        program.tell(self.order.stdio[2], error)
+        self.directory.write_last_status(outcome.not_started(self.status, error.exit_code, error.reason, time.time()))
+        self.loop.stop()
+
+    def on_exit(self) -> None:
+        """The command has ended. What it left running lives on, unless somebody asked for its end."""
+        number = self._requested()
+        if self._ending is None and number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
+            self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
+        if self._ending is None:
+            self.conclude()
+
+    def conclude(self) -> None:
+        """Write the last word."""
+        assert self._exit is not None
+        wait_status, usage, elapsed = self._exit
+        self.directory.write_last_status(
+            outcome.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=self._requested())
+        )
+        self.loop.stop()
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _note_start(self) -> None:
+        self._started = time.monotonic()
+        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+        try:
+            self.directory.write_status(self.status)
+        except OSError:
+            pass  # a full disk: until there is room, or the command ends, "created" stands
+        if self.order.timeout:
+            self.loop.after(self.order.timeout, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self.end(f"timed out after {self.order.timeout:g} seconds")
+
+    def reap(self) -> None:
+        """Reap the command, and orphans that came to us."""
+        ended = self.pid
+        while True:
+            try:
+                pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            if pid == self.pid:
+                self._exit = wait_status, usage, time.monotonic() - self._started
+                self.pid = 0
+        if ended and not self.pid:
+            self.on_exit()
+
+    def _begin_ending(self, grace: float) -> None:
+        self._ending = Ending(grace, self.pid)
+        self._go_on_ending()
+
+    def _go_on_ending(self) -> None:
+        assert self._ending is not None
+        self.reap()
+        pause = self._ending.step()
+        if pause is not None:
+            self.loop.after(pause, self._go_on_ending)
+        elif self._exit is not None:
+            self.conclude()
+
+    def _requested(self) -> int:
+        request = self.directory.read_request()
+        number = request.get("signal") if request else None
+        return number if isinstance(number, int) else 0
+
+    def _was_ended_by(self, number: int) -> bool:
+        assert self._exit is not None
+        wait_status = self._exit[0]
+        return number == signal.SIGKILL or (os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) == number)

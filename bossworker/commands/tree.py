@@ -1,0 +1,110 @@
+"""All that a process has started, and its end: TERM, grace, KILL.
+
+A process that adopts orphans finds everything below itself: what left the process group or the session, too, and what
+forked twice, since each whose parent ends becomes a child of the next adopter above it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from bossworker.commands.bare import signal
+
+FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
+LONGEST_PAUSE = 0.02
+
+_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process, zombies among them (Linux; elsewhere an empty list)."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                found += map(int, file.readall().split())
+        except OSError:
+            pass
+    return found
+
+
+def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:
+    """Children, grandchildren and so on, without the children in `keep`; those first whose parents come later."""
+    found: list[int] = []
+    for child in children(pid):
+        if child not in keep:
+            found += descendants(child)
+            found.append(child)
+    return found
+
+
+class Ending:
+    """The end of all descendants of this process, step by step, for a loop or for `finish`.
+
+    The owner reaps before each step; so when nothing is found any more, nothing is left, not even a zombie.
+    """
+
+    def __init__(self, grace: float, leader: int = 0, keep: frozenset[int] = frozenset()) -> None:
+        """
+        Args:
+            grace: Seconds between TERM and KILL.
+            leader: A child that leads a process group, all we can find where descendants cannot be listed.
+            keep: Children of ours that are to live on.
+        """
+        self.leader = leader
+        self.keep = keep
+        self.kill_at = time.monotonic() + grace
+        self.asked: set[int] = set()
+        self.pause = FIRST_PAUSE
+
+    def step(self) -> float | None:
+        """Signal whom it is time to; seconds until the next step, or None when all are gone."""
+        found = self._find()
+        if not found:
+            return None
+        if time.monotonic() >= self.kill_at:
+            _send(signal.SIGKILL, found)
+        else:
+            self._ask([pid for pid in found if pid not in self.asked])
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return self.pause
+
+    def kill_now(self) -> None:
+        """No more grace."""
+        self.kill_at = 0.0
+
+    def _ask(self, found: list[int]) -> None:
+        _send(signal.SIGTERM, found)
+        _send(signal.SIGCONT, found)  # or one that is stopped would not hear it
+        self.asked.update(found)
+
+    def _find(self) -> list[int]:
+        if sys.platform == "linux":
+            return descendants(os.getpid(), self.keep)
+        try:
+            os.killpg(self.leader, 0)
+        except OSError:
+            return []
+        return [-self.leader]
+
+
+def _send(number: int, pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass

@@ -1,0 +1,5 @@
+"""Fixtures of the tests of commands."""
+
+from tests.commands.disk import small_disk
+
+__all__ = ["small_disk"]

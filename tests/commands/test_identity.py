@@ -1,0 +1,92 @@
+"""A pid that is used again is not mistaken for the process that had it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bossworker.commands import identity
+from bossworker.commands.identity import Identity
+from tests.conftest import wait_for
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def of(pid: int) -> Identity:
+    found = identity.of(pid)
+    assert found is not None
+    return found
+
+
+def test_it_holds_while_the_process_runs(sleeper: subprocess.Popen[bytes]) -> None:
+    found = of(sleeper.pid)
+    assert identity.holds(found)
+    sleeper.kill()
+    wait_for(lambda: not identity.holds(found))  # it is a zombie now
+    assert identity.of(sleeper.pid) == found
+    sleeper.wait()
+    assert identity.of(sleeper.pid) is None
+
+
+def test_own() -> None:
+    assert identity.own() == of(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if identity.own() == identity.of(os.getpid()) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_another_start_time_or_boot_is_another_process() -> None:
+    pid, started, boot = identity.own()
+    assert not identity.holds([pid, int(started) - 1, boot])
+    assert not identity.holds([pid, started, "another boot"])
+    assert not identity.send([pid, int(started) + 1, boot], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("wrong", [None, [], [1], ["1", 2, ""], [0, 0, ""], [-1, 0, ""], {"pid": 1}, [True, 1], 7, "x"])
+def test_garbage_never_holds(wrong: object) -> None:
+    assert not identity.holds(wrong)
+
+
+def test_signals_reach_the_process_or_its_group(sleeper: subprocess.Popen[bytes]) -> None:
+    assert identity.send(of(sleeper.pid), signal.SIGSTOP, group=True)
+    wait_for(lambda: " T " in Path(f"/proc/{sleeper.pid}/stat").read_text())
+    assert identity.send(of(sleeper.pid), signal.SIGKILL)
+    assert sleeper.wait() == -signal.SIGKILL
+    assert not identity.send([sleeper.pid, 1, identity.boot_id()], signal.SIGKILL)
+
+
+def test_a_pid_that_is_really_used_again() -> None:
+    """The kernel is told which pid to give next; others may be quicker, so more than once."""
+    last_pid = Path("/proc/sys/kernel/ns_last_pid")
+    if not os.access(last_pid, os.W_OK):
+        pytest.skip("the kernel does not let us choose pids")
+    for _ in range(200):
+        first = subprocess.Popen(["sleep", "60"])
+        found = of(first.pid)
+        first.kill()
+        first.wait()
+        wait_for(lambda: identity.start_time(os.getpid()))  # any work, so that the clock may tick
+        last_pid.write_text(str(first.pid - 1))
+        second = subprocess.Popen(["sleep", "60"])
+        try:
+            if second.pid == first.pid and of(second.pid) != found:
+                assert not identity.holds(found)
+                assert not identity.send(found, signal.SIGKILL)
+                assert second.poll() is None
+                return
+        finally:
+            second.kill()
+            second.wait()
+    pytest.fail("no pid came twice")

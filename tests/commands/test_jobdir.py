@@ -1,0 +1,161 @@
+"""The job directory: what it promises at every instant."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bossworker.commands import jobdir
+from bossworker.commands.jobdir import Damaged, JobDirectory
+from tests.commands.disk import fill
+
+
+def create(root: Path, **job: object) -> JobDirectory:
+    directory, streams = jobdir.create(str(root), {"argv": ["true"], **job})
+    for fd in streams:
+        os.close(fd)
+    return directory
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[JobDirectory]:
+    made = create(tmp_path)
+    yield made
+    made.close()
+
+
+def modes(path: Path) -> dict[str, str]:
+    found = {str(one.relative_to(path)): oct(stat.S_IMODE(one.stat().st_mode)) for one in path.rglob("*")}
+    return {".": oct(stat.S_IMODE(path.stat().st_mode)), **found}
+
+
+PRIVATE = {
+    ".": "0o700", "files": "0o700", "job.json": "0o600", "status.json": "0o600", "stdout": "0o600", "stderr": "0o600",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000, 0o777, 0o277])
+def test_all_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        directory = create(tmp_path)
+        directory.write_status({"state": "running"})
+        directory.take_room()
+        directory.write_last_status({"state": "completed"})
+        directory.close()
+    finally:
+        os.umask(before)
+    assert modes(Path(directory.path)) == PRIVATE
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    ids = [jobdir.new_id() for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert [one[:22] for one in ids] == sorted(one[:22] for one in ids)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{20}", one) for one in ids)
+
+
+def test_status_replaces_status(directory: JobDirectory) -> None:
+    directory.take_room()
+    for number in range(3):
+        directory.write_status({"number": number})
+        assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"number": number}
+    directory.write_last_status({"number": "last"})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"number": "last"}
+    assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
+
+
+def test_a_long_last_status_needs_not_fit_the_room(directory: JobDirectory) -> None:
+    directory.take_room()
+    directory.write_last_status({"reason": "x" * 5000})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', '{"a": 1} x', "\xff", "[" * 200_000, '{"a": 1'])
+def test_damage_is_told(directory: JobDirectory, text: str) -> None:
+    Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(Damaged, match=r"job\.json is damaged"):
+        jobdir.read_json(directory.fd, "job.json")
+
+
+def test_nothing_but_a_regular_file_is_read(directory: JobDirectory, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    for make in (lambda path: path.symlink_to(secret), os.mkfifo, Path.mkdir):
+        path = Path(directory.path, "thing")
+        make(path)
+        with pytest.raises(OSError, match="thing"):
+            jobdir.read_json(directory.fd, "thing")
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_what_json_cannot_hold_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        create(tmp_path, meta={"a": object()})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        create(tmp_path / "nowhere")
+
+
+def test_removal_counts_files_and_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    directory = create(tmp_path)
+    directory.close()
+    files = Path(directory.path, "files")
+    (files / "deep" / "er").mkdir(parents=True)
+    (files / "deep" / "er" / "one").touch()
+    (files / "link").symlink_to(outside)
+    (files / "deep").chmod(0)
+    os.mkfifo(files / "pipe")
+    assert jobdir.remove_tree(directory.path) == 3 + 3  # job.json, stdout, stderr; one, link, pipe
+    assert not os.path.exists(directory.path)
+    assert (outside / "kept").exists()
+    assert jobdir.remove_tree(directory.path) == 0
+
+
+# -- a full disk ----------------------------------------------------------------------------------------
+
+
+def test_on_a_full_disk_none_is_made_and_nothing_left(small_disk: Path) -> None:
+    fill(small_disk)
+    with pytest.raises(OSError, match="No space") as caught:
+        create(small_disk)
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(small_disk) == ["ballast"]
+
+
+@pytest.mark.parametrize("pages", range(1, 8))
+def test_a_disk_that_fills_up_on_the_way(small_disk: Path, pages: int) -> None:
+    """Wherever it happens: either all of a directory is there, or nothing."""
+    fill(small_disk, leave=pages * 4096)
+    try:
+        directory = create(small_disk)
+    except OSError:
+        assert os.listdir(small_disk) == ["ballast"]
+    else:
+        assert jobdir.read_json(directory.fd, "job.json")["argv"] == ["true"]
+        directory.close()
+
+
+def test_the_last_word_finds_room_on_a_full_disk(small_disk: Path) -> None:
+    directory = create(small_disk)
+    directory.write_status({"state": "running"})
+    directory.take_room()
+    fill(small_disk)
+    with pytest.raises(OSError, match="No space"):
+        directory.write_status({"state": "cannot"})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "running"}
+    directory.write_last_status({"state": "completed", "reason": "x" * 700})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
+    directory.close()
