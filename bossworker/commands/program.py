@@ -58,6 +58,7 @@ def start(
     *,
     umask: int = -1,
     keep: tuple[int, ...] = (),
+    last_step: Callable[[], object] | None = None,
 ) -> int:
     """Start a program; its pid.
 
@@ -65,7 +66,9 @@ def start(
         environment: ``NAME=value`` each; the PATH in it finds the program.
         stdio: What becomes descriptors 0, 1 and 2. None of them may be one of these itself.
         umask: The program's, or -1 for ours.
-        keep: Descriptors, ascending, that it gets too.
+        keep: Descriptors that it gets too.
+        last_step: Called in the child just before exec: Python between fork and exec after all. Only for a process
+            without threads, and slower.
 
     Raises:
         CannotStart: It cannot be run. What was forked for it is reaped.
@@ -75,7 +78,7 @@ def start(
         raise CannotStart(NOT_FOUND, "a program without a name")
     failure, reporter = os.pipe()
     try:
-        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep)
+        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, last_step)
         os.close(reporter)
         reporter = -1
         report = os.read(failure, 1000)
@@ -97,6 +100,7 @@ def _start(
     report: tuple[int, int],
     umask: int,
     keep: tuple[int, ...],
+    last_step: Callable[[], object] | None,
 ) -> int:
     files = candidates(argv[0], environment)
     into, out, err = stdio
@@ -105,7 +109,7 @@ def _start(
     ignored = _let_go_of_ignored()
     try:
         return _fork_exec(
-            argv, files, True, kept, cwd, environment, *fds, True, True, -1, None, None, None, umask, None, *_VFORK
+            argv, files, True, kept, cwd, environment, *fds, True, True, -1, None, None, None, umask, last_step, *_VFORK
         )
     finally:
         for number in ignored:
