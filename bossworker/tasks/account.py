@@ -5,6 +5,8 @@ A living supervisor and a reader of what a dead one left both make it here, so t
 
 from __future__ import annotations
 
+import os
+
 from bossworker.commands import jobdir
 
 TYPE_CHECKING = False
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TASK, META = "task", "meta.json"
-"""Where a task's own facts are: a key of job.json and of status.json, and a file beside them, if metadata came later."""
+"""Where a task's own facts are: a key of job.json and of status.json; and a file for metadata that came later."""
 
 
 def info(
@@ -39,10 +41,12 @@ def info(
     """
     asked = job.get(TASK) or {}
     own = status.get(TASK) or {}
+    argv = job.get("argv") or [None]
+    command = argv[-1] if job.get("shell") else argv
     running = status.get("state") == jobdir.RUNNING
     return {
         "id": job_id,
-        "command": job.get("cmd"),
+        "command": command,
         "shell": bool(job.get("shell")),
         "cwd": job.get("cwd"),
         "pid": (status.get("command") or [None])[0] if running else None,
@@ -71,3 +75,39 @@ def info(
         "usage": usage or {key: status.get(key) for key in ("user_time", "system_time", "max_rss")},
         "trouble": trouble or [],
     }
+
+
+def socket_name(pid: int) -> str:
+    """The socket of a supervisor, in its pool's directory."""
+    return f"{pid}.sock"
+
+
+def output_name(pid: int) -> str:
+    """The file that a supervisor's own stdout and stderr go to, in its pool's directory."""
+    return f"{pid}.out"
+
+
+def live(pid: int) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a process is stopped, and what it has used so far (Linux; elsewhere nothing is known)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(4096).rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            status = file.read(4096)
+    except OSError:
+        return False, None
+    tick = os.sysconf("SC_CLK_TCK")
+    peak = status.partition(b"VmHWM:")[2].split(maxsplit=1)
+    return fields[0] == b"T", {
+        "user_time": int(fields[11]) / tick,
+        "system_time": int(fields[12]) / tick,
+        "max_rss": int(peak[0]) * 1024 if peak else 0,
+    }
+
+
+def is_job_id(name: str) -> bool:
+    """Whether a name in a pool's directory is that of a task's: nothing else there looks like one."""
+    return name.count("-") == 3 and set(name) <= _ID_CHARACTERS
+
+
+_ID_CHARACTERS = frozenset("0123456789abcdef-")

@@ -1,13 +1,12 @@
 """A supervisor's ends of the command's streams: fed, pumped to the disk, and messages both ways.
 
-Nothing here waits: what cannot be done at once is done when the loop says so, and what a command does not read stays with
-the client that wrote it.
+Nothing here waits: what cannot be done at once is done when the loop says so, and what a command does not read stays
+with the client that wrote it.
 """
 
 from __future__ import annotations
 
 import os
-import time
 
 from bossworker.commands.bare import socket
 from bossworker.commands.loop import READ, WRITE
@@ -257,8 +256,10 @@ class Messages(Outlet):
 
 def message_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets that keep messages whole."""
-    kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
-    for kind in (kind, socket.SOCK_DGRAM):  # some have the name, and no such sockets
+    for kind in (
+        getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM),
+        socket.SOCK_DGRAM,
+    ):  # some have the name, and no such sockets
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         except OSError:

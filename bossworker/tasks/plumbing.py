@@ -1,4 +1,4 @@
-"""All streams of one task: on the disk for as long as the task is there, connected anew at each start of its command."""
+"""All streams of one task: on the disk as long as the task is there, connected anew at each start of its command."""
 
 from __future__ import annotations
 
@@ -73,10 +73,13 @@ class Plumbing:
         for store in self.stores.values():
             store.end(False)
         for stream, pipe in ((STDOUT, stdout), (STDERR, stderr)):
-            self._pumps.append((stream, Pump(self._loop, pipe, self._bytes[stream], lambda pump, s=stream: self._on(s))))
+            self._pumps.append((stream, self._pump(stream, pipe)))
         messages = Messages(self._loop, data, self._messages, lambda: self._on(DATA))
         self._data.append(messages)
         self._outlets = {STDIN: Feeder(self._loop, stdin), DATA: messages}
+
+    def _pump(self, stream: int, pipe: int) -> Pump:
+        return Pump(self._loop, pipe, self._bytes[stream], lambda pump: self._on(stream))
 
     def _on(self, stream: int) -> None:
         """Something came, or the last end of a pipe was closed."""
@@ -92,8 +95,10 @@ class Plumbing:
 
     def drain(self) -> None:
         """Take what the command has written so far."""
-        for channel in (*(pump for _, pump in self._pumps), *self._data):
-            channel.drain()
+        for pump in [pump for _, pump in self._pumps]:
+            pump.drain()
+        for messages in list(self._data):
+            messages.drain()
 
     def command_ended(self) -> None:
         """Nobody reads stdin any more. Whatever the command left behind may go on writing."""
@@ -126,6 +131,10 @@ class Plumbing:
         for outlet in self._outlets.values():
             outlet.forget(client)
 
+    def consumed(self, stream: int, upto: int) -> None:
+        """Somebody has read everything below `upto`."""
+        self.stores[stream].consumed(upto)
+
     def account(self) -> dict[str, Any]:
         """For each stream by its name: start, limit, eof."""
         feeder = self._outlets.get(STDIN)
@@ -137,7 +146,7 @@ class Plumbing:
 
     def trouble(self) -> list[str]:
         """What cannot be written at present, and why."""
-        channels = (*(pump for _, pump in self._pumps), *self._data)
+        channels: list[Pump | Messages] = [*(pump for _, pump in self._pumps), *self._data]
         return [channel.trouble for channel in channels if channel.trouble]
 
     def close(self) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bossworker.commands import identity, jobdir
+from bossworker.errors import TaskGone, TaskRefused
 from bossworker.tasks import account
 from bossworker.tasks.reader import ByteReader, Gone, MessageReader
 from bossworker.tasks.remains import end_remains
 from bossworker.tasks.segments import DATA, NAMES, STORED
+
+if TYPE_CHECKING:
+    from bossworker.tasks.connection import Connection
+    from bossworker.tasks.pool import TaskPool
+
+ANSWER_SECONDS = 2.0  # for the supervisors of a search; one that is stopped is described by its files
+ASKED_AT_ONCE = 200  # supervisors, each of which takes a descriptor
 
 
 class Record:
@@ -34,6 +43,14 @@ class Record:
     def supervised(self) -> bool:
         """Whether its supervisor is still that process."""
         return identity.holds(self.status().get("supervisor"))
+
+    def readable(self) -> bool:
+        """Whether its status may be read, and it has not been deleted."""
+        return bool(self.status())
+
+    def lets_go_of_what_was_read(self) -> bool:
+        """Whether its streams keep only a part of what has been read."""
+        return (self._read(jobdir.JOB).get(account.TASK) or {}).get("retain_output") is not None
 
     def exists(self) -> bool:
         """Whether the task has not been deleted."""
@@ -70,3 +87,34 @@ class Record:
             finally:
                 os.close(folder)
         return {}
+
+
+def describe_all(pool: TaskPool, found: list[tuple[int, Record]]) -> list[dict[str, Any]]:
+    """The accounts of many tasks, of those that are still there: the living supervisors are asked all at once."""
+    infos: list[dict[str, Any]] = []
+    for first in range(0, len(found), ASKED_AT_ONCE):
+        asked = [(record, _ask(pool, pid, record)) for pid, record in found[first : first + ASKED_AT_ONCE]]
+        deadline = time.monotonic() + ANSWER_SECONDS
+        infos += [info for record, connection in asked if (info := _answer(record, connection, deadline))]
+    return infos
+
+
+def _ask(pool: TaskPool, pid: int, record: Record) -> Connection | None:
+    if not record.supervised():
+        return None
+    with suppress(TaskGone):
+        connection = pool.connect(pid)
+        with suppress(TaskGone):
+            connection.send({"op": "info", "task": record.id})
+        return connection
+    return None
+
+
+def _answer(record: Record, connection: Connection | None, deadline: float) -> dict[str, Any] | None:
+    if connection is not None:
+        with suppress(TaskGone, TaskRefused):
+            try:
+                return dict(connection.answer(deadline)[0]["info"])
+            finally:
+                connection.close()
+    return record.info() if record.readable() else None

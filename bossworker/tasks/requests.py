@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bossworker.commands.bare import signal
-from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.lockfile import Held
+from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.segments import DATA, NAMES, STDIN, STORED
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Requests:
         client.answer(*self._read(NAMES[stream], ofs, count))
 
     def consumed(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.plumbing.stores[_stream(head, STORED)].consumed(_number(head, "upto", 0))
+        self.supervisor.plumbing.consumed(_stream(head, STORED), _number(head, "upto", 0))
         client.answer({})
 
     def discard(self, client: Client, head: Head, body: bytes) -> None:

@@ -2,7 +2,8 @@
 
 What one of them does must not cost the others anything:
 
-- Requests of a client are answered one by one. While one of them is being seen to, or its answer has not left yet, nothing
+- Requests of a client are answered one by one. While one of them is being seen to, or its answer has not left yet,
+nothing
   more is read from that client: who writes much, or does not listen, fills nobody's memory but its own.
 - A client that watches and does not keep up is told once that there is output, not a thousand times. If even so too
   much is owed to it, it is dropped.
@@ -39,7 +40,7 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Client:
     """One connection."""
 
-    __slots__ = ("_asked", "_decoder", "_out", "_owed", "_serving", "_service", "_sock", "fd", "watching")
+    __slots__ = ("_asked", "_decoder", "_out", "_owed", "_service", "_serving", "_sock", "fd", "watching")
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -221,7 +222,7 @@ class Service:
     def _accept(self, events: int) -> None:
         for _ in range(MOST_ACCEPTED):
             try:
-                fd, _ = self._listener._accept()
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:

@@ -62,6 +62,11 @@ class Store:
             self.ended = ended
             self._write_marks()
 
+    def consumed(self, upto: int) -> None:
+        """Somebody has read every unit before `upto`."""
+        if self._retain is not None:
+            self._raise_floor(min(upto, self.limit) - self._retain)
+
     def discard(self, upto: int) -> None:
         """Give up every unit before `upto`, and the room that they take as far as whole files allow."""
         self._raise_floor(min(upto, self.limit))
@@ -135,11 +140,6 @@ class ByteStore(Store):
         count = self._move(pipe)
         self._added(count)
         return count
-
-    def consumed(self, upto: int) -> None:
-        """Somebody has read every byte before `upto`."""
-        if self._retain is not None:
-            self._raise_floor(min(upto, self.limit) - self._retain)
 
     def _room(self, wanted: int) -> int:
         """How much of it goes into the present file, after a new one has been begun if there was no room left."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bossworker.checks import check_seconds
 from bossworker.errors import StreamClosed, TaskGone, TaskRefused
-from bossworker.options import check_count, check_seconds
+from bossworker.options import check_count
 from bossworker.tasks import protocol
 from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.reader import Extent, Gone
@@ -26,11 +27,12 @@ _MOST = (1 << 63) - 1  # bytes: no stream is longer
 class Stream:
     """One stream of a task: ``stdin``, ``stdout``, ``stderr``, or ``data``, which carries whole messages both ways.
 
-    Like an open file, a stream object has a position of its own, where `read` goes on; each call of `Task.stream` makes one
-    that stands at the start. What is counted is bytes from the first that the task ever wrote; for ``data`` messages.
+    Like an open file, a stream object has a position of its own, where `read` goes on; each call of `Task.stream` makes
+    one that stands at the start. What is counted is bytes from the first that the task ever wrote; for ``data``
+    messages.
 
-    Output is read from the task's files: no supervisor is needed for it, nor disturbed. Only where file permissions allow
-    the socket but not the files does it come through the supervisor.
+    Output is read from the task's files: no supervisor is needed for it, nor disturbed. Only where file permissions
+    allow the socket but not the files does it come through the supervisor.
 
     Source: RapidApp::BgTask::Stream.
     """
@@ -74,8 +76,8 @@ class Stream:
             ofs: Begin there; None: at the position, which then moves on behind what was read.
             count: At most so many; None: all.
 
-        What is not there any more is left out: ``position`` minus the length is where the bytes really begin. Reading is what
-        `retain_output` of `TaskPool.spawn` speaks of: it may let go of what was read.
+        What is not there any more is left out: ``position`` minus the length is where the bytes really begin. Reading
+        is what `retain_output` of `TaskPool.spawn` speaks of: it may let go of what was read.
         """
         begin, found = self._read(ofs, count)
         end = begin + len(found)
@@ -107,7 +109,8 @@ class Stream:
             yield from self.read().splitlines(keepends=True)
 
     def follow(self, timeout: float | None = None) -> Iterator[Any]:
-        """Yield new output as it comes, from the position on, until the stream has ended: bytes, or messages one by one.
+        """Yield new output as it comes, from the position on, until the stream has ended: bytes, or messages one by
+        one.
 
         The supervisor tells when there is more; nobody polls. A stream has not ended while anything that the command
         started holds it open, or while a restart is due.
@@ -277,10 +280,12 @@ class OwnMessages(Stream):
             raise StreamClosed("the supervisor is gone") from error
 
     def receive(self, timeout: float | None = None) -> bytes | None:
-        """The next message from outside. None when there is none in `timeout` seconds, or when none can come any more."""
+        """The next message from outside; None when there is none in `timeout` seconds, or none can come any more."""
         from bossworker import process
 
-        if not process.await_fd(self._fd, select.POLLIN, None if timeout is None else check_seconds("timeout", timeout)):
+        if not process.await_fd(
+            self._fd, select.POLLIN, None if timeout is None else check_seconds("timeout", timeout)
+        ):
             return None
         try:
             return os.read(self._fd, 2 * MAX_MESSAGE) or None

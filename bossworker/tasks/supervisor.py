@@ -10,12 +10,12 @@ import os
 import time
 
 from bossworker.commands import jobdir, outcome, program, tree
-from bossworker.commands.bare import dumps, signal
+from bossworker.commands.bare import signal
 from bossworker.commands.supervisor import Supervisor
 from bossworker.tasks import account, protocol
 from bossworker.tasks.plumbing import Plumbing
 from bossworker.tasks.restarts import NEVER, Restarts
-from bossworker.tasks.segments import DATA, NAMES
+from bossworker.tasks.segments import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class TaskSupervisor(Supervisor):
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._environment = order.environment
         self._leaving: Callable[[], object] | None = None
+        self.remove_files: Callable[[], object] = lambda: None
+        """Removes all that there is of the task."""
 
     # -- the command's life -----------------------------------------------------------------------------
 
@@ -71,6 +73,7 @@ class TaskSupervisor(Supervisor):
         self.order.keep = (data,)
         self.failure = None
         self._asked, self._next_start = 0, None
+        self.directory.take_room()
         try:
             super().start()
         finally:
@@ -90,8 +93,9 @@ class TaskSupervisor(Supervisor):
     def conclude(self) -> None:
         """The command has ended, and what was to end with it."""
         self.plumbing.drain()
-        status, elapsed = self.last_status()
-        self._ended(status, elapsed)
+        status = self.last_status()
+        self._exit, self.reason = None, ""
+        self._ended(status, status["elapsed"])
 
     def _ended(self, status: dict[str, Any], elapsed: float) -> None:
         delay = None

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from bossworker.checks import check_seconds
 from bossworker.commands import jobdir
 from bossworker.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
-from bossworker.options import check_seconds
 from bossworker.tasks import protocol
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.protocol import Frame
@@ -37,24 +37,24 @@ class Task:
     Source: RapidApp::BgTask.
     """
 
-    def __init__(self, task_pool: TaskPool | int, pid: int | None = None, *, job_id: str | None = None) -> None:
+    def __init__(self, task_pool: TaskPool | int, pid: int | None = None) -> None:
         """
         Args:
             task_pool: The pool it is in. ``Task(pid)`` means the default pool.
             pid: The process id of its supervisor.
-            job_id: The name of its directory, for one whose supervisor may be dead and its pid another's by now.
         """
         from bossworker.tasks.pool import TaskPool, default_task_pool
 
         if isinstance(task_pool, int) and pid is None:
-            task_pool, pid = default_task_pool(), task_pool
+            pid, task_pool = task_pool, default_task_pool()
         if not isinstance(task_pool, TaskPool):
             raise TypeError(f"task_pool must be a TaskPool, not {task_pool!r}")
         if not isinstance(pid, int) or isinstance(pid, bool):
             raise TypeError(f"pid must be an int, not {pid!r}")
         self.pid = pid
         self.task_pool = task_pool
-        self._record = Record(task_pool.path, job_id) if job_id else None
+        self._record: Record | None = None
+        self._lets_go: bool | None = None
         self._connection: Connection | None = None
         self._info: dict[str, Any] | None = None
 
@@ -82,6 +82,16 @@ class Task:
         if self._record is None:
             self._record = Record(self.task_pool.path, self._find_id())
         return self._record
+
+    def belong_to(self, job_id: str) -> None:
+        """Mean the task of this id and no other, whoever has its supervisor's pid by now."""
+        self._record = Record(self.task_pool.path, job_id)
+
+    def lets_go_of_what_was_read(self) -> bool:
+        """Whether its supervisor wants to hear what has been read."""
+        if self._lets_go is None:
+            self._lets_go = self.record.lets_go_of_what_was_read()
+        return self._lets_go
 
     def _find_id(self) -> str:
         """By its supervisor, or in the records of those whose supervisors are dead."""
@@ -227,7 +237,8 @@ class Task:
                     return
 
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """Wait until the command has ended and no restart is due; ``info()["status"]``, or None after `timeout` seconds.
+        """Wait until the command has ended and no restart is due; ``info()["status"]``, or None after `timeout`
+        seconds.
 
         A supervisor that is killed meanwhile ends the wait, too: its command ends with it.
         """
@@ -258,9 +269,9 @@ class Task:
         """Have a signal sent to the command; False when none is running.
 
         It goes to the command's process group, as from a terminal; KILL ends everything that the command has started,
-        and STOP and CONT reach all of it, too, whatever group or session it moved to. The supervisor sends it to its own
-        child, so it never reaches a stranger. A command that ends by a signal of this kind (KILL, TERM, INT, HUP, QUIT,
-        ABRT) has been terminated by request, and its restart policy does not start it again.
+        and STOP and CONT reach all of it, too, whatever group or session it moved to. The supervisor sends it to its
+        own child, so it never reaches a stranger. A command that ends by a signal of this kind (KILL, TERM, INT, HUP,
+        QUIT, ABRT) has been terminated by request, and its restart policy does not start it again.
 
         Args:
             signal: A number, or a name with or without ``SIG``. ValueError for any other.
@@ -287,7 +298,8 @@ class Task:
             raise refusal(error) from error
 
     def terminate_supervisor(self) -> None:
-        """End the supervisor; before that the command, if it runs, and all that it started: TERM, and KILL after a grace.
+        """End the supervisor; before that the command, if it runs, and all that it started: TERM, and KILL after a
+        grace.
 
         The files stay, so that status and output are still told, and `TaskPool.search` still finds the task. Without a
         supervisor, nothing is left to be done.
@@ -336,7 +348,8 @@ class CurrentTask(Task):
     """The task that this program runs as; see `current`."""
 
     def __init__(self, task_pool: TaskPool, pid: int, job_id: str, fd: int | None) -> None:
-        super().__init__(task_pool, pid, job_id=job_id)
+        super().__init__(task_pool, pid)
+        self.belong_to(job_id)
         self._fd = fd
 
     def stream(self, index_or_name: int | str) -> Stream:
@@ -364,8 +377,9 @@ def current() -> CurrentTask | None:
     """The task that this program runs as; None when it does not run as one.
 
     A program in any language finds the same in its environment: ``BOSSWORKER_TASKS`` (the pool's directory),
-    ``BOSSWORKER_TASK_PID`` (the supervisor's pid, and so its socket), ``BOSSWORKER_TASK_ID``, and ``BOSSWORKER_TASK_FD``,
-    the number of a descriptor: each write to it is a message to those who watch, each read one from them.
+    ``BOSSWORKER_TASK_PID`` (the supervisor's pid, and so its socket), ``BOSSWORKER_TASK_ID``, and
+    ``BOSSWORKER_TASK_FD``, the number of a descriptor: each write to it is a message to those who watch, each read one
+    from them.
     """
     from bossworker.tasks.pool import TaskPool
 
@@ -415,7 +429,9 @@ def signal_number(signal: object) -> int:
         name = name if name.startswith("SIG") else f"SIG{name}"
         if name in signals.Signals.__members__:
             return signals.Signals[name].value
-    elif isinstance(signal, int) and not isinstance(signal, bool) and (signal == 0 or signal in signals.valid_signals()):
+    elif (
+        isinstance(signal, int) and not isinstance(signal, bool) and (signal == 0 or signal in signals.valid_signals())
+    ):
         return int(signal)
     raise ValueError(f"signal must be the name or the number of a signal, such as 'TERM' or 15; not {signal!r}")
 
