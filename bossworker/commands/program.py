@@ -81,7 +81,9 @@ def start(
         pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, last_step)
         os.close(reporter)
         reporter = -1
-        report = os.read(failure, 1000)
+        report = b""
+        while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end
+            report += part
         if not report:
             return pid
         os.waitpid(pid, 0)

@@ -50,6 +50,8 @@ def supervise(request: dict[str, Any], reply: int) -> int:
         answer = birth.start()
     except OSError as error:
         answer = {"error": str(error), "errno": error.errno or errno.EIO}
+    except Exception as error:  # a fault of ours: whoever asked has to hear of it
+        answer = {"error": f"the supervisor failed: {type(error).__name__}: {error}"}
     try:
         os.write(reply, dumps(answer).encode())
     except OSError:  # whoever asked is dead; what was asked is done all the same

@@ -41,6 +41,10 @@ class Connection:
         """Hang up."""
         self._sock.close()
 
+    def __del__(self) -> None:
+        """Tasks are cheap and nobody closes them: a connection goes with the last who had it."""
+        self._sock.close()
+
     def ask(self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = None) -> Frame:
         """Send a request and return its answer.
 

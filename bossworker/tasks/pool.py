@@ -190,7 +190,7 @@ class TaskPool:
             "behavior": behavior,
             "retain_output": _optional("retain_output", retain_output),
             "max_read_buf_size": _optional("max_read_buf_size", max_read_buf_size),
-            "lockfile": None if lockfile is None else os.path.abspath(os.fsdecode(lockfile)),
+            "lockfile": _check_path("lockfile", lockfile),
             "restart": restart,
             "restart_limit": _optional("restart_limit", restart_limit),
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
@@ -235,6 +235,7 @@ class TaskPool:
         pid = check_count("pid", pid)
         with suppress(TaskGone, TaskRefused, OSError):
             task = self._task(pid, None)
+            task.connect()
             task.info()
             return task
         return None
@@ -358,6 +359,14 @@ def _check_command(args: object, cmd: object, env: object, cwd: object) -> reque
         raise TypeError(f"cmd must be a str for the shell, not {cmd!r:.200}; a list is given as args")
     wanted = {"cmd": args if cmd is None else cmd, "shell": cmd is not None, "env": env, "cwd": cwd}
     return request.check(wanted, "args" if cmd is None else "cmd")
+
+
+def _check_path(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or None, not {value!r}")
+    return os.path.abspath(os.fsdecode(value))
 
 
 def _optional(name: str, value: object) -> int | None:

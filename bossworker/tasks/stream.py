@@ -247,10 +247,6 @@ class Stream:
             self._writer.close()
             self._writer = None
 
-    def __del__(self) -> None:
-        if getattr(self, "_writer", None) is not None:
-            self._hang_up()
-
 
 def stream_number(index_or_name: int | str) -> int:
     """A stream's number: 0 to 2 and ``stdin``, ``stdout``, ``stderr`` as everywhere; 3 or ``data`` for messages."""

@@ -6,12 +6,12 @@ import os
 import signal as signals
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker.checks import check_seconds
-from bossworker.commands import jobdir
+from bossworker.commands import identity, jobdir
 from bossworker.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 from bossworker.tasks import protocol
 from bossworker.tasks.connection import Connection
@@ -168,12 +168,13 @@ class Task:
     @contextmanager
     def watching(self) -> Iterator[Connection]:
         """A connection on which events come: first those that tell what is so already. TaskGone."""
-        connection = self.new_connection()
-        try:
-            connection.ask({"op": "watch", "task": self.id}, seconds=0.0)
+        with closing(self._watch()) as connection:
             yield connection
-        finally:
-            connection.close()
+
+    def _watch(self) -> Connection:
+        connection = self.new_connection()
+        connection.ask({"op": "watch", "task": self.id}, seconds=0.0)
+        return connection
 
     # -- what it tells ----------------------------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class Task:
         """One of its streams: 0 or "stdin", 1 or "stdout", 2 or "stderr", 3 or "data". ValueError for any other."""
         return Stream(self, stream_number(index_or_name))
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self, forever: bool = False) -> Generator[dict[str, Any], None, None]:
         """Yield what happens as it happens, pushed by the supervisor; what has happened already comes first.
 
         Each event is a dict with a key ``event``::
@@ -227,13 +228,18 @@ class Task:
             restart             pid, count
 
         They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
-        true), or when the supervisor does. Who does not keep up hears of the latest output only. Raises TaskGone when
+        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up hears of the latest output only. Raises TaskGone when
         there is no supervisor.
         """
-        with self.watching() as watch:
+        watch = self._watch()  # now, not when the first is taken: nothing that happens in between is missed
+        return self._events(watch, forever)
+
+    @staticmethod
+    def _events(watch: Connection, forever: bool) -> Generator[dict[str, Any], None, None]:
+        with closing(watch):
             for event in watch.events():
                 yield event
-                if event.get("event") == protocol.EXIT and event.get("final"):
+                if event.get("event") == protocol.EXIT and event.get("final") and not forever:
                     return
 
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
@@ -314,13 +320,14 @@ class Task:
         with suppress(TaskGone):
             record = self.record
             self._end({"op": "delete"})
-            if not record.supervised() and record.exists():
+            if record.exists():
                 record.info()  # ends what a dead supervisor left
                 jobdir.remove_tree(record.folder)
         self.task_pool.clear_socket(self.pid)
 
     def _end(self, request: dict[str, Any]) -> None:
         self._info = None
+        supervisor = self.record.status().get("supervisor")
         try:
             self.ask(request, seconds=END_SECONDS)
         except TaskGone:
@@ -328,7 +335,9 @@ class Task:
                 raise
         finally:
             self.disconnect()
-        self._await_end()
+        deadline = time.monotonic() + END_SECONDS
+        while identity.holds(supervisor) and time.monotonic() < deadline:  # it has answered, and is about to leave
+            time.sleep(0.001)
 
     def _find_cause(self) -> BaseException | None:
         try:
@@ -336,12 +345,6 @@ class Task:
         except TaskGone as error:
             return error.__cause__
         return None
-
-    def _await_end(self) -> None:
-        """The answer comes just before the supervisor's end."""
-        deadline = time.monotonic() + END_SECONDS
-        while self.record.exists() and self.record.supervised() and time.monotonic() < deadline:
-            time.sleep(0.001)
 
 
 class CurrentTask(Task):
