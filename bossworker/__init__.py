@@ -20,6 +20,7 @@ The way of a job, and the file for each part of it::
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bossworker.client import BossWorker, Stats, WorkerStats
+    from bossworker.commands.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
         TIMED_OUT,
@@ -45,6 +46,7 @@ __all__ = [
     "BossDied",
     "BossWorker",
     "BossWorkerError",
+    "CommandHandler",
     "JobFailed",
     "JobTimeout",
     "NothingPending",
@@ -57,22 +59,27 @@ __all__ = [
     "WorkerStartError",
     "WorkerStats",
     "job_key",
+    "run_command",
 ]
 
 _MODULES = {
     "client": ("BossWorker", "Stats", "WorkerStats"),
+    "commands.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),
 }
+_SUBMODULES = ("jobs",)  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Load what is asked for, when it is: a supervisor, which is of this package too, has no use for a pool."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

@@ -31,7 +31,7 @@ from bossworker.ledger import (
     Verdict,
 )
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
-from bossworker.messages import Kind, Outcome, ProtocolError, Segment, single, split
+from bossworker.messages import KIND_BITS, Kind, Outcome, ProtocolError, Segment, single, split
 from bossworker.options import Options
 from bossworker.parcel import Held
 from bossworker.recorder import Look, Memory, Recorder, exclusive
@@ -521,7 +521,11 @@ _GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
 
 
 def cancellation(segment: Segment) -> Segment:
-    """The same job's result, as cancelled."""
+    """The same job's result, as cancelled; what a handler had to say in spite of that stays."""
+    said = segment.outcomes[0]
+    if said & Outcome.GIVEN:
+        outcome = bytes((Outcome.CANCELLED | (said & ~KIND_BITS),))
+        return segment._replace(outcomes=outcome)
     outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
     payload = CANCELLED.encode()
     ends = messages.END.pack(len(payload))

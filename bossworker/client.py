@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from bossworker import messages
+from bossworker.checks import check_seconds
 from bossworker.codec import Blocks, encode_jobs, encode_one
 from bossworker.connection import Connection
 from bossworker.errors import (
@@ -37,7 +38,6 @@ from bossworker.options import (
     check_count,
     check_options,
     check_priority,
-    check_seconds,
     check_workers,
 )
 from bossworker.parcel import Parcel

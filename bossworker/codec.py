@@ -197,12 +197,22 @@ class BadResult(Exception):
     """What the handler returned is no result."""
 
 
+class Failure(dict[str, Any]):
+    """What a handler returns, with an ``ERROR``, when it knows better than ``reported`` what kind of error it is."""
+
+    def __init__(self, kind: Outcome, value: Mapping[str, Any]) -> None:
+        super().__init__(value)
+        self.kind = kind
+
+
 def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
     """Outcome and payload of what a handler returned. BadResult says what is wrong with it.
 
     Of a payload that is not WHOLE, the last byte is the pickle's full stop; what follows may be written over it.
     """
     if type(value) is not dict:
+        if type(value) is Failure:
+            return encode_large_result(value, by_value)
         value = _as_dict(value)
     outcome = _REPORTED if "ERROR" in value else _OK
     try:
@@ -216,8 +226,9 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | P
 
 def encode_large_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
     """The same, at less cost for large results and more for small ones."""
+    kind = value.kind | Outcome.GIVEN if type(value) is Failure else _REPORTED
     value = _as_dict(value)
-    outcome = _REPORTED if "ERROR" in value else _OK
+    outcome = kind if "ERROR" in value else _OK
     try:
         return outcome | Outcome.WHOLE, _encode(value, by_value)
     except Exception as error:

@@ -112,6 +112,9 @@ class JobTimeout(BaseException):
     up, and has ``kill_grace`` seconds for that before its worker is killed.
     """
 
+    grace = 0.0
+    """That many seconds, where a pool has raised it."""
+
 
 class TaskError(BossWorkerError):
     """Base of what goes wrong with background tasks."""

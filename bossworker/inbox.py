@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from bossworker.codec import ErrorData, describe, load_error, load_result, load_results
+from bossworker.errors import CANCELLED
 from bossworker.messages import KIND_BITS, Outcome, Segment
 from bossworker.parcel import Arrived
 from bossworker.result import Facts, Origin, Result
@@ -236,9 +237,11 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
     """Content, outcome and error of one job. What does not load here is a bad result."""
     kind = Outcome(outcome & KIND_BITS)
     try:
-        if kind in _GIVEN_OUT:
+        if kind in _GIVEN_OUT or outcome & Outcome.GIVEN:
             value = load_result(outcome, payload)
-            return value, kind, _reported(value) if kind is Outcome.REPORTED else None
+            if kind is Outcome.CANCELLED:
+                value["ERROR"] = CANCELLED
+            return value, kind, None if kind is Outcome.OK else _reported(value)
         error = load_error(outcome, payload)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         raise

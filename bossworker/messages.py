@@ -75,6 +75,7 @@ class Outcome(IntEnum):
 
     WHOLE = 0x10  # a pickle of its own, not one to be loaded together with its neighbours
     TEXT = 0x20  # UTF-8, written by the boss
+    GIVEN = 0x80  # the payload is what the handler returned, though its kind is none of OK and REPORTED
     ELSEWHERE = 0x40  # the result travels in a SPILL frame, not in the flight recorder
 
 

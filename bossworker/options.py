@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bossworker import process
+from bossworker.checks import check_seconds
 from bossworker.recorder import MAX_WORKERS
 
 START_METHODS = ("fork", "spawn")
-MAX_SECONDS = 1e9  # some thirty years: more is a mistake in the unit
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
 _COUNT_LIMIT = 1 << 32  # of the 32 bits that hold a count
 
@@ -45,16 +45,6 @@ def check_callable(name: str, value: object, optional: bool = True) -> None:
         return
     allowed = "a callable or None" if optional else "a callable"
     raise TypeError(f"{name} must be {allowed}, not {value!r}")
-
-
-def check_seconds(name: str, value: object) -> float:
-    """A number of seconds, 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    value = float(value)
-    if not 0 <= value <= MAX_SECONDS:  # nor NaN
-        raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not {value!r}")
-    return value
 
 
 def check_count(name: str, value: object, least: int = 0, most: int = _COUNT_LIMIT - 1) -> int:

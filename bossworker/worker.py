@@ -41,6 +41,7 @@ class Worker:
         self.recorder = memory.recorder(slot)
         self.handlers = handlers
         self.work = handlers.work
+        self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
         self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
@@ -153,7 +154,9 @@ class Worker:
         armed = self.armed
         if armed and self.recorder.words[EXPIRED] == armed:
             self.armed = 0
-            raise JobTimeout(TIMED_OUT)
+            time_is_up = JobTimeout(TIMED_OUT)
+            time_is_up.grace = self.kill_grace
+            raise time_is_up
 
     def _perform(self, batch: Run) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.

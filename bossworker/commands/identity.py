@@ -11,6 +11,10 @@ import sys
 
 from bossworker.commands.bare import signal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 Identity = list[int | str]
 """Pid, start time, boot id."""
 
@@ -58,7 +62,7 @@ def own() -> Identity:
     return _own
 
 
-def holds(identity: object) -> bool:
+def holds(identity: object) -> TypeGuard[Identity]:
     """Whether the process of this identity, of whatever origin, still runs."""
     match identity:
         case [int(pid), int() | str() as started, str(boot)] if pid > 0 and boot == boot_id():
@@ -105,11 +109,16 @@ def _succeeds(call: object, *arguments: object) -> bool:
 def _stat(pid: int) -> tuple[str, int | None]:
     """State and start time from /proc: the third and the twenty-second field, past a name that may hold anything."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(4096).rpartition(b")")[2].split()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return "X", None
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
         return fields[0].decode(), int(fields[19])
     except (OSError, IndexError, ValueError):
         return "X", None
+    finally:
+        os.close(fd)
 
 
 def _ask(*command: str) -> str:

@@ -44,7 +44,7 @@ ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second
 
 _NEW, _NEXT, _REQUEST = ".status.new", ".status.next", "request.json"
 _JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a pipe, open would wait for a writer
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,6 +58,14 @@ def new_id() -> str:
     now = time.time()
     text = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{text}-{int(now % 1 * 1e6):06d}-{os.urandom(RANDOM_BYTES).hex()}"
+
+
+def time_of(jobid: str) -> float:
+    """When the id was made, in Unix seconds, to the microsecond that stands in it."""
+    import calendar
+
+    whole = calendar.timegm(time.strptime(jobid[:15], "%Y%m%d-%H%M%S"))
+    return whole + int(jobid[16:22]) / 1e6
 
 
 class JobDirectory:
@@ -83,27 +91,17 @@ class JobDirectory:
     # -- files ------------------------------------------------------------------------------------------
 
     def create_file(self, name: str, flags: int = 0) -> int:
-        """A new file, as private as the directory; its descriptor, open for writing."""
-        fd = os.open(name, _CREATE | flags, self._mode & 0o666, dir_fd=self.fd)
+        """A new file, as private as the directory; its descriptor, open for writing unless the flags say otherwise."""
+        fd = os.open(name, _CREATE | (flags or os.O_WRONLY), self._mode & 0o666, dir_fd=self.fd)
         if self._mode_is_odd:
             os.fchmod(fd, self._mode & 0o666)
         return fd
 
     def create_streams(self) -> tuple[int, int]:
-        """stdout and stderr, to be appended to, whoever does."""
-        out = self.create_file(STDOUT, os.O_APPEND)
+        """stdout and stderr, to be appended to, whoever does; and to be read, by us."""
+        out = self.create_file(STDOUT, os.O_APPEND | os.O_RDWR)
         try:
-            return out, self.create_file(STDERR, os.O_APPEND)
-        except BaseException:
-            os.close(out)
-            raise
-
-    def open_streams(self) -> tuple[int, int]:
-        """stdout and stderr, which are there already."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        out = os.open(STDOUT, flags, dir_fd=self.fd)
-        try:
-            return out, os.open(STDERR, flags, dir_fd=self.fd)
+            return out, self.create_file(STDERR, os.O_APPEND | os.O_RDWR)
         except BaseException:
             os.close(out)
             raise
@@ -168,14 +166,18 @@ class JobDirectory:
 # -- making and removing ----------------------------------------------------------------------------------------
 
 
-def create(root: str, job: dict[str, Any], mode: int = PRIVATE) -> tuple[JobDirectory, tuple[int, int]]:
+def create(
+    root: str, job: dict[str, Any], mode: int = PRIVATE, jobid: str | None = None
+) -> tuple[JobDirectory, tuple[int, int]]:
     """A new job directory under a root that exists, complete but for a status; and its streams.
 
-    `mode` is the directory's; who may look into that may read the files.
+    Args:
+        mode: The directory's; who may look into that may read the files.
+        jobid: Its name, from `new_id`, for who needs to know it before.
     OSError when it could not be made; then nothing of it is left.
     """
     text = dumps({"format": FORMAT, **job}).encode()
-    name = new_id()
+    name = jobid or new_id()
     hidden = f"{root}/{HIDDEN}{name}"
     os.mkdir(hidden, mode)
     directory = None
@@ -313,7 +315,7 @@ def read_all(fd: int, limit: int = -1) -> bytes:
 def write_request(folder: int, request: dict[str, Any]) -> None:
     """Leave word of a signal that is about to be sent; the latest counts."""
     name = f".request.{os.urandom(RANDOM_BYTES).hex()}"
-    fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+    fd = os.open(name, _CREATE | os.O_WRONLY, 0o600, dir_fd=folder)
     try:
         os.fchmod(fd, 0o600)
         write_all(fd, dumps(request).encode())

@@ -42,17 +42,20 @@ def tell(fd: int, error: CannotStart) -> None:
         pass
 
 
-def candidates(program: bytes, environment: list[bytes]) -> list[bytes]:
+def candidates(program: bytes, environment: list[bytes] | None) -> list[bytes]:
     """The files that a program's name may mean: itself with a slash, otherwise one a folder of the PATH."""
     if b"/" in program:
         return [program]
-    path = next((line[5:] for line in environment if line.startswith(b"PATH=")), _DEFAULT_PATH)
+    if environment is None:
+        path = os.environb.get(b"PATH", _DEFAULT_PATH)
+    else:
+        path = next((line[5:] for line in environment if line.startswith(b"PATH=")), _DEFAULT_PATH)
     return [os.path.join(folder, program) for folder in path.split(b":")]
 
 
 def start(
     argv: list[bytes],
-    environment: list[bytes],
+    environment: list[bytes] | None,
     cwd: bytes,
     stdio: tuple[int, int, int],
     *,
@@ -63,7 +66,7 @@ def start(
     """Start a program; its pid.
 
     Args:
-        environment: ``NAME=value`` each; the PATH in it finds the program.
+        environment: ``NAME=value`` each, or None for ours; the PATH in it finds the program.
         stdio: What becomes descriptors 0, 1 and 2. None of them may be one of these itself.
         umask: The program's, or -1 for ours.
         keep: Descriptors that it gets too.
@@ -96,7 +99,7 @@ def start(
 
 def _start(
     argv: list[bytes],
-    environment: list[bytes],
+    environment: list[bytes] | None,
     cwd: bytes,
     stdio: tuple[int, int, int],
     report: tuple[int, int],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
 LONGEST_PAUSE = 0.02
 
+_prctl: Callable[..., object] | None = None
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 
@@ -27,9 +28,7 @@ def die_with_parent() -> Callable[[], object] | None:
     """What a child has to call to be killed as soon as this process ends; None where there is no such thing."""
     if sys.platform != "linux":
         return None
-    import ctypes
-
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+    prctl, parent = load_prctl(), os.getpid()
 
     def ask() -> None:
         prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
@@ -42,9 +41,17 @@ def die_with_parent() -> Callable[[], object] | None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (Linux)."""
     if sys.platform == "linux":
+        load_prctl()(_ADOPT_ORPHANS, 1, 0, 0, 0)
+
+
+def load_prctl() -> Callable[..., object]:
+    """The system call; found once, if possible before a fork, so that the pages for it are shared."""
+    global _prctl
+    if _prctl is None:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1, 0, 0, 0)
+        _prctl = ctypes.CDLL(None).prctl
+    return _prctl
 
 
 def children(pid: int) -> list[int]:
@@ -61,6 +68,17 @@ def children(pid: int) -> list[int]:
         except OSError:
             pass
     return found
+
+
+def has_children() -> bool:
+    """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:

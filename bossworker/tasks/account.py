@@ -103,11 +103,3 @@ def live(pid: int) -> tuple[bool, dict[str, Any] | None]:
         "system_time": int(fields[12]) / tick,
         "max_rss": int(peak[0]) * 1024 if peak else 0,
     }
-
-
-def is_job_id(name: str) -> bool:
-    """Whether a name in a pool's directory is that of a task's: nothing else there looks like one."""
-    return name.count("-") == 3 and set(name) <= _ID_CHARACTERS
-
-
-_ID_CHARACTERS = frozenset("0123456789abcdef-")

@@ -20,7 +20,7 @@ from bossworker.tasks import account, address
 from bossworker.tasks.lockfile import Held, LockFile
 from bossworker.tasks.requests import Requests
 from bossworker.tasks.service import Service
-from bossworker.tasks.supervisor import TaskSupervisor
+from bossworker.tasks.supervisor import TASK_FD, TaskSupervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,17 @@ def main() -> None:
     os._exit(supervise(request, reply))
 
 
+def forked(data: bytes, reply: int) -> int:
+    """A child of the launcher that is to become a supervisor; the exit code."""
+    request = loads(data.decode())
+    if request["behavior"] == "daemon":
+        os.setsid()
+    return supervise(request, reply)
+
+
 def supervise(request: dict[str, Any], reply: int) -> int:
     """Be the supervisor, to the end; the exit code. `reply` is where the answer goes, and is closed then."""
+    reply = keep_number_free(TASK_FD, reply)
     try:
         birth = _Birth(request)
         answer = birth.start()
@@ -101,7 +110,7 @@ class _Birth:
 
     def _prepare(self) -> TaskSupervisor:
         request = self.request
-        self.directory, streams = jobdir.create(self.pool, request["job"], self.access)
+        self.directory, streams = jobdir.create(self.pool, request["job"], self.access, request["id"])
         for fd in streams:  # ours are written to by offset, not appended to
             os.close(fd)
         supervisor = TaskSupervisor(self.directory, self._order(), self.loop, request["job"], self.lock)
@@ -119,6 +128,7 @@ class _Birth:
             b"BOSSWORKER_TASKS=" + os.fsencode(self.pool),
             b"BOSSWORKER_TASK_ID=" + self.directory.id.encode(),
             b"BOSSWORKER_TASK_PID=%d" % self.pid,
+            b"BOSSWORKER_TASK_FD=%d" % TASK_FD,
         ]
         argv = [os.fsencode(arg) for arg in request["job"]["argv"]]
         cwd = os.fsencode(request["job"]["cwd"])
@@ -160,6 +170,17 @@ class _Birth:
         path = f"{self.pool}/{account.output_name(self.pid)}"
         if self.request["behavior"] != "foreground" and not (if_empty and os.path.getsize(path)):
             _unlink(path)
+
+
+def keep_number_free(number: int, other: int) -> int:
+    """Make sure that a descriptor of this number is no use to us; what becomes of the other one, which is."""
+    moved = fcntl.fcntl(other, fcntl.F_DUPFD_CLOEXEC, number + 1)
+    os.close(other)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    if null != number:
+        os.dup2(null, number, inheritable=False)
+        os.close(null)
+    return moved
 
 
 def shed(output: str) -> None:

@@ -82,8 +82,19 @@ class Pump:
         self._moved(self)
 
 
+class _Piece:
+    """What one client has handed over: how much of it has gone on, and the timer that ends the wait, or 0."""
+
+    __slots__ = ("data", "sent", "timer")
+
+    def __init__(self, data: bytes, timer: int) -> None:
+        self.data = memoryview(data)
+        self.sent = 0
+        self.timer = timer
+
+
 class Outlet:
-    """What clients write waits here, until the command reads it: one piece a client, which has its answer then."""
+    """What clients write waits here, until the command takes it: one piece a client, which has its answer then."""
 
     def __init__(self, loop: Loop, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -92,24 +103,25 @@ class Outlet:
         self.open = True
         self._loop = loop
         self._fd = fd
-        self._waiting: dict[Client, tuple[bytes, int]] = {}  # and the timer that ends the wait, or 0
+        self._waiting: dict[Client, _Piece] = {}
         self._closing = False
         self._flushing = False
 
     def write(self, client: Client, data: bytes, wait: float | None) -> None:
-        """Answer the client as soon as some of it has been taken, or after `wait` seconds (None: whenever)."""
+        """Answer the client when all of it has been taken; after `wait` seconds (None: never) with what was by then."""
         if not self.open or self._closing:
             client.refuse("the stream is closed", closed=True)
             return
         timer = 0 if wait is None else self._loop.after(wait, lambda: self._give_up(client))
-        self._waiting[client] = data, timer
+        self._waiting[client] = _Piece(data, timer)
         if not self._flushing:  # an answer lets its client go on, to the next piece perhaps: that has its turn
             self._flush()
 
     def forget(self, client: Client) -> None:
         """It has hung up, or has its answer."""
-        _, timer = self._waiting.pop(client, (b"", 0))
-        self._loop.cancel(timer)
+        piece = self._waiting.pop(client, None)
+        if piece is not None:
+            self._loop.cancel(piece.timer)
 
     def close(self, immediate: bool) -> None:
         """Close it when what waits has been taken, or at once."""
@@ -133,18 +145,20 @@ class Outlet:
 
     def _send_first(self) -> bool:
         """Whether something could be sent."""
-        client, (data, _) = next(iter(self._waiting.items()))
+        client, piece = next(iter(self._waiting.items()))
         try:
-            count = self._send(data)
+            piece.sent += self._send(piece.data[piece.sent :])
         except BlockingIOError:
             return False
-        self.forget(client)
-        client.answer({"written": count})
+        if piece.sent == len(piece.data):
+            self.forget(client)
+            client.answer({"written": piece.sent})
         return True
 
     def _give_up(self, client: Client) -> None:
+        sent = self._waiting[client].sent
         self.forget(client)
-        client.answer({"written": 0})
+        client.answer({"written": sent})
         if self.open:
             self._await_room()
 
@@ -157,7 +171,7 @@ class Outlet:
             self.forget(client)
             client.refuse("the stream is closed", closed=True)
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: memoryview) -> int:
         raise NotImplementedError
 
     def _await_room(self) -> None:
@@ -170,7 +184,7 @@ class Outlet:
 class Feeder(Outlet):
     """The command's stdin, a pipe."""
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: memoryview) -> int:
         count = os.write(self._fd, data)
         self.taken += count
         return count
@@ -205,7 +219,7 @@ class Messages(Outlet):
             if not (self.open and self._receive()):
                 return
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: memoryview) -> int:
         self._sock.send(data)
         self.taken += 1
         return len(data)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bossworker.checks import check_seconds
-from bossworker.commands import request
+from bossworker.commands import request, roots
 from bossworker.commands.jobdir import PRIVATE
 from bossworker.errors import TaskGone, TaskRefused
 from bossworker.options import check_count
@@ -242,7 +242,7 @@ class TaskPool:
 
     def job_ids(self) -> list[str]:
         """The names of the tasks' directories, the oldest first."""
-        return sorted(name for name in os.listdir(self.path) if account.is_job_id(name))
+        return sorted(name for name in os.listdir(self.path) if roots.is_id(name))
 
     def _task(self, pid: int, job_id: str | None) -> Task:
         task = self.task_class(self, pid)
@@ -297,10 +297,10 @@ def default_path() -> str:
     named = os.environ.get(PATH_VARIABLE)
     if named:
         return named
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.path.isabs(runtime) and os.access(runtime, os.W_OK):
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and os.access(runtime, os.W_OK):
         return f"{runtime}/bossworker-tasks"
-    return os.path.expanduser(f"{os.environ.get('XDG_STATE_HOME') or '~/.local/state'}/bossworker/tasks")
+    return f"{roots.state_home()}/bossworker-tasks"
 
 
 def default_task_pool() -> TaskPool:

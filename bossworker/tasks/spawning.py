@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker import process
+from bossworker.commands import jobdir, launcher
 from bossworker.commands.bare import dumps, loads
-from bossworker.commands.detach import _umask as umask
+from bossworker.commands.detach import ATTEMPTS, ask, current_umask, launcher_for
 from bossworker.errors import TaskError, TaskLocked, TaskNotStarted
 
 if TYPE_CHECKING:
@@ -23,10 +24,20 @@ _ANSWER_SIZE = 1 << 16  # bytes
 
 def spawn_supervisor(pool: TaskPool, job: dict[str, Any], environment: list[str]) -> tuple[int, str]:
     """Have a supervisor start a command; its pid and the id of the task. See `TaskPool.spawn` for what is raised."""
-    behavior = job["task"]["behavior"]
-    request = {"pool": pool.path, "job": job, "environment": environment, "umask": umask(), "behavior": behavior}
+    behavior, task_id = job["task"]["behavior"], jobdir.new_id()
+    request = {
+        "pool": pool.path,
+        "id": task_id,
+        "job": job,
+        "environment": environment,
+        "umask": current_umask(),
+        "behavior": behavior,
+    }
     data = dumps(request).encode()
-    told = _start_program(pool, data, behavior)
+    if behavior == "foreground" or not pool.forks_supervisors:
+        told = _start_program(pool, data, behavior)
+    else:
+        told = _have_forked(data, behavior == "daemon", f"{pool.path}/{task_id}")
     answer = loads(told.decode()) if told else {"error": "the supervisor ended before it had started the command"}
     if "error" not in answer:
         return int(answer["pid"]), str(answer["id"])
@@ -42,6 +53,15 @@ def _failure(answer: dict[str, Any]) -> Exception:
     if "errno" in answer:
         return OSError(answer["errno"], text)
     return TaskError(text)
+
+
+def _have_forked(data: bytes, detached: bool, folder: str) -> bytes:
+    """Have the launcher fork a supervisor. If it was killed before it could, another one has to: see `detach.start`."""
+    for _ in range(ATTEMPTS):
+        told = ask(launcher_for(detached), launcher.TASK + data, [])
+        if told or os.path.isdir(folder):
+            return told
+    return b""
 
 
 def _start_program(pool: TaskPool, data: bytes, behavior: str) -> bytes:

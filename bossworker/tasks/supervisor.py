@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bossworker.tasks.service import Client, Service
 
 OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the same stream
-TASK_FD = b"BOSSWORKER_TASK_FD"
+TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
 _WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
 
 
@@ -58,7 +58,6 @@ class TaskSupervisor(Supervisor):
         self._next_start: float | None = None  # Unix seconds
         self._asked = 0  # the latest signal that a client had sent
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
-        self._environment = order.environment
         self._leaving: Callable[[], object] | None = None
         self.remove_files: Callable[[], object] = lambda: None
         """Removes all that there is of the task."""
@@ -69,15 +68,16 @@ class TaskSupervisor(Supervisor):
         """Connect the streams and start the command, or note why it cannot be."""
         self.plumbing.goes_on = self._restarts.policy != NEVER
         self.order.stdio, data = self.plumbing.connect()
-        self.order.environment = [*self._environment, b"%s=%d" % (TASK_FD, data)]
-        self.order.keep = (data,)
+        os.dup2(data, TASK_FD, inheritable=False)
+        os.close(data)
+        self.order.keep = (TASK_FD,)
         self.failure = None
         self._asked, self._next_start = 0, None
         self.directory.take_room()
         try:
             super().start()
         finally:
-            os.close(data)
+            os.dup2(0, TASK_FD, inheritable=False)  # ours stays open only for the command's
 
     def on_started(self) -> None:
         self._starts += 1

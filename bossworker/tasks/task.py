@@ -228,8 +228,8 @@ class Task:
             restart             pid, count
 
         They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
-        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up hears of the latest output only. Raises TaskGone when
-        there is no supervisor.
+        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up
+        hears of the latest output only. Raises TaskGone when there is no supervisor.
         """
         watch = self._watch()  # now, not when the first is taken: nothing that happens in between is missed
         return self._events(watch, forever)

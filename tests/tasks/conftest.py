@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands.detach import close_launcher as close_launchers
+from bossworker.commands.detach import close_launcher
 from bossworker.tasks import TaskPool
 from tests.conftest import alive, wait_for
 
@@ -17,7 +17,7 @@ from tests.conftest import alive, wait_for
 def no_launcher() -> Iterator[None]:
     """The process that forks supervisors leaves with the test."""
     yield
-    close_launchers()
+    close_launcher()
 
 
 @pytest.fixture

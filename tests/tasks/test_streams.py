@@ -45,7 +45,12 @@ def test_a_stream_has_a_position_of_its_own(pool: TaskPool) -> None:
     task = pool.spawn(shell("printf 'one\\ntwo\\nthree'"))
     task.wait(20)
     first, second = task.stream(1), task.stream("stdout")
-    assert (first.read(count=4), first.read(count=4), first.peek(), first.read()) == (b"one\n", b"two\n", b"three", b"three")
+    assert (first.read(count=4), first.read(count=4), first.peek(), first.read()) == (
+        b"one\n",
+        b"two\n",
+        b"three",
+        b"three",
+    )
     assert list(second) == [b"one\n", b"two\n", b"three"]
     assert list(second) == []
 
@@ -151,21 +156,22 @@ def test_stdin_waits_for_a_command_that_reads_slowly(pool: TaskPool, request: py
     assert int(task.stream(1).read()) == size
 
 
+def try_to_write(task: Task, failed: list[BaseException]) -> None:
+    try:
+        task.stream(0).write(bytes(100_000))
+    except StreamClosed as error:
+        failed.append(error)
+
+
 def test_what_is_under_way_is_delivered_or_dropped_on_close(pool: TaskPool) -> None:
     for immediate in (False, True):
-        task = pool.spawn(python("import sys, time; input(); print(len(sys.stdin.buffer.read()))"))
+        task = pool.spawn(python("import sys; sys.stdin.buffer.readline(); print(len(sys.stdin.buffer.read()))"))
         stdin = task.stream(0)
         filled = stdin.write(b"\n" + bytes(MB), timeout=0.2)
         failed: list[BaseException] = []
 
-        def write(stdin: Any = task.stream(0), failed: list[BaseException] = failed) -> None:
-            try:
-                stdin.write(bytes(100_000))
-            except StreamClosed as error:
-                failed.append(error)
-
         task.kill("STOP")
-        writer = threading.Thread(target=write)
+        writer = threading.Thread(target=try_to_write, args=(task, failed))
         writer.start()
         wait_for_info(task, lambda info: info["clients"] >= 3)
         time.sleep(0.05)
@@ -272,7 +278,7 @@ def test_messages_go_both_ways(pool: TaskPool) -> None:
 
 
 def test_any_program_can_use_the_descriptor(pool: TaskPool) -> None:
-    task = pool.spawn(shell('echo "to all" >&$BOSSWORKER_TASK_FD; read reply <&$BOSSWORKER_TASK_FD; echo "$reply"'))
+    task = pool.spawn(shell('echo "to all" >&$BOSSWORKER_TASK_FD; dd bs=131072 count=1 <&3 2>/dev/null'))
     task.stream("data").write(b"fine\n")
     task.wait(20)
     assert task.stream("data").read() == [b"to all\n"]

@@ -216,7 +216,7 @@ def test_a_restart_that_cannot_be(pool: TaskPool, tmp_path: Path) -> None:
     task = pool.spawn([program])
     task.wait(20)
     program.unlink()
-    with pytest.raises(TaskNotStarted, match="cannot run.*No such file") as caught:
+    with pytest.raises(TaskNotStarted, match=r"cannot run.*No such file") as caught:
         task.restart()
     assert caught.value.exit_code == 127
     status = task.wait(20)
@@ -389,7 +389,7 @@ def test_the_default_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for name, value, path in (
         ("BOSSWORKER_TASKS", tmp_path / "named", tmp_path / "named"),
         ("XDG_RUNTIME_DIR", tmp_path, tmp_path / "bossworker-tasks"),
-        ("XDG_STATE_HOME", tmp_path / "state", tmp_path / "state" / "bossworker" / "tasks"),
+        ("XDG_STATE_HOME", tmp_path / "state", tmp_path / "state" / "bossworker-tasks"),
     ):
         for other in ("BOSSWORKER_TASKS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
             monkeypatch.delenv(other, raising=False)

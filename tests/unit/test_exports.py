@@ -12,7 +12,8 @@ import bossworker
 from bossworker import errors
 
 POOL = {
-    "BossWorker", "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
+    "BossWorker", "CommandHandler", "run_command",
+    "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "RemoteError", "JobTimeout",
 }  # fmt: skip

@@ -10,11 +10,10 @@ from typing import Any, NoReturn
 import pytest
 
 from bossworker import BossWorker, client, process
+from bossworker.checks import MAX_SECONDS, check_seconds
 from bossworker.options import (
-    MAX_SECONDS,
     check_options,
     check_priority,
-    check_seconds,
     check_workers,
 )
 from bossworker.recorder import MAX_WORKERS

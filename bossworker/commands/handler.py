@@ -1,0 +1,301 @@
+"""The built-in work handler: a job is an external command, run in a pool's worker and kept in a job directory.
+
+The worker is the command's supervisor. It adopts what the command's children leave behind, so all that the command has
+started is below it, beside what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from resource import struct_rusage
+from typing import Any
+
+from bossworker import process
+from bossworker.codec import Failure
+from bossworker.commands import identity, jobdir, outcome, program, tree
+from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.request import Request, check
+from bossworker.commands.roots import Root, find_root, make_root
+from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.messages import Outcome
+from bossworker.options import check_count
+
+KEEP = ("all", "failed", "none")
+INLINE_OUTPUT = 65536  # bytes
+GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+STOPPED = "stopped by the pool"
+
+_INTERRUPT = (process.INTERRUPT_SIGNAL,)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
+
+
+class CommandHandler:
+    """A work handler that runs each job as a command, in a job directory of its own. `run_command` is one.
+
+    A job is a dict: ``cmd``, a list, the program and its arguments (or one str, with ``shell=True``), and optionally
+    ``stdin`` (bytes or str to feed, or a Path), ``env`` (variables to add; None removes one), ``cwd`` (default: the
+    job's own folder), ``timeout`` (seconds), ``meta`` (what JSON can hold).
+
+    The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
+    (seconds), ``max_rss`` (bytes; never less than the worker had when it started the command), ``stdout`` and
+    ``stderr`` (text), ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an ``ERROR`` unless the command ended
+    with exit code 0. `bossworker.jobs` answers for it by its id.
+
+    A timeout and a cancel end all that the command has started: TERM, half a second later KILL (sooner, when
+    ``kill_grace`` is short). What it leaves running when it ends by itself lives on until its worker ends.
+    """
+
+    def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
+        """
+        Args:
+            root: The folder for job directories; as for `bossworker.jobs` by default.
+            keep: Which of them stay: ``all``, ``failed`` (those with an ERROR) or ``none``.
+            inline_output: So many bytes, at the end of each stream, are in the result; all are in the directory.
+
+        Raises:
+            TypeError, ValueError: Names what is wrong.
+        """
+        if root is not None and not isinstance(root, (str, os.PathLike)):
+            raise TypeError(f"root must be a path or None, not {root!r}")
+        if keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(map(repr, KEEP))}, not {keep!r}")
+        self.root = None if root is None else find_root(root)
+        self.keep = keep
+        self.inline_output = check_count("inline_output", inline_output)
+
+    def __call__(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run one. Never raises for what the command does; OSError when there is no room for its directory."""
+        try:
+            request = check(job)
+        except (TypeError, ValueError) as error:
+            return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        try:
+            return self._run(request, before)
+        finally:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            except JobTimeout:  # too late: the job has its result
+                pass
+
+    def _run(self, request: Request, unblocked: set[int]) -> Mapping[str, Any]:
+        """With the interrupting signal blocked, but for the stretch where nothing can be lost by it."""
+        run = _Run(self._create(request), request)
+        try:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+                run.start()
+                run.wait()
+            except JobTimeout as time_is_up:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+                run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
+            signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+            return self._result(run, run.conclude())
+        except JobTimeout:
+            run.stop(STOPPED, 0.0)
+            return self._result(run, run.conclude())
+        finally:
+            run.close()
+
+    def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
+        root = self.root or find_root()
+        try:
+            return jobdir.create(root, request.record())
+        except FileNotFoundError:
+            return jobdir.create(make_root(root), request.record())
+
+    def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
+        stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
+        result = {
+            "jobid": run.directory.id,
+            "status": status["state"],
+            "exit_code": status["exit_code"],
+            "signal": status["signal"],
+            "elapsed": status["elapsed"],
+            "user_time": status["user_time"],
+            "system_time": status["system_time"],
+            "max_rss": status["max_rss"],
+            "stdout": stdout[0],
+            "stderr": stderr[0],
+            "stdout_truncated": stdout[1],
+            "stderr_truncated": stderr[1],
+            "meta": run.request.meta,
+        }
+        error = _error(status, run)
+        if self.keep == "none" or (self.keep == "failed" and not error):
+            jobdir.remove_tree(run.directory.path)
+        if not error:
+            return result
+        result["ERROR"] = error
+        return Failure(Outcome.TIMEOUT, result) if error == TIMED_OUT else result
+
+
+def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The work handler for external commands: ``BossWorker(run_command)``. See `CommandHandler`."""
+    return _handler(job)
+
+
+class _Run:
+    """One command, from its start to the last word about it."""
+
+    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request) -> None:
+        self.directory, self.streams = created
+        self.request = request
+        self.others = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+        self.status = outcome.created(identity.own())
+        self.pid = 0
+        self.started = 0.0  # monotonic seconds
+        self.reason = ""
+        self.failure: program.CannotStart | None = None
+        self.exit: tuple[int, struct_rusage, float] | None = None
+
+    def start(self) -> None:
+        """OSError when there is no room; then nothing is left of the directory."""
+        request, directory = self.request, self.directory
+        try:
+            directory.take_room()
+            stdin = request.open_stdin()
+        except OSError:
+            jobdir.remove_tree(directory.path)
+            raise
+        cwd = os.fsencode(request.cwd or directory.files)
+        try:
+            self.started = time.monotonic()
+            environment = request.environment() if request.env else None
+            self.pid = program.start(request.encoded_argv(), environment, cwd, (stdin, *self.streams))
+        except program.CannotStart as failure:
+            self.failure = failure
+            program.tell(self.streams[1], failure)
+        else:
+            self._note_start()
+        finally:
+            os.close(stdin)
+
+    def _note_start(self) -> None:
+        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+        try:
+            self.directory.write_status(self.status)
+        except OSError:  # a full disk; there is room for the last word
+            pass
+
+    def wait(self) -> None:
+        """Until it has ended, by itself or because its own time is up. It stays to be reaped."""
+        if self.pid and not _await_end(self.pid, self.request.timeout):
+            self.stop(f"timed out after {self.request.timeout:g} seconds", GRACE)
+
+    def stop(self, reason: str, grace: float) -> None:
+        """End all that it has started, unless it has just ended by itself."""
+        self._reap()
+        if self.exit is None and self.failure is None:
+            self.reason = self.reason or reason
+            self._end_tree(grace)
+
+    def _end_tree(self, grace: float) -> None:
+        ending = tree.Ending(grace, self.pid, self.others)
+        while (pause := ending.step()) is not None:
+            time.sleep(pause)
+            self._reap()
+
+    def _reap(self) -> None:
+        """Reap the command and the orphans that came to us by it; nobody else's children."""
+        if self.pid and self.exit is None:
+            reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if reaped:
+                self.exit = status, usage, time.monotonic() - self.started
+        if tree.has_children():
+            for pid in tree.children(os.getpid()):
+                if pid != self.pid and pid not in self.others:
+                    os.waitpid(pid, os.WNOHANG)
+
+    def conclude(self) -> dict[str, Any]:
+        """Reap it, end what a requested KILL has left, and write the last word."""
+        self._reap()
+        now = time.time()
+        if self.failure is not None:
+            status = outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
+        elif self.exit is None:
+            status = outcome.not_started(self.status, None, self.reason, now)
+        else:
+            status = self._ended(*self.exit)
+        self.directory.write_last_status(status)
+        return status
+
+    def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
+        requested = None
+        if code:
+            requested = (self.directory.read_request() or {}).get("signal")
+            if requested == signal.SIGKILL:
+                self._end_tree(0.0)
+        status = outcome.running(identity.own(), None, time.time() - elapsed) | self.status
+        return outcome.ended(status, code, usage, elapsed, reason=self.reason, requested=requested)
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        for fd in self.streams:
+            os.close(fd)
+        self.directory.close()
+
+
+def _await_end(pid: int, timeout: float) -> bool:
+    """Wait for a child to end, without reaping it; whether it has, within `timeout` seconds (0: however long)."""
+    if not timeout and hasattr(os, "waitid"):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return True
+    ended = process.pidfd(pid)
+    if ended is None:
+        return _look_for_end(pid, time.monotonic() + timeout if timeout else float("inf"))
+    try:
+        return process.await_fd(ended, select.POLLIN, timeout or None)
+    finally:
+        os.close(ended)
+
+
+def _look_for_end(pid: int, deadline: float) -> bool:
+    pause = _FIRST_PAUSE
+    while identity.start_time(pid) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return True
+
+
+def _end_of(fd: int, limit: int) -> tuple[str, bool]:
+    """The last `limit` bytes of a file as text, and whether there are more."""
+    size = os.fstat(fd).st_size
+    if not size:
+        return "", False
+    start = max(0, size - limit)
+    data = os.pread(fd, size - start, start)
+    return data.decode("utf-8", "replace"), start > 0
+
+
+def _error(status: dict[str, Any], run: _Run) -> str:
+    """What the result's ERROR says; empty when the command ended with exit code 0."""
+    code, number = status["exit_code"], status["signal"]
+    if run.reason:
+        return TIMED_OUT
+    if run.failure is not None:
+        return f"exit code {code}: {run.failure.reason}"
+    if number is not None:
+        return f"terminated by signal {_name(number)}" + _full(run)
+    return f"exit code {code}" + _full(run) if code else ""
+
+
+def _name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
+
+
+def _full(run: _Run) -> str:
+    """Why a command may have failed that had nowhere to write to."""
+    return "" if os.fstatvfs(run.directory.fd).f_bavail else " (no space left on the job directory's disk)"
+
+
+_handler = CommandHandler()

@@ -1,0 +1,213 @@
+"""What somebody wants run, checked: one place for the pool's jobs and for `jobs.start`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bossworker.checks import check_seconds
+from bossworker.commands import identity
+
+KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
+SHELL = "/bin/sh"
+
+Stdin = bytes | Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command that may be started. Paths are absolute."""
+
+    argv: list[str]
+    shell: bool
+    stdin: Stdin
+    env: dict[str, str | None]
+    cwd: str | None
+    timeout: float
+    meta: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """What is written into the job directory; of what is fed to stdin, only how much."""
+        stdin = self.stdin
+        return {
+            "argv": self.argv,
+            "shell": self.shell,
+            "stdin": f"{len(stdin)} bytes" if isinstance(stdin, bytes) else stdin and str(stdin),
+            "env": self.env,
+            "cwd": self.cwd,
+            "timeout": self.timeout,
+            "meta": self.meta,
+            "created": time.time(),
+            "by": identity.own(),
+        }
+
+    def encoded_argv(self) -> list[bytes]:
+        """As the operating system takes it."""
+        return [os.fsencode(arg) for arg in self.argv]
+
+    def environment(self) -> list[bytes]:
+        """Ours with the changes, as the operating system takes it."""
+        changed = {**os.environ, **self.env}
+        return [os.fsencode(f"{name}={value}") for name, value in changed.items() if value is not None]
+
+    def open_stdin(self) -> int:
+        """A descriptor to read it from: all of it is there already, so nothing has to be pumped, and nothing can stall.
+
+        OSError when it cannot be opened, or there is no room for it.
+        """
+        if self.stdin is None:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if isinstance(self.stdin, bytes):
+            return _stored(self.stdin)
+        fd = os.open(self.stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, open would wait for a writer
+        os.set_blocking(fd, True)
+        return fd
+
+
+def _stored(data: bytes) -> int:
+    """A file without a name that holds the data."""
+    import tempfile
+
+    with tempfile.TemporaryFile(buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        file.seek(0)
+        return os.dup(file.fileno())
+
+
+def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
+    """A request from a job's keys; `name` is what the caller calls the command.
+
+    Raises:
+        TypeError, ValueError: Names the key, its value, and what is allowed.
+    """
+    for key in job:
+        if key not in KEYS:
+            raise ValueError(_unknown(key))
+    if job.get("cmd") is None:
+        raise ValueError(f"{name} is missing: a list of str, the program and its arguments; allowed are {_list(KEYS)}")
+    shell = job.get("shell", False)
+    if not isinstance(shell, bool):
+        raise TypeError(f"shell must be True or False, not {shell!r}")
+    timeout = job.get("timeout")
+    return Request(
+        argv=_check_shell_command(name, job["cmd"]) if shell else _check_argv(name, job["cmd"]),
+        shell=shell,
+        stdin=_check_stdin(job.get("stdin")),
+        env=_check_env(job.get("env")),
+        cwd=_check_cwd(job.get("cwd")),
+        timeout=0.0 if timeout is None else check_seconds("timeout", timeout),
+        meta=_check_meta(job.get("meta")),
+    )
+
+
+def _unknown(key: object) -> str:
+    near = difflib.get_close_matches(str(key), KEYS, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown key {key!r:.200}{hint}; allowed are {_list(KEYS)}"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
+
+
+def _check_argv(name: str, value: object) -> list[str]:
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be a list of str: {value!r:.200} is one str, which needs shell=True")
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a list of str or path-likes, not {value!r:.200}")
+    if not value:
+        raise ValueError(f"{name} must name a program, and is empty")
+    argv = [_check_argument(f"{name}[{index}]", one) for index, one in enumerate(value)]
+    if not argv[0]:
+        raise ValueError(f"{name}[0] must name a program, and is empty")
+    return argv
+
+
+def _check_shell_command(name: str, value: object) -> list[str]:
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        (value,) = value
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one str with shell=True, not {value!r:.200}")
+    return [SHELL, "-c", _check_text(name, value)]
+
+
+def _check_argument(name: str, value: object) -> str:
+    if isinstance(value, (bytes, bytearray)) or not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a str or path-like, not {value!r:.200}")
+    return _check_text(name, os.fsdecode(value))
+
+
+def _check_text(name: str, value: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"{name} must not hold a NUL character: {value!r:.200}")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} cannot be encoded for the operating system: {value!r:.200}") from None
+    return value
+
+
+def _check_stdin(value: object) -> Stdin:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, os.PathLike):
+        raise TypeError(f"stdin must be bytes or str to feed, a Path to read from, or None, not {value!r:.200}")
+    path = os.path.abspath(_check_argument("stdin", value))
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise ValueError(f"stdin must be a file that exists, not {path!r}")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"stdin must be a file that may be read, not {path!r}")
+    return Path(path)
+
+
+def _check_env(value: object) -> dict[str, str | None]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"env must be a dict of variables, not {value!r:.200}")
+    return {_check_variable(name): _check_value(name, one) for name, one in value.items()}
+
+
+def _check_variable(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"env: the name of a variable must be a str, not {name!r:.200}")
+    if not name or "=" in name:
+        raise ValueError(f"env: the name of a variable must not be empty or hold '=': {name!r:.200}")
+    return _check_text("env", name)
+
+
+def _check_value(name: str, value: object) -> str | None:
+    return None if value is None else _check_argument(f"env[{name!r}]", value)
+
+
+def _check_cwd(value: object) -> str | None:
+    if value is None:
+        return None
+    path = os.path.abspath(_check_argument("cwd", value))
+    if not os.path.isdir(path):
+        raise ValueError(f"cwd must be a folder that exists, not {path!r}")
+    return path
+
+
+def _check_meta(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"meta must be a dict, not {value!r:.200}")
+    try:
+        meta = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"meta must hold only what JSON can: {error}") from None
+    return meta  # type: ignore[no-any-return]

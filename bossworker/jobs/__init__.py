@@ -1,0 +1,36 @@
+"""Commands that outlive the program that started them: run, and ask later, from any process, by job id.
+
+Every call but `start` takes the id of a job, of `start` or of `run_command`, and the `root` it lives under: the
+argument, else ``$BOSSWORKER_ROOT``, else ``bossworker`` in the user's state directory. An id that is malformed or
+unknown gets ``unknown``, None, False or nothing; never an exception, never another file. After Proc::Async, with what
+it lacked: stdin, timeout, env, cwd, meta, wait, follow, listing, resource use, the end of whole trees.
+
+    control.py   start, signal, wait, clean
+    record.py    status, details, info, listing: what the directory says, held against what runs
+    files.py     stdout, stderr, follow, result, result_list
+"""
+
+from bossworker.jobs.control import clean, signal, start, wait
+from bossworker.jobs.files import follow, result, result_list, stderr, stdout, working_dir
+from bossworker.jobs.record import Info, Status, details, get_configuration, info, is_finished, listing, status
+
+__all__ = [
+    "Info",
+    "Status",
+    "clean",
+    "details",
+    "follow",
+    "get_configuration",
+    "info",
+    "is_finished",
+    "listing",
+    "result",
+    "result_list",
+    "signal",
+    "start",
+    "status",
+    "stderr",
+    "stdout",
+    "wait",
+    "working_dir",
+]

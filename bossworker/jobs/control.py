@@ -1,0 +1,239 @@
+"""What is done to jobs: they are started, signalled, waited for and deleted."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bossworker.checks import check_seconds
+from bossworker.commands import detach, identity, jobdir, tree
+from bossworker.commands.request import check
+from bossworker.commands.roots import Root, find_root, is_id, make_root
+from bossworker.jobs import record
+from bossworker.jobs.record import Record, Status
+from bossworker.jobs.waiting import Watch
+
+HIGHEST_SIGNAL = 64
+END_SECONDS = 10.0  # for a job to be gone that was sent KILL
+DEBRIS_SECONDS = 3600.0  # after which what nobody finished making, or deleting, is cleared away
+
+_TO_GROUP = ("KILL", "TERM", "INT", "HUP", "QUIT", "STOP", "TSTP", "CONT")
+GROUP_SIGNALS = frozenset(signals.Signals[f"SIG{name}"] for name in _TO_GROUP)
+"""What a terminal sends, too: they go to the command's whole process group, the others to the command alone."""
+
+Arguments = Sequence[str | os.PathLike[str]]
+
+
+def start(
+    args: str | Arguments,
+    *,
+    shell: bool = False,
+    timeout: float = 0,
+    stdin: bytes | str | os.PathLike[str] | None = None,
+    env: Mapping[str, str | None] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    meta: Mapping[str, Any] | None = None,
+    root: Root = None,
+) -> str:
+    """Start a command and return its job id at once; it goes on when this program ends, however it ends.
+
+    A supervisor of its own sees it through, in a session of its own and with none of our descriptors. One that cannot
+    be run is a job that ended, with exit code 127 or 126 and the reason in its stderr. What a command leaves running
+    when it ends by itself lives on. (What is started inside a pool's worker ends with the pool, this too.)
+
+    Args:
+        args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked
+            up in the PATH, one with is relative to `cwd`.
+        timeout: Seconds it may run, 0 for no limit. Then it and what it started get TERM, and 2 seconds later KILL.
+        stdin: What to feed, or the path of a file to read from; nothing by default.
+        env: Variables to add; None removes one.
+        cwd: Where it runs; by default in the job's own folder, whose files are its results.
+        meta: Whatever JSON can hold, kept with the job.
+
+    Raises:
+        TypeError, ValueError: Names what is wrong with an argument.
+        OSError: The job directory cannot be made (a full disk, for instance), or no process. Nothing is left of it.
+    """
+    asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
+    request = check(asked, name="args")
+    directory, streams = jobdir.create(make_root(root), request.record())
+    try:
+        detach.start(directory, streams, request)
+    except BaseException:
+        if not record.read_open(directory.fd, directory.id, directory.path).status.get("supervisor"):
+            jobdir.remove_tree(directory.path)
+        raise
+    finally:
+        for fd in streams:
+            os.close(fd)
+        directory.close()
+    return directory.id
+
+
+def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Status:
+    """Wait until a job has ended, for at most `timeout` seconds; how it stands then. An unknown one is not waited for.
+
+    Raises:
+        TypeError, ValueError: `timeout` is no number of seconds.
+    """
+    until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+    with Watch(jobid, root) as watch:
+        while not watch.look().finished and watch.record.known:
+            if until is not None and time.monotonic() >= until:
+                break
+            watch.sleep(until)
+        return Status(watch.record.state)
+
+
+def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None) -> bool:
+    """Send a signal to a running job; whether it was sent.
+
+    KILL ends all that the command has started. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as
+    from a terminal, any other to the command alone. When it ends by the signal, it is ``terminated by request``; so is
+    one that was asked to end and does with an exit code other than 0.
+
+    Args:
+        signal: A number from 1 to 64, or a name such as ``TERM``.
+
+    Raises:
+        TypeError, ValueError: There is no such signal.
+    """
+    number = _check_signal(signal)
+    folder = record.open_job(jobid, root)
+    if folder is None:
+        return False
+    try:
+        now = record.read_open(folder, jobid, "")
+        command = now.status.get("command")
+        if now.state != jobdir.RUNNING or not identity.holds(command):
+            return False
+        return _send(folder, now, command, number)
+    finally:
+        os.close(folder)
+
+
+def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
+    """Put it on record first, so that whoever sees the command end knows why."""
+    try:
+        jobdir.write_request(folder, {"signal": number, "at": time.time()})
+    except OSError:
+        pass  # a full disk must not keep anybody from ending what fills it
+    left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
+    doomed = _identities(int(command[0])) if left_alone else []
+    sent = identity.send(command, number, group=number in GROUP_SIGNALS)
+    for one in doomed:
+        identity.send(one, number)
+    return sent
+
+
+def _identities(pid: int) -> list[identity.Identity]:
+    """What a command has started, while it still is their ancestor."""
+    return [one for one in map(identity.of, tree.descendants(pid)) if one is not None]
+
+
+def _check_signal(value: object) -> int:
+    if isinstance(value, str):
+        name = value.upper().removeprefix("SIG")
+        if f"SIG{name}" not in signals.Signals.__members__:
+            raise ValueError(
+                f"signal must be a number from 1 to {HIGHEST_SIGNAL} or a name such as 'TERM', not {value!r}"
+            )
+        return int(signals.Signals[f"SIG{name}"])
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"signal must be an int or a str, not {value!r}")
+    if value not in signals.valid_signals():
+        raise ValueError(f"signal must be one of this system's, from 1 to {HIGHEST_SIGNAL}, not {value!r}")
+    return int(value)
+
+
+# -- deleting -----------------------------------------------------------------------------------------------------
+
+
+def clean(
+    jobid: str | None = None,
+    *,
+    older_than: float | None = None,
+    status: str | Sequence[str] | None = None,
+    root: Root = None,
+) -> int:
+    """Delete a job and all its files; how many were deleted. One that runs is ended first, by KILL.
+
+    Without an id: all jobs that have ended, or are damaged, and to which `older_than` and `status` apply. What runs is
+    left alone then.
+
+    Args:
+        older_than: Seconds since a job was started, at the least.
+        status: One or several, such as ``Status.COMPLETED``.
+
+    Raises:
+        TypeError, ValueError: There is no condition, or one and an id, or one that makes no sense.
+    """
+    if jobid is not None:
+        if older_than is not None or status is not None:
+            raise ValueError("clean takes a job id, or older_than and status, not both")
+        return _clean_one(jobid, root)
+    if older_than is None and status is None:
+        raise ValueError("clean needs a job id, or older_than or status; older_than=0 means all that have ended")
+    age = 0.0 if older_than is None else check_seconds("older_than", older_than)
+    wanted = _check_statuses(status)
+    return sum(_clean_one(one, root) for one in record.listing(root) if _may_go(one, root, age, wanted)) + _clear(root)
+
+
+def _check_statuses(status: str | Sequence[str] | None) -> set[Status] | None:
+    if status is None:
+        return None
+    try:
+        return set(map(Status, [status] if isinstance(status, str) else status))
+    except ValueError:
+        allowed = ", ".join(repr(one.value) for one in Status)
+        raise ValueError(f"status must be one or several of {allowed}, not {status!r}") from None
+
+
+def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> bool:
+    now = record.read(jobid, root)
+    if now.state in (jobdir.CREATED, jobdir.RUNNING) or (wanted is not None and now.state not in wanted):
+        return False
+    return age <= 0 or time.time() - jobdir.time_of(jobid) >= age
+
+
+def _clean_one(jobid: str, root: Root) -> int:
+    if not is_id(jobid):
+        return 0
+    path = f"{find_root(root)}/{jobid}"
+    if not _end(jobid, root):
+        return 0
+    hidden = f"{os.path.dirname(path)}/{jobdir.HIDDEN}{jobid}"
+    try:
+        os.rename(path, hidden)  # so that nobody sees it half deleted
+    except OSError:
+        return 0
+    return jobdir.remove_tree(hidden)
+
+
+def _end(jobid: str, root: Root) -> bool:
+    """See to it that nothing writes into the directory any more; False when it cannot be helped."""
+    deadline = time.monotonic() + END_SECONDS
+    with Watch(jobid, root) as watch:
+        while not watch.look().finished and watch.record.known:
+            if time.monotonic() > deadline:
+                return False
+            signal(jobid, signals.SIGKILL, root=root)
+            watch.sleep(min(deadline, time.monotonic() + 0.1))
+    return True
+
+
+def _clear(root: Root) -> int:
+    """Delete what a crash left half made or half deleted."""
+    path, count = find_root(root), 0
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return 0
+    for name in names:
+        jobid = name.removeprefix(jobdir.HIDDEN)
+        if jobid != name and is_id(jobid) and time.time() - jobdir.time_of(jobid) > DEBRIS_SECONDS:
+            count += jobdir.remove_tree(f"{path}/{name}")
+    return count

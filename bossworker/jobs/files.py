@@ -1,0 +1,223 @@
+"""What a job has written: its streams and its files. Nothing outside its directory is ever read."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, overload
+
+from bossworker.commands import jobdir
+from bossworker.commands.jobdir import FILES, STDERR, STDOUT
+from bossworker.commands.roots import Root, find_root
+from bossworker.jobs import record
+from bossworker.jobs.waiting import Watch
+
+FOLLOW_TICK = 0.05  # seconds between looks for new text
+FOLLOW_BYTES = 1 << 16
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@overload
+def stdout(jobid: str, *, text: Literal[True] = True, root: Root = None) -> str: ...
+@overload
+def stdout(jobid: str, *, text: Literal[False], root: Root = None) -> bytes: ...
+def stdout(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
+    """What it has written to stdout so far; empty when there is nothing, or no such job.
+
+    ``text=False`` gives the bytes; as text, what is no UTF-8 is replaced.
+    """
+    return _stream(jobid, STDOUT, text, root)
+
+
+@overload
+def stderr(jobid: str, *, text: Literal[True] = True, root: Root = None) -> str: ...
+@overload
+def stderr(jobid: str, *, text: Literal[False], root: Root = None) -> bytes: ...
+def stderr(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
+    """The same of stderr. Of a program that could not be run, it holds the reason."""
+    return _stream(jobid, STDERR, text, root)
+
+
+def _stream(jobid: object, name: str, text: bool, root: Root) -> str | bytes:
+    data = b""
+    with _opened(jobid, root) as folder:
+        if folder is not None:
+            data = _read(folder, name) or b""
+    return _decoded(data) if text else data
+
+
+def working_dir(jobid: str, *, root: Root = None) -> str | None:
+    """The folder that holds what it makes, and where it runs unless it was told another; None if there is none."""
+    with _opened(jobid, root) as folder:
+        if folder is not None:
+            with suppress(OSError):
+                os.close(os.open(FILES, _FOLDER, dir_fd=folder))
+                return f"{find_root(root)}/{jobid}/{FILES}"
+    return None
+
+
+def result_list(jobid: str, *, root: Root = None) -> list[str]:
+    """The names of the files it has made in its working directory, in folders below, too: sorted, relative to it.
+
+    Only regular files: no folders, links, pipes or devices.
+    """
+    found: list[str] = []
+    with _opened(jobid, root) as folder:
+        if folder is not None:
+            _list(folder, FILES, "", found)
+    return sorted(found)
+
+
+def _list(parent: int, name: str, prefix: str, found: list[str]) -> None:
+    try:
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _list(folder, entry.name, f"{prefix}{entry.name}/", found)
+                elif entry.is_file(follow_symlinks=False):
+                    found.append(prefix + entry.name)
+    except OSError:
+        pass
+    finally:
+        os.close(folder)
+
+
+@overload
+def result(jobid: str, file: str, *, text: Literal[True] = True, root: Root = None) -> str | None: ...
+@overload
+def result(jobid: str, file: str, *, text: Literal[False], root: Root = None) -> bytes | None: ...
+def result(jobid: str, file: str, *, text: bool = True, root: Root = None) -> str | bytes | None:
+    """What one of the files of `result_list` holds; None for any other name. As text or bytes, like `stdout`."""
+    path = open_result(jobid, file, root=root)
+    if path is None:
+        return None
+    try:
+        data = jobdir.read_all(path)
+    except OSError:
+        return None
+    finally:
+        os.close(path)
+    return _decoded(data) if text else data
+
+
+def open_result(jobid: str, file: str, *, root: Root = None) -> int | None:
+    """A descriptor to read one of the files of `result_list` from; None for any other name.
+
+    Each part of the name is looked up in the folder before it, and none may be a link: there is no way out.
+    """
+    parts = _parts(file)
+    if parts is None:
+        return None
+    with _opened(jobid, root) as folder:
+        if folder is None:
+            return None
+        try:
+            return _descend(folder, [FILES, *parts])
+        except (OSError, ValueError):
+            return None
+
+
+def _parts(file: object) -> list[str] | None:
+    """The parts of a name as `result_list` gives it; None of any other."""
+    if not isinstance(file, str) or "\0" in file:
+        return None
+    parts = file.split("/")
+    return None if {"", ".", ".."}.intersection(parts) else parts
+
+
+def _descend(folder: int, parts: list[str]) -> int:
+    *folders, name = parts
+    here = os.dup(folder)
+    try:
+        for one in folders:
+            below = os.open(one, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = below
+        return jobdir.open_file(here, name)
+    finally:
+        os.close(here)
+
+
+@overload
+def follow(jobid: str, *, stream: str = "stdout", text: Literal[True] = True, root: Root = None) -> Iterator[str]: ...
+@overload
+def follow(jobid: str, *, stream: str = "stdout", text: Literal[False], root: Root = None) -> Iterator[bytes]: ...
+def follow(jobid: str, *, stream: str = "stdout", text: bool = True, root: Root = None) -> Iterator[str | bytes]:
+    """What it writes, from the beginning and as it comes, until it has ended.
+
+    Args:
+        stream: ``stdout`` or ``stderr``.
+        text: Whether as str: characters of several bytes are never cut, what is no UTF-8 is replaced.
+
+    Raises:
+        ValueError: There is no such stream.
+    """
+    if stream not in (STDOUT, STDERR):
+        raise ValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
+    chunks = _chunks(jobid, stream, root)
+    return _as_text(chunks) if text else chunks
+
+
+def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
+    with _opened(jobid, root) as folder:
+        try:
+            fd = -1 if folder is None else jobdir.open_file(folder, stream)
+        except OSError:
+            fd = -1
+    if fd < 0:
+        return
+    try:
+        with Watch(jobid, root) as watch:
+            ended = False
+            while not ended:
+                ended = watch.look().finished or not watch.record.known  # before we read: what is read then is all
+                while data := os.read(fd, FOLLOW_BYTES):
+                    yield data
+                if not ended:
+                    watch.sleep(time.monotonic() + FOLLOW_TICK)
+    finally:
+        os.close(fd)
+
+
+def _as_text(chunks: Iterator[bytes]) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for chunk in chunks:
+        if part := decoder.decode(chunk):
+            yield part
+    if rest := decoder.decode(b"", final=True):
+        yield rest
+
+
+@contextmanager
+def _opened(jobid: object, root: Root) -> Iterator[int | None]:
+    fd = record.open_job(jobid, root)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _read(folder: int, name: str) -> bytes | None:
+    try:
+        fd = jobdir.open_file(folder, name)
+    except OSError:
+        return None
+    try:
+        return jobdir.read_all(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,68 @@
+"""Waiting for a job that is somebody else's child: for the end of its command."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from types import TracebackType
+from typing import Self
+
+from bossworker.commands import identity
+from bossworker.commands.roots import Root
+from bossworker.jobs import record
+from bossworker.jobs.record import Record
+
+FIRST_TICK = 0.001  # seconds between looks where an end cannot be waited for, doubled up to
+TICK = 0.05
+
+
+class Watch:
+    """Looks at a job, and sleeps until there may be something new."""
+
+    def __init__(self, jobid: str, root: Root = None) -> None:
+        self.jobid = jobid
+        self.root = root
+        self.record = Record("", "")
+        self._pidfd = -1
+        self._pause = FIRST_TICK
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._unwatch()
+
+    def look(self) -> Record:
+        """How it stands now."""
+        self.record = record.read(self.jobid, self.root)
+        return self.record
+
+    def sleep(self, until: float | None) -> None:
+        """Until the command ends, or that (monotonic) time; or for an instant, while its last word is being written."""
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if self._watches():
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(None if left is None else 1000 * left)
+        else:
+            time.sleep(self._pause if left is None else min(self._pause, left))
+            self._pause = min(2 * self._pause, TICK)
+
+    def _watches(self) -> bool:
+        """Whether there is a descriptor that tells of the command's end."""
+        command = self.record.status.get("command")
+        if self._pidfd < 0 and hasattr(os, "pidfd_open") and identity.holds(command):
+            try:
+                self._pidfd = os.pidfd_open(int(command[0]))
+            except OSError:
+                return False
+        if identity.holds(command):  # asked once more: the descriptor may have come too late, and mean another
+            return self._pidfd >= 0
+        self._unwatch()
+        return False
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
