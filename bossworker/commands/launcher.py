@@ -38,7 +38,8 @@ PROGRAM = (
     "from bossworker.commands.launcher import main; "
     "main(int(sys.argv[2]), sys.argv[3] == 'detached')"
 )
-"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a child of it goes on."""
+"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
+child of it goes on."""
 
 
 def main(fd: int, detached: bool) -> None:

@@ -110,11 +110,11 @@ class TaskSupervisor(Supervisor):
         self.plumbing.goes_on = delay is not None
         self.plumbing.command_ended()
         self.write_status(last=True)
-        self.tell(self._exit_event())
         if delay is not None:
             self._restart_timer = self.loop.after(delay, self._start_again)
-        elif self.lock is not None:
+        elif self.lock is not None:  # before anybody hears of the end
             self.lock.release()
+        self.tell(self._exit_event())
 
     def _start_again(self) -> None:
         self._restart_timer = 0
@@ -128,9 +128,9 @@ class TaskSupervisor(Supervisor):
             self.plumbing.goes_on = False
             self.plumbing.command_ended()
             self.write_status(last=True)
-            self.tell(self._exit_event())
             if self.lock is not None:
                 self.lock.release()
+            self.tell(self._exit_event())
 
     def requested_signal(self) -> int:
         return self._asked

@@ -180,7 +180,8 @@ def test_what_is_under_way_is_delivered_or_dropped_on_close(pool: TaskPool) -> N
         writer.join()
         task.wait(20)
         assert bool(failed) is immediate
-        assert int(task.stream(1).read()) == filled - 1 + (0 if immediate else 100_000)
+        got = int(task.stream(1).read()) - (filled - 1)
+        assert got < 100_000 if immediate else got == 100_000  # a part of it may have been in the pipe already
 
 
 def test_a_closed_stdout_is_a_broken_pipe(pool: TaskPool) -> None:
