@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from resource import struct_rusage
+from types import FrameType
 from typing import Any
 
 from bossworker import process
@@ -27,9 +29,9 @@ from bossworker.options import check_count
 KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes
 GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
 
-_INTERRUPT = (process.INTERRUPT_SIGNAL,)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
 
 
@@ -73,30 +75,27 @@ class CommandHandler:
             request = check(job)
         except (TypeError, ValueError) as error:
             return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        interruption = _Interruption()
+        interruption.hold_back()
         try:
-            return self._run(request, before)
+            return self._run(request, interruption)
         finally:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            except JobTimeout:  # too late: the job has its result
-                pass
+            interruption.restore()
 
-    def _run(self, request: Request, unblocked: set[int]) -> Mapping[str, Any]:
-        """With the interrupting signal blocked, but for the stretch where nothing can be lost by it."""
+    def _run(self, request: Request, interruption: _Interruption) -> Mapping[str, Any]:
         run = _Run(self._create(request), request)
         try:
+            run.start()
+            ended = True
             try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-                run.start()
-                run.wait()
+                interruption.let_through()
+                ended = run.wait()
+                interruption.hold_back()
             except JobTimeout as time_is_up:
-                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+                interruption.hold_back()
                 run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
-            signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-            return self._result(run, run.conclude())
-        except JobTimeout:
-            run.stop(STOPPED, 0.0)
+            if not ended:
+                run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             return self._result(run, run.conclude())
         finally:
             run.close()
@@ -137,6 +136,38 @@ class CommandHandler:
 def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
     """The work handler for external commands: ``BossWorker(run_command)``. See `CommandHandler`."""
     return _handler(job)
+
+
+class _Interruption:
+    """Holds back the pool's JobTimeout but while we wait: anywhere else, what it cuts off would be lost.
+
+    A handler in its place rather than a blocked signal, which the command would inherit.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(process.INTERRUPT_SIGNAL)
+        self.in_pool = callable(self.handler) and threading.current_thread() is threading.main_thread()
+        self.came = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+    def hold_back(self) -> None:
+        """From now on, only note it."""
+        if self.in_pool:
+            signal.signal(process.INTERRUPT_SIGNAL, self._note)
+
+    def let_through(self) -> None:
+        """Raise it if it has come, or whenever it comes."""
+        if self.in_pool and callable(self.handler):
+            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
+            if self.came:
+                self.handler(process.INTERRUPT_SIGNAL, None)
+
+    def restore(self) -> None:
+        """As it was; one that was held back is too late: the job has its result."""
+        if self.in_pool:
+            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
 
 
 class _Run:
@@ -182,16 +213,15 @@ class _Run:
         except OSError:  # a full disk; there is room for the last word
             pass
 
-    def wait(self) -> None:
-        """Until it has ended, by itself or because its own time is up. It stays to be reaped."""
-        if self.pid and not _await_end(self.pid, self.request.timeout):
-            self.stop(f"timed out after {self.request.timeout:g} seconds", GRACE)
+    def wait(self) -> bool:
+        """Until it has ended or its own time is up; whether it has ended. It stays to be reaped."""
+        return self.failure is not None or _await_end(self.pid, self.request.timeout)
 
     def stop(self, reason: str, grace: float) -> None:
         """End all that it has started, unless it has just ended by itself."""
         self._reap()
         if self.exit is None and self.failure is None:
-            self.reason = self.reason or reason
+            self.reason = reason
             self._end_tree(grace)
 
     def _end_tree(self, grace: float) -> None:
@@ -217,9 +247,8 @@ class _Run:
         now = time.time()
         if self.failure is not None:
             status = outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
-        elif self.exit is None:
-            status = outcome.not_started(self.status, None, self.reason, now)
         else:
+            assert self.exit is not None
             status = self._ended(*self.exit)
         self.directory.write_last_status(status)
         return status
@@ -295,7 +324,8 @@ def _name(number: int) -> str:
 
 def _full(run: _Run) -> str:
     """Why a command may have failed that had nowhere to write to."""
-    return "" if os.fstatvfs(run.directory.fd).f_bavail else " (no space left on the job directory's disk)"
+    disk = os.fstatvfs(run.directory.fd)
+    return "" if disk.f_bavail * disk.f_frsize >= LEAST_SPACE else " (no space left on the job directory's disk)"
 
 
 _handler = CommandHandler()

@@ -66,13 +66,10 @@ def ended(
     }
 
 
-def not_started(status: dict[str, Any], exit_code: int | None, reason: str, now: float) -> dict[str, Any]:
-    """It could not be started, as a shell would tell it; or, without an exit code, was not let start.
-
-    `now` is Unix seconds.
-    """
+def not_started(status: dict[str, Any], exit_code: int, reason: str, now: float) -> dict[str, Any]:
+    """It could not be started, as a shell would tell it. `now` is Unix seconds."""
     return status | {
-        "state": jobdir.BY_REQUEST if exit_code is None else jobdir.BY_ERROR,
+        "state": jobdir.BY_ERROR,
         "command": None,
         "started": now,
         "ended": now,

@@ -367,7 +367,7 @@ def test_a_timeout_at_any_moment_costs_no_result_and_leaves_nothing(pool: Pools)
         commands.add_work({"cmd": ["sleep", "0.002"], "meta": {"n": number}}, timeout=0.0005 + 0.00008 * number)
     results = list(commands.results())
     assert len(results) == 150
-    assert {result.error_kind for result in results} <= {None, "timeout"}
+    assert {result.error for result in results} <= {None, TIMED_OUT}
     for result in results:
         if "jobid" in result:
             assert jobs.status(result["jobid"]) == result["status"]
