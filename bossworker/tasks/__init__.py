@@ -19,7 +19,7 @@ The way of a task, and the file for each part of it::
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bossworker.errors import StreamClosed, TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
+    from bossworker.tasks.errors import StreamClosed, TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
     from bossworker.tasks.pool import TaskPool, default_task_pool, search, spawn
     from bossworker.tasks.stream import Stream
     from bossworker.tasks.task import CurrentTask, Task, current
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": ("StreamClosed", "TaskError", "TaskGone", "TaskLocked", "TaskNotStarted", "TaskRefused"),
+    "tasks.errors": ("StreamClosed", "TaskError", "TaskGone", "TaskLocked", "TaskNotStarted", "TaskRefused"),
     "tasks.pool": ("TaskPool", "default_task_pool", "search", "spawn"),
     "tasks.stream": ("Stream",),
     "tasks.task": ("CurrentTask", "Task", "current"),

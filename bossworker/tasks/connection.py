@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker import process
-from bossworker.errors import TaskGone, TaskRefused
 from bossworker.tasks import address
+from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.protocol import Decoder, Frame, ProtocolError, encode
 
 ANSWER_SECONDS = 20.0  # a supervisor answers at once; one that is stopped, or starved, is not waited for any longer

@@ -14,11 +14,11 @@ from typing import Any
 from bossworker.checks import check_seconds
 from bossworker.commands import request, roots
 from bossworker.commands.jobdir import PRIVATE
-from bossworker.errors import TaskGone, TaskRefused
 from bossworker.options import check_count
 from bossworker.tasks import account, restarts
 from bossworker.tasks.birth import lock_pool
 from bossworker.tasks.connection import Connection
+from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.patterns import Pattern, matcher
 from bossworker.tasks.record import Record, describe_all
 from bossworker.tasks.spawning import spawn_supervisor

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker.commands import identity, jobdir
-from bossworker.errors import TaskGone, TaskRefused
 from bossworker.tasks import account
+from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.reader import ByteReader, Gone, MessageReader
 from bossworker.tasks.remains import end_remains
 from bossworker.tasks.segments import DATA, NAMES, STORED

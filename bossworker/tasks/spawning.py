@@ -13,7 +13,7 @@ from bossworker import process
 from bossworker.commands import jobdir, launcher
 from bossworker.commands.bare import dumps, loads
 from bossworker.commands.detach import ATTEMPTS, ask, current_umask, launcher_for
-from bossworker.errors import TaskError, TaskLocked, TaskNotStarted
+from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
 
 if TYPE_CHECKING:
     from bossworker.tasks.pool import TaskPool

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker.checks import check_seconds
-from bossworker.errors import StreamClosed, TaskGone, TaskRefused
 from bossworker.options import check_count
 from bossworker.tasks import protocol
+from bossworker.tasks.errors import StreamClosed, TaskGone, TaskRefused
 from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.reader import Extent, Gone
 from bossworker.tasks.segments import DATA, NAMES, STDIN

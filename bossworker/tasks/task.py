@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from bossworker.checks import check_seconds
 from bossworker.commands import identity, jobdir
-from bossworker.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 from bossworker.tasks import protocol
 from bossworker.tasks.connection import Connection
+from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 from bossworker.tasks.protocol import Frame
 from bossworker.tasks.record import Record
 from bossworker.tasks.remains import TASK_ID

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import errors, tasks
+from bossworker import BossWorkerError, tasks
 from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
@@ -423,4 +423,5 @@ def test_everything_public_is_there() -> None:
     with pytest.raises(AttributeError):
         _ = tasks.nothing
     assert issubclass(TaskLocked, TaskNotStarted)
-    assert issubclass(TaskNotStarted, errors.TaskError)
+    assert issubclass(TaskNotStarted, tasks.TaskError)
+    assert issubclass(tasks.TaskError, BossWorkerError)
