@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-BACKLOG = 128  # connections that wait to be accepted, while the supervisor does something else
+BACKLOG = 1024  # connections that wait to be accepted, while the supervisor does something else
 LOCK_SECONDS = 1.0  # for others to be done with the pool's sockets; whoever holds on for longer is not waited for
 _LOCK_PAUSE = 0.001  # seconds
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -15,6 +15,7 @@ from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.protocol import Decoder, Frame, ProtocolError, encode
 
 ANSWER_SECONDS = 20.0  # a supervisor answers at once; one that is stopped, or starved, is not waited for any longer
+CONNECT_PAUSE = 0.005  # seconds between two attempts
 READ_SIZE = 1 << 18  # bytes
 
 
@@ -27,12 +28,22 @@ class Connection:
         self._decoder = Decoder()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._sock.settimeout(ANSWER_SECONDS)  # the queue of a supervisor that accepts nobody may be full
-            address.connect(self._sock, folder, name)
             self._sock.setblocking(False)
+            self._connect(folder, name)
         except BaseException:
             self._sock.close()
             raise
+
+    def _connect(self, folder: str, name: str) -> None:
+        """The queue of a supervisor that accepts nobody may be full: then it is tried again for a while."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return address.connect(self._sock, folder, name)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(CONNECT_PAUSE)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -73,6 +84,8 @@ class Connection:
     def answer(self, deadline: float | None) -> Frame:
         """The next message, an answer; see `ask`."""
         head, body = self._next(deadline)
+        if head.get("other"):
+            raise TaskGone(f"{self.name} is another task's by now")
         if not head.get("ok"):
             raise TaskRefused(str(head.get("error")), head)
         return head, body

@@ -264,6 +264,10 @@ class TaskPool:
         except OSError as error:
             raise TaskGone(f"the supervisor {pid} of {self.path} cannot be reached: {error}") from error
 
+    def has_socket(self, pid: int) -> bool:
+        """Whether there is a socket of that pid."""
+        return os.path.lexists(self.socket_path(pid))
+
     def clear_socket(self, pid: int) -> None:
         """Remove the socket of a pid if nobody listens on it any more."""
         with suppress(OSError):
@@ -279,9 +283,10 @@ class TaskPool:
         try:
             Connection(self.path, account.socket_name(pid)).close()
         except ConnectionRefusedError:
-            for path in (self.socket_path(pid), self.output_path(pid)):
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
+            os.unlink(self.socket_path(pid))
+            with suppress(FileNotFoundError):
+                if not os.path.getsize(self.output_path(pid)):  # otherwise it may say why it died
+                    os.unlink(self.output_path(pid))
 
     def _clear_dead_sockets(self, living: set[int]) -> None:
         for name in os.listdir(self.path):

@@ -37,7 +37,8 @@ class Requests:
         see_to = _OPS.get(op) if isinstance(op, str) else None
         try:
             if head.get("task") not in (None, self.supervisor.directory.id):  # it had our pid before us
-                raise BadRequest("another task")
+                client.refuse("another task has this pid", other=True)
+                return
             if see_to is None:
                 raise BadRequest(f"op must be one of {', '.join(_OPS)}; not {op!r}")
             see_to(self, client, head, body)

@@ -324,6 +324,9 @@ class Task:
                 record.info()  # ends what a dead supervisor left
                 jobdir.remove_tree(record.folder)
         self.task_pool.clear_socket(self.pid)
+        if not self.task_pool.has_socket(self.pid):
+            with suppress(FileNotFoundError):
+                os.unlink(self.task_pool.output_path(self.pid))
 
     def _end(self, request: dict[str, Any]) -> None:
         self._info = None
