@@ -84,7 +84,12 @@ class Launcher:
             argv.append("detached" if self._detached else "attached")
             environment = [b"%b=%b" % item for item in os.environb.items()]
             self._first = program.start(
-                [os.fsencode(arg) for arg in argv], environment, b"/", (null, null, null), keep=(keep,)
+                [os.fsencode(arg) for arg in argv],
+                environment,
+                b"/",
+                (null, null, null),
+                keep=(keep,),
+                session=self._detached,
             )
         except BaseException as error:
             ours.close()

@@ -61,6 +61,7 @@ def start(
     *,
     umask: int = -1,
     keep: tuple[int, ...] = (),
+    session: bool = True,
     last_step: Callable[[], object] | None = None,
 ) -> int:
     """Start a program; its pid.
@@ -70,6 +71,7 @@ def start(
         stdio: What becomes descriptors 0, 1 and 2. None of them may be one of these itself.
         umask: The program's, or -1 for ours.
         keep: Descriptors that it gets too.
+        session: Whether it leads a session of its own.
         last_step: Called in the child just before exec: Python between fork and exec after all. Only for a process
             without threads, and slower.
 
@@ -81,7 +83,7 @@ def start(
         raise CannotStart(NOT_FOUND, "a program without a name")
     failure, reporter = os.pipe()
     try:
-        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, last_step)
+        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
         os.close(reporter)
         reporter = -1
         report = b""
@@ -105,6 +107,7 @@ def _start(
     report: tuple[int, int],
     umask: int,
     keep: tuple[int, ...],
+    session: bool,
     last_step: Callable[[], object] | None,
 ) -> int:
     files = candidates(argv[0], environment)
@@ -114,7 +117,22 @@ def _start(
     ignored = _let_go_of_ignored()
     try:
         return _fork_exec(
-            argv, files, True, kept, cwd, environment, *fds, True, True, -1, None, None, None, umask, last_step, *_VFORK
+            argv,
+            files,
+            True,
+            kept,
+            cwd,
+            environment,
+            *fds,
+            True,
+            session,
+            -1,
+            None,
+            None,
+            None,
+            umask,
+            last_step,
+            *_VFORK,
         )
     finally:
         for number in ignored:
