@@ -3,18 +3,21 @@
 The way of a job, and the file for each part of it::
 
     caller    client.py      add_work, get_result: the handle that programs use
-              codec.py       jobs become bytes, errors become data
+              outbox.py      jobs get ids and are sent;  codec.py: they become bytes, errors become data
               connection.py  frames to and from the boss;  inbox.py: results, each given out once
-              mapping.py     map() over an iterable
-    boss      boss.py        reads, performs;  ledger.py: decides, without I/O
-              queue.py       what waits;  run.py: runs of jobs, cut and joined
+              mapping.py     map() over an iterable;  standing.py: what may be asked now
+    boss      boss.py        reads, performs;  ledger.py: decides, without I/O;  actions.py, entry.py: what and on what
+              queue.py       what waits;  run.py: runs of jobs, cut and joined;  delivery.py: results on their way
     nursery   nursery.py     forks the workers and reaps them
     worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
 
+    commands  commands/      run_command, job directories, supervisors (its __init__.py has a map, too)
+              jobs/          detached commands: start, and ask later by id
+
     between them             link.py: frames over sockets;  messages.py: what they mean;
-                             parcel.py: large payloads, in shared memory
+                             parcel.py: large payloads, in shared memory;  spin.py: staying awake
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
-                             options.py: settings, checked;  errors.py;  result.py;  jobkey.py
+                             options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
 """
 
 TYPE_CHECKING = False

@@ -10,35 +10,33 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from bossworker import messages, process
-from bossworker.errors import CANCELLED
-from bossworker.ledger import (
+from bossworker.actions import (
     Actions,
     Assign,
     Broken,
     Interrupt,
     Kill,
     Leave,
-    Ledger,
     Spawn,
-    State,
     TakeBack,
     Verdict,
 )
+from bossworker.delivery import Delivery
+from bossworker.entry import State
+from bossworker.ledger import Ledger
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
-from bossworker.messages import KIND_BITS, Kind, Outcome, ProtocolError, Segment, single, split
+from bossworker.messages import Kind, Outcome, ProtocolError, single
 from bossworker.options import Options
 from bossworker.parcel import Held
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
+from bossworker.spin import Spin
 
-RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
-SPIN_SECONDS = 150e-6  # how long to look again before sleeping, while an answer is due
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
@@ -63,17 +61,16 @@ class Boss:
             max_jobs_per_worker=options.max_jobs_per_worker,
             **({} if exclusive() else {"max_batch": 1}),
         )
+        self.unasked = set(range(options.worker_count))  # slots whose first worker the nursery starts by itself
         self.links: dict[int, Link] = {}
         self.recorders: dict[int, Recorder] = {}
-        self.results: deque[Segment] = deque()
+        self.delivery = Delivery(caller)
         self.start_errors: dict[int, str] = {}
-        self.done = 0
-        self.failed = 0
         self.ready = False
-        self.oom_kills = 0  # of the whole machine, as of our last look
+        self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
         self.deferred: list[Callable[[], bool]] = []
-        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
-        self.answer_due = 0.0
+        self.spin = Spin()
+        self.awake_until = 0.0
         self.selector = selectors.DefaultSelector()
         self.parent_fd = process.pidfd(parent)
         memory.most_held = max(0, process.most_descriptors() - OWN_DESCRIPTORS)
@@ -86,15 +83,16 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not (self.ledger.finished and not self.results and not self.caller.unsent):
+        while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
             self.look_at_workers()
             if self.deferred:
                 self.retry_deferred()
-            self.perform(self.ledger.on_tick(time.monotonic()))
+            if self.ledger.pause_is_over(now := time.monotonic()):
+                self.perform(self.ledger.on_tick(now))
             if not self.ready:
                 self.announce()
-            if self.results or self.caller.unsent:
+            if self.delivery.unsent:
                 self.deliver()
         self.caller.send(Kind.CLOSED)
 
@@ -106,19 +104,19 @@ class Boss:
             raise CallerGone
 
     def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Stay awake for an instant while an answer is due: it mostly comes sooner than we would wake from sleep."""
-        while time.monotonic() < self.answer_due:
+        """Stay awake while an answer is due."""
+        while (now := time.monotonic()) < self.awake_until:
             if ready := self.selector.select(0):
                 return ready
-            os.sched_yield()
+            self.spin.rest(now)
         return []
 
     def _sleep_seconds(self) -> float | None:
         seconds = self.ledger.sleep(time.monotonic())
-        ticks = [DEFERRED_TICK] if self.deferred else []
-        if self.parent_fd is None:
-            ticks.append(PARENT_TICK)
-        return min([*ticks, *([] if seconds is None else [seconds])], default=None)
+        for needed, tick in ((self.deferred, DEFERRED_TICK), (self.parent_fd is None, PARENT_TICK)):
+            if needed and (seconds is None or tick < seconds):
+                seconds = tick
+        return seconds
 
     def caller_died(self, events: int) -> None:
         raise CallerGone
@@ -186,30 +184,14 @@ class Boss:
         if self.ledger.ready:
             self.ready = True
             self.caller.send(Kind.READY)
-            self.oom_kills = process.oom_kills()  # now that nobody waits for us
 
     def deliver(self) -> None:
-        """Pass results on, as fast as the caller takes them. What it does not take waits here."""
+        """Send results, and see to it that we go on when the caller takes more."""
         try:
-            if self.caller.flush():
-                while self.results and self._send_results():
-                    pass
+            self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
         self.watch(self.caller, self.read_caller)
-
-    def _send_results(self) -> bool:
-        batch: list[Segment] = []
-        size = 0
-        file = None
-        while self.results and size < RESULTS_BYTES and file is None:
-            segment = self.results.popleft()
-            batch.append(segment)
-            size += segment.size
-            file = segment.beside
-        head = b"".join([segment.head() for segment in batch])
-        body = [part for segment in batch for part in segment.body()]
-        return self.caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
 
     def watch(self, link: Link, read: Callable[[int], None]) -> None:
         """Have `read` called when the link has something for us, or takes something that waits to be sent."""
@@ -277,7 +259,7 @@ class Boss:
             self.ledger.on_spilled(slot, job_id)
             attempt = worker.batch.terms.attempt
             segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body, file)
-            self.collect(segment, worker.cancelled)
+            self.delivery.note(segment, worker.cancelled)
 
     def look_at_workers(self) -> None:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
@@ -303,27 +285,12 @@ class Boss:
         outcomes = bytes(recorder.outcomes[start:stop])
         while (spilled := outcomes.find(Outcome.ELSEWHERE, 0)) >= 0:
             if spilled:
-                self.collect(cut(start, start + spilled), worker.cancelled)
+                self.delivery.note(cut(start, start + spilled), worker.cancelled)
             start += spilled + 1
             outcomes = outcomes[spilled + 1 :]
         if start < stop:
-            self.collect(cut(start, stop), worker.cancelled)
+            self.delivery.note(cut(start, stop), worker.cancelled)
         self.ledger.on_taken(slot, stop)
-
-    def collect(self, segment: Segment, cancelled: set[int]) -> None:
-        """Note results for the caller; those of cancelled jobs as such."""
-        if cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
-            self._note(segment)
-            return
-        for one in split(segment):
-            self._note(cancellation(one) if one.first_id in cancelled else one)
-
-    def _note(self, segment: Segment) -> None:
-        if segment.jobs:
-            good = sum(bytes(segment.outcomes).count(outcome) for outcome in _GOOD)
-            self.done += good
-            self.failed += segment.jobs - good
-            self.results.append(segment)
 
     # -- the nursery ------------------------------------------------------------------------------------
 
@@ -397,19 +364,21 @@ class Boss:
     # -- actions ----------------------------------------------------------------------------------------
 
     def spawn(self, action: Spawn) -> None:
-        if action.slot in self.recorders:
-            self.recorders[action.slot].wipe()
+        slot = action.slot
+        if slot not in self.recorders:
+            self.recorders[slot] = self.memory.recorder(slot)
+            self.memory.slots = max(self.memory.slots, slot + 1)
+        if slot in self.unasked:
+            self.unasked.remove(slot)
         else:
-            self.recorders[action.slot] = self.memory.recorder(action.slot, fresh=True)
-        self.memory.slots = max(self.memory.slots, action.slot + 1)
-        self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(action.slot))
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot))
 
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
-        self.answer_due = time.monotonic() + self.spin
+        self.awake_until = self.spin.until(time.monotonic())
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
@@ -442,7 +411,7 @@ class Boss:
             self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
 
     def verdict(self, action: Verdict) -> None:
-        self._note(
+        self.delivery.add(
             single(
                 action.job_id,
                 action.pid,
@@ -510,26 +479,11 @@ class Boss:
         return {
             "queued": self.ledger.queue.jobs + assigned - running,
             "running": running,
-            "done": self.done,
-            "failed": self.failed,
+            "done": self.delivery.done,
+            "failed": self.delivery.failed,
             "restarts": self.ledger.restarts,
             "workers": workers,
         }
-
-
-_GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
-
-
-def cancellation(segment: Segment) -> Segment:
-    """The same job's result, as cancelled; what a handler had to say in spite of that stays."""
-    said = segment.outcomes[0]
-    if said & Outcome.GIVEN:
-        outcome = bytes((Outcome.CANCELLED | (said & ~KIND_BITS),))
-        return segment._replace(outcomes=outcome)
-    outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
-    payload = CANCELLED.encode()
-    ends = messages.END.pack(len(payload))
-    return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)
 
 
 def complain(text: str) -> None:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import warnings
 import weakref
 from array import array
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from bossworker import messages
 from bossworker.checks import check_seconds
-from bossworker.codec import Blocks, encode_jobs, encode_one
 from bossworker.connection import Connection
 from bossworker.errors import (
-    BossDied,
     NothingPending,
     PoolClosed,
     ResultHandlerError,
-    UnfinishedJob,
     WorkerStartError,
 )
 from bossworker.inbox import Inbox
 from bossworker.launch import launch
-from bossworker.link import Part, close_fds, pack
 from bossworker.mapping import Map
 from bossworker.messages import Kind
 from bossworker.options import (
@@ -37,12 +30,11 @@ from bossworker.options import (
     check_callable,
     check_count,
     check_options,
-    check_priority,
     check_workers,
 )
-from bossworker.parcel import Parcel
+from bossworker.outbox import Outbox
 from bossworker.result import Result, make_result
-from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one, pack_runs
+from bossworker.standing import Standing
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 
@@ -124,7 +116,6 @@ class BossWorker:
         max_worker_memory: int = 0,
         start_method: str = "fork",
     ) -> None:
-        self._closed = True  # until it is up: what __del__ finds when construction fails
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
         check_callable("init_handler", init_handler)
@@ -140,17 +131,8 @@ class BossWorker:
             start_method=start_method,
         )
         self._result_handler = result_handler
-        self._by_value = start_method == "spawn"
         self._inbox = Inbox()
-        self._next_id = 1
-        self._closing = False
         self._signs = False  # whether fileno() is in use
-        self._foreign = False  # whether we are in a forked child
-        self._may_have_run: frozenset[int] | None = None  # once the boss is dead
-        self._dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
-        self._adding = threading.Lock()  # ids are given out, and jobs sent, in the same order
-        self._default_terms = Terms(0, self._options.global_timeout, self._options.retries, 1)
-        self._owner = os.getpid()
         handlers = Handlers(work_handler, init_handler, exit_handler)
         launched = launch(handlers, self._options)
         try:
@@ -158,12 +140,13 @@ class BossWorker:
         except BaseException:
             launched.abandon()
             raise
+        self._standing = Standing(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._standing, self._options)
         _handles.add(self)
         self._await_start()
 
     def _await_start(self) -> None:
         line = self._connection
-        self._closed = False
         try:
             line.wait_until(lambda: line.up or bool(line.failure))
         except BaseException:
@@ -196,128 +179,18 @@ class BossWorker:
             PoolClosed: After ``shut_down``.
             BossDied, WorkerStartError: The pool is beyond working.
         """
-        terms = self._terms(timeout, priority, retries)
+        outbox = self._outbox
+        terms = outbox.terms(timeout, priority, retries)
         if len(jobs) == 1 and not self._options.max_pending:
-            return self._add_one(jobs[0], terms)
-        self._check_open()
-        return self._add(jobs, terms) if jobs else range(0)
-
-    def _terms(self, timeout: float | None, priority: int, retries: int | None) -> Terms:
-        options = self._options
-        if timeout is None and priority == 0 and retries is None and type(priority) is int:
-            return self._default_terms
-        return Terms(
-            check_priority(priority),
-            options.global_timeout if timeout is None else check_seconds("timeout", timeout),
-            options.retries if retries is None else check_count("retries", retries),
-            1,
-        )
-
-    def _add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
-        """The short way for programs that add one job at a time."""
-        block: bytes | Parcel = encode_one(job, 0, self._by_value)
-        with self._adding:
-            self._check_open()
-            ids = self._new_ids(1)
-            self._submit(self._pack_one(ids[0], terms, block), ids, (job,))
-        return ids
-
-    def _pack_one(self, job_id: int, terms: Terms, block: bytes | Parcel) -> list[Part]:
-        if not isinstance(block, Parcel):
-            return pack_one(job_id, terms, block)
-        fd = self._connection.segments.lend(block, job_id)
-        return pack_one(job_id, terms, block.inline()) if fd is None else pack_one(job_id, terms, block.table(), (fd,))
-
-    def _add(self, jobs: Sequence[Mapping[Any, Any]], terms: Terms) -> range:
-        blocks = encode_jobs(jobs, self._by_value)
-        with self._adding:
-            self._check_open()
-            ids = self._new_ids(len(jobs))
-        self._send(ids, jobs, blocks, terms)
-        return ids
-
-    def _new_ids(self, count: int) -> range:
-        first_id = self._next_id
-        self._next_id += count
-        self._inbox.note_call(first_id)
-        return range(first_id, first_id + count)
-
-    def _send(
-        self,
-        ids: range,
-        jobs: Sequence[Mapping[Any, Any]],
-        blocks: Blocks,
-        terms: Terms,
-        route: deque[Result] | None = None,
-    ) -> None:
-        """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
-        start = 0
-        for stretch in blocks.stretches():
-            for parts, count in self._pieces(ids[start], terms, stretch):
-                with self._adding:
-                    self._check_open()
-                    self._submit(parts(), ids[start : start + count], jobs[start : start + count], route)
-                start += count
-
-    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[tuple[Callable[[], list[Part]], int]]:
-        """Packed frames, each lot as soon as it may be sent, and how many jobs they hold."""
-        payload = blocks.payload()
-        if isinstance(payload, Parcel):
-            if self._options.max_pending:
-                self._await_room()
-            yield partial(self._pack_one, first_id, terms, payload), 1
-            return
-        run = Run(first_id, sum(blocks.counts), 0, terms, blocks.counts, blocks.sizes, payload)
-        if not self._options.max_pending:
-            yield partial(pack_runs, cut_up(run)), run.count
-            return
-        cursor = RunCursor(run)
-        while len(cursor):
-            piece = cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)
-            yield partial(pack_runs, [piece]), piece.count
-
-    def _await_room(self) -> int:
-        """Wait until jobs may be added under ``max_pending``; how many."""
-        self._connection.wait_until(lambda: self._closing or self._room() > 0)
-        self._check_open()
-        return self._room()
-
-    def _room(self) -> int:
-        return self._options.max_pending - self._inbox.unfinished()
-
-    def _submit(
-        self,
-        parts: list[Part],
-        ids: range,
-        jobs: Sequence[Mapping[Any, Any]],
-        route: deque[Result] | None = None,
-    ) -> None:
-        """Note the jobs, then send them: a result must not arrive before its job is known."""
-        try:
-            self._inbox.expect(ids[0], jobs, route)
-            self._connection.send_packed(parts)
-        except BaseException:
-            if self._connection.link.queued is not parts:
-                for job_id in ids:
-                    self._inbox.jobs.pop(job_id, None)
-                    self._inbox.routed.pop(job_id, None)
-                close_fds([fd for _, fds in parts for fd in fds])
-            raise
-        if self._dropped:
-            self._cancel_dropped()
-
-    def _cancel_dropped(self) -> None:
-        """Cancel what closed maps have left in flight, if that can be done at once."""
-        ids = list(self._dropped)
-        if ids and self._connection.try_send(pack(Kind.CANCEL, messages.REQUEST.pack(0), [array("Q", ids).tobytes()])):
-            for _ in ids:
-                self._dropped.popleft()
+            return outbox.add_one(jobs[0], terms)
+        self._standing.check_open()
+        return outbox.add(jobs, terms) if jobs else range(0)
 
     # -- results out ------------------------------------------------------------------------------------
 
     def pending(self) -> int:
         """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
-        self._check_owner()
+        self._standing.check_owner()
         return len(self._inbox.jobs)
 
     @overload
@@ -360,10 +233,10 @@ class BossWorker:
                 return
             if result is not None:
                 yield result
-        self._check_owner()
+        self._standing.check_owner()
 
     def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
-        self._check_owner()
+        self._standing.check_owner()
         inbox, line = self._inbox, self._connection
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
@@ -371,7 +244,7 @@ class BossWorker:
             line.poll()
             result = inbox.next()
             if result is None:
-                self._check_results()
+                self._standing.check_results()
                 self._tell_others()
             return result
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -379,7 +252,7 @@ class BossWorker:
             if inbox.unclaimed <= 0:
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
             if not line.wait_until(self._has_news, deadline):
-                self._check_results()
+                self._standing.check_results()
                 return inbox.next()
         return result
 
@@ -427,8 +300,8 @@ class BossWorker:
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
         """
         iterator = iter(jobs)
-        terms = self._terms(timeout, 0, None)
-        self._check_open()
+        terms = self._outbox.terms(timeout, 0, None)
+        self._standing.check_open()
         return Map(self, iterator, terms, ordered).results()
 
     # -- orders -----------------------------------------------------------------------------------------
@@ -441,7 +314,7 @@ class BossWorker:
         """
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
-        self._check_owner()
+        self._standing.check_owner()
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
         if not live or self._connection.gone:
             return 0
@@ -451,13 +324,13 @@ class BossWorker:
     def resize(self, n: int) -> None:
         """Change the number of workers. Those too many leave when they are through with their job."""
         check_workers("n", n)
-        self._check_open()
+        self._standing.check_open()
         self._ask(Kind.RESIZE, messages.COUNT.pack(n))
 
     def stats(self) -> Stats:
         """The pool at this instant. PoolClosed after ``shut_down``."""
-        self._check_owner()
-        if self._closed:
+        self._standing.check_owner()
+        if self._standing.ended:
             raise PoolClosed("the pool has been shut down")
         answer = self._ask(Kind.STATS)
         workers = tuple(WorkerStats(**worker) for worker in answer.pop("workers"))
@@ -466,7 +339,7 @@ class BossWorker:
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)
         if answer is None:
-            self._check_alive()
+            self._standing.check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
 
@@ -475,8 +348,8 @@ class BossWorker:
 
         It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
         """
-        self._check_owner()
-        if self._closed and not self._signs:
+        self._standing.check_owner()
+        if self._standing.ended and not self._signs:
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
         if not self._signs:
@@ -492,8 +365,8 @@ class BossWorker:
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """The process ids of the workers that are up; empty when the pool is down."""
-        self._check_owner()
-        if self._closed or self._connection.gone:
+        self._standing.check_owner()
+        if self._standing.ended or self._connection.gone:
             return ()
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
@@ -517,43 +390,35 @@ class BossWorker:
         """
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
-        self._check_owner()
+        self._standing.check_owner()
         if force:
             self._end(force=True)
-        elif not self._closed:
+        elif not self._standing.ended:
             self._wind_down(timeout)
 
     def _wind_down(self, timeout: float | None) -> None:
         line = self._connection
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._adding.acquire(True, -1 if timeout is None else timeout):
-            raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
-        try:
-            if not self._closing:
-                self._closing = True
-                line.send(Kind.CLOSE)
-        finally:
-            self._adding.release()
-        line.wake()  # an add_work that waits for room is in vain now
+        self._outbox.close(timeout)
         if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
         self._end()
-        self._check_alive()
+        self._standing.check_alive()
 
     def _end(self, force: bool = False) -> None:
-        self._closing = True
+        self._standing.closing = True
         if force:
             self._inbox.clear()
             self._signs = False
-        if not self._closed:
-            self._closed = True
+        if not self._standing.ended:
+            self._standing.ended = True
             self._connection.end(force=force)
             if force:
                 self._inbox.clear()  # what came in until then
         self._connection.close(keep_sign=self._signs)
 
     def __enter__(self) -> Self:
-        self._check_owner()
+        self._standing.check_owner()
         return self
 
     def __exit__(
@@ -562,66 +427,25 @@ class BossWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._foreign:
+        if not self._standing.foreign:
             self.shut_down(force=kind is not None)
 
     def __del__(self) -> None:
-        connection = getattr(self, "_connection", None)
-        if connection is None or self._foreign:
+        if not hasattr(self, "_outbox") or self._standing.foreign:  # construction failed
             return
         try:
-            if not self._closed:
+            if not self._standing.ended:
                 warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
         finally:
             self._end(force=True)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closing else "open"
+        state = "closed" if self._standing.closing else "open"
         return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
-
-    # -- what may be asked now --------------------------------------------------------------------------
-
-    def _check_owner(self) -> None:
-        if self._foreign:
-            raise PoolClosed(
-                f"this handle belongs to process {self._owner}; a forked child cannot use it, "
-                "but may make a pool of its own"
-            )
-
-    def _check_open(self) -> None:
-        self._check_owner()
-        if self._closing:
-            raise PoolClosed("the pool has been shut down and takes no more work")
-        if self._connection.failure:
-            raise WorkerStartError(self._connection.failure)
-        self._check_alive()
-
-    def _check_alive(self) -> None:
-        """Raise BossDied when the boss ended before its time."""
-        line = self._connection
-        if line.gone and not line.orderly and (not self._closed or self._inbox.jobs):
-            raise self._boss_died()
-
-    def _check_results(self, queue: deque[Result] | None = None) -> None:
-        """The same, once all that the boss sent for this queue has been taken."""
-        if not self._inbox.has_news(queue):
-            self._check_alive()
-
-    def _boss_died(self) -> BossDied:
-        line, inbox = self._connection, self._inbox
-        if self._may_have_run is None:
-            self._may_have_run = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
-        arrived = inbox.arrived()
-        unfinished = [
-            UnfinishedJob(job_id, job, job_id in self._may_have_run)
-            for job_id, job in list(inbox.jobs.items())
-            if job_id not in arrived
-        ]
-        return BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
-        self._foreign = True
+        self._standing.foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         self._connection.close(in_child=True)
 

@@ -179,7 +179,13 @@ def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
 
 def load_job(block: memoryview, fd: int | None) -> Any:
     """A job that is a block of its own; `fd`: the file with its data, if it was lent one."""
-    return Arrived(block, fd).load() if is_parcel(block) else pickle.loads(block)
+    return _loaded(Arrived(block, fd) if is_parcel(block) else block)
+
+
+def _loaded(payload: memoryview | Arrived) -> Any:
+    if isinstance(payload, memoryview) and is_parcel(payload):
+        payload = Arrived(payload, None)
+    return payload.load() if isinstance(payload, Arrived) else pickle.loads(payload)
 
 
 def load_block(count: int, block: memoryview) -> list[Any]:
@@ -259,10 +265,8 @@ def load_result(outcome: int, payload: memoryview | Arrived) -> dict[Any, Any]:
     """One result."""
     if not outcome & Outcome.WHOLE:
         payload = memoryview(b"".join((payload, _STOP)))  # type: ignore[arg-type]
-    elif isinstance(payload, memoryview) and is_parcel(payload):
-        payload = Arrived(payload, None)
-    loaded: dict[Any, Any] = payload.load() if isinstance(payload, Arrived) else pickle.loads(payload)
-    return loaded
+    value: dict[Any, Any] = _loaded(payload)
+    return value
 
 
 # -- errors -----------------------------------------------------------------------------------------------------
@@ -336,10 +340,10 @@ def encode_error(data: ErrorData) -> bytes:
     return pickle.dumps(tuple(data), PROTOCOL)
 
 
-def load_error(outcome: int, payload: memoryview) -> ErrorData:
+def load_error(outcome: int, payload: memoryview | Arrived) -> ErrorData:
     """The error of a job that has no result: the worker's, or a text from the boss."""
     if outcome & Outcome.TEXT:
-        text = str(payload, "utf-8", "replace")
+        text = str(payload, "utf-8", "replace")  # type: ignore[arg-type]
         name = JobTimeout.__name__ if text == TIMED_OUT else ""
         return ErrorData(text, name, text, "", None, None)
-    return ErrorData(*pickle.loads(payload))
+    return ErrorData(*_loaded(payload))

@@ -242,7 +242,7 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
             if kind is Outcome.CANCELLED:
                 value["ERROR"] = CANCELLED
             return value, kind, None if kind is Outcome.OK else _reported(value)
-        error = load_error(outcome, payload)  # type: ignore[arg-type]
+        error = load_error(outcome, payload)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:

@@ -33,7 +33,7 @@ from bossworker.boss import Boss, CallerGone
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
-from bossworker.recorder import Memory, above_stdio, exclusive
+from bossworker.recorder import Memory, Recorder, above_stdio, exclusive
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -160,15 +160,15 @@ def _nursery_main(
     except BaseException as error:
         loaded = error
 
-    def worker_main(slot: int, link: socket.socket) -> None:
+    def worker_main(recorder: Recorder, link: socket.socket) -> None:
         if collecting:
             gc.enable()
         if isinstance(loaded, BaseException):
             worker.refuse(link, "the handlers could not be loaded", loaded)
         else:
-            worker.main(slot, link, memory, loaded, options)
+            worker.main(recorder, link, memory, loaded, options)
 
-    Nursery(boss, worker_main).run()
+    Nursery(boss, memory, worker_main).run(options.worker_count)
 
 
 def _shut_stdin() -> None:

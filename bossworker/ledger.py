@@ -8,12 +8,21 @@ Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum
 from itertools import islice
-from typing import NamedTuple
 
-from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
+from bossworker.actions import (
+    Actions,
+    Assign,
+    Broken,
+    Interrupt,
+    Kill,
+    Leave,
+    Spawn,
+    TakeBack,
+    Verdict,
+)
+from bossworker.entry import NEVER, State, Terminated, Worker
+from bossworker.errors import CANCELLED, WORKER_DIED
 from bossworker.messages import Outcome
 from bossworker.queue import Queue
 from bossworker.recorder import MAX_BATCH, MAX_WORKERS, Look
@@ -29,114 +38,6 @@ START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
 FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
 LONGEST_PAUSE_SECONDS = 1.0  # up to this
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
-NEVER = float("inf")
-
-
-class Terminated(Enum):
-    """Why a worker was made to stop its job."""
-
-    TIMEOUT = (Outcome.TIMEOUT, TIMED_OUT)
-    CANCEL = (Outcome.CANCELLED, CANCELLED)
-
-
-# -- what the boss is asked to do ---------------------------------------------------------------------------
-
-
-class Spawn(NamedTuple):
-    """Start a worker in this slot."""
-
-    slot: int
-
-
-class Assign(NamedTuple):
-    """Hand a batch to a worker."""
-
-    slot: int
-    batch: Run
-
-
-class Leave(NamedTuple):
-    """Ask an idle worker to leave in order."""
-
-    slot: int
-
-
-class Interrupt(NamedTuple):
-    """Raise JobTimeout in this job, if it still runs."""
-
-    slot: int
-    job_id: int
-
-
-class Kill(NamedTuple):
-    """End a worker and all its descendants."""
-
-    slot: int
-
-
-class TakeBack(NamedTuple):
-    """Withdraw the jobs a worker has not claimed, and tell ``on_taken_back``."""
-
-    slot: int
-
-
-class Verdict(NamedTuple):
-    """A result that the ledger itself decides on."""
-
-    job_id: int
-    pid: int
-    attempt: int
-    outcome: Outcome
-    text: str
-    started: float  # monotonic seconds
-    finished: float
-
-
-class Broken(NamedTuple):
-    """No worker can be started any more."""
-
-    text: str
-
-
-Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Verdict | Broken
-Actions = list[Action]
-
-
-class State(StrEnum):
-    """What a worker is doing."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    LEAVING = "leaving"
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker as the ledger sees it."""
-
-    slot: int
-    pid: int = 0
-    state: State = State.STARTING
-    jobs_done: int = 0
-    dismissed: bool = False  # leaves as soon as its job is done
-    # The batch it has, and how far that is:
-    batch: Run | None = None
-    limit: int = 0  # jobs of the batch that are still its own
-    taken: int = 0  # results that have been taken from it, from the front
-    spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
-    look_at: float = 0.0
-    unseen_since: float = NEVER  # since when it has been writing at each look
-    # The job that must stop, and why:
-    expired: int = -1  # its position in the batch
-    reason: Terminated | None = None
-    kill_at: float = 0.0
-    killed: bool = False
-    cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED
-
-    def has(self, job_id: int) -> bool:
-        batch = self.batch
-        return batch is not None and 0 <= job_id - batch.first_id < self.limit
 
 
 class Ledger:
@@ -158,7 +59,7 @@ class Ledger:
         self._estimate: float | None = None  # seconds a job takes
         self._failed_starts = 0
         self._start_error = ""
-        self._spawn_at = 0.0
+        self._spawn_at = 0.0  # no worker is started before; 0.0: there is no pause
         self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
 
     # -- questions --------------------------------------------------------------------------------------
@@ -180,9 +81,13 @@ class Ledger:
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
-        if self._spawn_at > now and self._vacant():
+        if self._spawn_at and self._vacant():
             due = min(due, self._spawn_at)
         return None if due == NEVER else max(0.0, due - now)
+
+    def pause_is_over(self, now: float) -> bool:
+        """Whether starts that had to wait may be made now, by ``on_tick``."""
+        return 0.0 < self._spawn_at <= now
 
     def due(self, now: float) -> list[int]:
         """Slots of the workers that should be looked at."""
@@ -278,7 +183,7 @@ class Ledger:
         if spent:
             return self._leave(worker) + self._replace(now)
         self._idle.append(worker.slot)
-        return self.on_tick(now)
+        return self._dispatch(now)
 
     def _leave(self, worker: Worker) -> Actions:
         worker.state = State.LEAVING
@@ -301,6 +206,7 @@ class Ledger:
     def _fill(self, now: float) -> Actions:
         if now < self._spawn_at:
             return []
+        self._spawn_at = 0.0
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
         for slot in list(islice(free, self._vacant())):

@@ -194,13 +194,26 @@ class Link:
 
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes."""
-        if not self._read:
+        if not self._read or self._cut_simply():
             return
         assembler = self._in.copy()
         frames = [*self.frames]
         for data, ancillary, flags, _ in self._read:
             frames += assembler.feed(data, _fds(ancillary, flags))
         self._in, self._read, self.frames = assembler, [], frames
+
+    def _cut_simply(self) -> bool:
+        """The common case: one read that brought whole frames and nothing else. Whether it was that."""
+        if len(self._read) > 1 or self._in.parts or self._in.fds:
+            return False
+        data, ancillary, flags, _ = self._read[0]
+        if ancillary or flags & _LOST:
+            return False
+        frames, used, _ = _Assembler().frames(memoryview(data))
+        if used < len(data):
+            return False
+        self._read, self.frames = [], [*self.frames, *frames]
+        return True
 
 
 class _Assembler:
@@ -229,7 +242,7 @@ class _Assembler:
         if self.parts:
             data = b"".join((*self.parts, data))
             self.parts, self.have, self.missing = [], 0, 0
-        frames, used, missing = self._frames(memoryview(data))
+        frames, used, missing = self.frames(memoryview(data))
         if used < len(data):
             self._keep(data[used:])
         self.missing = missing
@@ -239,7 +252,7 @@ class _Assembler:
         self.parts.append(data)
         self.have += len(data)
 
-    def _frames(self, view: memoryview) -> tuple[list[Frame], int, int]:
+    def frames(self, view: memoryview) -> tuple[list[Frame], int, int]:
         """The whole frames in `view`, the bytes they take, and the bytes the next one lacks (0: unknown)."""
         frames: list[Frame] = []
         start, total = 0, len(view)
@@ -264,9 +277,10 @@ def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist() or [-1] * bool(flags & socket.MSG_CTRUNC)
+    return found.tolist() or [-1] * bool(flags & _LOST)
 
 
+_LOST = int(socket.MSG_CTRUNC)  # as an enum, it is slow
 _KINDS = {int(kind): kind for kind in Kind}
 
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bossworker.codec import encode_jobs
 from bossworker.errors import PoolClosed
 from bossworker.result import Result
 from bossworker.run import Terms
@@ -51,11 +50,11 @@ class Map:
         while self.jobs is not None and len(self.flight) + self.step <= self.window:
             chunk = self._take()
             if chunk:
-                blocks = encode_jobs(chunk, self.pool._by_value)
-                with self.pool._adding:
-                    ids = self.pool._new_ids(len(chunk))
+                outbox = self.pool._outbox
+                blocks = outbox.encode(chunk)
+                ids = outbox.reserve(len(chunk))
                 self.flight.update(dict.fromkeys(ids))
-                self.pool._send(ids, chunk, blocks, self.terms, self.queue)
+                outbox.send(ids, chunk, blocks, self.terms, self.queue)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
                 self.window = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
                 self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
@@ -78,7 +77,7 @@ class Map:
         """Wait for results; those that may be yielded now."""
         inbox, line = self.pool._inbox, self.pool._connection
         if not line.wait_until(lambda: inbox.has_news(self.queue)):
-            self.pool._check_results(self.queue)
+            self.pool._standing.check_results(self.queue)
             if line.closed:
                 raise PoolClosed("the pool was shut down under a map")
         while (result := inbox.next(self.queue)) is not None:
@@ -94,10 +93,10 @@ class Map:
     def _drop(self) -> None:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
         pool = self.pool
-        if pool._foreign:
+        if pool._standing.foreign:
             return
         left = [job_id for job_id, result in self.flight.items() if result is None]
         here = {result.job_id for result in list(self.queue)}
         pool._inbox.forget(left, here)
-        pool._dropped.extend([job_id for job_id in left if job_id not in here])
-        pool._cancel_dropped()
+        pool._outbox.dropped.extend([job_id for job_id in left if job_id not in here])
+        pool._outbox.cancel_dropped()

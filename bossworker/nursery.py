@@ -18,28 +18,32 @@ from contextlib import suppress
 from bossworker import messages, process
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.messages import Kind
+from bossworker.recorder import Memory, Recorder
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[int, socket.socket], None]
+WorkerMain = Callable[[Recorder, socket.socket], None]
 
 
 class Nursery:
     """Serves the boss until it hangs up or dies; then ends every worker and whatever they started."""
 
-    def __init__(self, boss: socket.socket, worker_main: WorkerMain) -> None:
+    def __init__(self, boss: socket.socket, memory: Memory, worker_main: WorkerMain) -> None:
         self.boss = Link(boss)
+        self.memory = memory
         self.worker_main = worker_main
         self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
         self.wake, self.waker = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self.waker, False)
 
-    def run(self) -> None:
-        """Serve, then clean up. Never raises LinkClosed."""
+    def run(self, first: int) -> None:
+        """Start the first workers, while the boss is busy with itself; serve; clean up. Never raises LinkClosed."""
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
         try:
+            for slot in range(first):
+                self._spawn(slot)
             self._serve()
         except LinkClosed:
             pass
@@ -72,6 +76,7 @@ class Nursery:
         except OSError as error:
             self._report_failure(slot, error)
             return
+        recorder = self.memory.recorder(slot, fresh=True)
         try:
             pid = os.fork()
         except OSError as error:
@@ -79,7 +84,7 @@ class Nursery:
             self._report_failure(slot, error)
         else:
             if pid == 0:
-                self._become_worker(slot, theirs, ours)
+                self._become_worker(recorder, theirs, ours)
             self.slots[pid] = slot
             self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
         finally:
@@ -88,7 +93,7 @@ class Nursery:
     def _report_failure(self, slot: int, error: OSError) -> None:
         self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))
 
-    def _become_worker(self, slot: int, link: socket.socket, other: socket.socket) -> None:
+    def _become_worker(self, recorder: Recorder, link: socket.socket, other: socket.socket) -> None:
         """In the child: shut what is the nursery's, lead a group of our own, work, and never return."""
         status = 1
         try:
@@ -103,7 +108,7 @@ class Nursery:
             self.boss.drop()
             process.default_signals()
             gc.enable()
-            self.worker_main(slot, link)
+            self.worker_main(recorder, link)
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 1

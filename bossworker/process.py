@@ -5,6 +5,7 @@ Each call has a fallback where a platform lacks it, as cheap as the guarantee al
 
 from __future__ import annotations
 
+import _signal  # what signal wraps; without the enums, which cost more than all the rest of a fork's set-up
 import ctypes
 import os
 import resource
@@ -26,21 +27,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = resource.getpagesize()
 
 
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
 
 
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which forked it, ends. Linux only; elsewhere sockets tell."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the request was in place
         os._exit(1)
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, so that none escapes unseen (Linux)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def pidfd(pid: int) -> int | None:
@@ -261,8 +260,8 @@ def usable_cpus() -> int:
 
 def drop_signal_handlers() -> None:
     """Undo the signal set-up inherited from the caller: its handlers must not run in our processes."""
-    for number in signal.valid_signals():
-        current = signal.getsignal(number)
+    for number in range(1, signal.NSIG):
+        current = _signal.getsignal(number)
         if callable(current) and current is not signal.default_int_handler:
             signal.signal(number, signal.SIG_DFL)
     default_signals()

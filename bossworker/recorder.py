@@ -147,7 +147,7 @@ class Memory:
         return never
 
     def recorder(self, slot: int, fresh: bool = False) -> Recorder:
-        """The recorder of a slot; `fresh`: wiped, for a new worker."""
+        """The recorder of a slot; `fresh`: wiped, for a new worker, as the nursery does before it forks one."""
         at = mmap.PAGESIZE + slot * SLOT_SIZE
         return Recorder(self._view[at : at + SLOT_SIZE], fresh)
 
@@ -170,18 +170,11 @@ class Recorder:
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
         self.payload = self._view[_PAYLOAD_AT:]
-        self.lock: Lock
-        if fresh:
-            self.wipe()
-        else:
-            self.lock = _semaphore(view, _LOCK_AT, fresh) or _NoLock()
+        if fresh:  # the worker before may have died holding the lock
+            self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
+        self.lock: Lock = _semaphore(view, _LOCK_AT, fresh) or _NoLock()
 
     # -- the boss's side --------------------------------------------------------------------------------
-
-    def wipe(self) -> None:
-        """Make ready for a new worker; the one before may have died holding the lock."""
-        self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.lock = _semaphore(self._view, _LOCK_AT, True) or _NoLock()
 
     def open_batch(self, first_id: int, count: int, attempt: int) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""

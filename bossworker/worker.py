@@ -20,10 +20,10 @@ from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome
 from bossworker.options import Handlers, Options
 from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
-from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory
+from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.run import Run
+from bossworker.spin import Spin
 
-SPIN_SECONDS = 150e-6  # how long to look again for the next batch before sleeping
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
 LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
@@ -36,21 +36,23 @@ _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 class Worker:
     """One worker's whole life. `run` returns when it leaves in order."""
 
-    def __init__(self, slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+    def __init__(
+        self, recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options
+    ) -> None:
         self.link = Link(_out_of_the_way(link))
-        self.recorder = memory.recorder(slot)
+        self.recorder = recorder
         self.handlers = handlers
         self.work = handlers.work
         self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
-        self.spin = SPIN_SECONDS if process.usable_cpus() > 1 else 0.0
+        self.spin = Spin()
         self.segments = Segments(memory)
         self.encode = encode_result
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
         self.init_set_timer = False
-        self.count_at = 0.0  # when to count the dead children again (monotonic)
+        self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         os.register_at_fork(after_in_child=self._forked)
 
@@ -130,15 +132,16 @@ class Worker:
 
     def _next_frame(self) -> Frame:
         """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
-        awake_until = time.monotonic() + self.spin
+        awake_until = self.spin.until(time.monotonic())
         while True:
             frames = self.link.receive(1)
             if frames:
                 return frames[0]
-            if time.monotonic() >= awake_until:
+            now = time.monotonic()
+            if now >= awake_until:
                 process.await_fd(self.link.fileno(), select.POLLIN)
             else:
-                os.sched_yield()
+                self.spin.rest(now)
 
     def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
@@ -289,9 +292,9 @@ def _out_of_the_way(link: socket.socket) -> socket.socket:
     return socket.socket(fileno=moved)
 
 
-def main(slot: int, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+def main(recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
     """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
     try:
-        Worker(slot, link, memory, handlers, options).run()
+        Worker(recorder, link, memory, handlers, options).run()
     except (LinkClosed, OSError):
         sys.exit(1)

@@ -16,7 +16,7 @@ from bossworker.commands import jobdir, launcher, program
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 
-ATTEMPTS = 3  # launchers that may be killed under an order before it is given up
+ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
 _POLL_SECONDS = 60.0  # between looks whether an answer was lost without anybody's end; a safety net
 
@@ -134,7 +134,7 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     puts itself on record before it starts anything. If nobody has, and nobody holds the answer's pipe any more, the
     order was lost and is given to another launcher; it can never run twice.
 
-    OSError when the directory cannot be written to, or no process can be made.
+    OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
     umask = current_umask()
     cwd = request.cwd or directory.files

@@ -113,9 +113,9 @@ class Supervisor:
 
     def prepare(self) -> None:
         """Take room for the last word, and go on record as the one in charge."""
+        self.directory.take_room()
         self.status = outcome.created(identity.own())
         self.directory.write_status(self.status)
-        self.directory.take_room()
 
     def start(self) -> None:
         """Start the command, or note why it cannot be."""

@@ -82,12 +82,16 @@ def has_children() -> bool:
 
 
 def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:
-    """Children, grandchildren and so on, without the children in `keep`; those first whose parents come later."""
+    """Children, grandchildren and so on, without the children in `keep`.
+
+    Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
+    command.
+    """
     found: list[int] = []
     for child in children(pid):
         if child not in keep:
-            found += descendants(child)
             found.append(child)
+            found += descendants(child)
     return found
 
 

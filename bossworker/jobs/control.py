@@ -62,9 +62,8 @@ def start(
     directory, streams = jobdir.create(make_root(root), request.record())
     try:
         detach.start(directory, streams, request)
-    except BaseException:
-        if not record.read_open(directory.fd, directory.id, directory.path).status.get("supervisor"):
-            jobdir.remove_tree(directory.path)
+    except OSError:
+        jobdir.remove_tree(directory.path)
         raise
     finally:
         for fd in streams:
@@ -200,11 +199,13 @@ def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> b
 
 
 def _clean_one(jobid: str, root: Root) -> int:
-    if not is_id(jobid):
+    folder = record.open_job(jobid, root)
+    if folder is None:
         return 0
-    path = f"{find_root(root)}/{jobid}"
+    os.close(folder)
     if not _end(jobid, root):
         return 0
+    path = f"{find_root(root)}/{jobid}"
     hidden = f"{os.path.dirname(path)}/{jobdir.HIDDEN}{jobid}"
     try:
         os.rename(path, hidden)  # so that nobody sees it half deleted

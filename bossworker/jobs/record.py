@@ -221,7 +221,7 @@ def _details(record: Record) -> list[str]:
     status, lines = record.status, [record.reason] if record.reason else []
     if record.state == jobdir.RUNNING and "started" in status:
         return [*lines, f"started at {_at(status['started'])}"]
-    if not (record.finished and "ended" in status):
+    if not (record.finished and status.get("state") in _FINISHED):
         return lines
     if status.get("signal") is not None:
         lines += [f"terminated by signal {status['signal']}", f"with{'' if status.get('core') else 'out'} coredump"]

@@ -27,12 +27,13 @@ def section(block: str) -> str:
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=section(block)) for block in blocks("python")])
-def test_python_block_prints_what_it_says(block: str, tmp_path: Path) -> None:
+def test_python_block_prints_what_it_says(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line by line, in whatever order the jobs were done."""
     script = tmp_path / "block.py"
     script.write_text(block)
     promised = [line.removeprefix(PRINTS) for line in block.splitlines() if line.startswith(PRINTS)]
     assert promised, "a block should say what it prints"
+    monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     ended = run(script, cwd=tmp_path)
     check_clean(ended)
     assert sorted(ended.stdout.splitlines()) == sorted(promised)
@@ -73,7 +74,7 @@ def test_what_it_names_exists() -> None:
     for path in re.findall(r"\b(?:examples|tests|benchmarks|\.ci)/[\w./]*\w", README):
         assert (PROJECT / path).exists(), path
     for name in re.findall(r"^from bossworker import (.*)$", README, re.MULTILINE):
-        assert set(name.split(", ")) <= set(exported)
+        assert set(name.split(", ")) <= {*exported, "jobs"}
 
 
 def test_shell_blocks_are_valid() -> None:

@@ -10,12 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bossworker import ledger as book
-from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
-from bossworker.ledger import (
-    OVERDUE_SECONDS,
-    REPEAT_SECONDS,
-    START_ATTEMPTS,
-    STUCK_SECONDS,
+from bossworker.actions import (
     Action,
     Actions,
     Assign,
@@ -23,12 +18,13 @@ from bossworker.ledger import (
     Interrupt,
     Kill,
     Leave,
-    Ledger,
     Spawn,
-    State,
     TakeBack,
     Verdict,
 )
+from bossworker.entry import State
+from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
+from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, STUCK_SECONDS, Ledger
 from bossworker.messages import Outcome
 from bossworker.recorder import Look
 from bossworker.run import Run, Terms

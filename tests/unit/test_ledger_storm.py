@@ -12,19 +12,9 @@ from collections import Counter
 
 import pytest
 
-from bossworker.ledger import (
-    Actions,
-    Assign,
-    Broken,
-    Interrupt,
-    Kill,
-    Leave,
-    Ledger,
-    Spawn,
-    State,
-    TakeBack,
-    Verdict,
-)
+from bossworker.actions import Actions, Assign, Broken, Interrupt, Kill, Leave, Spawn, TakeBack, Verdict
+from bossworker.entry import State
+from bossworker.ledger import Ledger
 from bossworker.messages import Outcome
 from bossworker.recorder import Look
 from bossworker.run import Run, Terms

@@ -1,0 +1,170 @@
+"""The caller's jobs: encoded, given ids, noted in the inbox and sent, as many as there is room for."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from bossworker import messages
+from bossworker.checks import check_seconds
+from bossworker.codec import Blocks, encode_jobs, encode_one
+from bossworker.connection import Connection
+from bossworker.inbox import Inbox
+from bossworker.link import Part, close_fds, pack
+from bossworker.messages import Kind
+from bossworker.options import Options, check_count, check_priority
+from bossworker.parcel import Parcel
+from bossworker.result import Result
+from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one, pack_runs
+from bossworker.standing import Standing
+
+
+class Outbox:
+    """See the module."""
+
+    def __init__(self, connection: Connection, inbox: Inbox, standing: Standing, options: Options) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._options = options
+        self._standing = standing
+        self._by_value = options.start_method == "spawn"
+        self._default_terms = Terms(0, options.global_timeout, options.retries, 1)
+        self._next_id = 1
+        self._lock = threading.Lock()  # ids are given out, and jobs sent, in the same order
+        self.dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
+
+    def terms(self, timeout: float | None, priority: int, retries: int | None) -> Terms:
+        """What holds for the jobs of a call; None: as for the pool."""
+        options = self._options
+        if timeout is None and priority == 0 and retries is None and type(priority) is int:
+            return self._default_terms
+        return Terms(
+            check_priority(priority),
+            options.global_timeout if timeout is None else check_seconds("timeout", timeout),
+            options.retries if retries is None else check_count("retries", retries),
+            1,
+        )
+
+    def add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
+        """The short way for programs that add one job at a time."""
+        block: bytes | Parcel = encode_one(job, 0, self._by_value)
+        with self._lock:
+            self._standing.check_open()
+            ids = self._new_ids(1)
+            self._submit(self._pack_one(ids[0], terms, block), ids, (job,))
+        return ids
+
+    def _pack_one(self, job_id: int, terms: Terms, block: bytes | Parcel) -> list[Part]:
+        if not isinstance(block, Parcel):
+            return pack_one(job_id, terms, block)
+        fd = self._connection.segments.lend(block, job_id)
+        return pack_one(job_id, terms, block.inline()) if fd is None else pack_one(job_id, terms, block.table(), (fd,))
+
+    def add(self, jobs: Sequence[Mapping[Any, Any]], terms: Terms) -> range:
+        """Send jobs, all or none; their ids."""
+        blocks = self.encode(jobs)
+        ids = self.reserve(len(jobs))
+        self.send(ids, jobs, blocks, terms)
+        return ids
+
+    def encode(self, jobs: Sequence[Mapping[Any, Any]]) -> Blocks:
+        return encode_jobs(jobs, self._by_value)
+
+    def reserve(self, count: int) -> range:
+        """Ids for so many jobs."""
+        with self._lock:
+            self._standing.check_open()
+            return self._new_ids(count)
+
+    def _new_ids(self, count: int) -> range:
+        first_id = self._next_id
+        self._next_id += count
+        self._inbox.note_call(first_id)
+        return range(first_id, first_id + count)
+
+    def send(
+        self,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        terms: Terms,
+        route: deque[Result] | None = None,
+    ) -> None:
+        """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
+        start = 0
+        for stretch in blocks.stretches():
+            for parts, count in self._pieces(ids[start], terms, stretch):
+                with self._lock:
+                    self._standing.check_open()
+                    self._submit(parts(), ids[start : start + count], jobs[start : start + count], route)
+                start += count
+
+    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[tuple[Callable[[], list[Part]], int]]:
+        """Packed frames, each lot as soon as it may be sent, and how many jobs they hold."""
+        payload = blocks.payload()
+        if isinstance(payload, Parcel):
+            if self._options.max_pending:
+                self._await_room()
+            yield partial(self._pack_one, first_id, terms, payload), 1
+            return
+        run = Run(first_id, sum(blocks.counts), 0, terms, blocks.counts, blocks.sizes, payload)
+        if not self._options.max_pending:
+            yield partial(pack_runs, cut_up(run)), run.count
+            return
+        cursor = RunCursor(run)
+        while len(cursor):
+            piece = cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)
+            yield partial(pack_runs, [piece]), piece.count
+
+    def _await_room(self) -> int:
+        """Wait until jobs may be added under ``max_pending``; how many."""
+        self._connection.wait_until(lambda: self._standing.closing or self._room() > 0)
+        self._standing.check_open()
+        return self._room()
+
+    def _room(self) -> int:
+        return self._options.max_pending - self._inbox.unfinished()
+
+    def _submit(
+        self,
+        parts: list[Part],
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        route: deque[Result] | None = None,
+    ) -> None:
+        """Note the jobs, then send them: a result must not arrive before its job is known."""
+        try:
+            self._inbox.expect(ids[0], jobs, route)
+            self._connection.send_packed(parts)
+        except BaseException:
+            if self._connection.link.queued is not parts:
+                for job_id in ids:
+                    self._inbox.jobs.pop(job_id, None)
+                    self._inbox.routed.pop(job_id, None)
+                close_fds([fd for _, fds in parts for fd in fds])
+            raise
+        if self.dropped:
+            self.cancel_dropped()
+
+    def cancel_dropped(self) -> None:
+        """Cancel what closed maps have left in flight, if that can be done at once."""
+        ids = list(self.dropped)
+        if ids and self._connection.try_send(pack(Kind.CANCEL, messages.REQUEST.pack(0), [array("Q", ids).tobytes()])):
+            for _ in ids:
+                self.dropped.popleft()
+
+    def close(self, timeout: float | None) -> None:
+        """Tell the boss that no more jobs will come. TimeoutError when others are adding some, for so many seconds."""
+        if not self._lock.acquire(True, -1 if timeout is None else timeout):
+            raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
+        try:
+            if not self._standing.closing:
+                self._standing.closing = True
+                self._connection.send(Kind.CLOSE)
+        finally:
+            self._lock.release()
+        self._connection.wake()  # who waits for room does so in vain now

@@ -1,0 +1,201 @@
+"""A web page that starts commands, and shows what becomes of them: Starlette and uvicorn (the extra ``web``).
+
+    python examples/web_jobs.py [--port N] [--root DIR]
+
+A request starts a job and returns; the browser holds nothing but its id. Every later request, whichever process of the
+server gets it, asks `bossworker.jobs` by that id: status, streams, result files; or kills the job, or cleans it away.
+The server may be restarted at any time, the jobs go on.
+
+What may be started is a list of its own (here: ``extester.py``, and a few harmless commands): a page that runs whatever
+a browser sends would be a shell for strangers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, quote
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from bossworker import jobs
+
+EXTESTER = str(Path(__file__).with_name("extester.py"))
+PROGRAMS: dict[str, Callable[[list[str]], list[str]]] = {
+    "extester": lambda args: [sys.executable, EXTESTER, *args],
+    "date": lambda args: ["date", "-u"],
+    "count to ten, slowly": lambda args: ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 1; done"],
+}
+TIMEOUT = 600  # seconds that a job may run
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px sans-serif; margin: 2em auto; max-width: 60em }}
+td, th {{ text-align: left; padding-right: 1em }}
+pre {{ background: #eee; padding: 1em; overflow: auto }} form {{ display: inline }}</style>
+<h1>{title}</h1>{body}</html>"""
+
+
+def page(title: str, body: str) -> HTMLResponse:
+    """A page. The body is HTML already, the title is not."""
+    return HTMLResponse(PAGE.format(title=html.escape(title), body=body))
+
+
+def link(path: str, text: str) -> str:
+    shown = text.encode("utf-8", "replace").decode()  # a file's name may be anything
+    return f'<a href="{html.escape(quote(path, errors="surrogateescape"))}">{html.escape(shown)}</a>'
+
+
+def button(path: str, text: str) -> str:
+    return f'<form method="post" action="{html.escape(quote(path))}"><button>{html.escape(text)}</button></form>'
+
+
+# -- pages ----------------------------------------------------------------------------------------------
+
+
+def home(request: Request) -> Response:
+    """A form to start a job, and a table of all there are."""
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in PROGRAMS)
+    form = (
+        f'<form method="post" action="/jobs"><select name="program">{options}</select> '
+        '<input name="args" size="50" placeholder="--stdout hello --create a.txt=5 --sleep 3 --exit 5"> '
+        "<button>Start</button></form>"
+    )
+    rows = "".join(
+        f"<tr><td>{link(f'/jobs/{one}', one)}<td>{jobs.status(one)}</tr>" for one in reversed(jobs.listing())
+    )
+    return page("Jobs", f"<p>{form}<table><tr><th>job<th>status</tr>{rows}</table>")
+
+
+async def start(request: Request) -> Response:
+    """Start one; on to its page."""
+    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    program, text = form.get("program", [""])[0], form.get("args", [""])[0]
+    if program not in PROGRAMS:
+        return PlainTextResponse("no such program", 400)
+    try:
+        command = PROGRAMS[program](shlex.split(text))
+        jobid = await run_in_threadpool(jobs.start, command, timeout=TIMEOUT, meta={"program": program})
+    except ValueError as error:
+        return PlainTextResponse(str(error), 400)
+    except OSError as error:
+        return PlainTextResponse(f"cannot start it: {error}", 507)
+    return RedirectResponse(f"/jobs/{jobid}", 303)
+
+
+def show(request: Request) -> Response:
+    """All about one job."""
+    jobid = request.path_params["jobid"]
+    told = jobs.info(jobid)
+    if told is None:
+        return PlainTextResponse("no such job", 404)
+    path = f"/jobs/{jobid}"
+    files = "".join(f"<li>{link(f'{path}/files/{name}', name)}" for name in jobs.result_list(jobid)) or "<li>none"
+    lines = "".join(f"<li>{html.escape(line)}" for line in jobs.details(jobid))
+    reload = "" if jobs.is_finished(jobid) else '<meta http-equiv="refresh" content="1">'
+    body = (
+        f"{reload}<p>{link('/', 'all jobs')}<p><code>{html.escape(shlex.join(told.args))}</code>"
+        f'<p id="status"><b>{told.status}</b><ul>{lines}</ul>'
+        f"{button(f'{path}/kill', 'Kill')} {button(f'{path}/clean', 'Clean')}"
+        f"<h2>{link(f'{path}/stdout', 'stdout')}</h2><pre>{html.escape(jobs.stdout(jobid))}</pre>"
+        f"<h2>{link(f'{path}/stderr', 'stderr')}</h2><pre>{html.escape(jobs.stderr(jobid))}</pre>"
+        f"<h2>files</h2><ul>{files}</ul>"
+    )
+    return page(jobid, body)
+
+
+# -- for programs, and for the links of the page ------------------------------------------------------------
+
+
+def status(request: Request) -> Response:
+    """The state and its details, as JSON; the same for an id that is unknown, whatever it is."""
+    jobid = request.path_params["jobid"]
+    return JSONResponse(
+        {"status": jobs.status(jobid), "details": jobs.details(jobid), "files": jobs.result_list(jobid)}
+    )
+
+
+def stream(request: Request) -> Response:
+    """stdout or stderr, as it comes, until the job has ended."""
+    jobid, name = request.path_params["jobid"], request.path_params["stream"]
+    if jobs.info(jobid) is None or name not in ("stdout", "stderr"):
+        return PlainTextResponse("no such stream", 404)
+    return StreamingResponse(
+        _follow(jobs.follow(jobid, stream=name, text=False)), media_type="text/plain; charset=utf-8"
+    )
+
+
+async def _follow(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in iterate_in_threadpool(chunks):
+        yield chunk
+
+
+def result(request: Request) -> Response:
+    """One result file."""
+    content = jobs.result(request.path_params["jobid"], request.path_params["name"], text=False)
+    if content is None:
+        return PlainTextResponse("no such file", 404)
+    headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}  # never run as a page of ours
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def kill(request: Request) -> Response:
+    """End one."""
+    jobid = request.path_params["jobid"]
+    if jobs.info(jobid) is None:
+        return PlainTextResponse("no such job", 404)
+    jobs.signal(jobid)
+    jobs.wait(jobid, 5)
+    return RedirectResponse(f"/jobs/{jobid}", 303)
+
+
+def clean(request: Request) -> Response:
+    """Delete one."""
+    if not jobs.clean(request.path_params["jobid"]):
+        return PlainTextResponse("no such job", 404)
+    return RedirectResponse("/", 303)
+
+
+app = Starlette(
+    routes=[
+        Route("/", home),
+        Route("/jobs", start, methods=["POST"]),
+        Route("/jobs/{jobid}", show),
+        Route("/jobs/{jobid}/status", status),
+        Route("/jobs/{jobid}/kill", kill, methods=["POST"]),
+        Route("/jobs/{jobid}/clean", clean, methods=["POST"]),
+        Route("/jobs/{jobid}/files/{name:path}", result),
+        Route("/jobs/{jobid}/{stream}", stream),
+    ]
+)
+
+
+def main() -> None:
+    """Serve this machine."""
+    parser = argparse.ArgumentParser(description="A web page that starts commands.")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000")
+    parser.add_argument("--root", metavar="DIR", help="where the job directories are")
+    options = parser.parse_args()
+    if options.root:
+        os.environ["BOSSWORKER_ROOT"] = os.path.abspath(options.root)
+    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

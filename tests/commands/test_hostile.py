@@ -1,0 +1,199 @@
+"""Ids and names that come from strangers, and directories that are not as they should be."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import jobs, run_command
+from bossworker.commands import identity, jobdir
+from bossworker.jobs import Status
+
+pytestmark = pytest.mark.usefixtures("root")
+
+ID = "20260101-000000-000000-" + "0" * 20
+HOSTILE: list[Any] = [
+    "", ".", "..", "/", "../secret", "/etc/passwd", "/etc", ID + "/../..", f"../{ID}", f"./{ID}", ID + "/", ID + "\n",
+    ID + "\0", "\0", "a" * 5000, ID[:-1], ID + "0", ID.replace("0", "٠"), "\ud800", "é", "*", "~", "$HOME", "%2e%2e",
+    " " + ID, "." + ID, None, 7, 7.5, True, b"bytes", ID.encode(), [], {}, (), object(), Path("/etc"),
+]  # fmt: skip
+NAMES: list[Any] = [
+    "", ".", "..", "/", "../job.json", "../stdout", "/etc/passwd", "sub/../../job.json", "sub/..", "sub", "sub/",
+    "/made", "./made", "sub//made", "made/", "made/x", "made\0", "\0", "link", "linked/passwd", "pipe", "no",
+    "a" * 5000, "a/" * 2000 + "a", "\ud800",
+    None, 7, b"made", [], Path("made"), object(),
+]  # fmt: skip
+
+
+@pytest.fixture
+def job(root: Path) -> str:
+    """An ended job with files, links out of its directory, and a pipe that would block whoever opens it."""
+    script = "echo made > made; mkdir sub; echo sub > sub/made; mkfifo pipe"
+    jobid: str = run_command({"cmd": ["sh", "-c", script]})["jobid"]
+    files = root / jobid / "files"
+    (files / "link").symlink_to("/etc/passwd")
+    (files / "linked").symlink_to("/etc")
+    (files / "inward").symlink_to("made")
+    return jobid
+
+
+def test_hostile_ids(root: Path) -> None:
+    root.mkdir(parents=True)
+    (root.parent / "secret").mkdir()
+    (root.parent / "secret" / "job.json").write_text("{}")
+    for jobid in HOSTILE:
+        expect_nothing(jobid)
+    assert (root.parent / "secret" / "job.json").exists()
+
+
+def expect_nothing(jobid: Any) -> None:
+    assert jobs.status(jobid) is Status.UNKNOWN
+    assert jobs.details(jobid) == []
+    assert jobs.info(jobid) is None
+    assert jobs.is_finished(jobid) is False
+    assert jobs.wait(jobid, 5) is Status.UNKNOWN
+    assert jobs.signal(jobid) is False
+    assert jobs.result_list(jobid) == []
+    assert jobs.result(jobid, "made") is None
+    assert (jobs.stdout(jobid), jobs.stderr(jobid, text=False)) == ("", b"")
+    assert jobs.working_dir(jobid) is None
+    assert list(jobs.follow(jobid)) == []
+    assert jobs.get_configuration(jobid) == ({}, None)
+    if jobid is not None:
+        assert jobs.clean(jobid) == 0
+
+
+def test_a_link_is_no_job(root: Path, job: str) -> None:
+    (root / ID).symlink_to(root / job)
+    expect_nothing(ID)
+    assert jobs.listing() == [job]
+    assert (root / ID).is_symlink()
+
+
+def test_hostile_names(job: str) -> None:
+    for name in NAMES:
+        assert jobs.result(job, name) is None, name
+        assert jobs.result(job, name, text=False) is None, name
+
+
+def test_only_regular_files_are_listed_and_all_that_are_listed_are_served(job: str) -> None:
+    assert jobs.result_list(job) == ["made", "sub/made"]
+    assert [jobs.result(job, name) for name in jobs.result_list(job)] == ["made\n", "sub\n"]
+
+
+def test_streams_that_are_something_else(root: Path, job: str) -> None:
+    for name in ("stdout", "stderr"):
+        (root / job / name).unlink()
+    (root / job / "stdout").symlink_to("/etc/passwd")
+    os.mkfifo(root / job / "stderr")
+    assert (jobs.stdout(job), jobs.stderr(job)) == ("", "")
+    assert list(jobs.follow(job)) == list(jobs.follow(job, stream="stderr")) == []
+
+
+def test_files_that_are_a_link(root: Path, job: str) -> None:
+    (root / job / "files").rename(root / "elsewhere")
+    (root / job / "files").symlink_to("/etc")
+    assert (jobs.result_list(job), jobs.result(job, "passwd"), jobs.working_dir(job)) == ([], None, None)
+
+
+# -- damage ---------------------------------------------------------------------------------------------
+
+GARBAGE = ["", "{", "[]", "null", '"x"', "7", "\xff\xfe", '{"state": "completed"']
+BAD_STATES = ['{"state": 7}', '{"state": "nonsense"}', "{}"]
+NAMES_OF_VALUES = ["supervisor", "command", "started", "ended", "elapsed", "exit_code", "signal", "max_rss"]
+
+
+@pytest.mark.parametrize("text", GARBAGE + BAD_STATES)
+def test_damaged_status(root: Path, job: str, text: str) -> None:
+    (root / job / "status.json").write_bytes(text.encode("latin-1"))
+    assert jobs.status(job) is Status.UNKNOWN
+    (detail,) = jobs.details(job)
+    assert detail.startswith("status.json is damaged: ")
+    told = jobs.info(job)
+    assert told is not None
+    assert (told.status, told.reason) == ("unknown", detail)
+    assert jobs.wait(job, 5) is Status.UNKNOWN
+    assert jobs.signal(job) is False
+    assert jobs.listing() == [job]
+    assert jobs.result_list(job) == ["made", "sub/made"]
+    assert jobs.clean(job) == 10
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+def test_damaged_job(root: Path, job: str, text: str) -> None:
+    (root / job / "job.json").write_bytes(text.encode("latin-1"))
+    assert jobs.status(job) is Status.UNKNOWN
+    assert jobs.details(job)[0].startswith("job.json is damaged: ")
+    assert jobs.info(job) is not None
+
+
+@pytest.mark.parametrize("key", NAMES_OF_VALUES)
+def test_values_of_a_wrong_type_never_raise(root: Path, job: str, key: str) -> None:
+    status = json.loads((root / job / "status.json").read_text())
+    for state, value in itertools.product(("completed", "running", "created"), ("x", None, [], {}, True, 1e300)):
+        (root / job / "status.json").write_text(json.dumps({**status, "state": state, key: value}))
+        assert jobs.status(job) in set(Status)
+        jobs.details(job)
+        jobs.info(job)
+        jobs.signal(job)
+
+
+def test_an_empty_directory_is_no_job(root: Path) -> None:
+    (root / ID).mkdir(parents=True)
+    expect_nothing_known(ID)
+    assert jobs.listing() == [ID]
+    (root / ID / "job.json").mkdir()
+    expect_nothing_known(ID)
+    assert jobs.clean(older_than=0) == 0
+    assert jobs.listing() == []
+
+
+def expect_nothing_known(jobid: str) -> None:
+    assert jobs.status(jobid) is Status.UNKNOWN
+    assert jobs.get_configuration(jobid) == ({}, None)
+    assert jobs.stdout(jobid) == ""
+
+
+# -- a status that was true once ------------------------------------------------------------------------
+
+
+def pretend(root: Path, job: str, **changes: object) -> None:
+    status = {"state": "running", "supervisor": [1 << 30, 1, identity.boot_id()], "command": None, "started": 1.0}
+    (root / job / "status.json").write_text(json.dumps({**status, **changes}))
+
+
+def test_a_pid_of_another(root: Path, job: str) -> None:
+    pid, started, boot = identity.own()
+    pretend(root, job, supervisor=[pid, int(started) - 1, boot], command=[pid, int(started) + 1, boot])
+    assert jobs.status(job) is Status.TERMINATED_BY_ERROR
+    assert jobs.details(job) == ["its supervisor is gone: its exit status is not known"]
+    assert jobs.signal(job) is False
+    pretend(root, job, supervisor=[pid, started, boot])
+    assert jobs.status(job) is Status.RUNNING
+
+
+def test_a_restarted_machine(root: Path, job: str) -> None:
+    pid, started, _ = identity.own()
+    pretend(root, job, supervisor=[pid, started, "before"], command=[pid, started, "before"])
+    assert jobs.status(job) is Status.TERMINATED_BY_ERROR
+    assert jobs.details(job) == ["the machine was restarted: its exit status is not known"]
+
+
+def test_one_that_was_never_started(root: Path) -> None:
+    root.mkdir(parents=True)
+    gone = [1 << 30, 1, identity.boot_id()]
+    for by, created, wanted in (
+        (gone, 0.0, Status.TERMINATED_BY_ERROR),
+        (identity.own(), 0.0, Status.CREATED),
+        (gone, 1e11, Status.CREATED),
+    ):
+        directory, streams = jobdir.create(str(root), {"by": by, "created": created})
+        for fd in (*streams,):
+            os.close(fd)
+        assert jobs.status(directory.id) is wanted
+        directory.close()

@@ -1,0 +1,518 @@
+"""Detached jobs: started here, and asked about by id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import jobs
+from bossworker.commands import detach, identity, jobdir
+from bossworker.jobs import Status
+from tests.commands.disk import fill
+from tests.commands.supervised import escaping
+from tests.conftest import alive, wait_for
+
+pytestmark = pytest.mark.usefixtures("root")
+
+
+def supervisor(jobid: str) -> int:
+    pid = info(jobid).supervisor_pid
+    assert pid is not None
+    return pid
+
+
+def info(jobid: str) -> jobs.Info:
+    found = jobs.info(jobid)
+    assert found is not None
+    return found
+
+
+def pid_of(jobid: str) -> int:
+    pid = info(jobid).pid
+    assert pid is not None
+    return pid
+
+
+# -- from start to end ----------------------------------------------------------------------------------
+
+
+def test_a_job_from_start_to_end(root: Path) -> None:
+    jobid = jobs.start(["sh", "-c", "echo out; echo err >&2; mkdir -p a/b; echo c > a/b/c; touch d; sleep 0.2"])
+    assert jobs.status(jobid) is Status.RUNNING
+    assert not jobs.is_finished(jobid)
+    assert jobs.details(jobid)[0].startswith("started at ")
+    assert jobs.wait(jobid) is Status.COMPLETED
+    assert jobs.is_finished(jobid)
+    assert (jobs.stdout(jobid), jobs.stderr(jobid, text=False)) == ("out\n", b"err\n")
+    assert jobs.result_list(jobid) == ["a/b/c", "d"]
+    assert (jobs.result(jobid, "a/b/c"), jobs.result(jobid, "d", text=False)) == ("c\n", b"")
+    code, ended, elapsed = jobs.details(jobid)
+    assert (code, elapsed) == ("exit code 0", "elapsed time 0 seconds")
+    assert ended.startswith("completed at ")
+    assert jobs.working_dir(jobid) == f"{root}/{jobid}/files"
+    assert jobs.listing() == [jobid]
+    assert jobs.clean(jobid) == 6
+    assert jobs.status(jobid) is Status.UNKNOWN
+    assert jobs.listing() == []
+
+
+def test_info(root: Path) -> None:
+    before = time.time()
+    jobid = jobs.start(["sh", "-c", "exit 5"], meta={"a": [1]}, timeout=30, env={"X": "1"}, stdin="abc")
+    assert jobs.wait(jobid) is Status.TERMINATED_BY_ERROR
+    told = info(jobid)
+    assert (told.jobid, told.status, told.args) == (jobid, "terminated by error", ["sh", "-c", "exit 5"])
+    assert (told.exit_code, told.signal, told.core_dumped) == (5, None, False)
+    assert (told.meta, told.timeout, told.env, told.stdin) == ({"a": [1]}, 30.0, {"X": "1"}, "3 bytes")
+    assert (told.shell, told.cwd, told.directory) == (False, None, f"{root}/{jobid}")
+    assert told.created_at is not None
+    assert told.started_at is not None
+    assert told.ended_at is not None
+    assert before - 1 < told.created_at <= told.started_at <= told.ended_at < time.time() + 1
+    assert told.max_rss is not None
+    assert told.max_rss > 100_000
+    with pytest.raises(AttributeError):
+        told.status = Status.COMPLETED  # type: ignore[misc]
+    mapping, path = jobs.get_configuration(jobid)
+    assert (mapping["argv"], mapping["exit_code"], path) == (told.args, 5, f"{root}/{jobid}/status.json")
+
+
+def test_all_is_private_to_the_user(root: Path) -> None:
+    before = os.umask(0)
+    try:
+        jobid = jobs.start(["sh", "-c", "umask; touch file"])
+    finally:
+        os.umask(before)
+    jobs.wait(jobid)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((root / jobid / one).stat().st_mode) for one in ("", "files")} == {0o700}
+    files = ("job.json", "status.json", "stdout", "stderr")
+    assert {stat.S_IMODE((root / jobid / one).stat().st_mode) for one in files} == {0o600}
+    assert jobs.stdout(jobid) == "0000\n"  # the command has the umask of its starter
+
+
+@pytest.mark.parametrize(("program", "code"), [("no-such-program", 127), ("/etc/passwd", 126), ("/", 126)])
+def test_a_program_that_cannot_run_is_a_job_that_ended(program: str, code: int) -> None:
+    jobid = jobs.start([program])
+    assert jobs.wait(jobid) is Status.TERMINATED_BY_ERROR
+    assert info(jobid).exit_code == code
+    assert f"exit code {code}" in jobs.details(jobid)
+    assert jobs.stderr(jobid).startswith(f"cannot run {program!r}: ")
+
+
+def test_shell_stdin_env_cwd(tmp_path: Path) -> None:
+    jobid = jobs.start("echo one two three | wc -w", shell=True)
+    jobs.wait(jobid)
+    assert jobs.stdout(jobid).strip() == "3"
+    (tmp_path / "input").write_text("from a file")
+    data = os.urandom(1 << 20) * 20
+    wants = [
+        (jobs.start(["cat"], stdin=data), data),
+        (jobs.start(["cat"], stdin="größe"), "größe".encode()),
+        (jobs.start(["cat"], stdin=tmp_path / "input"), b"from a file"),
+        (jobs.start(["cat"]), b""),
+        (
+            jobs.start(["sh", "-c", "echo $A${HOME}; pwd"], env={"A": "1", "HOME": None}, cwd=tmp_path),
+            f"1\n{tmp_path}\n",
+        ),
+    ]
+    for jobid, wanted in wants:
+        assert jobs.wait(jobid, 20) is Status.COMPLETED
+        assert jobs.stdout(jobid, text=False) == (wanted if isinstance(wanted, bytes) else wanted.encode())
+
+
+def test_the_environment_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("LATER", value)
+        jobid = jobs.start(["sh", "-c", "echo $LATER"])
+        jobs.wait(jobid)
+        assert jobs.stdout(jobid) == f"{value}\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"args": "date -u"}, ValueError, "args must be a list of str: 'date -u' is one str, which needs shell=True"),
+        ({"args": []}, ValueError, "args must name a program, and is empty"),
+        ({"args": ["a", 1]}, TypeError, r"args\[1\] must be a str or path-like, not 1"),
+        ({"args": ["a\0"]}, ValueError, "NUL"),
+        ({"args": ["a"], "timeout": -1}, ValueError, "timeout must be between"),
+        ({"args": ["a"], "cwd": "/nowhere"}, ValueError, "cwd must be a folder that exists"),
+        ({"args": ["a"], "meta": {"x": object()}}, TypeError, "meta must hold only what JSON can"),
+        ({"args": None}, ValueError, "args is missing"),
+    ],
+)
+def test_bad_input(root: Path, settings: dict[str, Any], error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        jobs.start(**settings)
+    assert not root.exists()
+
+
+def test_timeout_ends_the_whole_tree(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    grandchild = escaping(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    jobid = jobs.start(["sh", "-c", '"$@" & sleep 60', "sh", *grandchild], timeout=1)
+    wait_for(lambda: mark.exists() and mark.read_text())
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
+    assert jobs.details(jobid)[:2] == ["timed out after 1 seconds", "terminated by signal 15"]
+    assert not alive(int(mark.read_text()))
+
+
+# -- signals --------------------------------------------------------------------------------------------
+
+
+def test_kill_ends_the_whole_tree(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    grandchild = escaping(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    jobid = jobs.start(["sh", "-c", '"$@" & sleep 60', "sh", *grandchild])
+    wait_for(lambda: mark.exists() and mark.read_text())
+    assert jobs.signal(jobid) is True
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
+    assert jobs.details(jobid)[:2] == ["terminated by signal 9", "without coredump"]
+    assert jobs.details(jobid)[2].startswith("terminated at ")
+    assert not alive(int(mark.read_text()))
+    assert jobs.signal(jobid) is False
+
+
+def test_term_goes_to_the_group_and_usr1_to_the_command() -> None:
+    script = "trap 'echo usr1' USR1; (trap 'echo child' USR1; while :; do sleep 0.01; done) & echo up; "
+    script += "while :; do wait; done"
+    jobid = jobs.start(["sh", "-c", script])
+    wait_for(lambda: "up" in jobs.stdout(jobid))
+    assert jobs.signal(jobid, "USR1")
+    wait_for(lambda: "usr1" in jobs.stdout(jobid))
+    assert jobs.status(jobid) is Status.RUNNING
+    assert jobs.signal(jobid, signal.SIGTERM)
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
+    assert "child" not in jobs.stdout(jobid)
+    assert info(jobid).signal == signal.SIGTERM
+
+
+def test_one_that_tidies_up_when_asked_to_end() -> None:
+    for code, status in ((143, Status.TERMINATED_BY_REQUEST), (0, Status.COMPLETED)):
+        jobid = jobs.start(["sh", "-c", f"trap 'echo bye; exit {code}' TERM; echo up; while :; do sleep 0.01; done"])
+        wait_for(lambda: jobs.stdout(jobid))  # noqa: B023
+        assert jobs.signal(jobid, "sigterm")
+        assert jobs.wait(jobid, 20) is status
+        assert jobs.stdout(jobid) == "up\nbye\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(0, ValueError), (65, ValueError), (-9, ValueError), ("NO", ValueError), (9.0, TypeError),
+                          (True, TypeError), (None, TypeError)],
+)  # fmt: skip
+def test_bad_signals(number: Any, error: type[Exception]) -> None:
+    jobid = jobs.start(["sleep", "60"])
+    with pytest.raises(error, match="signal must be"):
+        jobs.signal(jobid, number)
+    assert jobs.status(jobid) is Status.RUNNING
+    jobs.clean(jobid)
+
+
+def test_bad_signals_are_told_before_the_id_is_looked_at() -> None:
+    with pytest.raises(ValueError, match="signal must be"):
+        jobs.signal("nonsense", 0)
+
+
+# -- waiting and following ------------------------------------------------------------------------------
+
+
+def test_wait_with_a_timeout() -> None:
+    jobid = jobs.start(["sleep", "60"])
+    assert jobs.wait(jobid, 0.05) is Status.RUNNING
+    assert jobs.wait(jobid, 0) is Status.RUNNING
+    jobs.signal(jobid)
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
+    assert jobs.wait("nonsense") is Status.UNKNOWN
+    with pytest.raises(ValueError, match="timeout must be"):
+        jobs.wait(jobid, -1)
+
+
+def test_follow_gives_all_as_it_comes_and_cuts_no_character() -> None:
+    script = r"printf 'a\303'; sleep 0.2; printf '\266b\n'; sleep 0.2; printf 'end\377'"
+    jobid = jobs.start(["sh", "-c", script])
+    parts = list(jobs.follow(jobid))
+    assert "".join(parts) == "aöb\nend�"
+    assert len(parts) >= 2
+    assert b"".join(jobs.follow(jobid, text=False)) == b"a\xc3\xb6b\nend\xff"
+    assert list(jobs.follow(jobid, stream="stderr")) == []
+    assert list(jobs.follow("nonsense")) == []
+    with pytest.raises(ValueError, match="stream must be 'stdout' or 'stderr', not 'x'"):
+        jobs.follow(jobid, stream="x")
+
+
+def test_follow_of_much() -> None:
+    jobid = jobs.start(["sh", "-c", "seq 200000; sleep 0.1; seq 200000"])
+    assert "".join(jobs.follow(jobid)) == 2 * "".join(f"{n}\n" for n in range(1, 200001))
+
+
+# -- whoever dies ---------------------------------------------------------------------------------------
+
+
+def test_the_supervisor_is_killed() -> None:
+    jobid = jobs.start(["sleep", "60"])
+    os.kill(supervisor(jobid), signal.SIGKILL)
+    wait_for(lambda: not alive(supervisor(jobid)))
+    assert jobs.status(jobid) is Status.RUNNING  # for so it is
+    assert jobs.details(jobid)[0] == "its supervisor is gone: its exit status will not be known"
+    assert jobs.signal(jobid) is True
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_ERROR
+    assert jobs.details(jobid) == ["its supervisor is gone: its exit status is not known"]
+    assert info(jobid).exit_code is None
+
+
+def test_kill_ends_the_tree_of_one_without_a_supervisor(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    child = f"import os, time; os.setsid(); open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    jobid = jobs.start(["sh", "-c", '"$@" & sleep 60', "sh", sys.executable, "-c", child])
+    wait_for(lambda: mark.exists() and mark.read_text())
+    os.kill(supervisor(jobid), signal.SIGKILL)
+    wait_for(lambda: not alive(supervisor(jobid)))
+    assert jobs.signal(jobid)
+    wait_for(lambda: not alive(int(mark.read_text())))
+
+
+@pytest.mark.parametrize("how", ["exits", "killed"])
+def test_it_goes_on_when_the_caller_ends(how: str) -> None:
+    program = "import time; from bossworker import jobs; job = jobs.start(['sh', '-c', 'sleep 0.5; echo done']); "
+    program += "print(job, flush=True)"
+    program += "; time.sleep(60)" if how == "killed" else ""
+    caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert caller.stdout is not None
+    jobid = caller.stdout.readline().strip()
+    if how == "killed":
+        caller.kill()
+    assert caller.stdout.read() == ""  # nobody holds its descriptors
+    caller.stdout.close()
+    caller.wait()
+    assert jobs.wait(jobid, 20) is Status.COMPLETED
+    assert jobs.stdout(jobid) == "done\n"
+
+
+@pytest.mark.parametrize("delay", [0, 0.003, 0.01, 0.02, 0.03, 0.05])
+def test_a_caller_killed_at_any_moment_leaves_no_lie(root: Path, delay: float) -> None:
+    program = "from bossworker import jobs; print(flush=True)\nwhile True: jobs.start(['true'])"
+    caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    time.sleep(delay)
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    for jobid in jobs.listing():
+        if jobs.status(jobid) is not Status.CREATED:  # the one whose order was not sent
+            assert jobs.wait(jobid, 20) is Status.COMPLETED
+    left = [one for one in jobs.listing() if jobs.status(one) is Status.CREATED]
+    assert len(left) <= 1
+
+
+def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
+    stop = threading.Event()
+    first = jobs.start(["sleep", "0.1"])
+
+    def kill_launchers() -> None:
+        while not stop.wait(0.1):
+            for pid in launchers():
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_launchers)
+    killer.start()
+    try:
+        ids = [jobs.start(["echo", str(number)]) for number in range(40)]
+    finally:
+        stop.set()
+        killer.join()
+    assert jobs.wait(first, 20) is Status.COMPLETED
+    for number, jobid in enumerate(ids):
+        assert jobs.wait(jobid, 20) is Status.COMPLETED
+        assert jobs.stdout(jobid) == f"{number}\n"  # and once
+
+
+def launchers() -> list[int]:
+    """Processes that are launchers, of this test's program or not: it adopts orphans, so they are its children."""
+    found = []
+    for pid in map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"launcher" in command and identity.start_time(pid) is not None:
+            found.append(pid)
+    return found
+
+
+def test_the_supervisor_survives_a_hangup_and_holds_nothing() -> None:
+    jobid = jobs.start(["sleep", "60"])
+    pid = supervisor(jobid)
+    os.kill(pid, signal.SIGHUP)
+    os.kill(pid, signal.SIGINT)
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    held = sorted(["null"] * 3 + [".status.next", jobid, "pipe", "pipe"])
+    wait_for(lambda: sorted(map(name_of, os.scandir(f"/proc/{pid}/fd"))) == held)  # the answer's pipe goes last
+    assert jobs.status(jobid) is Status.RUNNING
+    jobs.clean(jobid)
+
+
+def name_of(fd: os.DirEntry[str]) -> str:
+    try:
+        return os.readlink(fd.path).rpartition("/")[2].split(":")[0]
+    except OSError:
+        return "gone"
+
+
+# -- callers --------------------------------------------------------------------------------------------
+
+
+def test_it_leaves_no_zombie_and_no_child_in_the_caller() -> None:
+    program = """if True:
+        import os, time
+        from bossworker import jobs
+        ids = [jobs.start(["true"]) for _ in range(5)]
+        assert all(jobs.wait(one) == "completed" for one in ids)
+        try:
+            print(os.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            print("none")
+    """
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "none\n"
+    )
+
+
+def test_from_many_threads() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda number: jobs.start(["echo", str(number)]), range(64)))
+    assert len(set(ids)) == 64
+    for number, jobid in enumerate(ids):
+        assert jobs.wait(jobid, 20) is Status.COMPLETED
+        assert jobs.stdout(jobid) == f"{number}\n"
+    assert sorted(ids) == jobs.listing()
+
+
+def test_a_forked_child_has_a_launcher_of_its_own() -> None:
+    jobs.start(["true"])
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED else 1
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED
+
+
+def test_two_hundred_at_once() -> None:
+    ids = [jobs.start(["sh", "-c", f"sleep 0.3; exit {number % 7}"]) for number in range(200)]
+    wanted = {number: Status.TERMINATED_BY_ERROR if number % 7 else Status.COMPLETED for number in range(200)}
+    for number, jobid in enumerate(ids):
+        assert jobs.wait(jobid, 60) is wanted[number]
+        assert info(jobid).exit_code == number % 7
+    assert jobs.listing() == ids
+
+
+def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
+    ok = jobs.start(["true"], root=small_disk)
+    jobs.wait(ok, root=small_disk)
+    before = sorted(os.listdir(small_disk))
+    for leave in (0, 4096, 8192, 16384):
+        fill(small_disk, leave)
+        try:
+            jobid = jobs.start(["true"], root=small_disk)
+        except OSError as error:
+            assert "No space left" in str(error)  # noqa: PT017
+        else:
+            assert jobs.wait(jobid, 20, root=small_disk) is Status.COMPLETED
+            jobs.clean(jobid, root=small_disk)
+        os.unlink(small_disk / "ballast")
+        assert sorted(os.listdir(small_disk)) == before
+
+
+def test_a_supervisor_is_small() -> None:
+    """Alone, without a launcher or another supervisor that shares pages with it."""
+    jobid = jobs.start(["sleep", "60"])
+    (launcher,) = launchers()
+    detach.close_launcher()
+    wait_for(lambda: not alive(launcher))
+    rollup = Path(f"/proc/{supervisor(jobid)}/smaps_rollup").read_text().splitlines()
+    private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
+    assert private <= 4096, f"{private} KiB"
+    jobs.clean(jobid)
+
+
+# -- cleaning -------------------------------------------------------------------------------------------
+
+
+def test_cleaning_a_running_job_ends_it_first(tmp_path: Path) -> None:
+    jobid = jobs.start(["sh", "-c", "sleep 60 & sleep 60"])
+    pid = pid_of(jobid)
+    assert jobs.clean(jobid) > 0
+    assert not alive(pid)
+    assert jobs.status(jobid) is Status.UNKNOWN
+
+
+def test_cleaning_in_bulk(root: Path) -> None:
+    good, bad, running = jobs.start(["true"]), jobs.start(["false"]), jobs.start(["sleep", "60"])
+    jobs.wait(good)
+    jobs.wait(bad)
+    assert jobs.clean(older_than=3600) == 0
+    assert jobs.clean(status="completed") == 4
+    assert jobs.listing() == sorted([bad, running])
+    debris = root / f".{time.strftime('%Y%m%d-%H%M%S', time.gmtime(time.time() - 7200))}-000000-{'0' * 20}"
+    debris.mkdir()
+    (debris / "job.json").touch()
+    assert jobs.clean(older_than=0) == 4 + 1
+    assert os.listdir(root) == [running]
+    for wrong in ({}, {"jobid": running, "older_than": 1}, {"status": "nonsense"}, {"older_than": -1}):
+        with pytest.raises(ValueError, match=r"clean|status must be|older_than must be"):
+            jobs.clean(**wrong)  # type: ignore[arg-type]
+    jobs.clean(running)
+
+
+def test_another_root(tmp_path: Path) -> None:
+    jobid = jobs.start(["sh", "-c", "echo hi; touch made"], root=tmp_path / "other")
+    assert jobs.wait(jobid, root=tmp_path / "other") is Status.COMPLETED
+    assert jobs.wait(jobid) is Status.UNKNOWN
+    assert jobs.stdout(jobid, root=str(tmp_path / "other")) == "hi\n"
+    assert jobs.result_list(jobid, root=tmp_path / "other") == ["made"]
+    assert (jobs.result(jobid, "made", root=tmp_path / "other"), jobs.result(jobid, "made")) == ("", None)
+    assert jobs.listing(tmp_path / "other") == [jobid]
+    assert jobs.clean(jobid, root=tmp_path / "other") == 5
+
+
+def test_the_usual_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bossworker.commands.roots import find_root
+
+    monkeypatch.delenv("BOSSWORKER_ROOT")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "relative, so of no account")
+    assert find_root() == f"{tmp_path}/.local/state/bossworker"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert find_root() == f"{tmp_path}/xdg/bossworker"
+    jobs.wait(jobs.start(["true"]))
+    assert len(jobs.listing()) == 1
+
+
+def test_speed_of_looking_at_many(root: Path) -> None:
+    """Ten thousand take less than two seconds; a thirtieth of them, with a margin of thirty."""
+    root.mkdir(parents=True)
+    for _ in range(300):
+        directory, streams = jobdir.create(str(root), {"argv": ["true"], "created": 0.0})
+        directory.write_status({"state": "completed", **dict.fromkeys(jobs.record._NUMBERS, 0.0)})
+        directory.close()
+        for fd in streams:
+            os.close(fd)
+    started = time.monotonic()
+    assert {jobs.status(one) for one in jobs.listing()} == {Status.COMPLETED}
+    assert time.monotonic() - started < 2.0

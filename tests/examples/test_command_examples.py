@@ -1,0 +1,209 @@
+"""The examples that run commands: over a pool, detached, and from a browser."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bossworker import jobs
+from tests.conftest import wait_for
+from tests.examples.runner import PROJECT, check_clean, command, environment, run
+
+MAP_COMMANDS = PROJECT / "examples" / "map_commands.py"
+WEB_JOBS = PROJECT / "examples" / "web_jobs.py"
+EXTESTER = PROJECT / "examples" / "extester.py"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "a.txt").write_text("a\nb\n" * 500)
+    (tree / "below" / "b 'quoted'.txt").write_text("c\n")
+    (tree / os.fsdecode(b"\xff.txt")).write_text("")
+    (tree / "other.bin").write_text("x")
+    return tree
+
+
+# -- map_commands ---------------------------------------------------------------------------------------
+
+
+def test_compress(tree: Path, tmp_path: Path) -> None:
+    ended = run(MAP_COMMANDS, tree, "--do", "gzip", "--pattern", "*.txt", "--root", tmp_path / "jobs")
+    check_clean(ended)
+    assert "3 files, 0 failed" in ended.stdout
+    assert f"job directories: {tmp_path / 'jobs'}" in ended.stdout
+    ids = jobs.listing(tmp_path / "jobs")
+    packed = [jobs.result(one, "compressed.gz", text=False, root=tmp_path / "jobs") for one in ids]
+    assert sorted(gzip.decompress(one or b"") for one in packed) == [b"", b"a\nb\n" * 500, b"c\n"]
+
+
+def test_hash_and_count(tree: Path, tmp_path: Path) -> None:
+    ended = run(MAP_COMMANDS, tree, "--pattern", "*", "--root", tmp_path / "jobs")
+    check_clean(ended)
+    told = {jobs.stdout(one, root=tmp_path / "jobs").lstrip("\\").split()[0] for one in jobs.listing(tmp_path / "jobs")}
+    assert told == {hashlib.sha256(one.read_bytes()).hexdigest() for one in tree.rglob("*") if one.is_file()}
+    ended = run(MAP_COMMANDS, tree, "--do", "count", "--pattern", "*.txt", "--root", tmp_path / "more")
+    check_clean(ended)
+    assert "1,001 lines" in ended.stdout
+
+
+def test_failures_are_in_a_table(tree: Path, tmp_path: Path) -> None:
+    (tree / "gone.txt").symlink_to("/no/such/file")
+    ended = run(MAP_COMMANDS, tree, "--pattern", "*.txt", "--root", tmp_path / "jobs")
+    assert ended.returncode == 1
+    header, row, reason, *_ = ended.stdout.splitlines()
+    assert header.split() == ["status", "error", "file"]
+    assert re.fullmatch(r"terminated by error +exit code 1 +.*/gone\.txt", row)
+    assert "No such file or directory" in reason
+    assert "4 files, 1 failed" in ended.stdout
+
+
+@pytest.mark.parametrize("args", [["/no/such/folder"], ["--workers", "0"], ["--do", "nonsense"]])
+def test_bad_arguments(args: list[str]) -> None:
+    ended = run(MAP_COMMANDS, *args)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "usage:" in ended.stderr
+
+
+# -- extester -------------------------------------------------------------------------------------------
+
+
+def test_extester_does_as_told(tmp_path: Path) -> None:
+    ended = run(
+        EXTESTER, "--stdin", "--stdout", "out", "--stderr", "err", "--repeat", 2, "--exit", 5,
+        "--create", "a.tmp=5", "few/new/dirs/b.tmp=13", "an/empty/dir/=0", cwd=tmp_path, input="in\n",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (5, "in\nout\nout\n", "err\nerr\n")
+    assert (tmp_path / "a.tmp").read_text() == "01234"
+    assert (tmp_path / "few/new/dirs/b.tmp").read_text() == "0123456789012"
+    assert (tmp_path / "an/empty/dir").is_dir()
+    assert run(EXTESTER, "--kill", 15).returncode == -signal.SIGTERM
+    assert run(EXTESTER, "--create", "nonsense").returncode == 2
+
+
+# -- web_jobs -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server in a process of its own."""
+    root = tmp_path / "jobs"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(command(WEB_JOBS, "--port", port, "--root", root), env=environment())
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: process.poll() is not None or _answers(address), what="the server")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def browser(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=20) as client:
+        yield client
+
+
+def start(browser: httpx.Client, args: str, program: str = "extester") -> str:
+    """Start a job as the form does; where the browser is sent."""
+    answer = browser.post("/jobs", data={"program": program, "args": args})
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"]
+
+
+def ended(browser: httpx.Client, job: str) -> dict[str, object]:
+    told = wait_for(lambda: (now := browser.get(f"{job}/status").json())["status"] != "running" and now)
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_job_by_browser(browser: httpx.Client) -> None:
+    job = start(browser, "--stdout '<b>out</b>' --stderr err --create a.txt=5 'b/c d.txt=3' --exit 5")
+    told = ended(browser, job)
+    assert (told["status"], told["files"]) == ("terminated by error", ["a.txt", "b/c d.txt"])
+    page = browser.get(job).text
+    assert "&lt;b&gt;out&lt;/b&gt;" in page
+    assert "<b>out" not in page
+    assert "exit code 5" in page
+    assert f'href="{job}/files/b/c%20d.txt"' in page
+    assert browser.get(f"{job}/files/b/c%20d.txt").content == b"012"
+    assert browser.get(f"{job}/stdout").text == "<b>out</b>\n"
+    assert browser.get(f"{job}/stderr").text == "err\n"
+    assert job.removeprefix("/jobs/") in browser.get("/").text
+    assert browser.post(f"{job}/clean").headers["location"] == "/"
+    assert browser.get(job).status_code == 404
+    assert browser.get(f"{job}/status").json() == {"status": "unknown", "details": [], "files": []}
+
+
+def test_a_running_job_by_browser(browser: httpx.Client) -> None:
+    begun = time.monotonic()
+    job = start(browser, "--stdout tick --repeat 1000 --sleep 0.05")
+    assert time.monotonic() - begun < 20  # it did not wait for the 50 seconds
+    assert browser.get(f"{job}/status").json()["status"] == "running"
+    with browser.stream("GET", f"{job}/stdout") as stream:
+        assert next(stream.iter_text()).startswith("tick\n")
+    assert browser.post(f"{job}/kill").headers["location"] == job
+    assert ended(browser, job)["status"] == "terminated by request"
+    assert "terminated by signal 9" in browser.get(job).text
+
+
+IDS = [
+    "..",
+    "%2e%2e",
+    "..%2f..%2fetc",
+    "%2fetc",
+    "x" * 5000,
+    "%00",
+    "%ff%fe",
+    "20260101-000000-000000-" + "0" * 20,
+    "*",
+]
+
+
+def test_hostile_requests(browser: httpx.Client) -> None:
+    for jobid in IDS:
+        for path in ("", "/stdout", "/stderr", "/files/a", "/files/passwd"):
+            assert raw(browser, "GET", f"/jobs/{jobid}{path}") in (400, 404, 405)
+        for path in ("/kill", "/clean"):
+            assert raw(browser, "POST", f"/jobs/{jobid}{path}") in (400, 404, 405)
+    for data in ({"program": "sh", "args": "-c id"}, {}, {"program": "extester", "args": "'unbalanced"}):
+        assert browser.post("/jobs", data=data).status_code == 400
+    job = start(browser, "--create a.txt=1")
+    ended(browser, job)
+    for name in FILES:
+        assert raw(browser, "GET", f"{job}/files/{name}") in (400, 404), name
+    assert raw(browser, "GET", f"{job}/files/a.txt") == 200
+    assert raw(browser, "GET", f"{job}/job.json") == 404
+
+
+FILES = ["../job.json", "..%2fjob.json", "%2e%2e/stdout", "/etc/passwd", "%2fetc%2fpasswd", "a.txt/", "a.txt%00", ""]
+
+
+def raw(browser: httpx.Client, method: str, path: str) -> int:
+    """A request whose path nobody tidies up on the way; its status."""
+    host, port = browser.base_url.host, browser.base_url.port
+    with socket.create_connection((host, port), 20) as sock:
+        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        return int(sock.makefile("rb").readline().split()[1])
