@@ -28,6 +28,13 @@ PRIMES_BELOW = 2_000_000
 STEP = 20_000  # numbers between two reports of progress
 
 
+COMPRESS = """
+trap 'rm -f "$MADE" "$MADE.gz"' EXIT
+trap 'exit 143' TERM
+gzip --best "$MADE" && ls -l "$MADE.gz"
+"""
+
+
 # -- starting -------------------------------------------------------------------------------------------
 
 
@@ -38,7 +45,7 @@ def start(pool: TaskPool, folder: Path) -> None:
     library = str(Path(__file__).resolve().parents[1])
     tasks = [
         pool.spawn(
-            cmd="""trap 'rm -f "$MADE" "$MADE.gz"' EXIT; trap 'exit 143' TERM; gzip --best "$MADE" && ls -l "$MADE.gz\"""",
+            cmd=COMPRESS,
             env={"MADE": made.name},
             behavior="daemon",
             meta={"name": "compress"},
