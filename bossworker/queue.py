@@ -37,6 +37,10 @@ class Queue:
             insort(self._priorities, priority)
         return lane
 
+    def _drop_lane(self, priority: int) -> None:
+        del self._lanes[priority]
+        self._priorities.remove(priority)
+
     def add(self, run: Run) -> None:
         lane = self._lane(run.terms.priority)
         self.jobs += run.count
@@ -56,35 +60,48 @@ class Queue:
         if not len(lane[0]):
             lane.popleft()
             if not lane:
-                del self._lanes[priority]
-                self._priorities.pop()
+                self._drop_lane(priority)
         return batch
 
     def remove(self, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Strike jobs out; those that were here, as (id, attempt)."""
+        """Strike jobs out; those that were here, as (id, attempt). Runs that hold none of them are left as they are."""
         wanted = set(ids)
         removed: list[tuple[int, int]] = []
-        runs = [cursor.rest() for cursor in self]
-        if not any(wanted.intersection(run.ids) for run in runs):
-            return removed
-        self._clear()
-        for run in runs:
-            for piece, gone in _without(run, wanted):
-                if gone:
-                    removed += [(job_id, piece.terms.attempt) for job_id in piece.ids]
+        for priority, lane in list(self._lanes.items()):
+            for _ in range(len(lane)):
+                cursor = lane.popleft()
+                hits = _hits(cursor.ids, wanted)
+                if hits:
+                    removed += [(job_id, cursor.run.terms.attempt) for job_id in hits]
+                    lane.extend(map(RunCursor, _without(cursor.rest(), hits)))
                 else:
-                    self.add(piece)
+                    lane.append(cursor)
+            if not lane:
+                self._drop_lane(priority)
+        self.jobs -= len(removed)
         return removed
 
     def drain(self) -> list[tuple[int, int]]:
         """Empty the queue; what was in it, as (id, attempt)."""
-        gone = [(job_id, cursor.run.terms.attempt) for cursor in self for job_id in cursor.rest().ids]
+        gone = [(job_id, cursor.run.terms.attempt) for cursor in self for job_id in cursor.ids]
         self._clear()
         return gone
 
 
-def _without(run: Run, wanted: set[int]) -> Iterator[tuple[Run, bool]]:
-    """The run in pieces, each wholly in `wanted` or wholly not."""
+def _hits(ids: range, wanted: set[int]) -> list[int]:
+    """Those of `ids` that are wanted, ascending; whichever are fewer are gone through."""
+    if len(ids) < len(wanted):
+        return [job_id for job_id in ids if job_id in wanted]
+    return sorted(job_id for job_id in wanted if job_id in ids)
+
+
+def _without(run: Run, hits: list[int]) -> Iterator[Run]:
+    """What is left of a run, in pieces."""
     cursor = RunCursor(run)
-    for gone, group in groupby(run.ids, wanted.__contains__):
-        yield cursor.cut(len(list(group)), sys.maxsize), gone
+    for _, group in groupby(enumerate(hits), lambda hit: hit[1] - hit[0]):  # the same as long as ids are consecutive
+        gone = [job_id for _, job_id in group]
+        if cursor.ids[0] < gone[0]:
+            yield cursor.cut(gone[0] - cursor.ids[0], sys.maxsize)
+        cursor.cut(len(gone), sys.maxsize)
+    if len(cursor):
+        yield cursor.cut(len(cursor), sys.maxsize)

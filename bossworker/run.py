@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, islice
+from itertools import accumulate
 from struct import Struct
 from typing import NamedTuple
 
@@ -159,6 +159,10 @@ class RunCursor:
     def __len__(self) -> int:
         return self.run.count - self.taken
 
+    @property
+    def ids(self) -> range:
+        return self.run.ids[self.taken :]
+
     def rest(self) -> Run:
         """What has not been cut off yet."""
         run = self.run
@@ -177,8 +181,8 @@ class RunCursor:
         """The next jobs, at most `most` of them, in blocks of at most `most_bytes` (but one block at least)."""
         run = self.run
         most = min(most, len(self))
-        ends = list(accumulate(islice(run.counts, self.block, self.block + most)))
-        bytes_to = list(accumulate(islice(run.sizes, self.block, self.block + most)))
+        ends = list(accumulate(run.counts[self.block : self.block + most]))
+        bytes_to = list(accumulate(run.sizes[self.block : self.block + most]))
         last = bisect_left(ends, self.skip + most)
         if bytes_to[last] > most_bytes:
             last = max(0, bisect_right(bytes_to, most_bytes, 0, last) - 1)
