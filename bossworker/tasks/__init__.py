@@ -3,7 +3,7 @@
 The way of a task, and the file for each part of it::
 
     programs      pool.py        TaskPool: a directory, spawn and search;  patterns.py: what a search means
-                  task.py        Task, and current() for the command itself;  stream.py: its streams
+                  task.py        Task;  stream.py: its streams;  own.py: current(), for the command itself
                   spawning.py    has a supervisor started;  connection.py: talks to one
                   record.py      what is on the disk of a task;  reader.py: its streams;  remains.py: what outlived
                                  a supervisor that was killed
@@ -20,9 +20,10 @@ The way of a task, and the file for each part of it::
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bossworker.tasks.errors import StreamClosed, TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
+    from bossworker.tasks.own import CurrentTask, current
     from bossworker.tasks.pool import TaskPool, default_task_pool, search, spawn
     from bossworker.tasks.stream import Stream
-    from bossworker.tasks.task import CurrentTask, Task, current
+    from bossworker.tasks.task import Task
 
 del TYPE_CHECKING
 
@@ -47,7 +48,8 @@ _HOMES = {
     "tasks.errors": ("StreamClosed", "TaskError", "TaskGone", "TaskLocked", "TaskNotStarted", "TaskRefused"),
     "tasks.pool": ("TaskPool", "default_task_pool", "search", "spawn"),
     "tasks.stream": ("Stream",),
-    "tasks.task": ("CurrentTask", "Task", "current"),
+    "tasks.task": ("Task",),
+    "tasks.own": ("CurrentTask", "current"),
 }
 
 

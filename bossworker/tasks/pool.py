@@ -22,7 +22,7 @@ from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.patterns import Pattern, matcher
 from bossworker.tasks.record import Record, describe_all
 from bossworker.tasks.spawning import spawn_supervisor
-from bossworker.tasks.task import Task, check_meta
+from bossworker.tasks.task import Task, check_size
 
 PATH_VARIABLE = "BOSSWORKER_TASKS"
 BEHAVIORS = ("foreground", "background", "daemon")
@@ -181,7 +181,7 @@ class TaskPool:
             TaskLocked: The lock file is held; with the pid of the task's supervisor that holds it.
             OSError: The pool cannot be written to, or no process can be made.
         """
-        wanted = _check_command(args, cmd, env, cwd)
+        wanted = _check_command(args, cmd, env, cwd, meta)
         if behavior not in BEHAVIORS:
             raise ValueError(f"behavior must be one of {', '.join(map(repr, BEHAVIORS))}; not {behavior!r}")
         if restart not in restarts.POLICIES:
@@ -196,7 +196,7 @@ class TaskPool:
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
             "restart_backoff_max": check_seconds("restart_backoff_max", restart_backoff_max),
         }
-        job = {**wanted.record(), "cwd": wanted.cwd or os.getcwd(), "meta": check_meta(meta or {}), account.TASK: task}
+        job = {**wanted.record(), "cwd": wanted.cwd or os.getcwd(), "meta": check_size(wanted.meta), account.TASK: task}
         pid, job_id = spawn_supervisor(self, job, self._environment(wanted.env))
         return self._task(pid, job_id)
 
@@ -355,14 +355,14 @@ def _mode_and_owners(wanted: Mkdir) -> tuple[int | None, int | None, int | None]
     return mode, uid, gid
 
 
-def _check_command(args: object, cmd: object, env: object, cwd: object) -> request.Request:
+def _check_command(args: object, cmd: object, env: object, cwd: object, meta: object) -> request.Request:
     if (args is None) == (cmd is None):
         raise TypeError("spawn takes either args, a list of str, or cmd, a str for the shell")
     if isinstance(args, str):
         raise ValueError(f"args must be a list of str, not {args!r:.200}; a str for the shell is given as cmd")
     if cmd is not None and not isinstance(cmd, str):
         raise TypeError(f"cmd must be a str for the shell, not {cmd!r:.200}; a list is given as args")
-    wanted = {"cmd": args if cmd is None else cmd, "shell": cmd is not None, "env": env, "cwd": cwd}
+    wanted = {"cmd": args if cmd is None else cmd, "shell": cmd is not None, "env": env, "cwd": cwd, "meta": meta}
     return request.check(wanted, "args" if cmd is None else "cmd")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -202,9 +200,7 @@ class Stream:
         """
         if self.number not in (STDIN, DATA):
             raise ValueError(f"{self.name} is read, not written to")
-        view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
-        if self.number == DATA and not 0 < len(view) <= MAX_MESSAGE:
-            raise ValueError(f"a message must have from 1 to {MAX_MESSAGE} bytes, not {len(view)}")
+        view = check_message(data) if self.number == DATA else _view(data)
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
         return self._write_all(view, deadline)
 
@@ -258,46 +254,13 @@ def stream_number(index_or_name: int | str) -> int:
     raise ValueError(f"stream must be one of {allowed}; not {index_or_name!r}")
 
 
-class OwnMessages(Stream):
-    """The stream ``data`` as the task itself has it: `write` sends to those who watch, `read` takes what they sent."""
+def check_message(data: bytes | bytearray | memoryview | str) -> memoryview:
+    """A message's bytes. ValueError if it has none, or too many."""
+    view = _view(data)
+    if not 0 < len(view) <= MAX_MESSAGE:
+        raise ValueError(f"a message must have from 1 to {MAX_MESSAGE} bytes, not {len(view)}")
+    return view
 
-    def __init__(self, task: Task, fd: int) -> None:
-        super().__init__(task, DATA)
-        self._fd = fd
 
-    def write(self, data: bytes | bytearray | memoryview | str, timeout: float | None = None) -> int:
-        """Send one message; see `Stream.write`. Waits while the supervisor cannot keep it: its disk is full."""
-        view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
-        if not 0 < len(view) <= MAX_MESSAGE:
-            raise ValueError(f"a message must have from 1 to {MAX_MESSAGE} bytes, not {len(view)}")
-        try:
-            return os.write(self._fd, view)
-        except (BrokenPipeError, ConnectionError) as error:
-            raise StreamClosed("the supervisor is gone") from error
-
-    def receive(self, timeout: float | None = None) -> bytes | None:
-        """The next message from outside; None when there is none in `timeout` seconds, or none can come any more."""
-        from bossworker import process
-
-        if not process.await_fd(
-            self._fd, select.POLLIN, None if timeout is None else check_seconds("timeout", timeout)
-        ):
-            return None
-        try:
-            return os.read(self._fd, 2 * MAX_MESSAGE) or None
-        except ConnectionError:
-            return None
-
-    def read(self, ofs: int | None = None, count: int | None = None) -> list[bytes]:
-        """The messages from outside that have come and were not read yet, at most `count`."""
-        if ofs is not None:
-            raise ValueError("ofs must be None: messages from outside are not kept")
-        found: list[bytes] = []
-        while (count is None or len(found) < count) and (message := self.receive(0.0)) is not None:
-            found.append(message)
-        return found
-
-    def follow(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Messages from outside as they come, until none can come any more, or none does for `timeout` seconds."""
-        while (message := self.receive(timeout)) is not None:
-            yield message
+def _view(data: bytes | bytearray | memoryview | str) -> memoryview:
+    return memoryview(data.encode() if isinstance(data, str) else data).cast("B")

@@ -223,7 +223,7 @@ class TaskSupervisor(Supervisor):
         for stream, store in self.plumbing.stores.items():
             if store.limit > store.start or store.ended:
                 client.tell(self._output_event(stream), stream)
-        if not self.pid and self._starts:
+        if self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING):  # not as soon as it is reaped: when it is over
             client.tell(self._exit_event(), protocol.EXIT)
 
     def _output_came(self, stream: int) -> None:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal as signals
-import stat
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from bossworker.checks import check_seconds
+from bossworker.checks import check_seconds, check_signal
 from bossworker.commands import identity, jobdir
+from bossworker.commands.request import check_meta
 from bossworker.tasks import protocol
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 from bossworker.tasks.protocol import Frame
 from bossworker.tasks.record import Record
-from bossworker.tasks.remains import TASK_ID
-from bossworker.tasks.stream import OwnMessages, Stream, stream_number
+from bossworker.tasks.stream import Stream, stream_number
 
 if TYPE_CHECKING:
     from bossworker.tasks.pool import TaskPool
 
 END_SECONDS = 10.0  # for a command to end: more than its grace and what its tree takes
+MAX_META = protocol.MAX_HEAD // 4  # bytes of JSON: what is told of a task has to hold it, and more besides
 POLL_SECONDS = 0.1  # between two looks at a task whose supervisor cannot be heard
 
 
@@ -267,7 +268,7 @@ class Task:
 
     def apply_meta(self, mapping: Mapping[str, Any] | None = None, /, **attrs: Any) -> None:
         """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor."""
-        change = {**check_meta(mapping or {}), **check_meta(attrs)}
+        change = check_size(check_meta({**check_meta(mapping), **attrs}))
         self.ask({"op": "meta", "meta": change})
         self._info = None
 
@@ -280,9 +281,10 @@ class Task:
         QUIT, ABRT) has been terminated by request, and its restart policy does not start it again.
 
         Args:
-            signal: A number, or a name with or without ``SIG``. ValueError for any other.
+            signal: A number, or a name with or without ``SIG``; 0 only asks. TypeError or ValueError for any other.
         """
-        return bool(self.ask({"op": "signal", "signal": signal_number(signal)})[0]["sent"])
+        number = 0 if signal == 0 else check_signal(signal)
+        return bool(self.ask({"op": "signal", "signal": number})[0]["sent"])
 
     def pause(self, on: bool = True) -> bool:
         """Stop all processes of the command where they are; or with False let them go on."""
@@ -350,96 +352,12 @@ class Task:
         return None
 
 
-class CurrentTask(Task):
-    """The task that this program runs as; see `current`."""
-
-    def __init__(self, task_pool: TaskPool, pid: int, job_id: str, fd: int | None) -> None:
-        super().__init__(task_pool, pid)
-        self.belong_to(job_id)
-        self._fd = fd
-
-    def stream(self, index_or_name: int | str) -> Stream:
-        """As for any task; ``data`` is this program's own end of it: see `OwnMessages`."""
-        number = stream_number(index_or_name)
-        return self.messages if number == stream_number("data") else Stream(self, number)
-
-    @property
-    def messages(self) -> OwnMessages:
-        """Messages to and from those who watch. TaskError when the descriptor was not passed on to this process."""
-        if self._fd is None:
-            raise TaskError("this process has no descriptor for messages")
-        return OwnMessages(self, self._fd)
-
-    def send(self, message: bytes | str) -> None:
-        """Send a message to those who read the task's stream ``data``."""
-        self.messages.write(message)
-
-    def receive(self, timeout: float | None = None) -> bytes | None:
-        """The next message that somebody wrote to the task's ``data``; None after `timeout` seconds, or at the end."""
-        return self.messages.receive(timeout)
-
-
-def current() -> CurrentTask | None:
-    """The task that this program runs as; None when it does not run as one.
-
-    A program in any language finds the same in its environment: ``BOSSWORKER_TASKS`` (the pool's directory),
-    ``BOSSWORKER_TASK_PID`` (the supervisor's pid, and so its socket), ``BOSSWORKER_TASK_ID``, and
-    ``BOSSWORKER_TASK_FD``, the number of a descriptor: each write to it is a message to those who watch, each read one
-    from them.
-    """
-    from bossworker.tasks.pool import TaskPool
-
-    environ = os.environ
-    try:
-        pid, job_id, path = int(environ["BOSSWORKER_TASK_PID"]), environ[TASK_ID], environ["BOSSWORKER_TASKS"]
-    except (KeyError, ValueError):
-        return None
-    return CurrentTask(TaskPool(path), pid, job_id, _message_fd(environ.get("BOSSWORKER_TASK_FD", "")))
-
-
-def _message_fd(text: str) -> int | None:
-    """The descriptor, if it is what it says: a child of the task may have the variable and not the descriptor."""
-    if not text.isdecimal():
-        return None
-    try:
-        if not stat.S_ISSOCK(os.fstat(int(text)).st_mode):
-            return None
-        os.set_inheritable(int(text), False)
-    except OSError:
-        return None
-    return int(text)
-
-
-def check_meta(meta: object) -> dict[str, Any]:
-    """A mapping of str to JSON values, as a dict. TypeError or ValueError names what is not."""
-    import json
-
-    if not isinstance(meta, Mapping):
-        raise TypeError(f"meta must be a mapping, not {meta!r}")
-    for key, value in meta.items():
-        if not isinstance(key, str):
-            raise TypeError(f"meta must have str keys, not {key!r}")
-        try:
-            text = json.dumps(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise TypeError(f"meta[{key!r}] must be a JSON value: {error}") from None
-        if len(text) > protocol.MAX_HEAD // 4:
-            raise ValueError(f"meta[{key!r}] must have at most {protocol.MAX_HEAD // 4} bytes in JSON, not {len(text)}")
-    return dict(meta)
-
-
-def signal_number(signal: object) -> int:
-    """The number of a signal. ValueError names what is none."""
-    if isinstance(signal, str):
-        name = signal.upper()
-        name = name if name.startswith("SIG") else f"SIG{name}"
-        if name in signals.Signals.__members__:
-            return signals.Signals[name].value
-    elif (
-        isinstance(signal, int) and not isinstance(signal, bool) and (signal == 0 or signal in signals.valid_signals())
-    ):
-        return int(signal)
-    raise ValueError(f"signal must be the name or the number of a signal, such as 'TERM' or 15; not {signal!r}")
+def check_size(meta: dict[str, Any]) -> dict[str, Any]:
+    """The same metadata. ValueError if it is too large for a message."""
+    size = len(json.dumps(meta))
+    if size > MAX_META:
+        raise ValueError(f"meta must have at most {MAX_META} bytes in JSON, not {size}")
+    return meta
 
 
 def refusal(error: TaskRefused) -> TaskError:
