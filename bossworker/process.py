@@ -17,13 +17,14 @@ from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
+from bossworker.commands import tree
+
 INTERRUPT_SIGNAL = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
 DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _PAGE = resource.getpagesize()
 
 
@@ -37,9 +38,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none escapes unseen (Linux)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+adopt_orphans, children = tree.adopt_orphans, tree.children
 
 
 def pidfd(pid: int) -> int | None:
@@ -50,16 +49,6 @@ def pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:
         return None
-
-
-def children(pid: int) -> list[int]:
-    """The direct children of a process, zombies among them (Linux; elsewhere an empty list)."""
-    found: list[int] = []
-    with suppress(OSError):
-        for task in os.scandir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                found += map(int, Path(task.path, "children").read_bytes().split())
-    return found
 
 
 def descendants(pid: int) -> list[int]:

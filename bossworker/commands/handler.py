@@ -29,6 +29,7 @@ from bossworker.options import check_count
 KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes
 GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
 
@@ -86,16 +87,12 @@ class CommandHandler:
         run = _Run(self._create(request), request)
         try:
             run.start()
-            ended = True
             try:
-                interruption.let_through()
-                ended = run.wait()
-                interruption.hold_back()
+                if not _ends_in_time(run, interruption):
+                    run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
                 run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
-            if not ended:
-                run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             return self._result(run, run.conclude())
         finally:
             run.close()
@@ -103,9 +100,9 @@ class CommandHandler:
     def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
         root = self.root or find_root()
         try:
-            return jobdir.create(root, request.record())
+            return jobdir.create(root, _record(request))
         except FileNotFoundError:
-            return jobdir.create(make_root(root), request.record())
+            return jobdir.create(make_root(root), _record(request))
 
     def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
         stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
@@ -131,6 +128,11 @@ class CommandHandler:
             return result
         result["ERROR"] = error
         return Failure(Outcome.TIMEOUT, result) if error == TIMED_OUT else result
+
+
+def _record(request: Request) -> dict[str, Any]:
+    """With the worker as supervisor, from the beginning."""
+    return {**request.record(), "supervisor": identity.own()}
 
 
 def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -201,21 +203,26 @@ class _Run:
         except program.CannotStart as failure:
             self.failure = failure
             program.tell(self.streams[1], failure)
-        else:
-            self._note_start()
         finally:
+            self.status = outcome.running(identity.own(), [self.pid, 0, identity.boot_id()], time.time())
             os.close(stdin)
 
-    def _note_start(self) -> None:
-        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+    def record(self) -> None:
+        """That it runs, and as what."""
+        self.status["command"] = identity.of(self.pid)
         try:
             self.directory.write_status(self.status)
         except OSError:  # a full disk; there is room for the last word
             pass
 
-    def wait(self) -> bool:
-        """Until it has ended or its own time is up; whether it has ended. It stays to be reaped."""
-        return self.failure is not None or _await_end(self.pid, self.request.timeout)
+    def wait(self, seconds: float = 0.0) -> bool:
+        """Until it has ended, or its own time or `seconds` are over; whether it has ended. It stays to be reaped."""
+        if self.failure is not None:
+            return True
+        if self.request.timeout:
+            left = max(0.0001, self.started + self.request.timeout - time.monotonic())
+            seconds = min(left, seconds or left)
+        return _await_end(self.pid, seconds)
 
     def stop(self, reason: str, grace: float) -> None:
         """End all that it has started, unless it has just ended by itself."""
@@ -259,14 +266,26 @@ class _Run:
             requested = (self.directory.read_request() or {}).get("signal")
             if requested == signal.SIGKILL:
                 self._end_tree(0.0)
-        status = outcome.running(identity.own(), None, time.time() - elapsed) | self.status
-        return outcome.ended(status, code, usage, elapsed, reason=self.reason, requested=requested)
+        return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
 
     def close(self) -> None:
         """Give up the descriptors."""
         for fd in self.streams:
             os.close(fd)
         self.directory.close()
+
+
+def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
+    """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
+    for seconds in (RECORD_AFTER, 0.0):
+        interruption.let_through()
+        ended = run.wait(seconds)
+        interruption.hold_back()
+        if ended:
+            return True
+        if seconds:
+            run.record()
+    return False
 
 
 def _await_end(pid: int, timeout: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import time
@@ -109,6 +108,8 @@ def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
 
 
 def _unknown(key: object) -> str:
+    import difflib
+
     near = difflib.get_close_matches(str(key), KEYS, 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown key {key!r:.200}{hint}; allowed are {_list(KEYS)}"

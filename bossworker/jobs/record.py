@@ -154,10 +154,10 @@ def read_open(fd: int, jobid: str, path: str) -> Record:
     record = Record(jobid, path)
     try:
         record.job = jobdir.read_json(fd, jobdir.JOB)
-        record.status = _read_status(fd)
+        record.status = _read_status(fd, record.job)
         _judge(record)
         if not record.known:  # nobody runs it; or its last word was written between our look at it and at the processes
-            record.status = _read_status(fd)
+            record.status = _read_status(fd, record.job)
             _judge(record, at_last=True)
     except FileNotFoundError:
         record.reason = "" if not record.job else f"{jobdir.STATUS} is gone"
@@ -166,11 +166,13 @@ def read_open(fd: int, jobid: str, path: str) -> Record:
     return record
 
 
-def _read_status(fd: int) -> dict[str, Any]:
+def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
+    """What is on record; before there is anything, whether somebody is in charge already."""
     try:
         return jobdir.read_json(fd, jobdir.STATUS)
     except FileNotFoundError:
-        return {"state": jobdir.CREATED}
+        in_charge = {"supervisor": job["supervisor"]} if "supervisor" in job else {}
+        return {"state": jobdir.CREATED, **in_charge}
 
 
 def _judge(record: Record, at_last: bool = False) -> None:

@@ -46,6 +46,8 @@ class Requests:
             client.refuse(str(error))
         except OSError as error:  # a full disk
             client.refuse(f"{op}: {error.strerror}")
+        except ValueError as error:  # a number that JSON has no name for
+            client.refuse(f"{op}: {error}")
 
     def info(self, client: Client, head: Head, body: bytes) -> None:
         client.answer({"info": self.supervisor.info()})

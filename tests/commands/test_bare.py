@@ -1,29 +1,91 @@
-"""JSON by its C half alone says the same as the whole module, in a process that never loads that."""
+"""The lean JSON says what the usual one says; the loop calls what is due."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+import os
+import time
+from typing import Any
 
-PROGRAM = """
-import sys
-sys.path.append(sys.argv[1])
-from bossworker.commands.bare import loads
-for text in ("{", '{"a" 1}', "[1,", '"a', "nul", "", "1 2", '{"a":}'):
-    try:
-        loads(text)
-    except ValueError:
-        continue
-    print(text)
-print(loads('{"a": [1, 2.5, null, "\\\\u00fc"]}'), "json" in sys.modules)
-"""
+import pytest
+
+from bossworker.commands import bare
+from bossworker.commands.loop import READ, Loop
+
+VALUES: list[Any] = [
+    None, True, 0, -1, 1 << 70, 1.5, 1e300, "", "é\ud800\0\"\\\n", [], {}, [[{}]], {"a": [1, {"b": None}], "ü": "x"},
+]  # fmt: skip
 
 
-def test_what_is_no_json_is_a_value_error() -> None:
-    folder = str(Path(__file__).parents[2])
-    ended = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", PROGRAM, folder], capture_output=True, text=True, check=True
-    )
-    assert ended.stdout == f"{json.loads(json.dumps({'a': [1, 2.5, None, 'ü']}))} False\n"
+@pytest.mark.parametrize("value", VALUES)
+def test_json_both_ways(value: Any) -> None:
+    assert bare.dumps(value) == json.dumps(value)
+    assert bare.loads(f" \n{json.dumps(value, indent=1)}\t ") == value
+
+
+def test_what_is_no_json() -> None:
+    for text in ("", " ", "{", "[1", '{"a"}', "nul", "1 2", "'a'", "[1,]", "\x00"):
+        with pytest.raises(ValueError, match=r"."):
+            bare.loads(text)
+    circular: list[Any] = []
+    circular.append(circular)
+    for value in (float("nan"), float("inf"), circular):
+        with pytest.raises(ValueError, match=r"."):
+            bare.dumps(value)
+    for value in (object(), b"bytes", {1, 2}, {(1, 2): 3}):
+        with pytest.raises(TypeError, match=r"."):
+            bare.dumps(value)
+
+
+def test_the_loop_calls_in_time_and_not_after_cancelling() -> None:
+    loop, said = Loop(), []
+    loop.after(0.02, lambda: said.append("second"))
+    loop.after(0.01, lambda: said.append("first"))
+    never = loop.after(0.0, lambda: said.append("never"))
+    loop.cancel(never)
+    loop.after(0.03, loop.stop)
+    begin = time.monotonic()
+    loop.run()
+    loop.close()
+    assert said == ["first", "second"]
+    assert time.monotonic() - begin >= 0.03
+
+
+def test_the_loop_watches_descriptors_until_it_forgets_them() -> None:
+    loop, said = Loop(), []
+    mine, theirs = os.pipe()
+
+    def read(events: int) -> None:
+        said.append(os.read(mine, 10))
+        loop.forget(mine)
+        loop.forget(mine)
+        loop.after(0.01, loop.stop)
+        os.write(theirs, b"unheard")
+
+    loop.watch(mine, READ, read)
+    os.write(theirs, b"heard")
+    loop.run()
+    loop.close()
+    os.close(mine)
+    os.close(theirs)
+    assert said == [b"heard"]
+
+
+def test_the_loop_hears_of_children() -> None:
+    loop, said = Loop(), []
+
+    def reap() -> None:
+        said.append(os.waitpid(-1, os.WNOHANG)[0])
+        loop.stop()
+
+    import signal
+
+    before = signal.getsignal(signal.SIGCHLD)
+    loop.on_child(reap)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    loop.run()
+    loop.close()
+    signal.signal(signal.SIGCHLD, before)
+    assert said == [pid]

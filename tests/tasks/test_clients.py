@@ -84,6 +84,15 @@ def test_requests_that_are_none(pool: TaskPool, request_: dict[str, object], err
     assert task.kill(0)
 
 
+def test_numbers_that_json_has_no_name_for(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    text = b'{"op": "meta", "meta": {"x": NaN}}'
+    with connected(pool, task.pid) as client:
+        client.sendall(HEADER.pack(MARK, len(text), 0) + text)
+        assert b'"ok": false' in client.recv(1000)
+    assert task.info(fresh=True)["meta"] == {}
+
+
 def test_half_messages_cost_the_others_nothing(pool: TaskPool) -> None:
     """They hold a little memory each, up to a bound for all of them together, and no attention."""
     task = pool.spawn(CAT)
