@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,14 +24,20 @@ READ_SIZE = 1 << 18  # bytes
 class Connection:
     """Connected to the supervisor of a pid in a pool's directory. Not for two threads at a time."""
 
-    def __init__(self, folder: str, name: str) -> None:
-        """OSError when nobody can be reached there: ConnectionRefusedError when the socket's owner is dead."""
+    def __init__(self, folder: str, name: str, pid: int) -> None:
+        """OSError when nobody can be reached there: ConnectionRefusedError when the socket's owner is dead.
+
+        In a directory that all may write to, anybody could put a socket of that name: the kernel tells whose it is.
+        """
         self.name = f"{folder}/{name}"
         self._decoder = Decoder()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._sock.setblocking(False)
             self._connect(folder, name)
+            owner = _owner(self._sock)
+            if owner not in (pid, 0):  # 0: of another pid namespace
+                raise PermissionError(errno.EPERM, f"the socket is of process {owner}, not of its supervisor", name)
         except BaseException:
             self._sock.close()
             raise
@@ -132,6 +140,13 @@ class Connection:
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not process.await_fd(self._sock.fileno(), event | select.POLLHUP, seconds):
             raise Silent(f"{self.name}: no answer in time")
+
+
+def _owner(sock: socket.socket) -> int:
+    """The pid that listens on the other side (Linux; elsewhere 0)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
 
 
 class Silent(TaskGone, TimeoutError):

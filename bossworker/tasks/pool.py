@@ -255,7 +255,7 @@ class TaskPool:
     def connect(self, pid: int) -> Connection:
         """A connection to the supervisor of a pid. TaskGone when there is none; a dead one's socket is cleared away."""
         try:
-            return Connection(self.path, account.socket_name(pid))
+            return Connection(self.path, account.socket_name(pid), pid)
         except ConnectionRefusedError as error:
             self.clear_socket(pid)
             raise TaskGone(f"the supervisor {pid} of {self.path} is dead") from error
@@ -264,9 +264,11 @@ class TaskPool:
         except OSError as error:
             raise TaskGone(f"the supervisor {pid} of {self.path} cannot be reached: {error}") from error
 
-    def has_socket(self, pid: int) -> bool:
-        """Whether there is a socket of that pid."""
-        return os.path.lexists(self.socket_path(pid))
+    def clear_output(self, pid: int) -> None:
+        """Remove what the supervisor of a pid has said, unless another one has that pid by now."""
+        if not os.path.lexists(self.socket_path(pid)):
+            with suppress(FileNotFoundError, PermissionError):
+                os.unlink(self.output_path(pid))
 
     def clear_socket(self, pid: int) -> None:
         """Remove the socket of a pid if nobody listens on it any more."""
@@ -281,7 +283,7 @@ class TaskPool:
 
     def _clear(self, pid: int) -> None:
         try:
-            Connection(self.path, account.socket_name(pid)).close()
+            Connection(self.path, account.socket_name(pid), pid).close()
         except ConnectionRefusedError:
             os.unlink(self.socket_path(pid))
             with suppress(FileNotFoundError):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MARK = b"bwt1"  # the last byte is the version
 HEADER = Struct("!4sII")
 MAX_HEAD = 1 << 20  # bytes of JSON: a task's metadata, above all
+MAX_META = MAX_HEAD // 4  # bytes of a task's metadata in JSON: what is told of a task has to hold it, and more besides
 MAX_BODY = 1 << 18  # bytes: what one read or write may move
 MAX_MESSAGE = 1 << 17  # bytes of a message of the stream `data`: what a socket of default size surely takes
 MAX_FRAME = HEADER.size + MAX_HEAD + MAX_BODY

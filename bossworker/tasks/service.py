@@ -14,8 +14,6 @@ nothing
 
 from __future__ import annotations
 
-import errno
-
 from bossworker.commands.bare import socket
 from bossworker.commands.loop import READ, WRITE
 from bossworker.tasks.protocol import Decoder, ProtocolError, encode
@@ -33,8 +31,6 @@ MOST_OWED = 1000  # events that a client may be behind, those that say the same 
 MOST_BUFFERED = 1 << 24  # bytes of unfinished requests, of all clients together
 READ_SIZE = 1 << 16  # bytes
 NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, before the next attempt
-
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Client:
@@ -225,9 +221,7 @@ class Service:
                 fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
+            except OSError:  # no descriptor, or no memory, for another
                 self._make_room()
                 return
             if len(self.clients) >= MOST_CLIENTS:
@@ -235,7 +229,7 @@ class Service:
             self.clients[fd] = Client(self, socket.socket(fileno=fd))
 
     def _make_room(self) -> None:
-        """No descriptor left for another: give one up, and leave the rest in the queue for a moment."""
+        """Give up one connection, and leave the others in the queue for a moment."""
         self._evict()
         self.loop.forget(self._listener.fileno())
         self.loop.after(NO_ROOM_SECONDS, self._listen)

@@ -10,7 +10,7 @@ import os
 import time
 
 from bossworker.commands import jobdir, outcome, program, tree
-from bossworker.commands.bare import signal
+from bossworker.commands.bare import dumps, signal
 from bossworker.commands.supervisor import Supervisor
 from bossworker.tasks import account, protocol
 from bossworker.tasks.plumbing import Plumbing
@@ -164,8 +164,11 @@ class TaskSupervisor(Supervisor):
     # -- what clients ask for ---------------------------------------------------------------------------
 
     def apply_meta(self, change: dict[str, Any]) -> None:
-        """Merge into the metadata. OSError when it cannot be put on record: then it is as it was."""
+        """Merge into the metadata. OSError or ValueError when it cannot be put on record: then it is as it was."""
         meta = {**self.meta, **change}
+        size = len(dumps(meta))
+        if size > protocol.MAX_META:
+            raise ValueError(f"all of it would have {size} bytes in JSON; {protocol.MAX_META} are allowed")
         self.directory.write_json(account.META, meta)
         self.meta = meta
         self.tell({"event": protocol.META, "meta": change})

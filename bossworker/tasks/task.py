@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal as signals
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from bossworker.tasks.pool import TaskPool
 
 END_SECONDS = 10.0  # for a command to end: more than its grace and what its tree takes
-MAX_META = protocol.MAX_HEAD // 4  # bytes of JSON: what is told of a task has to hold it, and more besides
 POLL_SECONDS = 0.1  # between two looks at a task whose supervisor cannot be heard
 
 
@@ -317,46 +315,46 @@ class Task:
     def delete(self) -> None:
         """Kill the command and all that it started, end the supervisor, and remove every file of the task.
 
-        Also for a task whose supervisor is dead. A lock file stays: it was never the task's own.
+        Also for a task whose supervisor is dead. A lock file stays: it was never the task's own. Raises TaskGone when
+        the supervisor lives and cannot be reached, TaskError when files are not for this user to remove.
         """
-        with suppress(TaskGone):
+        try:
             record = self.record
-            self._end({"op": "delete"})
-            if record.exists():
-                record.info()  # ends what a dead supervisor left
-                jobdir.remove_tree(record.folder)
+        except TaskGone:  # it has been deleted
+            return
+        self._end({"op": "delete"})
+        if record.exists():
+            record.info()  # ends what a dead supervisor left
+            jobdir.remove_tree(record.folder)
         self.task_pool.clear_socket(self.pid)
-        if not self.task_pool.has_socket(self.pid):
-            with suppress(FileNotFoundError):
-                os.unlink(self.task_pool.output_path(self.pid))
+        self.task_pool.clear_output(self.pid)
+        if record.exists():
+            raise TaskError(f"{record.folder} cannot be removed by this user")
 
     def _end(self, request: dict[str, Any]) -> None:
+        """Have the supervisor end, and wait until it has. TaskGone when it lives, and is not for us to talk to."""
         self._info = None
         supervisor = self.record.status().get("supervisor")
+        failure = None
         try:
             self.ask(request, seconds=END_SECONDS)
-        except TaskGone:
-            if not isinstance(self._find_cause(), FileNotFoundError | ConnectionError | None):
-                raise
+        except TaskGone as error:
+            failure = error
         finally:
             self.disconnect()
-        deadline = time.monotonic() + END_SECONDS
-        while identity.holds(supervisor) and time.monotonic() < deadline:  # it has answered, and is about to leave
+        unreachable = isinstance(failure, TimeoutError) or isinstance(failure and failure.__cause__, PermissionError)
+        deadline = time.monotonic() + (0.0 if unreachable else END_SECONDS)
+        while identity.holds(supervisor):  # it has answered, or was killed just then, and is about to be gone
+            if time.monotonic() >= deadline:
+                raise failure or TaskGone(f"the supervisor {self.pid} does not end")
             time.sleep(0.001)
-
-    def _find_cause(self) -> BaseException | None:
-        try:
-            self._connected()
-        except TaskGone as error:
-            return error.__cause__
-        return None
 
 
 def check_size(meta: dict[str, Any]) -> dict[str, Any]:
     """The same metadata. ValueError if it is too large for a message."""
     size = len(json.dumps(meta))
-    if size > MAX_META:
-        raise ValueError(f"meta must have at most {MAX_META} bytes in JSON, not {size}")
+    if size > protocol.MAX_META:
+        raise ValueError(f"meta must have at most {protocol.MAX_META} bytes in JSON, not {size}")
     return meta
 
 

@@ -150,6 +150,17 @@ def test_a_dead_supervisors_socket_is_cleared_away_and_no_other(pool: TaskPool) 
     assert not os.path.lexists(pool.socket_path(1))
 
 
+def test_a_strangers_socket_is_no_supervisor(pool: TaskPool) -> None:
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(pool.socket_path(1))
+        stranger.listen()
+        assert pool.task_by_pid(1) is None
+        reason: dict[str, object] = {}
+        assert not Task(pool, 1).connect(reason)
+        assert f"of process {os.getpid()}" in str(reason["error"])
+    pool.search()
+
+
 def test_searchers_and_spawners_at_once(pool: TaskPool) -> None:
     """Dead sockets lie about, several search, and meanwhile tasks come: no living socket is taken for a dead one."""
     search = python(

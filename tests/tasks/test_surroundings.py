@@ -242,7 +242,14 @@ def test_a_directory_for_all_keeps_everybodys_tasks_apart(open_to_all: Path) -> 
     assert {found.pid for found in pool.search()} == {ours.pid, pid}
     assert as_nobody(pool, "[t.kill() for t in pool.search({'meta': {'name': 'theirs'}})]").popitem()[1] == [True]
     assert as_nobody(pool, "[t.info()['meta']['name'] for t in pool.search()][-1]").popitem()[1] == "theirs"
-    assert as_nobody(pool, "pool.search()[0].delete()").popitem()[1] != "deleted"
+    assert as_nobody(pool, "pool.search()[0].delete()", "pool.search()[0].kill()") == {
+        "pool.search()[0].delete()": "TaskGone",
+        "pool.search()[0].kill()": "TaskGone",
+    }
+    ended = pool.spawn(["true"])
+    ended.wait(20)
+    ended.terminate_supervisor()
+    assert as_nobody(pool, f"Task(pool, {ended.pid}).delete()").popitem()[1] == "TaskError"
     assert ours.info(fresh=True)["status"]["running"]
     for task in pool.search():
         task.delete()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorkerError, tasks
-from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool
+from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool, TaskRefused
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
 
@@ -116,6 +116,10 @@ def test_metadata_is_merged_and_told(pool: TaskPool) -> None:
         task.apply_meta(x=object())
     with pytest.raises(ValueError, match="must have at most 262144 bytes in JSON"):
         task.apply_meta(x="y" * 300_000)
+    task.apply_meta(x="y" * 200_000)
+    with pytest.raises(TaskRefused, match="all of it would have"):
+        task.apply_meta(z="y" * 200_000)
+    assert set(task.info(fresh=True)["meta"]) == {"a", "b", "d", "x"}
 
 
 def test_events_tell_a_life(pool: TaskPool) -> None:
