@@ -20,6 +20,10 @@ The way of a job, and the file for each part of it::
 
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
+
+Beside the pool, and independent of it::
+
+    forkqueue/     how many children a program that forks has at once
 """
 
 TYPE_CHECKING = False
@@ -73,7 +77,7 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
 }
-_SUBMODULES = ("jobs",)  # as ``bossworker.jobs``, without a further import
+_SUBMODULES = ("forkqueue", "jobs")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bossworker import process
-from bossworker.checks import check_seconds
+from bossworker import checks, process
 from bossworker.recorder import MAX_WORKERS
+
+check_seconds = checks.check_seconds
 
 START_METHODS = ("fork", "spawn")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority

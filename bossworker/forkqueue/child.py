@@ -1,0 +1,70 @@
+"""What a child does when it is not left to the program: run a function and leave, or be another program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from bossworker import process
+
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def run_and_leave(fn: Callable[[], object]) -> NoReturn:
+    """Run `fn` and leave the process: the frames below, inherited from the parent, never run on.
+
+    Exit code 0; 1 and a traceback on stderr after an exception; what ``sys.exit`` was given.
+    """
+    code = 1
+    try:
+        fn()
+        code = 0
+    except SystemExit as leaving:
+        code = exit_code(leaving.code)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with nothing but its output buffers emptied: exit handlers and the like are the parent's."""
+    try:
+        process.flush_streams()
+    finally:
+        os._exit(code & 0xFF)
+
+
+def exit_code(value: object) -> int:
+    """The exit code for what ``sys.exit`` takes: None is 0, and what is no int goes to stderr and is 1."""
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        return value
+    print(value, file=sys.stderr)
+    return 1
+
+
+def spawn(command: tuple[Argument, ...]) -> int | None:
+    """Start a program; its pid, or None when it is not found. OSError when it is found and cannot be run.
+
+    By posix_spawn, which tells of a failure without a child that would have to be reaped, and runs no Python in the
+    child: safe in a program with threads. Signals that Python ignores for itself are set back, as subprocess does.
+    """
+    for position, part in enumerate(command):
+        if not isinstance(part, (str, bytes, os.PathLike)):
+            raise TypeError(f"argument {position} of the command must be str, bytes or a path, not {part!r}")
+    if not command:
+        raise ValueError("the command must have a program and any arguments, and is empty")
+    restored = [getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
+    try:
+        return os.posix_spawnp(command[0], command, os.environ, setsigdef=restored)
+    except (FileNotFoundError, NotADirectoryError):
+        if shutil.which(os.fsdecode(command[0])) is not None:  # it is there, what its first line names is not
+            raise
+        return None

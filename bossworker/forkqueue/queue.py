@@ -1,0 +1,307 @@
+"""The queue, as programs use it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn, Self, TypeVar
+
+from bossworker import process
+from bossworker.forkqueue import calls, child
+from bossworker.forkqueue.calls import Call
+from bossworker.forkqueue.child import Argument
+from bossworker.forkqueue.children import Child, Children, Started
+from bossworker.forkqueue.line import Line
+from bossworker.forkqueue.native import native
+from bossworker.forkqueue.settings import Settings, check_positive
+from bossworker.forkqueue.waits import Waits
+from bossworker.options import check_count, check_seconds
+
+T = TypeVar("T")
+
+DEFAULT_SIZE = 4
+NOT_FOUND = -1  # for a pid
+NO_FD = -1
+
+log = logging.getLogger("bossworker.forkqueue")
+
+_queues: weakref.WeakSet[ForkQueue] = weakref.WeakSet()
+
+
+class ForkQueue(Settings):
+    """Limits how many child processes run at once: ``fork`` waits until there is room.
+
+    >>> queue = ForkQueue(size=4)
+    >>> for name in names:
+    ...     if queue.fork() == 0:
+    ...         work(name)
+    ...         queue.exit()
+    >>> statuses = [queue.wait() for name in names]
+
+    The settings are attributes, may be changed while it runs, and are heeded at once:
+
+    size             how much weight may run at once: with weights of 1, how many children
+    delay            seconds from one start to the next, at least
+    weight           what a child counts that is started without a weight of its own
+    allow_excess     True: the next child starts as soon as less than `size` runs, however heavy it is itself. False: it
+                     waits until its own weight fits as well; one that is heavier than `size` runs alone
+    ignore_children  the statuses of children are dropped, as if SIGCHLD were set to SIG_IGN
+    debug            log each child that starts, ends and is reaped, to ``bossworker.forkqueue``, level INFO
+    trace            log each call of fork, exit, wait, waitpid and their kin, there too
+    max_load         start no child beside others unless the load average is below this; 0: no limit
+    min_free_memory  start no child beside others unless so many bytes are available; 0: no limit
+
+    Load and memory are asked for as GNU parallel does, at each start; but as with make, one child may always run, so
+    that the queue cannot stop for ever over what others do.
+
+    A queue counts the children that it started itself, from their start to their end; a child that somebody else reaps
+    counts no longer than it lives. Threads may share a queue: they are served in the order in which they came.
+    A forked child, however it was forked, finds the queue empty and its size 1; the other settings are kept.
+
+    A status is handed out once: the queue leaves that to the kernel (see `children.py`) or, where it cannot, keeps the
+    status until somebody asks. With SIGCHLD ignored the limits work all the same, but there are no statuses; a warning
+    says so.
+
+    ``with ForkQueue(4) as queue:`` waits at the end until all its children have ended. Their statuses can be asked for
+    after that, too.
+
+    Source of the behaviour: Proc::Queue. ``call``, the weight of a single child, timeouts, the limits by load and
+    memory, and the safety with threads are additions.
+    """
+
+    def __init__(
+        self,
+        size: int = DEFAULT_SIZE,
+        *,
+        delay: float = 0,
+        weight: int = 1,
+        allow_excess: bool = True,
+        ignore_children: bool = False,
+        debug: bool = False,
+        trace: bool = False,
+        max_load: float = 0,
+        min_free_memory: int = 0,
+    ) -> None:
+        self._children = Children(self._note)
+        self.waits = Waits(self._children)
+        self._line = Line(self, self._children)
+        self._is_child = False
+        super().__init__(
+            {
+                "size": size,
+                "delay": delay,
+                "weight": weight,
+                "allow_excess": allow_excess,
+                "ignore_children": ignore_children,
+                "debug": debug,
+                "trace": trace,
+                "max_load": max_load,
+                "min_free_memory": min_free_memory,
+            }
+        )
+        _queues.add(self)
+
+    def __repr__(self) -> str:
+        return f"<ForkQueue of size {self.size}, {len(self._children.running())} running>"
+
+    # -- starting ---------------------------------------------------------------------------------------------
+
+    def fork(self, *, weight: int | None = None) -> int:
+        """``os.fork()``, when there is room: the child's pid, and 0 in the child. `weight` instead of the setting.
+
+        OSError as from ``os.fork``; nothing is counted then.
+        """
+        self.trace_call("fork()")
+        return self.enter(weight, _fork)[0].pid
+
+    def fork_now(self, *, weight: int | None = None) -> int:
+        """Fork without waiting for room; the child counts all the same. Only `delay` is kept."""
+        self.trace_call("fork_now()")
+        return self.enter(weight, _fork, at_once=True)[0].pid
+
+    def run_back(self, fn: Callable[[], object], *, weight: int | None = None) -> int:
+        """Run a function in a child; the child's pid.
+
+        The child leaves with exit code 0 when it returns; 1 after an exception, with a traceback on stderr; or what it
+        gave to ``sys.exit``. It leaves by ``os._exit``: no exit handler of the parent runs in it.
+        """
+        return self._run(fn, weight, at_once=False)
+
+    def run_back_now(self, fn: Callable[[], object], *, weight: int | None = None) -> int:
+        """`run_back`, without waiting for room."""
+        return self._run(fn, weight, at_once=True)
+
+    def _run(self, fn: Callable[[], object], weight: int | None, at_once: bool) -> int:
+        _check_callable(fn)
+        self.trace_call("run_back%s(%r)", "_now" * at_once, fn)
+        return self.enter(weight, partial(self._fork_to, fn), at_once)[0].pid
+
+    def _fork_to(self, fn: Callable[[], object]) -> Started:
+        process.flush_streams()
+        started = _fork()
+        if started[0] == 0:
+            self._is_child = True
+            child.run_and_leave(fn)
+        return started
+
+    def call(self, fn: Callable[..., T], *args: object, weight: int | None = None) -> Call[T]:
+        """Call a function in a child, with these arguments, when there is room; a handle to its value.
+
+        What it returns travels back by pickle, or cloudpickle where that is needed; what it raises, too.
+        """
+        _check_callable(fn)
+        self.trace_call("call(%r)", fn)
+        file = calls.anonymous_file()
+        try:
+            started, _ = self.enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
+        except BaseException:
+            os.close(file)
+            raise
+        return Call(self._children, started, file)
+
+    def system_back(self, *cmd: Argument, weight: int | None = None) -> int | None:
+        """Start a program with arguments (no shell) when there is room; its pid, or None when it is not found.
+
+        Any other failure to run it is an OSError. In neither case is a process left behind.
+        """
+        return self._system(cmd, weight, at_once=False)
+
+    def system_back_now(self, *cmd: Argument, weight: int | None = None) -> int | None:
+        """`system_back`, without waiting for room."""
+        return self._system(cmd, weight, at_once=True)
+
+    def _system(self, cmd: tuple[Argument, ...], weight: int | None, at_once: bool) -> int | None:
+        self.trace_call("system_back%s%r", "_now" * at_once, cmd)
+
+        def start() -> Started:
+            return child.spawn(cmd) or NOT_FOUND, NO_FD
+
+        started, _ = self.enter(weight, start, at_once)
+        return None if started.pid == NOT_FOUND else started.pid
+
+    def enter(self, weight: int | None, start: Callable[[], Started], at_once: bool = False) -> tuple[Child, int]:
+        """`start` a child when there is room, or `at_once`; the child, and the descriptor that `start` gave."""
+        heavy = self.weight if weight is None else check_positive("weight", weight)
+        started, fd = self._line.enter(heavy, start, at_once)
+        self._is_child = self._is_child or started.pid == 0
+        return started, fd
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def wait(self) -> tuple[int, int]:
+        """The pid and wait status of the next child of this queue that has ended; waits for one if need be.
+
+        ChildProcessError when there is none left. Other children of the process, such as subprocess has them, are not
+        touched: their statuses are for those who started them.
+        """
+        self.trace_call("wait()")
+        return self.waits.wait_own()
+
+    def waitpid(self, pid: int, options: int = 0) -> tuple[int, int]:
+        """``os.waitpid()``; with -1 for a pid, any child of this queue, as with `wait`."""
+        self.trace_call("waitpid(%s, %s)", pid, options)
+        return self.waits.wait_own(options) if pid == -1 else self.waits.waitpid(pid, options)
+
+    def waitpids(self, *pids: int, timeout: float | None = None) -> list[tuple[int, int | None]]:
+        """Wait until all these children have ended: a list of pid and wait status, in the order of the arguments.
+
+        The status is None for what is no child of this process, or not any more. After `timeout` seconds TimeoutError;
+        no status has been taken then.
+        """
+        for pid in pids:
+            check_count("pid", pid, 1)
+        self.trace_call("waitpids(%s)", ", ".join(map(str, pids)))
+        deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        self.waits.until_ended(pids, deadline)
+        return [(pid, self.waits.status_of(pid)) for pid in pids]
+
+    def all_exit_ok(self, *pids: int | None, timeout: float | None = None) -> bool:
+        """Wait as `waitpids` does; whether all of them left with exit code 0.
+
+        None, which `system_back` gives for a program that was not found, did not.
+        """
+        started = [pid for pid in pids if pid is not None]
+        statuses = self.waitpids(*started, timeout=timeout)
+        return len(started) == len(pids) and all(status == 0 for _, status in statuses)
+
+    def running_now(self) -> int:
+        """How many children of this queue are running."""
+        with self._children.lock:
+            self._children.look()
+            return len(self._children.running())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Wait until all children have ended. They are reaped, their statuses kept for whoever asks."""
+
+        def ready() -> bool | None:
+            self._children.look()
+            return None if self._children.running() else True
+
+        self._children.until(ready, lambda: None)
+        with self._children.lock:
+            self._children.reap_zombies()
+
+    # -- leaving ----------------------------------------------------------------------------------------------
+
+    def exit(self, code: int | str | None = 0) -> NoReturn:
+        """Leave the process, with what ``sys.exit`` takes.
+
+        In a child that this queue forked: at once, with output buffers emptied, by ``os._exit``; so that nothing the
+        parent has on its stack (``finally``, ``with``) or registered to run at its end runs in the child. Elsewhere by
+        ``sys.exit``.
+        """
+        self.trace_call("exit(%r)", code)
+        if self._is_child:
+            child.leave(child.exit_code(code))
+        sys.exit(code)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def on_change(self) -> None:
+        """Settings are heeded at once."""
+        with self._children.lock:
+            self._children.ignored = self.ignore_children
+            if self.ignore_children:
+                self._children.drop_all_kept()
+            self._children.wake()
+
+    def forget_in_child(self) -> None:
+        """In a forked child: it has no children, and may have one at a time."""
+        self._children.forget_in_child()
+        self._line.forget_in_child()
+        self._values["size"] = 1
+        self._is_child = False
+
+    def trace_call(self, message: str, *args: object) -> None:
+        """Log a call, if that is asked for."""
+        if self.trace:
+            log.info("[%d] " + message, os.getpid(), *args)
+
+    def _note(self, message: str, *args: object) -> None:
+        if self.debug:
+            log.info("[%d] " + message, os.getpid(), *args)
+
+
+def _fork() -> Started:
+    return native("fork")(), NO_FD
+
+
+def _check_callable(fn: object) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn must be a callable, not {fn!r}")
+
+
+def _forget_in_child() -> None:
+    for queue in list(_queues):
+        queue.forget_in_child()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,54 @@
+"""How a thread sleeps until a child ends or another thread has news. No SIGCHLD handler: that one is the program's."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+
+from bossworker import process
+
+TICK_SECONDS = 0.01  # between two looks at children that cannot be watched
+MOST_WATCHED = 200  # children, a descriptor each while a thread sleeps; more would eat into the program's own
+_LONGEST_SECONDS = 86_400.0  # poll counts milliseconds in 32 bits
+
+
+class Sleeper:
+    """One sleep of one thread. Made under the lock, after a look that found nothing: so no news can be missed."""
+
+    def __init__(self) -> None:
+        self._fds = list(os.pipe())
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the sleep, also one that has not begun."""
+        if not self._woken:
+            self._woken = True
+            os.write(self._fds[1], b"!")
+
+    def sleep(self, pids: Sequence[int], seconds: float | None) -> None:
+        """Until one of these children ends, somebody calls `wake`, the time is up; or for no reason."""
+        poll = select.poll()
+        poll.register(self._fds[0], select.POLLIN)
+        watched: list[int] = []
+        try:
+            for pid in pids[:MOST_WATCHED]:
+                fd = process.pidfd(pid)
+                if fd is not None:
+                    watched.append(fd)
+                    poll.register(fd, select.POLLIN)
+            if len(watched) < len(pids):
+                seconds = TICK_SECONDS if seconds is None else min(seconds, TICK_SECONDS)
+            poll.poll(None if seconds is None else min(max(seconds, 0), _LONGEST_SECONDS) * 1000)
+        finally:
+            for fd in watched:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __del__(self) -> None:
+        """A Ctrl-C can come in the middle of `close`, or before it."""
+        self.close()
