@@ -58,7 +58,8 @@ def supervise(request: dict[str, Any], reply: int) -> int:
         birth = _Birth(request)
         answer = birth.start()
     except OSError as error:
-        answer = {"error": str(error), "errno": error.errno or errno.EIO}
+        number, path = error.errno or errno.EIO, error.filename
+        answer = {"error": error.strerror or str(error), "errno": number, "path": path and os.fsdecode(path)}
     except Exception as error:  # a fault of ours: whoever asked has to hear of it
         answer = {"error": f"the supervisor failed: {type(error).__name__}: {error}"}
     try:

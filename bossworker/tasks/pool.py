@@ -161,9 +161,10 @@ class TaskPool:
             cmd: Instead of `args`: a line for the shell.
             env: Variables to add; None removes one.
             cwd: The command's working directory; None: this process's.
-            behavior: ``"foreground"``: the supervisor is a child of this process, with its terminal, stdout and process
-                group. ``"background"``: a child of nobody here, but still of this process's process group and session:
-                Ctrl-C and a hang-up reach it, and it ends its command. ``"daemon"``: in a session of its own.
+            behavior: ``"foreground"``: the supervisor is a child of this process (to be waited for by ``os.waitpid`` when
+                it has ended), with its terminal, stdout and process group. ``"background"``: a child of nobody here, but
+                still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends its
+                command. ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
             retain_output: So many bytes are kept after they have been read, the rest is given up; None: all are kept.
             max_read_buf_size: Only so many of the newest bytes of each stream are kept; None: all.

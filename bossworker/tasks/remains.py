@@ -21,8 +21,11 @@ _PAUSE = 0.005  # seconds
 
 def end_remains(job_id: str, status: dict[str, Any]) -> None:
     """SIGKILL all that is left of a task, as far as it is ours to kill, and wait until it is gone."""
+    command = status.get("command")
+    if identity.holds(command):
+        identity.send(command, signal.SIGKILL, group=True)  # all that can be found where there is no /proc
     deadline = time.monotonic() + _SECONDS
-    while _kill_all(job_id, status.get("command")) and time.monotonic() < deadline:
+    while _kill_all(job_id, command) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
 
 

@@ -51,7 +51,7 @@ def _failure(answer: dict[str, Any]) -> Exception:
     if "exit_code" in answer:
         return TaskNotStarted(text, answer["exit_code"])
     if "errno" in answer:
-        return OSError(answer["errno"], text)
+        return OSError(answer["errno"], text, answer["path"])
     return TaskError(text)
 
 

@@ -336,8 +336,11 @@ def test_a_lock_file_is_for_one_at_a_time(pool: TaskPool, tmp_path: Path) -> Non
     second.kill()
     second.wait(20)
     assert first.restart()
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileNotFoundError, match="No such file") as lost:
         pool.spawn(CAT, lockfile=tmp_path / "nowhere" / "lock")
+    assert lost.value.filename == str(tmp_path / "nowhere" / "lock")
+    with pytest.raises(IsADirectoryError):
+        pool.spawn(CAT, lockfile=tmp_path)
 
 
 def test_restarts_by_themselves(pool: TaskPool, tmp_path: Path) -> None:
