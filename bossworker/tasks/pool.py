@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bossworker.checks import check_seconds
-from bossworker.commands import request, roots
+from bossworker.commands import identity, request, roots
 from bossworker.commands.jobdir import PRIVATE
 from bossworker.options import check_count
 from bossworker.tasks import account, restarts
@@ -27,7 +27,7 @@ from bossworker.tasks.task import Task, check_size
 PATH_VARIABLE = "BOSSWORKER_TASKS"
 BEHAVIORS = ("foreground", "background", "daemon")
 
-_SOCKET = re.compile(r"(\d{1,10})\.sock", re.ASCII)
+_OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
 _PROGRAM = f"import sys; sys.path.append({_PACKAGE_FOLDER!r}); from bossworker.tasks.birth import main; main()"
 
@@ -161,10 +161,10 @@ class TaskPool:
             cmd: Instead of `args`: a line for the shell.
             env: Variables to add; None removes one.
             cwd: The command's working directory; None: this process's.
-            behavior: ``"foreground"``: the supervisor is a child of this process (to be waited for by ``os.waitpid`` when
-                it has ended), with its terminal, stdout and process group. ``"background"``: a child of nobody here, but
-                still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends its
-                command. ``"daemon"``: in a session of its own.
+            behavior: ``"foreground"``: the supervisor is a child of this process (to be waited for by ``os.waitpid``
+                when it has ended), with its terminal, stdout and process group. ``"background"``: a child of nobody
+                here, but still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends
+                its command. ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
             retain_output: So many bytes are kept after they have been read, the rest is given up; None: all are kept.
             max_read_buf_size: Only so many of the newest bytes of each stream are kept; None: all.
@@ -285,15 +285,20 @@ class TaskPool:
     def _clear(self, pid: int) -> None:
         try:
             Connection(self.path, account.socket_name(pid), pid).close()
+            return
         except ConnectionRefusedError:
             os.unlink(self.socket_path(pid))
-            with suppress(FileNotFoundError):
-                if not os.path.getsize(self.output_path(pid)):  # otherwise it may say why it died
-                    os.unlink(self.output_path(pid))
+        except FileNotFoundError:
+            pass
+        if identity.start_time(pid) is None:  # nor is it one that is being born
+            for path in (f"{self.path}/.{account.socket_name(pid)}", self.output_path(pid)):
+                with suppress(FileNotFoundError):
+                    if not os.path.getsize(path):  # otherwise it may say why it died
+                        os.unlink(path)
 
     def _clear_dead_sockets(self, living: set[int]) -> None:
         for name in os.listdir(self.path):
-            match = _SOCKET.fullmatch(name)
+            match = _OF_A_SUPERVISOR.fullmatch(name)
             if match and int(match[1]) not in living:
                 self.clear_socket(int(match[1]))
 

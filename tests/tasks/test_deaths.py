@@ -148,6 +148,15 @@ def test_a_dead_supervisors_socket_is_cleared_away_and_no_other(pool: TaskPool) 
         dead.bind(pool.socket_path(1))
     assert pool.task_by_pid(1) is None
     assert not os.path.lexists(pool.socket_path(1))
+    with socket.socket(socket.AF_UNIX) as dead:  # of supervisors that were killed while they were being born
+        dead.bind(f"{pool.path}/.4000000.sock")
+    for name, said in (("4000000.out", ""), ("4000001.out", "why"), (f"{os.getpid()}.out", "")):
+        Path(pool.path, name).write_text(said)
+    pool.search()
+    kept = {"4000001.out", f"{os.getpid()}.out", f"{living.pid}.sock", f"{living.pid}.out", living.id}
+    assert set(os.listdir(pool.path)) == kept
+    for name in ("4000001.out", f"{os.getpid()}.out"):
+        os.unlink(f"{pool.path}/{name}")
 
 
 def test_a_strangers_socket_is_no_supervisor(pool: TaskPool) -> None:
