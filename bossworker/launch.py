@@ -31,6 +31,7 @@ import cloudpickle
 from bossworker import process, worker
 from bossworker.boss import Boss, CallerGone
 from bossworker.link import Link, LinkClosed, link_pair
+from bossworker.native import native
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
 from bossworker.recorder import Memory, Recorder, above_stdio, exclusive
@@ -85,7 +86,7 @@ def _fork_boss(
 ) -> int:
     process.flush_streams()
     parent = os.getpid()
-    pid = os.fork()
+    pid: int = native("fork")()
     if pid == 0:
         _never_return(partial(_boss_main, lambda: handlers, options, theirs, memory, parent, ours))
     return pid
@@ -126,7 +127,7 @@ def _boss_main(
     if callers_end is not None:
         callers_end.close()
     nursery, nurserys_end = link_pair()
-    pid = os.fork()
+    pid = native("fork")()
     if pid == 0:
         caller.close()
         nursery.close()

@@ -18,6 +18,7 @@ from contextlib import suppress
 from bossworker import messages, process
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.messages import Kind
+from bossworker.native import native
 from bossworker.recorder import Memory, Recorder
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
@@ -78,7 +79,7 @@ class Nursery:
             return
         recorder = self.memory.recorder(slot, fresh=True)
         try:
-            pid = os.fork()
+            pid = native("fork")()
         except OSError as error:
             ours.close()
             self._report_failure(slot, error)

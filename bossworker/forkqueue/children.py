@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from bossworker import process
-from bossworker.forkqueue.native import native
 from bossworker.forkqueue.sleeper import Sleeper
+from bossworker.native import native
 
 T = TypeVar("T")
 

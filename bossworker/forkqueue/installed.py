@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Unpack
 
-from bossworker.forkqueue.native import native, replaced
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
+from bossworker.native import native, replaced
 
 default_queue = ForkQueue()
 """The queue behind the functions of this module's package, and behind ``os`` while it is installed."""
@@ -78,22 +77,11 @@ def installed(**settings: Unpack[SettingValues]) -> Iterator[ForkQueue]:
 # -- what stands in -----------------------------------------------------------------------------------------------
 
 
-def _of_a_pool() -> bool:
-    """Whether one of this package's pools is the caller of the function that asks.
-
-    Its processes live as long as the pool, and fork in their turn: in a queue of size 1 they would wait for ever.
-    """
-    return str(sys._getframe(2).f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
-
-
 def _fork() -> int:
-    return native("fork")() if _of_a_pool() else default_queue.fork()
+    return default_queue.fork()
 
 
 def _forkpty() -> tuple[int, int]:
-    if _of_a_pool():
-        pid, fd = native("forkpty")()
-        return pid, fd
     default_queue.trace_call("forkpty()")
     started, fd = default_queue.enter(None, native("forkpty"))
     return started.pid, fd

@@ -17,9 +17,9 @@ from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.line import Line
-from bossworker.forkqueue.native import native
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
+from bossworker.native import native
 from bossworker.options import check_count, check_seconds
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from bossworker.forkqueue.children import Children, Kept, Report
-from bossworker.forkqueue.native import native
 from bossworker.forkqueue.sleeper import TICK_SECONDS
+from bossworker.native import native
 
 T = TypeVar("T")
 Status = TypeVar("Status", tuple[int, int], tuple[int, int, Any])

@@ -264,9 +264,10 @@ def test_a_stopped_worker_is_timed_out_and_replaced(pool: Pool) -> None:
         pid = bw.worker_pids[0]
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-        kinds = [result.error_kind for result in bw.results()]
-        assert len(kinds) == 3000
-        assert kinds.count(None) >= 2999
+        results = list(bw.results())
+        failed = [(result.error, result.worker_pid, result.duration) for result in results if not result.ok]
+        assert len(results) == 3000
+        assert len(failed) <= 1, failed
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 

@@ -1,4 +1,7 @@
-"""The system's own calls, whoever stands in their place."""
+"""The system's own calls, also while the fork queue stands in their place.
+
+For the queue itself, and for the pool's processes, which live as long as the pool and must not wait in a queue.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 replaced: dict[str, Callable[..., Any]] = {}
-"""What ``install`` found in ``os``, by name. Empty when nothing is installed; `installed.py` owns it."""
+"""What ``install`` found in ``os``, by name. Empty when nothing is installed; ``forkqueue/installed.py`` owns it."""
 
 
 def native(name: str) -> Any:
