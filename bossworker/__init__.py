@@ -16,6 +16,8 @@ The way of a job, and the file for each part of it::
 
     between them             link.py: frames over sockets;  messages.py: what they mean;
                              parcel.py: large payloads, in shared memory;  spin.py: staying awake
+    tasks     tasks/         background tasks under supervisors of their own: a map in its __init__.py
+
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numbers
+import signal
 
 MAX_SECONDS = 1e9  # some thirty years: more is a mistake in the unit
+_HIGHEST_SIGNAL = max(map(int, signal.valid_signals()))
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -15,3 +17,19 @@ def check_seconds(name: str, value: object) -> float:
     if not 0 <= value <= MAX_SECONDS:  # nor NaN
         raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not {value!r}")
     return value
+
+
+def check_signal(value: object) -> int:
+    """The number of a signal, from its number or its name, with or without SIG."""
+    if isinstance(value, str):
+        name = value.upper().removeprefix("SIG")
+        if f"SIG{name}" not in signal.Signals.__members__:
+            raise ValueError(
+                f"signal must be a number from 1 to {_HIGHEST_SIGNAL} or a name such as 'TERM', not {value!r}"
+            )
+        return int(signal.Signals[f"SIG{name}"])
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"signal must be an int or a str, not {value!r}")
+    if value not in signal.valid_signals():
+        raise ValueError(f"signal must be one of this system's, from 1 to {_HIGHEST_SIGNAL}, not {value!r}")
+    return int(value)

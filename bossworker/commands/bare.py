@@ -50,7 +50,7 @@ else:
         text = text.strip(" \t\r\n")
         try:
             value, end = _scan(text, 0)
-        except StopIteration:
+        except (StopIteration, SystemError):  # the latter where it looks in vain for the error class of json.decoder
             raise ValueError("not JSON") from None
         if end != len(text):
             raise ValueError("not JSON: something follows")

@@ -26,7 +26,9 @@ _PACKAGE_FOLDER = str(Path(__file__).parents[2])
 class Launcher:
     """This process's launcher. Any thread may use it; a forked child starts one of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, detached: bool = True) -> None:
+        """Whether it leaves this process's session and process group, or stays there."""
+        self._detached = detached
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
         self._first = 0  # pid of what was started, and leaves at once
@@ -79,9 +81,15 @@ class Launcher:
         try:
             keep = theirs.fileno()
             argv = [sys.executable, "-I", "-S", "-c", launcher.PROGRAM, _PACKAGE_FOLDER, str(keep)]
+            argv.append("detached" if self._detached else "attached")
             environment = [b"%b=%b" % item for item in os.environb.items()]
             self._first = program.start(
-                [os.fsencode(arg) for arg in argv], environment, b"/", (null, null, null), keep=(keep,)
+                [os.fsencode(arg) for arg in argv],
+                environment,
+                b"/",
+                (null, null, null),
+                keep=(keep,),
+                session=self._detached,
             )
         except BaseException as error:
             ours.close()
@@ -95,12 +103,28 @@ class Launcher:
 
 
 _launcher = Launcher()
-os.register_at_fork(after_in_child=_launcher.forget)
+_attached = Launcher(detached=False)
+_attached_to = (0, 0)  # the session and process group that it was started in
+for _one in (_launcher, _attached):
+    os.register_at_fork(after_in_child=_one.forget)
 
 
 def close_launcher() -> None:
-    """Let this process's launcher go at once. What it has started goes on."""
+    """Let this process's launchers go at once. What they have started goes on."""
     _launcher.close()
+    _attached.close()
+
+
+def launcher_for(detached: bool) -> Launcher:
+    """The one whose children are detached from this process, or are in its session and process group."""
+    global _attached_to
+    if detached:
+        return _launcher
+    ours = os.getsid(0), os.getpgrp()
+    if _attached_to != ours:
+        _attached.close()
+        _attached_to = ours
+    return _attached
 
 
 def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -> None:
@@ -112,10 +136,10 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
 
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
-    umask = _umask()
+    umask = current_umask()
     cwd = request.cwd or directory.files
     order = directory.path, request.encoded_argv(), request.environment(), os.fsencode(cwd), umask, request.timeout
-    data = marshal.dumps(order)
+    data = launcher.JOB + marshal.dumps(order)
     stdin = request.open_stdin()
     try:
         for _ in range(ATTEMPTS):
@@ -128,25 +152,31 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
 
 def _order(data: bytes, fds: list[int]) -> bool:
     """Whether there was an answer. OSError if it is one."""
-    answer, theirs = os.pipe()
-    alive = -1
-    try:
-        try:
-            alive = _launcher.send(data, [*fds, theirs])
-        finally:
-            os.close(theirs)
-        told = _await_answer(answer, alive)
-        _launcher.settle()
-    finally:
-        os.close(answer)
-        if alive >= 0:
-            os.close(alive)
+    told = ask(_launcher, data, fds)
     if not told:
         return False
     number, text = marshal.loads(told)
     if number:
         raise OSError(number, text)
     return True
+
+
+def ask(by: Launcher, data: bytes, fds: list[int]) -> bytes:
+    """Hand over an order, with where to answer behind its descriptors; the answer, or nothing if there will be none."""
+    answer, theirs = os.pipe()
+    alive = -1
+    try:
+        try:
+            alive = by.send(data, [*fds, theirs])
+        finally:
+            os.close(theirs)
+        told = _await_answer(answer, alive)
+        by.settle()
+        return told
+    finally:
+        os.close(answer)
+        if alive >= 0:
+            os.close(alive)
 
 
 def _await_answer(answer: int, launcher_alive: int) -> bytes:
@@ -189,7 +219,7 @@ def _has_hung_up(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _umask() -> int:
+def current_umask() -> int:
     """Ours, for the command; it can only be asked for by setting it, except on Linux."""
     with suppress(OSError, StopIteration, ValueError):
         with open("/proc/self/status", "rb", buffering=0) as file:

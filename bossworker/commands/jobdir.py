@@ -39,6 +39,7 @@ COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "termina
 
 HIDDEN = "."  # what begins with it is not there yet, or not any more
 RANDOM_BYTES = 10
+PRIVATE = 0o700  # nobody but the user
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
 _NEW, _NEXT, _REQUEST = ".status.new", ".status.next", "request.json"
@@ -70,28 +71,30 @@ def time_of(jobid: str) -> float:
 class JobDirectory:
     """A job directory that is open for writing. Whoever runs the command owns it."""
 
-    __slots__ = ("_mode_is_odd", "_spare", "fd", "id", "path")
+    __slots__ = ("_mode", "_mode_is_odd", "_spare", "fd", "id", "path")
 
-    def __init__(self, path: str, fd: int, mode_is_odd: bool = False) -> None:
+    def __init__(self, path: str, fd: int, mode: int = PRIVATE, mode_is_odd: bool = False) -> None:
         """
         Args:
             path: The directory, as readers will find it; its last part is the job's id.
             fd: Its descriptor; `close` closes it.
+            mode: Of the directory; its files have the same without the right to execute.
             mode_is_odd: Whether the umask takes away what the owner needs.
         """
         self.path = path
         self.id = os.path.basename(path)
         self.fd = fd
+        self._mode = mode
         self._mode_is_odd = mode_is_odd
         self._spare = -1
 
     # -- files ------------------------------------------------------------------------------------------
 
     def create_file(self, name: str, flags: int = 0) -> int:
-        """A new file, private to the user; its descriptor, open for writing unless the flags say otherwise."""
-        fd = os.open(name, _CREATE | (flags or os.O_WRONLY), 0o600, dir_fd=self.fd)
+        """A new file, as private as the directory; its descriptor, open for writing unless the flags say otherwise."""
+        fd = os.open(name, _CREATE | (flags or os.O_WRONLY), self._mode & 0o666, dir_fd=self.fd)
         if self._mode_is_odd:
-            os.fchmod(fd, 0o600)
+            os.fchmod(fd, self._mode & 0o666)
         return fd
 
     def create_streams(self) -> tuple[int, int]:
@@ -109,9 +112,9 @@ class JobDirectory:
         return f"{self.path}/{FILES}"
 
     def _create_files(self) -> None:
-        os.mkdir(FILES, 0o700, dir_fd=self.fd)
+        os.mkdir(FILES, self._mode, dir_fd=self.fd)
         if self._mode_is_odd:
-            os.chmod(FILES, 0o700, dir_fd=self.fd)
+            os.chmod(FILES, self._mode, dir_fd=self.fd)
 
     # -- status -----------------------------------------------------------------------------------------
 
@@ -123,15 +126,19 @@ class JobDirectory:
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""
+        self.write_json(STATUS, status)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Replace a file as a whole. OSError when it could not be: then the old one stands."""
         fd = self.create_file(_NEW)
         try:
-            write_all(fd, dumps(status).encode())
+            write_all(fd, dumps(value).encode())
         except BaseException:
             os.unlink(_NEW, dir_fd=self.fd)
             raise
         finally:
             os.close(fd)
-        os.rename(_NEW, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.rename(_NEW, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def write_last_status(self, status: dict[str, Any]) -> None:
         """Replace the status for the last time, in the room that was taken."""
@@ -159,18 +166,23 @@ class JobDirectory:
 # -- making and removing ----------------------------------------------------------------------------------------
 
 
-def create(root: str, job: dict[str, Any]) -> tuple[JobDirectory, tuple[int, int]]:
+def create(
+    root: str, job: dict[str, Any], mode: int = PRIVATE, jobid: str | None = None
+) -> tuple[JobDirectory, tuple[int, int]]:
     """A new job directory under a root that exists, complete but for a status; and its streams.
 
+    Args:
+        mode: The directory's; who may look into that may read the files.
+        jobid: Its name, from `new_id`, for who needs to know it before.
     OSError when it could not be made; then nothing of it is left.
     """
     text = dumps({"format": FORMAT, **job}).encode()
-    name = new_id()
+    name = jobid or new_id()
     hidden = f"{root}/{HIDDEN}{name}"
-    os.mkdir(hidden, 0o700)
+    os.mkdir(hidden, mode)
     directory = None
     try:
-        directory = _open_new(f"{root}/{name}", hidden)
+        directory = _open_new(f"{root}/{name}", hidden, mode)
         fd = directory.create_file(JOB)
         try:
             write_all(fd, text)
@@ -187,16 +199,16 @@ def create(root: str, job: dict[str, Any]) -> tuple[JobDirectory, tuple[int, int
     return directory, streams
 
 
-def _open_new(path: str, hidden: str) -> JobDirectory:
+def _open_new(path: str, hidden: str, mode: int) -> JobDirectory:
     try:
         fd = os.open(hidden, _FOLDER)
     except PermissionError:  # a umask that leaves the owner nothing
-        os.chmod(hidden, 0o700)
-        return JobDirectory(path, os.open(hidden, _FOLDER), mode_is_odd=True)
-    odd = stat.S_IMODE(os.fstat(fd).st_mode) != 0o700
+        os.chmod(hidden, mode)
+        return JobDirectory(path, os.open(hidden, _FOLDER), mode, mode_is_odd=True)
+    odd = os.fstat(fd).st_mode & 0o777 != mode  # a group's bit above these comes from the root
     if odd:
-        os.fchmod(fd, 0o700)
-    return JobDirectory(path, fd, odd)
+        os.fchmod(fd, mode)
+    return JobDirectory(path, fd, mode, odd)
 
 
 def remove_tree(path: str) -> int:

@@ -15,6 +15,7 @@ import gc
 import marshal
 import os
 import select
+import sys
 
 from bossworker.commands import identity, tree
 from bossworker.commands.bare import signal, socket
@@ -28,18 +29,23 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 5.0
 LENGTH = 8  # bytes, little-endian
-DESCRIPTORS = 5  # of an order: job directory, stdin, stdout, stderr, and where the answer goes
+DESCRIPTORS = 5  # of an order at most: job directory, stdin, stdout, stderr, and where the answer goes
+JOB, TASK = b"j", b"t"  # the first byte of an order's data
 FD_BYTES = 4
 
 PROGRAM = (
     "import os, sys; os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
-    "from bossworker.commands.launcher import main; main(int(sys.argv[2]))"
+    "from bossworker.commands.launcher import main; "
+    "main(int(sys.argv[2]), sys.argv[3] == 'detached')"
 )
-"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR``; what is started leaves at once, and a child of it goes on."""
+"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
+child of it goes on."""
 
 
-def main(fd: int) -> None:
-    """The launcher's whole life."""
+def main(fd: int, detached: bool) -> None:
+    """The launcher's whole life. It stays in its program's session and process group unless it is to be detached."""
+    if detached:
+        os.setsid()
     shed(fd)
     warm_up()
     orders = socket.socket(fileno=fd)
@@ -50,6 +56,8 @@ def main(fd: int) -> None:
         if order is None:
             break
         data, fds = order
+        if data[:1] == TASK:
+            load_tasks()
         try:
             pid = os.fork()
         except OSError as error:
@@ -57,7 +65,7 @@ def main(fd: int) -> None:
         else:
             if pid == 0:
                 orders.close()
-                become_supervisor(data, fds)
+                become(data, fds)
         for one in fds:
             os.close(one)
     os._exit(0)
@@ -71,9 +79,16 @@ def warm_up() -> None:
     gc.freeze()
 
 
+def load_tasks() -> None:
+    """Be ready for supervisors of tasks, once the first is asked for."""
+    if "bossworker.tasks.birth" not in sys.modules:
+        import bossworker.tasks.birth  # noqa: F401
+
+        gc.freeze()
+
+
 def shed(keep: int) -> None:
-    """Let go of all that is the program's: its session, folder, descriptors, signal dispositions, umask."""
-    os.setsid()
+    """Let go of all that is the program's: its folder, descriptors, signal dispositions, umask."""
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -94,7 +109,7 @@ def receive(orders: Any) -> tuple[bytes, list[int]] | None:
     fds = [fd for _, _, data in ancillary for fd in descriptors(data)]
     size = read(orders, LENGTH - len(head), head) if head else None
     data = None if size is None else read(orders, int.from_bytes(size, "little"))
-    if data is None or len(fds) != DESCRIPTORS:
+    if data is None or not fds:
         return None
     return data, fds
 
@@ -103,8 +118,6 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 def descriptors(data: bytes) -> list[int]:
-    import sys
-
     starts = range(0, len(data) - len(data) % FD_BYTES, FD_BYTES)
     return [int.from_bytes(data[start : start + FD_BYTES], sys.byteorder) for start in starts]
 
@@ -130,23 +143,33 @@ def answer(fd: int, error: OSError | None = None) -> None:
         pass
 
 
-def become_supervisor(data: bytes, fds: list[int]) -> None:
-    """In the child: start the command, say so, see it through, and never return."""
+def become(data: bytes, fds: list[int]) -> None:
+    """In the child: be the supervisor that was ordered, and never return."""
     status = 1
     try:
-        os.setsid()
-        fd, stdin, stdout, stderr, reply = fds
-        path, argv, environment, cwd, umask, timeout = marshal.loads(data)
-        order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)
-        supervisor = Supervisor(JobDirectory(path, fd), order, Loop())
-        try:
-            supervisor.begin()
-        except OSError as error:
-            answer(reply, error)
-            raise
-        answer(reply)
-        os.close(reply)
-        supervisor.run()
-        status = 0
+        if data[:1] == TASK:
+            from bossworker.tasks import birth
+
+            status = birth.forked(data[1:], *fds)
+        else:
+            status = supervise_job(data[1:], fds)
     finally:
         os._exit(status)
+
+
+def supervise_job(data: bytes, fds: list[int]) -> int:
+    """Start the command, say so, and see it through; the exit code."""
+    os.setsid()
+    fd, stdin, stdout, stderr, reply = fds
+    path, argv, environment, cwd, umask, timeout = marshal.loads(data)
+    order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)
+    supervisor = Supervisor(JobDirectory(path, fd), order, Loop())
+    try:
+        supervisor.begin()
+    except OSError as error:
+        answer(reply, error)
+        raise
+    answer(reply)
+    os.close(reply)
+    supervisor.run()
+    return 0

@@ -61,6 +61,8 @@ def start(
     *,
     umask: int = -1,
     keep: tuple[int, ...] = (),
+    session: bool = True,
+    last_step: Callable[[], object] | None = None,
 ) -> int:
     """Start a program; its pid.
 
@@ -68,7 +70,10 @@ def start(
         environment: ``NAME=value`` each, or None for ours; the PATH in it finds the program.
         stdio: What becomes descriptors 0, 1 and 2. None of them may be one of these itself.
         umask: The program's, or -1 for ours.
-        keep: Descriptors, ascending, that it gets too.
+        keep: Descriptors that it gets too.
+        session: Whether it leads a session of its own.
+        last_step: Called in the child just before exec: Python between fork and exec after all. Only for a process
+            without threads, and slower.
 
     Raises:
         CannotStart: It cannot be run. What was forked for it is reaped.
@@ -78,10 +83,12 @@ def start(
         raise CannotStart(NOT_FOUND, "a program without a name")
     failure, reporter = os.pipe()
     try:
-        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep)
+        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
         os.close(reporter)
         reporter = -1
-        report = os.read(failure, 1000)
+        report = b""
+        while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end
+            report += part
         if not report:
             return pid
         os.waitpid(pid, 0)
@@ -100,6 +107,8 @@ def _start(
     report: tuple[int, int],
     umask: int,
     keep: tuple[int, ...],
+    session: bool,
+    last_step: Callable[[], object] | None,
 ) -> int:
     files = candidates(argv[0], environment)
     into, out, err = stdio
@@ -108,7 +117,22 @@ def _start(
     ignored = _let_go_of_ignored()
     try:
         return _fork_exec(
-            argv, files, True, kept, cwd, environment, *fds, True, True, -1, None, None, None, umask, None, *_VFORK
+            argv,
+            files,
+            True,
+            kept,
+            cwd,
+            environment,
+            *fds,
+            True,
+            session,
+            -1,
+            None,
+            None,
+            None,
+            umask,
+            last_step,
+            *_VFORK,
         )
     finally:
         for number in ignored:

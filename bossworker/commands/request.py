@@ -103,7 +103,7 @@ def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
         env=_check_env(job.get("env")),
         cwd=_check_cwd(job.get("cwd")),
         timeout=0.0 if timeout is None else check_seconds("timeout", timeout),
-        meta=_check_meta(job.get("meta")),
+        meta=check_meta(job.get("meta")),
     )
 
 
@@ -202,7 +202,8 @@ def _check_cwd(value: object) -> str | None:
     return path
 
 
-def _check_meta(value: object) -> dict[str, Any]:
+def check_meta(value: object) -> dict[str, Any]:
+    """A mapping of what JSON can hold, as a dict. TypeError says what cannot be."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):

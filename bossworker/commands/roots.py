@@ -19,10 +19,11 @@ def find_root(root: Root = None) -> str:
         return os.path.abspath(os.fsdecode(root))
     if told := os.environ.get(ROOT_VARIABLE):
         return os.path.abspath(told)
-    return os.path.join(_state_home(), "bossworker")
+    return os.path.join(state_home(), "bossworker")
 
 
-def _state_home() -> str:
+def state_home() -> str:
+    """The folder for what a user's programs keep."""
     told = os.environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(told):  # a relative one is to be ignored, says the specification
         return told

@@ -13,7 +13,7 @@ import time
 from bossworker.commands import identity, outcome, program
 from bossworker.commands.bare import signal
 from bossworker.commands.loop import Loop
-from bossworker.commands.tree import Ending, adopt_orphans
+from bossworker.commands.tree import Ending, adopt_orphans, die_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ GRACE = 2.0  # seconds between TERM and KILL
 class Order:
     """What to run; see `program.start` for the types."""
 
-    __slots__ = ("argv", "cwd", "environment", "grace", "stdio", "timeout", "umask")
+    __slots__ = ("argv", "cwd", "environment", "grace", "keep", "parting", "stdio", "timeout", "umask")
 
     def __init__(
         self,
@@ -40,8 +40,15 @@ class Order:
         umask: int = -1,
         timeout: float = 0.0,
         grace: float = GRACE,
+        keep: tuple[int, ...] = (),
+        parting: bool = True,
     ) -> None:
-        """`timeout`: seconds it may run, 0 for no limit. The descriptors of `stdio` become the supervisor's."""
+        """
+        Args:
+            timeout: Seconds it may run, 0 for no limit.
+            keep: Descriptors that it gets besides `stdio`. Those of `stdio` become the supervisor's.
+            parting: Whether it runs on when the supervisor is killed; otherwise the kernel ends it (Linux).
+        """
         self.argv = argv
         self.environment = environment
         self.cwd = cwd
@@ -49,6 +56,8 @@ class Order:
         self.umask = umask
         self.timeout = timeout
         self.grace = grace
+        self.keep = keep
+        self.parting = parting
 
 
 class Supervisor:
@@ -89,8 +98,16 @@ class Supervisor:
     def end(self, reason: str, grace: float | None = None) -> None:
         """Make the command end, and all that it started: TERM, and `grace` seconds later KILL."""
         if self._ending is None and self.pid:
-            self.reason = reason
-            self._begin_ending(self.order.grace if grace is None else grace)
+            self.end_all(reason, grace)
+
+    def end_all(self, reason: str, grace: float | None = None) -> None:
+        """The same, also when the command itself has ended; with less grace than before, if it is asked for again."""
+        grace = self.order.grace if grace is None else grace
+        self.reason = reason
+        if self._ending is None:
+            self._begin_ending(grace)
+        elif not grace:
+            self._ending.kill_now()
 
     # -- steps ------------------------------------------------------------------------------------------
 
@@ -104,16 +121,31 @@ class Supervisor:
         """Start the command, or note why it cannot be."""
         order = self.order
         try:
-            self.pid = program.start(order.argv, order.environment, order.cwd, order.stdio, umask=order.umask)
+            self.pid = self._execute(order)
         except program.CannotStart as error:
             self.on_cannot_start(error)
         except OSError as error:
             self.on_cannot_start(program.CannotStart(program.NOT_EXECUTABLE, f"no process for it: {error.strerror}"))
         else:
-            self._note_start()
+            self.on_started()
         finally:
             for fd in order.stdio:
                 os.close(fd)
+
+    def on_started(self) -> None:
+        """It runs: say so."""
+        self._started = time.monotonic()
+        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+        self.write_status()
+        if self.order.timeout:
+            self.loop.after(self.order.timeout, self._time_is_up)
+
+    def write_status(self) -> None:
+        """Put on record how it stands. On a full disk the old status stands until there is room or the end."""
+        try:
+            self.directory.write_status(self.status)
+        except OSError:
+            pass
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         """Nothing runs: say so where people look, and end."""
@@ -123,7 +155,7 @@ class Supervisor:
 
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
-        number = self._requested()
+        number = self.requested_signal()
         if self._ending is None and number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
             self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
         if self._ending is None:
@@ -131,24 +163,42 @@ class Supervisor:
 
     def conclude(self) -> None:
         """Write the last word."""
+        self.directory.write_last_status(self.last_status())
+        self.loop.stop()
+
+    def on_all_gone(self) -> None:
+        """All that was to be ended is gone."""
+        self._ending = None
+        if self._exit is not None:
+            self.conclude()
+
+    def last_status(self) -> dict[str, Any]:
+        """How the command has ended."""
         assert self._exit is not None
         wait_status, usage, elapsed = self._exit
-        self.directory.write_last_status(
-            outcome.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=self._requested())
-        )
-        self.loop.stop()
+        requested = self.requested_signal()
+        return outcome.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=requested)
+
+    def requested_signal(self) -> int:
+        """The signal that somebody has asked to be sent, the latest; 0 when nobody has."""
+        request = self.directory.read_request()
+        number = request.get("signal") if request else None
+        return number if isinstance(number, int) else 0
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    def _note_start(self) -> None:
-        self._started = time.monotonic()
-        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
-        try:
-            self.directory.write_status(self.status)
-        except OSError:
-            pass  # a full disk: until there is room, or the command ends, "created" stands
-        if self.order.timeout:
-            self.loop.after(self.order.timeout, self._time_is_up)
+    @staticmethod
+    def _execute(order: Order) -> int:
+        last_step = None if order.parting else die_with_parent()
+        return program.start(
+            order.argv,
+            order.environment,
+            order.cwd,
+            order.stdio,
+            umask=order.umask,
+            keep=order.keep,
+            last_step=last_step,
+        )
 
     def _time_is_up(self) -> None:
         self.end(f"timed out after {self.order.timeout:g} seconds")
@@ -179,13 +229,8 @@ class Supervisor:
         pause = self._ending.step()
         if pause is not None:
             self.loop.after(pause, self._go_on_ending)
-        elif self._exit is not None:
-            self.conclude()
-
-    def _requested(self) -> int:
-        request = self.directory.read_request()
-        number = request.get("signal") if request else None
-        return number if isinstance(number, int) else 0
+        else:
+            self.on_all_gone()
 
     def _was_ended_by(self, number: int) -> bool:
         assert self._exit is not None

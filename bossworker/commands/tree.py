@@ -12,15 +12,30 @@ import time
 
 from bossworker.commands.bare import signal
 
-FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
-LONGEST_PAUSE = 0.02
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
+LONGEST_PAUSE = 0.02
+
 _prctl: Callable[..., object] | None = None
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+
+
+def die_with_parent() -> Callable[[], object] | None:
+    """What a child has to call to be killed as soon as this process ends; None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = load_prctl(), os.getpid()
+
+    def ask() -> None:
+        prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the request was in place
+            os._exit(1)
+
+    return ask
 
 
 def adopt_orphans() -> None:
@@ -105,7 +120,7 @@ class Ending:
         if not found:
             return None
         if time.monotonic() >= self.kill_at:
-            _send(signal.SIGKILL, found)
+            send(signal.SIGKILL, found)
         else:
             self._ask([pid for pid in found if pid not in self.asked])
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
@@ -116,8 +131,8 @@ class Ending:
         self.kill_at = 0.0
 
     def _ask(self, found: list[int]) -> None:
-        _send(signal.SIGTERM, found)
-        _send(signal.SIGCONT, found)  # or one that is stopped would not hear it
+        send(signal.SIGTERM, found)
+        send(signal.SIGCONT, found)  # or one that is stopped would not hear it
         self.asked.update(found)
 
     def _find(self) -> list[int]:
@@ -130,7 +145,8 @@ class Ending:
         return [-self.leader]
 
 
-def _send(number: int, pids: list[int]) -> None:
+def send(number: int, pids: list[int]) -> None:
+    """Send a signal to all of these, as far as they are there. They must be descendants: their numbers are theirs."""
     for pid in pids:
         try:
             os.kill(pid, number)

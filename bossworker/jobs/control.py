@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bossworker.checks import check_seconds
+from bossworker.checks import check_seconds, check_signal
 from bossworker.commands import detach, identity, jobdir, tree
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, is_id, make_root
@@ -16,7 +16,6 @@ from bossworker.jobs import record
 from bossworker.jobs.record import Record, Status
 from bossworker.jobs.waiting import Watch
 
-HIGHEST_SIGNAL = 64
 END_SECONDS = 10.0  # for a job to be gone that was sent KILL
 DEBRIS_SECONDS = 3600.0  # after which what nobody finished making, or deleting, is cleared away
 
@@ -100,7 +99,7 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
     Raises:
         TypeError, ValueError: There is no such signal.
     """
-    number = _check_signal(signal)
+    number = check_signal(signal)
     folder = record.open_job(jobid, root)
     if folder is None:
         return False
@@ -131,21 +130,6 @@ def _send(folder: int, now: Record, command: identity.Identity, number: int) -> 
 def _identities(pid: int) -> list[identity.Identity]:
     """What a command has started, while it still is their ancestor."""
     return [one for one in map(identity.of, tree.descendants(pid)) if one is not None]
-
-
-def _check_signal(value: object) -> int:
-    if isinstance(value, str):
-        name = value.upper().removeprefix("SIG")
-        if f"SIG{name}" not in signals.Signals.__members__:
-            raise ValueError(
-                f"signal must be a number from 1 to {HIGHEST_SIGNAL} or a name such as 'TERM', not {value!r}"
-            )
-        return int(signals.Signals[f"SIG{name}"])
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"signal must be an int or a str, not {value!r}")
-    if value not in signals.valid_signals():
-        raise ValueError(f"signal must be one of this system's, from 1 to {HIGHEST_SIGNAL}, not {value!r}")
-    return int(value)
 
 
 # -- deleting -----------------------------------------------------------------------------------------------------

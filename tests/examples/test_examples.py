@@ -17,11 +17,13 @@ from typing import IO
 import pytest
 
 from bossworker import TIMED_OUT
+from tests.conftest import wait_for
 from tests.examples.runner import PROJECT, SECONDS, check_clean, command, environment, run
 
 CHECKSUM_TREE = PROJECT / "examples" / "checksum_tree.py"
 POLLING_LOOP = PROJECT / "examples" / "polling_loop.py"
 FLAKY_HANDLER = PROJECT / "examples" / "flaky_handler.py"
+TASK_BOARD = PROJECT / "examples" / "task_board.py"
 
 CONTENTS = {
     "empty": b"",
@@ -273,3 +275,45 @@ def test_every_fault_has_its_result_and_the_pool_works_on() -> None:
     done, failed, replaced, now = (int(part.split()[0]) for part in ended.stdout.splitlines()[-1].split(", "))
     assert (done, failed, now) == (1, 7, 2)
     assert replaced >= 4
+
+
+# -- task_board -----------------------------------------------------------------------------------------
+
+
+def board(pool: Path, *args: object) -> str:
+    ended = run(TASK_BOARD, "--pool", pool, *args)
+    check_clean(ended)
+    return ended.stdout
+
+
+def rows(pool: Path) -> dict[str, list[str]]:
+    return {row.split()[1]: row.split() for row in board(pool, "list").splitlines()[1:]}
+
+
+def test_tasks_started_in_one_terminal_are_steered_from_another(tree: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    large = tree / "large"
+    large.write_bytes(bytes(200_000))
+    try:
+        started = dict(line.split(": task ") for line in board(pool, "start", tree).splitlines())
+        assert set(started) == {"compress", "find", "count"}
+        found = board(pool, "tail", started["find"])
+        assert {line.rpartition(f"{tree}/")[2] for line in found.splitlines()} == {"large", "below/and/further down"}
+        board(pool, "pause", "count")
+        assert rows(pool)["count"][2] == "paused"
+        board(pool, "resume", "count")
+        assert rows(pool)["count"][2] == "running"
+        assert ".txt.gz" in board(pool, "tail", "compress")
+        wait_for(lambda: rows(pool)["compress"][2] == "completed")
+        board(pool, "end", "count")
+        assert rows(pool)["count"][2:4] == ["terminated", "by"]
+        assert "primes below 20000" in board(pool, "tail", "count")
+    finally:
+        board(pool, "delete", "all")
+    assert rows(pool) == {}
+    assert list(pool.iterdir()) == []
+
+
+def test_what_the_board_does_not_know(tmp_path: Path) -> None:
+    ended = run(TASK_BOARD, "--pool", tmp_path, "pause", "nothing")
+    assert (ended.returncode, ended.stderr) == (1, f"no task 'nothing' in {tmp_path}\n")

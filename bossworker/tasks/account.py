@@ -1,0 +1,105 @@
+"""What is told of a task: from the facts to the nested, JSON-able mapping that `Task.info` returns.
+
+A living supervisor and a reader of what a dead one left both make it here, so that they say the same.
+"""
+
+from __future__ import annotations
+
+import os
+
+from bossworker.commands import jobdir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TASK, META = "task", "meta.json"
+"""Where a task's own facts are: a key of job.json and of status.json; and a file for metadata that came later."""
+
+
+def info(
+    job_id: str,
+    job: dict[str, Any],
+    status: dict[str, Any],
+    meta: dict[str, Any],
+    streams: dict[str, Any],
+    *,
+    alive: bool,
+    clients: int = 0,
+    paused: bool = False,
+    usage: dict[str, Any] | None = None,
+    trouble: list[str] | None = None,
+) -> dict[str, Any]:
+    """The whole account.
+
+    Args:
+        job: What job.json says.
+        status: What status.json says, or will.
+        alive: Whether the supervisor is.
+        usage: What the command has used so far; None: what the status says.
+        trouble: What the supervisor cannot do at present.
+    """
+    asked = job.get(TASK) or {}
+    own = status.get(TASK) or {}
+    argv = job.get("argv") or [None]
+    command = argv[-1] if job.get("shell") else argv
+    running = status.get("state") == jobdir.RUNNING
+    return {
+        "id": job_id,
+        "command": command,
+        "shell": bool(job.get("shell")),
+        "cwd": job.get("cwd"),
+        "pid": (status.get("command") or [None])[0] if running else None,
+        "supervisor": {"pid": (status.get("supervisor") or [None])[0], "running": alive},
+        "behavior": asked.get("behavior"),
+        "lockfile": asked.get("lockfile"),
+        "status": {
+            "state": status.get("state", jobdir.UNKNOWN),
+            "running": running,
+            "paused": paused,
+            **{key: status.get(key) for key in ("exit_code", "signal", "core", "reason")},
+        },
+        "meta": meta,
+        "streams": streams,
+        "clients": clients,
+        "times": {
+            "created": job.get("created"),
+            **{key: status.get(key) for key in ("started", "ended", "elapsed")},
+        },
+        "restarts": {
+            "policy": asked.get("restart"),
+            "limit": asked.get("restart_limit"),
+            "count": own.get("restarts", 0),
+            "next": own.get("next_start") if alive else None,
+        },
+        "usage": usage or {key: status.get(key) for key in ("user_time", "system_time", "max_rss")},
+        "trouble": trouble or [],
+    }
+
+
+def socket_name(pid: int) -> str:
+    """The socket of a supervisor, in its pool's directory."""
+    return f"{pid}.sock"
+
+
+def output_name(pid: int) -> str:
+    """The file that a supervisor's own stdout and stderr go to, in its pool's directory."""
+    return f"{pid}.out"
+
+
+def live(pid: int) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a process is stopped, and what it has used so far (Linux; elsewhere nothing is known)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(4096).rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            status = file.read(4096)
+    except OSError:
+        return False, None
+    tick = os.sysconf("SC_CLK_TCK")
+    peak = status.partition(b"VmHWM:")[2].split(maxsplit=1)
+    return fields[0] == b"T", {
+        "user_time": int(fields[11]) / tick,
+        "system_time": int(fields[12]) / tick,
+        "max_rss": int(peak[0]) * 1024 if peak else 0,
+    }

@@ -1,0 +1,120 @@
+"""A task's directory as readers find it: what was asked, how it stands, what it wrote, whoever is dead by now."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from bossworker.commands import identity, jobdir
+from bossworker.tasks import account
+from bossworker.tasks.errors import TaskGone, TaskRefused
+from bossworker.tasks.reader import ByteReader, Gone, MessageReader
+from bossworker.tasks.remains import end_remains
+from bossworker.tasks.segments import DATA, NAMES, STORED
+
+if TYPE_CHECKING:
+    from bossworker.tasks.connection import Connection
+    from bossworker.tasks.pool import TaskPool
+
+ANSWER_SECONDS = 2.0  # for the supervisors of a search; one that is stopped is described by its files
+ASKED_AT_ONCE = 200  # supervisors, each of which takes a descriptor
+
+
+class Record:
+    """One task's directory. Reads anew each time."""
+
+    def __init__(self, pool: str, job_id: str) -> None:
+        self.id = job_id
+        self.folder = f"{pool}/{job_id}"
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says; empty when there is none to be read."""
+        return self._read(jobdir.STATUS)
+
+    def supervisor(self) -> int | None:
+        """The pid that its supervisor has or had."""
+        match self.status().get("supervisor"):
+            case [int(pid), *_]:
+                return pid
+        return None
+
+    def supervised(self) -> bool:
+        """Whether its supervisor is still that process."""
+        return identity.holds(self.status().get("supervisor"))
+
+    def readable(self) -> bool:
+        """Whether its status may be read, and it has not been deleted."""
+        return bool(self.status())
+
+    def lets_go_of_what_was_read(self) -> bool:
+        """Whether its streams keep only a part of what has been read."""
+        return (self._read(jobdir.JOB).get(account.TASK) or {}).get("retain_output") is not None
+
+    def exists(self) -> bool:
+        """Whether the task has not been deleted."""
+        return os.path.isdir(self.folder)
+
+    def info(self) -> dict[str, Any]:
+        """The account of the task by what is on the disk alone. Ends what a dead supervisor could not end any more."""
+        status = self.status()
+        alive = identity.holds(status.get("supervisor"))
+        if not alive and status.get("state") in (jobdir.RUNNING, jobdir.CREATED):
+            end_remains(self.id, status)
+            status |= {"state": jobdir.BY_ERROR, "reason": "its supervisor died"}
+        job = self._read(jobdir.JOB)
+        meta = self._read(account.META) or job.get("meta") or {}
+        return account.info(self.id, job, status, meta, self._streams(alive), alive=alive)
+
+    def reader(self, stream: int) -> ByteReader | MessageReader:
+        """For a stream that is on the disk."""
+        return (MessageReader if stream == DATA else ByteReader)(self.folder, NAMES[stream])
+
+    def _streams(self, alive: bool) -> dict[str, Any]:
+        told: dict[str, Any] = {NAMES[0]: {"start": 0, "limit": 0, "eof": not alive}}
+        for stream in STORED:
+            with suppress(Gone, OSError):
+                start, limit, ended = self.reader(stream).extent()
+                told[NAMES[stream]] = {"start": start, "limit": limit, "eof": ended or not alive}
+        return told
+
+    def _read(self, name: str) -> dict[str, Any]:
+        with suppress(OSError, jobdir.Damaged):
+            folder = jobdir.open_folder(self.folder)
+            try:
+                return jobdir.read_json(folder, name)
+            finally:
+                os.close(folder)
+        return {}
+
+
+def describe_all(pool: TaskPool, found: list[tuple[int, Record]]) -> list[dict[str, Any]]:
+    """The accounts of many tasks, of those that are still there: the living supervisors are asked all at once."""
+    infos: list[dict[str, Any]] = []
+    for first in range(0, len(found), ASKED_AT_ONCE):
+        asked = [(record, _ask(pool, pid, record)) for pid, record in found[first : first + ASKED_AT_ONCE]]
+        deadline = time.monotonic() + ANSWER_SECONDS
+        infos += [info for record, connection in asked if (info := _answer(record, connection, deadline))]
+    return infos
+
+
+def _ask(pool: TaskPool, pid: int, record: Record) -> Connection | None:
+    if not record.supervised():
+        return None
+    with suppress(TaskGone):
+        connection = pool.connect(pid)
+        with suppress(TaskGone):
+            connection.send({"op": "info", "task": record.id})
+        return connection
+    return None
+
+
+def _answer(record: Record, connection: Connection | None, deadline: float) -> dict[str, Any] | None:
+    if connection is not None:
+        with suppress(TaskGone, TaskRefused):
+            try:
+                return dict(connection.answer(deadline)[0]["info"])
+            finally:
+                connection.close()
+    return record.info() if record.readable() else None

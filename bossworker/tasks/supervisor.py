@@ -1,0 +1,255 @@
+"""The supervisor of one task: a small process, one poll loop over the command, its streams and its clients.
+
+It stays after the command's end, to tell of it and to start it again, until somebody ends it or deletes the task. All
+that it knows is also in the task's job directory, so that nothing is lost with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bossworker.commands import jobdir, outcome, program, tree
+from bossworker.commands.bare import dumps, signal
+from bossworker.commands.supervisor import Supervisor
+from bossworker.tasks import account, protocol
+from bossworker.tasks.plumbing import Plumbing
+from bossworker.tasks.restarts import NEVER, Restarts
+from bossworker.tasks.segments import NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from bossworker.commands.jobdir import JobDirectory
+    from bossworker.commands.loop import Loop
+    from bossworker.commands.supervisor import Order
+    from bossworker.tasks.lockfile import LockFile
+    from bossworker.tasks.service import Client, Service
+
+OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the same stream
+TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
+_WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
+
+
+class TaskSupervisor(Supervisor):
+    """Sees a task through: the steps of `Supervisor`, each perhaps more than once, and what clients ask for."""
+
+    def __init__(
+        self, directory: JobDirectory, order: Order, loop: Loop, job: dict[str, Any], lock: LockFile | None
+    ) -> None:
+        super().__init__(directory, order, loop)
+        task = job[account.TASK]
+        self.job = job
+        self.meta: dict[str, Any] = job.get("meta") or {}
+        self.lock = lock
+        self.service: Service | None = None
+        self.failure: program.CannotStart | None = None
+        """Why the command could not be started, the last time."""
+        self.plumbing = Plumbing(
+            loop, directory.fd, cap=task["max_read_buf_size"], retain=task["retain_output"], changed=self._output_came
+        )
+        self._restarts = Restarts(
+            task["restart"], task["restart_limit"], task["restart_backoff"], task["restart_backoff_max"]
+        )
+        self._starts = 0
+        self._restart_timer = 0
+        self._next_start: float | None = None  # Unix seconds
+        self._asked = 0  # the latest signal that a client had sent
+        self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
+        self._leaving: Callable[[], object] | None = None
+        self.remove_files: Callable[[], object] = lambda: None
+        """Removes all that there is of the task."""
+
+    # -- the command's life -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect the streams and start the command, or note why it cannot be."""
+        self.plumbing.goes_on = self._restarts.policy != NEVER
+        self.order.stdio, data = self.plumbing.connect()
+        os.dup2(data, TASK_FD, inheritable=False)
+        os.close(data)
+        self.order.keep = (TASK_FD,)
+        self.failure = None
+        self._asked, self._next_start = 0, None
+        self.directory.take_room()
+        try:
+            super().start()
+        finally:
+            os.dup2(0, TASK_FD, inheritable=False)  # ours stays open only for the command's
+
+    def on_started(self) -> None:
+        self._starts += 1
+        super().on_started()
+        if self._starts > 1:
+            self.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
+
+    def on_cannot_start(self, error: program.CannotStart) -> None:
+        self.failure = error
+        status = outcome.not_started(self.status, error.exit_code, error.reason, time.time())
+        self._ended(status, elapsed=0.0)
+
+    def conclude(self) -> None:
+        """The command has ended, and what was to end with it."""
+        self.plumbing.drain()
+        status = self.last_status()
+        self._exit, self.reason = None, ""
+        self._ended(status, status["elapsed"])
+
+    def _ended(self, status: dict[str, Any], elapsed: float) -> None:
+        delay = None
+        if self._leaving is None:
+            delay = self._restarts.delay(
+                failed=status["state"] != jobdir.COMPLETED,
+                requested=status["state"] == jobdir.BY_REQUEST,
+                ran_seconds=elapsed,
+            )
+        self._next_start = None if delay is None else time.time() + delay
+        self.status = status
+        self.plumbing.goes_on = delay is not None
+        self.plumbing.command_ended()
+        self.write_status(last=True)
+        if delay is not None:
+            self._restart_timer = self.loop.after(delay, self._start_again)
+        elif self.lock is not None:  # before anybody hears of the end
+            self.lock.release()
+        self.tell(self._exit_event())
+
+    def _start_again(self) -> None:
+        self._restart_timer = 0
+        self._restarts.started()
+        self.start()
+
+    def _cancel_restart(self) -> None:
+        if self._restart_timer:
+            self.loop.cancel(self._restart_timer)
+            self._restart_timer, self._next_start = 0, None
+            self.plumbing.goes_on = False
+            self.plumbing.command_ended()
+            self.write_status(last=True)
+            if self.lock is not None:
+                self.lock.release()
+            self.tell(self._exit_event())
+
+    def requested_signal(self) -> int:
+        return self._asked
+
+    # -- the record -------------------------------------------------------------------------------------
+
+    def write_status(self, last: bool = False) -> None:
+        """Put on record how it stands. On a full disk the old status stands, until there is another."""
+        self.status[account.TASK] = {"restarts": max(0, self._starts - 1), "next_start": self._next_start}
+        try:
+            (self.directory.write_last_status if last else self.directory.write_status)(self.status)
+        except OSError:
+            pass
+
+    def info(self) -> dict[str, Any]:
+        """The account of the task, as of now."""
+        paused, usage = account.live(self.pid) if self.pid else (False, None)
+        return account.info(
+            self.directory.id,
+            self.job,
+            self.status,
+            self.meta,
+            self.plumbing.account(),
+            alive=True,
+            clients=len(self.service.clients) if self.service else 0,
+            paused=paused,
+            usage=usage,
+            trouble=self.plumbing.trouble(),
+        )
+
+    # -- what clients ask for ---------------------------------------------------------------------------
+
+    def apply_meta(self, change: dict[str, Any]) -> None:
+        """Merge into the metadata. OSError or ValueError when it cannot be put on record: then it is as it was."""
+        meta = {**self.meta, **change}
+        size = len(dumps(meta))
+        if size > protocol.MAX_META:
+            raise ValueError(f"all of it would have {size} bytes in JSON; {protocol.MAX_META} are allowed")
+        self.directory.write_json(account.META, meta)
+        self.meta = meta
+        self.tell({"event": protocol.META, "meta": change})
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the command and its process group, or to all that it has started; whether there is one."""
+        if not self.pid:
+            if number in outcome.ENDING_SIGNALS:
+                self._cancel_restart()
+            return False
+        if number in outcome.ENDING_SIGNALS:
+            self._asked = number
+        if number == signal.SIGKILL:
+            self.end("", grace=0.0)
+        elif number in _WHOLE_TREE:
+            tree.send(number, tree.descendants(os.getpid()))
+        elif number:
+            os.killpg(self.pid, number)
+        return True
+
+    def restart(self) -> bool:
+        """Start the command again, if it has ended; whether it had."""
+        if self.pid or self._ending is not None:
+            return False
+        self.loop.cancel(self._restart_timer)
+        self._restart_timer = 0
+        if self.lock is not None:
+            self.lock.acquire()
+        self.start()
+        return True
+
+    def leave(self, then: Callable[[], object], grace: float | None = None) -> None:
+        """End the command and all that it has started, and then the supervisor; `then` is called in between."""
+        if self._leaving is not None and grace is None:
+            return
+        self._leaving = then
+        self._cancel_restart()
+        self.end_all("its supervisor was ended", grace)
+
+    def on_all_gone(self) -> None:
+        super().on_all_gone()
+        if self._leaving is not None:
+            self._leaving()
+            self.loop.stop()
+
+    # -- events -----------------------------------------------------------------------------------------
+
+    def tell(self, event: dict[str, Any], key: object = None) -> None:
+        """Tell an event to all who watch."""
+        if self.service is not None:
+            self.service.tell(event, key)
+
+    def tell_present(self, client: Client) -> None:
+        """Tell somebody who begins to watch what has happened already."""
+        for stream, store in self.plumbing.stores.items():
+            if store.limit > store.start or store.ended:
+                client.tell(self._output_event(stream), stream)
+        if self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING):  # not as soon as it is reaped: when it is over
+            client.tell(self._exit_event(), protocol.EXIT)
+
+    def _output_came(self, stream: int) -> None:
+        """Tell of it now, and again after a pause if more has come by then."""
+        if stream in self._told:
+            self._told[stream] = True
+        else:
+            self._tell_output(stream)
+
+    def _tell_output(self, stream: int) -> None:
+        self._told[stream] = False
+        self.tell(self._output_event(stream), stream)
+        self.loop.after(OUTPUT_PAUSE, lambda: self._pause_is_over(stream))
+
+    def _pause_is_over(self, stream: int) -> None:
+        if self._told.pop(stream):
+            self._tell_output(stream)
+
+    def _output_event(self, stream: int) -> dict[str, Any]:
+        store = self.plumbing.stores[stream]
+        return {"event": protocol.OUTPUT, "stream": NAMES[stream], "limit": store.limit, "eof": store.ended}
+
+    def _exit_event(self) -> dict[str, Any]:
+        status = self.status
+        told = {key: status.get(key) for key in ("state", "exit_code", "signal", "core", "reason")}
+        return {"event": protocol.EXIT, **told, "final": self._next_start is None}

@@ -1,0 +1,367 @@
+"""A task as programs see it, whether they started it or not."""
+
+from __future__ import annotations
+
+import json
+import signal as signals
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from bossworker.checks import check_seconds, check_signal
+from bossworker.commands import identity, jobdir
+from bossworker.commands.request import check_meta
+from bossworker.tasks import protocol
+from bossworker.tasks.connection import Connection
+from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
+from bossworker.tasks.protocol import Frame
+from bossworker.tasks.record import Record
+from bossworker.tasks.stream import Stream, stream_number
+
+if TYPE_CHECKING:
+    from bossworker.tasks.pool import TaskPool
+
+END_SECONDS = 10.0  # for a command to end: more than its grace and what its tree takes
+POLL_SECONDS = 0.1  # between two looks at a task whose supervisor cannot be heard
+
+
+class Task:
+    """A background task: a command under a supervisor of its own.
+
+    Cheap to make: nothing is looked at before something is asked. Every call may find that the supervisor has ended
+    meanwhile. What is on the disk is still told then (`info`, `wait`, reading streams); what only a supervisor could
+    do raises TaskGone.
+
+    Source: RapidApp::BgTask.
+    """
+
+    def __init__(self, task_pool: TaskPool | int, pid: int | None = None) -> None:
+        """
+        Args:
+            task_pool: The pool it is in. ``Task(pid)`` means the default pool.
+            pid: The process id of its supervisor.
+        """
+        from bossworker.tasks.pool import TaskPool, default_task_pool
+
+        if isinstance(task_pool, int) and pid is None:
+            pid, task_pool = task_pool, default_task_pool()
+        if not isinstance(task_pool, TaskPool):
+            raise TypeError(f"task_pool must be a TaskPool, not {task_pool!r}")
+        if not isinstance(pid, int) or isinstance(pid, bool):
+            raise TypeError(f"pid must be an int, not {pid!r}")
+        self.pid = pid
+        self.task_pool = task_pool
+        self._record: Record | None = None
+        self._lets_go: bool | None = None
+        self._connection: Connection | None = None
+        self._info: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pid} of {self.task_pool.path}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Task):
+            return NotImplemented
+        return (self.pid, self.task_pool.path) == (other.pid, other.task_pool.path)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.task_pool.path))
+
+    # -- who it is --------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The name of its job directory, which no other task ever has."""
+        return self.record.id
+
+    @property
+    def record(self) -> Record:
+        """Its directory. Raises TaskGone when the pool has no task of this pid."""
+        if self._record is None:
+            self._record = Record(self.task_pool.path, self._find_id())
+        return self._record
+
+    def belong_to(self, job_id: str) -> None:
+        """Mean the task of this id and no other, whoever has its supervisor's pid by now."""
+        self._record = Record(self.task_pool.path, job_id)
+
+    def lets_go_of_what_was_read(self) -> bool:
+        """Whether its supervisor wants to hear what has been read."""
+        if self._lets_go is None:
+            self._lets_go = self.record.lets_go_of_what_was_read()
+        return self._lets_go
+
+    def _find_id(self) -> str:
+        """By its supervisor, or in the records of those whose supervisors are dead."""
+        with suppress(TaskGone, TaskRefused):
+            return str(self._connected().ask({"op": "info"})[0]["info"]["id"])
+        for job_id in reversed(self.task_pool.job_ids()):
+            if Record(self.task_pool.path, job_id).supervisor() == self.pid:
+                return job_id
+        raise TaskGone(f"no task {self.pid} in {self.task_pool.path}")
+
+    def supervised(self) -> bool:
+        """Whether its supervisor lives."""
+        return self.record.supervised()
+
+    # -- talking to the supervisor ----------------------------------------------------------------------
+
+    def connect(self, fail_reason: dict[str, Any] | None = None) -> bool:
+        """Connect to the supervisor, unless we are; True when that went well.
+
+        Args:
+            fail_reason: Where to put why it did not go well (``error``: text, ``errno``: number or None, ``pid``,
+                ``path``); then the answer is False. None: TaskGone is raised instead.
+        """
+        try:
+            self._connected()
+            return True
+        except TaskGone as error:
+            if fail_reason is None:
+                raise
+            number = getattr(error.__cause__, "errno", None)
+            path = self.task_pool.socket_path(self.pid)
+            fail_reason.update(error=str(error), errno=number, pid=self.pid, path=path)
+            return False
+
+    def disconnect(self) -> None:
+        """Hang up, if we are connected. The next call that needs it connects again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def ask(self, request: dict[str, Any], body: bytes = b"", seconds: float | None = 0.0) -> Frame:
+        """Have the supervisor do something of `bossworker.tasks.protocol`; its answer. TaskGone; TaskRefused.
+
+        A supervisor hangs up on who has been silent when too many are connected: then we connect and ask once more.
+        """
+        if self._record is not None:
+            request = {**request, "task": self._record.id}
+        kept = self._connection is not None
+        try:
+            return self._ask(request, body, seconds)
+        except TaskGone:
+            if not kept:
+                raise
+        return self._ask(request, body, seconds)
+
+    def _ask(self, request: dict[str, Any], body: bytes, seconds: float | None) -> Frame:
+        try:
+            return self._connected().ask(request, body, seconds)
+        except TaskRefused:
+            raise
+        except BaseException:  # whatever is still to come would be taken for the next answer
+            self.disconnect()
+            raise
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.new_connection()
+        return self._connection
+
+    def new_connection(self) -> Connection:
+        """Another connection to the supervisor. TaskGone when it cannot be reached."""
+        return self.task_pool.connect(self.pid)
+
+    @contextmanager
+    def watching(self) -> Iterator[Connection]:
+        """A connection on which events come: first those that tell what is so already. TaskGone."""
+        with closing(self._watch()) as connection:
+            yield connection
+
+    def _watch(self) -> Connection:
+        connection = self.new_connection()
+        connection.ask({"op": "watch", "task": self.id}, seconds=0.0)
+        return connection
+
+    # -- what it tells ----------------------------------------------------------------------------------
+
+    def info(self, fresh: bool = False) -> dict[str, Any]:
+        """All about the task, as a dict of JSON values; fetched once, and again when `fresh` is true.
+
+        From the supervisor, or when that is dead from what it left on the disk. The keys::
+
+            id, command, shell, cwd, behavior, lockfile     as it was spawned; id names its job directory
+            pid             of the command while it runs, otherwise None
+            supervisor      pid, running
+            status          state ("created", "running", "completed", "terminated by request", "terminated by error"),
+                            running, paused, exit_code, signal, core, reason
+            meta            the metadata
+            streams         stdin, stdout, stderr, data: each start, limit, eof
+            clients         how many connections the supervisor has
+            times           created, started, ended (Unix seconds), elapsed (seconds)
+            restarts        policy, limit, count, next (Unix seconds)
+            usage           user_time, system_time (seconds), max_rss (bytes)
+            trouble         what the supervisor cannot do at present: a list of texts
+
+        Raises TaskGone when there is no such task (any more).
+        """
+        if self._info is None or fresh:
+            self._info = self._fetch_info()
+        return self._info
+
+    def _fetch_info(self) -> dict[str, Any]:
+        try:
+            return dict(self.ask({"op": "info"})[0]["info"])
+        except (TaskGone, TaskRefused):
+            self._check_exists()
+            return self.record.info()
+
+    def _check_exists(self) -> None:
+        if not self.record.exists():
+            raise TaskGone(f"task {self.pid} has been deleted from {self.task_pool.path}")
+
+    def stream(self, index_or_name: int | str) -> Stream:
+        """One of its streams: 0 or "stdin", 1 or "stdout", 2 or "stderr", 3 or "data". ValueError for any other."""
+        return Stream(self, stream_number(index_or_name))
+
+    def events(self, forever: bool = False) -> Generator[dict[str, Any], None, None]:
+        """Yield what happens as it happens, pushed by the supervisor; what has happened already comes first.
+
+        Each event is a dict with a key ``event``::
+
+            output-available    stream, limit, eof      there is more on the stream, or nothing more will come
+            metadata-changed    meta                    what was changed
+            exit                state, exit_code, signal, core, reason, final
+            restart             pid, count
+
+        They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
+        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up
+        hears of the latest output only. Raises TaskGone when there is no supervisor.
+        """
+        watch = self._watch()  # now, not when the first is taken: nothing that happens in between is missed
+        return self._events(watch, forever)
+
+    @staticmethod
+    def _events(watch: Connection, forever: bool) -> Generator[dict[str, Any], None, None]:
+        with closing(watch):
+            for event in watch.events():
+                yield event
+                if event.get("event") == protocol.EXIT and event.get("final") and not forever:
+                    return
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """Wait until the command has ended and no restart is due; ``info()["status"]``, or None after `timeout`
+        seconds.
+
+        A supervisor that is killed meanwhile ends the wait, too: its command ends with it.
+        """
+        deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        with suppress(TaskGone, TaskRefused), self.watching() as watch:
+            while (event := watch.event(deadline)) is not None:
+                if event.get("event") == protocol.EXIT and event.get("final"):
+                    return self._status()
+            return None
+        while self.record.supervised() and self._status()["running"]:  # alive, and not for us to talk to
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(POLL_SECONDS)
+        return self._status()
+
+    def _status(self) -> dict[str, Any]:
+        return dict(self.info(fresh=True)["status"])
+
+    # -- what is done to it -----------------------------------------------------------------------------
+
+    def apply_meta(self, mapping: Mapping[str, Any] | None = None, /, **attrs: Any) -> None:
+        """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor."""
+        change = check_size(check_meta({**check_meta(mapping), **attrs}))
+        self.ask({"op": "meta", "meta": change})
+        self._info = None
+
+    def kill(self, signal: int | str | signals.Signals = "KILL") -> bool:
+        """Have a signal sent to the command; False when none is running.
+
+        It goes to the command's process group, as from a terminal; KILL ends everything that the command has started,
+        and STOP and CONT reach all of it, too, whatever group or session it moved to. The supervisor sends it to its
+        own child, so it never reaches a stranger. A command that ends by a signal of this kind (KILL, TERM, INT, HUP,
+        QUIT, ABRT) has been terminated by request, and its restart policy does not start it again.
+
+        Args:
+            signal: A number, or a name with or without ``SIG``; 0 only asks. TypeError or ValueError for any other.
+        """
+        number = 0 if signal == 0 else check_signal(signal)
+        return bool(self.ask({"op": "signal", "signal": number})[0]["sent"])
+
+    def pause(self, on: bool = True) -> bool:
+        """Stop all processes of the command where they are; or with False let them go on."""
+        return self.kill(signals.SIGSTOP if on else signals.SIGCONT)
+
+    def resume(self) -> bool:
+        """Let a paused command go on."""
+        return self.pause(False)
+
+    def restart(self) -> bool:
+        """Execute a command that has ended again, under its living supervisor; False when it is still running.
+
+        Streams and metadata go on where they were. Raises TaskNotStarted, TaskLocked, TaskGone.
+        """
+        self._info = None
+        try:
+            return bool(self.ask({"op": "restart"})[0]["restarted"])
+        except TaskRefused as error:
+            raise refusal(error) from error
+
+    def terminate_supervisor(self) -> None:
+        """End the supervisor; before that the command, if it runs, and all that it started: TERM, and KILL after a
+        grace.
+
+        The files stay, so that status and output are still told, and `TaskPool.search` still finds the task. Without a
+        supervisor, nothing is left to be done.
+        """
+        self._end({"op": "terminate"})
+
+    def delete(self) -> None:
+        """Kill the command and all that it started, end the supervisor, and remove every file of the task.
+
+        Also for a task whose supervisor is dead. A lock file stays: it was never the task's own. Raises TaskGone when
+        the supervisor lives and cannot be reached, TaskError when files are not for this user to remove.
+        """
+        try:
+            record = self.record
+        except TaskGone:  # it has been deleted
+            return
+        self._end({"op": "delete"})
+        if record.exists():
+            record.info()  # ends what a dead supervisor left
+            jobdir.remove_tree(record.folder)
+        self.task_pool.clear_socket(self.pid)
+        self.task_pool.clear_output(self.pid)
+        if record.exists():
+            raise TaskError(f"{record.folder} cannot be removed by this user")
+
+    def _end(self, request: dict[str, Any]) -> None:
+        """Have the supervisor end, and wait until it has. TaskGone when it lives, and is not for us to talk to."""
+        self._info = None
+        supervisor = self.record.status().get("supervisor")
+        failure = None
+        try:
+            self.ask(request, seconds=END_SECONDS)
+        except TaskGone as error:
+            failure = error
+        finally:
+            self.disconnect()
+        unreachable = isinstance(failure, TimeoutError) or isinstance(failure and failure.__cause__, PermissionError)
+        deadline = time.monotonic() + (0.0 if unreachable else END_SECONDS)
+        while identity.holds(supervisor):  # it has answered, or was killed just then, and is about to be gone
+            if time.monotonic() >= deadline:
+                raise failure or TaskGone(f"the supervisor {self.pid} does not end")
+            time.sleep(0.001)
+
+
+def check_size(meta: dict[str, Any]) -> dict[str, Any]:
+    """The same metadata. ValueError if it is too large for a message."""
+    size = len(json.dumps(meta))
+    if size > protocol.MAX_META:
+        raise ValueError(f"meta must have at most {protocol.MAX_META} bytes in JSON, not {size}")
+    return meta
+
+
+def refusal(error: TaskRefused) -> TaskError:
+    """Why a command was not started, as an error of its own."""
+    if "holder" in error.facts:
+        return TaskLocked(str(error), error.facts["holder"])
+    if "exit_code" in error.facts:
+        return TaskNotStarted(str(error), error.facts["exit_code"])
+    return error

@@ -1,0 +1,33 @@
+"""Commands that the tests run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bossworker.tasks import Task
+from tests.conftest import wait_for
+
+SLEEP = ["sleep", "3600"]
+CAT = ["cat"]
+
+
+def python(text: str, *args: object) -> list[str]:
+    """A Python program, which knows no package but the standard library's, and ours."""
+    return [sys.executable, "-c", text, *map(str, args)]
+
+
+def shell(text: str) -> list[str]:
+    return ["/bin/sh", "-c", text]
+
+
+def wait_for_info(task: Task, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Ask until the info is as wanted."""
+    wait_for(lambda: holds(task.info(fresh=True)), what=f"the info of {task}")
+    return task.info()
+
+
+def wait_for_output(task: Task, wanted: bytes, stream: str = "stdout") -> None:
+    """Wait until a stream holds these bytes."""
+    wait_for(lambda: wanted in task.stream(stream).peek(), what=f"{wanted!r}")
