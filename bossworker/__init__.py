@@ -13,10 +13,10 @@ The way of a job, and the file for each part of it::
 
     commands  commands/      run_command, job directories, supervisors (its __init__.py has a map, too)
               jobs/          detached commands: start, and ask later by id
+    tasks     tasks/         background tasks under supervisors of their own (with a map, too)
 
     between them             link.py: frames over sockets;  messages.py: what they mean;
                              parcel.py: large payloads, in shared memory;  spin.py: staying awake
-    tasks     tasks/         background tasks under supervisors of their own: a map in its __init__.py
 
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
                              options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
