@@ -77,7 +77,7 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
 }
-_SUBMODULES = ("forkqueue", "jobs")  # as ``bossworker.jobs``, without a further import
+_SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
