@@ -402,6 +402,8 @@ class BossWorker:
         self._outbox.close(timeout)
         if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
+        if not line.orderly:
+            self._standing.look_back()
         self._end()
         self._standing.check_alive()
 

@@ -141,7 +141,7 @@ class Connection:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         self._as_listener(self._take_in)
 
-    def _as_listener(self, act: Callable[[], None]) -> bool:
+    def _as_listener(self, act: Callable[[], object]) -> bool:
         """Do something that only one thread may do at a time; False when another does it now."""
         mine = False
         try:
@@ -194,13 +194,18 @@ class Connection:
 
     def _check_boss(self) -> None:
         if not self.alive():
-            self._take_in()
+            while self._take_in():  # all that it sent, before it counts as gone
+                pass
             self._lose_boss()
 
-    def _take_in(self) -> None:
-        """Read the link and act on each frame, which is struck off only then: to act on it twice does no harm."""
+    def _take_in(self) -> bool:
+        """Read the link and act on each frame, which is struck off only then: to act on it twice does no harm.
+
+        Whether anything came.
+        """
+        came = False
         try:
-            self.link.pull()
+            came = self.link.pull()
         except LinkClosed:
             self._lose_boss()
         while self.link.frames:
@@ -210,6 +215,7 @@ class Connection:
             if frame.fd is not None:
                 give_back(frame.fd)
                 close_fds(frame.fds)
+        return came
 
     def _lose_boss(self) -> None:
         if not self.gone:

@@ -93,7 +93,8 @@ class Inbox:
     def receive(self, segments: list[Segment], fd: int | None = None) -> None:
         """Take results in; `fd`: the file with the data of the last one, which is read now."""
         if fd is not None:
-            segments[-1] = _fetched(segments[-1], fd)
+            last = segments[-1]
+            segments[-1] = last._replace(beside=Arrived(last.payload, fd))  # type: ignore[arg-type]
         self._segments.extend(segments)
 
     def put_back(self, result: Result) -> None:
@@ -175,14 +176,6 @@ class Inbox:
             self._ready.extend(results)
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             del self._segments[0]
-
-
-def _fetched(segment: Segment, fd: int) -> Segment:
-    """A large result with its data. What cannot be read is found missing when it is asked for."""
-    try:
-        return segment._replace(beside=Arrived(segment.payload, fd))  # type: ignore[arg-type]
-    except (OSError, MemoryError):
-        return segment
 
 
 def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:

@@ -169,8 +169,12 @@ class Link:
         frames, self.frames = self.frames, []
         return frames
 
-    def pull(self, most: int = 16) -> None:
-        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one."""
+    def pull(self, most: int = 16) -> bool:
+        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one.
+
+        Whether anything came: there may be more then.
+        """
+        came = False
         while most and not self._ended:
             most -= 1
             size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
@@ -186,11 +190,14 @@ class Link:
             data = self._read[-1][0]
             if not data:
                 self._ended = True
-            elif len(data) < SMALL_READ:
+                break
+            came = True
+            if len(data) < SMALL_READ:
                 break
         self._cut()
         if self._ended and not self.frames:
             raise LinkClosed("the peer hung up")
+        return came
 
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes."""

@@ -69,22 +69,32 @@ def is_parcel(payload: memoryview) -> bool:
 class Arrived:
     """A parcel's parts, in memory of the receiver's own."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("_error", "_parts")
 
     def __init__(self, payload: memoryview, fd: int | None) -> None:
         """Read them from the frame, or from the file. The descriptor stays the caller's; see `give_back`."""
-        _, count = _HEAD.unpack_from(payload)
-        at = _HEAD.size + 8 * count
-        sizes = array("Q", bytes(payload[_HEAD.size : at]))
-        if fd is not None:
-            self.parts = _read(fd, sizes)
-        elif len(payload) == at + sum(sizes):
-            self.parts = _copies(payload[at:], sizes)
-        else:
-            raise OSError("its data could not be received: most likely, this process has too many open files")
+        self._error: Exception | None = None
+        try:
+            self._parts = _fetch(payload, fd)
+        except (OSError, MemoryError) as error:
+            self._error = error
 
     def load(self) -> Any:
-        return pickle.loads(self.parts[0], buffers=self.parts[1:])
+        """The value. What kept the parts from being read is raised here, where it can become the job's error."""
+        if self._error is not None:
+            raise self._error
+        return pickle.loads(self._parts[0], buffers=self._parts[1:])
+
+
+def _fetch(payload: memoryview, fd: int | None) -> list[bytearray | mmap.mmap]:
+    _, count = _HEAD.unpack_from(payload)
+    at = _HEAD.size + 8 * count
+    sizes = array("Q", bytes(payload[_HEAD.size : at]))
+    if fd is not None:
+        return _read(fd, sizes)
+    if len(payload) == at + sum(sizes):
+        return _copies(payload[at:], sizes)
+    raise OSError("its data could not be received: most likely, this process has too many open files")
 
 
 def give_back(fd: int) -> None:

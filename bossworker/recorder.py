@@ -92,9 +92,10 @@ class Memory:
             if fd is None:
                 os.ftruncate(self.fd, _FILE_SIZE)
             self._area = mmap.mmap(self.fd, _FILE_SIZE)
-        except BaseException:
+        except OSError as error:
             os.close(self.fd)
-            raise
+            need = f"a pool needs {_FILE_SIZE >> 20} MiB of address space, and a sparse file as large, mostly unused"
+            raise OSError(error.errno, f"{error.strerror} ({need})") from error
         self._view = memoryview(self._area)
         self._words = self._view[: mmap.PAGESIZE].cast("Q")
 

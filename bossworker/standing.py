@@ -49,10 +49,16 @@ class Standing:
         if not self._inbox.has_news(queue):
             self.check_alive()
 
+    def look_back(self) -> None:
+        """Once the boss has died: find out what may have run, while the memory that it shared with us is there."""
+        if self._may_have_run is None:
+            jobs = self._inbox.jobs
+            self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs)
+
     def _boss_died(self) -> BossDied:
         line, inbox = self._connection, self._inbox
-        if self._may_have_run is None:
-            self._may_have_run = frozenset(inbox.jobs) - line.never_started(inbox.jobs)
+        self.look_back()
+        assert self._may_have_run is not None
         arrived = inbox.arrived()
         unfinished = [
             UnfinishedJob(job_id, job, job_id in self._may_have_run)

@@ -93,6 +93,21 @@ def test_results_that_arrived_before_the_boss_died_are_delivered(pool: Pool) -> 
     bw.shut_down()
 
 
+@pytest.mark.parametrize("leave", [BossWorker.shut_down, lambda bw: bw.__exit__(None, None, None)])
+def test_a_death_during_an_orderly_shut_down(pool: Pool, leave: Callable[[BossWorker], None]) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work({"seconds": 300}, {"n": 2})
+    wait_for(lambda: bw.stats().running)
+    timer = threading.Timer(0.2, os.kill, (bw.boss_pid, signal.SIGKILL))
+    timer.start()
+    with pytest.raises(BossDied) as death:
+        leave(bw)
+    timer.join()
+    assert [(u.job_id, u.may_have_run) for u in death.value.unfinished] == [(1, True), (2, False)]
+    with pytest.raises(BossDied):
+        list(bw.results())
+
+
 def test_a_death_between_calls_is_noticed_by_the_next(pool: Pool) -> None:
     bw = pool(nap, worker_count=1)
     bw.add_work({"seconds": 300})

@@ -350,3 +350,33 @@ def checked(bw: BossWorker, sums: list[str]) -> int:
     assert result["sum"] == sums[n % 8]
     assert hashlib.sha1(result["a"]).hexdigest() == sums[n % 8]
     return n
+
+
+@pytest.mark.parametrize("how", ["orderly", "boss killed"])
+def test_large_results_that_the_boss_has_sent_outlive_it(pool: Pool, how: str) -> None:
+    bw = pool(lambda job: {"n": job["n"], "x": bytes(300_000)}, worker_count=2)
+    bw.add_work(*[{"n": n} for n in range(30)])
+    wait_for(lambda: bw.stats().done == 30)
+    if how == "orderly":
+        bw.shut_down()
+    else:
+        os.kill(bw.boss_pid, signal.SIGKILL)
+    assert sorted(result.raise_for_error()["n"] for result in bw.results()) == list(range(30))
+
+
+def test_a_result_for_which_there_is_no_memory_says_so(pool: Pool) -> None:
+    code = """
+import resource
+from bossworker import BossWorker
+with BossWorker(lambda job: {"x": bytearray(job["n"])}, worker_count=1) as bw:
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 50_000_000,) * 2)
+    bw.add_work({"n": 200_000_000}, {"n": 1_000_000})
+    errors = sorted(str(result.error) for result in bw.results())
+    print(errors[0], "|", errors[1])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    good, bad = ended.stdout.strip().split(" | ")
+    assert bad == "None"
+    assert "memory" in good.lower()
+    assert ended.stderr == ""
