@@ -273,8 +273,8 @@ def test_a_worker_with_too_many_dead_children_is_replaced(pool: Pool, monkeypatc
 
 def test_a_stopped_worker_is_timed_out_and_replaced(pool: Pool) -> None:
     """SIGSTOP at an unlucky moment, maybe with the recorder's lock held, must stop nobody else."""
-    bw = pool(nap, worker_count=2, global_timeout=0.3, kill_grace=0.1)
-    for _ in range(5):
+    bw = pool(nap, worker_count=2, global_timeout=1.0, kill_grace=0.1)
+    for _ in range(3):
         bw.add_work(*[{"n": n} for n in range(3000)])
         pid = bw.worker_pids[0]
         with suppress(ProcessLookupError):

@@ -363,7 +363,7 @@ def test_get_result_in_a_thread_does_not_steal_from_map(pool: Pool) -> None:
 def test_map_passes_errors_on_and_times_jobs_out(pool: Pool) -> None:
     bw = pool(nap, worker_count=2)
     jobs = [{"seconds": 0}, {"seconds": 60}, {"seconds": "x"}, {"seconds": 0}]
-    assert [r.error_kind for r in bw.map(jobs, timeout=0.2)] == [None, "timeout", "exception", None]
+    assert [r.error_kind for r in bw.map(jobs, timeout=1.0)] == [None, "timeout", "exception", None]
 
 
 def test_an_iterable_that_raises_ends_map_and_leaves_the_pool_well(pool: Pool) -> None:
