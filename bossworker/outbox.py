@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bossworker import messages
@@ -51,18 +50,15 @@ class Outbox:
 
     def add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
         """The short way for programs that add one job at a time."""
-        block: bytes | Parcel = encode_one(job, 0, self._by_value)
+        block = encode_one(job, 0, self._by_value)
         with self._lock:
             self._standing.check_open()
             ids = self._new_ids(1)
-            self._submit(self._pack_one(ids[0], terms, block), ids, (job,))
+            if isinstance(block, Parcel):
+                self._submit_parcel(block, terms, ids, (job,))
+            else:
+                self._submit(pack_one(ids[0], terms, block), ids, (job,))
         return ids
-
-    def _pack_one(self, job_id: int, terms: Terms, block: bytes | Parcel) -> list[Part]:
-        if not isinstance(block, Parcel):
-            return pack_one(job_id, terms, block)
-        fd = self._connection.segments.lend(block, job_id)
-        return pack_one(job_id, terms, block.inline()) if fd is None else pack_one(job_id, terms, block.table(), (fd,))
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], terms: Terms) -> range:
         """Send jobs, all or none; their ids."""
@@ -97,28 +93,31 @@ class Outbox:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
         start = 0
         for stretch in blocks.stretches():
-            for parts, count in self._pieces(ids[start], terms, stretch):
+            for piece in self._pieces(ids[start], terms, stretch):
+                stop = start + (1 if isinstance(piece, Parcel) else sum(run.count for run in piece))
                 with self._lock:
                     self._standing.check_open()
-                    self._submit(parts(), ids[start : start + count], jobs[start : start + count], route)
-                start += count
+                    if isinstance(piece, Parcel):
+                        self._submit_parcel(piece, terms, ids[start:stop], jobs[start:stop], route)
+                    else:
+                        self._submit(pack_runs(piece), ids[start:stop], jobs[start:stop], route)
+                start = stop
 
-    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[tuple[Callable[[], list[Part]], int]]:
-        """Packed frames, each lot as soon as it may be sent, and how many jobs they hold."""
+    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[list[Run] | Parcel]:
+        """What may be sent at once, as soon as it may be."""
         payload = blocks.payload()
         if isinstance(payload, Parcel):
             if self._options.max_pending:
                 self._await_room()
-            yield partial(self._pack_one, first_id, terms, payload), 1
+            yield payload
             return
         run = Run(first_id, sum(blocks.counts), 0, terms, blocks.counts, blocks.sizes, payload)
         if not self._options.max_pending:
-            yield partial(pack_runs, cut_up(run)), run.count
+            yield cut_up(run)
             return
         cursor = RunCursor(run)
         while len(cursor):
-            piece = cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)
-            yield partial(pack_runs, [piece]), piece.count
+            yield [cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)]
 
     def _await_room(self) -> int:
         """Wait until jobs may be added under ``max_pending``; how many."""
@@ -145,10 +144,29 @@ class Outbox:
                 for job_id in ids:
                     self._inbox.jobs.pop(job_id, None)
                     self._inbox.routed.pop(job_id, None)
-                close_fds([fd for _, fds in parts for fd in fds])
             raise
         if self.dropped:
             self.cancel_dropped()
+
+    def _submit_parcel(
+        self,
+        parcel: Parcel,
+        terms: Terms,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        route: deque[Result] | None = None,
+    ) -> None:
+        """The same for one large job. Its file's descriptor is the link's once it is queued; until then it is ours."""
+        fds: list[int] = []
+        parts: list[Part] = []
+        try:
+            lent = self._connection.segments.lend(parcel, fds, ids[0])
+            parts = pack_one(ids[0], terms, parcel.table() if lent else parcel.inline(), fds)
+            self._submit(parts, ids, jobs, route)
+        except BaseException:
+            if self._connection.link.queued is not parts:
+                close_fds(fds)
+            raise
 
     def cancel_dropped(self) -> None:
         """Cancel what closed maps have left in flight, if that can be done at once."""

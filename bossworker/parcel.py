@@ -176,19 +176,20 @@ class Segments:
         self._unfinished = unfinished
         self._kept: list[_File] = []  # the one lent last at the end
 
-    def lend(self, parcel: Parcel, job_id: int = 0) -> int | None:
-        """Write a parcel to a file; a descriptor of it, to be sent; None if that cannot be."""
+    def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
+        """Write a parcel to a file, and append a descriptor of it, to be sent, to `fds`; False if that cannot be."""
         memory = self._memory
         if not hasattr(os, "memfd_create") or memory.held + ON_THEIR_WAY >= memory.most_held:
-            return None
+            return False
         try:
             file = self._free_file(len(parcel)) or _File()
             file.write(parcel.parts)
             file.job_id = job_id
             self._keep(file)
-            return os.dup(file.fd)
+            fds.extend(map(os.dup, (file.fd,)))  # in one step: a signal handler finds it there, or not made
         except OSError:  # no memory, no descriptor, a limit on files
-            return None
+            return False
+        return True
 
     def _free_file(self, size: int) -> _File | None:
         """One that nobody reads; the smallest that is large enough, or the largest."""

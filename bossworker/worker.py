@@ -235,15 +235,15 @@ class Worker:
             self.encode = encode_large_result  # the next one is likely to be as large
             payload = payload if isinstance(payload, Parcel) else Parcel((payload,))
         body: Sequence[Buffer]
-        fd = None
+        fds: list[int] = []
         if isinstance(payload, Parcel):
             outcome |= _WHOLE
-            fd = self.segments.lend(payload)
-            body = (payload.table(), *(payload.parts if fd is None else ()))
+            lent = self.segments.lend(payload, fds)
+            body = (payload.table(), *(() if lent else payload.parts))
         else:
             body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
         head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
-        self._send(Kind.SPILL, head, body, () if fd is None else (fd,))
+        self._send(Kind.SPILL, head, body, fds)
         self.recorder.words[SENDING] = 0
 
 

@@ -35,6 +35,12 @@ def inode(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
+def lend(segments: Segments, parcel: Parcel, job_id: int = 0) -> int | None:
+    fds: list[int] = []
+    assert segments.lend(parcel, fds, job_id) is bool(fds)
+    return fds[0] if fds else None
+
+
 def arrived(packed: Parcel, fd: int) -> Any:
     try:
         return Arrived(memoryview(packed.table()), fd).load()
@@ -84,16 +90,16 @@ def test_a_large_result_in_the_frame_itself() -> None:
 
 def test_a_file_is_used_again_once_it_was_given_back(memory: Memory) -> None:
     segments = Segments(memory)
-    first = segments.lend(large(1))
+    first = lend(segments, large(1))
     assert first is not None
-    other = segments.lend(large(2))
+    other = lend(segments, large(2))
     assert other is not None
     assert inode(first) != inode(other), "the first is still lent"
     number = inode(first)
     assert (Arrived(memoryview(large(1).table()), first).load()["a"] == 1).all()
     give_back(first)
     os.close(first)
-    again = segments.lend(large(3))
+    again = lend(segments, large(3))
     assert again is not None
     assert inode(again) == number
     assert (arrived(large(3), again)["a"] == 3).all()
@@ -102,12 +108,12 @@ def test_a_file_is_used_again_once_it_was_given_back(memory: Memory) -> None:
 
 def test_what_was_read_stays_as_it_was_when_the_file_is_used_again(memory: Memory) -> None:
     segments = Segments(memory)
-    fd = segments.lend(large(1))
+    fd = lend(segments, large(1))
     assert fd is not None
     got = Arrived(memoryview(large(1).table()), fd).load()["a"]
     give_back(fd)
     os.close(fd)
-    fd = segments.lend(large(2))
+    fd = lend(segments, large(2))
     assert fd is not None
     os.close(fd)
     assert (got == 1).all()
@@ -116,7 +122,7 @@ def test_what_was_read_stays_as_it_was_when_the_file_is_used_again(memory: Memor
 def test_a_file_lent_for_a_job_waits_for_the_jobs_end(memory: Memory) -> None:
     unfinished = {7}
     segments = Segments(memory, unfinished)
-    first = segments.lend(large(), 7)
+    first = lend(segments, large(), 7)
     assert first is not None
     number = inode(first)
     give_back(first)
@@ -124,7 +130,7 @@ def test_a_file_lent_for_a_job_waits_for_the_jobs_end(memory: Memory) -> None:
     for finished, expected in ((False, False), (True, True)):
         if finished:
             unfinished.clear()
-        fd = segments.lend(large())
+        fd = lend(segments, large())
         assert fd is not None
         assert (inode(fd) == number) is expected
         os.close(fd)
@@ -135,7 +141,7 @@ def test_the_file_that_fits_best_is_taken(memory: Memory) -> None:
     numbers = {}
     lent = []
     for size in (1, 4, 2):
-        fd = segments.lend(large(size=size * LEAST_BYTES))
+        fd = lend(segments, large(size=size * LEAST_BYTES))
         assert fd is not None
         numbers[size] = inode(fd)
         lent.append(fd)
@@ -143,7 +149,7 @@ def test_the_file_that_fits_best_is_taken(memory: Memory) -> None:
         give_back(fd)
         os.close(fd)
     for size, expected in ((2, 2), (3, 4), (5, 1)):
-        fd = segments.lend(large(size=size * LEAST_BYTES))
+        fd = lend(segments, large(size=size * LEAST_BYTES))
         assert fd is not None
         assert inode(fd) == numbers[expected]
         assert (arrived(large(size=size * LEAST_BYTES), fd)["a"] == 0).all()
@@ -154,11 +160,11 @@ def test_what_is_kept_is_bounded(memory: Memory, monkeypatch: pytest.MonkeyPatch
     before = len(os.listdir("/proc/self/fd"))
     segments = Segments(memory)
     for n in range(3 * parcel.KEEP_FILES):
-        fd = segments.lend(large(n))  # never given back
+        fd = lend(segments, large(n))  # never given back
         assert fd is not None
         os.close(fd)
         assert len(os.listdir("/proc/self/fd")) - before <= 5
-    fd = segments.lend(large(size=6 * LEAST_BYTES))
+    fd = lend(segments, large(size=6 * LEAST_BYTES))
     assert fd is not None
     os.close(fd)
     segments.close()
@@ -175,7 +181,7 @@ def test_nothing_is_lent_when_the_system_has_no_more(
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, call, fail)
     segments = Segments(memory)
-    assert segments.lend(large()) is None
+    assert lend(segments, large()) is None
     segments.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -183,11 +189,11 @@ def test_nothing_is_lent_when_the_system_has_no_more(
 def test_nothing_is_lent_when_the_boss_holds_enough(memory: Memory) -> None:
     memory.most_held = parcel.ON_THEIR_WAY + 1
     segments = Segments(memory)
-    fd = segments.lend(large())
+    fd = lend(segments, large())
     assert fd is not None
     held = Held(fd, memory)
     assert memory.held == 1
-    assert segments.lend(large()) is None
+    assert lend(segments, large()) is None
     del held
     assert memory.held == 0
     with pytest.raises(OSError, match="Bad file"):
@@ -202,7 +208,7 @@ def test_writes_that_are_cut_short_go_on(memory: Memory, monkeypatch: pytest.Mon
     value = {"a": [np.full(LEAST_BYTES // 8, n, np.uint8) for n in range(9)]}
     packed = encode_one(value, 0, False)
     assert isinstance(packed, Parcel)
-    fd = Segments(memory).lend(packed)
+    fd = lend(Segments(memory), packed)
     assert fd is not None
     for got, sent in zip(arrived(packed, fd)["a"], value["a"], strict=True):
         assert (got == sent).all()
