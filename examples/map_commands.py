@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from arguments import MAX_WORKERS, seconds, whole
+
 from bossworker import BossWorker, CommandHandler, Result
 
 REDRAW_SECONDS = 0.1  # between two looks of the progress line
@@ -104,8 +106,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("dir", nargs="?", metavar="DIR", help="default: the folder of Python's standard library")
     parser.add_argument("--do", choices=COMMANDS, default="sha256", help="what to do with each (default: sha256)")
     parser.add_argument("--pattern", default="*.py", metavar="GLOB", help="of the files' names (default: *.py)")
-    parser.add_argument("--workers", type=int, metavar="N", help="default: the CPUs this process may use")
-    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="a file (default: 60)")
+    parser.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), metavar="N", help="default: the CPUs this process may use"
+    )
+    parser.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS", help="a file (default: 60)")
     parser.add_argument("--root", metavar="DIR", help="where the job directories go (default: a new temporary folder)")
     return parser
 
@@ -118,15 +122,11 @@ def main() -> int:
     if not Path(options.dir).is_dir():
         parser.error(f"no such folder: {options.dir}")
     root = os.path.abspath(options.root or tempfile.mkdtemp(prefix="map-commands-"))
-    try:
-        pool = BossWorker(CommandHandler(root=root), worker_count=options.workers)
-    except ValueError as error:
-        parser.error(str(error))
-    with pool:
+    with BossWorker(CommandHandler(root=root), worker_count=options.workers) as pool:
         started = time.monotonic()
         tally = run(pool, options, root)
-        seconds = time.monotonic() - started
-    print_report(tally, options.do, root, seconds)
+        elapsed = time.monotonic() - started
+    print_report(tally, options.do, root, elapsed)
     return 1 if tally.failures else 0
 
 
