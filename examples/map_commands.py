@@ -89,7 +89,7 @@ def print_report(tally: Tally, what: str, root: str, seconds: float) -> None:
     for result in tally.failures:
         path = result.job["meta"]["path"]
         print(f"{result.get('status', '-'):<24} {result.error!s:<32.32} {path if path.isprintable() else repr(path)}")
-        for line in result.get("stderr", "").splitlines()[-1:]:
+        for line in result.get("stderr", str(result.error)).splitlines()[-1:]:
             print(f"{'':<24} {line}")
     print(f"{tally.done:,} files, {len(tally.failures):,} failed, {tally.bytes_in / 1e6:,.1f} MB read")
     if what == "gzip" and tally.bytes_in:
