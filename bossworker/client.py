@@ -10,10 +10,11 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, NoReturn, Self, overload
 
 from bossworker import messages
 from bossworker.checks import check_seconds
+from bossworker.codec import article
 from bossworker.connection import Connection
 from bossworker.errors import (
     NothingPending,
@@ -95,7 +96,8 @@ class BossWorker:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
 
-    The handle may be used from several threads. In a forked child it refuses (PoolClosed).
+    The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
+    pickled (TypeError).
 
     After Perl's Parallel::Fork::BossWorkerAsync.
     """
@@ -144,6 +146,9 @@ class BossWorker:
         self._outbox = Outbox(self._connection, self._inbox, self._standing, self._options)
         _handles.add(self)
         self._await_start()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
 
     def _await_start(self) -> None:
         line = self._connection
@@ -273,7 +278,7 @@ class BossWorker:
             if handled is result:
                 return result
             if not isinstance(handled, Mapping | None):
-                raise TypeError(f"it returned a {type(handled).__name__}, not a mapping or None")
+                raise TypeError(f"it returned {article(handled)}, not a mapping or None")
             return make_result(handled or {}, result._facts)
         except Exception as error:
             text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"

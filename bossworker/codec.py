@@ -247,10 +247,11 @@ def _as_dict(value: object) -> dict[Any, Any]:
         return {}
     if isinstance(value, Mapping):
         return value if type(value) is dict else dict(value)
-    raise BadResult(f"the handler returned {_article(value)}, not a mapping or None")
+    raise BadResult(f"the handler returned {article(value)}, not a mapping or None")
 
 
-def _article(value: object) -> str:
+def article(value: object) -> str:
+    """Its type, as in ``an int``."""
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 

@@ -137,6 +137,8 @@ class Result(dict[Any, Any]):
         return f"<Result of job {self.job_id}, {state}: {dict.__repr__(self)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not hasattr(self, "_facts"):  # made by hand
+            return Result, (dict(self),)
         job_id, job, origin, position, *rest = self._facts
         return make_result, (dict(self), (job_id, job, origin.alone(position), 0, *rest))
 

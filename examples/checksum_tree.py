@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from arguments import MAX_WORKERS, seconds, whole
+
 from bossworker import BossWorker, Result
 
 CHUNK_BYTES = 1 << 20
@@ -159,9 +161,13 @@ def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description="Size, line count and SHA-256 of every file under a folder.")
     parser.add_argument("dir", nargs="?", metavar="DIR", help="default: the folder of Python's standard library")
-    parser.add_argument("--workers", type=int, metavar="N", help="default: the CPUs this process may use")
-    parser.add_argument("--slowest", type=int, default=10, metavar="N", help="how many files to list (default: 10)")
-    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="a file (default: 60)")
+    parser.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), metavar="N", help="default: the CPUs this process may use"
+    )
+    parser.add_argument(
+        "--slowest", type=whole(0, 10**9), default=10, metavar="N", help="how many files to list (default: 10)"
+    )
+    parser.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS", help="a file (default: 60)")
     parser.add_argument("--json", metavar="FILE", help="write all results there, as JSON")
     return parser
 
@@ -176,18 +182,16 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         try:
             report = stack.enter_context(open(options.json, "w", encoding="utf-8")) if options.json else None
-            pool = stack.enter_context(
-                BossWorker(checksum, worker_count=options.workers, global_timeout=options.timeout)
-            )
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
+        except OSError as error:
+            parser.error(f"argument --json: {error}")
+        pool = stack.enter_context(BossWorker(checksum, worker_count=options.workers, global_timeout=options.timeout))
         started = time.monotonic()
         summary, workers = Summary(root), len(pool.worker_pids)
         read_tree(pool, summary)
-        seconds = time.monotonic() - started
+        elapsed = time.monotonic() - started
         if report:
-            write_json(report, summary, seconds, workers)
-    print_report(summary, max(0, options.slowest), seconds, workers)
+            write_json(report, summary, elapsed, workers)
+    print_report(summary, options.slowest, elapsed, workers)
     return 0
 
 

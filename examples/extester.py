@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from arguments import seconds, whole
+
 
 def create(order: str) -> None:
     """Make one file, or a folder if the name ends in a slash."""
@@ -43,10 +45,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stderr", default="", metavar="TEXT", help="a line for stderr")
     parser.add_argument("--stdin", action="store_true", help="copy stdin to stdout first")
     parser.add_argument("--create", type=file_order, nargs="+", default=[], metavar="NAME=SIZE", help="files to make")
-    parser.add_argument("--sleep", type=float, default=0, metavar="SECONDS", help="then sleep so long")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="say and sleep so often (default: 1)")
-    parser.add_argument("--exit", type=int, default=0, metavar="CODE", help="the exit code (default: 0)")
-    parser.add_argument("--kill", type=int, default=0, metavar="SIGNAL", help="end by this signal instead")
+    parser.add_argument("--sleep", type=seconds, default=0, metavar="SECONDS", help="then sleep so long")
+    parser.add_argument(
+        "--repeat", type=whole(0, 10**9), default=1, metavar="N", help="say and sleep so often (default: 1)"
+    )
+    parser.add_argument("--exit", type=whole(0, 255), default=0, metavar="CODE", help="the exit code (default: 0)")
+    parser.add_argument("--kill", type=whole(0, 64), default=0, metavar="SIGNAL", help="end by this signal instead")
     return parser
 
 
@@ -70,4 +74,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

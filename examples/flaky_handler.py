@@ -8,6 +8,7 @@ returns nonsense. In the end a good job runs in the same pool.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import resource
@@ -111,6 +112,7 @@ def add_faults(pool: BossWorker) -> None:
 
 def main() -> int:
     """Run the program; its exit code."""
+    argparse.ArgumentParser(description="What becomes of handlers that go wrong.").parse_args()
     with BossWorker(handle, worker_count=2, kill_grace=0.2) as pool:
         add_faults(pool)
         results = sorted(pool.results(), key=lambda result: result.job_id)
@@ -127,4 +129,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from arguments import MAX_WORKERS, whole
+
 from bossworker.forkqueue import ForkQueue, installed
 
 SMALLEST_BYTES = 40_000  # of a module that is worth a child
@@ -88,15 +90,15 @@ def main() -> int:
     """Run the program; its exit code."""
     parser = argparse.ArgumentParser(description="Read Python modules, each in a child, not too many at once.")
     parser.add_argument("dir", nargs="?", metavar="DIR", help="default: the folder of Python's standard library")
-    parser.add_argument("--size", type=int, default=4, metavar="N", help="how many children at once (default: 4)")
+    parser.add_argument(
+        "--size", type=whole(1, MAX_WORKERS), default=4, metavar="N", help="how many children at once (default: 4)"
+    )
     options = parser.parse_args()
     root = Path(options.dir or sysconfig.get_path("stdlib"))
-    modules = sorted(module for module in root.glob("*.py") if module.stat().st_size >= SMALLEST_BYTES)
-    try:
-        queue = ForkQueue(options.size, allow_excess=False)
-    except ValueError as error:
-        parser.error(str(error))
-    run(modules, queue)
+    if not root.is_dir():
+        parser.error(f"no such folder: {root}")
+    modules = sorted(one for one in root.glob("*.py") if one.is_file() and one.stat().st_size >= SMALLEST_BYTES)
+    run(modules, ForkQueue(options.size, allow_excess=False))
     return 0
 
 

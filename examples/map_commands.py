@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from arguments import MAX_WORKERS, seconds, whole
+
 from bossworker import BossWorker, CommandHandler, Result
 
 REDRAW_SECONDS = 0.1  # between two looks of the progress line
@@ -87,7 +89,7 @@ def print_report(tally: Tally, what: str, root: str, seconds: float) -> None:
     for result in tally.failures:
         path = result.job["meta"]["path"]
         print(f"{result.get('status', '-'):<24} {result.error!s:<32.32} {path if path.isprintable() else repr(path)}")
-        for line in result.get("stderr", "").splitlines()[-1:]:
+        for line in result.get("stderr", str(result.error)).splitlines()[-1:]:
             print(f"{'':<24} {line}")
     print(f"{tally.done:,} files, {len(tally.failures):,} failed, {tally.bytes_in / 1e6:,.1f} MB read")
     if what == "gzip" and tally.bytes_in:
@@ -104,8 +106,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("dir", nargs="?", metavar="DIR", help="default: the folder of Python's standard library")
     parser.add_argument("--do", choices=COMMANDS, default="sha256", help="what to do with each (default: sha256)")
     parser.add_argument("--pattern", default="*.py", metavar="GLOB", help="of the files' names (default: *.py)")
-    parser.add_argument("--workers", type=int, metavar="N", help="default: the CPUs this process may use")
-    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="a file (default: 60)")
+    parser.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), metavar="N", help="default: the CPUs this process may use"
+    )
+    parser.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS", help="a file (default: 60)")
     parser.add_argument("--root", metavar="DIR", help="where the job directories go (default: a new temporary folder)")
     return parser
 
@@ -118,15 +122,11 @@ def main() -> int:
     if not Path(options.dir).is_dir():
         parser.error(f"no such folder: {options.dir}")
     root = os.path.abspath(options.root or tempfile.mkdtemp(prefix="map-commands-"))
-    try:
-        pool = BossWorker(CommandHandler(root=root), worker_count=options.workers)
-    except ValueError as error:
-        parser.error(str(error))
-    with pool:
+    with BossWorker(CommandHandler(root=root), worker_count=options.workers) as pool:
         started = time.monotonic()
         tally = run(pool, options, root)
-        seconds = time.monotonic() - started
-    print_report(tally, options.do, root, seconds)
+        elapsed = time.monotonic() - started
+    print_report(tally, options.do, root, elapsed)
     return 1 if tally.failures else 0
 
 

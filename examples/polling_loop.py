@@ -13,6 +13,8 @@ import os
 import selectors
 import sys
 
+from arguments import MAX_WORKERS, whole
+
 from bossworker import BossWorker, Result
 
 TICK_SECONDS = 0.1  # of the loop's own counter
@@ -112,8 +114,12 @@ def describe(result: Result) -> str:
 def main() -> int:
     """Run the program; its exit code."""
     parser = argparse.ArgumentParser(description="Count primes in a pool, from a loop that never waits for it.")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="jobs to add at the start")
-    parser.add_argument("--workers", type=int, metavar="N", help="default: the CPUs this process may use")
+    parser.add_argument(
+        "--jobs", type=whole(0, LARGEST // 1000), default=0, metavar="N", help="jobs to add at the start (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), metavar="N", help="default: the CPUs this process may use"
+    )
     options = parser.parse_args()
     with BossWorker(count_primes, worker_count=options.workers, global_timeout=60) as pool:
         pool.add_work(*({"below": 1000 * n} for n in range(1, options.jobs + 1)))
@@ -126,4 +132,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -21,21 +21,26 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import (
-    HTMLResponse,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-)
-from starlette.routing import Route
+from arguments import whole
 
 from bossworker import jobs
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import (
+        HTMLResponse,
+        JSONResponse,
+        PlainTextResponse,
+        RedirectResponse,
+        Response,
+        StreamingResponse,
+    )
+    from starlette.routing import Route
+except ImportError as error:
+    raise SystemExit(f"web_jobs.py needs {error.name}, which comes with the extra web: pip install '.[web]'") from None
 
 EXTESTER = str(Path(__file__).with_name("extester.py"))
 PROGRAMS: dict[str, Callable[[list[str]], list[str]]] = {
@@ -189,13 +194,17 @@ app = Starlette(
 def main() -> None:
     """Serve this machine."""
     parser = argparse.ArgumentParser(description="A web page that starts commands.")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000")
+    parser.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="default: 8000")
     parser.add_argument("--root", metavar="DIR", help="where the job directories are")
     options = parser.parse_args()
     if options.root:
         os.environ["BOSSWORKER_ROOT"] = os.path.abspath(options.root)
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning"))
+    server.run()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

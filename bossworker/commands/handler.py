@@ -21,7 +21,7 @@ from bossworker.codec import Failure
 from bossworker.commands import identity, jobdir, outcome, program, tree
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
-from bossworker.commands.roots import Root, find_root, make_root
+from bossworker.commands.roots import Root, check_root, find_root, make_root
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.messages import Outcome
 from bossworker.options import check_count
@@ -41,7 +41,8 @@ class CommandHandler:
 
     A job is a dict: ``cmd``, a list, the program and its arguments (or one str, with ``shell=True``), and optionally
     ``stdin`` (bytes or str to feed, or a Path), ``env`` (variables to add; None removes one), ``cwd`` (default: the
-    job's own folder), ``timeout`` (seconds), ``meta`` (what JSON can hold).
+    job's own folder), ``timeout`` (seconds), ``meta`` (what JSON can hold, under
+    str keys).
 
     The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
     (seconds), ``max_rss`` (bytes; never less than the worker had when it started the command), ``stdout`` and
@@ -62,8 +63,7 @@ class CommandHandler:
         Raises:
             TypeError, ValueError: Names what is wrong.
         """
-        if root is not None and not isinstance(root, (str, os.PathLike)):
-            raise TypeError(f"root must be a path or None, not {root!r}")
+        check_root(root)
         if keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(map(repr, KEEP))}, not {keep!r}")
         self.root = None if root is None else find_root(root)
@@ -101,7 +101,7 @@ class CommandHandler:
         root = self.root or find_root()
         try:
             return jobdir.create(root, _record(request))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return jobdir.create(make_root(root), _record(request))
 
     def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -203,13 +204,32 @@ def _check_cwd(value: object) -> str | None:
 
 
 def check_meta(value: object) -> dict[str, Any]:
-    """A mapping of what JSON can hold, as a dict. TypeError says what cannot be."""
+    """A mapping of what JSON can hold, as a dict. TypeError says which key holds something else, and what."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"meta must be a dict, not {value!r:.200}")
+    meta = dict(value)
     try:
-        meta = json.loads(json.dumps(dict(value), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
+        _check_json("meta", meta)
+        return json.loads(json.dumps(meta))  # type: ignore[no-any-return]
+    except (ValueError, RecursionError) as error:  # an int too long to be written out; something nested in itself
         raise TypeError(f"meta must hold only what JSON can: {error}") from None
-    return meta  # type: ignore[no-any-return]
+
+
+def _check_json(name: str, value: object) -> None:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if not isinstance(key, str):  # JSON would make it one
+                raise TypeError(f"{name}: a key must be a str, not {key!r:.200} ({type(key).__name__})")
+            _check_json(f"{name}[{key!r:.200}]", one)
+    elif isinstance(value, (list, tuple)):
+        for index, one in enumerate(value):
+            _check_json(f"{name}[{index}]", one)
+    elif not _is_json(value):
+        raise TypeError(f"{name} must be what JSON can hold, not {value!r:.200} ({type(value).__name__})")
+
+
+def _is_json(value: object) -> bool:
+    """Whether it is one of JSON's own, which NaN and the infinities are not."""
+    return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))

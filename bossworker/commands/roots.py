@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -31,17 +32,42 @@ def state_home() -> str:
     return os.path.join(os.path.expanduser("~"), *inside)
 
 
+def check_root(root: object) -> None:
+    """TypeError or ValueError unless it can be the path of a folder, or None.
+
+    Whoever starts a job asks this; whoever looks for one finds none under a root that makes no sense.
+    """
+    if root is None:
+        return
+    if not isinstance(root, (str, os.PathLike)):
+        raise TypeError(f"root must be a path or None, not {root!r:.200}")
+    path = os.fsdecode(root)
+    if not path or "\0" in path:
+        raise ValueError(f"root must be the path of a folder, not {path!r:.200}")
+
+
 def make_root(root: Root = None) -> str:
-    """The same, made if it is not there: for the user alone."""
+    """The same, checked, and made if it is not there: for the user alone. OSError names it when it cannot be."""
+    check_root(root)
     path = find_root(root)
-    if not os.path.isdir(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            return path
-        os.chmod(path, 0o700)
+    try:
+        _make_private(path)
+    except OSError as error:
+        raise OSError(error.errno, f"root cannot be made: {error.strerror}", path) from error
     return path
+
+
+def _make_private(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):  # nor has somebody else just made it
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+    else:
+        os.chmod(path, 0o700)
 
 
 def is_id(jobid: object) -> bool:

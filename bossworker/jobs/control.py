@@ -50,11 +50,13 @@ def start(
         stdin: What to feed, or the path of a file to read from; nothing by default.
         env: Variables to add; None removes one.
         cwd: Where it runs; by default in the job's own folder, whose files are its results.
-        meta: Whatever JSON can hold, kept with the job.
+        meta: Whatever JSON can hold, under str keys; kept with the job.
+        root: The folder for job directories; made if it is not there.
 
     Raises:
         TypeError, ValueError: Names what is wrong with an argument.
-        OSError: The job directory cannot be made (a full disk, for instance), or no process. Nothing is left of it.
+        OSError: The root or the job directory cannot be made (a full disk, for instance; the text names the path), or
+            no process. Nothing is left of it.
     """
     asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
     request = check(asked, name="args")
@@ -142,10 +144,13 @@ def clean(
     status: str | Sequence[str] | None = None,
     root: Root = None,
 ) -> int:
-    """Delete a job and all its files; how many were deleted. One that runs is ended first, by KILL.
+    """Delete a job and all its files. One that runs is ended first, by KILL.
 
     Without an id: all jobs that have ended, or are damaged, and to which `older_than` and `status` apply. What runs is
     left alone then.
+
+    Returns, in both forms, how many *files* were deleted, not how many jobs: each job has a few of its own, besides
+    what its command made. 0: there was nothing to delete.
 
     Args:
         older_than: Seconds since a job was started, at the least.

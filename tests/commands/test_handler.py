@@ -21,6 +21,9 @@ from tests.conftest import alive, wait_for
 
 Pools = Callable[..., BossWorker]
 
+NESTED: list[object] = []
+NESTED.append(NESTED)
+
 
 @pytest.fixture(autouse=True)
 def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -172,8 +175,16 @@ def test_path_likes_are_arguments(run: Run, tmp_path: Path) -> None:
         ({"cmd": ["a"], "env": {"A": "\0"}}, "env['A'] must not hold a NUL"),
         ({"cmd": ["a"], "env": {1: "a"}}, "the name of a variable must be a str, not 1"),
         ({"cmd": ["a"], "meta": [1]}, "meta must be a dict, not [1]"),
-        ({"cmd": ["a"], "meta": {"a": {1, 2}}}, "meta must hold only what JSON can"),
-        ({"cmd": ["a"], "meta": {"a": float("nan")}}, "meta must hold only what JSON can"),
+        ({"cmd": ["a"], "meta": {"a": {1, 2}}}, "meta['a'] must be what JSON can hold, not {1, 2} (set)"),
+        ({"cmd": ["a"], "meta": {"a": float("nan")}}, "meta['a'] must be what JSON can hold, not nan (float)"),
+        (
+            {"cmd": ["a"], "meta": {"a": [0, {"b": b"x"}]}},
+            "meta['a'][1]['b'] must be what JSON can hold, not b'x' (bytes)",
+        ),
+        ({"cmd": ["a"], "meta": {1: 2}}, "meta: a key must be a str, not 1 (int)"),
+        ({"cmd": ["a"], "meta": {"a": [{None: 2}]}}, "meta['a'][0]: a key must be a str, not None (NoneType)"),
+        ({"cmd": ["a"], "meta": {"a": NESTED}}, "meta must hold only what JSON can: maximum recursion depth"),
+        ({"cmd": ["a"], "meta": {"a": 10**5000}}, "meta must hold only what JSON can: Exceeds the limit"),
         ({"cmd": ["a"], "stdin": 7}, "stdin must be bytes or str to feed"),
         ({"cmd": ["a"], "stdin": Path("/no/such/file")}, "stdin must be a file that exists"),
         ({"cmd": ["a\ud800"]}, "cmd[0] cannot be encoded"),
@@ -196,11 +207,22 @@ def test_bad_jobs(run: Run, own_root: Path, job: dict[Any, Any], told: str) -> N
         ({"inline_output": -1}, ValueError, "inline_output must be an int from 0"),
         ({"inline_output": 1.5}, TypeError, "inline_output must be an int"),
         ({"root": 7}, TypeError, "root must be a path or None, not 7"),
+        ({"root": ""}, ValueError, "root must be the path of a folder, not ''"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         CommandHandler(**settings)
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_root_that_cannot_be_made_is_named(pool: Pools, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    commands = pool(CommandHandler(root=f"{tmp_path}/file{below}"), worker_count=1)
+    commands.add_work({"cmd": ["true"]})
+    error = next(commands.results())["ERROR"]
+    assert "root cannot be made: " in error
+    assert f"'{tmp_path}/file{below}'" in error
 
 
 def test_a_handler_travels(pool: Pools, tmp_path: Path) -> None:

@@ -148,7 +148,22 @@ def test_the_environment_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) 
         ({"args": ["a\0"]}, ValueError, "NUL"),
         ({"args": ["a"], "timeout": -1}, ValueError, "timeout must be between"),
         ({"args": ["a"], "cwd": "/nowhere"}, ValueError, "cwd must be a folder that exists"),
-        ({"args": ["a"], "meta": {"x": object()}}, TypeError, "meta must hold only what JSON can"),
+        (
+            {"args": ["a"], "meta": {"x": b"y"}},
+            TypeError,
+            r"meta\['x'\] must be what JSON can hold, not b'y' \(bytes\)",
+        ),
+        ({"args": ["a"], "meta": {1: 2}}, TypeError, r"meta: a key must be a str, not 1 \(int\)"),
+        ({"args": ["a"], "root": 4}, TypeError, "root must be a path or None, not 4"),
+        ({"args": ["a"], "root": b"/tmp"}, TypeError, "root must be a path or None, not b'/tmp'"),
+        ({"args": ["a"], "root": ""}, ValueError, "root must be the path of a folder, not ''"),
+        ({"args": ["a"], "root": "a\0"}, ValueError, "root must be the path of a folder, not"),
+        (
+            {"args": ["a"], "root": "/etc/passwd"},
+            NotADirectoryError,
+            "root cannot be made: Not a directory: '/etc/passwd'",
+        ),
+        ({"args": ["a"], "root": "/etc/passwd/x/y"}, OSError, "root cannot be made: .*: '/etc/passwd/x/y'"),
         ({"args": None}, ValueError, "args is missing"),
     ],
 )

@@ -30,11 +30,18 @@ def run(script: Path | str, *args: object, **settings: Any) -> subprocess.Comple
     settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
     if "input" in settings:
         del settings["stdin"]
-    return subprocess.run(
-        command(script, *args), env=environment(), text=True, timeout=SECONDS, check=False, **settings
-    )
+    settings.setdefault("env", environment())
+    return subprocess.run(command(script, *args), text=True, timeout=SECONDS, check=False, **settings)
 
 
 def check_clean(ended: subprocess.CompletedProcess[str]) -> None:
     """It ended well, and nothing was written to stderr: no traceback, no warning."""
     assert (ended.returncode, ended.stderr or "") == (0, ""), ended.stderr
+
+
+def check_refused(ended: subprocess.CompletedProcess[str], message: str) -> None:
+    """It refused its arguments, and said why; no traceback."""
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("usage: ")
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -70,6 +70,12 @@ def test_failures_are_in_a_table(tree: Path, tmp_path: Path) -> None:
     assert "4 files, 1 failed" in ended.stdout
 
 
+def test_a_root_that_cannot_be_made_is_named(tree: Path) -> None:
+    ended = run(MAP_COMMANDS, tree, "--pattern", "*.txt", "--root", tree / "a.txt")
+    assert ended.returncode == 1
+    assert f"root cannot be made: Not a directory: '{tree / 'a.txt'}'" in ended.stdout
+
+
 @pytest.mark.parametrize("args", [["/no/such/folder"], ["--workers", "0"], ["--do", "nonsense"]])
 def test_bad_arguments(args: list[str]) -> None:
     ended = run(MAP_COMMANDS, *args)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.runner import PROJECT, check_clean, run
+from tests.examples.runner import PROJECT, check_clean, check_refused, run
 
 FORK_QUEUE = PROJECT / "examples" / "fork_queue.py"
 MODULE = "class C:\n    def method(self):\n        print(len([]))\n\n" + "# filling\n" * 5_000
@@ -23,6 +23,7 @@ def modules(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_it_says_of_some_modules(modules: Path, size: int) -> None:
+    (modules / "dangling.py").symlink_to("nowhere")
     ended = run(FORK_QUEUE, modules, "--size", size)
     check_clean(ended)
     said = [line for line in ended.stdout.splitlines() if not line.startswith("  ")]
@@ -50,7 +51,5 @@ def test_modules_of_the_standard_library() -> None:
     assert f"{len(big)} of {len(big)} modules are in order; at most 4 children at once" in ended.stdout
 
 
-def test_what_is_wrong_on_the_command_line() -> None:
-    ended = run(FORK_QUEUE, "--size", 0)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "size must be an int from 1" in ended.stderr
+def test_a_folder_that_is_not_there() -> None:
+    check_refused(run(FORK_QUEUE, "/nonexist"), "no such folder: /nonexist")

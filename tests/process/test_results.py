@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import select
 import selectors
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from bossworker import BossWorker, JobFailed, NothingPending, PoolClosed, Result, ResultHandlerError
@@ -157,6 +160,19 @@ def test_jobs_may_be_any_mapping(pool: Pool) -> None:
     assert sorted(r["a"] for r in bw.results()) == [1, 2]
 
 
+def test_a_handle_can_be_neither_copied_nor_pickled(pool: Pool) -> None:
+    bw = pool(echo)
+    for take in (copy.copy, copy.deepcopy, pickle.dumps, cloudpickle.dumps, lambda bw: bw.add_work({"pool": bw})):
+        with pytest.raises(TypeError, match="a BossWorker is a handle that belongs to its process"):
+            take(bw)
+
+
+def test_a_result_made_by_hand_is_a_job_like_any_dict(pool: Pool) -> None:
+    bw = pool(echo)
+    bw.add_work(Result({"n": 1}))
+    assert bw.get_result() == {"n": 1}
+
+
 @pytest.mark.parametrize("bad", [5, "text", None, [("a", 1)]])
 def test_a_job_that_is_no_mapping_queues_none(pool: Pool, bad: Any) -> None:
     bw = pool(echo)
@@ -261,7 +277,7 @@ def test_a_result_handler_that_raises_loses_nothing(pool: Pool) -> None:
 def test_a_result_handler_that_returns_no_mapping_loses_nothing(pool: Pool) -> None:
     bw = pool(multiply, result_handler=lambda result: 5)
     bw.add_work({"a": 3, "b": 4})
-    with pytest.raises(ResultHandlerError) as caught:
+    with pytest.raises(ResultHandlerError, match="it returned an int, not a mapping or None") as caught:
         bw.get_result()
     assert caught.value.result == {"product": 12}
 

@@ -105,6 +105,11 @@ def test_a_result_can_be_copied() -> None:
     assert deep["a"] is not result["a"]
 
 
+def test_a_result_made_by_hand_travels_as_one() -> None:
+    for again in (pickle.loads(pickle.dumps(Result({"a": 1}))), copy.copy(Result({"a": 1}))):
+        assert (type(again), dict(again), repr(again)) == (Result, {"a": 1}, "<Result: {'a': 1}>")
+
+
 def test_raising_names_the_job_and_has_the_workers_exception_as_its_cause() -> None:
     result = failed(ValueError("rattle"))
     with pytest.raises(JobFailed, match=r"^job 7: ValueError: rattle$") as caught:
