@@ -11,7 +11,7 @@ from bossworker.checks import check_seconds
 from bossworker.options import check_count
 from bossworker.tasks import protocol
 from bossworker.tasks.errors import StreamClosed, TaskGone, TaskRefused
-from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
+from bossworker.tasks.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.reader import Extent, Gone
 from bossworker.tasks.segments import DATA, NAMES, STDIN
 
@@ -207,7 +207,7 @@ class Stream:
     def _write_all(self, view: memoryview, deadline: float | None) -> int:
         written = 0
         while written < len(view):
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
             taken = self._write(view[written : written + MAX_BODY], wait)
             written += taken
             if not taken:
