@@ -22,7 +22,11 @@ class LockFile:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock. Raises Held at once when somebody else has it; OSError when there can be no such file."""
+        """Take the lock, unless we have it. Raises Held at once when somebody else has; OSError when there can be no
+        such file.
+        """
+        if self._fd >= 0:  # a second descriptor of ours would be somebody else
+            return
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from bossworker.commands import jobdir, outcome, program, tree
 from bossworker.commands.bare import dumps, signal
 from bossworker.commands.supervisor import Supervisor
 from bossworker.tasks import account, protocol
+from bossworker.tasks.channels import RETRY_SECONDS
 from bossworker.tasks.plumbing import Plumbing
 from bossworker.tasks.restarts import NEVER, Restarts
 from bossworker.tasks.segments import NAMES
@@ -56,6 +57,7 @@ class TaskSupervisor(Supervisor):
         self._starts = 0
         self._restart_timer = 0
         self._next_start: float | None = None  # Unix seconds
+        self._postponed = ""  # why a restart that is due cannot be
         self._asked = 0  # the latest signal that a client had sent
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._leaving: Callable[[], object] | None = None
@@ -65,15 +67,22 @@ class TaskSupervisor(Supervisor):
     # -- the command's life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect the streams and start the command, or note why it cannot be."""
-        self.plumbing.goes_on = self._restarts.policy != NEVER
+        """Connect the streams and start the command, or note why it cannot be. OSError: nothing has changed."""
+        self._connect()
+        self._start_connected()
+
+    def _connect(self) -> None:
+        """Take all that may be short: room on the disk, and descriptors. OSError: then nothing has changed."""
+        self.directory.take_room()
         self.order.stdio, data = self.plumbing.connect()
         os.dup2(data, TASK_FD, inheritable=False)
         os.close(data)
         self.order.keep = (TASK_FD,)
-        self.failure = None
+
+    def _start_connected(self) -> None:
+        self.plumbing.goes_on = self._restarts.policy != NEVER
+        self.failure, self._postponed = None, ""
         self._asked, self._next_start = 0, None
-        self.directory.take_room()
         try:
             super().start()
         finally:
@@ -118,13 +127,25 @@ class TaskSupervisor(Supervisor):
 
     def _start_again(self) -> None:
         self._restart_timer = 0
-        self._restarts.started()
-        self.start()
+        try:
+            self._connect()
+        except OSError as error:
+            self._postpone(error)
+        else:
+            self._restarts.started()
+            self._start_connected()
+
+    def _postpone(self, error: OSError) -> None:
+        """No room for another start: the restart stays due."""
+        self._postponed = f"the command cannot be started again: {error.strerror}"
+        self._next_start = time.time() + RETRY_SECONDS
+        self._restart_timer = self.loop.after(RETRY_SECONDS, self._start_again)
+        self.status[account.TASK]["next_start"] = self._next_start
 
     def _cancel_restart(self) -> None:
         if self._restart_timer:
             self.loop.cancel(self._restart_timer)
-            self._restart_timer, self._next_start = 0, None
+            self._restart_timer, self._next_start, self._postponed = 0, None, ""
             self.plumbing.goes_on = False
             self.plumbing.command_ended()
             self.write_status(last=True)
@@ -158,7 +179,7 @@ class TaskSupervisor(Supervisor):
             clients=len(self.service.clients) if self.service else 0,
             paused=paused,
             usage=usage,
-            trouble=self.plumbing.trouble(),
+            trouble=[*self.plumbing.trouble(), *filter(None, [self._postponed])],
         )
 
     # -- what clients ask for ---------------------------------------------------------------------------
@@ -190,14 +211,20 @@ class TaskSupervisor(Supervisor):
         return True
 
     def restart(self) -> bool:
-        """Start the command again, if it has ended; whether it had."""
+        """Start the command again, if it has ended; whether it had. OSError or Held: all is as it was."""
         if self.pid or self._ending is not None:
             return False
+        if self.lock is not None:
+            self.lock.acquire()  # or it is ours still, when a restart is due
+        try:
+            self._connect()
+        except OSError:
+            if self.lock is not None and not self._restart_timer:
+                self.lock.release()
+            raise
         self.loop.cancel(self._restart_timer)
         self._restart_timer = 0
-        if self.lock is not None:
-            self.lock.acquire()
-        self.start()
+        self._start_connected()
         return True
 
     def leave(self, then: Callable[[], object], grace: float | None = None) -> None:

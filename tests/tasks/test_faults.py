@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
+from pathlib import Path
+
+import pytest
 
 from bossworker import process
 from bossworker.commands.loop import Loop
-from bossworker.tasks import TaskPool
-from tests.commands.disk import small_disk
-from tests.tasks.programs import SLEEP, python, wait_for_info
+from bossworker.tasks import TaskLocked, TaskPool, TaskRefused
+from tests.commands.disk import fill, small_disk
+from tests.tasks.programs import SLEEP, python, shell, wait_for_info
 
 __all__ = ["small_disk"]
 
@@ -59,3 +63,49 @@ def test_a_sleep_longer_than_poll_can_count() -> None:
     assert process.await_fd(ours, 1, 1e12)
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_restart_on_a_full_disk_waits_for_room(small_disk: Path) -> None:
+    task = TaskPool(small_disk).spawn(["false"], restart="always", restart_backoff=0.5, restart_limit=1)
+    wait_for_info(task, lambda info: info["restarts"]["next"])
+    fill(small_disk)
+    wanted = ["the command cannot be started again: No space left on device"]
+    info = wait_for_info(task, lambda info: info["trouble"] == wanted)
+    assert info["restarts"]["next"] > info["times"]["ended"] + 1
+    os.unlink(small_disk / "ballast")
+    assert task.wait(20)
+    assert task.info(fresh=True)["restarts"]["count"] == 1
+    assert task.info()["trouble"] == []
+    task.delete()
+
+
+def test_a_restart_that_is_due_can_be_had_at_once(pool: TaskPool, tmp_path: Path) -> None:
+    """Its lock is held all the time."""
+    lock = tmp_path / "lock"
+    task = pool.spawn(shell("read x; false"), lockfile=lock, restart="always", restart_backoff=1e4)
+    for _ in range(3):
+        task.stream(0).write(b"\n")
+        wait_for_info(task, lambda info: info["restarts"]["next"])
+        assert task.restart()
+        with pytest.raises(TaskLocked):
+            pool.spawn(SLEEP, lockfile=lock)
+
+
+def test_a_restart_without_room_changes_nothing(small_disk: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    pool = TaskPool(small_disk)
+    task = pool.spawn(["true"], lockfile=lock)
+    task.wait(20)
+    fill(small_disk)
+    held = len(os.listdir(f"/proc/{task.pid}/fd"))
+    for _ in range(3):
+        with pytest.raises(TaskRefused, match="No space left"):
+            task.restart()
+    assert len(os.listdir(f"/proc/{task.pid}/fd")) <= held
+    assert task.stream(1).ended
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.unlink(small_disk / "ballast")
+    assert task.restart()
+    assert task.wait(20)
+    task.delete()
