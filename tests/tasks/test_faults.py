@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import signal
+import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from bossworker import process
 from bossworker.commands.loop import Loop
-from bossworker.tasks import TaskLocked, TaskPool, TaskRefused
+from bossworker.tasks import Task, TaskGone, TaskLocked, TaskPool, TaskRefused
+from bossworker.tasks.protocol import encode
+from bossworker.tasks.service import MOST_CLIENTS
 from tests.commands.disk import fill, small_disk
-from tests.tasks.programs import SLEEP, python, shell, wait_for_info
+from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info
 
 __all__ = ["small_disk"]
 
@@ -109,3 +115,117 @@ def test_a_restart_without_room_changes_nothing(small_disk: Path, tmp_path: Path
     assert task.restart()
     assert task.wait(20)
     task.delete()
+
+
+def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
+    task = pool.spawn(CAT)
+    wrong: list[object] = []
+
+    def ask(key: str) -> None:
+        for n in range(150):
+            try:
+                task.apply_meta(**{key: n})
+                if task.ask({"op": "info"})[0]["info"]["meta"][key] != n or not task.kill(0):
+                    wrong.append(key)
+            except Exception as error:
+                wrong.append(error)
+
+    def ask_in_child() -> None:
+        child = os.fork()
+        if not child:
+            ask("child")
+            os._exit(bool(wrong))
+        ask("parent")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    threads = [threading.Thread(target=ask, args=[f"t{n}"]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ask_in_child()
+    assert wrong == []
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy.info(fresh=True)["id"] == task.id
+
+
+def hang_up_on_watchers(pool: TaskPool, pid: int) -> None:
+    """By more connections than a supervisor keeps that watch, too."""
+    with ExitStack() as stack:
+        for _ in range(MOST_CLIENTS + 20):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(pool.socket_path(pid))
+            client.sendall(encode({"op": "watch"}))
+            client.recv(1)
+
+
+def test_who_is_hung_up_on_connects_again_and_misses_nothing(pool: TaskPool) -> None:
+    task = pool.spawn(CAT, meta={"a": 1})
+    follower, events = task.stream(1).follow(), task.events()
+    task.stream(0).write(b"one")
+    assert next(follower) == b"one"
+    assert next(events)["limit"] == 3
+    hang_up_on_watchers(pool, task.pid)
+    task.apply_meta(b=2)
+    task.stream(0).write(b"two")
+    assert next(follower) == b"two"
+    assert {"event": "metadata-changed", "meta": {"a": 1, "b": 2}} in events
+    hang_up_on_watchers(pool, task.pid)
+    task.stream(0).close()
+    assert list(follower) == []
+    assert list(events)[-1]["final"]
+
+
+def test_events_end_with_the_supervisor_and_not_before(pool: TaskPool) -> None:
+    task = pool.spawn(CAT)
+    events, follower = task.events(), task.stream(1).follow()
+    task.stream(0).write(b"x")
+    assert next(events)["event"] == "output-available"
+    assert next(follower) == b"x"
+    hang_up_on_watchers(pool, task.pid)
+    hidden = pool.socket_path(task.pid) + ".hidden"
+    os.rename(pool.socket_path(task.pid), hidden)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bossworker.tasks.watch.END_SECONDS", 0.1)
+            with pytest.raises(TaskGone):
+                list(events)
+            with pytest.raises(TaskGone):
+                list(follower)
+    finally:
+        os.rename(hidden, pool.socket_path(task.pid))
+    follower = task.stream(1).follow()
+    assert next(follower) == b"x"
+    os.kill(task.pid, signal.SIGKILL)
+    assert list(follower) == []
+
+
+def test_the_status_of_what_has_ended_takes_no_wait(pool: TaskPool) -> None:
+    task = pool.spawn(["true"])
+    task.wait(20)
+    for _ in range(20):
+        assert task.wait(0) is not None
+    due = pool.spawn(["false"], restart="always", restart_backoff=1e5, restart_backoff_max=1e5)
+    wait_for_info(due, lambda info: info["restarts"]["next"])
+    assert due.wait(0) is None
+
+
+def test_a_living_task_that_cannot_be_reached_is_not_deleted(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    folder, socket_path = task.record.folder, pool.socket_path(task.pid)
+    os.rename(folder, pool.path + "/elsewhere")
+    os.rename(socket_path, socket_path + ".hidden")
+    Path(socket_path).touch()  # what is not for us to talk to, for who may do everything
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TaskPool, "connect", refuse)
+            with pytest.raises(TaskGone):
+                Task(pool, task.pid).delete()
+    finally:
+        os.rename(socket_path + ".hidden", socket_path)
+        os.rename(pool.path + "/elsewhere", folder)
+    assert task.kill(0)
+
+
+def refuse(pool: TaskPool, pid: int) -> NoReturn:
+    raise TaskGone("not for us") from PermissionError(1, "not permitted")
