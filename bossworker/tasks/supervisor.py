@@ -15,6 +15,7 @@ from bossworker.commands.supervisor import Supervisor
 from bossworker.tasks import account, protocol
 from bossworker.tasks.channels import RETRY_SECONDS
 from bossworker.tasks.plumbing import Plumbing
+from bossworker.tasks.protocol import encode
 from bossworker.tasks.restarts import NEVER, Restarts
 from bossworker.tasks.segments import NAMES
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the same stream
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
+END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
+_MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
 _WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
 
 
@@ -58,7 +61,7 @@ class TaskSupervisor(Supervisor):
         self._restart_timer = 0
         self._next_start: float | None = None  # Unix seconds
         self._postponed = ""  # why a restart that is due cannot be
-        self._asked = 0  # the latest signal that a client had sent
+        self._asked: dict[int, float] = {}  # signals that clients had sent, and when, in monotonic seconds
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._leaving: Callable[[], object] | None = None
         self.remove_files: Callable[[], object] = lambda: None
@@ -82,7 +85,7 @@ class TaskSupervisor(Supervisor):
     def _start_connected(self) -> None:
         self.plumbing.goes_on = self._restarts.policy != NEVER
         self.failure, self._postponed = None, ""
-        self._asked, self._next_start = 0, None
+        self._asked, self._next_start = {}, None
         try:
             super().start()
         finally:
@@ -154,7 +157,13 @@ class TaskSupervisor(Supervisor):
             self.tell(self._exit_event())
 
     def requested_signal(self) -> int:
-        return self._asked
+        """The one that the command ended by: at once, or by its own doing and soon. What it survived does not count."""
+        assert self._exit is not None
+        wait_status, _, elapsed = self._exit
+        if os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) in self._asked:
+            return os.WTERMSIG(wait_status)
+        ended = self._started + elapsed
+        return next((one for one, at in self._asked.items() if one in _MEANS_END and ended - at < END_SECONDS), 0)
 
     # -- the record -------------------------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class TaskSupervisor(Supervisor):
                 self._cancel_restart()
             return False
         if number in outcome.ENDING_SIGNALS:
-            self._asked = number
+            self._asked[number] = time.monotonic()
         if number == signal.SIGKILL:
             self.end("", grace=0.0)
         elif number in _WHOLE_TREE:
@@ -252,9 +261,9 @@ class TaskSupervisor(Supervisor):
         """Tell somebody who begins to watch what has happened already."""
         for stream, store in self.plumbing.stores.items():
             if store.limit > store.start or store.ended:
-                client.tell(self._output_event(stream), stream)
+                client.tell(encode(self._output_event(stream)), stream)
         if self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING):  # not as soon as it is reaped: when it is over
-            client.tell(self._exit_event(), protocol.EXIT)
+            client.tell(encode(self._exit_event()), protocol.EXIT)
 
     def _output_came(self, stream: int) -> None:
         """Tell of it now, and again after a pause if more has come by then."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
+import resource
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +21,12 @@ from bossworker.commands.loop import Loop
 from bossworker.tasks import Task, TaskGone, TaskLocked, TaskPool, TaskRefused
 from bossworker.tasks.protocol import encode
 from bossworker.tasks.service import MOST_CLIENTS
+from bossworker.tasks.supervisor import TaskSupervisor
 from tests.commands.disk import fill, small_disk
-from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info
+from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
+from tests.tasks.test_clients import cpu_seconds
+from tests.tasks.test_deaths import PROJECT
+from tests.tasks.test_streams import MB, uss
 
 __all__ = ["small_disk"]
 
@@ -229,3 +235,154 @@ def test_a_living_task_that_cannot_be_reached_is_not_deleted(pool: TaskPool) -> 
 
 def refuse(pool: TaskPool, pid: int) -> NoReturn:
     raise TaskGone("not for us") from PermissionError(1, "not permitted")
+
+
+def test_who_watches_and_does_not_listen_costs_bounded_memory(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    task.info()
+    before = uss(task.pid)
+    with ExitStack() as stack:
+        for _ in range(40):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(pool.socket_path(task.pid))
+            client.sendall(encode({"op": "watch"}))
+            client.recv(1)
+        for n in range(12):
+            task.apply_meta(text=f"{n}" + "y" * 200_000)
+            assert uss(task.pid) - before < 40 * MB
+        wait_for_info(task, lambda info: info["clients"] < 10)  # they were dropped
+
+
+SPAWNS = """
+import sys
+from bossworker.tasks import TaskPool, current
+inner = TaskPool(sys.argv[1]).spawn([sys.executable, "-c", sys.argv[2]])
+inner.wait(20)
+print(current().pid, inner.pid, *inner.stream(1).read().decode().split())
+"""
+
+
+def test_a_task_within_a_task_is_its_own(pool: TaskPool) -> None:
+    inner = "import os\nfrom bossworker.tasks import current\n"
+    inner += "print(current().pid, open('/proc/self/environ').read().count('BOSSWORKER_TASK_PID='))"
+    task = pool.spawn(python(SPAWNS, pool.path, inner), env={"PYTHONPATH": PROJECT})
+    assert task.wait(40)
+    outer_pid, inner_pid, told_pid, count = map(int, task.stream(1).read().split())
+    assert (outer_pid, told_pid, count) == (task.pid, inner_pid, 1)
+
+
+SENDS = """
+import os, socket, errno
+sock = socket.socket(fileno=int(os.environ["BOSSWORKER_TASK_FD"]))
+for size in (131072, 250000, 262144, 400000):
+    try:
+        sock.send(b"a" * size)
+    except OSError as error:
+        print(size, errno.errorcode[error.errno], flush=True)
+try:
+    sock.setsockopt(socket.SOL_SOCKET, 32, 2 << 20)  # SO_SNDBUFFORCE
+    sock.send(b"b" * 600_000)
+except OSError:
+    pass
+sock.send(b"end")
+"""
+
+
+def test_a_message_is_whole_or_refused(pool: TaskPool) -> None:
+    task = pool.spawn(python(SENDS))
+    assert task.wait(20)
+    assert task.stream(1).read() == b"262144 EMSGSIZE\n400000 EMSGSIZE\n"
+    messages = task.stream("data").read()
+    assert [len(message) for message in messages[:2]] == [131072, 250000]
+    assert messages[-1] == b"end"
+    assert messages[2:-1] in ([], [b"b" * 600_000])  # only root may have such a socket
+
+
+def test_what_is_in_a_lock_file_stays(pool: TaskPool, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("4711 precious\n")
+    task = pool.spawn(CAT, lockfile=lock)
+    with pytest.raises(TaskLocked, match=f"is locked by process {task.pid}") as caught:
+        pool.spawn(CAT, lockfile=lock)
+    assert caught.value.pid == task.pid
+    task.kill()
+    task.wait(20)
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TaskLocked) as caught:
+            task.restart()
+        assert caught.value.pid == os.getpid()
+    assert lock.read_text() == "4711 precious\n"
+
+
+def test_a_message_that_waits_for_room_costs_no_time(small_disk: Path) -> None:
+    """Though its command is gone, and the socket says so all the time."""
+    task = TaskPool(small_disk).spawn(shell('read x; printf %20000s x >&"$BOSSWORKER_TASK_FD"'))
+    fill(small_disk)
+    task.stream(0).write(b"\n")
+    wait_for_info(task, lambda info: any("data" in one for one in info["trouble"]) and not info["pid"])
+    before = cpu_seconds(task.pid)
+    time.sleep(0.5)
+    assert cpu_seconds(task.pid) - before < 0.25
+    os.unlink(small_disk / "ballast")
+    assert b"".join(task.stream(3).follow(timeout=20)).strip() == b"x"
+    task.delete()
+
+
+TAKES_ITS_TIME = """
+import signal, sys, time
+for one in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(one, lambda number, frame: print(number, flush=True))
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("name", "state"), [("HUP", "terminated by error"), ("TERM", "terminated by request")])
+def test_a_signal_that_was_survived_is_no_request(pool: TaskPool, name: str, state: str) -> None:
+    task = pool.spawn(python(TAKES_ITS_TIME))
+    wait_for_output(task, b"ready")
+    task.kill(name)
+    wait_for_output(task, b"ready\n1")
+    task.stream(0).write(b"\n")
+    status = task.wait(20)
+    assert status is not None
+    assert (status["exit_code"], status["state"]) == (3, state)
+
+
+def test_a_request_does_not_stand_for_ever() -> None:
+    """What fails long after it was told to end has survived that."""
+
+    def requested(asked: dict[int, float], wait_status: int) -> int:
+        one = TaskSupervisor.__new__(TaskSupervisor)
+        one._asked, one._started = asked, 1000.0
+        one._exit = wait_status, resource.getrusage(resource.RUSAGE_SELF), 100.0
+        return one.requested_signal()
+
+    assert requested({15: 1099.0}, 1 << 8) == 15
+    assert requested({15: 1050.0}, 1 << 8) == 0
+    assert requested({1: 1099.0}, 1 << 8) == 0
+    assert requested({15: 1050.0, 1: 1060.0}, 15) == 15
+    assert requested({1: 1050.0}, 1) == 1
+    assert requested({15: 1050.0}, 11) == 0
+
+
+def test_a_pool_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for make in (True, None):
+        with pytest.raises(NotADirectoryError):
+            TaskPool(tmp_path / "file", mkdir_if_missing=make)
+
+
+def test_any_class_of_tasks_can_be_found_by_pid(pool: TaskPool) -> None:
+    class Plain:
+        def __init__(self, pool: TaskPool, pid: int) -> None:
+            self.pid = pid
+
+    task = pool.spawn(SLEEP)
+    found = TaskPool(pool.path, task_class=Plain).task_by_pid(task.pid)  # type: ignore[arg-type]
+    assert isinstance(found, Plain)
+    assert found.pid == task.pid
+    assert pool.task_by_pid(-1) is None
+    assert pool.task_by_pid(0) is None
