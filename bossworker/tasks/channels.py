@@ -134,8 +134,9 @@ class Outlet:
         try:
             while self._waiting and self._send_first():
                 pass
-        except OSError:  # nobody reads it any more
-            self._close()
+        except OSError:
+            self._lost()
+            return
         finally:
             self._flushing = False
         if self._closing and not self._waiting:
@@ -167,6 +168,13 @@ class Outlet:
             return
         self.open = False
         self._release()
+        self._refuse_all()
+
+    def _lost(self) -> None:
+        """Nobody reads it any more."""
+        self._close()
+
+    def _refuse_all(self) -> None:
         for client in list(self._waiting):
             self.forget(client)
             client.refuse("the stream is closed", closed=True)
@@ -223,6 +231,12 @@ class Messages(Outlet):
         self._sock.send(data)
         self.taken += 1
         return len(data)
+
+    def _lost(self) -> None:
+        """Nobody reads them any more; what has come is to be kept all the same, and the hang-up is read behind it."""
+        self._closing = True
+        self._refuse_all()
+        self._await_room()
 
     def _await_room(self) -> None:
         if self.open:

@@ -18,7 +18,7 @@ import pytest
 
 from bossworker import process
 from bossworker.commands.loop import Loop
-from bossworker.tasks import Task, TaskGone, TaskLocked, TaskPool, TaskRefused
+from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
 from bossworker.tasks.protocol import encode
 from bossworker.tasks.service import MOST_CLIENTS
 from bossworker.tasks.supervisor import TaskSupervisor
@@ -324,6 +324,8 @@ def test_a_message_that_waits_for_room_costs_no_time(small_disk: Path) -> None:
     before = cpu_seconds(task.pid)
     time.sleep(0.5)
     assert cpu_seconds(task.pid) - before < 0.25
+    with pytest.raises(StreamClosed):  # nor is it lost by one that comes too late
+        task.stream(3).write(b"y")
     os.unlink(small_disk / "ballast")
     assert b"".join(task.stream(3).follow(timeout=20)).strip() == b"x"
     task.delete()
