@@ -19,6 +19,7 @@ from pathlib import Path
 from bossworker.commands import tree
 
 INTERRUPT_SIGNAL = signal.SIGURG
+_LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
 DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
@@ -80,7 +81,12 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
     """Wait for an event on a descriptor, of whatever number (select knows none above 1023); whether it came."""
     poll = select.poll()
     poll.register(fd, event)
-    return any(found & event for _, found in poll.poll(None if seconds is None else seconds * 1000))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = _LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
+        found = poll.poll(left * 1000)
+        if found or left < _LONGEST_POLL:
+            return any(events & event for _, events in found)
 
 
 def is_alive(pid: int) -> bool:

@@ -120,9 +120,16 @@ class JobDirectory:
 
     def take_room(self) -> None:
         """Make sure that the last status will find room. OSError when it would not."""
-        if self._spare < 0:
-            self._spare = self.create_file(_NEXT)
-            write_all(self._spare, b" " * ROOM)
+        if self._spare >= 0:
+            return
+        spare = self.create_file(_NEXT)
+        try:
+            write_all(spare, b" " * ROOM)
+        except BaseException:
+            os.close(spare)
+            os.unlink(_NEXT, dir_fd=self.fd)
+            raise
+        self._spare = spare
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ, WRITE, HANGUP = select.POLLIN, select.POLLOUT, select.POLLHUP
+LONGEST_SLEEP = 3600.0  # seconds; poll takes milliseconds in 31 bits, and timers may be years away
 
 
 class Loop:
@@ -87,7 +88,8 @@ class Loop:
         if not self._timers:
             return None
         first = min(at for at, _ in self._timers.values())
-        return max(0.0, (first - time.monotonic()) * 1000)  # poll rounds up: a timer is never early
+        left = min(first - time.monotonic(), LONGEST_SLEEP)
+        return max(0.0, left * 1000)  # poll rounds up: a timer is never early
 
     def _call_due(self) -> None:
         now = time.monotonic()

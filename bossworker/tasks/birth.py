@@ -124,13 +124,14 @@ class _Birth:
 
     def _order(self) -> Order:
         request = self.request
-        environment = [
-            *map(os.fsencode, request["environment"]),
-            b"BOSSWORKER_TASKS=" + os.fsencode(self.pool),
-            b"BOSSWORKER_TASK_ID=" + self.directory.id.encode(),
-            b"BOSSWORKER_TASK_PID=%d" % self.pid,
-            b"BOSSWORKER_TASK_FD=%d" % TASK_FD,
-        ]
+        own = {
+            "BOSSWORKER_TASKS": self.pool,
+            "BOSSWORKER_TASK_ID": self.directory.id,
+            "BOSSWORKER_TASK_PID": str(self.pid),
+            "BOSSWORKER_TASK_FD": str(TASK_FD),
+        }
+        given = dict(one.split("=", 1) for one in request["environment"])  # by a task, perhaps: with that one's names
+        environment = [os.fsencode(f"{name}={value}") for name, value in {**given, **own}.items()]
         argv = [os.fsencode(arg) for arg in request["job"]["argv"]]
         cwd = os.fsencode(request["job"]["cwd"])
         return Order(argv, environment, cwd, (-1, -1, -1), umask=request["umask"], parting=False)

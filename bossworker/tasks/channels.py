@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0  # until the next attempt to write to a disk that was full
 DRAIN_TAKES = 64  # of what a pipe holds, after the command's end: somebody it left behind may write for ever
-_RECEIVE = 1 << 18  # bytes: more than a socket of default size takes for one message
+_RECEIVE = 1 << 18  # bytes: more than the command's socket takes for one message, unless the command enlarges it
 
 
 class Pump:
@@ -134,8 +134,9 @@ class Outlet:
         try:
             while self._waiting and self._send_first():
                 pass
-        except OSError:  # nobody reads it any more
-            self._close()
+        except OSError:
+            self._lost()
+            return
         finally:
             self._flushing = False
         if self._closing and not self._waiting:
@@ -167,6 +168,13 @@ class Outlet:
             return
         self.open = False
         self._release()
+        self._refuse_all()
+
+    def _lost(self) -> None:
+        """Nobody reads it any more."""
+        self._close()
+
+    def _refuse_all(self) -> None:
         for client in list(self._waiting):
             self.forget(client)
             client.refuse("the stream is closed", closed=True)
@@ -224,10 +232,19 @@ class Messages(Outlet):
         self.taken += 1
         return len(data)
 
+    def _lost(self) -> None:
+        """Nobody reads them any more; what has come is to be kept all the same, and the hang-up is read behind it."""
+        self._closing = True
+        self._refuse_all()
+        self._await_room()
+
     def _await_room(self) -> None:
         if self.open:
             events = (WRITE if self._waiting else 0) | (0 if self._unkept else READ)
-            self._loop.watch(self._fd, events, self._on_ready)
+            if events:
+                self._loop.watch(self._fd, events, self._on_ready)
+            else:  # until `_keep` is called again: a hang-up would be told without end
+                self._loop.forget(self._fd)
 
     def _release(self) -> None:
         self._loop.forget(self._fd)
@@ -245,7 +262,8 @@ class Messages(Outlet):
         if self._unkept:
             return False
         try:
-            self._unkept = self._sock.recv(_RECEIVE)
+            size = self._sock.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)  # Linux: of all of it
+            self._unkept = self._sock.recv(max(size, _RECEIVE))
         except BlockingIOError:
             return False
         except OSError:
@@ -278,7 +296,7 @@ def message_pair() -> tuple[socket.socket, socket.socket]:
             ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         except OSError:
             continue
-        for one in (ours, theirs):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE)  # Linux doubles it: just under _RECEIVE
         return ours, theirs
     raise OSError("no sockets that keep messages whole")

@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from bossworker import process
@@ -97,12 +96,6 @@ class Connection:
         if not head.get("ok"):
             raise TaskRefused(str(head.get("error")), head)
         return head, body
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What is told, as it comes, until the supervisor ends."""
-        with suppress(TaskGone):
-            while True:
-                yield self._next(None)[0]
 
     def event(self, deadline: float | None) -> dict[str, Any] | None:
         """The next event; None when there is none by the deadline. TaskGone when the supervisor is."""

@@ -7,7 +7,7 @@ import os
 
 
 class Held(Exception):
-    """Somebody else holds it; `pid` is the supervisor that does, as far as it has said so."""
+    """Somebody else holds it; `pid` is the process that does, None where that cannot be found out."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         super().__init__(f"{path} is locked by {f'process {pid}' if pid else 'another process'}")
@@ -15,23 +15,26 @@ class Held(Exception):
 
 
 class LockFile:
-    """A lock on a file, which goes with the process that took it. The file itself stays, and names the last holder."""
+    """A lock on a file, which goes with the process that took it. The file is made when it is missing, and stays; what
+    is in it is not ours to read or to change.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock. Raises Held at once when somebody else has it; OSError when there can be no such file."""
+        """Take the lock, unless we have it. Raises Held at once when somebody else has; OSError when there can be no
+        such file.
+        """
+        if self._fd >= 0:  # a second descriptor of ours would be somebody else
+            return
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fd, fd = fd, -1
         except BlockingIOError:
             raise Held(self.path, _holder(fd)) from None
-        else:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-            self._fd, fd = fd, -1
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -44,7 +47,24 @@ class LockFile:
 
 
 def _holder(fd: int) -> int | None:
+    """Who has locked the file, by the kernel's list (Linux; elsewhere nobody tells)."""
+    found = os.fstat(fd)
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
-        return int(os.pread(fd, 32, 0))
-    except ValueError:
+        with open("/proc/locks", encoding="ascii") as file:
+            locks = [line.split() for line in file]  # 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
+    except OSError:
         return None
+    pids = [int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == wanted]
+    return next((pid for pid in pids if pid > 0 and _lives(pid)), None)
+
+
+def _lives(pid: int) -> bool:
+    """Whether it is one, whoever's: the lock outlives who took it in the descriptors that others have of it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -96,7 +96,7 @@ def current() -> CurrentTask | None:
     A program in any language finds the same in its environment: ``BOSSWORKER_TASKS`` (the pool's directory),
     ``BOSSWORKER_TASK_PID`` (the supervisor's pid, and so its socket), ``BOSSWORKER_TASK_ID``, and
     ``BOSSWORKER_TASK_FD``, the number of a descriptor: each write to it is a message to those who watch, each read one
-    from them.
+    from them. A message may have 131072 bytes; a write of more than the socket takes fails (EMSGSIZE), never cut.
     """
     from bossworker.tasks.pool import TaskPool
 

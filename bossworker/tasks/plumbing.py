@@ -105,8 +105,11 @@ class Plumbing:
         feeder = self._outlets.get(STDIN)
         if feeder is not None:
             feeder.close(immediate=True)
-        for stream in self.stores:
+        for stream, store in self.stores.items():
+            before = store.ended
             self._settle(stream)
+            if store.ended != before:  # its pipe was closed before it was known that there would be no restart
+                self._changed(stream)
 
     def write(self, stream: int, client: Client, data: bytes, wait: float | None) -> None:
         """Hand bytes or a message to the command; the client has its answer when they have been taken."""

@@ -65,6 +65,7 @@ class TaskPool:
 
         Raises:
             FileNotFoundError: There is no such directory, and it is not to be made.
+            NotADirectoryError: There is something else.
         """
         self.path = os.path.abspath(default_path() if path is None else os.fspath(path))
         make = True if path is None and mkdir_if_missing is None else mkdir_if_missing
@@ -156,6 +157,9 @@ class TaskPool:
     ) -> Task:
         """Start a command under a supervisor of its own; returns when the command really runs.
 
+        A task that a task's command spawns is one of the things that this has started: it ends when that one is killed,
+        ended or deleted.
+
         Args:
             args: Program and arguments, no shell.
             cmd: Instead of `args`: a line for the shell.
@@ -233,21 +237,21 @@ class TaskPool:
 
     def task_by_pid(self, pid: int) -> Task | None:
         """The task of a supervisor's pid, if that is a supervisor and listens on its socket; None otherwise."""
-        pid = check_count("pid", pid)
+        if isinstance(pid, int) and pid < 0:
+            return None
+        found = Task(self, check_count("pid", pid))
         with suppress(TaskGone, TaskRefused, OSError):
-            task = self._task(pid, None)
-            task.connect()
-            task.info()
-            return task
+            found.connect()
+            return self._task(pid, found.id)
         return None
 
     def job_ids(self) -> list[str]:
         """The names of the tasks' directories, the oldest first."""
         return sorted(name for name in os.listdir(self.path) if roots.is_id(name))
 
-    def _task(self, pid: int, job_id: str | None) -> Task:
+    def _task(self, pid: int, job_id: str) -> Task:
         task = self.task_class(self, pid)
-        if job_id is not None and isinstance(task, Task):
+        if isinstance(task, Task):
             task.belong_to(job_id)
         return task
 
@@ -336,6 +340,8 @@ def search(pattern: Pattern = None) -> list[Task]:
 
 def _make_directory(path: str, wanted: Mkdir) -> None:
     """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
+    if os.path.exists(path):
+        raise NotADirectoryError(errno.ENOTDIR, "a pool must be a directory", path)
     if wanted is None or wanted is False:
         raise FileNotFoundError(errno.ENOENT, "no such pool (see mkdir_if_missing)", path)
     mode, uid, gid = _mode_and_owners(wanted)

@@ -39,6 +39,7 @@ MAX_HEAD = 1 << 20  # bytes of JSON: a task's metadata, above all
 MAX_META = MAX_HEAD // 4  # bytes of a task's metadata in JSON: what is told of a task has to hold it, and more besides
 MAX_BODY = 1 << 18  # bytes: what one read or write may move
 MAX_MESSAGE = 1 << 17  # bytes of a message of the stream `data`: what a socket of default size surely takes
+LONGEST_WAIT = 1e9  # seconds
 MAX_FRAME = HEADER.size + MAX_HEAD + MAX_BODY
 
 OUTPUT, META, EXIT, RESTART = "output-available", "metadata-changed", "exit", "restart"

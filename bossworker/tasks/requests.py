@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bossworker.commands.bare import signal
 from bossworker.tasks.lockfile import Held
-from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
+from bossworker.tasks.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.segments import DATA, NAMES, STDIN, STORED
 
 TYPE_CHECKING = False
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Head = dict[str, Any]
 
-LONGEST_WAIT = 1e9  # seconds
 _SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 MOST_CLIENTS = 256  # well below the 1024 descriptors that a process may commonly have
 MOST_ACCEPTED = 64  # connections in one turn of the loop
-MOST_OWED = 1000  # events that a client may be behind, those that say the same counted once
+MOST_OWED = 1000  # events that a client may be behind, those that say the same counted once,
+MOST_OWED_BYTES = 1 << 20  # and bytes of them
+MOST_OWED_TO_ALL = 1 << 24  # bytes, to all clients together
 MOST_BUFFERED = 1 << 24  # bytes of unfinished requests, of all clients together
 READ_SIZE = 1 << 16  # bytes
 NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, before the next attempt
@@ -36,7 +38,18 @@ NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, b
 class Client:
     """One connection."""
 
-    __slots__ = ("_asked", "_decoder", "_out", "_owed", "_service", "_serving", "_sock", "fd", "watching")
+    __slots__ = (
+        "_asked",
+        "_decoder",
+        "_out",
+        "_owed",
+        "_owed_bytes",
+        "_service",
+        "_serving",
+        "_sock",
+        "fd",
+        "watching",
+    )
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -47,7 +60,8 @@ class Client:
         self._sock = sock
         self._decoder = Decoder()
         self._out = b""  # what it has not taken yet
-        self._owed: dict[object, dict[str, Any]] = {}  # events that wait for it to take the rest
+        self._owed: dict[object, bytes] = {}  # events that wait for it to take the rest
+        self._owed_bytes = 0
         self._asked = False  # a request is being seen to
         self._serving = False
         service.loop.watch(self.fd, READ, self._on_ready)
@@ -56,6 +70,11 @@ class Client:
     def buffered(self) -> int:
         """Bytes of a request that is not all there."""
         return len(self._decoder)
+
+    @property
+    def owed(self) -> int:
+        """Bytes that it has not taken yet."""
+        return len(self._out) + self._owed_bytes
 
     def answer(self, head: dict[str, Any], body: bytes = b"") -> None:
         """Answer the request that is being seen to."""
@@ -70,10 +89,11 @@ class Client:
         """Answer that the request cannot be met."""
         self.answer({"ok": False, "error": error, **facts})
 
-    def tell(self, event: dict[str, Any], key: object) -> None:
+    def tell(self, event: bytes, key: object) -> None:
         """Send an event, now or as soon as the client takes it; for those of one key, the latest stands for all."""
+        self._owed_bytes += len(event) - len(self._owed.get(key, b""))
         self._owed[key] = event
-        if len(self._owed) > MOST_OWED:
+        if len(self._owed) > MOST_OWED or self._owed_bytes > MOST_OWED_BYTES:
             self._service.drop(self)
         elif not self._serving:
             self._go_on()
@@ -141,8 +161,9 @@ class Client:
 
     def _send(self) -> bool:
         if not self._out:
-            self._out = b"".join(map(encode, self._owed.values()))
+            self._out = b"".join(self._owed.values())
             self._owed.clear()
+            self._owed_bytes = 0
         try:
             sent = self._sock.send(self._out)
         except BlockingIOError:
@@ -184,9 +205,15 @@ class Service:
     def tell(self, event: dict[str, Any], key: object = None) -> None:
         """Send an event to all who watch. Of those with the same key, the latest is enough for who is behind."""
         self._events += 1
-        for client in list(self.clients.values()):
-            if client.watching:
-                client.tell(event, self._events if key is None else key)
+        frame = encode(event)
+        for client in [client for client in self.clients.values() if client.watching]:
+            client.tell(frame, self._events if key is None else key)
+        self._keep_owed_bounded()
+
+    def _keep_owed_bounded(self) -> None:
+        """Drop who is owed the most, as long as all are owed too much together."""
+        while sum(client.owed for client in self.clients.values()) > MOST_OWED_TO_ALL:
+            self.drop(max(self.clients.values(), key=lambda client: client.owed))
 
     def heard(self, client: Client) -> None:
         """It has made a request."""

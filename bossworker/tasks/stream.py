@@ -11,13 +11,14 @@ from bossworker.checks import check_seconds
 from bossworker.options import check_count
 from bossworker.tasks import protocol
 from bossworker.tasks.errors import StreamClosed, TaskGone, TaskRefused
-from bossworker.tasks.protocol import MAX_BODY, MAX_MESSAGE
+from bossworker.tasks.line import Line
+from bossworker.tasks.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.reader import Extent, Gone
 from bossworker.tasks.segments import DATA, NAMES, STDIN
 
 if TYPE_CHECKING:
-    from bossworker.tasks.connection import Connection
     from bossworker.tasks.task import Task
+    from bossworker.tasks.watch import Watch
 
 _MOST = (1 << 63) - 1  # bytes: no stream is longer
 
@@ -40,7 +41,7 @@ class Stream:
         self.number = number
         self.name = NAMES[number]
         self._position: int | None = None  # None: at the start, wherever that is by then
-        self._writer: Connection | None = None
+        self._writer = Line(task.task_pool, task.pid)  # its own, so that nothing waits for a command that does not read
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.task!r}>"
@@ -115,13 +116,19 @@ class Stream:
 
         Args:
             timeout: Stop after so many seconds without anything new.
+
+        Raises TaskGone when the supervisor lives and cannot be reached.
         """
         timeout = None if timeout is None else check_seconds("timeout", timeout)
-        with suppress(TaskGone), self.task.watching() as watch:
-            while not self._extent().ended:
-                yield from self._new()
-                if not self._await_more(watch, timeout):
-                    return
+        try:
+            with self.task.watching() as watch:
+                while not self._extent().ended:
+                    yield from self._new()
+                    if not self._await_more(watch, timeout):
+                        return
+        except TaskGone:
+            if self.task.supervised():
+                raise
         yield from self._new()
 
     def _new(self) -> Iterator[Any]:
@@ -131,7 +138,7 @@ class Stream:
         elif found:
             yield found
 
-    def _await_more(self, watch: Connection, timeout: float | None) -> bool:
+    def _await_more(self, watch: Watch, timeout: float | None) -> bool:
         """Wait until the supervisor tells of more than has been read; False when it does not in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (event := watch.event(deadline)) is not None:
@@ -207,7 +214,7 @@ class Stream:
     def _write_all(self, view: memoryview, deadline: float | None) -> int:
         written = 0
         while written < len(view):
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
             taken = self._write(view[written : written + MAX_BODY], wait)
             written += taken
             if not taken:
@@ -215,18 +222,12 @@ class Stream:
         return written
 
     def _write(self, piece: memoryview, wait: float | None) -> int:
-        """On a connection of its own, so that nothing else waits for a command that does not read."""
-        if self._writer is None:
-            self._writer = self.task.new_connection()
         try:
             request = {"op": "write", "stream": self.number, "wait": wait, "task": self.task.id}
-            return int(self._writer.ask(request, piece, wait)[0]["written"])
+            return int(self._writer.ask(request, piece, wait, again=False)[0]["written"])
         except TaskRefused as error:
             if error.facts.get("closed"):
                 raise StreamClosed(f"{self.name} of task {self.task.pid} is closed") from error
-            raise
-        except BaseException:  # its answer is still to come: nobody must take it for another's
-            self._hang_up()
             raise
 
     def close(self, immediate: bool = False) -> None:
@@ -236,12 +237,7 @@ class Stream:
             immediate: Drop what other clients have under way; otherwise it is delivered first.
         """
         self.task.ask({"op": "close", "stream": self.number, "immediate": bool(immediate)})
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._writer.disconnect()
 
 
 def stream_number(index_or_name: int | str) -> int:

@@ -13,7 +13,9 @@ from bossworker.commands import jobdir, outcome, program, tree
 from bossworker.commands.bare import dumps, signal
 from bossworker.commands.supervisor import Supervisor
 from bossworker.tasks import account, protocol
+from bossworker.tasks.channels import RETRY_SECONDS
 from bossworker.tasks.plumbing import Plumbing
+from bossworker.tasks.protocol import encode
 from bossworker.tasks.restarts import NEVER, Restarts
 from bossworker.tasks.segments import NAMES
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the same stream
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
+END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
+_MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
 _WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
 
 
@@ -56,7 +60,8 @@ class TaskSupervisor(Supervisor):
         self._starts = 0
         self._restart_timer = 0
         self._next_start: float | None = None  # Unix seconds
-        self._asked = 0  # the latest signal that a client had sent
+        self._postponed = ""  # why a restart that is due cannot be
+        self._asked: dict[int, float] = {}  # signals that clients had sent, and when, in monotonic seconds
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._leaving: Callable[[], object] | None = None
         self.remove_files: Callable[[], object] = lambda: None
@@ -65,15 +70,22 @@ class TaskSupervisor(Supervisor):
     # -- the command's life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect the streams and start the command, or note why it cannot be."""
-        self.plumbing.goes_on = self._restarts.policy != NEVER
+        """Connect the streams and start the command, or note why it cannot be. OSError: nothing has changed."""
+        self._connect()
+        self._start_connected()
+
+    def _connect(self) -> None:
+        """Take all that may be short: room on the disk, and descriptors. OSError: then nothing has changed."""
+        self.directory.take_room()
         self.order.stdio, data = self.plumbing.connect()
         os.dup2(data, TASK_FD, inheritable=False)
         os.close(data)
         self.order.keep = (TASK_FD,)
-        self.failure = None
-        self._asked, self._next_start = 0, None
-        self.directory.take_room()
+
+    def _start_connected(self) -> None:
+        self.plumbing.goes_on = self._restarts.policy != NEVER
+        self.failure, self._postponed = None, ""
+        self._asked, self._next_start = {}, None
         try:
             super().start()
         finally:
@@ -118,13 +130,25 @@ class TaskSupervisor(Supervisor):
 
     def _start_again(self) -> None:
         self._restart_timer = 0
-        self._restarts.started()
-        self.start()
+        try:
+            self._connect()
+        except OSError as error:
+            self._postpone(error)
+        else:
+            self._restarts.started()
+            self._start_connected()
+
+    def _postpone(self, error: OSError) -> None:
+        """No room for another start: the restart stays due."""
+        self._postponed = f"the command cannot be started again: {error.strerror}"
+        self._next_start = time.time() + RETRY_SECONDS
+        self._restart_timer = self.loop.after(RETRY_SECONDS, self._start_again)
+        self.status[account.TASK]["next_start"] = self._next_start
 
     def _cancel_restart(self) -> None:
         if self._restart_timer:
             self.loop.cancel(self._restart_timer)
-            self._restart_timer, self._next_start = 0, None
+            self._restart_timer, self._next_start, self._postponed = 0, None, ""
             self.plumbing.goes_on = False
             self.plumbing.command_ended()
             self.write_status(last=True)
@@ -133,7 +157,13 @@ class TaskSupervisor(Supervisor):
             self.tell(self._exit_event())
 
     def requested_signal(self) -> int:
-        return self._asked
+        """The one that the command ended by: at once, or by its own doing and soon. What it survived does not count."""
+        assert self._exit is not None
+        wait_status, _, elapsed = self._exit
+        if os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) in self._asked:
+            return os.WTERMSIG(wait_status)
+        ended = self._started + elapsed
+        return next((one for one, at in self._asked.items() if one in _MEANS_END and ended - at < END_SECONDS), 0)
 
     # -- the record -------------------------------------------------------------------------------------
 
@@ -158,7 +188,7 @@ class TaskSupervisor(Supervisor):
             clients=len(self.service.clients) if self.service else 0,
             paused=paused,
             usage=usage,
-            trouble=self.plumbing.trouble(),
+            trouble=[*self.plumbing.trouble(), *filter(None, [self._postponed])],
         )
 
     # -- what clients ask for ---------------------------------------------------------------------------
@@ -180,7 +210,7 @@ class TaskSupervisor(Supervisor):
                 self._cancel_restart()
             return False
         if number in outcome.ENDING_SIGNALS:
-            self._asked = number
+            self._asked[number] = time.monotonic()
         if number == signal.SIGKILL:
             self.end("", grace=0.0)
         elif number in _WHOLE_TREE:
@@ -190,14 +220,20 @@ class TaskSupervisor(Supervisor):
         return True
 
     def restart(self) -> bool:
-        """Start the command again, if it has ended; whether it had."""
+        """Start the command again, if it has ended; whether it had. OSError or Held: all is as it was."""
         if self.pid or self._ending is not None:
             return False
+        if self.lock is not None:
+            self.lock.acquire()  # or it is ours still, when a restart is due
+        try:
+            self._connect()
+        except OSError:
+            if self.lock is not None and not self._restart_timer:
+                self.lock.release()
+            raise
         self.loop.cancel(self._restart_timer)
         self._restart_timer = 0
-        if self.lock is not None:
-            self.lock.acquire()
-        self.start()
+        self._start_connected()
         return True
 
     def leave(self, then: Callable[[], object], grace: float | None = None) -> None:
@@ -225,9 +261,9 @@ class TaskSupervisor(Supervisor):
         """Tell somebody who begins to watch what has happened already."""
         for stream, store in self.plumbing.stores.items():
             if store.limit > store.start or store.ended:
-                client.tell(self._output_event(stream), stream)
+                client.tell(encode(self._output_event(stream)), stream)
         if self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING):  # not as soon as it is reaped: when it is over
-            client.tell(self._exit_event(), protocol.EXIT)
+            client.tell(encode(self._exit_event()), protocol.EXIT)
 
     def _output_came(self, stream: int) -> None:
         """Tell of it now, and again after a pause if more has come by then."""

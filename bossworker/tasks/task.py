@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal as signals
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Mapping
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker.checks import check_seconds, check_signal
@@ -15,9 +16,11 @@ from bossworker.commands.request import check_meta
 from bossworker.tasks import protocol
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
+from bossworker.tasks.line import Line
 from bossworker.tasks.protocol import Frame
 from bossworker.tasks.record import Record
 from bossworker.tasks.stream import Stream, stream_number
+from bossworker.tasks.watch import Watch
 
 if TYPE_CHECKING:
     from bossworker.tasks.pool import TaskPool
@@ -54,7 +57,7 @@ class Task:
         self.task_pool = task_pool
         self._record: Record | None = None
         self._lets_go: bool | None = None
-        self._connection: Connection | None = None
+        self._line = Line(task_pool, pid)
         self._info: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -95,7 +98,7 @@ class Task:
     def _find_id(self) -> str:
         """By its supervisor, or in the records of those whose supervisors are dead."""
         with suppress(TaskGone, TaskRefused):
-            return str(self._connected().ask({"op": "info"})[0]["info"]["id"])
+            return str(self._line.ask({"op": "info"})[0]["info"]["id"])
         for job_id in reversed(self.task_pool.job_ids()):
             if Record(self.task_pool.path, job_id).supervisor() == self.pid:
                 return job_id
@@ -115,7 +118,7 @@ class Task:
                 ``path``); then the answer is False. None: TaskGone is raised instead.
         """
         try:
-            self._connected()
+            self._line.connect()
             return True
         except TaskGone as error:
             if fail_reason is None:
@@ -127,9 +130,7 @@ class Task:
 
     def disconnect(self) -> None:
         """Hang up, if we are connected. The next call that needs it connects again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._line.disconnect()
 
     def ask(self, request: dict[str, Any], body: bytes = b"", seconds: float | None = 0.0) -> Frame:
         """Have the supervisor do something of `bossworker.tasks.protocol`; its answer. TaskGone; TaskRefused.
@@ -138,42 +139,15 @@ class Task:
         """
         if self._record is not None:
             request = {**request, "task": self._record.id}
-        kept = self._connection is not None
-        try:
-            return self._ask(request, body, seconds)
-        except TaskGone:
-            if not kept:
-                raise
-        return self._ask(request, body, seconds)
-
-    def _ask(self, request: dict[str, Any], body: bytes, seconds: float | None) -> Frame:
-        try:
-            return self._connected().ask(request, body, seconds)
-        except TaskRefused:
-            raise
-        except BaseException:  # whatever is still to come would be taken for the next answer
-            self.disconnect()
-            raise
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self.new_connection()
-        return self._connection
+        return self._line.ask(request, body, seconds)
 
     def new_connection(self) -> Connection:
         """Another connection to the supervisor. TaskGone when it cannot be reached."""
         return self.task_pool.connect(self.pid)
 
-    @contextmanager
-    def watching(self) -> Iterator[Connection]:
-        """A connection on which events come: first those that tell what is so already. TaskGone."""
-        with closing(self._watch()) as connection:
-            yield connection
-
-    def _watch(self) -> Connection:
-        connection = self.new_connection()
-        connection.ask({"op": "watch", "task": self.id}, seconds=0.0)
-        return connection
+    def watching(self) -> Watch:
+        """Events, to be closed: first those that tell what is so already. TaskGone."""
+        return Watch(self)
 
     # -- what it tells ----------------------------------------------------------------------------------
 
@@ -228,15 +202,16 @@ class Task:
 
         They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
         true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up
-        hears of the latest output only. Raises TaskGone when there is no supervisor.
+        hears of the latest output only; who is very far behind, of all metadata at once. Raises TaskGone when there is
+        no supervisor, or one that lives cannot be reached any more.
         """
-        watch = self._watch()  # now, not when the first is taken: nothing that happens in between is missed
+        watch = Watch(self)  # now, not when the first is taken: nothing that happens in between is missed
         return self._events(watch, forever)
 
     @staticmethod
-    def _events(watch: Connection, forever: bool) -> Generator[dict[str, Any], None, None]:
-        with closing(watch):
-            for event in watch.events():
+    def _events(watch: Watch, forever: bool) -> Generator[dict[str, Any], None, None]:
+        with closing(watch.events()) as events:
+            for event in events:
                 yield event
                 if event.get("event") == protocol.EXIT and event.get("final") and not forever:
                     return
@@ -251,16 +226,18 @@ class Task:
         with suppress(TaskGone, TaskRefused), self.watching() as watch:
             while (event := watch.event(deadline)) is not None:
                 if event.get("event") == protocol.EXIT and event.get("final"):
-                    return self._status()
-            return None
-        while self.record.supervised() and self._status()["running"]:  # alive, and not for us to talk to
+                    return dict(self.info(fresh=True)["status"])
+            return self._final_status()
+        while (status := self._final_status()) is None:  # alive, and not for us to talk to
             if deadline is not None and time.monotonic() >= deadline:
                 return None
             time.sleep(POLL_SECONDS)
-        return self._status()
+        return status
 
-    def _status(self) -> dict[str, Any]:
-        return dict(self.info(fresh=True)["status"])
+    def _final_status(self) -> dict[str, Any] | None:
+        """None while the command runs or a restart is due."""
+        info = self.info(fresh=True)
+        return None if info["status"]["running"] or info["restarts"]["next"] else dict(info["status"])
 
     # -- what is done to it -----------------------------------------------------------------------------
 
@@ -275,8 +252,9 @@ class Task:
 
         It goes to the command's process group, as from a terminal; KILL ends everything that the command has started,
         and STOP and CONT reach all of it, too, whatever group or session it moved to. The supervisor sends it to its
-        own child, so it never reaches a stranger. A command that ends by a signal of this kind (KILL, TERM, INT, HUP,
-        QUIT, ABRT) has been terminated by request, and its restart policy does not start it again.
+        own child, so it never reaches a stranger. A command that ends by such a signal (KILL, TERM, INT, HUP, QUIT,
+        ABRT), or fails within five seconds after KILL, TERM, INT or QUIT, has been terminated by request, and its
+        restart policy does not start it again. One that has survived it ends for reasons of its own.
 
         Args:
             signal: A number, or a name with or without ``SIG``; 0 only asks. TypeError or ValueError for any other.
@@ -320,8 +298,10 @@ class Task:
         """
         try:
             record = self.record
-        except TaskGone:  # it has been deleted
-            return
+        except TaskGone:
+            if self._is_hidden():
+                raise
+            return  # it has been deleted
         self._end({"op": "delete"})
         if record.exists():
             record.info()  # ends what a dead supervisor left
@@ -330,6 +310,10 @@ class Task:
         self.task_pool.clear_output(self.pid)
         if record.exists():
             raise TaskError(f"{record.folder} cannot be removed by this user")
+
+    def _is_hidden(self) -> bool:
+        """Whether there may be a living supervisor that is not for us to talk to, nor its files to be read."""
+        return os.path.lexists(self.task_pool.socket_path(self.pid)) and identity.start_time(self.pid) is not None
 
     def _end(self, request: dict[str, Any]) -> None:
         """Have the supervisor end, and wait until it has. TaskGone when it lives, and is not for us to talk to."""

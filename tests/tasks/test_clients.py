@@ -215,6 +215,7 @@ def test_several_write_and_each_piece_stays_whole(pool: TaskPool) -> None:
 def test_who_hangs_up_in_the_middle_is_forgotten(pool: TaskPool) -> None:
     task = pool.spawn(CAT)
     task.pause()
+    wait_for_info(task, lambda info: info["status"]["paused"])  # until then it may still read
     task.stream(0).write(bytes(MB), timeout=0)
     with connected(pool, task.pid) as client:
         client.sendall(encode({"op": "write", "stream": 0, "wait": None}, b"never"))

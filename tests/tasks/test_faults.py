@@ -1,0 +1,390 @@
+"""Things that happen to few, each at its worst moment."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import resource
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from bossworker import process
+from bossworker.commands.loop import Loop
+from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
+from bossworker.tasks.protocol import encode
+from bossworker.tasks.service import MOST_CLIENTS
+from bossworker.tasks.supervisor import TaskSupervisor
+from tests.commands.disk import fill, small_disk
+from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
+from tests.tasks.test_clients import cpu_seconds
+from tests.tasks.test_deaths import PROJECT
+from tests.tasks.test_streams import MB, uss
+
+__all__ = ["small_disk"]
+
+LEAVES_LATE = """
+import os, time
+os.write(1, b"x")
+time.sleep(0.1)  # longer than two events about one stream are apart
+os.close(1)
+time.sleep(0.1)
+"""
+
+
+def test_the_end_of_a_stream_is_told_though_its_pipe_was_closed_before(pool: TaskPool) -> None:
+    """The pipe is at its end before the command is reaped, and only then is it known that there is no restart."""
+    task = pool.spawn(python(LEAVES_LATE), restart="always", restart_limit=1, restart_backoff=0.001)
+    outputs = [event for event in task.events() if event.get("stream") == "stdout"]
+    assert outputs[-1] == {"event": "output-available", "stream": "stdout", "limit": 2, "eof": True}
+
+
+def test_timers_may_be_years_away(pool: TaskPool) -> None:
+    task = pool.spawn(["false"], restart="always", restart_backoff=1e7, restart_backoff_max=1e7)
+    info = wait_for_info(task, lambda info: info["restarts"]["next"])
+    assert info["restarts"]["next"] > info["times"]["ended"] + 9e6
+    assert task.restart()
+    full = pool.spawn(SLEEP)
+    connection = full.new_connection()
+    connection.send({"op": "write", "stream": 0, "wait": 1e9}, bytes(1 << 18))  # more than a pipe takes
+    assert full.info(fresh=True)["status"]["running"]
+    full.stream(3).close(immediate=True)
+    assert full.kill(0)
+
+
+def test_a_sleep_longer_than_poll_can_count() -> None:
+    loop = Loop()
+    loop.after(1e9, lambda: None)
+    loop.after(0.001, loop.stop)
+    loop.run()
+    loop.after(0.01, lambda: os.kill(os.getpid(), signal.SIGCHLD))
+    loop.on_child(lambda: None)
+    loop.turn()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGCHLD)).start()
+    loop.turn()  # with the far timer alone
+    loop.close()
+    ours, theirs = os.pipe()
+    threading.Timer(0.05, os.write, (theirs, b"x")).start()
+    assert process.await_fd(ours, 1, 1e12)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_restart_on_a_full_disk_waits_for_room(small_disk: Path) -> None:
+    task = TaskPool(small_disk).spawn(["false"], restart="always", restart_backoff=0.5, restart_limit=1)
+    wait_for_info(task, lambda info: info["restarts"]["next"])
+    fill(small_disk)
+    wanted = ["the command cannot be started again: No space left on device"]
+    info = wait_for_info(task, lambda info: info["trouble"] == wanted)
+    assert info["restarts"]["next"] > info["times"]["ended"] + 1
+    os.unlink(small_disk / "ballast")
+    assert task.wait(20)
+    assert task.info(fresh=True)["restarts"]["count"] == 1
+    assert task.info()["trouble"] == []
+    task.delete()
+
+
+def test_a_restart_that_is_due_can_be_had_at_once(pool: TaskPool, tmp_path: Path) -> None:
+    """Its lock is held all the time."""
+    lock = tmp_path / "lock"
+    task = pool.spawn(shell("read x; false"), lockfile=lock, restart="always", restart_backoff=1e4)
+    for _ in range(3):
+        task.stream(0).write(b"\n")
+        wait_for_info(task, lambda info: info["restarts"]["next"])
+        assert task.restart()
+        with pytest.raises(TaskLocked):
+            pool.spawn(SLEEP, lockfile=lock)
+
+
+def test_a_restart_without_room_changes_nothing(small_disk: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    pool = TaskPool(small_disk)
+    task = pool.spawn(["true"], lockfile=lock)
+    task.wait(20)
+    fill(small_disk)
+    held = len(os.listdir(f"/proc/{task.pid}/fd"))
+    for _ in range(3):
+        with pytest.raises(TaskRefused, match="No space left"):
+            task.restart()
+    assert len(os.listdir(f"/proc/{task.pid}/fd")) <= held
+    assert task.stream(1).ended
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.unlink(small_disk / "ballast")
+    assert task.restart()
+    assert task.wait(20)
+    task.delete()
+
+
+def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
+    task = pool.spawn(CAT)
+    wrong: list[object] = []
+
+    def ask(key: str) -> None:
+        for n in range(150):
+            try:
+                task.apply_meta(**{key: n})
+                if task.ask({"op": "info"})[0]["info"]["meta"][key] != n or not task.kill(0):
+                    wrong.append(key)
+            except Exception as error:
+                wrong.append(error)
+
+    def ask_in_child() -> None:
+        child = os.fork()
+        if not child:
+            ask("child")
+            os._exit(bool(wrong))
+        ask("parent")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    threads = [threading.Thread(target=ask, args=[f"t{n}"]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ask_in_child()
+    assert wrong == []
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy.info(fresh=True)["id"] == task.id
+
+
+def hang_up_on_watchers(pool: TaskPool, pid: int) -> None:
+    """By more connections than a supervisor keeps that watch, too."""
+    with ExitStack() as stack:
+        for _ in range(MOST_CLIENTS + 20):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(pool.socket_path(pid))
+            client.sendall(encode({"op": "watch"}))
+            client.recv(1)
+
+
+def test_who_is_hung_up_on_connects_again_and_misses_nothing(pool: TaskPool) -> None:
+    task = pool.spawn(CAT, meta={"a": 1})
+    follower, events = task.stream(1).follow(), task.events()
+    task.stream(0).write(b"one")
+    assert next(follower) == b"one"
+    assert next(events)["limit"] == 3
+    hang_up_on_watchers(pool, task.pid)
+    task.apply_meta(b=2)
+    task.stream(0).write(b"two")
+    assert next(follower) == b"two"
+    assert {"event": "metadata-changed", "meta": {"a": 1, "b": 2}} in events
+    hang_up_on_watchers(pool, task.pid)
+    task.stream(0).close()
+    assert list(follower) == []
+    assert list(events)[-1]["final"]
+
+
+def test_events_end_with_the_supervisor_and_not_before(pool: TaskPool) -> None:
+    task = pool.spawn(CAT)
+    events, follower = task.events(), task.stream(1).follow()
+    task.stream(0).write(b"x")
+    assert next(events)["event"] == "output-available"
+    assert next(follower) == b"x"
+    hang_up_on_watchers(pool, task.pid)
+    hidden = pool.socket_path(task.pid) + ".hidden"
+    os.rename(pool.socket_path(task.pid), hidden)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bossworker.tasks.watch.END_SECONDS", 0.1)
+            with pytest.raises(TaskGone):
+                list(events)
+            with pytest.raises(TaskGone):
+                list(follower)
+    finally:
+        os.rename(hidden, pool.socket_path(task.pid))
+    follower = task.stream(1).follow()
+    assert next(follower) == b"x"
+    os.kill(task.pid, signal.SIGKILL)
+    assert list(follower) == []
+
+
+def test_the_status_of_what_has_ended_takes_no_wait(pool: TaskPool) -> None:
+    task = pool.spawn(["true"])
+    task.wait(20)
+    for _ in range(20):
+        assert task.wait(0) is not None
+    due = pool.spawn(["false"], restart="always", restart_backoff=1e5, restart_backoff_max=1e5)
+    wait_for_info(due, lambda info: info["restarts"]["next"])
+    assert due.wait(0) is None
+
+
+def test_a_living_task_that_cannot_be_reached_is_not_deleted(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    folder, socket_path = task.record.folder, pool.socket_path(task.pid)
+    os.rename(folder, pool.path + "/elsewhere")
+    os.rename(socket_path, socket_path + ".hidden")
+    Path(socket_path).touch()  # what is not for us to talk to, for who may do everything
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TaskPool, "connect", refuse)
+            with pytest.raises(TaskGone):
+                Task(pool, task.pid).delete()
+    finally:
+        os.rename(socket_path + ".hidden", socket_path)
+        os.rename(pool.path + "/elsewhere", folder)
+    assert task.kill(0)
+
+
+def refuse(pool: TaskPool, pid: int) -> NoReturn:
+    raise TaskGone("not for us") from PermissionError(1, "not permitted")
+
+
+def test_who_watches_and_does_not_listen_costs_bounded_memory(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    task.info()
+    before = uss(task.pid)
+    with ExitStack() as stack:
+        for _ in range(40):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(pool.socket_path(task.pid))
+            client.sendall(encode({"op": "watch"}))
+            client.recv(1)
+        for n in range(12):
+            task.apply_meta(text=f"{n}" + "y" * 200_000)
+            assert uss(task.pid) - before < 40 * MB
+        wait_for_info(task, lambda info: info["clients"] < 10)  # they were dropped
+
+
+SPAWNS = """
+import sys
+from bossworker.tasks import TaskPool, current
+inner = TaskPool(sys.argv[1]).spawn([sys.executable, "-c", sys.argv[2]])
+inner.wait(20)
+print(current().pid, inner.pid, *inner.stream(1).read().decode().split())
+"""
+
+
+def test_a_task_within_a_task_is_its_own(pool: TaskPool) -> None:
+    inner = "import os\nfrom bossworker.tasks import current\n"
+    inner += "print(current().pid, open('/proc/self/environ').read().count('BOSSWORKER_TASK_PID='))"
+    task = pool.spawn(python(SPAWNS, pool.path, inner), env={"PYTHONPATH": PROJECT})
+    assert task.wait(40)
+    outer_pid, inner_pid, told_pid, count = map(int, task.stream(1).read().split())
+    assert (outer_pid, told_pid, count) == (task.pid, inner_pid, 1)
+
+
+SENDS = """
+import os, socket, errno
+sock = socket.socket(fileno=int(os.environ["BOSSWORKER_TASK_FD"]))
+for size in (131072, 250000, 262144, 400000):
+    try:
+        sock.send(b"a" * size)
+    except OSError as error:
+        print(size, errno.errorcode[error.errno], flush=True)
+try:
+    sock.setsockopt(socket.SOL_SOCKET, 32, 2 << 20)  # SO_SNDBUFFORCE
+    sock.send(b"b" * 600_000)
+except OSError:
+    pass
+sock.send(b"end")
+"""
+
+
+def test_a_message_is_whole_or_refused(pool: TaskPool) -> None:
+    task = pool.spawn(python(SENDS))
+    assert task.wait(20)
+    assert task.stream(1).read() == b"262144 EMSGSIZE\n400000 EMSGSIZE\n"
+    messages = task.stream("data").read()
+    assert [len(message) for message in messages[:2]] == [131072, 250000]
+    assert messages[-1] == b"end"
+    assert messages[2:-1] in ([], [b"b" * 600_000])  # only root may have such a socket
+
+
+def test_what_is_in_a_lock_file_stays(pool: TaskPool, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("4711 precious\n")
+    task = pool.spawn(CAT, lockfile=lock)
+    with pytest.raises(TaskLocked, match=f"is locked by process {task.pid}") as caught:
+        pool.spawn(CAT, lockfile=lock)
+    assert caught.value.pid == task.pid
+    task.kill()
+    task.wait(20)
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TaskLocked) as caught:
+            task.restart()
+        assert caught.value.pid == os.getpid()
+    assert lock.read_text() == "4711 precious\n"
+
+
+def test_a_message_that_waits_for_room_costs_no_time(small_disk: Path) -> None:
+    """Though its command is gone, and the socket says so all the time."""
+    task = TaskPool(small_disk).spawn(shell('read x; printf %20000s x >&"$BOSSWORKER_TASK_FD"'))
+    fill(small_disk)
+    task.stream(0).write(b"\n")
+    wait_for_info(task, lambda info: any("data" in one for one in info["trouble"]) and not info["pid"])
+    before = cpu_seconds(task.pid)
+    time.sleep(0.5)
+    assert cpu_seconds(task.pid) - before < 0.25
+    with pytest.raises(StreamClosed):  # nor is it lost by one that comes too late
+        task.stream(3).write(b"y")
+    os.unlink(small_disk / "ballast")
+    assert b"".join(task.stream(3).follow(timeout=20)).strip() == b"x"
+    task.delete()
+
+
+TAKES_ITS_TIME = """
+import signal, sys, time
+for one in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(one, lambda number, frame: print(number, flush=True))
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("name", "state"), [("HUP", "terminated by error"), ("TERM", "terminated by request")])
+def test_a_signal_that_was_survived_is_no_request(pool: TaskPool, name: str, state: str) -> None:
+    task = pool.spawn(python(TAKES_ITS_TIME))
+    wait_for_output(task, b"ready")
+    task.kill(name)
+    wait_for_output(task, b"ready\n1")
+    task.stream(0).write(b"\n")
+    status = task.wait(20)
+    assert status is not None
+    assert (status["exit_code"], status["state"]) == (3, state)
+
+
+def test_a_request_does_not_stand_for_ever() -> None:
+    """What fails long after it was told to end has survived that."""
+
+    def requested(asked: dict[int, float], wait_status: int) -> int:
+        one = TaskSupervisor.__new__(TaskSupervisor)
+        one._asked, one._started = asked, 1000.0
+        one._exit = wait_status, resource.getrusage(resource.RUSAGE_SELF), 100.0
+        return one.requested_signal()
+
+    assert requested({15: 1099.0}, 1 << 8) == 15
+    assert requested({15: 1050.0}, 1 << 8) == 0
+    assert requested({1: 1099.0}, 1 << 8) == 0
+    assert requested({15: 1050.0, 1: 1060.0}, 15) == 15
+    assert requested({1: 1050.0}, 1) == 1
+    assert requested({15: 1050.0}, 11) == 0
+
+
+def test_a_pool_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for make in (True, None):
+        with pytest.raises(NotADirectoryError):
+            TaskPool(tmp_path / "file", mkdir_if_missing=make)
+
+
+def test_any_class_of_tasks_can_be_found_by_pid(pool: TaskPool) -> None:
+    class Plain:
+        def __init__(self, pool: TaskPool, pid: int) -> None:
+            self.pid = pid
+
+    task = pool.spawn(SLEEP)
+    found = TaskPool(pool.path, task_class=Plain).task_by_pid(task.pid)  # type: ignore[arg-type]
+    assert isinstance(found, Plain)
+    assert found.pid == task.pid
+    assert pool.task_by_pid(-1) is None
+    assert pool.task_by_pid(0) is None
