@@ -516,3 +516,10 @@ def test_speed_of_looking_at_many(root: Path) -> None:
     started = time.monotonic()
     assert {jobs.status(one) for one in jobs.listing()} == {Status.COMPLETED}
     assert time.monotonic() - started < 2.0
+
+
+def test_a_wait_of_years_is_one_of_hours() -> None:
+    jobid = jobs.start(["sleep", "0.3"])
+    assert jobs.wait(jobid, 30 * 86400) is Status.COMPLETED
+    with pytest.raises(ValueError, match=r"timeout must be between 0 and 1e\+09 seconds"):
+        jobs.wait(jobid, 10**5000)
