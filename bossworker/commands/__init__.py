@@ -5,6 +5,7 @@ In the program that asks::
     request.py     what somebody wants run, checked
     roots.py       where job directories are kept, and how an id is written
     handler.py     run_command: a pool's worker sees a command through
+    family.py      which of a process's children are a command's
     detach.py      hands a detached command to the launcher
 
 In the small processes of detached commands. (None of these modules may import more than it must, since each supervisor
