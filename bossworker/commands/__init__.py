@@ -14,6 +14,7 @@ pays for it in memory)::
     launcher.py    forks a supervisor for each order
 
     jobdir.py      the one module that knows what a job directory looks like
+    folders.py     folders of any depth, listed and deleted
     identity.py    whether a pid is still the process that was meant
     program.py     starts a program: no Python between fork and exec
     tree.py        ends a process and all that it started: TERM, grace, KILL

@@ -23,6 +23,13 @@ ENDING_SIGNALS = frozenset(
 """Who sends one of these means the command to end."""
 
 
+def weight(requested: object) -> int:
+    """How much a requested signal counts: KILL ends all, some mean an end, the others none; -1 of what is no signal."""
+    if not isinstance(requested, int) or isinstance(requested, bool):
+        return -1
+    return 2 if requested == signal.SIGKILL else int(requested in ENDING_SIGNALS)
+
+
 def created(supervisor: Identity) -> dict[str, Any]:
     """It has somebody to start it."""
     return {"state": jobdir.CREATED, "supervisor": supervisor}
