@@ -145,6 +145,10 @@ def test_a_command_that_deletes_its_directory(pool: Callable[..., BossWorker], r
     assert jobs.listing() == []
 
 
+def test_a_timeout_of_weeks() -> None:
+    assert run_command({"cmd": ["sh", "-c", "sleep 0.1; exit 3"], "timeout": 30 * 86400})["exit_code"] == 3
+
+
 # -- what is left running -------------------------------------------------------------------------------
 
 
