@@ -5,6 +5,7 @@ In the program that asks::
     request.py     what somebody wants run, checked
     roots.py       where job directories are kept, and how an id is written
     handler.py     run_command: a pool's worker sees a command through
+    interruption.py    what signals may do to it meanwhile
     family.py      which of a process's children are a command's
     detach.py      hands a detached command to the launcher
 

@@ -14,13 +14,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from resource import struct_rusage
-from types import FrameType
 from typing import Any
 
 from bossworker import process
 from bossworker.codec import Failure
 from bossworker.commands import identity, jobdir, outcome, program, tree
 from bossworker.commands.family import Family, adoption
+from bossworker.commands.interruption import EndsAreTold, Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
 from bossworker.commands.roots import Root, find_root, make_root
@@ -86,15 +86,15 @@ class CommandHandler:
             request = check(job)
         except (TypeError, ValueError) as error:
             return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
-        interruption = _Interruption()
+        interruption = Interruption()
         interruption.hold_back()
         try:
-            with adoption, _EndsAreTold():
+            with adoption, EndsAreTold():
                 return self._run(request, interruption)
         finally:
             interruption.restore()
 
-    def _run(self, request: Request, interruption: _Interruption) -> Mapping[str, Any]:
+    def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
         run = _Run(self._create(request), request, interruption.in_pool)
         try:
             run.start()
@@ -152,54 +152,6 @@ def _record(request: Request) -> dict[str, Any]:
 def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
     """The work handler for external commands: ``BossWorker(run_command)``. See `CommandHandler`."""
     return _handler(job)
-
-
-class _Interruption:
-    """Holds back the pool's JobTimeout but while we wait: anywhere else, what it cuts off would be lost.
-
-    A handler in its place rather than a blocked signal, which the command would inherit.
-    """
-
-    def __init__(self) -> None:
-        self.handler = signal.getsignal(process.INTERRUPT_SIGNAL)
-        self.in_pool = callable(self.handler) and threading.current_thread() is threading.main_thread()
-        self.came = False
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-
-    def hold_back(self) -> None:
-        """From now on, only note it."""
-        if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self._note)
-
-    def let_through(self) -> None:
-        """Raise it if it has come, or whenever it comes."""
-        if self.in_pool and callable(self.handler):
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
-            if self.came:
-                self.handler(process.INTERRUPT_SIGNAL, None)
-
-    def restore(self) -> None:
-        """As it was; one that was held back is too late: the job has its result."""
-        if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
-
-
-class _EndsAreTold:
-    """Has SIGCHLD at its default for a while, if it is ignored: then the kernel would keep no exit status for us."""
-
-    def __init__(self) -> None:
-        ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
-        self._needed = ignored and threading.current_thread() is threading.main_thread()
-
-    def __enter__(self) -> None:
-        if self._needed:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-    def __exit__(self, *error: object) -> None:
-        if self._needed:
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
 class _Run:
@@ -338,7 +290,7 @@ class _Run:
         self.directory.close()
 
 
-def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
+def _ends_in_time(run: _Run, interruption: Interruption) -> bool:
     """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
     for seconds in (RECORD_AFTER, 0.0):
         interruption.let_through()
