@@ -13,7 +13,10 @@ def check_seconds(name: str, value: object) -> float:
     """A number of seconds, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:  # an int beyond all floats, which may have too many digits to be shown
+        raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not so large an int") from None
     if not 0 <= value <= MAX_SECONDS:  # nor NaN
         raise ValueError(f"{name} must be between 0 and {MAX_SECONDS:.0e} seconds, not {value!r}")
     return value

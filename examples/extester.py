@@ -4,7 +4,8 @@
                                 [--repeat N] [--exit CODE] [--kill SIGNAL]
 
 ``--create a.txt=5 few/new/folders/b.txt=3 an/empty/folder/=0`` makes two files of 5 and 3 bytes, with the folders they
-are in, and a folder. ``--repeat`` says and sleeps that many times. After the test program of Proc::Async.
+are in, and a folder; all below where it runs: no absolute name is taken, and no ``..``. ``--repeat`` says and sleeps
+that many times. After the test program of Proc::Async.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def file_order(text: str) -> str:
     name, _, size = text.rpartition("=")
     if not name or not size.isdecimal():
         raise argparse.ArgumentTypeError(f"expected NAME=SIZE, such as data/a.txt=100, not {text!r}")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise argparse.ArgumentTypeError(f"expected a name below this folder, not {name!r}")
     return text
 
 

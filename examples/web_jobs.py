@@ -7,19 +7,21 @@ server gets it, asks `bossworker.jobs` by that id: status, streams, result files
 The server may be restarted at any time, the jobs go on.
 
 What may be started is a list of its own (here: ``extester.py``, and a few harmless commands): a page that runs whatever
-a browser sends would be a shell for strangers.
+a browser sends would be a shell for strangers. For the same reason only forms of this page itself are taken (their
+``Origin`` is ours), and only under this machine's own names (so that no other name can be made to point here).
 """
 
 from __future__ import annotations
 
 import argparse
 import html
+import json
 import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, unquote_to_bytes
 
 from arguments import whole
 
@@ -29,16 +31,18 @@ try:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
     from starlette.responses import (
         HTMLResponse,
-        JSONResponse,
         PlainTextResponse,
         RedirectResponse,
         Response,
         StreamingResponse,
     )
     from starlette.routing import Route
+    from starlette.types import ASGIApp, Receive, Scope, Send
 except ImportError as error:
     raise SystemExit(f"web_jobs.py needs {error.name}, which comes with the extra web: pip install '.[web]'") from None
 
@@ -49,6 +53,7 @@ PROGRAMS: dict[str, Callable[[list[str]], list[str]]] = {
     "count to ten, slowly": lambda args: ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 1; done"],
 }
 TIMEOUT = 600  # seconds that a job may run
+HOSTS = ["127.0.0.1", "localhost"]
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px sans-serif; margin: 2em auto; max-width: 60em }}
@@ -59,12 +64,12 @@ pre {{ background: #eee; padding: 1em; overflow: auto }} form {{ display: inline
 
 def page(title: str, body: str) -> HTMLResponse:
     """A page. The body is HTML already, the title is not."""
-    return HTMLResponse(PAGE.format(title=html.escape(title), body=body))
+    text = PAGE.format(title=html.escape(title), body=body)
+    return HTMLResponse(text.encode("utf-8", "replace"))  # arguments and files' names may be anything
 
 
 def link(path: str, text: str) -> str:
-    shown = text.encode("utf-8", "replace").decode()  # a file's name may be anything
-    return f'<a href="{html.escape(quote(path, errors="surrogateescape"))}">{html.escape(shown)}</a>'
+    return f'<a href="{html.escape(quote(os.fsencode(path)))}">{html.escape(text)}</a>'
 
 
 def button(path: str, text: str) -> str:
@@ -131,9 +136,8 @@ def show(request: Request) -> Response:
 def status(request: Request) -> Response:
     """The state and its details, as JSON; the same for an id that is unknown, whatever it is."""
     jobid = request.path_params["jobid"]
-    return JSONResponse(
-        {"status": jobs.status(jobid), "details": jobs.details(jobid), "files": jobs.result_list(jobid)}
-    )
+    told = {"status": jobs.status(jobid), "details": jobs.details(jobid), "files": jobs.result_list(jobid)}
+    return Response(json.dumps(told), media_type="application/json")  # ASCII, whatever a file's name is
 
 
 def stream(request: Request) -> Response:
@@ -153,7 +157,8 @@ async def _follow(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 def result(request: Request) -> Response:
     """One result file."""
-    content = jobs.result(request.path_params["jobid"], request.path_params["name"], text=False)
+    raw = request.scope["raw_path"].partition(b"/files/")[2]  # a name need not be UTF-8
+    content = jobs.result(request.path_params["jobid"], os.fsdecode(unquote_to_bytes(raw)), text=False)
     if content is None:
         return PlainTextResponse("no such file", 404)
     headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}  # never run as a page of ours
@@ -177,7 +182,25 @@ def clean(request: Request) -> Response:
     return RedirectResponse("/", 303)
 
 
+class SameOrigin:
+    """Refuses what a form of another web page sends: a browser says where it comes from."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is ours, or comes from no browser."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            headers = Request(scope).headers
+            origin = headers.get("origin")
+            if origin is not None and origin != f"{scope['scheme']}://{headers.get('host')}":
+                await PlainTextResponse("not from this page", 403)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 app = Starlette(
+    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(SameOrigin)],
     routes=[
         Route("/", home),
         Route("/jobs", start, methods=["POST"]),
@@ -187,7 +210,7 @@ app = Starlette(
         Route("/jobs/{jobid}/clean", clean, methods=["POST"]),
         Route("/jobs/{jobid}/files/{name:path}", result),
         Route("/jobs/{jobid}/{stream}", stream),
-    ]
+    ],
 )
 
 

@@ -138,7 +138,14 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     """
     umask = current_umask()
     cwd = request.cwd or directory.files
-    order = directory.path, request.encoded_argv(), request.environment(), os.fsencode(cwd), umask, request.timeout
+    order = (
+        directory.path,
+        request.encoded_argv(),
+        request.environment(directory.id),
+        os.fsencode(cwd),
+        umask,
+        request.timeout,
+    )
     data = launcher.JOB + marshal.dumps(order)
     stdin = request.open_stdin()
     try:

@@ -1,7 +1,7 @@
 """The built-in work handler: a job is an external command, run in a pool's worker and kept in a job directory.
 
-The worker is the command's supervisor. It adopts what the command's children leave behind, so all that the command has
-started is below it, beside what was there before.
+The worker is the command's supervisor, and so is any process that calls the handler itself. It adopts what the
+command's children leave behind, so all that the command has started is below it, beside what is not the command's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from resource import struct_rusage
-from types import FrameType
 from typing import Any
 
 from bossworker import process
 from bossworker.codec import Failure
 from bossworker.commands import identity, jobdir, outcome, program, tree
+from bossworker.commands.family import Family, adoption
+from bossworker.commands.interruption import EndsAreTold, Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
 from bossworker.commands.roots import Root, check_root, find_root, make_root
@@ -31,7 +33,9 @@ INLINE_OUTPUT = 65536  # bytes
 GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
 RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
+LONGEST_WAIT = 3600.0  # seconds at once: poll takes no more than 24.8 days
 STOPPED = "stopped by the pool"
+LOST = "its exit status is not known: it was reaped by another part of the program, or SIGCHLD is ignored"
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
 
@@ -51,6 +55,12 @@ class CommandHandler:
 
     A timeout and a cancel end all that the command has started: TERM, half a second later KILL (sooner, when
     ``kill_grace`` is short). What it leaves running when it ends by itself lives on until its worker ends.
+
+    It may be called outside a pool as well, in several threads, too. Then an exception that comes in between, such as
+    KeyboardInterrupt, ends all that the command has started before it passes through; what has left the command's
+    session within an instant is known by ``BOSSWORKER_JOB`` in its environment, the job's id. Where a thread other than
+    the main one calls it while signals are blocked or ignored, the command has them so, too; while SIGCHLD is ignored,
+    there is no exit status.
     """
 
     def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
@@ -76,15 +86,16 @@ class CommandHandler:
             request = check(job)
         except (TypeError, ValueError) as error:
             return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
-        interruption = _Interruption()
+        interruption = Interruption()
         interruption.hold_back()
         try:
-            return self._run(request, interruption)
+            with adoption, EndsAreTold():
+                return self._run(request, interruption)
         finally:
             interruption.restore()
 
-    def _run(self, request: Request, interruption: _Interruption) -> Mapping[str, Any]:
-        run = _Run(self._create(request), request)
+    def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
+        run = _Run(self._create(request), request, interruption.in_pool)
         try:
             run.start()
             try:
@@ -94,6 +105,9 @@ class CommandHandler:
                 interruption.hold_back()
                 run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
             return self._result(run, run.conclude())
+        except BaseException as error:
+            run.give_up(error)
+            raise
         finally:
             run.close()
 
@@ -140,72 +154,50 @@ def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
     return _handler(job)
 
 
-class _Interruption:
-    """Holds back the pool's JobTimeout but while we wait: anywhere else, what it cuts off would be lost.
-
-    A handler in its place rather than a blocked signal, which the command would inherit.
-    """
-
-    def __init__(self) -> None:
-        self.handler = signal.getsignal(process.INTERRUPT_SIGNAL)
-        self.in_pool = callable(self.handler) and threading.current_thread() is threading.main_thread()
-        self.came = False
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-
-    def hold_back(self) -> None:
-        """From now on, only note it."""
-        if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self._note)
-
-    def let_through(self) -> None:
-        """Raise it if it has come, or whenever it comes."""
-        if self.in_pool and callable(self.handler):
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
-            if self.came:
-                self.handler(process.INTERRUPT_SIGNAL, None)
-
-    def restore(self) -> None:
-        """As it was; one that was held back is too late: the job has its result."""
-        if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
-
-
 class _Run:
     """One command, from its start to the last word about it."""
 
-    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request) -> None:
+    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request, in_pool: bool) -> None:
         self.directory, self.streams = created
         self.request = request
-        self.others = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+        self.family = Family(self.directory.id, in_pool)
         self.status = outcome.created(identity.own())
         self.pid = 0
         self.started = 0.0  # monotonic seconds
         self.reason = ""
         self.failure: program.CannotStart | None = None
         self.exit: tuple[int, struct_rusage, float] | None = None
+        self.lost = False  # somebody else has reaped it
+        self.concluded = False
 
     def start(self) -> None:
-        """OSError when there is no room; then nothing is left of the directory."""
-        request, directory = self.request, self.directory
+        """OSError when there is no room; then nothing is left of the directory. Or when no process can be made."""
         try:
-            directory.take_room()
-            stdin = request.open_stdin()
+            self.directory.take_room()
+            stdin = self.request.open_stdin()
         except OSError:
-            jobdir.remove_tree(directory.path)
+            jobdir.remove_tree(self.directory.path)
+            self.concluded = True
             raise
-        cwd = os.fsencode(request.cwd or directory.files)
         try:
             self.started = time.monotonic()
-            environment = request.environment() if request.env else None
-            self.pid = program.start(request.encoded_argv(), environment, cwd, (stdin, *self.streams))
+            self.pid = self.family.pid = self._execute(stdin)
         except program.CannotStart as failure:
             self.failure = failure
             program.tell(self.streams[1], failure)
         finally:
             self.status = outcome.running(identity.own(), [self.pid, 0, identity.boot_id()], time.time())
             os.close(stdin)
+
+    def _execute(self, stdin: int) -> int:
+        request, directory = self.request, self.directory
+        return program.start(
+            request.encoded_argv(),
+            request.environment(directory.id),
+            os.fsencode(request.cwd or directory.files),
+            (stdin, *self.streams),
+            last_step=program.empty_signal_mask() if threading.active_count() == 1 else None,
+        )
 
     def record(self) -> None:
         """That it runs, and as what."""
@@ -231,34 +223,56 @@ class _Run:
             self.reason = reason
             self._end_tree(grace)
 
+    def give_up(self, error: BaseException) -> None:
+        """Something unforeseen, perhaps amid its start: end all that it has started, and write the last word."""
+        if self.concluded:
+            return
+        self.reason = self.reason or f"given up: {type(error).__name__}"
+        try:
+            self._end_tree(GRACE)
+        except BaseException:  # whoever interrupts twice is in a hurry
+            self._end_tree(0.0)
+            raise
+        finally:
+            self.conclude()
+
     def _end_tree(self, grace: float) -> None:
-        ending = tree.Ending(grace, self.pid, self.others)
+        ending = tree.Ending(grace, self.pid, self.family.members)
         while (pause := ending.step()) is not None:
             time.sleep(pause)
             self._reap()
 
     def _reap(self) -> None:
         """Reap the command and the orphans that came to us by it; nobody else's children."""
-        if self.pid and self.exit is None:
-            reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if reaped:
-                self.exit = status, usage, time.monotonic() - self.started
-        if tree.has_children():
-            for pid in tree.children(os.getpid()):
-                if pid != self.pid and pid not in self.others:
-                    os.waitpid(pid, os.WNOHANG)
+        if self.pid and self.exit is None and not self.lost:
+            try:
+                reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.lost = True
+            else:
+                if reaped:
+                    self.exit = status, usage, time.monotonic() - self.started
+        self.family.reap()
 
     def conclude(self) -> dict[str, Any]:
-        """Reap it, end what a requested KILL has left, and write the last word."""
+        """Reap it, end what a requested KILL has left, and write the last word, if there is a place for it."""
         self._reap()
-        now = time.time()
-        if self.failure is not None:
-            status = outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
-        else:
-            assert self.exit is not None
-            status = self._ended(*self.exit)
-        self.directory.write_last_status(status)
+        status = self._last_status(time.time())
+        try:
+            self.directory.write_last_status(status)
+        except OSError:  # a command may have deleted its directory; there was room for the word
+            pass
+        self.concluded = True
         return status
+
+    def _last_status(self, now: float) -> dict[str, Any]:
+        if self.failure is not None:
+            return outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
+        if self.exit is not None:
+            return self._ended(*self.exit)
+        if not self.pid:
+            return outcome.not_started(self.status, program.NOT_EXECUTABLE, self.reason, now)
+        return outcome.lost(self.status, self.reason or LOST, now)
 
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
         requested = None
@@ -269,13 +283,14 @@ class _Run:
         return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
 
     def close(self) -> None:
-        """Give up the descriptors."""
+        """Give up the descriptors, and what it has left running."""
+        self.family.leave()
         for fd in self.streams:
             os.close(fd)
         self.directory.close()
 
 
-def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
+def _ends_in_time(run: _Run, interruption: Interruption) -> bool:
     """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
     for seconds in (RECORD_AFTER, 0.0):
         interruption.let_through()
@@ -291,13 +306,18 @@ def _ends_in_time(run: _Run, interruption: _Interruption) -> bool:
 def _await_end(pid: int, timeout: float) -> bool:
     """Wait for a child to end, without reaping it; whether it has, within `timeout` seconds (0: however long)."""
     if not timeout and hasattr(os, "waitid"):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ChildProcessError):  # SIGCHLD is ignored, or somebody else has reaped it
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         return True
     ended = process.pidfd(pid)
+    deadline = time.monotonic() + timeout if timeout else float("inf")
     if ended is None:
-        return _look_for_end(pid, time.monotonic() + timeout if timeout else float("inf"))
+        return _look_for_end(pid, deadline)
     try:
-        return process.await_fd(ended, select.POLLIN, timeout or None)
+        while not process.await_fd(ended, select.POLLIN, min(LONGEST_WAIT, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return False
+        return True
     finally:
         os.close(ended)
 
@@ -329,6 +349,8 @@ def _error(status: dict[str, Any], run: _Run) -> str:
         return TIMED_OUT
     if run.failure is not None:
         return f"exit code {code}: {run.failure.reason}"
+    if run.lost:
+        return LOST
     if number is not None:
         return f"terminated by signal {_name(number)}" + _full(run)
     return f"exit code {code}" + _full(run) if code else ""

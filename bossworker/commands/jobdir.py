@@ -64,8 +64,9 @@ def time_of(jobid: str) -> float:
     """When the id was made, in Unix seconds, to the microsecond that stands in it."""
     import calendar
 
-    whole = calendar.timegm(time.strptime(jobid[:15], "%Y%m%d-%H%M%S"))
-    return whole + int(jobid[16:22]) / 1e6
+    year, month, day = int(jobid[:4]), int(jobid[4:6]), int(jobid[6:8])
+    hour, minute, second = int(jobid[9:11]), int(jobid[11:13]), int(jobid[13:15])
+    return calendar.timegm((year, month, day, hour, minute, second)) + int(jobid[16:22]) / 1e6
 
 
 class JobDirectory:
@@ -220,58 +221,9 @@ def _open_new(path: str, hidden: str, mode: int) -> JobDirectory:
 
 def remove_tree(path: str) -> int:
     """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
-    try:
-        parent = os.open(os.path.dirname(path) or ".", _FOLDER)
-    except OSError:
-        return 0
-    try:
-        return _remove(os.path.basename(path), parent)
-    finally:
-        os.close(parent)
+    from bossworker.commands import folders  # which supervisors do without
 
-
-def _remove(name: str, parent: int) -> int:
-    """A folder by its name in its parent's descriptor: a link in it is deleted, never followed."""
-    count = 0
-    try:
-        fd = _open_to_empty(name, parent)
-    except OSError:
-        return 0
-    try:
-        for entry in os.listdir(fd):
-            count += _remove_entry(entry, fd)
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except OSError:
-        pass
-    return count
-
-
-def _open_to_empty(name: str, parent: int) -> int:
-    fd = -1
-    try:
-        fd = os.open(name, _FOLDER, dir_fd=parent)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False) if _CHMOD_LINKS else None
-        return os.open(name, _FOLDER, dir_fd=parent)
-    if os.fstat(fd).st_mode & 0o300 != 0o300:
-        os.fchmod(fd, 0o700)
-    return fd
-
-
-_CHMOD_LINKS = os.chmod in os.supports_follow_symlinks and os.chmod in os.supports_dir_fd
-
-
-def _remove_entry(name: str, parent: int) -> int:
-    try:
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            return _remove(name, parent)
-        os.unlink(name, dir_fd=parent)
-    except OSError:
-        return 0
-    return 1
+    return folders.remove(path)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -317,6 +269,14 @@ def read_all(fd: int, limit: int = -1) -> bytes:
         parts.append(part)
         limit -= len(part) if limit > 0 else 0
     return b"".join(parts)
+
+
+def requested_signal(folder: int) -> object:
+    """The signal that somebody has asked to be sent, whatever stands there; None when nobody has."""
+    try:
+        return read_json(folder, _REQUEST).get("signal")
+    except (OSError, Damaged):
+        return None
 
 
 def write_request(folder: int, request: dict[str, Any]) -> None:

@@ -23,6 +23,13 @@ ENDING_SIGNALS = frozenset(
 """Who sends one of these means the command to end."""
 
 
+def weight(requested: object) -> int:
+    """How much a requested signal counts: KILL ends all, some mean an end, the others none; -1 of what is no signal."""
+    if not isinstance(requested, int) or isinstance(requested, bool):
+        return -1
+    return 2 if requested == signal.SIGKILL else int(requested in ENDING_SIGNALS)
+
+
 def created(supervisor: Identity) -> dict[str, Any]:
     """It has somebody to start it."""
     return {"state": jobdir.CREATED, "supervisor": supervisor}
@@ -51,7 +58,8 @@ def ended(
         requested: The signal that somebody asked to be sent to it, if any.
     """
     code = os.waitstatus_to_exitcode(wait_status)
-    asked = bool(reason) or (requested in ENDING_SIGNALS and code != 0) or (code < 0 and requested == -code)
+    number = requested if isinstance(requested, int) else 0  # it comes from a file that anybody may have written
+    asked = bool(reason) or (number in ENDING_SIGNALS and code != 0) or (code < 0 and number == -code)
     return status | {
         "state": jobdir.BY_REQUEST if asked else jobdir.COMPLETED if code == 0 else jobdir.BY_ERROR,
         "ended": status["started"] + elapsed,
@@ -66,15 +74,22 @@ def ended(
     }
 
 
+def lost(status: dict[str, Any], reason: str, now: float) -> dict[str, Any]:
+    """It is gone, and nobody knows how it ended. `now` is Unix seconds."""
+    return status | _nothing_known(now, reason) | {"elapsed": max(0.0, now - status["started"])}
+
+
 def not_started(status: dict[str, Any], exit_code: int, reason: str, now: float) -> dict[str, Any]:
     """It could not be started, as a shell would tell it. `now` is Unix seconds."""
-    return status | {
+    return status | _nothing_known(now, reason) | {"command": None, "started": now, "exit_code": exit_code}
+
+
+def _nothing_known(now: float, reason: str) -> dict[str, Any]:
+    return {
         "state": jobdir.BY_ERROR,
-        "command": None,
-        "started": now,
         "ended": now,
         "elapsed": 0.0,
-        "exit_code": exit_code,
+        "exit_code": None,
         "signal": None,
         "core": False,
         "user_time": 0.0,

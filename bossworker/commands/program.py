@@ -91,7 +91,10 @@ def start(
             report += part
         if not report:
             return pid
-        os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:  # where SIGCHLD is ignored, nothing is left to be reaped
+            pass
     finally:
         os.close(failure)
         if reporter >= 0:
@@ -150,6 +153,13 @@ def _let_go_of_ignored() -> list[int]:
                 break
             ignored.append(number)
     return ignored
+
+
+def empty_signal_mask() -> Callable[[], object] | None:
+    """The last step of a program that would start with signals blocked, since we have; None where we have not."""
+    if not signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return None
+    return lambda: signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _nothing(number: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bossworker.checks import check_seconds
-from bossworker.commands import identity
+from bossworker.commands import family, identity
 
 KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
 SHELL = "/bin/sh"
@@ -51,9 +51,9 @@ class Request:
         """As the operating system takes it."""
         return [os.fsencode(arg) for arg in self.argv]
 
-    def environment(self) -> list[bytes]:
-        """Ours with the changes, as the operating system takes it."""
-        changed = {**os.environ, **self.env}
+    def environment(self, jobid: str) -> list[bytes]:
+        """Ours with the changes and the job's id, as the operating system takes it."""
+        changed = {**os.environ, **self.env, family.MARK: jobid}
         return [os.fsencode(f"{name}={value}") for name, value in changed.items() if value is not None]
 
     def open_stdin(self) -> int:
@@ -161,7 +161,10 @@ def _check_stdin(value: object) -> Stdin:
     if value is None:
         return None
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ValueError(f"stdin cannot be encoded as UTF-8: {value!r:.200}") from None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if not isinstance(value, os.PathLike):

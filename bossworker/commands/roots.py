@@ -11,7 +11,9 @@ ROOT_VARIABLE = "BOSSWORKER_ROOT"
 
 Root = str | os.PathLike[str] | None
 
-_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{20}", re.ASCII)
+_DATE = r"(?!0000)\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+_TIME = r"([01]\d|2[0-3])[0-5]\d([0-5]\d|60)"
+_ID = re.compile(rf"{_DATE}-{_TIME}-\d{{6}}-[0-9a-f]{{20}}", re.ASCII)
 
 
 def find_root(root: Root = None) -> str:
@@ -24,12 +26,21 @@ def find_root(root: Root = None) -> str:
 
 
 def state_home() -> str:
-    """The folder for what a user's programs keep."""
+    """The folder for what a user's programs keep.
+
+    RuntimeError when there is none, since the user has no home.
+    """
     told = os.environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(told):  # a relative one is to be ignored, says the specification
         return told
     inside = ("Library", "Application Support") if sys.platform == "darwin" else (".local", "state")
-    return os.path.join(os.path.expanduser("~"), *inside)
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise RuntimeError(
+            f"no folder for job directories: HOME is {os.environ.get('HOME')!r}, which is no absolute path; "
+            f"set HOME, XDG_STATE_HOME or {ROOT_VARIABLE}, or pass root"
+        )
+    return os.path.join(home, *inside)
 
 
 def check_root(root: object) -> None:
@@ -51,23 +62,33 @@ def make_root(root: Root = None) -> str:
     check_root(root)
     path = find_root(root)
     try:
-        _make_private(path)
+        _make_folders(path)
     except OSError as error:
         raise OSError(error.errno, f"root cannot be made: {error.strerror}", path) from error
     return path
 
 
-def _make_private(path: str) -> None:
-    if os.path.isdir(path):
-        return
+def _make_folders(path: str) -> None:
+    missing = []
+    above = path
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for folder in reversed(missing):
+        _make_folder(folder, private=folder == path)
+
+
+def _make_folder(path: str, private: bool) -> None:
+    """As the umask has it, but never so that we could not get in."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.mkdir(path, 0o700)
+        os.mkdir(path, 0o700 if private else 0o777)
     except FileExistsError:
-        if not os.path.isdir(path):  # nor has somebody else just made it
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    else:
-        os.chmod(path, 0o700)
+        if os.path.isdir(path):  # somebody else has just made it
+            return
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+    mode = os.stat(path).st_mode & 0o7777
+    if mode & 0o700 != 0o700:
+        os.chmod(path, mode | 0o700)
 
 
 def is_id(jobid: object) -> bool:

@@ -22,6 +22,7 @@ LONGEST_PAUSE = 0.02
 _prctl: Callable[..., object] | None = None
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+_ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
 
 
 def die_with_parent() -> Callable[[], object] | None:
@@ -38,10 +39,21 @@ def die_with_parent() -> Callable[[], object] | None:
     return ask
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends (Linux)."""
+def adopt_orphans(adopt: bool = True) -> None:
+    """Become the parent of every descendant whose own parent ends, or leave that to others (Linux)."""
     if sys.platform == "linux":
-        load_prctl()(_ADOPT_ORPHANS, 1, 0, 0, 0)
+        load_prctl()(_ADOPT_ORPHANS, int(adopt), 0, 0, 0)
+
+
+def adopts_orphans() -> bool:
+    """Whether we do (elsewhere: no)."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    answer = ctypes.c_int()
+    load_prctl()(_ADOPTS_ORPHANS, ctypes.byref(answer), 0, 0, 0)
+    return bool(answer.value)
 
 
 def load_prctl() -> Callable[..., object]:
@@ -81,35 +93,34 @@ def has_children() -> bool:
     return True
 
 
-def descendants(pid: int, keep: frozenset[int] = frozenset()) -> list[int]:
-    """Children, grandchildren and so on, without the children in `keep`.
+def descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on.
 
     Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
     command.
     """
     found: list[int] = []
     for child in children(pid):
-        if child not in keep:
-            found.append(child)
-            found += descendants(child)
+        found.append(child)
+        found += descendants(child)
     return found
 
 
 class Ending:
-    """The end of all descendants of this process, step by step, for a loop or for `finish`.
+    """The end of all descendants of this process, or of some, step by step.
 
     The owner reaps before each step; so when nothing is found any more, nothing is left, not even a zombie.
     """
 
-    def __init__(self, grace: float, leader: int = 0, keep: frozenset[int] = frozenset()) -> None:
+    def __init__(self, grace: float, leader: int = 0, members: Callable[[], list[int]] | None = None) -> None:
         """
         Args:
             grace: Seconds between TERM and KILL.
             leader: A child that leads a process group, all we can find where descendants cannot be listed.
-            keep: Children of ours that are to live on.
+            members: Who is to end, parents first, asked for again at each step; all descendants by default.
         """
         self.leader = leader
-        self.keep = keep
+        self.members = members
         self.kill_at = time.monotonic() + grace
         self.asked: set[int] = set()
         self.pause = FIRST_PAUSE
@@ -137,7 +148,7 @@ class Ending:
 
     def _find(self) -> list[int]:
         if sys.platform == "linux":
-            return descendants(os.getpid(), self.keep)
+            return descendants(os.getpid()) if self.members is None else self.members()
         try:
             os.killpg(self.leader, 0)
         except OSError:

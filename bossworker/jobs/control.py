@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bossworker.checks import check_seconds, check_signal
-from bossworker.commands import detach, identity, jobdir, tree
+from bossworker.commands import detach, identity, jobdir, outcome, tree
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, is_id, make_root
 from bossworker.jobs import record
@@ -47,6 +47,7 @@ def start(
         args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked
             up in the PATH, one with is relative to `cwd`.
         timeout: Seconds it may run, 0 for no limit. Then it and what it started get TERM, and 2 seconds later KILL.
+            (The supervisor sees to it: where somebody has killed that, nobody does.)
         stdin: What to feed, or the path of a file to read from; nothing by default.
         env: Variables to add; None removes one.
         cwd: Where it runs; by default in the job's own folder, whose files are its results.
@@ -91,7 +92,8 @@ def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Stat
 def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None) -> bool:
     """Send a signal to a running job; whether it was sent.
 
-    KILL ends all that the command has started. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as
+    KILL ends all that the command has started; where its supervisor was killed, what is still below the command or in
+    its process group. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as
     from a terminal, any other to the command alone. When it ends by the signal, it is ``terminated by request``; so is
     one that was asked to end and does with an exit code other than 0.
 
@@ -118,7 +120,8 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
 def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
     try:
-        jobdir.write_request(folder, {"signal": number, "at": time.time()})
+        if outcome.weight(number) >= outcome.weight(jobdir.requested_signal(folder)):  # CONT after TERM: it is to end
+            jobdir.write_request(folder, {"signal": number, "at": time.time()})
     except OSError:
         pass  # a full disk must not keep anybody from ending what fills it
     left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
@@ -146,8 +149,8 @@ def clean(
 ) -> int:
     """Delete a job and all its files. One that runs is ended first, by KILL.
 
-    Without an id: all jobs that have ended, or are damaged, and to which `older_than` and `status` apply. What runs is
-    left alone then.
+    Without an id: all jobs that have ended, and to which `older_than` and `status` apply. What runs is left alone then,
+    and so is what cannot be read and might run, unless `status` names ``Status.UNKNOWN``.
 
     Returns, in both forms, how many *files* were deleted, not how many jobs: each job has a few of its own, besides
     what its command made. 0: there was nothing to delete.
@@ -182,7 +185,7 @@ def _check_statuses(status: str | Sequence[str] | None) -> set[Status] | None:
 
 def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> bool:
     now = record.read(jobid, root)
-    if now.state in (jobdir.CREATED, jobdir.RUNNING) or (wanted is not None and now.state not in wanted):
+    if not (now.finished if wanted is None else now.state in wanted - {jobdir.CREATED, jobdir.RUNNING}):
         return False
     return age <= 0 or time.time() - jobdir.time_of(jobid) >= age
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, overload
 
-from bossworker.commands import jobdir
+from bossworker.commands import folders, jobdir
 from bossworker.commands.jobdir import FILES, STDERR, STDOUT
 from bossworker.commands.roots import Root, find_root
 from bossworker.jobs import record
@@ -68,26 +68,13 @@ def result_list(jobid: str, *, root: Root = None) -> list[str]:
     found: list[str] = []
     with _opened(jobid, root) as folder:
         if folder is not None:
-            _list(folder, FILES, "", found)
+            with suppress(OSError):
+                files = os.open(FILES, _FOLDER, dir_fd=folder)
+                try:
+                    found += folders.regular_files(files)
+                finally:
+                    os.close(files)
     return sorted(found)
-
-
-def _list(parent: int, name: str, prefix: str, found: list[str]) -> None:
-    try:
-        folder = os.open(name, _FOLDER, dir_fd=parent)
-    except OSError:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    _list(folder, entry.name, f"{prefix}{entry.name}/", found)
-                elif entry.is_file(follow_symlinks=False):
-                    found.append(prefix + entry.name)
-    except OSError:
-        pass
-    finally:
-        os.close(folder)
 
 
 @overload
@@ -134,10 +121,10 @@ def _parts(file: object) -> list[str] | None:
 
 
 def _descend(folder: int, parts: list[str]) -> int:
-    *folders, name = parts
+    *above, name = parts
     here = os.dup(folder)
     try:
-        for one in folders:
+        for one in above:
             below = os.open(one, _FOLDER, dir_fd=here)
             os.close(here)
             here = below

@@ -6,9 +6,9 @@ import enum
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
-from bossworker.commands import identity, jobdir
+from bossworker.commands import identity, jobdir, outcome
 from bossworker.commands.jobdir import Damaged
 from bossworker.commands.roots import Root, find_root, is_id
 
@@ -121,7 +121,7 @@ def listing(root: Root = None) -> list[str]:
     try:
         with os.scandir(find_root(root)) as entries:
             return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the root
         return []
 
 
@@ -159,11 +159,18 @@ def read_open(fd: int, jobid: str, path: str) -> Record:
         if not record.known:  # nobody runs it; or its last word was written between our look at it and at the processes
             record.status = _read_status(fd, record.job)
             _judge(record, at_last=True)
+            if record.finished and "exit_code" not in record.status and _was_asked_to_end(fd):
+                record.state = jobdir.BY_REQUEST
     except FileNotFoundError:
         record.reason = "" if not record.job else f"{jobdir.STATUS} is gone"
     except (OSError, Damaged) as error:
         record.state, record.reason = jobdir.UNKNOWN, str(error)
     return record
+
+
+def _was_asked_to_end(fd: int) -> bool:
+    """Of a job whose supervisor was not there to say so."""
+    return outcome.weight(jobdir.requested_signal(fd)) > 0
 
 
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +186,8 @@ def _judge(record: Record, at_last: bool = False) -> None:
     """Set the state that is true; when nobody runs a job that should be running, only `at_last`."""
     status = record.status
     state = status.get("state")
+    if not isinstance(state, str):
+        raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
     if state in _FINISHED:
         _check(status)
         record.state, record.reason = state, str(status.get("reason") or "")
@@ -194,19 +203,25 @@ def _judge(record: Record, at_last: bool = False) -> None:
         record.state, record.reason = jobdir.BY_ERROR, _why_gone(status)
 
 
+_LARGEST = 1e18
 _NUMBERS = ("started", "ended", "elapsed", "user_time", "system_time", "max_rss")
 
 
 def _check(status: dict[str, Any]) -> None:
     """Damaged, if what readers compute with is not what it should be."""
     for name in _NUMBERS:
-        if not isinstance(status.get(name), (int, float)):
+        if not _is_number(status.get(name)):
             raise Damaged(f"{jobdir.STATUS} is damaged: {name} is {status.get(name)!r:.100}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """One that can be computed with: no NaN, no infinity, no int beyond all floats."""
+    return isinstance(value, (int, float)) and -_LARGEST < value < _LARGEST
 
 
 def _may_still_start(job: dict[str, Any]) -> bool:
     created = job.get("created")
-    age = time.time() - created if isinstance(created, (int, float)) else START_SECONDS
+    age = time.time() - created if _is_number(created) else START_SECONDS
     return age < START_SECONDS or identity.holds(job.get("by"))
 
 
@@ -243,7 +258,7 @@ def _at(seconds: object) -> str:
 def _info(record: Record) -> Info:
     job, status = record.job, record.status
     started = status.get("started")
-    so_far = time.time() - started if record.state == jobdir.RUNNING and isinstance(started, float) else None
+    so_far = time.time() - started if record.state == jobdir.RUNNING and _is_number(started) else None
     return Info(
         jobid=record.jobid,
         status=Status(record.state),

@@ -15,6 +15,7 @@ from bossworker.jobs.record import Record
 
 FIRST_TICK = 0.001  # seconds between looks where an end cannot be waited for, doubled up to
 TICK = 0.05
+LONGEST_SLEEP = 3600.0  # seconds; poll takes no more than 24.8 days at once, and a look an hour costs nothing
 
 
 class Watch:
@@ -39,14 +40,17 @@ class Watch:
         return self.record
 
     def sleep(self, until: float | None) -> None:
-        """Until the command ends, or that (monotonic) time; or for an instant, while its last word is being written."""
-        left = None if until is None else max(0.0, until - time.monotonic())
+        """Until the command ends, or that (monotonic) time, or some hour passes; look again then.
+
+        Or for an instant, while its last word is being written.
+        """
+        left = LONGEST_SLEEP if until is None else min(max(0.0, until - time.monotonic()), LONGEST_SLEEP)
         if self._watches():
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
-            poll.poll(None if left is None else 1000 * left)
+            poll.poll(1000 * left)
         else:
-            time.sleep(self._pause if left is None else min(self._pause, left))
+            time.sleep(min(self._pause, left))
             self._pause = min(2 * self._pause, TICK)
 
     def _watches(self) -> bool:

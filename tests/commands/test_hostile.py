@@ -150,6 +150,8 @@ def test_an_empty_directory_is_no_job(root: Path) -> None:
     (root / ID / "job.json").mkdir()
     expect_nothing_known(ID)
     assert jobs.clean(older_than=0) == 0
+    assert jobs.listing() == [ID]  # it cannot be read, so it might run
+    assert jobs.clean(status="unknown") == 0
     assert jobs.listing() == []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import jobs
+from bossworker import CommandHandler, jobs
 from bossworker.commands import detach, identity, jobdir
 from bossworker.jobs import Status
 from tests.commands.disk import fill
@@ -281,7 +281,7 @@ def test_the_supervisor_is_killed() -> None:
     assert jobs.status(jobid) is Status.RUNNING  # for so it is
     assert jobs.details(jobid)[0] == "its supervisor is gone: its exit status will not be known"
     assert jobs.signal(jobid) is True
-    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_ERROR
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
     assert jobs.details(jobid) == ["its supervisor is gone: its exit status is not known"]
     assert info(jobid).exit_code is None
 
@@ -531,3 +531,120 @@ def test_speed_of_looking_at_many(root: Path) -> None:
     started = time.monotonic()
     assert {jobs.status(one) for one in jobs.listing()} == {Status.COMPLETED}
     assert time.monotonic() - started < 2.0
+
+
+def test_a_wait_of_years_is_one_of_hours() -> None:
+    jobid = jobs.start(["sleep", "0.3"])
+    assert jobs.wait(jobid, 30 * 86400) is Status.COMPLETED
+    with pytest.raises(ValueError, match=r"timeout must be between 0 and 1e\+09 seconds"):
+        jobs.wait(jobid, 10**5000)
+
+
+def test_what_is_sent_after_term_does_not_take_it_back() -> None:
+    jobid = jobs.start(["sleep", "60"])
+    for number in ("STOP", "TERM", "CONT"):
+        assert jobs.signal(jobid, number)
+    assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
+
+
+def test_stdin_that_cannot_be_encoded() -> None:
+    with pytest.raises(ValueError, match="stdin cannot be encoded"):
+        jobs.start(["true"], stdin="\ud800")
+
+
+def test_a_root_that_cannot_be() -> None:
+    assert jobs.listing("a\0") == []
+
+
+# -- damage -------------------------------------------------------------------------------------------------------
+
+DAMAGED = [
+    '{"state": []}',
+    '{"state": {}}',
+    '{"state": "running", "started": Infinity, "supervisor": [true], "command": [[]]}',
+    *(
+        f'{{"state": "completed", "started": 1, "ended": 1, "user_time": 0, "system_time": 0, "max_rss": 0, {elapsed}}}'
+        for elapsed in ('"elapsed": ' + one for one in ("Infinity", "-Infinity", "NaN", "[]", "1" + "0" * 400))
+    ),
+]
+
+
+@pytest.mark.parametrize("status", DAMAGED)
+def test_no_reader_raises(root: Path, status: str) -> None:
+    jobid = jobs.start(["true"])
+    jobs.wait(jobid, 20)
+    (root / jobid / "status.json").write_text(status)
+    for read in (jobs.status, jobs.details, jobs.info, jobs.is_finished, jobs.get_configuration, jobs.result_list):
+        read(jobid)
+    assert not jobs.signal(jobid)
+
+
+def test_an_impossible_date_is_no_id(root: Path) -> None:
+    jobs.wait(jobs.start(["true"]), 20)
+    odd = "99999999-999999-999999-" + "0" * 20
+    for name in (odd, f".{odd}"):
+        (root / name).mkdir()
+    assert jobs.status(odd) is Status.UNKNOWN
+    assert jobs.clean(older_than=0) > 0
+    assert sorted(os.listdir(root)) == [f".{odd}", odd]
+    for day in ("20260230", "00010101", "99991231"):
+        assert jobs.status(f"{day}-000060-000000-{'0' * 20}") is Status.UNKNOWN
+        assert isinstance(jobdir.time_of(f"{day}-000060-000000-{'0' * 20}"), float)
+
+
+def test_what_cannot_be_read_is_not_cleaned_unasked(root: Path) -> None:
+    jobid = jobs.start(["sleep", "60"])
+    status = root / jobid / "status.json"
+    told = status.read_text()
+    status.write_text("{")
+    assert jobs.clean(older_than=0) == 0
+    assert jobs.listing() == [jobid]
+    status.write_text(told)
+    assert jobs.signal(jobid)
+    jobs.wait(jobid, 20)
+    status.write_text("{")
+    assert jobs.clean(status="unknown") > 0
+    assert jobs.listing() == []
+
+
+# -- folders without end ------------------------------------------------------------------------------------------
+
+DIG = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\nopen('f', 'w')"
+
+
+def test_folders_deeper_than_any_path(root: Path) -> None:
+    jobid = jobs.start([sys.executable, "-c", DIG])
+    assert jobs.wait(jobid, 60) is Status.COMPLETED
+    (name,) = jobs.result_list(jobid)
+    assert name == "d/" * 3000 + "f"
+    assert jobs.result(jobid, name) == ""
+    assert jobs.clean(jobid) == 5
+    assert os.listdir(root) == []
+
+
+def test_deep_folders_that_are_not_kept(tmp_path: Path) -> None:
+    result = CommandHandler(root=tmp_path / "own", keep="none")({"cmd": [sys.executable, "-c", DIG]})
+    assert result["exit_code"] == 0
+    assert os.listdir(tmp_path / "own") == []
+
+
+# -- the root -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BOSSWORKER_ROOT", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "relative")
+    with pytest.raises(RuntimeError, match="HOME is 'relative', which is no absolute path"):
+        jobs.start(["true"])
+
+
+def test_a_umask_that_leaves_the_owner_nothing(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        jobid = jobs.start(["true"], root=tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert jobs.wait(jobid, 20, root=tmp_path / "a" / "b") is Status.COMPLETED
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700

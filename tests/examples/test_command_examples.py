@@ -99,13 +99,24 @@ def test_extester_does_as_told(tmp_path: Path) -> None:
     assert run(EXTESTER, "--create", "nonsense").returncode == 2
 
 
+@pytest.mark.parametrize("name", ["{outside}", "../outside", "a/../../outside", ".."])
+def test_extester_makes_nothing_elsewhere(tmp_path: Path, name: str) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    ended = run(EXTESTER, "--create", name.format(outside=tmp_path / "outside") + "=3", cwd=here)
+    assert ended.returncode == 2
+    assert "below this folder" in ended.stderr
+    assert os.listdir(tmp_path) == ["here"]
+
+
 # -- web_jobs -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server in a process of its own."""
     root = tmp_path / "jobs"
+    monkeypatch.setenv("BOSSWORKER_ROOT", str(root))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -188,6 +199,35 @@ IDS = [
 ]
 
 
+def test_forms_of_other_pages(browser: httpx.Client) -> None:
+    order = {"program": "date", "args": ""}
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", "http://[", "x" * 5000):
+        assert browser.post("/jobs", data=order, headers={"Origin": origin}).status_code == 403, origin
+    assert browser.post("/jobs", data=order, headers={"Host": "evil.example"}).status_code == 400
+    assert "/jobs/" not in browser.get("/").text.replace('action="/jobs"', "")
+    own = str(browser.base_url).rstrip("/")
+    assert browser.post("/jobs", data=order, headers={"Origin": own}).status_code == 303
+
+
+def test_names_that_are_no_utf8(browser: httpx.Client) -> None:
+    answer = browser.post(
+        "/jobs", content=b"program=extester&args=--create+%ED%A0%80%FF.txt=3", headers={"Content-Type": FORM}
+    )
+    assert answer.status_code == 303
+    job = answer.headers["location"]
+    ended(browser, job)
+    folder = Path(os.environ["BOSSWORKER_ROOT"]) / job.removeprefix("/jobs/") / "files"
+    Path(os.fsdecode(bytes(folder) + b"/a\xff.txt")).write_text("odd")
+    assert "a\udcff.txt" in browser.get(f"{job}/status").json()["files"]
+    page = browser.get(job)
+    assert page.status_code == 200
+    assert "/files/a%FF.txt" in page.text
+    assert browser.get(f"{job}/files/a%FF.txt").content == b"odd"
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
 def test_hostile_requests(browser: httpx.Client) -> None:
     for jobid in IDS:
         for path in ("", "/stdout", "/stderr", "/files/a", "/files/passwd"):
@@ -211,5 +251,7 @@ def raw(browser: httpx.Client, method: str, path: str) -> int:
     """A request whose path nobody tidies up on the way; its status."""
     host, port = browser.base_url.host, browser.base_url.port
     with socket.create_connection((host, port), 20) as sock:
-        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
         return int(sock.makefile("rb").readline().split()[1])

@@ -1,0 +1,156 @@
+"""Which children of this process are a command's: what may be ended and reaped with it, and nothing else.
+
+In a pool's worker without threads, all that comes while the command runs is. Anywhere else another thread may start
+processes, or run another command, meanwhile: there a child must show whose it is, by having been seen below the
+command, by the job's id in its environment, or by being in the session of one that shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from bossworker.commands import identity, tree
+
+MARK = "BOSSWORKER_JOB"
+"""The variable that holds the job's id, for the command and all that it starts."""
+
+
+class Family:
+    """A command and all that it has started."""
+
+    def __init__(self, jobid: str, in_pool: bool) -> None:
+        """To be made before the command is started."""
+        self.pid = 0
+        self._mark = f"\0{MARK}={jobid}\0".encode()
+        self._in_pool = in_pool
+        self._known: dict[int, object] = {}  # start times
+        self._sessions: set[int] = set()  # that only the command's processes are in
+        _leavings.reap(in_pool)
+        self._before = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+
+    def members(self) -> list[int]:
+        """All of it, zombies among them, parents first."""
+        found: list[int] = []
+        for child in self._children():
+            found += [child, *tree.descendants(child)]
+        for pid in found:
+            self._known.setdefault(pid, _started(pid))
+        return found
+
+    def reap(self) -> None:
+        """Reap what has come to us by it and has ended, but the command itself."""
+        for child in self._children():
+            if child != self.pid:
+                _reap(child)
+
+    def leave(self) -> None:
+        """The command has ended; what it leaves running is to be reaped some day."""
+        _leavings.add(self._children())
+
+    def _children(self) -> list[int]:
+        if not tree.has_children():
+            return []
+        if self._in_pool and threading.active_count() == 1:
+            return [child for child in tree.children(os.getpid()) if child not in self._before]
+        found = [child for child in tree.children(os.getpid()) if child == self.pid or child not in self._before]
+        self._sessions |= {self.pid, *(_session(child) for child in found if self._shows(child))} - {0, os.getsid(0)}
+        return [child for child in found if _session(child) in self._sessions or self._shows(child)]
+
+    def _shows(self, child: int) -> bool:
+        """Whether it is seen of this child itself."""
+        return child == self.pid or self._was_seen(child) or self._mark in _environment(child)
+
+    def _was_seen(self, child: int) -> bool:
+        return child in self._known and self._known[child] == _started(child)
+
+
+class _Leavings:
+    """What commands that have ended left running, as children of ours."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[int, object] = {}  # start times
+
+    def add(self, children: list[int]) -> None:
+        """They were adopted."""
+        if children:
+            with self._lock:
+                self._left.update((child, _started(child)) for child in children)
+
+    def reap(self, in_pool: bool) -> None:
+        """Reap those that have ended, and in a pool's worker what they in turn have left us."""
+        if not (in_pool or self._left) or not tree.has_children():
+            return
+        ours = os.getsid(0)
+        with self._lock:
+            for child in tree.children(os.getpid()):
+                known = child in self._left and self._left[child] == _started(child)
+                if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
+                    self._left.pop(child, None)
+
+    def forget(self) -> None:
+        """In a forked child: they are the parent's."""
+        self.__init__()  # type: ignore[misc]
+
+
+class _Adoption:
+    """Whether orphans come to this process: while any command runs, and for good where it was so before (Linux)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commands = 0
+        self._was = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._commands:
+                self._was = tree.adopts_orphans()
+                tree.adopt_orphans()
+            self._commands += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._commands -= 1
+            if not self._commands and not self._was:
+                tree.adopt_orphans(False)
+
+    def forget(self) -> None:
+        """In a forked child: no command of ours runs."""
+        self.__init__()  # type: ignore[misc]
+
+
+_leavings = _Leavings()
+adoption = _Adoption()
+for _one in (_leavings, adoption):
+    os.register_at_fork(after_in_child=_one.forget)
+
+
+def _reap(child: int) -> bool:
+    """Whether it is gone."""
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
+def _started(pid: int) -> object:
+    found = identity.of(pid)
+    return found and found[1]
+
+
+def _session(pid: int) -> int:
+    """The session's number, which is the pid of who began it; a child of ours begins none but its own. 0: unknown."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _environment(pid: int) -> bytes:
+    """As it was at exec, each variable between two NULs; empty of a zombie."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return b"\0" + file.readall()
+    except OSError:
+        return b""
