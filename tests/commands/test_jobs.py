@@ -603,7 +603,7 @@ def test_what_cannot_be_read_is_not_cleaned_unasked(root: Path) -> None:
     assert jobs.signal(jobid)
     jobs.wait(jobid, 20)
     status.write_text("{")
-    assert jobs.clean(status="unknown") > 0
+    wait_for(lambda: jobs.clean(status="unknown") > 0, what="the supervisor to be gone, too")
     assert jobs.listing() == []
 
 
