@@ -463,7 +463,7 @@ class Boss:
             look = self.recorders[worker.slot].look() if worker.batch is not None else None
             if look is not None and worker.batch is not None and look.running:
                 job_id = worker.batch.first_id + look.claimed - 1
-                seconds = now - look.started
+                seconds = max(0.0, now - look.started)  # it may have started since `now`
                 running += 1
             workers.append(
                 {

@@ -77,6 +77,35 @@ def test_add_work_waits_while_too_many_are_unfinished(pool: Pool) -> None:
     assert sorted(r["n"] for r in bw.results()) == list(range(300))
 
 
+def test_no_more_are_unfinished_however_many_threads_add_jobs(pool: Pool) -> None:
+    bw = pool(nap, worker_count=2, max_pending=5)
+
+    def add() -> None:
+        for _ in range(20):
+            bw.add_work({"seconds": 0.005}, {})
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        stats = bw.stats()
+        most = max(most, stats.queued + stats.running)
+    for thread in threads:
+        thread.join()
+    assert 2 <= most <= 5
+    assert len(list(bw.results())) == 320
+
+
+def test_no_job_has_been_running_for_less_than_no_time(pool: Pool) -> None:
+    bw = pool(nap, worker_count=2)
+    bw.add_work(*[{"seconds": 0.0001}] * 2000)
+    seconds: list[float] = []
+    while bw.stats().done < 2000:
+        seconds += [worker.seconds for worker in bw.stats().workers]
+    assert min(seconds) >= 0
+
+
 def test_workers_are_replaced_after_so_many_jobs(pool: Pool) -> None:
     bw = pool(nap, worker_count=2, max_jobs_per_worker=10)
     results = list(bw.map({"n": n} for n in range(200)))
