@@ -30,6 +30,7 @@ import cloudpickle
 
 from bossworker import process, worker
 from bossworker.boss import Boss, CallerGone
+from bossworker.codec import describe
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.native import native
 from bossworker.nursery import Nursery
@@ -211,7 +212,7 @@ def _spawn_boss(
 
     Safe in a program with threads: between fork and exec, no Python runs in the child.
     """
-    pickled = cloudpickle.dumps(handlers)
+    pickled = _pickled(handlers)
     fds = (theirs.fileno(), memory.fd)
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
@@ -222,6 +223,30 @@ def _spawn_boss(
     with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed
         ours.sendall(pickled)
     return boss.pid
+
+
+def _pickled(handlers: Handlers) -> bytes:
+    """The handlers' bytes; TypeError names the one that has none."""
+    try:
+        return cloudpickle.dumps(handlers)  # type: ignore[no-any-return]
+    except Exception as error:
+        name, handler = next((name, one) for name, one in _named(handlers) if not _travels(one))
+        text = (
+            f'{name}_handler must be something that cloudpickle takes along with start_method "spawn", not {handler!r}'
+        )
+        raise TypeError(f"{text} ({describe(error)})") from error
+
+
+def _named(handlers: Handlers) -> list[tuple[str, object]]:
+    return [("work", handlers.work), ("init", handlers.init), ("exit", handlers.exit)]
+
+
+def _travels(handler: object) -> bool:
+    try:
+        cloudpickle.dumps(handler)
+    except Exception:
+        return False
+    return True
 
 
 def spawned(options: str, link: str, memory: str, parent: str, size: str) -> None:

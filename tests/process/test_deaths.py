@@ -429,6 +429,18 @@ def test_a_pool_outlives_the_thread_that_made_it(pool: Pool) -> None:
     assert made[0].get_result() == {"n": 1}
 
 
+@pytest.mark.parametrize("name", ["work_handler", "init_handler", "exit_handler"])
+def test_a_handler_that_cannot_travel_is_named(name: str) -> None:
+    lock = threading.Lock()
+
+    def held(*job: Any) -> None:
+        lock.locked()
+
+    handlers = {"work_handler": nap, name: held}
+    with pytest.raises(TypeError, match=f"{name} must be .*cloudpickle.*held.*cannot pickle '_thread.lock'"):
+        BossWorker(**handlers, start_method="spawn")
+
+
 def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:
     """Classes and functions of the caller's ``__main__`` are not in the fresh interpreter's: they travel by value."""
     program = textwrap.dedent(
