@@ -276,7 +276,9 @@ class Connection:
         """After the boss's death: those of the jobs that provably never ran, and never will."""
         through = self.memory.assigned_through
         never = {job_id for job_id in ids if job_id >= through}
-        return never.union(*self.memory.withdraw())
+        with suppress(ValueError, IndexError):  # a handler has written over the memory
+            never.update(*self.memory.withdraw())
+        return never
 
     def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
         """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""

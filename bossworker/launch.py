@@ -35,7 +35,7 @@ from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.native import native
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
-from bossworker.recorder import Memory, Recorder, above_stdio, exclusive
+from bossworker.recorder import Memory, Recorder, exclusive
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -55,10 +55,10 @@ class Launched(NamedTuple):
 
 
 def launch(handlers: Handlers, options: Options) -> Launched:
-    """Start a boss by the options' start method."""
+    """Start a boss by the options' start method; with signals held, and the standard streams taken."""
     start = _spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
-    ours, theirs = map(_clear_of_stdio, link_pair())
+    ours, theirs = link_pair()
     memory = Memory()
     try:
         pid = start(handlers, options, ours, theirs, memory)
@@ -69,13 +69,6 @@ def launch(handlers: Handlers, options: Options) -> Launched:
     finally:
         theirs.close()
     return Launched(pid, Link(ours), memory)
-
-
-def _clear_of_stdio(sock: socket.socket) -> socket.socket:
-    """A caller without stdin lends its number to our socket; the boss is about to put /dev/null there."""
-    if sock.fileno() > 2:
-        return sock
-    return socket.socket(fileno=above_stdio(sock.detach()))
 
 
 def _fork_boss(
@@ -118,6 +111,7 @@ def _boss_main(
     """The boss's process, from its first instruction to its last."""
     with suppress(PermissionError):  # a spawned boss leads its session already
         os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # this also drops one that came for the caller's group until now
     process.drop_signal_handlers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.adopt_orphans()
@@ -176,13 +170,7 @@ def _nursery_main(
 def _shut_stdin() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    for fd in (1, 2):  # a caller without them must not lend their numbers to our sockets
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.dup2(null, fd)
-    if null > 2:
-        os.close(null)
+    os.close(null)
 
 
 def _close_all_but(*keep: int) -> None:

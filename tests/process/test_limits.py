@@ -333,3 +333,42 @@ def test_a_low_limit_on_descriptors_is_no_matter() -> None:
 def test_standard_streams_may_be_closed() -> None:
     for closed in ("<&-", "<&- 2>&-"):
         assert run_program(["sh", "-c", f'exec "$@" {closed}', "sh"]) == "1001\n"
+
+
+CLOSES_STREAMS = """
+import os, sys
+from pathlib import Path
+closed, start_method, answer = sys.argv[1:]
+for fd in map(int, closed):
+    os.close(fd)
+from bossworker import BossWorker
+
+def handle(job):
+    for fd in (1, 2):
+        if str(fd) in closed:
+            os.write(fd, b"x" * 5000)
+    return {"n": job["n"]}
+
+with BossWorker(handle, worker_count=2, start_method=start_method) as bw:
+    bw.add_work(*({"n": n} for n in range(20)))
+    got = sum(result["n"] for result in bw.results())
+for fd in map(int, closed):  # as they were
+    try:
+        os.close(fd)
+    except OSError:
+        continue
+    raise SystemExit(f"{fd} is open")
+Path(answer).write_text(str(got))
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "02", "12", "012"])
+def test_what_a_handler_prints_in_a_program_that_closed_its_streams_goes_nowhere(
+    tmp_path: Path, closed: str, start_method: str
+) -> None:
+    answer = tmp_path / "answer"
+    command = [sys.executable, "-W", "error", "-c", CLOSES_STREAMS, closed, start_method, str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert answer.read_text() == "190"
