@@ -38,9 +38,7 @@ from bossworker.run import Run
 from bossworker.spin import Spin
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
-DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
-BUSY_LOOKS = 500  # tries at a recorder that is being written to, 0.1 ms in all
 
 
 class CallerGone(Exception):
@@ -68,7 +66,6 @@ class Boss:
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
-        self.deferred: list[Callable[[], bool]] = []
         self.spin = Spin()
         self.awake_until = 0.0
         self.selector = selectors.DefaultSelector()
@@ -86,8 +83,6 @@ class Boss:
         while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
             self.look_at_workers()
-            if self.deferred:
-                self.retry_deferred()
             if self.ledger.pause_is_over(now := time.monotonic()):
                 self.perform(self.ledger.on_tick(now))
             if not self.ready:
@@ -113,9 +108,8 @@ class Boss:
 
     def _sleep_seconds(self) -> float | None:
         seconds = self.ledger.sleep(time.monotonic())
-        for needed, tick in ((self.deferred, DEFERRED_TICK), (self.parent_fd is None, PARENT_TICK)):
-            if needed and (seconds is None or tick < seconds):
-                seconds = tick
+        if self.parent_fd is None and (seconds is None or seconds > PARENT_TICK):
+            return PARENT_TICK
         return seconds
 
     def caller_died(self, events: int) -> None:
@@ -145,7 +139,7 @@ class Boss:
                 self.perform(self.ledger.on_submit(Run.read(frame.head, frame.body, self.hold(frame)), now))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self.attempt(partial(self.cancel, number, frame.body.cast("Q").tolist()))
+                self.cancel(number, frame.body.cast("Q").tolist())
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
@@ -163,16 +157,6 @@ class Boss:
     def hold(self, frame: Frame) -> Held | None:
         """Take charge of the file that came with a frame, until all who may need it have got it."""
         return Held(frame.fd, self.memory) if frame.fd is not None else None
-
-    def attempt(self, request: Callable[[], bool]) -> None:
-        """Do it now, or as soon as the recorders it needs are not being written to."""
-        if not request():
-            self.deferred.append(request)
-
-    def retry_deferred(self) -> None:
-        waiting, self.deferred = self.deferred, []
-        for request in waiting:
-            self.attempt(request)
 
     def reply(self, number: int, content: dict[str, object]) -> None:
         """Answer a request; number 0 wants no answer."""
@@ -228,7 +212,7 @@ class Boss:
         match frame.kind:
             case Kind.DONE:
                 (leaves,) = messages.DONE.unpack(frame.head)
-                self.take(slot, self._final_look(slot))
+                self.take(slot, self.recorders[slot].look())
                 seconds = self._batch_seconds(slot)
                 self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
             case Kind.SPILL:
@@ -239,12 +223,6 @@ class Boss:
                 self.start_errors[slot] = str(frame.body, "utf-8", "replace")
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from a worker")
-
-    def _final_look(self, slot: int) -> Look:
-        """What a worker that rests or is dead has done: nobody writes now."""
-        look = self.recorders[slot].look(dead=True)
-        assert look is not None
-        return look
 
     def _batch_seconds(self, slot: int) -> float:
         marks, taken = self.recorders[slot].marks, self.ledger.workers[slot].taken
@@ -265,8 +243,7 @@ class Boss:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
         for slot in self.ledger.due(time.monotonic()):
             look = self.recorders[slot].look()
-            if look is not None:
-                self.take(slot, look)
+            self.take(slot, look)
             self.perform(self.ledger.on_look(slot, look, time.monotonic()))
 
     def take(self, slot: int, look: Look) -> None:
@@ -332,7 +309,7 @@ class Boss:
             died = f"the worker died before it was up ({how}"
             self.start_failed(slot, self.start_errors.pop(slot, died))
             return
-        look = self._final_look(slot)
+        look = self.recorders[slot].look()
         self.take(slot, look)
         self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
 
@@ -377,8 +354,9 @@ class Boss:
         """Note who gets what before sending it, so that nothing can be in two places."""
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
-        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
-        self.awake_until = self.spin.until(time.monotonic())
+        now = time.monotonic()
+        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt, now)
+        self.awake_until = self.spin.until(now)
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
@@ -405,10 +383,9 @@ class Boss:
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
-        look = self.recorders[action.slot].look(take_back=True)
-        if look is not None:
-            self.take(action.slot, look)
-            self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+        look = self.recorders[action.slot].take_back()
+        self.take(action.slot, look)
+        self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
 
     def verdict(self, action: Verdict) -> None:
         self.delivery.add(
@@ -428,8 +405,8 @@ class Boss:
 
     # -- requests ---------------------------------------------------------------------------------------
 
-    def cancel(self, number: int, ids: list[int]) -> bool:
-        """Cancel jobs and reply how many were unfinished; False when a recorder was being written to."""
+    def cancel(self, number: int, ids: list[int]) -> None:
+        """Cancel jobs and reply how many were unfinished."""
         now = time.monotonic()
         looks: dict[int, Look] = {}
         wanted = set(ids)
@@ -437,23 +414,13 @@ class Boss:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
-            look = self._patient_look(worker.slot)
-            if look is None:
-                return False
+            look = self.recorders[worker.slot].take_back()
             self.take(worker.slot, look)
             self.ledger.reclaim(worker.slot, look, now)
             looks[worker.slot] = look
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
-        return True
-
-    def _patient_look(self, slot: int) -> Look | None:
-        for _ in range(BUSY_LOOKS):
-            look = self.recorders[slot].look(take_back=True)
-            if look is not None:
-                return look
-        return None
 
     def stats(self, now: float) -> dict[str, object]:
         workers = []
@@ -461,7 +428,7 @@ class Boss:
         for worker in self.ledger.workers.values():
             job_id, seconds = None, 0.0
             look = self.recorders[worker.slot].look() if worker.batch is not None else None
-            if look is not None and worker.batch is not None and look.running:
+            if look is not None and look.running and worker.batch is not None:
                 job_id = worker.batch.first_id + look.claimed - 1
                 seconds = now - look.started
                 running += 1
