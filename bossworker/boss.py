@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -33,9 +32,10 @@ from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome, ProtocolError, single
 from bossworker.options import Options
 from bossworker.parcel import Held
+from bossworker.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
-from bossworker.spin import Spin
+from bossworker.stats import take_stock
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
@@ -66,15 +66,13 @@ class Boss:
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
-        self.spin = Spin()
-        self.awake_until = 0.0
-        self.selector = selectors.DefaultSelector()
+        self.poller = Poller()
         self.parent_fd = process.pidfd(parent)
         memory.most_held = max(0, process.most_descriptors() - OWN_DESCRIPTORS)
-        self.watch(caller, self.read_caller)
-        self.watch(nursery, self.read_nursery)
+        self.poller.watch(caller, self.read_caller)
+        self.poller.watch(nursery, self.read_nursery)
         if self.parent_fd is not None:
-            self.selector.register(self.parent_fd, selectors.EVENT_READ, self.caller_died)
+            self.poller.watch_fd(self.parent_fd, self.caller_died)
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -93,18 +91,9 @@ class Boss:
 
     def wait(self) -> None:
         """Sleep until something arrives or is due, and read what arrived."""
-        for key, events in self._look_again() or self.selector.select(self._sleep_seconds()):
-            key.data(events)
+        self.poller.wait(self._sleep_seconds())
         if self.parent_fd is None and os.getppid() != self.parent:
             raise CallerGone
-
-    def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Stay awake while an answer is due."""
-        while (now := time.monotonic()) < self.awake_until:
-            if ready := self.selector.select(0):
-                return ready
-            self.spin.rest(now)
-        return []
 
     def _sleep_seconds(self) -> float | None:
         seconds = self.ledger.sleep(time.monotonic())
@@ -123,7 +112,7 @@ class Boss:
     # -- the caller -------------------------------------------------------------------------------------
 
     def read_caller(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
+        if events & EVENT_WRITE:
             self.caller.flush()
         try:
             frames = self.caller.receive()
@@ -148,7 +137,7 @@ class Boss:
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
-                self.reply(number, self.stats(now))
+                self.reply(number, take_stock(self.ledger, self.recorders, self.delivery, now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case _:
@@ -175,34 +164,25 @@ class Boss:
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
-        self.watch(self.caller, self.read_caller)
-
-    def watch(self, link: Link, read: Callable[[int], None]) -> None:
-        """Have `read` called when the link has something for us, or takes something that waits to be sent."""
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
-        key = self.selector.get_map().get(link.sock)
-        if key is None:
-            self.selector.register(link.sock, events, read)
-        elif key.events != events:
-            self.selector.modify(link.sock, events, read)
+        self.poller.watch(self.caller, self.read_caller)
 
     # -- the workers ------------------------------------------------------------------------------------
 
-    def read_worker(self, slot: int, events: int = selectors.EVENT_READ) -> None:
+    def read_worker(self, slot: int, events: int = EVENT_READ) -> None:
         link = self.links.get(slot)
         if link is None:
             return
         try:
-            if events & selectors.EVENT_WRITE and link.flush():
-                self.watch(link, partial(self.read_worker, slot))
+            if events & EVENT_WRITE and link.flush():
+                self.poller.watch(link, partial(self.read_worker, slot))
             frames = link.receive()
         except LinkClosed:  # the nursery will tell how it ended
-            self.selector.unregister(link.sock)
+            self.poller.forget(link)
             return
         except ProtocolError as error:  # a handler wrote into our socket
             complain(f"ending worker {self.ledger.workers[slot].pid}: {error}")
             self.perform([Kill(slot)])
-            self.selector.unregister(link.sock)
+            self.poller.forget(link)
             return
         for frame in frames:
             self.on_worker_frame(slot, frame)
@@ -252,32 +232,20 @@ class Boss:
         start, stop = worker.taken, look.published
         if worker.batch is None or start >= stop:
             return
-        recorder = self.recorders[slot]
-        cut = partial(
-            recorder.segment,
-            first_id=worker.batch.first_id,
-            pid=worker.pid,
-            attempt=worker.batch.terms.attempt,
-        )
-        outcomes = bytes(recorder.outcomes[start:stop])
-        while (spilled := outcomes.find(Outcome.ELSEWHERE, 0)) >= 0:
-            if spilled:
-                self.delivery.note(cut(start, start + spilled), worker.cancelled)
-            start += spilled + 1
-            outcomes = outcomes[spilled + 1 :]
-        if start < stop:
-            self.delivery.note(cut(start, stop), worker.cancelled)
+        batch = worker.batch
+        for segment in self.recorders[slot].segments(start, stop, batch.first_id, worker.pid, batch.terms.attempt):
+            self.delivery.note(segment, worker.cancelled)
         self.ledger.on_taken(slot, stop)
 
     # -- the nursery ------------------------------------------------------------------------------------
 
     def tell_nursery(self, kind: Kind, head: bytes) -> None:
         if not self.nursery.send(kind, head):
-            self.watch(self.nursery, self.read_nursery)
+            self.poller.watch(self.nursery, self.read_nursery)
 
     def read_nursery(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE and self.nursery.flush():
-            self.watch(self.nursery, self.read_nursery)
+        if events & EVENT_WRITE and self.nursery.flush():
+            self.poller.watch(self.nursery, self.read_nursery)
         for frame in self.nursery.receive():
             match frame.kind:
                 case Kind.SPAWNED:
@@ -295,7 +263,7 @@ class Boss:
         slot, pid = messages.SPAWNED.unpack(frame.head)
         self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
         self.ledger.on_spawned(slot, pid)
-        self.watch(self.links[slot], partial(self.read_worker, slot))
+        self.poller.watch(self.links[slot], partial(self.read_worker, slot))
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
@@ -322,8 +290,7 @@ class Boss:
 
     def _hang_up(self, slot: int) -> None:
         link = self.links.pop(slot)
-        with suppress(KeyError):
-            self.selector.unregister(link.sock)
+        self.poller.forget(link)
         link.close()
 
     def _memory_hint(self, status: int) -> str:
@@ -356,7 +323,7 @@ class Boss:
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt, now)
-        self.awake_until = self.spin.until(now)
+        self.poller.expect_answer(now)
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
@@ -369,7 +336,7 @@ class Boss:
         with suppress(LinkClosed):  # its exit will be told
             link = self.links[slot]
             if not link.send(kind, head, body, fds):
-                self.watch(link, partial(self.read_worker, slot))
+                self.poller.watch(link, partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
         self.recorders[action.slot].expire(action.job_id)
@@ -421,36 +388,6 @@ class Boss:
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
-
-    def stats(self, now: float) -> dict[str, object]:
-        workers = []
-        running = 0
-        for worker in self.ledger.workers.values():
-            job_id, seconds = None, 0.0
-            look = self.recorders[worker.slot].look() if worker.batch is not None else None
-            if look is not None and look.running and worker.batch is not None:
-                job_id = worker.batch.first_id + look.claimed - 1
-                seconds = now - look.started
-                running += 1
-            workers.append(
-                {
-                    "pid": worker.pid,
-                    "state": worker.state.value,
-                    "job_id": job_id,
-                    "seconds": seconds,
-                    "jobs_done": worker.jobs_done,
-                    "rss": process.resident_bytes(worker.pid),
-                }
-            )
-        assigned = sum(worker.limit - worker.taken for worker in self.ledger.busy())
-        return {
-            "queued": self.ledger.queue.jobs + assigned - running,
-            "running": running,
-            "done": self.delivery.done,
-            "failed": self.delivery.failed,
-            "restarts": self.ledger.restarts,
-            "workers": workers,
-        }
 
 
 def complain(text: str) -> None:

@@ -31,11 +31,12 @@ import fcntl
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from bossworker.messages import Segment
+from bossworker.messages import Outcome, Segment
 
 MAX_BATCH = 2048  # jobs: at a microsecond each, the 2 ms a batch is aimed at
 MAX_WORKERS = 1024
@@ -226,6 +227,16 @@ class Recorder:
         """What is read after this was written before the counts were raised that were read before it."""
         self._fence.release()
         self._fence.acquire(False)
+
+    def segments(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Iterator[Segment]:
+        """Copies of the results of the batch's jobs start..stop-1, but for those that travel by themselves."""
+        outcomes = bytes(self.outcomes[:stop])
+        while start < stop:
+            elsewhere = outcomes.find(Outcome.ELSEWHERE, start)
+            end = stop if elsewhere < 0 else elsewhere
+            if start < end:
+                yield self.segment(start, end, first_id, pid, attempt)
+            start = end + 1
 
     def segment(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Segment:
         """A copy of the results of the batch's jobs start..stop-1."""
