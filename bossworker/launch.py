@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -211,6 +210,8 @@ def _spawn_boss(
 
     Safe in a program with threads: between fork and exec, no Python runs in the child.
     """
+    import subprocess
+
     pickled = cloudpickle.dumps(handlers)
     fds = (theirs.fileno(), memory.fd)
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]

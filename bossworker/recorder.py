@@ -30,7 +30,6 @@ import errno
 import fcntl
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -281,6 +280,8 @@ def _unnamed_file() -> int:
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise
+    import tempfile  # takes as long to import as half of this package, and is hardly ever needed
+
     with tempfile.TemporaryFile(prefix="bossworker-") as file:
         return os.dup(file.fileno())
 
