@@ -203,24 +203,24 @@ class Recorder:
 
     def look(self) -> Look:
         """What the worker has done so far."""
-        # In this order: if nothing more is published after a job was seen to be claimed, it was running in between.
-        claimed = self.words[LIMIT] - self.tickets._get_value()
-        published = self.published._get_value()
-        self._order_reads()
-        return Look(
-            max(claimed, published),
-            published,
-            self.marks[published],
-            claimed > published and not self.words[SENDING],
-        )
+        return self._look(self.words[LIMIT] - self.tickets._get_value())
 
     def take_back(self) -> Look:
-        """Withdraw the jobs that have not been claimed, and look."""
+        """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
+        claimed.
+        """
         withdrawn = 0
         while exclusive() and self.tickets.acquire(False):
             withdrawn += 1
         self.words[LIMIT] -= withdrawn
-        return self.look()
+        return self._look(self.words[LIMIT])
+
+    def _look(self, claimed: int) -> Look:
+        # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
+        published = self.published._get_value()
+        self._order_reads()
+        running = claimed > published and not self.words[SENDING]
+        return Look(max(claimed, published), published, self.marks[published], running)
 
     def _order_reads(self) -> None:
         """What is read after this was written before the counts were raised that were read before it."""

@@ -311,7 +311,8 @@ def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
     try:
         assert not exclusive()
         recorder = opened(memory, 1)
-        assert recorder.take_back().claimed == 0  # it stays the worker's
+        assert recorder.look().claimed == 0
+        assert recorder.take_back().claimed == 1  # it stays the worker's
         assert claim(memory.recorder(0))
         assert not claim(recorder)
         assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
