@@ -24,6 +24,9 @@ LENGTHS = {0.0: 20_000, 1e-5: 20_000, 1e-4: 5_000, 1e-3: 1_000, 1e-2: 100}
 SIZES = (64, KIB, 16 * KIB, 256 * KIB, MIB, 8 * MIB, 64 * MIB)
 WORKERS = (1, 2, 4, 8)
 
+CROWDS = (2, 4, 8, 16)  # workers
+LOOPS = 3000  # of a job: some 100 µs of a processor
+
 FOUR = ("bossworker.bulk", "pool.map", "pool.imap_1", "executor.each")
 ALL = (
     "bossworker.bulk",
@@ -123,6 +126,13 @@ def _scaling() -> Curve:
     return Curve("scaling", f"Jobs that sleep {NAP * 1000:.0f} ms, over workers", "jobs/s", "workers", tuple(points))
 
 
+def _crowd() -> Curve:
+    ways = ("bossworker.bulk", "nospin.bulk", "pool.imap_1", "executor.each")
+    points = [Point(str(workers), _specs(ways, "batch", "count", 5000, LOOPS, workers), _rate) for workers in CROWDS]
+    title = "Jobs of 100 µs of a processor, more workers than cores"
+    return Curve("crowd", title, "jobs/s", "workers", tuple(points))
+
+
 def _memory() -> Curve:
     ways = ("bossworker.bulk", "bossworker.each", "pool.each", "executor.each")
     point = Point("bytes a job", _specs(ways, "memory", "gate", QUEUED), _field("bytes"), rounds=1)
@@ -148,7 +158,7 @@ def _stall() -> Curve:
     return Curve("stall", title, "ms", "their delay", points)
 
 
-CURVES = [_length(), _size(), _scaling(), _memory(), _idle(), _stall()]
+CURVES = [_length(), _size(), _scaling(), _crowd(), _memory(), _idle(), _stall()]
 
 
 def chosen(only: list[str]) -> list[Curve]:

@@ -27,6 +27,14 @@ def spin(job: Job) -> Job:
     return {}
 
 
+def count(job: Job) -> Job:
+    """Work that takes as much of a processor, however many others want it."""
+    left = job["loops"]
+    while left:
+        left -= 1
+    return {}
+
+
 def nap(job: Job) -> Job:
     time.sleep(job["seconds"])
     return {}
@@ -68,6 +76,10 @@ def _tiny_jobs(count: int, _: float) -> list[Job]:
 
 def _timed_jobs(count: int, seconds: float) -> list[Job]:
     return [{"seconds": seconds} for _ in range(count)]
+
+
+def _counted_jobs(count: int, loops: float) -> list[Job]:
+    return [{"loops": int(loops)} for _ in range(count)]
 
 
 def _byte_jobs(count: int, size: float) -> list[Job]:
@@ -112,7 +124,7 @@ def _products(results: Iterable[Job]) -> float:
 
 def expected(work: Work, jobs: list[Job]) -> float:
     """What `consume` makes of all results, found without a pool."""
-    if work.handler in (spin, nap):
+    if work.handler in (spin, nap, count):
         return len(jobs)
     return work.consume(work.handler(job) for job in jobs)
 
@@ -124,6 +136,7 @@ _sums = _consumer(lambda result: float(result["data"].sum()))
 WORKS = {
     "tiny": Work(multiply, _tiny_jobs, _products),
     "spin": Work(spin, _timed_jobs, _ones),
+    "count": Work(count, _counted_jobs, _ones),
     "nap": Work(nap, _timed_jobs, _ones),
     "bytes": Work(echo, _byte_jobs, _ends),
     "array": Work(echo, _array_jobs, _ends),

@@ -66,6 +66,16 @@ class BossWorkerPeer(Peer):
         self.pool.shut_down()
 
 
+class NeverSpinningPeer(BossWorkerPeer):
+    """As it would be if no process of it stayed awake while an answer is due."""
+
+    def open(self, workers: int) -> None:
+        from bossworker import spin
+
+        spin.SPIN_SECONDS = 0.0
+        super().open(workers)
+
+
 class PoolPeer(Peer):
     def open(self, workers: int) -> None:
         import multiprocessing
@@ -210,6 +220,7 @@ class MpirePeer(Peer):
 
 PEERS: dict[str, type[Peer]] = {
     "bossworker": BossWorkerPeer,
+    "nospin": NeverSpinningPeer,
     "pool": PoolPeer,
     "executor": ProcessPoolPeer,
     "loky": LokyPeer,
@@ -232,6 +243,8 @@ LABELS = {
     "bossworker.bulk": "bossworker add_work",
     "bossworker.each": "bossworker add_work, a call a job",
     "bossworker.one": "bossworker",
+    "nospin.bulk": "bossworker add_work, never spinning",
+    "nospin.one": "bossworker, never spinning",
     "pool.map": "Pool.map, its own chunks",
     "pool.imap_64": "Pool.imap_unordered(chunksize=64)",
     "pool.imap_1": "Pool.imap_unordered(chunksize=1)",

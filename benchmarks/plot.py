@@ -20,6 +20,7 @@ SHORT = "#c1442e"
 BESIDE = "#9db8ae"  # rows without a floor
 COLOURS = {
     "bossworker": OURS,
+    "nospin": "#63b796",
     "pool": "#c9a227",
     "executor": "#4f7fb5",
     "loky": "#8d6a9f",
@@ -29,7 +30,7 @@ COLOURS = {
     "deadpool": "#5c5c5c",
 }
 DASHES = {"pool.map": "-", "pool.imap_64": "-.", "pool.imap_1": ":"}
-PANELS = ("length", "size", "scaling", "stall", "idle", "memory")
+PANELS = ("length", "size", "scaling", "crowd", "stall", "idle", "memory")
 INCH_A_ROW = 0.27
 INCH_A_PANEL = 3.3
 
@@ -157,6 +158,7 @@ DRAWERS: dict[str, Callable[[Any, Drawn], None]] = {
     "length": _draw_lines,
     "size": _draw_lines,
     "scaling": _draw_lines,
+    "crowd": _draw_lines,
     "stall": _draw_bars(1, log=True),
     "idle": _draw_bars(0, log=False),
     "memory": _draw_bars(0, log=False),

@@ -8,6 +8,7 @@ The way of a job, and the file for each part of it::
               mapping.py     map() over an iterable;  standing.py: what may be asked now
     boss      boss.py        reads, performs;  ledger.py: decides, without I/O;  actions.py, entry.py: what and on what
               queue.py       what waits;  run.py: runs of jobs, cut and joined;  delivery.py: results on their way
+              poller.py      what it listens to;  stats.py: what it counts, for whoever asks
     nursery   nursery.py     forks the workers and reaps them
     worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
 
@@ -28,7 +29,7 @@ Beside the pool, and independent of it::
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bossworker.client import BossWorker, Stats, WorkerStats
+    from bossworker.client import BossWorker
     from bossworker.commands.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from bossworker.jobkey import job_key
     from bossworker.result import Result
+    from bossworker.stats import Stats, WorkerStats
 
 del TYPE_CHECKING
 
@@ -72,10 +74,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client": ("BossWorker", "Stats", "WorkerStats"),
+    "client": ("BossWorker",),
     "commands.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),
+    "stats": ("Stats", "WorkerStats"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

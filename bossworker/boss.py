@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -33,14 +32,13 @@ from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome, ProtocolError, single
 from bossworker.options import Options
 from bossworker.parcel import Held
+from bossworker.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
-from bossworker.spin import Spin
+from bossworker.stats import take_stock
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
-DEFERRED_TICK = 0.001  # seconds until a request is tried again that found a recorder being written to
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
-BUSY_LOOKS = 500  # tries at a recorder that is being written to, 0.1 ms in all
 
 
 class CallerGone(Exception):
@@ -68,16 +66,13 @@ class Boss:
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = process.oom_kills()  # of the whole machine, as of our last look
-        self.deferred: list[Callable[[], bool]] = []
-        self.spin = Spin()
-        self.awake_until = 0.0
-        self.selector = selectors.DefaultSelector()
+        self.poller = Poller()
         self.parent_fd = process.pidfd(parent)
         memory.most_held = max(0, process.most_descriptors() - OWN_DESCRIPTORS)
-        self.watch(caller, self.read_caller)
-        self.watch(nursery, self.read_nursery)
+        self.poller.watch(caller, self.read_caller)
+        self.poller.watch(nursery, self.read_nursery)
         if self.parent_fd is not None:
-            self.selector.register(self.parent_fd, selectors.EVENT_READ, self.caller_died)
+            self.poller.watch_fd(self.parent_fd, self.caller_died)
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -86,8 +81,6 @@ class Boss:
         while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
             self.look_at_workers()
-            if self.deferred:
-                self.retry_deferred()
             if self.ledger.pause_is_over(now := time.monotonic()):
                 self.perform(self.ledger.on_tick(now))
             if not self.ready:
@@ -98,24 +91,14 @@ class Boss:
 
     def wait(self) -> None:
         """Sleep until something arrives or is due, and read what arrived."""
-        for key, events in self._look_again() or self.selector.select(self._sleep_seconds()):
-            key.data(events)
+        self.poller.wait(self._sleep_seconds())
         if self.parent_fd is None and os.getppid() != self.parent:
             raise CallerGone
 
-    def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Stay awake while an answer is due."""
-        while (now := time.monotonic()) < self.awake_until:
-            if ready := self.selector.select(0):
-                return ready
-            self.spin.rest(now)
-        return []
-
     def _sleep_seconds(self) -> float | None:
         seconds = self.ledger.sleep(time.monotonic())
-        for needed, tick in ((self.deferred, DEFERRED_TICK), (self.parent_fd is None, PARENT_TICK)):
-            if needed and (seconds is None or tick < seconds):
-                seconds = tick
+        if self.parent_fd is None and (seconds is None or seconds > PARENT_TICK):
+            return PARENT_TICK
         return seconds
 
     def caller_died(self, events: int) -> None:
@@ -129,7 +112,7 @@ class Boss:
     # -- the caller -------------------------------------------------------------------------------------
 
     def read_caller(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
+        if events & EVENT_WRITE:
             self.caller.flush()
         try:
             frames = self.caller.receive()
@@ -145,7 +128,7 @@ class Boss:
                 self.perform(self.ledger.on_submit(Run.read(frame.head, frame.body, self.hold(frame)), now))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self.attempt(partial(self.cancel, number, frame.body.cast("Q").tolist()))
+                self.cancel(number, frame.body.cast("Q").tolist())
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
@@ -154,7 +137,7 @@ class Boss:
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
-                self.reply(number, self.stats(now))
+                self.reply(number, take_stock(self.ledger, self.recorders, self.delivery, now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case _:
@@ -163,16 +146,6 @@ class Boss:
     def hold(self, frame: Frame) -> Held | None:
         """Take charge of the file that came with a frame, until all who may need it have got it."""
         return Held(frame.fd, self.memory) if frame.fd is not None else None
-
-    def attempt(self, request: Callable[[], bool]) -> None:
-        """Do it now, or as soon as the recorders it needs are not being written to."""
-        if not request():
-            self.deferred.append(request)
-
-    def retry_deferred(self) -> None:
-        waiting, self.deferred = self.deferred, []
-        for request in waiting:
-            self.attempt(request)
 
     def reply(self, number: int, content: dict[str, object]) -> None:
         """Answer a request; number 0 wants no answer."""
@@ -191,34 +164,25 @@ class Boss:
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
-        self.watch(self.caller, self.read_caller)
-
-    def watch(self, link: Link, read: Callable[[int], None]) -> None:
-        """Have `read` called when the link has something for us, or takes something that waits to be sent."""
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
-        key = self.selector.get_map().get(link.sock)
-        if key is None:
-            self.selector.register(link.sock, events, read)
-        elif key.events != events:
-            self.selector.modify(link.sock, events, read)
+        self.poller.watch(self.caller, self.read_caller)
 
     # -- the workers ------------------------------------------------------------------------------------
 
-    def read_worker(self, slot: int, events: int = selectors.EVENT_READ) -> None:
+    def read_worker(self, slot: int, events: int = EVENT_READ) -> None:
         link = self.links.get(slot)
         if link is None:
             return
         try:
-            if events & selectors.EVENT_WRITE and link.flush():
-                self.watch(link, partial(self.read_worker, slot))
+            if events & EVENT_WRITE and link.flush():
+                self.poller.watch(link, partial(self.read_worker, slot))
             frames = link.receive()
         except LinkClosed:  # the nursery will tell how it ended
-            self.selector.unregister(link.sock)
+            self.poller.forget(link)
             return
         except ProtocolError as error:  # a handler wrote into our socket
             complain(f"ending worker {self.ledger.workers[slot].pid}: {error}")
             self.perform([Kill(slot)])
-            self.selector.unregister(link.sock)
+            self.poller.forget(link)
             return
         for frame in frames:
             self.on_worker_frame(slot, frame)
@@ -228,7 +192,7 @@ class Boss:
         match frame.kind:
             case Kind.DONE:
                 (leaves,) = messages.DONE.unpack(frame.head)
-                self.take(slot, self._final_look(slot))
+                self.take(slot, self.recorders[slot].look())
                 seconds = self._batch_seconds(slot)
                 self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
             case Kind.SPILL:
@@ -239,12 +203,6 @@ class Boss:
                 self.start_errors[slot] = str(frame.body, "utf-8", "replace")
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from a worker")
-
-    def _final_look(self, slot: int) -> Look:
-        """What a worker that rests or is dead has done: nobody writes now."""
-        look = self.recorders[slot].look(dead=True)
-        assert look is not None
-        return look
 
     def _batch_seconds(self, slot: int) -> float:
         marks, taken = self.recorders[slot].marks, self.ledger.workers[slot].taken
@@ -265,8 +223,7 @@ class Boss:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
         for slot in self.ledger.due(time.monotonic()):
             look = self.recorders[slot].look()
-            if look is not None:
-                self.take(slot, look)
+            self.take(slot, look)
             self.perform(self.ledger.on_look(slot, look, time.monotonic()))
 
     def take(self, slot: int, look: Look) -> None:
@@ -275,32 +232,20 @@ class Boss:
         start, stop = worker.taken, look.published
         if worker.batch is None or start >= stop:
             return
-        recorder = self.recorders[slot]
-        cut = partial(
-            recorder.segment,
-            first_id=worker.batch.first_id,
-            pid=worker.pid,
-            attempt=worker.batch.terms.attempt,
-        )
-        outcomes = bytes(recorder.outcomes[start:stop])
-        while (spilled := outcomes.find(Outcome.ELSEWHERE, 0)) >= 0:
-            if spilled:
-                self.delivery.note(cut(start, start + spilled), worker.cancelled)
-            start += spilled + 1
-            outcomes = outcomes[spilled + 1 :]
-        if start < stop:
-            self.delivery.note(cut(start, stop), worker.cancelled)
+        batch = worker.batch
+        for segment in self.recorders[slot].segments(start, stop, batch.first_id, worker.pid, batch.terms.attempt):
+            self.delivery.note(segment, worker.cancelled)
         self.ledger.on_taken(slot, stop)
 
     # -- the nursery ------------------------------------------------------------------------------------
 
     def tell_nursery(self, kind: Kind, head: bytes) -> None:
         if not self.nursery.send(kind, head):
-            self.watch(self.nursery, self.read_nursery)
+            self.poller.watch(self.nursery, self.read_nursery)
 
     def read_nursery(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE and self.nursery.flush():
-            self.watch(self.nursery, self.read_nursery)
+        if events & EVENT_WRITE and self.nursery.flush():
+            self.poller.watch(self.nursery, self.read_nursery)
         for frame in self.nursery.receive():
             match frame.kind:
                 case Kind.SPAWNED:
@@ -318,7 +263,7 @@ class Boss:
         slot, pid = messages.SPAWNED.unpack(frame.head)
         self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
         self.ledger.on_spawned(slot, pid)
-        self.watch(self.links[slot], partial(self.read_worker, slot))
+        self.poller.watch(self.links[slot], partial(self.read_worker, slot))
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
@@ -332,7 +277,7 @@ class Boss:
             died = f"the worker died before it was up ({how}"
             self.start_failed(slot, self.start_errors.pop(slot, died))
             return
-        look = self._final_look(slot)
+        look = self.recorders[slot].look()
         self.take(slot, look)
         self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
 
@@ -345,8 +290,7 @@ class Boss:
 
     def _hang_up(self, slot: int) -> None:
         link = self.links.pop(slot)
-        with suppress(KeyError):
-            self.selector.unregister(link.sock)
+        self.poller.forget(link)
         link.close()
 
     def _memory_hint(self, status: int) -> str:
@@ -377,8 +321,9 @@ class Boss:
         """Note who gets what before sending it, so that nothing can be in two places."""
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
-        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt)
-        self.awake_until = self.spin.until(time.monotonic())
+        now = time.monotonic()
+        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.terms.attempt, now)
+        self.poller.expect_answer(now)
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
@@ -391,7 +336,7 @@ class Boss:
         with suppress(LinkClosed):  # its exit will be told
             link = self.links[slot]
             if not link.send(kind, head, body, fds):
-                self.watch(link, partial(self.read_worker, slot))
+                self.poller.watch(link, partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
         self.recorders[action.slot].expire(action.job_id)
@@ -405,10 +350,9 @@ class Boss:
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
-        look = self.recorders[action.slot].look(take_back=True)
-        if look is not None:
-            self.take(action.slot, look)
-            self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+        look = self.recorders[action.slot].take_back()
+        self.take(action.slot, look)
+        self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
 
     def verdict(self, action: Verdict) -> None:
         self.delivery.add(
@@ -428,8 +372,8 @@ class Boss:
 
     # -- requests ---------------------------------------------------------------------------------------
 
-    def cancel(self, number: int, ids: list[int]) -> bool:
-        """Cancel jobs and reply how many were unfinished; False when a recorder was being written to."""
+    def cancel(self, number: int, ids: list[int]) -> None:
+        """Cancel jobs and reply how many were unfinished."""
         now = time.monotonic()
         looks: dict[int, Look] = {}
         wanted = set(ids)
@@ -437,53 +381,13 @@ class Boss:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
-            look = self._patient_look(worker.slot)
-            if look is None:
-                return False
+            look = self.recorders[worker.slot].take_back()
             self.take(worker.slot, look)
             self.ledger.reclaim(worker.slot, look, now)
             looks[worker.slot] = look
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
-        return True
-
-    def _patient_look(self, slot: int) -> Look | None:
-        for _ in range(BUSY_LOOKS):
-            look = self.recorders[slot].look(take_back=True)
-            if look is not None:
-                return look
-        return None
-
-    def stats(self, now: float) -> dict[str, object]:
-        workers = []
-        running = 0
-        for worker in self.ledger.workers.values():
-            job_id, seconds = None, 0.0
-            look = self.recorders[worker.slot].look() if worker.batch is not None else None
-            if look is not None and worker.batch is not None and look.running:
-                job_id = worker.batch.first_id + look.claimed - 1
-                seconds = max(0.0, now - look.started)  # it may have started since `now`
-                running += 1
-            workers.append(
-                {
-                    "pid": worker.pid,
-                    "state": worker.state.value,
-                    "job_id": job_id,
-                    "seconds": seconds,
-                    "jobs_done": worker.jobs_done,
-                    "rss": process.resident_bytes(worker.pid),
-                }
-            )
-        assigned = sum(worker.limit - worker.taken for worker in self.ledger.busy())
-        return {
-            "queued": self.ledger.queue.jobs + assigned - running,
-            "running": running,
-            "done": self.delivery.done,
-            "failed": self.delivery.failed,
-            "restarts": self.ledger.restarts,
-            "workers": workers,
-        }
 
 
 def complain(text: str) -> None:

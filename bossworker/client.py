@@ -8,7 +8,6 @@ import warnings
 import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
@@ -36,37 +35,9 @@ from bossworker.options import (
 from bossworker.outbox import Outbox
 from bossworker.result import Result, make_result
 from bossworker.standing import Standing
+from bossworker.stats import Stats, stats_of
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStats:
-    """One worker, at one instant."""
-
-    pid: int
-    state: str
-    """``starting``, ``idle``, ``busy`` or ``leaving``."""
-    job_id: int | None
-    """The job that runs now."""
-    seconds: float
-    """How long that job has been running."""
-    jobs_done: int
-    rss: int
-    """Resident memory in bytes; 0 where the platform does not tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """A pool, at one instant. ``done`` ended well, ``failed`` with an ERROR."""
-
-    queued: int
-    running: int
-    done: int
-    failed: int
-    restarts: int
-    """Workers that have been replaced."""
-    workers: tuple[WorkerStats, ...]
 
 
 class BossWorker:
@@ -342,9 +313,7 @@ class BossWorker:
         self._standing.check_owner()
         if self._standing.ended:
             raise PoolClosed("the pool has been shut down")
-        answer = self._ask(Kind.STATS)
-        workers = tuple(WorkerStats(**worker) for worker in answer.pop("workers"))
-        return Stats(**answer, workers=workers)
+        return stats_of(self._ask(Kind.STATS))
 
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)

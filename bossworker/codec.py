@@ -133,9 +133,9 @@ def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> bytes |
 
 def encode_one(job: object, index: int, by_value: bool) -> bytes | Parcel:
     """Pickle one job; TypeError as from `encode_jobs`."""
-    if not isinstance(job, Mapping):
-        raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
     if not isinstance(job, dict):
+        if not isinstance(job, Mapping):
+            raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
         job = dict(job)
     try:
         return _encode(job, by_value)

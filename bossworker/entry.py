@@ -43,7 +43,6 @@ class Worker:
     taken: int = 0  # results that have been taken from it, from the front
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
     look_at: float = 0.0
-    unseen_since: float = NEVER  # since when it has been writing at each look
     # The job that must stop, and why:
     expired: int = -1  # its position in the batch
     reason: Terminated | None = None

@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -200,6 +199,8 @@ def _spawn_boss(
 
     Safe in a program with threads: between fork and exec, no Python runs in the child.
     """
+    import subprocess
+
     pickled = _pickled(handlers)
     fds = (theirs.fileno(), memory.fd)
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]

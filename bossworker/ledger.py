@@ -32,8 +32,6 @@ BATCH_SECONDS = 0.002  # work aimed at in a batch: 40 times what handing one ove
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
-RETRY_LOOK_SECONDS = 0.002  # when the worker was just writing, which takes it a microsecond,
-STUCK_SECONDS = 5.0  # unless it has been stopped; then it is ended
 START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
 FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
 LONGEST_PAUSE_SECONDS = 1.0  # up to this
@@ -289,15 +287,12 @@ class Ledger:
 
     # -- watching ---------------------------------------------------------------------------------------
 
-    def on_look(self, slot: int, look: Look | None, now: float) -> Actions:
-        """What a look at a busy worker showed; None: it was just then writing."""
+    def on_look(self, slot: int, look: Look, now: float) -> Actions:
+        """What a look at a busy worker showed."""
         worker = self.workers[slot]
         batch = worker.batch
         if batch is None:
             return []
-        if look is None:
-            return self._look_in_vain(worker, now)
-        worker.unseen_since = NEVER
         actions = self._enforce(worker, batch, look, now) if look.running else []
         unclaimed = look.claimed < worker.limit
         slow = look.claimed and now - look.started >= OVERDUE_SECONDS
@@ -307,12 +302,6 @@ class Ledger:
         if not look.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
         return actions
-
-    def _look_in_vain(self, worker: Worker, now: float) -> Actions:
-        """A worker that is writing all the time has been stopped in the middle of it."""
-        worker.look_at = now + RETRY_LOOK_SECONDS
-        worker.unseen_since = min(worker.unseen_since, now)
-        return [Kill(worker.slot)] if now - worker.unseen_since >= STUCK_SECONDS else []
 
     def _enforce(self, worker: Worker, batch: Run, look: Look, now: float) -> Actions:
         """Hold the running job to its time: a signal first, then the axe."""

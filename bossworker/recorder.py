@@ -2,9 +2,9 @@
 
 A worker's batch of jobs leaves its trace here by plain memory writes, with no system call a job:
 
-    LIMIT       jobs of the batch the worker may claim; the boss lowers it to take the rest back
-    CLAIMED     jobs the worker has claimed: the last of them runs now, or has just ended
-    FINISHED    set at the end of the batch
+    tickets     a semaphore: jobs of the batch that may still be claimed
+    published   a semaphore: jobs of the batch whose results are here
+    LIMIT       jobs of the batch the worker was given, less those that the boss took back
     SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
     EXPIRED     1 + id of the job that must stop (its time is up, or it is cancelled)
     marks       when the batch began, and when each job ended (monotonic seconds)
@@ -12,15 +12,12 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-**Claiming.** Worker and boss race for the jobs at the tail: the worker claims one (LIMIT read, CLAIMED written), the
-boss takes back the rest (CLAIMED read, LIMIT written). Without exclusion each could miss the other's write and a job
-would run twice, so both do it under a semaphore in this memory: 40 ns for the pair of calls when it is free. The
-worker may die holding it; the boss then never asks for it again, as a dead worker claims nothing. The boss only ever
-tries it: a worker stopped in its critical section cannot stop the boss.
+**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker takes a ticket, and the boss
+takes back what it can get. Each ticket goes to one of them, so no job runs twice, whoever is stopped or dies at
+whichever instruction. Neither ever waits.
 
-**Publishing.** A result is written before the next job is claimed, so under the semaphore the jobs before the last
-claimed one have results: a reader needs no other counter. A processor that reorders writes cannot break this,
-because the semaphore's release and acquire order them.
+**Publishing.** A result is written, then counted by a post to `published`. Posting releases and taking acquires (in the
+sense of memory models), so even on a processor that reorders writes, whoever sees the count sees the results.
 
 The memory is one unnamed file for the whole pool, a slot a worker. It has no name, so there is nothing to leave behind,
 and a full or missing /dev/shm does not matter.
@@ -33,12 +30,12 @@ import errno
 import fcntl
 import mmap
 import os
-import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from bossworker.messages import Segment
+from bossworker.messages import Outcome, Segment
 
 MAX_BATCH = 2048  # jobs: at a microsecond each, the 2 ms a batch is aimed at
 MAX_WORKERS = 1024
@@ -52,26 +49,40 @@ _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
 PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
 _FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
-LIMIT, CLAIMED, FINISHED, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(7)
-_LOCK_AT = 2048  # byte offset of the semaphore in the words page
+LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
+_TICKETS_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
+_WORDS_END = _TICKETS_AT
 
 
-class Lock(Protocol):
-    """What the recorder needs of a semaphore."""
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool: ...
-
-    def release(self) -> None: ...
-
-
-class _NoLock:
-    """Where the platform has no unnamed semaphore: batches are then one job long, and are never taken back."""
+class Counter(Protocol):
+    """A count in shared memory that processes raise and lower as one indivisible step."""
 
     def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
+        """Lower it by one; False when it is 0."""
+
+    def release(self) -> None:
+        """Raise it by one."""
+
+    def _get_value(self) -> int: ...
+
+
+class _PlainCounter:
+    """Where the platform has no unnamed semaphore: batches are then one job long, and are never taken back."""
+
+    def __init__(self, area: memoryview) -> None:
+        self.word = area.cast("Q")
+
+    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
+        if not self.word[0]:
+            return False
+        self.word[0] -= 1
         return True
 
     def release(self) -> None:
-        pass
+        self.word[0] += 1
+
+    def _get_value(self) -> int:
+        return self.word[0]
 
 
 class Look(NamedTuple):
@@ -142,9 +153,9 @@ class Memory:
             recorder = self.recorder(slot)
             words = recorder.words
             limit, first_id = words[LIMIT], words[FIRST_ID]
-            look = recorder.look(take_back=True)
-            if look is not None and words[ATTEMPT] == 1:
-                never.append(range(first_id + look.claimed, first_id + limit))
+            claimed = recorder.take_back().claimed
+            if words[ATTEMPT] == 1:
+                never.append(range(first_id + claimed, first_id + limit))
         return never
 
     def recorder(self, slot: int, fresh: bool = False) -> Recorder:
@@ -166,40 +177,65 @@ class Recorder:
 
     def __init__(self, view: memoryview, fresh: bool) -> None:
         self._view = view
-        self.words = self._view[:_LOCK_AT].cast("Q")
+        self.words = self._view[:_WORDS_END].cast("Q")
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
         self.payload = self._view[_PAYLOAD_AT:]
-        if fresh:  # the worker before may have died holding the lock
+        if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.lock: Lock = _semaphore(view, _LOCK_AT, fresh) or _NoLock()
+        self.tickets = _counter(view, _TICKETS_AT, fresh)
+        self.published = _counter(view, _PUBLISHED_AT, fresh)
+        self._fence = _counter(view, _FENCE_AT, fresh)
 
     # -- the boss's side --------------------------------------------------------------------------------
 
-    def open_batch(self, first_id: int, count: int, attempt: int) -> None:
+    def open_batch(self, first_id: int, count: int, attempt: int, now: float) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
         words = self.words
-        words[LIMIT], words[CLAIMED], words[FINISHED] = count, 0, 0
+        words[LIMIT] = count
         words[EXPIRED], words[SENDING] = 0, 0
         words[FIRST_ID], words[ATTEMPT] = first_id, attempt
+        self.marks[0] = now
         self.outcomes[:count] = bytes(count)
+        _set_counter(self.published, 0)
+        _set_counter(self.tickets, count)
 
-    def look(self, take_back: bool = False, dead: bool = False) -> Look | None:
-        """What the worker has done so far; None when it is just now writing.
+    def look(self) -> Look:
+        """What the worker has done so far."""
+        return self._look(self.words[LIMIT] - self.tickets._get_value())
 
-        `take_back` also withdraws the jobs it has not claimed. `dead`: the worker is gone, maybe holding the lock.
+    def take_back(self) -> Look:
+        """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
+        claimed.
         """
-        if not dead and not self.lock.acquire(False):
-            return None
-        claimed = self.words[CLAIMED]
-        if take_back:
-            self.words[LIMIT] = claimed
-        finished, sending = self.words[FINISHED], self.words[SENDING]
-        if not dead:
-            self.lock.release()
-        published = max(claimed - 1, finished, 0)
-        return Look(claimed, published, self.marks[published], claimed > published and not sending)
+        withdrawn = 0
+        while exclusive() and self.tickets.acquire(False):
+            withdrawn += 1
+        self.words[LIMIT] -= withdrawn
+        return self._look(self.words[LIMIT])
+
+    def _look(self, claimed: int) -> Look:
+        # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
+        published = self.published._get_value()
+        self._order_reads()
+        running = claimed > published and not self.words[SENDING]
+        return Look(max(claimed, published), published, self.marks[published], running)
+
+    def _order_reads(self) -> None:
+        """What is read after this was written before the counts were raised that were read before it."""
+        self._fence.release()
+        self._fence.acquire(False)
+
+    def segments(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Iterator[Segment]:
+        """Copies of the results of the batch's jobs start..stop-1, but for those that travel by themselves."""
+        outcomes = bytes(self.outcomes[:stop])
+        while start < stop:
+            elsewhere = outcomes.find(Outcome.ELSEWHERE, start)
+            end = stop if elsewhere < 0 else elsewhere
+            if start < end:
+                yield self.segment(start, end, first_id, pid, attempt)
+            start = end + 1
 
     def segment(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Segment:
         """A copy of the results of the batch's jobs start..stop-1."""
@@ -225,7 +261,7 @@ class Recorder:
 def exclusive() -> bool:
     """Whether this platform has the semaphore that lets a batch hold more than one job."""
     probe = mmap.mmap(-1, mmap.PAGESIZE)
-    return _semaphore(probe, 0, True) is not None
+    return not isinstance(_counter(probe, 0, fresh=True), _PlainCounter)
 
 
 def above_stdio(fd: int) -> int:
@@ -244,37 +280,59 @@ def _unnamed_file() -> int:
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise
+    import tempfile  # takes as long to import as half of this package, and is hardly ever needed
+
     with tempfile.TemporaryFile(prefix="bossworker-") as file:
         return os.dup(file.fileno())
 
 
-def _semaphore(area: mmap.mmap | memoryview, at: int, fresh: bool) -> Lock | None:
-    """A semaphore of value 1 that lives in `area`; None where the platform has none without a name.
+def _counter(area: mmap.mmap | memoryview, at: int, fresh: bool) -> Counter:
+    """The counter that lives at this place; `fresh`: made anew, with the value 0."""
+    counter: Counter | None = _semaphore(area, at)
+    if counter is None or (fresh and not _set_semaphore(counter, 0)):
+        return _PlainCounter(memoryview(area)[at : at + 8])
+    return counter
 
-    multiprocessing's own C wrapper is put around it, because it releases and acquires an uncontended semaphore in
-    40 ns, a tenth of what calling it through ctypes costs. Named semaphores would need /dev/shm.
+
+def _set_counter(counter: Counter, value: int) -> None:
+    """Give it a value, while nobody else uses it."""
+    if isinstance(counter, _PlainCounter):
+        counter.word[0] = value
+    else:
+        _set_semaphore(counter, value)
+
+
+def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:
+    """What uses the memory at this place as a semaphore; None where there is no such thing.
+
+    It is multiprocessing's own C wrapper, which takes and posts a semaphore in 20 ns, a tenth of what calling it
+    through ctypes costs. Named semaphores would need /dev/shm.
     """
-    try:
-        import _multiprocessing
+    address = ctypes.addressof(ctypes.c_char.from_buffer(area, at))
+    if address not in _wrappers:
+        try:
+            from _multiprocessing import SemLock
 
-        anchor = ctypes.c_char.from_buffer(area, at)
-        address = ctypes.addressof(anchor)
-        if fresh and _libc().sem_init(ctypes.c_void_p(address), 1, 1) != 0:
+            _wrappers[address] = SemLock._rebuild(address, _SEMAPHORE_KIND, SemLock.SEM_VALUE_MAX, None)
+        except (AttributeError, ImportError, OSError):
             return None
-        lock = _multiprocessing.SemLock._rebuild(address, _SEMAPHORE_KIND, 1, None)
-    except (AttributeError, ImportError, OSError):
-        return None
-    _kept[address] = lock
-    return lock  # type: ignore[no-any-return]
+    return _wrappers[address]
 
 
-_kept: dict[int, object] = {}
-"""Wrappers are never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
+_wrappers: dict[int, object] = {}
+"""By address. Never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
+
+
+def _set_semaphore(semaphore: Any, value: int) -> bool:
+    """Make it one with this value; False where semaphores must have names."""
+    return bool(_sem_init()(semaphore.handle, 1, value) == 0)
 
 
 _SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _sem_init() -> Any:
+    function = ctypes.CDLL(None, use_errno=True).sem_init
+    function.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
+    return function

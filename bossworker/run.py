@@ -180,6 +180,9 @@ class RunCursor:
     def cut(self, most: int, most_bytes: int) -> Run:
         """The next jobs, at most `most` of them, in blocks of at most `most_bytes` (but one block at least)."""
         run = self.run
+        if not self.taken and run.count <= most and len(run.payload) <= most_bytes:
+            self.taken = run.count
+            return run
         most = min(most, len(self))
         ends = list(accumulate(run.counts[self.block : self.block + most]))
         bytes_to = list(accumulate(run.sizes[self.block : self.block + most]))

@@ -20,7 +20,7 @@ from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome
 from bossworker.options import Handlers, Options
 from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
-from bossworker.recorder import CLAIMED, EXPIRED, FINISHED, LIMIT, PAYLOAD_SIZE, SENDING, Memory, Recorder
+from bossworker.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.run import Run
 from bossworker.spin import Spin
 
@@ -167,24 +167,15 @@ class Worker:
         This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
         """
         recorder = self.recorder
-        words, marks, ends, outcomes = (
-            recorder.words,
-            recorder.marks,
-            recorder.ends,
-            recorder.outcomes,
-        )
-        area, claim, release = recorder.payload, recorder.lock.acquire, recorder.lock.release
+        marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
+        claim, publish = recorder.tickets.acquire, recorder.published.release
         clock, run_job = time.monotonic, self._run_job
         number = batch.first_id + 1
-        index = end = 0
+        end = 0
         marks[0] = clock()
-        for job in chain.from_iterable(_blocks(batch)):
-            claim()
-            if index >= words[LIMIT]:
-                release()
+        for index, job in enumerate(chain.from_iterable(_blocks(batch))):
+            if not claim(False):
                 break
-            words[CLAIMED] = index + 1
-            release()
             outcome, payload = run_job(job, number + index)
             now = clock()
             reach = end + len(payload)
@@ -200,11 +191,8 @@ class Worker:
                 area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
                 end = reach - 1  # the next one writes over the pickle's full stop
             ends[index] = end
-            index += 1
-            marks[index] = now
-        claim()
-        words[FINISHED] = index
-        release()
+            marks[index + 1] = now
+            publish()
 
     def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""

@@ -24,7 +24,7 @@ from bossworker.actions import (
 )
 from bossworker.entry import State
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
-from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, STUCK_SECONDS, Ledger
+from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
 from bossworker.messages import Outcome
 from bossworker.recorder import Look
 from bossworker.run import Run, Terms
@@ -434,13 +434,6 @@ def test_a_job_that_has_ended_but_is_still_being_sent_is_left_alone() -> None:
     assert ledger.on_look(0, Look(1, 0, 0.0, False), 5.0) == []
 
 
-def test_a_worker_that_is_just_writing_is_looked_at_again_soon() -> None:
-    ledger = timed(2.0)
-    assert ledger.on_look(0, None, 2.0) == []
-    assert 0 < (ledger.sleep(2.0) or 0) < 0.01
-    assert exactly(ledger.on_look(0, running(1), 2.001), Interrupt(0, 1))
-
-
 # -- cancel ----------------------------------------------------------------------------------------------------
 
 
@@ -736,20 +729,6 @@ def test_a_job_that_a_stopped_worker_has_not_begun_goes_to_another() -> None:
     assert ledger.due(OVERDUE_SECONDS) == [slot]
     assert exactly(ledger.on_look(slot, NOTHING_YET, OVERDUE_SECONDS), TakeBack(slot))
     assert assigned(ledger.on_taken_back(slot, NOTHING_YET, OVERDUE_SECONDS)) == [(1 - slot, [1])]
-
-
-def test_a_worker_stopped_while_it_was_writing_is_ended() -> None:
-    ledger = with_batch(4)
-    assert ledger.on_look(0, None, 1.0) == []
-    assert ledger.on_look(0, None, 1.1) == []
-    assert exactly(ledger.on_look(0, None, 1.0 + STUCK_SECONDS), Kill(0))
-
-
-def test_a_worker_that_was_writing_now_and_then_is_left_alone() -> None:
-    ledger = with_batch(4)
-    ledger.on_look(0, None, 1.0)
-    ledger.on_look(0, running(1, started=1.0), 1.001)
-    assert not of(Kill, ledger.on_look(0, None, 1.0 + STUCK_SECONDS))
 
 
 def test_starts_that_fail_together_count_as_one() -> None:

@@ -31,7 +31,7 @@ class FakeWorker:
         self.batch: Run | None = None
         self.limit = 0
         self.claimed = 0
-        self.finished = False
+        self.published = 0
         self.in_job = False  # the last claimed job is still in the handler
         self.hangs = False  # and stays there until it is told to end, or killed
         self.spilled: set[int] = set()
@@ -41,8 +41,8 @@ class FakeWorker:
         self.doomed = False
 
     def look(self) -> Look:
-        published = self.claimed if self.finished else max(self.claimed - 1, 0)
-        return Look(self.claimed, published, self.started, self.claimed > published and not self.spilled & {published})
+        running = self.claimed > self.published and self.published not in self.spilled
+        return Look(self.claimed, self.published, self.started, running)
 
 
 class Storm:
@@ -103,8 +103,8 @@ class Storm:
         assert not worker.told_to_leave
         assert batch.count > 0
         assert not self.max_jobs or batch.count <= self.max_jobs
-        worker.batch, worker.limit, worker.claimed = batch, batch.count, 0
-        worker.finished = worker.in_job = False
+        worker.batch, worker.limit, worker.claimed, worker.published = batch, batch.count, 0, 0
+        worker.in_job = False
         worker.spilled = set()
         worker.began = self.now
 
@@ -182,10 +182,10 @@ class Storm:
     def work(self, slot: int, worker: FakeWorker, batch: Run) -> None:
         if worker.in_job:
             worker.in_job = worker.hangs or self.rng.random() < 0.3
+        elif worker.published < worker.claimed:
+            worker.published = worker.claimed
         elif worker.claimed < worker.limit:
             self.claim(worker, batch)
-        elif not worker.finished:
-            worker.finished = True
         else:
             self.done(slot, worker)
 
@@ -202,8 +202,8 @@ class Storm:
     def spill(self) -> None:
         """A job whose handler is through sends its large result by itself."""
         for slot, worker in self.workers.items():
-            position = worker.claimed - 1
-            if worker.batch is None or worker.in_job or worker.finished or position < 0 or position in worker.spilled:
+            position = worker.published
+            if worker.batch is None or worker.in_job or position == worker.claimed or position in worker.spilled:
                 continue
             worker.spilled.add(position)
             job_id = worker.batch.first_id + position
@@ -254,10 +254,8 @@ class Storm:
 
     def look(self) -> None:
         for slot in self.ledger.due(self.now):
-            seen = self.workers[slot].look() if self.rng.random() < 0.9 else None
-            if seen is not None:
-                self.take(slot)
-            self.perform(self.ledger.on_look(slot, seen, self.now))
+            self.take(slot)
+            self.perform(self.ledger.on_look(slot, self.workers[slot].look(), self.now))
 
     def pass_time(self) -> None:
         self.now += self.rng.expovariate(1 / 0.003)

@@ -9,15 +9,13 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 
+from bossworker import recorder as recorder_module
 from bossworker.messages import Outcome, Segment, split
 from bossworker.recorder import (
-    CLAIMED,
     EXPIRED,
-    FINISHED,
     LIMIT,
     MAX_BATCH,
     MAX_WORKERS,
@@ -43,15 +41,9 @@ def memory() -> Iterator[Memory]:
     memory.close()
 
 
-def claim(recorder: Recorder, index: int) -> bool:
-    """A worker's claim of the job at this position."""
-    words = recorder.words
-    recorder.lock.acquire()
-    mine = index < words[LIMIT]
-    if mine:
-        words[CLAIMED] = index + 1
-    recorder.lock.release()
-    return mine
+def claim(recorder: Recorder) -> bool:
+    """A worker's claim of its next job."""
+    return recorder.tickets.acquire(False)
 
 
 def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) -> None:
@@ -61,12 +53,12 @@ def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) ->
     recorder.ends[index] = start + len(payload)
     recorder.outcomes[index] = outcome
     recorder.marks[index + 1] = float(index + 1)
+    recorder.published.release()
 
 
 def opened(memory: Memory, count: int, slot: int = 0) -> Recorder:
     recorder = memory.recorder(slot, fresh=True)
-    recorder.open_batch(100, count, 1)
-    recorder.marks[0] = 0.0
+    recorder.open_batch(100, count, 1, 0.0)
     return recorder
 
 
@@ -86,45 +78,41 @@ def in_child(act: Callable[[], None]) -> int:
 
 def test_a_batch_that_was_just_opened_is_untouched(memory: Memory) -> None:
     look = opened(memory, 3).look()
-    assert look is not None
     assert (look.claimed, look.published, look.running) == (0, 0, False)
 
 
 def test_a_look_follows_the_worker_step_by_step(memory: Memory) -> None:
     recorder = opened(memory, 2)
-    assert claim(recorder, 0)
+    assert claim(recorder)
     assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
     publish(recorder, 0, b"one")
-    assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
-    assert claim(recorder, 1)
+    assert recorder.look() == Look(claimed=1, published=1, started=1.0, running=False)
+    assert claim(recorder)
     assert recorder.look() == Look(claimed=2, published=1, started=1.0, running=True)
     publish(recorder, 1, b"two")
-    assert not claim(recorder, 2)
-    recorder.words[FINISHED] = 2
+    assert not claim(recorder)
     assert recorder.look() == Look(claimed=2, published=2, started=2.0, running=False)
 
 
 def test_a_job_whose_result_is_being_sent_does_not_run(memory: Memory) -> None:
     recorder = opened(memory, 1)
-    claim(recorder, 0)
+    claim(recorder)
     recorder.words[SENDING] = 1
     look = recorder.look()
-    assert look is not None
     assert (look.claimed, look.published, look.running) == (1, 0, False)
 
 
 def test_another_mapping_of_the_slot_sees_the_same(memory: Memory) -> None:
     recorder = opened(memory, 2, slot=3)
-    claim(memory.recorder(3), 0)
+    claim(memory.recorder(3))
     look = recorder.look()
-    assert look is not None
     assert look.claimed == 1
 
 
 def test_slots_do_not_touch_each_other(memory: Memory) -> None:
     recorders = [opened(memory, 1, slot) for slot in (0, 1, 2, MAX_WORKERS - 1)]
     for n, recorder in enumerate(recorders):
-        claim(recorder, 0)
+        claim(recorder)
         publish(recorder, 0, bytes([n]) * PAYLOAD_SIZE)
         recorder.words[EXPIRED] = n
     for n, recorder in enumerate(recorders):
@@ -148,14 +136,13 @@ def test_a_slot_has_room_for_the_largest_batch(memory: Memory) -> None:
 def test_opening_a_batch_wipes_what_the_last_one_left(memory: Memory) -> None:
     recorder = opened(memory, 4)
     for index in range(4):
-        claim(recorder, index)
+        claim(recorder)
         publish(recorder, index, b"x", Outcome.EXCEPTION)
-    recorder.words[FINISHED] = 4
     recorder.words[SENDING] = 1
     recorder.expire(103)
-    recorder.open_batch(200, 3, 2)
-    words = recorder.words
-    assert [words[n] for n in (LIMIT, CLAIMED, FINISHED, EXPIRED, SENDING)] == [3, 0, 0, 0, 0]
+    recorder.open_batch(200, 3, 2, 7.0)
+    assert [recorder.words[n] for n in (LIMIT, EXPIRED, SENDING)] == [3, 0, 0]
+    assert recorder.look() == Look(claimed=0, published=0, started=7.0, running=False)
     assert bytes(recorder.outcomes[:3]) == bytes(3)
 
 
@@ -174,7 +161,7 @@ def test_a_segment_is_a_copy_of_any_stretch_of_results(memory: Memory) -> None:
     payloads = [rng.randbytes(rng.choice([0, 1, 50])) for _ in range(20)]
     outcomes = [rng.choice([Outcome.OK, Outcome.EXCEPTION]) for _ in range(20)]
     for index in range(20):
-        claim(recorder, index)
+        claim(recorder)
         publish(recorder, index, payloads[index], outcomes[index])
     for start in range(20):
         for stop in range(start + 1, 21):
@@ -193,7 +180,7 @@ def test_a_segment_is_a_copy_of_any_stretch_of_results(memory: Memory) -> None:
 def test_a_segment_splits_into_its_results(memory: Memory) -> None:
     recorder = opened(memory, 3)
     for index, payload in enumerate((b"one", b"", b"three")):
-        claim(recorder, index)
+        claim(recorder)
         publish(recorder, index, payload, index)
     ones = split(recorder.segment(1, 3, 100, 77, 2))
     assert all(isinstance(one, Segment) for one in ones)
@@ -211,103 +198,128 @@ def test_a_segment_splits_into_its_results(memory: Memory) -> None:
 
 def test_what_is_taken_back_cannot_be_claimed(memory: Memory) -> None:
     recorder = opened(memory, 5)
-    assert claim(recorder, 0)
-    look = recorder.look(take_back=True)
-    assert look is not None
-    assert look.claimed == 1
-    assert not claim(recorder, 1)
+    assert claim(recorder)
+    assert recorder.take_back() == Look(claimed=1, published=0, started=0.0, running=True)
+    assert not claim(recorder)
+    assert recorder.words[LIMIT] == 1
 
 
 def test_a_mere_look_takes_nothing_back(memory: Memory) -> None:
     recorder = opened(memory, 5)
     recorder.look()
-    assert claim(recorder, 0)
+    assert all(claim(recorder) for _ in range(5))
 
 
 @shared
 def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
-    """A child claims as fast as it can, while the boss hands out and takes back."""
+    """A child claims as fast as it can, and counts, while the boss hands out and takes back."""
+    recorder = opened(memory, 0)
+    notes = memory.recorder(1, fresh=True).words
+    over, claims = 0, 1
+
+    def work() -> None:
+        mine = memory.recorder(0)
+        while not notes[over]:
+            if claim(mine):
+                notes[claims] += 1
+
+    pid = in_child(work)
+    try:
+        rng = random.Random(1)
+        races = rounds = expected = 0
+        while races < RACES and rounds < 20 * RACES:
+            rounds += 1
+            recorder.open_batch(100, GIVEN, 1, 0.0)
+            _wait_until(lambda: recorder.look().claimed > 0)
+            for _ in range(rng.randint(0, GIVEN)):
+                pass
+            claimed = recorder.take_back().claimed
+            assert 0 < claimed <= GIVEN
+            races += claimed < GIVEN
+            expected += claimed
+            _wait_until(partial(_reached, notes, claims, expected))
+        assert races > 10
+        assert notes[claims] == expected
+    finally:
+        notes[over] = 1
+        os.waitpid(pid, 0)
+
+
+def _reached(words: memoryview, at: int, value: int) -> bool:
+    assert words[at] <= value, "a job was claimed that had been taken back"
+    return words[at] == value
+
+
+def _wait_until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not ready():
+        assert time.monotonic() < deadline
+
+
+@shared
+def test_a_look_at_a_worker_at_full_speed_is_never_torn(memory: Memory) -> None:
+    """What is seen to run began when the one before it had ended, and all that is published is there."""
     recorder = opened(memory, 0)
     over = memory.recorder(1, fresh=True).words
 
     def work() -> None:
         mine = memory.recorder(0)
-        lock, words = mine.lock, mine.words
         while not over[0]:
-            lock.acquire()
-            if words[CLAIMED] < words[LIMIT]:
-                words[CLAIMED] += 1
-            lock.release()
+            index = 0
+            while claim(mine):
+                publish(mine, index, b"%4d" % index)
+                index += 1
 
     pid = in_child(work)
     try:
-        words, rng = recorder.words, random.Random(1)
-        races = rounds = 0
-        while races < RACES and rounds < 20 * RACES:
-            rounds += 1
-            first = words[CLAIMED]
-            _patiently(lambda: recorder.lock.acquire(False))
-            if first + GIVEN > MAX_BATCH:  # on to the next batch
-                words[CLAIMED] = first = 0
-            words[LIMIT] = first + GIVEN
-            recorder.lock.release()
-            _patiently(partial(_past, words, first))
-            for _ in range(rng.randint(0, GIVEN)):
-                pass
-            look = _patiently(lambda: recorder.look(take_back=True))
-            for _ in range(10):
-                assert words[CLAIMED] == look.claimed, "a job was claimed after it was taken back"
-            assert first <= look.claimed <= first + GIVEN
-            races += first < look.claimed < first + GIVEN
-        assert races > 10
+        for _ in range(50):
+            recorder.open_batch(100, MAX_BATCH, 1, 0.0)
+            while (look := recorder.look()).published < MAX_BATCH:
+                assert look.claimed - look.published in (0, 1)
+                assert look.running == (look.claimed > look.published)
+                assert look.started == float(look.published)
+                if look.published:
+                    segment = recorder.segment(0, look.published, 100, 1, 1)
+                    assert segment.payload == b"".join(b"%4d" % n for n in range(look.published))
     finally:
         over[0] = 1
         os.waitpid(pid, 0)
 
 
-def _past(words: memoryview, first: int) -> bool:
-    return words[CLAIMED] > first
-
-
-def _patiently(attempt: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while not (value := attempt()):
-        assert time.monotonic() < deadline
-    return value
-
-
 @shared
-def test_two_mappings_exclude_each_other(memory: Memory) -> None:
-    here, there = opened(memory, 1), memory.recorder(0)
-    assert there.lock.acquire(False)
-    assert not here.lock.acquire(False)
-    assert here.look() is None
-    assert here.look(take_back=True) is None
-    assert here.words[LIMIT] == 1
-    there.lock.release()
-    assert here.look() is not None
-    assert there.lock.acquire(False)
-    there.lock.release()
-
-
-@shared
-def test_a_worker_that_died_holding_the_lock_does_not_stop_the_boss(memory: Memory) -> None:
+def test_a_worker_that_died_leaves_exact_counts(memory: Memory) -> None:
     recorder = opened(memory, 3)
-    publish(recorder, 0, b"one")
 
     def die() -> None:
-        claim(recorder, 0)
-        claim(recorder, 1)
-        recorder.lock.acquire()
+        claim(recorder)
+        publish(recorder, 0, b"one")
+        claim(recorder)
         os.kill(os.getpid(), signal.SIGKILL)
 
     _, status = os.waitpid(in_child(die), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert recorder.look() is None
-    assert recorder.look(dead=True) == Look(claimed=2, published=1, started=1.0, running=True)
+    assert recorder.look() == Look(claimed=2, published=1, started=1.0, running=True)
     fresh = memory.recorder(0, fresh=True)
-    fresh.open_batch(200, 1, 1)
-    assert fresh.look() is not None
+    assert fresh.look() == Look(claimed=0, published=0, started=0.0, running=False)
+
+
+def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_semaphore", lambda area, at: None)
+    exclusive.cache_clear()
+    try:
+        assert not exclusive()
+        recorder = opened(memory, 1)
+        assert recorder.look().claimed == 0
+        assert recorder.take_back().claimed == 1  # it stays the worker's
+        assert claim(memory.recorder(0))
+        assert not claim(recorder)
+        assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
+        publish(memory.recorder(0), 0, b"one")
+        assert recorder.look() == Look(claimed=1, published=1, started=1.0, running=False)
+    finally:
+        exclusive.cache_clear()
 
 
 # -- notes to the caller ---------------------------------------------------------------------------------------
@@ -325,21 +337,13 @@ def test_after_the_bosss_death_the_unclaimed_jobs_can_be_withdrawn(memory: Memor
     memory.slots = 4
     recorders = [opened(memory, 5, slot) for slot in range(4)]
     for slot, recorder in enumerate(recorders):
-        recorder.open_batch(100 * slot, 5, 2 if slot == 3 else 1)
-    claim(recorders[0], 0)
-    for index in range(5):
-        claim(recorders[1], index)
+        recorder.open_batch(100 * slot, 5, 2 if slot == 3 else 1, 0.0)
+    claim(recorders[0])
+    for _ in range(5):
+        claim(recorders[1])
     never = sorted(job_id for ids in memory.withdraw() for job_id in ids)
     assert never == [1, 2, 3, 4, *range(200, 205)]  # slot 3 has a second attempt: its jobs ran before
-    assert not any(claim(recorder, recorder.words[CLAIMED]) for recorder in recorders)
-
-
-def test_jobs_of_a_worker_that_is_just_claiming_count_as_begun(memory: Memory) -> None:
-    memory.slots = 1
-    recorder = opened(memory, 5)
-    recorder.lock.acquire()
-    assert memory.withdraw() == []
-    recorder.lock.release()
+    assert not any(claim(recorder) for recorder in recorders)
 
 
 def test_the_memory_has_no_name_and_is_gone_when_closed() -> None:
