@@ -299,11 +299,9 @@ def test_the_job_of_a_result_is_what_was_added_though_the_dict_was_filled_again(
     for n in range(3):
         job["n"] = n
         bw.add_work(job)
-        bw.add_work(job, {"n": n})
     job.clear()
     results = list(bw.results())
-    assert [r.job for r in results] == [{"n": n // 3} for n in range(9)]
-    assert results == [r.job for r in results]
+    assert results == [r.job for r in results] == [{"n": n} for n in range(3)]
 
     def again() -> Iterator[dict[str, int]]:
         for n in range(100):
@@ -347,7 +345,7 @@ def test_map_takes_an_endless_iterable_a_bounded_part_at_a_time(pool: Pool) -> N
     assert next(results)["n"] == 0
     assert taken <= 1 + 2 * 8 * 2
     assert [next(results)["n"] for _ in range(999)] == list(range(1, 1000))
-    assert taken <= 2 * 1000 + 2 * 8 * 2
+    assert taken <= 1000 + 4096
     results.close()  # type: ignore[attr-defined]
     assert bw.pending() == 0
     bw.add_work({"n": -1})
