@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
-from bossworker import messages
+from bossworker import messages, process
 from bossworker.checks import check_seconds
 from bossworker.codec import article
 from bossworker.connection import Connection
@@ -107,6 +107,19 @@ class BossWorker:
         self._inbox = Inbox()
         self._signs = False  # whether fileno() is in use
         handlers = Handlers(work_handler, init_handler, exit_handler)
+        try:
+            with process.signals_held(), process.stdio_taken():
+                self._launch(handlers)
+            self._await_start()
+        except BaseException:
+            if hasattr(self, "_outbox"):
+                self._end(force=True)
+            raise
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
+
+    def _launch(self, handlers: Handlers) -> None:
         launched = launch(handlers, self._options)
         try:
             self._connection = Connection(launched, self._inbox)
@@ -116,20 +129,11 @@ class BossWorker:
         self._standing = Standing(self._connection, self._inbox)
         self._outbox = Outbox(self._connection, self._inbox, self._standing, self._options)
         _handles.add(self)
-        self._await_start()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
 
     def _await_start(self) -> None:
         line = self._connection
-        try:
-            line.wait_until(lambda: line.up or bool(line.failure))
-        except BaseException:
-            self._end(force=True)
-            raise
+        line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
-            self._end(force=True)
             raise WorkerStartError(line.failure or "the boss ended before the workers were up")
 
     # -- jobs in ----------------------------------------------------------------------------------------
@@ -267,9 +271,10 @@ class BossWorker:
     ) -> Generator[Result, None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
-        Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight. Results of
-        other jobs are left for ``get_result``. When it is closed early, or ends by an exception, the jobs in flight are
-        cancelled and their results dropped.
+        Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
+        at first, and as many more as have come back, up to 4,096. Results of other jobs are left for ``get_result``.
+        When it is closed early, the jobs in flight are cancelled and their results dropped. When `jobs` raises, or
+        gives what is no job (TypeError, with its index), map raises that after the results of the jobs before it.
 
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.

@@ -29,6 +29,7 @@ BLOCK_BYTES = 1 << 15  # above this the gain is lost in the payload itself
 CHAIN_LENGTH = 10  # causes of an exception that are told
 EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
 
+_INTERRUPTS = (JobTimeout, KeyboardInterrupt)  # what ends the pickling of a result, instead of failing in it
 _STOP = b"."
 _pickle = pickle.dumps
 _OK, _REPORTED = int(Outcome.OK), int(Outcome.REPORTED)
@@ -96,10 +97,11 @@ class Blocks(NamedTuple):
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)  # type: ignore[arg-type]
 
 
-def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
+def encode_jobs(jobs: Sequence[object], by_value: bool = False, first: int = 0) -> Blocks:
     """Pickle jobs; TypeError names the job, and the key, that is no mapping or cannot be pickled.
 
-    `by_value`: definitions in ``__main__`` travel along, for workers that have another ``__main__``.
+    `by_value`: definitions in ``__main__`` travel along, for workers that have another ``__main__``. `first`: what
+    the first job is counted as in an error.
     """
     counts, sizes = array(BLOCK_COUNT), array(BLOCK_SIZE)
     parts: list[bytes | Parcel] = []
@@ -109,7 +111,7 @@ def encode_jobs(jobs: Sequence[object], by_value: bool = False) -> Blocks:
         together = _encode_together(pickler, chunk) if pickler else None
         blocks: list[bytes | Parcel]
         if together is None:
-            blocks = [encode_one(job, start + n, by_value) for n, job in enumerate(chunk)]
+            blocks = [encode_one(job, n, by_value) for n, job in enumerate(chunk, first + start)]
             counts.extend([1] * len(blocks))
         else:
             blocks = [together]
@@ -172,7 +174,9 @@ def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
         for part in (key, value):
             try:
                 dumps(part, by_value)
-            except Exception as error:
+            except _INTERRUPTS:
+                raise
+            except BaseException as error:
                 return f"key {key!r} holds {type(value).__name__} ({describe(error)})"
     return ""
 
@@ -225,7 +229,9 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | P
         data = _pickle(value, RESULT_PROTOCOL)
         if not (by_value and _MAIN in data):
             return outcome, data
-    except Exception:
+    except _INTERRUPTS:
+        raise
+    except BaseException:
         pass
     return encode_large_result(value, by_value)
 
@@ -237,7 +243,9 @@ def encode_large_result(value: object, by_value: bool = False) -> tuple[int, byt
     outcome = kind if "ERROR" in value else _OK
     try:
         return outcome | Outcome.WHOLE, _encode(value, by_value)
-    except Exception as error:
+    except _INTERRUPTS:
+        raise
+    except BaseException as error:  # a __reduce__ may raise anything, SystemExit for instance
         culprit = _culprit(value, by_value) or describe(error)
         raise BadResult(f"the handler returned a dict that cannot be pickled: {culprit}") from error
 
@@ -245,8 +253,15 @@ def encode_large_result(value: object, by_value: bool = False) -> tuple[int, byt
 def _as_dict(value: object) -> dict[Any, Any]:
     if value is None:
         return {}
+    if type(value) is dict:
+        return value
     if isinstance(value, Mapping):
-        return value if type(value) is dict else dict(value)
+        try:
+            return dict(value)
+        except _INTERRUPTS:
+            raise
+        except BaseException as error:
+            raise BadResult(f"the handler returned {article(value)} that cannot be read: {describe(error)}") from error
     raise BadResult(f"the handler returned {article(value)}, not a mapping or None")
 
 

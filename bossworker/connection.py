@@ -2,16 +2,13 @@
 
 Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py``):
 
-1. Locks are taken in the order adding (client), sending, listening's ``_lock``; unpacking (inbox) is taken alone.
-Nobody waits
-   for the boss with a lock held, but to send.
+1. Locks are taken in the order adding (outbox), sending, listening's ``_lock``; or adding, unpacking (inbox). Nobody
+   waits for the boss with a lock held, but to send.
 2. Descriptors are closed by ``_give_back`` alone: by who closes, or, when threads are still listening or waiting, by
-the last
-   of them to leave.
+   the last of them to leave.
 3. What the garbage collector, a signal handler or a forked child may call takes no lock that the interrupted code
-could hold:
-   ``try_send``, ``Inbox.forget``, ``close(in_child=True)``, and ``shut_down(force=True)``, whose locks may be taken
-   twice.
+   could hold: ``try_send``, ``Inbox.forget``, ``close(in_child=True)``, and ``shut_down(force=True)``, whose locks may
+   be taken twice.
 """
 
 from __future__ import annotations
@@ -279,7 +276,9 @@ class Connection:
         """After the boss's death: those of the jobs that provably never ran, and never will."""
         through = self.memory.assigned_through
         never = {job_id for job_id in ids if job_id >= through}
-        return never.union(*self.memory.withdraw())
+        with suppress(ValueError, IndexError):  # a handler has written over the memory
+            never.update(*self.memory.withdraw())
+        return never
 
     def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
         """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""

@@ -29,11 +29,12 @@ import cloudpickle
 
 from bossworker import process, worker
 from bossworker.boss import Boss, CallerGone
+from bossworker.codec import describe
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.native import native
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
-from bossworker.recorder import Memory, Recorder, above_stdio, exclusive
+from bossworker.recorder import Memory, Recorder, exclusive
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -53,10 +54,10 @@ class Launched(NamedTuple):
 
 
 def launch(handlers: Handlers, options: Options) -> Launched:
-    """Start a boss by the options' start method."""
+    """Start a boss by the options' start method; with signals held, and the standard streams taken."""
     start = _spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
-    ours, theirs = map(_clear_of_stdio, link_pair())
+    ours, theirs = link_pair()
     memory = Memory()
     try:
         pid = start(handlers, options, ours, theirs, memory)
@@ -67,13 +68,6 @@ def launch(handlers: Handlers, options: Options) -> Launched:
     finally:
         theirs.close()
     return Launched(pid, Link(ours), memory)
-
-
-def _clear_of_stdio(sock: socket.socket) -> socket.socket:
-    """A caller without stdin lends its number to our socket; the boss is about to put /dev/null there."""
-    if sock.fileno() > 2:
-        return sock
-    return socket.socket(fileno=above_stdio(sock.detach()))
 
 
 def _fork_boss(
@@ -116,6 +110,7 @@ def _boss_main(
     """The boss's process, from its first instruction to its last."""
     with suppress(PermissionError):  # a spawned boss leads its session already
         os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # this also drops one that came for the caller's group until now
     process.drop_signal_handlers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.adopt_orphans()
@@ -174,13 +169,7 @@ def _nursery_main(
 def _shut_stdin() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    for fd in (1, 2):  # a caller without them must not lend their numbers to our sockets
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.dup2(null, fd)
-    if null > 2:
-        os.close(null)
+    os.close(null)
 
 
 def _close_all_but(*keep: int) -> None:
@@ -212,7 +201,7 @@ def _spawn_boss(
     """
     import subprocess
 
-    pickled = cloudpickle.dumps(handlers)
+    pickled = _pickled(handlers)
     fds = (theirs.fileno(), memory.fd)
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
@@ -223,6 +212,30 @@ def _spawn_boss(
     with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed
         ours.sendall(pickled)
     return boss.pid
+
+
+def _pickled(handlers: Handlers) -> bytes:
+    """The handlers' bytes; TypeError names the one that has none."""
+    try:
+        return cloudpickle.dumps(handlers)  # type: ignore[no-any-return]
+    except Exception as error:
+        name, handler = next((name, one) for name, one in _named(handlers) if not _travels(one))
+        text = (
+            f'{name}_handler must be something that cloudpickle takes along with start_method "spawn", not {handler!r}'
+        )
+        raise TypeError(f"{text} ({describe(error)})") from error
+
+
+def _named(handlers: Handlers) -> list[tuple[str, object]]:
+    return [("work", handlers.work), ("init", handlers.init), ("exit", handlers.exit)]
+
+
+def _travels(handler: object) -> bool:
+    try:
+        cloudpickle.dumps(handler)
+    except Exception:
+        return False
+    return True
 
 
 def spawned(options: str, link: str, memory: str, parent: str, size: str) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from bossworker.codec import Blocks
 from bossworker.errors import PoolClosed
+from bossworker.outbox import as_submitted
 from bossworker.result import Result
 from bossworker.run import Terms
 
 if TYPE_CHECKING:
     from bossworker.client import BossWorker
 
-MAP_JOBS = 4096  # map() keeps at most this many jobs in flight,
+MAP_FIRST = 8  # map() has so many jobs a worker in flight at first, and as many more as have come back,
+MAP_JOBS = 4096  # but at most this many,
 MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
 MAP_STEP = 512  # and adds them in steps of at most this many,
 MAP_PATIENCE = 0.001  # or of what the iterable gives in so many seconds
@@ -30,8 +34,11 @@ class Map:
         self.ordered = ordered
         self.queue: deque[Result] = deque()  # results that have arrived
         self.flight: dict[int, Result | None] = {}  # in order of submission
+        self.sent = 0
         self.step = 2 * pool._options.worker_count
-        self.window = MAP_JOBS
+        self.window = MAP_FIRST * pool._options.worker_count  # how many may be in flight,
+        self.most = MAP_JOBS  # and may ever be
+        self.problems: list[Exception] = []  # why no more jobs are taken: raised after the results of those before
 
     def results(self) -> Generator[Result, None, None]:
         pool = self.pool
@@ -39,9 +46,11 @@ class Map:
             while True:
                 self._feed()
                 if not self.flight:
-                    return
+                    break
                 for result in self._arrived():
                     yield result if pool._result_handler is None else pool._handle(result)
+            if self.problems:
+                raise self.problems.pop()
         finally:
             self._drop()
 
@@ -49,14 +58,16 @@ class Map:
         """Add jobs while there is room; stop as soon as a result is there to be yielded."""
         while self.jobs is not None and len(self.flight) + self.step <= self.window:
             chunk = self._take()
-            if chunk:
+            blocks = self._encode(chunk) if chunk else None
+            if blocks is not None:
                 outbox = self.pool._outbox
-                blocks = outbox.encode(chunk)
                 ids = outbox.reserve(len(chunk))
                 self.flight.update(dict.fromkeys(ids))
                 outbox.send(ids, chunk, blocks, self.terms, self.queue)
+                self.sent += len(chunk)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
-                self.window = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
+                self.most = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
+                self.window = min(self.window, self.most)
                 self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
             if self.queue:
                 return
@@ -66,12 +77,28 @@ class Map:
         assert self.jobs is not None
         chunk: list[Mapping[Any, Any]] = []
         limit = time.monotonic() + MAP_PATIENCE
-        for job in self.jobs:
-            chunk.append(job)
-            if len(chunk) >= self.step or time.monotonic() > limit:
-                return chunk
+        try:
+            for job in self.jobs:
+                chunk.append(as_submitted(job))
+                if len(chunk) >= self.step or time.monotonic() > limit:
+                    return chunk
+        except Exception as problem:
+            self.problems.append(problem)
         self.jobs = None
         return chunk
+
+    def _encode(self, chunk: list[Mapping[Any, Any]]) -> Blocks | None:
+        """None when one of them cannot be sent: then they are taken again, and one by one those before it are."""
+        try:
+            return self.pool._outbox.encode(chunk, self.sent)
+        except Exception as problem:
+            if len(chunk) > 1:
+                self.jobs = chain(chunk, self.jobs or ())
+                self.step = 1
+            else:
+                self.jobs = None
+                self.problems.append(problem)
+            return None
 
     def _arrived(self) -> Iterator[Result]:
         """Wait for results; those that may be yielded now."""
@@ -81,6 +108,7 @@ class Map:
             if line.closed:
                 raise PoolClosed("the pool was shut down under a map")
         while (result := inbox.next(self.queue)) is not None:
+            self.window = min(self.window + 1, self.most)
             if not self.ordered:
                 del self.flight[result.job_id]
                 yield result

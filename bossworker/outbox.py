@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bossworker import messages
@@ -51,6 +53,7 @@ class Outbox:
     def add_one(self, job: Mapping[Any, Any], terms: Terms) -> range:
         """The short way for programs that add one job at a time."""
         block = encode_one(job, 0, self._by_value)
+        job = as_submitted(job)
         with self._lock:
             self._standing.check_open()
             ids = self._new_ids(1)
@@ -64,11 +67,12 @@ class Outbox:
         """Send jobs, all or none; their ids."""
         blocks = self.encode(jobs)
         ids = self.reserve(len(jobs))
-        self.send(ids, jobs, blocks, terms)
+        self.send(ids, [as_submitted(job) for job in jobs], blocks, terms)
         return ids
 
-    def encode(self, jobs: Sequence[Mapping[Any, Any]]) -> Blocks:
-        return encode_jobs(jobs, self._by_value)
+    def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
+        """Pickle jobs; an error counts them from `first`."""
+        return encode_jobs(jobs, self._by_value, first)
 
     def reserve(self, count: int) -> range:
         """Ids for so many jobs."""
@@ -93,40 +97,44 @@ class Outbox:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
         start = 0
         for stretch in blocks.stretches():
-            for piece in self._pieces(ids[start], terms, stretch):
-                stop = start + (1 if isinstance(piece, Parcel) else sum(run.count for run in piece))
-                with self._lock:
-                    self._standing.check_open()
-                    if isinstance(piece, Parcel):
-                        self._submit_parcel(piece, terms, ids[start:stop], jobs[start:stop], route)
-                    else:
-                        self._submit(pack_runs(piece), ids[start:stop], jobs[start:stop], route)
-                start = stop
+            stop = start + sum(stretch.counts)
+            payload = stretch.payload()
+            if isinstance(payload, Parcel):
+                with self._entry():
+                    self._submit_parcel(payload, terms, ids[start:stop], jobs[start:stop], route)
+            else:
+                run = Run(ids[start], stop - start, 0, terms, stretch.counts, stretch.sizes, payload)
+                self._send_run(run, jobs[start:stop], route)
+            start = stop
 
-    def _pieces(self, first_id: int, terms: Terms, blocks: Blocks) -> Iterator[list[Run] | Parcel]:
-        """What may be sent at once, as soon as it may be."""
-        payload = blocks.payload()
-        if isinstance(payload, Parcel):
-            if self._options.max_pending:
-                self._await_room()
-            yield payload
-            return
-        run = Run(first_id, sum(blocks.counts), 0, terms, blocks.counts, blocks.sizes, payload)
+    def _send_run(self, run: Run, jobs: Sequence[Mapping[Any, Any]], route: deque[Result] | None) -> None:
         if not self._options.max_pending:
-            yield cut_up(run)
+            with self._entry():
+                self._submit(pack_runs(cut_up(run)), run.ids, jobs, route)
             return
         cursor = RunCursor(run)
         while len(cursor):
-            yield [cursor.cut(min(self._await_room(), SUBMIT_JOBS), SUBMIT_BYTES)]
+            with self._entry() as room:
+                start = cursor.taken
+                piece = cursor.cut(min(room, SUBMIT_JOBS), SUBMIT_BYTES)
+                self._submit(pack_runs([piece]), piece.ids, jobs[start : cursor.taken], route)
 
-    def _await_room(self) -> int:
-        """Wait until jobs may be added under ``max_pending``; how many."""
-        self._connection.wait_until(lambda: self._standing.closing or self._room() > 0)
-        self._standing.check_open()
-        return self._room()
+    @contextmanager
+    def _entry(self) -> Iterator[int]:
+        """Our lock, as soon as there is room for jobs; for how many. (Room seen without it may be gone with it.)"""
+        room = 0
+        while room <= 0:
+            if self._options.max_pending:
+                self._connection.wait_until(lambda: self._standing.closing or self._room() > 0)
+            with self._lock:
+                self._standing.check_open()
+                room = self._room()
+                if room > 0:
+                    yield room
 
     def _room(self) -> int:
-        return self._options.max_pending - self._inbox.unfinished()
+        most = self._options.max_pending
+        return most - self._inbox.unfinished() if most else sys.maxsize
 
     def _submit(
         self,
@@ -186,3 +194,8 @@ class Outbox:
         finally:
             self._lock.release()
         self._connection.wake()  # who waits for room does so in vain now
+
+
+def as_submitted(job: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A dict as it is now: programs fill the same one again for the next job. Other mappings are left as they are."""
+    return dict(job) if type(job) is dict else job

@@ -11,10 +11,12 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from bossworker.commands import tree
 
@@ -259,6 +261,50 @@ def default_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """No signal handler runs, so no Ctrl-C raises, until the block is left; then those run that are due.
+
+    To block the signals would not do in a program with threads: another takes one, and we still run its handler.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where no handler runs anyway
+        yield
+        return
+    due: dict[int, FrameType | None] = {}
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    try:
+        for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises
+            handler = _signal.getsignal(number)
+            if callable(handler) and number not in handlers:
+                handlers[number] = handler
+                signal.signal(number, due.__setitem__)
+        yield
+    finally:
+        for number in reversed(handlers):
+            signal.signal(number, handlers[number])
+        for number, frame in due.items():
+            handlers[number](number, frame)
+
+
+@contextmanager
+def stdio_taken() -> Iterator[None]:
+    """In a program that has closed its standard streams, keep their numbers from what is opened in the block.
+
+    Or it is there that the program's output goes, and that of its children: to a socket, or into shared memory. (An
+    mmap has a descriptor, too.)
+    """
+    taken: list[int] = []
+    try:
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            taken.append(fd)
+            os.set_inheritable(fd, True)
+        os.close(fd)
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def flush_streams() -> None:

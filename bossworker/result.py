@@ -50,7 +50,10 @@ class Result(dict[Any, Any]):
 
     @property
     def job(self) -> Mapping[Any, Any]:
-        """The job as it was submitted: the very object."""
+        """The job as it was submitted: the entries that the dict had when it was added, whatever became of it since.
+
+        Its values are not copied. A mapping that is no plain dict is the very object.
+        """
         return self._facts[1]
 
     @property
@@ -157,7 +160,7 @@ def rebuild(data: ErrorData) -> BaseException:
         text = data.message or data.text
         error = RemoteError(data.type_name or "BossWorkerError", text, data.traceback)
     if data.cause is not None:
-        error.__cause__ = rebuild(ErrorData(*data.cause))
+        error.__cause__ = error.__context__ = rebuild(ErrorData(*data.cause))
     return error
 
 

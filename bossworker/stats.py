@@ -62,7 +62,8 @@ def _describe(worker: Worker, recorder: Recorder, now: float) -> dict[str, objec
     if worker.batch is not None:
         look = recorder.look()
         if look.running:
-            job_id, seconds = worker.batch.first_id + look.claimed - 1, now - look.started
+            job_id = worker.batch.first_id + look.claimed - 1
+            seconds = max(0.0, now - look.started)  # it may have started since `now`
     return {
         "pid": worker.pid,
         "state": worker.state.value,

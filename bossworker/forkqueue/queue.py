@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
@@ -51,7 +52,8 @@ class ForkQueue(Settings):
     allow_excess     True: the next child starts as soon as less than `size` runs, however heavy it is itself. False: it
                      waits until its own weight fits as well; one that is heavier than `size` runs alone
     ignore_children  the statuses of children are dropped, as if SIGCHLD were set to SIG_IGN
-    debug            log each child that starts, ends and is reaped, to ``bossworker.forkqueue``, level INFO
+    debug            log each child that starts, ends and is reaped, to ``bossworker.forkqueue``, level INFO; to stderr
+                     in a program that does not show that
     trace            log each call of fork, exit, wait, waitpid and their kin, there too
     max_load         start no child beside others unless the load average is below this; 0: no limit
     min_free_memory  start no child beside others unless so many bytes are available; 0: no limit
@@ -283,11 +285,20 @@ class ForkQueue(Settings):
     def trace_call(self, message: str, *args: object) -> None:
         """Log a call, if that is asked for."""
         if self.trace:
-            log.info("[%d] " + message, os.getpid(), *args)
+            _tell(message, *args)
 
     def _note(self, message: str, *args: object) -> None:
         if self.debug:
-            log.info("[%d] " + message, os.getpid(), *args)
+            _tell(message, *args)
+
+
+def _tell(message: str, *args: object) -> None:
+    """Log it, or write it to stderr in a program that shows no such records: it has asked to see them."""
+    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
+        log.info("[%d] " + message, os.getpid(), *args)
+    elif sys.stderr is not None:
+        with suppress(OSError, ValueError, RuntimeError):  # closed; or being written to, under a signal handler
+            sys.stderr.write(f"[{os.getpid()}] {message % args}\n")
 
 
 def _fork() -> Started:

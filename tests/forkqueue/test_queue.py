@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from functools import partial
@@ -699,6 +700,20 @@ def test_trace_tells_each_call(caplog: pytest.LogCaptureFixture) -> None:
     q.waitpids()
     said = [record.getMessage().partition(" ")[2] for record in caplog.records]
     assert said == ["fork()", "fork_now()", f"waitpid({pid}, 0)", "wait()", "exit(2)"]
+
+
+def test_a_program_without_logging_is_told_on_stderr() -> None:
+    program = """
+        from bossworker.forkqueue import ForkQueue
+        queue = ForkQueue(debug=True, trace=True)
+        queue.waitpid(queue.run_back(lambda: None))
+        queue.debug = queue.trace = False
+        queue.waitpid(queue.run_back(lambda: None))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    said = [line.partition("] ")[2].split()[0].partition("(")[0] for line in ended.stderr.splitlines()]
+    assert said == ["run_back", "process", "waitpid", "process"]
 
 
 def test_nothing_is_said_by_default(caplog: pytest.LogCaptureFixture) -> None:

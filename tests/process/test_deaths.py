@@ -429,6 +429,18 @@ def test_a_pool_outlives_the_thread_that_made_it(pool: Pool) -> None:
     assert made[0].get_result() == {"n": 1}
 
 
+@pytest.mark.parametrize("name", ["work_handler", "init_handler", "exit_handler"])
+def test_a_handler_that_cannot_travel_is_named(name: str) -> None:
+    lock = threading.Lock()
+
+    def held(*job: Any) -> None:
+        lock.locked()
+
+    handlers = {"work_handler": nap, name: held}
+    with pytest.raises(TypeError, match=f"{name} must be .*cloudpickle.*held.*cannot pickle '_thread.lock'"):
+        BossWorker(**handlers, start_method="spawn")
+
+
 def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:
     """Classes and functions of the caller's ``__main__`` are not in the fresh interpreter's: they travel by value."""
     program = textwrap.dedent(
@@ -508,6 +520,62 @@ def test_ctrl_c_reaches_the_caller_alone(phase: str) -> None:
     out, err = caller.communicate(timeout=30)
     assert out.replace("here\n", "") == "interrupted\n"
     assert "Traceback" not in err
+
+
+INTERRUPTED_WHILE_MADE = """
+import os, signal, sys, threading
+from bossworker import BossWorker, launch
+start_method, where = sys.argv[1:]
+
+def interrupt(*args):
+    global interrupted
+    if not interrupted:
+        interrupted = True
+        os.kill(os.getpid(), signal.SIGINT)
+    return link(*args)
+
+interrupted, link = where == "fork", launch.Link
+if where == "fork":
+    os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+launch.Link = interrupt
+idle = threading.Event()
+threading.Thread(target=idle.wait).start()  # which gets the signal when the main thread does not want it
+before = os.listdir("/proc/self/fd")
+try:
+    BossWorker(lambda job: {}, worker_count=2, start_method=start_method)
+except KeyboardInterrupt:
+    print("interrupted")
+print(os.listdir("/proc/self/fd") == before, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+idle.set()
+try:
+    print("left:", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("nothing left")
+"""
+
+
+@pytest.mark.parametrize(("start_method", "where"), [("fork", "fork"), ("fork", "link"), ("spawn", "link")])
+def test_ctrl_c_while_a_pool_is_made_leaves_nothing(start_method: str, where: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_WHILE_MADE, start_method, where]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["interrupted", "True True", "nothing left"]
+
+
+def test_signals_held_back_are_heard_afterwards() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    try:
+        with process.signals_held():
+            signal.raise_signal(signal.SIGUSR1)
+            assert heard == []
+        assert heard == [signal.SIGUSR1]
+        with pytest.raises(KeyboardInterrupt), process.signals_held():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1] * 2
 
 
 def test_the_pool_works_on_after_ctrl_c(pool: Pool) -> None:

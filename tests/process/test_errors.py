@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 import time
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -208,6 +209,26 @@ def test_generators_and_locks_are_bad_results(bw: BossWorker) -> None:
     assert result.error_kind == "bad_result"
     assert "'guard'" in result["ERROR"]
     assert "lock" in result["ERROR"]
+
+
+class Broken(UserDict[str, int]):
+    def __iter__(self) -> Iterator[str]:
+        raise OSError("torn")
+
+
+class Leaving:
+    def __reduce__(self) -> NoReturn:
+        sys.exit(3)
+
+
+def test_a_mapping_that_cannot_be_read_or_pickled_is_a_bad_result_whatever_it_raises(bw: BossWorker) -> None:
+    result = run(bw, {"do": lambda: Broken(a=1)})
+    assert result.error_kind == "bad_result"
+    assert result.error == "BossWorkerAsync: the handler returned a Broken that cannot be read: OSError: torn"
+    result = run(bw, {"do": lambda: {"good": 1, "bad": Leaving()}})
+    assert result.error_kind == "bad_result"
+    told = "key 'bad' holds Leaving (SystemExit: 3)"
+    assert result.error == f"BossWorkerAsync: the handler returned a dict that cannot be pickled: {told}"
 
 
 class Poison:

@@ -162,7 +162,7 @@ def check_all(bw: BossWorker, jobs: list[dict[str, Any]]) -> None:
     while left:
         result = wait_for(bw.get_result_nb)
         job = left.pop(result["n"])
-        assert result.job is job
+        assert result.job["a"] is job["a"]
         assert np.array_equal(result["a"], job["a"])
 
 

@@ -77,6 +77,35 @@ def test_add_work_waits_while_too_many_are_unfinished(pool: Pool) -> None:
     assert sorted(r["n"] for r in bw.results()) == list(range(300))
 
 
+def test_no_more_are_unfinished_however_many_threads_add_jobs(pool: Pool) -> None:
+    bw = pool(nap, worker_count=2, max_pending=5)
+
+    def add() -> None:
+        for _ in range(20):
+            bw.add_work({"seconds": 0.005}, {})
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        stats = bw.stats()
+        most = max(most, stats.queued + stats.running)
+    for thread in threads:
+        thread.join()
+    assert 2 <= most <= 5
+    assert len(list(bw.results())) == 320
+
+
+def test_no_job_has_been_running_for_less_than_no_time(pool: Pool) -> None:
+    bw = pool(nap, worker_count=2)
+    bw.add_work(*[{"seconds": 0.0001}] * 2000)
+    seconds: list[float] = []
+    while bw.stats().done < 2000:
+        seconds += [worker.seconds for worker in bw.stats().workers]
+    assert min(seconds) >= 0
+
+
 def test_workers_are_replaced_after_so_many_jobs(pool: Pool) -> None:
     bw = pool(nap, worker_count=2, max_jobs_per_worker=10)
     results = list(bw.map({"n": n} for n in range(200)))
@@ -304,3 +333,42 @@ def test_a_low_limit_on_descriptors_is_no_matter() -> None:
 def test_standard_streams_may_be_closed() -> None:
     for closed in ("<&-", "<&- 2>&-"):
         assert run_program(["sh", "-c", f'exec "$@" {closed}', "sh"]) == "1001\n"
+
+
+CLOSES_STREAMS = """
+import os, sys
+from pathlib import Path
+closed, start_method, answer = sys.argv[1:]
+for fd in map(int, closed):
+    os.close(fd)
+from bossworker import BossWorker
+
+def handle(job):
+    for fd in (1, 2):
+        if str(fd) in closed:
+            os.write(fd, b"x" * 5000)
+    return {"n": job["n"]}
+
+with BossWorker(handle, worker_count=2, start_method=start_method) as bw:
+    bw.add_work(*({"n": n} for n in range(20)))
+    got = sum(result["n"] for result in bw.results())
+for fd in map(int, closed):  # as they were
+    try:
+        os.close(fd)
+    except OSError:
+        continue
+    raise SystemExit(f"{fd} is open")
+Path(answer).write_text(str(got))
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "02", "12", "012"])
+def test_what_a_handler_prints_in_a_program_that_closed_its_streams_goes_nowhere(
+    tmp_path: Path, closed: str, start_method: str
+) -> None:
+    answer = tmp_path / "answer"
+    command = [sys.executable, "-W", "error", "-c", CLOSES_STREAMS, closed, start_method, str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert answer.read_text() == "190"

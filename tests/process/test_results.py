@@ -71,7 +71,7 @@ def test_a_result_tells_where_it_comes_from(pool: Pool) -> None:
     bw.add_work(job)
     result = bw.get_result()
     assert result is not None
-    assert result.job is job
+    assert result.job == job
     assert result.ok
     assert result.error is result.error_kind is result.exception is result.traceback is None
     assert result.worker_pid in bw.worker_pids
@@ -293,6 +293,27 @@ def test_errors_pass_through_the_result_handler(pool: Pool) -> None:
         result.raise_for_error()
 
 
+def test_the_job_of_a_result_is_what_was_added_though_the_dict_was_filled_again(pool: Pool) -> None:
+    bw = pool(echo, worker_count=1)
+    job: dict[str, int] = {}
+    for n in range(3):
+        job["n"] = n
+        bw.add_work(job)
+        bw.add_work(job, {"n": n})
+    job.clear()
+    results = list(bw.results())
+    assert [r.job for r in results] == [{"n": n // 3} for n in range(9)]
+    assert results == [r.job for r in results]
+
+    def again() -> Iterator[dict[str, int]]:
+        for n in range(100):
+            job["n"] = n
+            yield job
+
+    mapped = list(bw.map(again()))
+    assert mapped == [r.job for r in mapped] == [{"n": n} for n in range(100)]
+
+
 # -- map -------------------------------------------------------------------------------------------------------
 
 
@@ -323,8 +344,10 @@ def test_map_takes_an_endless_iterable_a_bounded_part_at_a_time(pool: Pool) -> N
     bw = pool(echo, worker_count=2)
     results = bw.map(endless())
     assert taken == 0
-    assert [next(results)["n"] for _ in range(1000)] == list(range(1000))
-    assert taken < 1000 + 10_000
+    assert next(results)["n"] == 0
+    assert taken <= 1 + 2 * 8 * 2
+    assert [next(results)["n"] for _ in range(999)] == list(range(1, 1000))
+    assert taken <= 2 * 1000 + 2 * 8 * 2
     results.close()  # type: ignore[attr-defined]
     assert bw.pending() == 0
     bw.add_work({"n": -1})
@@ -388,11 +411,26 @@ def test_an_iterable_that_raises_ends_map_and_leaves_the_pool_well(pool: Pool) -
         raise OSError("no more")
 
     bw = pool(echo)
+    results = bw.map(broken())
+    assert [next(results)["n"] for _ in range(10)] == list(range(10))
     with pytest.raises(OSError, match="no more"):
-        list(bw.map(broken()))
+        next(results)
     assert bw.pending() == 0
     bw.add_work({"n": 1})
     assert bw.get_result() == {"n": 1}
+
+
+@pytest.mark.parametrize("at", [0, 1, 5000])
+@pytest.mark.parametrize(("bad", "text"), [(7, "must be a mapping"), ({"lock": threading.Lock()}, "key 'lock'")])
+def test_what_is_no_job_ends_map_after_the_results_of_the_jobs_before_it(
+    pool: Pool, at: int, bad: Any, text: str
+) -> None:
+    bw = pool(echo)
+    results = bw.map([*[{"n": n} for n in range(at)], bad, {"n": -1}])
+    assert [next(results)["n"] for _ in range(at)] == list(range(at))
+    with pytest.raises(TypeError, match=f"job {at} .*{text}"):
+        next(results)
+    assert bw.pending() == 0
 
 
 def test_two_maps_and_a_slow_iterable(pool: Pool) -> None:

@@ -534,6 +534,7 @@ def test_the_chain_of_causes_travels(explicit: bool) -> None:
     data = sent(chain(4, explicit))
     assert [error.args for error in causes(rebuild(data))] == [(3,), (2,), (1,), ("0",)]
     assert data.traceback.count("Traceback (most recent call last)") == 4
+    assert all(error.__context__ is error.__cause__ for error in causes(rebuild(data)))
 
 
 def test_a_context_that_was_suppressed_stays_behind() -> None:
