@@ -24,6 +24,8 @@ from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from bossworker.process import above_stdio
+
 if TYPE_CHECKING:
     from bossworker.recorder import Memory
 
@@ -218,7 +220,7 @@ class _File:
     """A memory file; closed with its last reference."""
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("bossworker-parcel", os.MFD_CLOEXEC)
+        self.fd = above_stdio(os.memfd_create("bossworker-parcel", os.MFD_CLOEXEC))
         self.size = 0
         self.job_id = 0
 

@@ -307,6 +307,17 @@ def stdio_taken() -> Iterator[None]:
             os.close(fd)
 
 
+def above_stdio(fd: int) -> int:
+    """The same file under a number above 2, which programs take for a standard stream."""
+    if fd > 2:
+        return fd
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
+
+
 def flush_streams() -> None:
     """Empty Python's output buffers: before a fork, or it is written twice; before ``os._exit``, or it is lost."""
     for stream in (sys.stdout, sys.stderr):

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from bossworker.messages import Outcome, Segment
+from bossworker.process import above_stdio
 
 MAX_BATCH = 2048  # jobs: at a microsecond each, the 2 ms a batch is aimed at
 MAX_WORKERS = 1024
@@ -262,15 +262,6 @@ def exclusive() -> bool:
     """Whether this platform has the semaphore that lets a batch hold more than one job."""
     probe = mmap.mmap(-1, mmap.PAGESIZE)
     return not isinstance(_counter(probe, 0, fresh=True), _PlainCounter)
-
-
-def above_stdio(fd: int) -> int:
-    """The same file under a number above 2, which programs take for a standard stream."""
-    if fd > 2:
-        return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
 
 
 def _unnamed_file() -> int:
