@@ -275,9 +275,9 @@ class _Run:
         return outcome.lost(self.status, self.reason or LOST, now)
 
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
-        requested = None
+        requested = 0
         if code:
-            requested = (self.directory.read_request() or {}).get("signal")
+            requested = outcome.requested(code, jobdir.requested_signals(self.directory.fd))
             if requested == signal.SIGKILL:
                 self._end_tree(0.0)
         return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)

@@ -5,6 +5,7 @@
         status.json     how it stands (replaced as a whole)
         stdout, stderr  straight from the command
         files/          the command's working directory
+        request.9       somebody has asked for signal 9 to be sent (an empty file, so any number may ask at once)
 
 At every instant, and after a crash or on a full disk, what stands there is consistent:
 
@@ -21,6 +22,7 @@ All access is by the directory's descriptor and follows no link, so nothing in i
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -42,7 +44,8 @@ RANDOM_BYTES = 10
 PRIVATE = 0o700  # nobody but the user
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
-_NEW, _NEXT, _REQUEST = ".status.new", ".status.next", "request.json"
+_NEW, _NEXT = ".status.new", ".status.next"
+_REQUEST = "request."  # and a number: somebody has asked for this signal to be sent
 _JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a pipe, open would wait for a writer
@@ -132,6 +135,13 @@ class JobDirectory:
             raise
         self._spare = spare
 
+    def claim(self) -> None:
+        """The same, as the one who runs the command. FileExistsError when somebody else does, or has."""
+        self.take_room()
+        if STATUS in os.listdir(self.fd):  # looked at in this order: the room taken becomes the last status
+            os.unlink(_NEXT, dir_fd=self.fd)
+            raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
+
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""
         self.write_json(STATUS, status)
@@ -155,13 +165,6 @@ class JobDirectory:
         os.close(self._spare)
         self._spare = -1
         os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def read_request(self) -> dict[str, Any] | None:
-        """What signal somebody asked to be sent; None when nobody has."""
-        try:
-            return read_json(self.fd, _REQUEST)
-        except (OSError, Damaged):
-            return None
 
     def close(self) -> None:
         """Give up the descriptors."""
@@ -271,27 +274,19 @@ def read_all(fd: int, limit: int = -1) -> bytes:
     return b"".join(parts)
 
 
-def requested_signal(folder: int) -> object:
-    """The signal that somebody has asked to be sent, whatever stands there; None when nobody has."""
-    try:
-        return read_json(folder, _REQUEST).get("signal")
-    except (OSError, Damaged):
-        return None
+def request_signal(folder: int, number: int) -> None:
+    """Leave word of a signal that is about to be sent."""
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    os.close(os.open(f"{_REQUEST}{number}", flags, 0o600, dir_fd=folder))
 
 
-def write_request(folder: int, request: dict[str, Any]) -> None:
-    """Leave word of a signal that is about to be sent; the latest counts."""
-    name = f".request.{os.urandom(RANDOM_BYTES).hex()}"
-    fd = os.open(name, _CREATE | os.O_WRONLY, 0o600, dir_fd=folder)
+def requested_signals(folder: int) -> set[int]:
+    """The signals that somebody has asked to be sent."""
     try:
-        os.fchmod(fd, 0o600)
-        write_all(fd, dumps(request).encode())
-    except BaseException:
-        os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
-    os.rename(name, _REQUEST, src_dir_fd=folder, dst_dir_fd=folder)
+        numbers = [name.removeprefix(_REQUEST) for name in os.listdir(folder) if name.startswith(_REQUEST)]
+    except OSError:
+        return set()
+    return {int(number) for number in numbers if len(number) < 3 and number.isascii() and number.isdigit()}
 
 
 def write_all(fd: int, data: bytes, at: int | None = None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from bossworker.commands import identity, outcome, program
+from bossworker.commands import identity, jobdir, outcome, program
 from bossworker.commands.bare import signal
 from bossworker.commands.loop import Loop
 from bossworker.commands.tree import Ending, adopt_orphans, die_with_parent
@@ -112,8 +112,8 @@ class Supervisor:
     # -- steps ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Take room for the last word, and go on record as the one in charge."""
-        self.directory.take_room()
+        """Take room for the last word, and go on record as the one in charge. FileExistsError when another one is."""
+        self.directory.claim()
         self.status = outcome.created(identity.own())
         self.directory.write_status(self.status)
 
@@ -180,10 +180,9 @@ class Supervisor:
         return outcome.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=requested)
 
     def requested_signal(self) -> int:
-        """The signal that somebody has asked to be sent, the latest; 0 when nobody has."""
-        request = self.directory.read_request()
-        number = request.get("signal") if request else None
-        return number if isinstance(number, int) else 0
+        """The signal that the command ended by, or was to, because somebody asked; 0 if there is none."""
+        assert self._exit is not None
+        return outcome.requested(self._exit[0], jobdir.requested_signals(self.directory.fd))
 
     # -- inside -----------------------------------------------------------------------------------------
 

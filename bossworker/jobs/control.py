@@ -6,10 +6,11 @@ import os
 import signal as signals
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bossworker.checks import check_seconds, check_signal
-from bossworker.commands import detach, identity, jobdir, outcome, tree
+from bossworker.commands import detach, identity, jobdir, tree
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, is_id, make_root
 from bossworker.jobs import record
@@ -119,11 +120,8 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
 
 def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
-    try:
-        if outcome.weight(number) >= outcome.weight(jobdir.requested_signal(folder)):  # CONT after TERM: it is to end
-            jobdir.write_request(folder, {"signal": number, "at": time.time()})
-    except OSError:
-        pass  # a full disk must not keep anybody from ending what fills it
+    with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
+        jobdir.request_signal(folder, number)
     left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
     doomed = _identities(int(command[0])) if left_alone else []
     sent = identity.send(command, number, group=number in GROUP_SIGNALS)

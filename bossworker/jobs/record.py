@@ -170,7 +170,7 @@ def read_open(fd: int, jobid: str, path: str) -> Record:
 
 def _was_asked_to_end(fd: int) -> bool:
     """Of a job whose supervisor was not there to say so."""
-    return outcome.weight(jobdir.requested_signal(fd)) > 0
+    return not outcome.ENDING_SIGNALS.isdisjoint(jobdir.requested_signals(fd))
 
 
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:

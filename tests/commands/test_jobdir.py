@@ -77,6 +77,24 @@ def test_a_long_last_status_needs_not_fit_the_room(directory: JobDirectory) -> N
     assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
 
 
+def test_one_runs_the_command_and_no_other_ever(directory: JobDirectory) -> None:
+    directory.claim()
+    late = JobDirectory(directory.path, jobdir.open_folder(directory.path))
+    with pytest.raises(FileExistsError):
+        late.claim()
+    directory.write_last_status({"state": "completed"})
+    with pytest.raises(FileExistsError):
+        late.claim()
+    late.close()
+    assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
+
+
+def test_requests_do_not_take_each_other_back(directory: JobDirectory) -> None:
+    for number in (9, 15, 18, 9):
+        jobdir.request_signal(directory.fd, number)
+    assert jobdir.requested_signals(directory.fd) == {9, 15, 18}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', '{"a": 1} x', "\xff", "[" * 200_000, '{"a": 1'])
 def test_damage_is_told(directory: JobDirectory, text: str) -> None:
     Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))

@@ -90,7 +90,7 @@ def test_a_signal_that_was_asked_for(tmp_path: Path, number: int) -> None:
     directory, pid = supervise(tmp_path, ["sleep", "60"])
     status = wait_for(lambda: (now := read_status(directory))["state"] == jobdir.RUNNING and now)
     folder = jobdir.open_folder(str(directory))
-    jobdir.write_request(folder, {"signal": number})
+    jobdir.request_signal(folder, number)
     os.close(folder)
     assert identity.send(status["command"], number)
     os.waitpid(pid, 0)
@@ -104,7 +104,8 @@ def test_what_a_requested_kill_leaves_is_ended(tmp_path: Path) -> None:
     directory, pid = supervise(tmp_path / "root", ["sh", "-c", '"$@" & sleep 60', "sh", *escaped])
     wait_for(lambda: mark.exists() and mark.read_text())
     folder = jobdir.open_folder(str(directory))
-    jobdir.write_request(folder, {"signal": 9})
+    for number in (9, 15, 18):  # what others ask for does not take it back
+        jobdir.request_signal(folder, number)
     os.close(folder)
     identity.send(read_status(directory)["command"], 9)
     os.waitpid(pid, 0)
