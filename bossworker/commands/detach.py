@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import marshal
 import os
 import select
@@ -45,7 +46,7 @@ class Launcher:
                 self._sock = self._start()
             try:
                 _send(self._sock, data, fds)
-            except BrokenPipeError:  # the answer, which does not come, tells the caller
+            except ConnectionError:  # the answer, which does not come, tells the caller
                 pass
             return os.dup(self._sock.fileno())
 
@@ -131,8 +132,8 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     """Have a supervisor of its own run a command; returns when the command runs, or has been found not to.
 
     A launcher may be killed at any moment. Whether its order was taken by then is seen in the directory: a supervisor
-    puts itself on record before it starts anything. If nobody has, and nobody holds the answer's pipe any more, the
-    order was lost and is given to another launcher; it can never run twice.
+    puts itself on record before it starts anything. If nobody has, the order is given to another launcher. It can never
+    run twice: should the first supervisor only have been slow, one of the two finds the directory claimed by the other.
 
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
@@ -163,7 +164,7 @@ def _order(data: bytes, fds: list[int]) -> bool:
     if not told:
         return False
     number, text = marshal.loads(told)
-    if number:
+    if number and number != errno.EEXIST:  # that of a launcher that we had given up has it
         raise OSError(number, text)
     return True
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker import CommandHandler, jobs
-from bossworker.commands import detach, identity, jobdir
+from bossworker import CommandHandler, jobs, process
+from bossworker.commands import detach, jobdir
 from bossworker.jobs import Status
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
@@ -354,16 +356,51 @@ def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
 
 
 def launchers() -> list[int]:
-    """Processes that are launchers, of this test's program or not: it adopts orphans, so they are its children."""
+    """The launchers that live: this test's program adopts orphans, so they are its children.
+
+    So are the supervisors of one that was killed, which were forked from it and are called as it was; but the socket
+    for orders is the first thing that they close.
+    """
     found = []
-    for pid in map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"launcher" in command and identity.start_time(pid) is not None:
-            found.append(pid)
+    for pid in process.children(os.getpid()):
+        with suppress(OSError):
+            held = {name_of(fd) for fd in os.scandir(f"/proc/{pid}/fd")}
+            if b"launcher" in Path(f"/proc/{pid}/cmdline").read_bytes() and "socket" in held:
+                found.append(pid)
     return found
+
+
+def test_a_launcher_killed_under_many_orders() -> None:
+    """Whoever is about to write to it then hears so in another way than who comes later."""
+    jobs.wait(jobs.start(["true"]))
+    (launcher,) = launchers()
+    link = detach._launcher
+    assert link._sock is not None
+    link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    os.kill(launcher, signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as threads:
+        ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
+        wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
+        os.kill(launcher, signal.SIGKILL)
+        for number, jobid in enumerate(ids):
+            assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
+            assert jobs.stdout(jobid.result()) == f"{number}\n"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_order_that_is_given_twice_is_carried_out_once(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    order, root = detach._order, Path(os.environ["BOSSWORKER_ROOT"])
+
+    def twice(data: bytes, fds: list[int]) -> bool:
+        assert order(data, fds)
+        (jobid,) = jobs.listing()
+        wait_for(lambda: jobs.stdout(jobid) if not ended else (root / jobid / "status.json").stat().st_size >= 1024)
+        return order(data, fds)
+
+    monkeypatch.setattr(detach, "_order", twice)
+    jobid = jobs.start(["sh", "-c", f"echo once; {'true' if ended else 'sleep 0.3'}"])
+    assert jobs.wait(jobid, 20) is Status.COMPLETED
+    assert jobs.stdout(jobid) == "once\n"
 
 
 def test_the_supervisor_survives_a_hangup_and_holds_nothing() -> None:
@@ -542,7 +579,7 @@ def test_a_wait_of_years_is_one_of_hours() -> None:
 
 def test_what_is_sent_after_term_does_not_take_it_back() -> None:
     jobid = jobs.start(["sleep", "60"])
-    for number in ("STOP", "TERM", "CONT"):
+    for number in ("STOP", "TERM", "CONT", "WINCH"):
         assert jobs.signal(jobid, number)
     assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
 
