@@ -164,7 +164,11 @@ class JobDirectory:
         write_all(self._spare, dumps(status).encode().ljust(ROOM), at=0)
         os.close(self._spare)
         self._spare = -1
-        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        try:
+            os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError:  # the command has thrown it away, or taken our rights
+            os.fchmod(self.fd, self._mode)
+            self.write_status(status)
 
     def close(self) -> None:
         """Give up the descriptors."""

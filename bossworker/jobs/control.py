@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -189,17 +190,13 @@ def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> b
 
 
 def _clean_one(jobid: str, root: Root) -> int:
-    folder = record.open_job(jobid, root)
-    if folder is None:
-        return 0
-    os.close(folder)
-    if not _end(jobid, root):
-        return 0
-    path = f"{find_root(root)}/{jobid}"
-    hidden = f"{os.path.dirname(path)}/{jobdir.HIDDEN}{jobid}"
+    folder = find_root(root)
+    path, hidden = f"{folder}/{jobid}", f"{folder}/{jobdir.HIDDEN}{jobid}"
     try:
+        if not (is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root)):
+            return 0
         os.rename(path, hidden)  # so that nobody sees it half deleted
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the root
         return 0
     return jobdir.remove_tree(hidden)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +202,30 @@ def test_one_that_was_never_started(root: Path) -> None:
             os.close(fd)
         assert jobs.status(directory.id) is wanted
         directory.close()
+
+
+TAKES_RIGHTS_AWAY = """
+import os, sys, time
+from bossworker import CommandHandler, jobs, run_command
+
+mischief = f"sleep 0.05; mkdir below; echo x > below/file; {sys.argv[1]}"
+result = run_command({"cmd": mischief, "shell": True})
+print(result["status"], jobs.status(result["jobid"]), jobs.clean(result["jobid"]) > 0)
+jobid = jobs.start(mischief, shell=True)
+while not jobs.is_finished(jobid):  # the supervisor takes the rights back
+    time.sleep(0.01)
+print(jobs.status(jobid), jobs.clean(jobid) > 0)
+CommandHandler(keep="none")({"cmd": mischief, "shell": True})
+print(os.listdir(os.environ["BOSSWORKER_ROOT"]))
+"""
+
+
+@pytest.mark.parametrize("takes", ["chmod 0 below", "chmod 0 below ../files", "chmod 555 ..", "chmod 0 .."])
+def test_a_command_that_takes_rights_away(takes: str) -> None:
+    """From us, too: for the superuser there is nothing to be taken, so the test gives up what makes one."""
+    as_anybody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if as_anybody and shutil.which("setpriv") is None:
+        pytest.skip("no setpriv")
+    argv = [*as_anybody, sys.executable, "-c", TAKES_RIGHTS_AWAY, takes]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.splitlines() == ["completed completed True", "completed True", "[]"]

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,19 @@ def test_a_long_last_status_needs_not_fit_the_room(directory: JobDirectory) -> N
     directory.take_room()
     directory.write_last_status({"reason": "x" * 5000})
     assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
+def test_the_last_status_stands_though_its_room_was_thrown_away(
+    directory: JobDirectory, make: Callable[[Path], None]
+) -> None:
+    directory.take_room()
+    directory.write_status({"state": "running"})
+    room = Path(directory.path, ".status.next")
+    room.unlink()
+    make(room)
+    directory.write_last_status({"state": "completed"})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "completed"}
 
 
 def test_one_runs_the_command_and_no_other_ever(directory: JobDirectory) -> None:
