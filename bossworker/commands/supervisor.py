@@ -155,10 +155,12 @@ class Supervisor:
 
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
+        if self._ending is not None:
+            return
         number = self.requested_signal()
-        if self._ending is None and number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
+        if number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
             self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
-        if self._ending is None:
+        else:
             self.conclude()
 
     def conclude(self) -> None:

@@ -58,8 +58,8 @@ def start(
 
     Raises:
         TypeError, ValueError: Names what is wrong with an argument.
-        OSError: The root or the job directory cannot be made (a full disk, for instance; the text names the path), or
-            no process. Nothing is left of it.
+        OSError: The root or the job directory cannot be made (a full disk, for instance), stdin cannot be stored (in
+            the folder for temporary files), or there is no process to be had. Nothing is left of it.
     """
     asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
     request = check(asked, name="args")

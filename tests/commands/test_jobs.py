@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -489,6 +490,13 @@ def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
             jobs.clean(jobid, root=small_disk)
         os.unlink(small_disk / "ballast")
         assert sorted(os.listdir(small_disk)) == before
+
+
+def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OSError, match=f"stdin cannot be stored: No space left on device: '{small_disk}'"):
+        jobs.start(["cat"], stdin=bytes(1 << 20))
+    assert jobs.listing() == []
 
 
 def test_a_supervisor_is_small() -> None:

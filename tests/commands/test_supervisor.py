@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bossworker.commands import identity, jobdir
+from bossworker.commands.jobdir import JobDirectory
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping, read_status, supervise
 from tests.conftest import alive, wait_for
@@ -96,6 +97,27 @@ def test_a_signal_that_was_asked_for(tmp_path: Path, number: int) -> None:
     os.waitpid(pid, 0)
     status = read_status(directory)
     assert (status["state"], status["signal"]) == (jobdir.BY_REQUEST, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_last_word_is_said_once(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has heard it may delete the directory."""
+    said, say = tmp_path / "said", JobDirectory.write_last_status
+
+    def count(directory: JobDirectory, status: dict[str, Any]) -> None:
+        with said.open("a") as file:
+            file.write(status["state"] + "\n")
+        say(directory, status)
+
+    monkeypatch.setattr(JobDirectory, "write_last_status", count)
+    directory, pid = supervise(tmp_path / "root", ["sleep", "60"])
+    command = wait_for(lambda: read_status(directory).get("command"))
+    folder = jobdir.open_folder(str(directory))
+    jobdir.request_signal(folder, number)
+    os.close(folder)
+    identity.send(command, number)
+    os.waitpid(pid, 0)
+    assert said.read_text() == "terminated by request\n"
 
 
 def test_what_a_requested_kill_leaves_is_ended(tmp_path: Path) -> None:
