@@ -48,6 +48,9 @@ class Launcher:
                 _send(self._sock, data, fds)
             except ConnectionError:  # the answer, which does not come, tells the caller
                 pass
+            except BaseException:  # a part of it may have been sent: nothing can follow
+                self._close()
+                raise
             return os.dup(self._sock.fileno())
 
     def settle(self) -> None:

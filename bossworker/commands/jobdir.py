@@ -136,11 +136,21 @@ class JobDirectory:
         self._spare = spare
 
     def claim(self) -> None:
-        """The same, as the one who runs the command. FileExistsError when somebody else does, or has."""
+        """The same, as the one who runs the command.
+
+        FileExistsError when somebody else does, or has; FileNotFoundError when the directory is being deleted.
+        """
         self.take_room()
-        if STATUS in os.listdir(self.fd):  # looked at in this order: the room taken becomes the last status
+        try:
+            if STATUS in os.listdir(self.fd):  # looked at in this order: the room taken becomes the last status
+                raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
+            if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
+                raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
+        except BaseException:
             os.unlink(_NEXT, dir_fd=self.fd)
-            raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
+            os.close(self._spare)
+            self._spare = -1
+            raise
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""
@@ -224,6 +234,14 @@ def _open_new(path: str, hidden: str, mode: int) -> JobDirectory:
     if odd:
         os.fchmod(fd, mode)
     return JobDirectory(path, fd, mode, odd)
+
+
+def discard(path: str) -> int:
+    """Delete a job directory, so that nobody sees it half deleted; how many files were deleted. OSError: it stays."""
+    root, name = os.path.split(path)
+    hidden = f"{root}/{HIDDEN}{name}"
+    os.rename(path, hidden)
+    return remove_tree(hidden)
 
 
 def remove_tree(path: str) -> int:

@@ -60,6 +60,8 @@ def start(
         TypeError, ValueError: Names what is wrong with an argument.
         OSError: The root or the job directory cannot be made (a full disk, for instance), stdin cannot be stored (in
             the folder for temporary files), or there is no process to be had. Nothing is left of it.
+
+    Of one that is interrupted (by Ctrl-C, for instance) nothing is left either, or it runs and is listed.
     """
     asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
     request = check(asked, name="args")
@@ -68,6 +70,11 @@ def start(
         detach.start(directory, streams, request)
     except OSError:
         jobdir.remove_tree(directory.path)
+        raise
+    except BaseException:  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
+        with suppress(OSError):
+            directory.claim()
+            jobdir.discard(directory.path)
         raise
     finally:
         for fd in streams:
@@ -190,15 +197,13 @@ def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> b
 
 
 def _clean_one(jobid: str, root: Root) -> int:
-    folder = find_root(root)
-    path, hidden = f"{folder}/{jobid}", f"{folder}/{jobdir.HIDDEN}{jobid}"
+    path = f"{find_root(root)}/{jobid}"
     try:
-        if not (is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root)):
-            return 0
-        os.rename(path, hidden)  # so that nobody sees it half deleted
+        if is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root):
+            return jobdir.discard(path)
     except (OSError, ValueError):  # a NUL in the root
-        return 0
-    return jobdir.remove_tree(hidden)
+        pass
+    return 0
 
 
 def _end(jobid: str, root: Root) -> bool:

@@ -102,6 +102,15 @@ def test_one_runs_the_command_and_no_other_ever(directory: JobDirectory) -> None
     assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
 
 
+def test_nobody_runs_it_once_it_is_being_deleted(directory: JobDirectory) -> None:
+    os.rename(directory.path, f"{directory.path}.gone")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            directory.claim()
+        Path(directory.path).mkdir(exist_ok=True)  # another of its name
+    assert sorted(os.listdir(f"{directory.path}.gone")) == ["files", "job.json", "stderr", "stdout"]
+
+
 def test_requests_do_not_take_each_other_back(directory: JobDirectory) -> None:
     for number in (9, 15, 18, 9):
         jobdir.request_signal(directory.fd, number)

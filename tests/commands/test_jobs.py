@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bossworker import CommandHandler, jobs, process
-from bossworker.commands import detach, jobdir
+from bossworker.commands import detach, jobdir, launcher
 from bossworker.jobs import Status
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
@@ -374,15 +374,15 @@ def launchers() -> list[int]:
 def test_a_launcher_killed_under_many_orders() -> None:
     """Whoever is about to write to it then hears so in another way than who comes later."""
     jobs.wait(jobs.start(["true"]))
-    (launcher,) = launchers()
+    (pid,) = launchers()
     link = detach._launcher
     assert link._sock is not None
     link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    os.kill(launcher, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(8) as threads:
         ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
         wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
-        os.kill(launcher, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         for number, jobid in enumerate(ids):
             assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
             assert jobs.stdout(jobid.result()) == f"{number}\n"
@@ -425,6 +425,35 @@ def name_of(fd: os.DirEntry[str]) -> str:
 
 
 # -- callers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
+    root: Path, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(by: detach.Launcher, data: bytes, fds: list[int]) -> bytes:
+        if after:
+            ask(by, data, fds)
+        raise KeyboardInterrupt
+
+    ask = detach.ask
+    monkeypatch.setattr(detach, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.start(["true"])
+    assert [jobs.wait(one, 20) for one in jobs.listing()] == [Status.COMPLETED] * after
+    assert len(os.listdir(root)) == after
+
+
+def test_nothing_follows_an_order_that_was_sent_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+        socket.send_fds(sock, [len(data).to_bytes(launcher.LENGTH, "little"), data[:5]], fds)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detach, "_send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.start(["true"])
+    assert jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED
 
 
 def test_it_leaves_no_zombie_and_no_child_in_the_caller() -> None:
@@ -502,9 +531,9 @@ def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_supervisor_is_small() -> None:
     """Alone, without a launcher or another supervisor that shares pages with it."""
     jobid = jobs.start(["sleep", "60"])
-    (launcher,) = launchers()
+    (pid,) = launchers()
     detach.close_launcher()
-    wait_for(lambda: not alive(launcher))
+    wait_for(lambda: not alive(pid))
     rollup = Path(f"/proc/{supervisor(jobid)}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
     assert private <= 4096, f"{private} KiB"
@@ -587,7 +616,7 @@ def test_a_wait_of_years_is_one_of_hours() -> None:
 
 def test_what_is_sent_after_term_does_not_take_it_back() -> None:
     jobid = jobs.start(["sleep", "60"])
-    for number in ("STOP", "TERM", "CONT", "WINCH"):
+    for number in ("STOP", "TERM", "WINCH", "CONT"):
         assert jobs.signal(jobid, number)
     assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
 
