@@ -5,7 +5,7 @@
 
 ``--create a.txt=5 few/new/folders/b.txt=3 an/empty/folder/=0`` makes two files of 5 and 3 bytes, with the folders they
 are in, and a folder; all below where it runs: no absolute name is taken, and no ``..``. ``--repeat`` says and sleeps
-that many times. After the test program of Proc::Async.
+that many times. After the test program of Proc::Async, whose options (``-stdout TEXT`` and so on) are understood, too.
 """
 
 from __future__ import annotations
@@ -44,16 +44,22 @@ def file_order(text: str) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description="Says, makes, waits and ends as it is told.")
-    parser.add_argument("--stdout", default="", metavar="TEXT", help="a line for stdout")
-    parser.add_argument("--stderr", default="", metavar="TEXT", help="a line for stderr")
-    parser.add_argument("--stdin", action="store_true", help="copy stdin to stdout first")
-    parser.add_argument("--create", type=file_order, nargs="+", default=[], metavar="NAME=SIZE", help="files to make")
-    parser.add_argument("--sleep", type=seconds, default=0, metavar="SECONDS", help="then sleep so long")
+    parser.add_argument("--stdout", "-stdout", default="", metavar="TEXT", help="a line for stdout")
+    parser.add_argument("--stderr", "-stderr", default="", metavar="TEXT", help="a line for stderr")
+    parser.add_argument("--stdin", "-stdin", action="store_true", help="copy stdin to stdout first")
     parser.add_argument(
-        "--repeat", type=whole(0, 10**9), default=1, metavar="N", help="say and sleep so often (default: 1)"
+        "--create", "-create", type=file_order, nargs="+", default=[], metavar="NAME=SIZE", help="files to make"
     )
-    parser.add_argument("--exit", type=whole(0, 255), default=0, metavar="CODE", help="the exit code (default: 0)")
-    parser.add_argument("--kill", type=whole(0, 64), default=0, metavar="SIGNAL", help="end by this signal instead")
+    parser.add_argument("--sleep", "-sleep", type=seconds, default=0, metavar="SECONDS", help="then sleep so long")
+    parser.add_argument(
+        "--repeat", "-repeat", type=whole(0, 10**9), default=1, metavar="N", help="say and sleep so often (default: 1)"
+    )
+    parser.add_argument(
+        "--exit", "-exit", type=whole(0, 255), default=0, metavar="CODE", help="the exit code (default: 0)"
+    )
+    parser.add_argument(
+        "--kill", "-kill", type=whole(0, 64), default=0, metavar="SIGNAL", help="end by this signal instead"
+    )
     return parser
 
 

@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from bossworker.commands import jobdir, launcher, program
+from bossworker.commands import launcher, program
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 
@@ -154,7 +154,7 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     stdin = request.open_stdin()
     try:
         for _ in range(ATTEMPTS):
-            if _order(data, [directory.fd, stdin, *streams]) or _was_taken(directory):
+            if _order(data, [directory.fd, stdin, *streams]) or directory.has_status():
                 return
         raise OSError("the launcher was killed again and again")
     finally:
@@ -205,15 +205,6 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
         if not poll.poll(LAST_ANSWER_SECONDS * 1000):
             return b""
     return os.read(answer, 4096)
-
-
-def _was_taken(directory: JobDirectory) -> bool:
-    """Whether a supervisor is on record."""
-    try:
-        jobdir.read_json(directory.fd, jobdir.STATUS)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:

@@ -142,7 +142,7 @@ class JobDirectory:
         """
         self.take_room()
         try:
-            if STATUS in os.listdir(self.fd):  # looked at in this order: the room taken becomes the last status
+            if self.has_status():  # looked at in this order: the room taken becomes the last status
                 raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
             if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
                 raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
@@ -151,6 +151,10 @@ class JobDirectory:
             os.close(self._spare)
             self._spare = -1
             raise
+
+    def has_status(self) -> bool:
+        """Whether somebody is, or was, in charge of the command."""
+        return STATUS in os.listdir(self.fd)
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""

@@ -44,9 +44,13 @@ def stderr(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
 
 def _stream(jobid: object, name: str, text: bool, root: Root) -> str | bytes:
     data = b""
-    with _opened(jobid, root) as folder:
+    with _opened(jobid, root) as folder, suppress(OSError):
         if folder is not None:
-            data = _read(folder, name) or b""
+            fd = jobdir.open_file(folder, name)
+            try:
+                data = _read(fd)
+            finally:
+                os.close(fd)
     return _decoded(data) if text else data
 
 
@@ -83,15 +87,15 @@ def result(jobid: str, file: str, *, text: Literal[True] = True, root: Root = No
 def result(jobid: str, file: str, *, text: Literal[False], root: Root = None) -> bytes | None: ...
 def result(jobid: str, file: str, *, text: bool = True, root: Root = None) -> str | bytes | None:
     """What one of the files of `result_list` holds; None for any other name. As text or bytes, like `stdout`."""
-    path = open_result(jobid, file, root=root)
-    if path is None:
+    fd = open_result(jobid, file, root=root)
+    if fd is None:
         return None
     try:
-        data = jobdir.read_all(path)
+        data = _read(fd)
     except OSError:
         return None
     finally:
-        os.close(path)
+        os.close(fd)
     return _decoded(data) if text else data
 
 
@@ -193,17 +197,9 @@ def _opened(jobid: object, root: Root) -> Iterator[int | None]:
             os.close(fd)
 
 
-def _read(folder: int, name: str) -> bytes | None:
-    try:
-        fd = jobdir.open_file(folder, name)
-    except OSError:
-        return None
-    try:
-        return jobdir.read_all(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+def _read(fd: int) -> bytes:
+    """All that is there now: what is written meanwhile may come faster than it can be read."""
+    return jobdir.read_all(fd, os.fstat(fd).st_size)
 
 
 def _decoded(data: bytes) -> str:

@@ -269,6 +269,22 @@ def test_follow_gives_all_as_it_comes_and_cuts_no_character() -> None:
         jobs.follow(jobid, stream="x")
 
 
+def test_a_stream_is_read_as_it_stands(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes faster than we read does not keep us reading."""
+    jobid = jobs.start(["true"])
+    jobs.wait(jobid)
+    stdout, read = root / jobid / "stdout", os.read
+
+    def read_and_write(fd: int, count: int) -> bytes:
+        with suppress(OSError), stdout.open("ab") as file:
+            file.write(b"y" * 70_000) if stdout.stat().st_size < 10_000_000 else None
+        return read(fd, count)
+
+    stdout.write_bytes(b"x" * 100_000)
+    monkeypatch.setattr(os, "read", read_and_write)
+    assert jobs.stdout(jobid, text=False) == b"x" * 100_000
+
+
 def test_follow_of_much() -> None:
     jobid = jobs.start(["sh", "-c", "seq 200000; sleep 0.1; seq 200000"])
     assert "".join(jobs.follow(jobid)) == 2 * "".join(f"{n}\n" for n in range(1, 200001))

@@ -86,10 +86,13 @@ def test_bad_arguments(args: list[str]) -> None:
 # -- extester -------------------------------------------------------------------------------------------
 
 
-def test_extester_does_as_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dashes", ["--", "-"])
+def test_extester_does_as_told(tmp_path: Path, dashes: str) -> None:
+    options = "stdin", "stdout", "stderr", "repeat", "exit", "create"
+    stdin, stdout, stderr, repeat, code, create = (dashes + name for name in options)
     ended = run(
-        EXTESTER, "--stdin", "--stdout", "out", "--stderr", "err", "--repeat", 2, "--exit", 5,
-        "--create", "a.tmp=5", "few/new/dirs/b.tmp=13", "an/empty/dir/=0", cwd=tmp_path, input="in\n",
+        EXTESTER, stdin, stdout, "out", stderr, "err", repeat, 2, code, 5,
+        create, "a.tmp=5", "few/new/dirs/b.tmp=13", "an/empty/dir/=0", cwd=tmp_path, input="in\n",
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (5, "in\nout\nout\n", "err\nerr\n")
     assert (tmp_path / "a.tmp").read_text() == "01234"
