@@ -81,6 +81,7 @@ class Supervisor:
         self._ending: Ending | None = None
         self._exit: tuple[int, struct_rusage, float] | None = None
         self._started = 0.0  # monotonic seconds
+        self._started_at = 0.0  # Unix seconds
 
     # -- from outside -----------------------------------------------------------------------------------
 
@@ -120,6 +121,7 @@ class Supervisor:
     def start(self) -> None:
         """Start the command, or note why it cannot be."""
         order = self.order
+        self._started, self._started_at = time.monotonic(), time.time()  # before it: its time is never told too short
         try:
             self.pid = self._execute(order)
         except program.CannotStart as error:
@@ -134,8 +136,7 @@ class Supervisor:
 
     def on_started(self) -> None:
         """It runs: say so."""
-        self._started = time.monotonic()
-        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+        self.status = outcome.running(identity.own(), identity.of(self.pid), self._started_at)
         self.write_status()
         if self.order.timeout:
             self.loop.after(self.order.timeout, self._time_is_up)

@@ -596,6 +596,14 @@ def test_another_root(tmp_path: Path) -> None:
     assert jobs.clean(jobid, root=tmp_path / "other") == 5
 
 
+def test_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    jobid = jobs.start(["true"], root=root)
+    assert jobs.wait(jobid, 20, root=tmp_path / "link") is Status.COMPLETED
+    assert jobs.clean(jobid, root=tmp_path / "link") == 4
+    assert os.listdir(root) == []
+
+
 def test_the_usual_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from bossworker.commands.roots import find_root
 

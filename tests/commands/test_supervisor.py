@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker.commands import identity, jobdir
+from bossworker.commands import identity, jobdir, program
 from bossworker.commands.jobdir import JobDirectory
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping, read_status, supervise
@@ -47,6 +48,21 @@ def test_what_cannot_run_has_ended_and_says_why(tmp_path: Path) -> None:
     directory, status = run(tmp_path, "no-such-program")
     assert (status["state"], status["exit_code"]) == (jobdir.BY_ERROR, 127)
     assert (directory / "stderr").read_text() == "cannot run 'no-such-program': No such file or directory\n"
+
+
+def test_a_second_is_never_told_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is when the command has just been started."""
+    start = program.start
+
+    def late(*args: Any, **more: Any) -> int:
+        pid = start(*args, **more)
+        time.sleep(0.5)
+        return pid
+
+    monkeypatch.setattr(program, "start", late)
+    _, status = run(tmp_path, "sleep", "1")
+    assert status["elapsed"] >= 1
+    assert status["ended"] == status["started"] + status["elapsed"] <= time.time()
 
 
 def test_both_identities_are_on_record_while_it_runs(tmp_path: Path) -> None:
