@@ -43,6 +43,20 @@ class Family:
         for child in self._children():
             if child != self.pid:
                 _reap(child)
+        if not (self._in_pool or adoption.was_there):
+            for child in self._unseen():
+                _reap(child)
+
+    def _unseen(self) -> list[int]:
+        """Children that ended before it was seen whose they were, but can be nobody's but a command's.
+
+        A child of another thread is in our session, or leads one; so one that does is only taken where there is none.
+        """
+        ended = [child for child in tree.children(os.getpid()) if identity.start_time(child) is None]
+        alone = threading.active_count() == 1
+        new = [child for child in ended if alone and child not in self._before]
+        strange = [child for child in ended if _session(child) not in (0, child, os.getsid(0))]
+        return [child for child in {*new, *strange} if child != self.pid]
 
     def leave(self) -> None:
         """The command has ended; what it leaves running is to be reaped some day."""
@@ -101,6 +115,11 @@ class _Adoption:
         self._lock = threading.Lock()
         self._commands = 0
         self._was = False
+
+    @property
+    def was_there(self) -> bool:
+        """Before the commands."""
+        return self._was
 
     def __enter__(self) -> None:
         with self._lock:

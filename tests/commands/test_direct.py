@@ -79,6 +79,22 @@ def test_orphans_are_adopted_for_the_time_of_a_call() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
+def test_what_ends_unseen_leaves_no_zombie() -> None:
+    """Who forks twice, with a session in between, and is gone before anybody looks."""
+    script = f"""if True:
+        import os, time
+        from bossworker import run_command
+        from bossworker.commands import identity, tree
+        for _ in range(10):
+            run_command({{"cmd": ["sh", "-c", '"$@"; sleep 0.1', "sh", *{escaping("pass")!r}]}})
+        while any(identity.start_time(one) for one in tree.children(os.getpid())):
+            time.sleep(0.01)  # the last one's: seen before it ended
+        run_command({{"cmd": ["true"]}})
+        assert tree.children(os.getpid()) == []
+    """
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 # -- what nobody has foreseen ---------------------------------------------------------------------------
 
 
