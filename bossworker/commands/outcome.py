@@ -34,6 +34,12 @@ def requested(wait_status: int, asked: set[int]) -> int:
     return -code if -code in asked else next((one for one in asked if one in ENDING_SIGNALS), 0)
 
 
+def ends_all(wait_status: int, requested: int) -> bool:
+    """Whether what a command has left running is to end as well, since somebody asked for the command's end."""
+    by_it = os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) == requested
+    return requested == signal.SIGKILL or (by_it and requested in ENDING_SIGNALS)
+
+
 def created(supervisor: Identity) -> dict[str, Any]:
     """It has somebody to start it."""
     return {"state": jobdir.CREATED, "supervisor": supervisor}

@@ -156,10 +156,11 @@ class Supervisor:
 
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
+        assert self._exit is not None
         if self._ending is not None:
             return
         number = self.requested_signal()
-        if number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
+        if outcome.ends_all(self._exit[0], number):
             self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
         else:
             self.conclude()
@@ -233,8 +234,3 @@ class Supervisor:
             self.loop.after(pause, self._go_on_ending)
         else:
             self.on_all_gone()
-
-    def _was_ended_by(self, number: int) -> bool:
-        assert self._exit is not None
-        wait_status = self._exit[0]
-        return number == signal.SIGKILL or (os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) == number)

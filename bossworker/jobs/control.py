@@ -102,9 +102,10 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
     """Send a signal to a running job; whether it was sent.
 
     KILL ends all that the command has started; where its supervisor was killed, what is still below the command or in
-    its process group. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as
-    from a terminal, any other to the command alone. When it ends by the signal, it is ``terminated by request``; so is
-    one that was asked to end and does with an exit code other than 0.
+    its process group. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as from a terminal, any other
+    to the command alone. When it ends by TERM, INT, HUP, QUIT or ABRT, what it has left is made to end, too. When it
+    ends by the signal, it is ``terminated by request``; so is one that was asked to end and does with an exit code
+    other than 0.
 
     Args:
         signal: A number from 1 to 64, or a name such as ``TERM``.

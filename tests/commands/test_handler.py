@@ -340,16 +340,18 @@ def test_whoever_is_killed_the_command_goes_with_it(tmp_path: Path, victim: str)
     assert jobs.details(jobid) == ["its supervisor is gone: its exit status is not known"]
 
 
-def test_a_running_job_can_be_asked_and_killed(pool: Pools, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_running_job_can_be_asked_and_ended(pool: Pools, tmp_path: Path, name: str) -> None:
     commands = pool(run_command, worker_count=1)
     commands.add_work({"cmd": tree(tmp_path / "mark", deaf=True)})
     members = pids(tmp_path / "mark")
     (jobid,) = jobs.listing()
-    assert jobs.status(jobid) == "running"
-    assert jobs.signal(jobid)
+    wait_for(lambda: jobs.status(jobid) == "running")
+    assert jobs.signal(jobid, name)
     result = next(commands.results())
-    assert (result["status"], result["signal"]) == ("terminated by request", 9)
-    assert result.error == "terminated by signal 9 (SIGKILL)"
+    number = int(signal.Signals[name])
+    assert (result["status"], result["signal"]) == ("terminated by request", number)
+    assert result.error == f"terminated by signal {number} ({name})"
     assert not any(map(alive, members))
 
 
