@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 
 from bossworker.commands import identity, tree
 
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
+
+MOST_JOBS = 1000  # that have left something running, and whose late orphans we know
 
 
 class Family:
@@ -33,7 +36,8 @@ class Family:
         """All of it, zombies among them, parents first."""
         found: list[int] = []
         for child in self._children():
-            found += [child, *tree.descendants(child)]
+            if self._was_seen(child) or not _leavings.has(child):
+                found += [child, *tree.descendants(child)]
         for pid in found:
             self._known.setdefault(pid, _started(pid))
         return found
@@ -85,12 +89,18 @@ class _Leavings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: dict[int, object] = {}  # start times
+        self._jobs: deque[bytes] = deque(maxlen=MOST_JOBS)
+
+    def has(self, child: int) -> bool:
+        """Whether a child is one of them; it may come while a later command runs, if it had a parent until then."""
+        return (child in self._left and self._left[child] == _started(child)) or _job(child) in self._jobs
 
     def add(self, children: list[int]) -> None:
         """They were adopted."""
         if children:
             with self._lock:
                 self._left.update((child, _started(child)) for child in children)
+                self._jobs.extend({_job(child) for child in children} - {b"", *self._jobs})
 
     def reap(self, in_pool: bool) -> None:
         """Reap those that have ended, and in a pool's worker what they in turn have left us."""
@@ -164,6 +174,11 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return 0
+
+
+def _job(pid: int) -> bytes:
+    """The id of the job that it says to be of; empty of one that says nothing."""
+    return _environment(pid).partition(f"\0{MARK}=".encode())[2].partition(b"\0")[0]
 
 
 def _environment(pid: int) -> bytes:

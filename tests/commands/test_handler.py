@@ -375,6 +375,24 @@ def test_what_the_worker_had_before_lives_on(pool: Pools, tmp_path: Path) -> Non
     assert not alive(int(mark.read_text()))
 
 
+def test_what_an_earlier_command_left_lives_on_though_it_comes_to_us_late(pool: Pools, tmp_path: Path) -> None:
+    """It had a parent for a while."""
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    parent = "import os, time; os.fork() and os._exit(0); os.setsid()"
+    wait = f"os.mkfifo({str(go)!r}); open({str(go)!r}).read()"
+    child = f"os.fork() and os._exit(0); open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    commands = pool(run_command, worker_count=1)
+    commands.add_work({"cmd": [sys.executable, "-c", f"{parent}; {wait}; {child}"]})
+    assert next(commands.results()).ok
+    wait_for(go.exists)
+    commands.add_work({"cmd": ["sh", "-c", "echo > started; sleep 60"], "cwd": str(tmp_path), "timeout": 2})
+    wait_for((tmp_path / "started").exists)
+    go.write_text("")
+    left = int(wait_for(lambda: mark.exists() and mark.read_text()))
+    assert next(commands.results()).error_kind == "timeout"
+    assert alive(left)
+
+
 def test_orphans_of_a_command_leave_no_zombies(pool: Pools) -> None:
     commands = pool(run_command, worker_count=1)
     (worker,) = commands.worker_pids

@@ -640,8 +640,11 @@ def test_a_wait_of_years_is_one_of_hours() -> None:
 
 def test_what_is_sent_after_term_does_not_take_it_back() -> None:
     jobid = jobs.start(["sleep", "60"])
-    for number in ("STOP", "TERM", "WINCH", "CONT"):
-        assert jobs.signal(jobid, number)
+    assert jobs.signal(jobid, "STOP")
+    stat = Path(f"/proc/{pid_of(jobid)}/stat")
+    wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    for name in ("TERM", "WINCH", "CONT"):  # it hears the first of them after the last
+        assert jobs.signal(jobid, name)
     assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
 
 
