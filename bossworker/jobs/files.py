@@ -6,7 +6,7 @@ import codecs
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Literal, overload
 
 from bossworker.commands import folders, jobdir
@@ -44,7 +44,7 @@ def stderr(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
 
 def _stream(jobid: object, name: str, text: bool, root: Root) -> str | bytes:
     data = b""
-    with _opened(jobid, root) as folder, suppress(OSError):
+    with _opened(jobid, root) as folder, _nothing_there():
         if folder is not None:
             fd = jobdir.open_file(folder, name)
             try:
@@ -58,7 +58,7 @@ def working_dir(jobid: str, *, root: Root = None) -> str | None:
     """The folder that holds what it makes, and where it runs unless it was told another; None if there is none."""
     with _opened(jobid, root) as folder:
         if folder is not None:
-            with suppress(OSError):
+            with _nothing_there():
                 os.close(os.open(FILES, _FOLDER, dir_fd=folder))
                 return f"{find_root(root)}/{jobid}/{FILES}"
     return None
@@ -72,7 +72,7 @@ def result_list(jobid: str, *, root: Root = None) -> list[str]:
     found: list[str] = []
     with _opened(jobid, root) as folder:
         if folder is not None:
-            with suppress(OSError):
+            with _nothing_there():
                 files = os.open(FILES, _FOLDER, dir_fd=folder)
                 try:
                     found += folders.regular_files(files)
@@ -110,10 +110,9 @@ def open_result(jobid: str, file: str, *, root: Root = None) -> int | None:
     with _opened(jobid, root) as folder:
         if folder is None:
             return None
-        try:
+        with _nothing_there():
             return _descend(folder, [FILES, *parts])
-        except (OSError, ValueError):
-            return None
+    return None
 
 
 def _parts(file: object) -> list[str] | None:
@@ -185,6 +184,15 @@ def _as_text(chunks: Iterator[bytes]) -> Iterator[str]:
             yield part
     if rest := decoder.decode(b"", final=True):
         yield rest
+
+
+@contextmanager
+def _nothing_there() -> Iterator[None]:
+    """What cannot be opened or looked up is not there."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a name that cannot be encoded
+        record.pass_on_shortage(error)
 
 
 @contextmanager

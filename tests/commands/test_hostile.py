@@ -229,3 +229,37 @@ def test_a_command_that_takes_rights_away(takes: str) -> None:
     argv = [*as_anybody, sys.executable, "-c", TAKES_RIGHTS_AWAY, takes]
     told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout.splitlines() == ["completed completed True", "completed True", "[]"]
+
+
+WITHOUT_DESCRIPTORS = """
+import errno, os, resource, sys
+from bossworker import jobs
+
+def answer(ask):
+    try:
+        return str(ask(sys.argv[1]))
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held, told = [], set()
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+while len(told) < 2 or "EMFILE" in told:
+    told = set(map(answer, [jobs.status, jobs.stdout, jobs.is_finished, lambda one: jobs.listing() == [one]]))
+    print(*sorted(told))
+    os.close(held.pop())
+"""
+
+
+def test_without_descriptors_nothing_is_said(root: Path) -> None:
+    """Rather than that there is no such job."""
+    jobid = jobs.start(["sleep", "60"])
+    argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, jobid]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert set(told) <= {"EMFILE", "EMFILE True", "EMFILE False True running", " False True running"}
+    assert (told[0], told[-1]) == ("EMFILE", " False True running")
+    jobs.clean(jobid)
