@@ -126,14 +126,12 @@ class JobDirectory:
         """Make sure that the last status will find room. OSError when it would not."""
         if self._spare >= 0:
             return
-        spare = self.create_file(_NEXT)
+        self._spare = self.create_file(_NEXT)
         try:
-            write_all(spare, b" " * ROOM)
+            write_all(self._spare, b" " * ROOM)
         except BaseException:
-            os.close(spare)
-            os.unlink(_NEXT, dir_fd=self.fd)
+            self._give_back_room()
             raise
-        self._spare = spare
 
     def claim(self) -> None:
         """The same, as the one who runs the command.
@@ -147,10 +145,13 @@ class JobDirectory:
             if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
                 raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
         except BaseException:
-            os.unlink(_NEXT, dir_fd=self.fd)
-            os.close(self._spare)
-            self._spare = -1
+            self._give_back_room()
             raise
+
+    def _give_back_room(self) -> None:
+        os.unlink(_NEXT, dir_fd=self.fd)
+        os.close(self._spare)
+        self._spare = -1
 
     def has_status(self) -> bool:
         """Whether somebody is, or was, in charge of the command."""
