@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -200,6 +201,15 @@ IDS = [
     "20260101-000000-000000-" + "0" * 20,
     "*",
 ]
+
+
+def test_many_who_follow_keep_nobody_waiting(browser: httpx.Client) -> None:
+    job = start(browser, "--sleep 60")
+    with ExitStack() as followers:
+        for _ in range(50):  # more than the threads that the server has for all
+            followers.enter_context(browser.stream("GET", f"{job}/stdout"))
+        assert browser.get(f"{job}/status").json()["status"] == "running"
+        browser.post(f"{job}/kill")
 
 
 def test_forms_of_other_pages(browser: httpx.Client) -> None:
