@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 
 from bossworker.commands import identity, tree
@@ -16,6 +17,8 @@ from bossworker.commands import identity, tree
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
+EXEC_SECONDS = 1.0  # at most, for a program to be loaded by a machine that is busy
+_ENV_START = 47  # the fiftieth field of /proc/PID/stat, counted from the one behind the name
 MOST_JOBS = 1000  # that have left something running, and whose late orphans we know
 
 
@@ -182,9 +185,22 @@ def _job(pid: int) -> bytes:
 
 
 def _environment(pid: int) -> bytes:
-    """As it was at exec, each variable between two NULs; empty of a zombie."""
+    """As it was at exec, each variable between two NULs; empty of a zombie, and of one that is not for us to see."""
+    until = time.monotonic() + EXEC_SECONDS
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return b"\0" + file.readall()
+        while not (found := _read(f"/proc/{pid}/environ")) and _is_amid_exec(pid) and time.monotonic() < until:
+            time.sleep(0.001)
     except OSError:
         return b""
+    return b"\0" + found
+
+
+def _is_amid_exec(pid: int) -> bool:
+    """Whether it has let go of one program, and does not run the next yet: nowhere in its memory is an environment."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return fields[0] not in b"ZX" and fields[_ENV_START] == b"0"
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bossworker import TIMED_OUT, BossWorker, jobs, run_command
-from bossworker.commands import program, tree
+from bossworker.commands import family, program, tree
 from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
 
@@ -130,6 +130,17 @@ def test_an_interrupt_amid_the_start_ends_the_command(monkeypatch: pytest.Monkey
         run_command({"cmd": ["sleep", "60"]})
     assert children() == []
     assert jobs.status(jobs.listing()[0]) == "terminated by error"
+
+
+def test_only_of_who_is_amid_exec_an_environment_is_waited_for() -> None:
+    with subprocess.Popen(["sleep", "60"], env={}) as bare:
+        assert not family._is_amid_exec(bare.pid)
+        assert family._environment(bare.pid) == b"\0"
+        bare.kill()
+        wait_for(lambda: "Z" in Path(f"/proc/{bare.pid}/stat").read_text())
+        assert not family._is_amid_exec(bare.pid)
+        assert family._environment(bare.pid) == b""
+    assert family._environment(bare.pid) == b""
 
 
 def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
