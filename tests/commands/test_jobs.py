@@ -355,14 +355,20 @@ def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
     first = jobs.start(["sleep", "0.1"])
 
     def kill_launchers() -> None:
-        while not stop.wait(0.1):
-            for pid in launchers():
-                os.kill(pid, signal.SIGKILL)
+        """At any moment, but not again before the next job has been started: somebody must get through some day."""
+        killed_at = -1
+        while not stop.wait(0.005):
+            if len(ids) > killed_at and (pids := launchers()):
+                killed_at = len(ids)
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
 
+    ids: list[str] = []
     killer = threading.Thread(target=kill_launchers)
     killer.start()
     try:
-        ids = [jobs.start(["echo", str(number)]) for number in range(40)]
+        for number in range(40):
+            ids.append(jobs.start(["echo", str(number)]))
     finally:
         stop.set()
         killer.join()
