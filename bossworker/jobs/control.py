@@ -68,12 +68,10 @@ def start(
     directory, streams = jobdir.create(make_root(root), request.record())
     try:
         detach.start(directory, streams, request)
-    except OSError:
-        jobdir.remove_tree(directory.path)
-        raise
-    except BaseException:  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
+    except BaseException as error:
         with suppress(OSError):
-            directory.claim()
+            if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
+                directory.claim()
             jobdir.discard(directory.path)
         raise
     finally:
@@ -202,8 +200,8 @@ def _clean_one(jobid: str, root: Root) -> int:
     try:
         if is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root):
             return jobdir.discard(path)
-    except (OSError, ValueError):  # a NUL in the root
-        pass
+    except (OSError, ValueError) as error:  # a NUL in the root
+        record.pass_on_shortage(error)
     return 0
 
 
