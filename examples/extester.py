@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -44,28 +45,23 @@ def file_order(text: str) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description="Says, makes, waits and ends as it is told.")
-    parser.add_argument("--stdout", "-stdout", default="", metavar="TEXT", help="a line for stdout")
-    parser.add_argument("--stderr", "-stderr", default="", metavar="TEXT", help="a line for stderr")
-    parser.add_argument("--stdin", "-stdin", action="store_true", help="copy stdin to stdout first")
+    parser.add_argument("--stdout", default="", metavar="TEXT", help="a line for stdout")
+    parser.add_argument("--stderr", default="", metavar="TEXT", help="a line for stderr")
+    parser.add_argument("--stdin", action="store_true", help="copy stdin to stdout first")
+    parser.add_argument("--create", type=file_order, nargs="+", default=[], metavar="NAME=SIZE", help="files to make")
+    parser.add_argument("--sleep", type=seconds, default=0, metavar="SECONDS", help="then sleep so long")
     parser.add_argument(
-        "--create", "-create", type=file_order, nargs="+", default=[], metavar="NAME=SIZE", help="files to make"
+        "--repeat", type=whole(0, 10**9), default=1, metavar="N", help="say and sleep so often (default: 1)"
     )
-    parser.add_argument("--sleep", "-sleep", type=seconds, default=0, metavar="SECONDS", help="then sleep so long")
-    parser.add_argument(
-        "--repeat", "-repeat", type=whole(0, 10**9), default=1, metavar="N", help="say and sleep so often (default: 1)"
-    )
-    parser.add_argument(
-        "--exit", "-exit", type=whole(0, 255), default=0, metavar="CODE", help="the exit code (default: 0)"
-    )
-    parser.add_argument(
-        "--kill", "-kill", type=whole(0, 64), default=0, metavar="SIGNAL", help="end by this signal instead"
-    )
+    parser.add_argument("--exit", type=whole(0, 255), default=0, metavar="CODE", help="the exit code (default: 0)")
+    parser.add_argument("--kill", type=whole(0, 64), default=0, metavar="SIGNAL", help="end by this signal instead")
     return parser
 
 
 def main() -> int:
     """Do as told; the exit code."""
-    options = make_parser().parse_args()
+    two_dashes = [f"-{arg}" if re.fullmatch("-[a-z]{2,}", arg) else arg for arg in sys.argv[1:]]
+    options = make_parser().parse_args(two_dashes)
     if options.stdin:
         sys.stdout.write(sys.stdin.read())
     for order in options.create:
