@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections import deque
 
 from bossworker.commands import identity, tree
 
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
+
+EXEC_SECONDS = 1.0  # at most, for a program to be loaded by a machine that is busy
+_ENV_START = 47  # the fiftieth field of /proc/PID/stat, counted from the one behind the name
+MOST_JOBS = 1000  # that have left something running, and whose late orphans we know
 
 
 class Family:
@@ -33,7 +39,8 @@ class Family:
         """All of it, zombies among them, parents first."""
         found: list[int] = []
         for child in self._children():
-            found += [child, *tree.descendants(child)]
+            if self._was_seen(child) or not _leavings.has(child):
+                found += [child, *tree.descendants(child)]
         for pid in found:
             self._known.setdefault(pid, _started(pid))
         return found
@@ -43,6 +50,20 @@ class Family:
         for child in self._children():
             if child != self.pid:
                 _reap(child)
+        if not (self._in_pool or adoption.was_there):
+            for child in self._unseen():
+                _reap(child)
+
+    def _unseen(self) -> list[int]:
+        """Children that ended before it was seen whose they were, but can be nobody's but a command's.
+
+        A child of another thread is in our session, or leads one; so one that does is only taken where there is none.
+        """
+        ended = [child for child in tree.children(os.getpid()) if identity.start_time(child) is None]
+        alone = threading.active_count() == 1
+        new = [child for child in ended if alone and child not in self._before]
+        strange = [child for child in ended if _session(child) not in (0, child, os.getsid(0))]
+        return [child for child in {*new, *strange} if child != self.pid]
 
     def leave(self) -> None:
         """The command has ended; what it leaves running is to be reaped some day."""
@@ -71,12 +92,18 @@ class _Leavings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: dict[int, object] = {}  # start times
+        self._jobs: deque[bytes] = deque(maxlen=MOST_JOBS)
+
+    def has(self, child: int) -> bool:
+        """Whether a child is one of them; it may come while a later command runs, if it had a parent until then."""
+        return (child in self._left and self._left[child] == _started(child)) or _job(child) in self._jobs
 
     def add(self, children: list[int]) -> None:
         """They were adopted."""
         if children:
             with self._lock:
                 self._left.update((child, _started(child)) for child in children)
+                self._jobs.extend({_job(child) for child in children} - {b"", *self._jobs})
 
     def reap(self, in_pool: bool) -> None:
         """Reap those that have ended, and in a pool's worker what they in turn have left us."""
@@ -101,6 +128,11 @@ class _Adoption:
         self._lock = threading.Lock()
         self._commands = 0
         self._was = False
+
+    @property
+    def was_there(self) -> bool:
+        """Before the commands."""
+        return self._was
 
     def __enter__(self) -> None:
         with self._lock:
@@ -147,10 +179,28 @@ def _session(pid: int) -> int:
         return 0
 
 
+def _job(pid: int) -> bytes:
+    """The id of the job that it says to be of; empty of one that says nothing."""
+    return _environment(pid).partition(f"\0{MARK}=".encode())[2].partition(b"\0")[0]
+
+
 def _environment(pid: int) -> bytes:
-    """As it was at exec, each variable between two NULs; empty of a zombie."""
+    """As it was at exec, each variable between two NULs; empty of a zombie, and of one that is not for us to see."""
+    until = time.monotonic() + EXEC_SECONDS
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return b"\0" + file.readall()
+        while not (found := _read(f"/proc/{pid}/environ")) and _is_amid_exec(pid) and time.monotonic() < until:
+            time.sleep(0.001)
     except OSError:
         return b""
+    return b"\0" + found
+
+
+def _is_amid_exec(pid: int) -> bool:
+    """Whether it has let go of one program, and does not run the next yet: nowhere in its memory is an environment."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return fields[0] not in b"ZX" and fields[_ENV_START] == b"0"
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()

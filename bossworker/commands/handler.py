@@ -58,9 +58,9 @@ class CommandHandler:
 
     It may be called outside a pool as well, in several threads, too. Then an exception that comes in between, such as
     KeyboardInterrupt, ends all that the command has started before it passes through; what has left the command's
-    session within an instant is known by ``BOSSWORKER_JOB`` in its environment, the job's id. Where a thread other than
-    the main one calls it while signals are blocked or ignored, the command has them so, too; while SIGCHLD is ignored,
-    there is no exit status.
+    session within an instant is known by ``BOSSWORKER_JOB`` in its environment, the job's id. In a program with threads
+    the command has those signals blocked that the calling thread has; and where that is not the main one, those ignored
+    that the program has, and no exit status while SIGCHLD is one of them.
     """
 
     def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
@@ -255,7 +255,7 @@ class _Run:
         self.family.reap()
 
     def conclude(self) -> dict[str, Any]:
-        """Reap it, end what a requested KILL has left, and write the last word, if there is a place for it."""
+        """Reap it, end what a requested signal has left, and write the last word, if there is a place for it."""
         self._reap()
         status = self._last_status(time.time())
         try:
@@ -275,11 +275,11 @@ class _Run:
         return outcome.lost(self.status, self.reason or LOST, now)
 
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
-        requested = None
+        requested = 0
         if code:
-            requested = (self.directory.read_request() or {}).get("signal")
-            if requested == signal.SIGKILL:
-                self._end_tree(0.0)
+            requested = outcome.requested(code, jobdir.requested_signals(self.directory.fd))
+            if outcome.ends_all(code, requested):
+                self._end_tree(0.0 if requested == signal.SIGKILL else GRACE)
         return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
 
     def close(self) -> None:

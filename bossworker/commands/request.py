@@ -71,15 +71,18 @@ class Request:
 
 
 def _stored(data: bytes) -> int:
-    """A file without a name that holds the data."""
+    """A file without a name that holds the data. OSError names the folder where there was no room for it."""
     import tempfile
 
-    with tempfile.TemporaryFile(buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        file.seek(0)
-        return os.dup(file.fileno())
+    try:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            file.seek(0)
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, f"stdin cannot be stored: {error.strerror}", tempfile.gettempdir()) from error
 
 
 def check(job: Mapping[str, Any], name: str = "cmd") -> Request:

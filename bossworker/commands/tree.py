@@ -100,9 +100,10 @@ def descendants(pid: int) -> list[int]:
     command.
     """
     found: list[int] = []
-    for child in children(pid):
-        found.append(child)
-        found += descendants(child)
+    waiting = children(pid)[::-1]
+    while waiting:  # a chain may be longer than calls may be nested
+        found.append(waiting.pop())
+        waiting += children(found[-1])[::-1]
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bossworker import TIMED_OUT, BossWorker, jobs, run_command
-from bossworker.commands import program, tree
+from bossworker.commands import family, program, tree
 from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
 
@@ -79,6 +79,22 @@ def test_orphans_are_adopted_for_the_time_of_a_call() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
+def test_what_ends_unseen_leaves_no_zombie() -> None:
+    """Who forks twice, with a session in between, and is gone before anybody looks."""
+    script = f"""if True:
+        import os, time
+        from bossworker import run_command
+        from bossworker.commands import identity, tree
+        for _ in range(10):
+            run_command({{"cmd": ["sh", "-c", '"$@"; sleep 0.1', "sh", *{escaping("pass")!r}]}})
+        while any(identity.start_time(one) for one in tree.children(os.getpid())):
+            time.sleep(0.01)  # the last one's: seen before it ended
+        run_command({{"cmd": ["true"]}})
+        assert tree.children(os.getpid()) == []
+    """
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 # -- what nobody has foreseen ---------------------------------------------------------------------------
 
 
@@ -116,6 +132,17 @@ def test_an_interrupt_amid_the_start_ends_the_command(monkeypatch: pytest.Monkey
     assert jobs.status(jobs.listing()[0]) == "terminated by error"
 
 
+def test_only_of_who_is_amid_exec_an_environment_is_waited_for() -> None:
+    with subprocess.Popen(["sleep", "60"], env={}) as bare:
+        assert not family._is_amid_exec(bare.pid)
+        assert family._environment(bare.pid) == b"\0"
+        bare.kill()
+        wait_for(lambda: "Z" in Path(f"/proc/{bare.pid}/stat").read_text())
+        assert not family._is_amid_exec(bare.pid)
+        assert family._environment(bare.pid) == b""
+    assert family._environment(bare.pid) == b""
+
+
 def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **more: Any) -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -128,11 +155,9 @@ def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jobs.details(jobid)[:2] == ["given up: BlockingIOError", "exit code 126"]
 
 
-@pytest.mark.parametrize(
-    "request_json", ['{"signal": []}', '{"signal": {}}', '{"signal": "x"}', "[", '{"signal": null}']
-)
-def test_a_request_that_is_none(request_json: str) -> None:
-    result = run_command({"cmd": ["sh", "-c", 'echo "$0" > ../request.json; exit 2', request_json]})
+@pytest.mark.parametrize("name", ["request.", "request.x", "request.0", "request.015", "request.-9", "request.\u0669"])
+def test_a_request_that_is_none(name: str) -> None:
+    result = run_command({"cmd": ["sh", "-c", ': > "../$0"; exit 2', name]})
     assert (result["exit_code"], result["status"]) == (2, "terminated by error")
 
 

@@ -340,16 +340,18 @@ def test_whoever_is_killed_the_command_goes_with_it(tmp_path: Path, victim: str)
     assert jobs.details(jobid) == ["its supervisor is gone: its exit status is not known"]
 
 
-def test_a_running_job_can_be_asked_and_killed(pool: Pools, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_running_job_can_be_asked_and_ended(pool: Pools, tmp_path: Path, name: str) -> None:
     commands = pool(run_command, worker_count=1)
     commands.add_work({"cmd": tree(tmp_path / "mark", deaf=True)})
     members = pids(tmp_path / "mark")
     (jobid,) = jobs.listing()
-    assert jobs.status(jobid) == "running"
-    assert jobs.signal(jobid)
+    wait_for(lambda: jobs.status(jobid) == "running")
+    assert jobs.signal(jobid, name)
     result = next(commands.results())
-    assert (result["status"], result["signal"]) == ("terminated by request", 9)
-    assert result.error == "terminated by signal 9 (SIGKILL)"
+    number = int(signal.Signals[name])
+    assert (result["status"], result["signal"]) == ("terminated by request", number)
+    assert result.error == f"terminated by signal {number} ({name})"
     assert not any(map(alive, members))
 
 
@@ -371,6 +373,24 @@ def test_what_the_worker_had_before_lives_on(pool: Pools, tmp_path: Path) -> Non
     commands.shut_down()
     wait_for(lambda: not alive(left))
     assert not alive(int(mark.read_text()))
+
+
+def test_what_an_earlier_command_left_lives_on_though_it_comes_to_us_late(pool: Pools, tmp_path: Path) -> None:
+    """It had a parent for a while."""
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    parent = "import os, time; os.fork() and os._exit(0); os.setsid()"
+    wait = f"os.mkfifo({str(go)!r}); open({str(go)!r}).read()"
+    child = f"os.fork() and os._exit(0); open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    commands = pool(run_command, worker_count=1)
+    commands.add_work({"cmd": [sys.executable, "-c", f"{parent}; {wait}; {child}"]})
+    assert next(commands.results()).ok
+    wait_for(go.exists)
+    commands.add_work({"cmd": ["sh", "-c", "echo > started; sleep 60"], "cwd": str(tmp_path), "timeout": 2})
+    wait_for((tmp_path / "started").exists)
+    go.write_text("")
+    left = int(wait_for(lambda: mark.exists() and mark.read_text()))
+    assert next(commands.results()).error_kind == "timeout"
+    assert alive(left)
 
 
 def test_orphans_of_a_command_leave_no_zombies(pool: Pools) -> None:

@@ -166,6 +166,17 @@ def test_signals_reach_the_command(pool: TaskPool) -> None:
             task.kill(bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["TERM", "INT", "KILL"])
+def test_the_supervisor_outlives_the_signal(pool: TaskPool, name: str) -> None:
+    """It has said all there is to say of the command's end, and stays to be asked."""
+    task = pool.spawn(SLEEP)
+    for _ in range(2):
+        assert task.kill(name)
+        assert task.wait(20)
+        assert task.restart()
+    assert alive(task.pid)
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
