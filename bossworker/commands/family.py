@@ -26,8 +26,8 @@ class Family:
         self._in_pool = in_pool
         self._known: dict[int, object] = {}  # start times
         self._sessions: set[int] = set()  # that only the command's processes are in
-        _leavings.reap(in_pool)
-        self._before = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+        self._before = frozenset(_leavings.reap(in_pool) if tree.has_children() else ())
+        self._gone = False  # nobody is left, and nobody can come any more
 
     def members(self) -> list[int]:
         """All of it, zombies among them, parents first."""
@@ -46,14 +46,17 @@ class Family:
 
     def leave(self) -> None:
         """The command has ended; what it leaves running is to be reaped some day."""
-        _leavings.add(self._children())
+        if not self._gone:
+            _leavings.add(self._children())
 
     def _children(self) -> list[int]:
         if not tree.has_children():
+            self._gone = True
             return []
+        ours = tree.children(os.getpid())
         if self._in_pool and threading.active_count() == 1:
-            return [child for child in tree.children(os.getpid()) if child not in self._before]
-        found = [child for child in tree.children(os.getpid()) if child == self.pid or child not in self._before]
+            return [child for child in ours if child not in self._before]
+        found = [child for child in ours if child == self.pid or child not in self._before]
         self._sessions |= {self.pid, *(_session(child) for child in found if self._shows(child))} - {0, os.getsid(0)}
         return [child for child in found if _session(child) in self._sessions or self._shows(child)]
 
@@ -78,16 +81,21 @@ class _Leavings:
             with self._lock:
                 self._left.update((child, _started(child)) for child in children)
 
-    def reap(self, in_pool: bool) -> None:
-        """Reap those that have ended, and in a pool's worker what they in turn have left us."""
-        if not (in_pool or self._left) or not tree.has_children():
-            return
+    def reap(self, in_pool: bool) -> list[int]:
+        """Reap those that have ended, and in a pool's worker what they in turn have left us; our other children."""
+        children = tree.children(os.getpid())
+        if not (in_pool or self._left):
+            return children
         ours = os.getsid(0)
+        others = []
         with self._lock:
-            for child in tree.children(os.getpid()):
+            for child in children:
                 known = child in self._left and self._left[child] == _started(child)
                 if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
                     self._left.pop(child, None)
+                else:
+                    others.append(child)
+        return others
 
     def forget(self) -> None:
         """In a forked child: they are the parent's."""
@@ -106,7 +114,8 @@ class _Adoption:
         with self._lock:
             if not self._commands:
                 self._was = tree.adopts_orphans()
-                tree.adopt_orphans()
+                if not self._was:
+                    tree.adopt_orphans()
             self._commands += 1
 
     def __exit__(self, *error: object) -> None:
