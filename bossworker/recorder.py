@@ -40,7 +40,7 @@ from typing import NamedTuple, Protocol
 
 from bossworker.messages import Segment
 
-MAX_BATCH = 2048  # jobs: at a microsecond each, the 2 ms a batch is aimed at
+MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 MAX_WORKERS = 1024
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
 
