@@ -241,7 +241,7 @@ class Ledger:
     def _batch_size(self, worker: Worker) -> int:
         """Jobs worth BATCH_SECONDS, but no more than a fair share of the queue."""
         share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
-        size = int(BATCH_SECONDS / self._estimate) if self._estimate else 1
+        size = round(BATCH_SECONDS / self._estimate) if self._estimate else 1
         if self._max_jobs:
             share = min(share, self._max_jobs - worker.jobs_done)
         return max(1, min(size, share, self._max_batch))

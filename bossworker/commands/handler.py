@@ -329,7 +329,7 @@ def _look_for_end(pid: int, timeout: float) -> bool:
 
 def _end_of(fd: int, limit: int) -> tuple[str, bool]:
     """The last `limit` bytes of a file as text, and whether there are more."""
-    size = os.fstat(fd).st_size
+    size = os.lseek(fd, 0, os.SEEK_END)
     if not size:
         return "", False
     start = max(0, size - limit)

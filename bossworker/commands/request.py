@@ -7,9 +7,8 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossworker.checks import check_seconds
 from bossworker.commands import family, identity
@@ -21,8 +20,7 @@ _MARK = family.MARK.encode()
 Stdin = bytes | Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A command that may be started. Paths are absolute."""
 
     argv: list[str]
@@ -61,7 +59,7 @@ class Request:
             else:
                 variables[os.fsencode(name)] = os.fsencode(value)
         variables[_MARK] = jobid.encode()
-        return [b"%b=%b" % variable for variable in variables.items()]
+        return list(map(b"=".join, variables.items()))
 
     def open_stdin(self) -> int:
         """A descriptor to read it from: all of it is there already, so nothing has to be pumped, and nothing can stall.

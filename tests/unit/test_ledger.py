@@ -160,7 +160,7 @@ def test_a_worker_that_is_through_gets_the_next_job() -> None:
     assert ledger.workers[0].state is State.IDLE
 
 
-@pytest.mark.parametrize(("seconds", "jobs"), [(1e-4, 40), (5e-4, 8), (0.004, 1), (0.5, 1)])
+@pytest.mark.parametrize(("seconds", "jobs"), [(1e-4, 40), (5e-4, 8), (0.0025, 2), (0.003, 1), (0.5, 1)])
 def test_batches_are_worth_four_milliseconds_of_work(seconds: float, jobs: int) -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 1), 0.0)
