@@ -152,7 +152,9 @@ def _check_shell_command(name: str, value: object) -> list[str]:
 
 
 def _check_argument(name: str, value: object) -> str:
-    if isinstance(value, (bytes, bytearray)) or not isinstance(value, (str, os.PathLike)):
+    if isinstance(value, str):
+        return _check_text(name, value)
+    if not isinstance(value, os.PathLike):
         raise TypeError(f"{name} must be a str or path-like, not {value!r:.200}")
     return _check_text(name, os.fsdecode(value))
 
