@@ -67,6 +67,14 @@ def test_what_escapes_is_found_by_its_mark(tmp_path: Path, in_thread: bool) -> N
     assert children() == []
 
 
+def test_a_forked_child_does_not_adopt_because_its_parent_does() -> None:
+    assert tree.adopts_orphans()
+    child = os.fork()
+    if child == 0:
+        os._exit(int(tree.adopts_orphans()))
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_orphans_are_adopted_for_the_time_of_a_call() -> None:
     """In a process of its own: the test runner's is to adopt them always."""
     script = """if True:
