@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from bossworker.commands import identity, tree
 
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
+
+EXEC_SECONDS = 1.0  # what exec may take at most from where its caller goes on: microseconds, if it gets a core
+_PAUSE = 0.0005  # seconds between looks whether it is through
 
 
 class Family:
@@ -157,9 +161,17 @@ def _session(pid: int) -> int:
 
 
 def _environment(pid: int) -> bytes:
-    """As it was at exec, each variable between two NULs; empty of a zombie."""
+    """As it was at exec, each variable between two NULs; empty of a zombie.
+
+    Whoever starts a program goes on before exec is through: until then it has none, and we wait.
+    """
+    give_up_at = time.monotonic() + EXEC_SECONDS
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return b"\0" + file.readall()
+        while True:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                variables = file.readall()
+            if variables or not identity.amid_exec(pid) or time.monotonic() >= give_up_at:
+                return b"\0" + variables
+            time.sleep(_PAUSE)
     except OSError:
         return b""
