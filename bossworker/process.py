@@ -88,7 +88,7 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         left = _LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
         found = poll.poll(left * 1000)
         if found or left < _LONGEST_POLL:
-            return any(events & event for _, events in found)
+            return bool(found and found[0][1] & event)
 
 
 def is_alive(pid: int) -> bool:

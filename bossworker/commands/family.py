@@ -17,8 +17,8 @@ from bossworker.commands import identity, tree
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
-EXEC_SECONDS = 1.0  # at most, for a program to be loaded by a machine that is busy
-_ENV_START = 47  # the fiftieth field of /proc/PID/stat, counted from the one behind the name
+EXEC_SECONDS = 1.0  # what exec may take at most from where its caller goes on: microseconds, if it gets a core
+_PAUSE = 0.0005  # seconds between looks whether it is through
 MOST_JOBS = 1000  # that have left something running, and whose late orphans we know
 
 
@@ -32,8 +32,8 @@ class Family:
         self._in_pool = in_pool
         self._known: dict[int, object] = {}  # start times
         self._sessions: set[int] = set()  # that only the command's processes are in
-        _leavings.reap(in_pool)
-        self._before = frozenset(tree.children(os.getpid())) if tree.has_children() else frozenset()
+        self._before = frozenset(_leavings.reap(in_pool) if tree.has_children() else ())
+        self._gone = False  # nobody is left, and nobody can come any more
 
     def members(self) -> list[int]:
         """All of it, zombies among them, parents first."""
@@ -67,14 +67,17 @@ class Family:
 
     def leave(self) -> None:
         """The command has ended; what it leaves running is to be reaped some day."""
-        _leavings.add(self._children())
+        if not self._gone:
+            _leavings.add(self._children())
 
     def _children(self) -> list[int]:
         if not tree.has_children():
+            self._gone = True
             return []
+        ours = tree.children(os.getpid())
         if self._in_pool and threading.active_count() == 1:
-            return [child for child in tree.children(os.getpid()) if child not in self._before]
-        found = [child for child in tree.children(os.getpid()) if child == self.pid or child not in self._before]
+            return [child for child in ours if child not in self._before]
+        found = [child for child in ours if child == self.pid or child not in self._before]
         self._sessions |= {self.pid, *(_session(child) for child in found if self._shows(child))} - {0, os.getsid(0)}
         return [child for child in found if _session(child) in self._sessions or self._shows(child)]
 
@@ -105,16 +108,21 @@ class _Leavings:
                 self._left.update((child, _started(child)) for child in children)
                 self._jobs.extend({_job(child) for child in children} - {b"", *self._jobs})
 
-    def reap(self, in_pool: bool) -> None:
-        """Reap those that have ended, and in a pool's worker what they in turn have left us."""
-        if not (in_pool or self._left) or not tree.has_children():
-            return
+    def reap(self, in_pool: bool) -> list[int]:
+        """Reap those that have ended, and in a pool's worker what they in turn have left us; our other children."""
+        children = tree.children(os.getpid())
+        if not (in_pool or self._left):
+            return children
         ours = os.getsid(0)
+        others = []
         with self._lock:
-            for child in tree.children(os.getpid()):
+            for child in children:
                 known = child in self._left and self._left[child] == _started(child)
                 if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
                     self._left.pop(child, None)
+                else:
+                    others.append(child)
+        return others
 
     def forget(self) -> None:
         """In a forked child: they are the parent's."""
@@ -138,7 +146,8 @@ class _Adoption:
         with self._lock:
             if not self._commands:
                 self._was = tree.adopts_orphans()
-                tree.adopt_orphans()
+                if not self._was:
+                    tree.adopt_orphans()
             self._commands += 1
 
     def __exit__(self, *error: object) -> None:
@@ -185,22 +194,17 @@ def _job(pid: int) -> bytes:
 
 
 def _environment(pid: int) -> bytes:
-    """As it was at exec, each variable between two NULs; empty of a zombie, and of one that is not for us to see."""
-    until = time.monotonic() + EXEC_SECONDS
+    """As it was at exec, each variable between two NULs; empty of a zombie, and of one that is not for us to see.
+
+    Whoever starts a program goes on before exec is through: until then it has none, and we wait.
+    """
+    give_up_at = time.monotonic() + EXEC_SECONDS
     try:
-        while not (found := _read(f"/proc/{pid}/environ")) and _is_amid_exec(pid) and time.monotonic() < until:
-            time.sleep(0.001)
+        while True:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                variables = file.readall()
+            if variables or not identity.amid_exec(pid) or time.monotonic() >= give_up_at:
+                return b"\0" + variables
+            time.sleep(_PAUSE)
     except OSError:
         return b""
-    return b"\0" + found
-
-
-def _is_amid_exec(pid: int) -> bool:
-    """Whether it has let go of one program, and does not run the next yet: nowhere in its memory is an environment."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return fields[0] not in b"ZX" and fields[_ENV_START] == b"0"
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()

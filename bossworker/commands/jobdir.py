@@ -86,7 +86,7 @@ class JobDirectory:
             mode_is_odd: Whether the umask takes away what the owner needs.
         """
         self.path = path
-        self.id = os.path.basename(path)
+        self.id = path.rpartition("/")[2]
         self.fd = fd
         self._mode = mode
         self._mode_is_odd = mode_is_odd

@@ -20,6 +20,7 @@ FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubl
 LONGEST_PAUSE = 0.02
 
 _prctl: Callable[..., object] | None = None
+_adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 _ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
@@ -41,12 +42,16 @@ def die_with_parent() -> Callable[[], object] | None:
 
 def adopt_orphans(adopt: bool = True) -> None:
     """Become the parent of every descendant whose own parent ends, or leave that to others (Linux)."""
+    global _adopter
     if sys.platform == "linux":
         load_prctl()(_ADOPT_ORPHANS, int(adopt), 0, 0, 0)
+        _adopter = os.getpid() if adopt else 0
 
 
 def adopts_orphans() -> bool:
     """Whether we do (elsewhere: no)."""
+    if _adopter == os.getpid():
+        return True
     if sys.platform != "linux":
         return False
     import ctypes

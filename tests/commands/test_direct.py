@@ -67,6 +67,14 @@ def test_what_escapes_is_found_by_its_mark(tmp_path: Path, in_thread: bool) -> N
     assert children() == []
 
 
+def test_a_forked_child_does_not_adopt_because_its_parent_does() -> None:
+    assert tree.adopts_orphans()
+    child = os.fork()
+    if child == 0:
+        os._exit(int(tree.adopts_orphans()))
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_orphans_are_adopted_for_the_time_of_a_call() -> None:
     """In a process of its own: the test runner's is to adopt them always."""
     script = """if True:
@@ -126,19 +134,18 @@ def test_an_interrupt_amid_the_start_ends_the_command(monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(program, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run_command({"cmd": ["sleep", "60"]})
-    assert children() == []
-    assert jobs.status(jobs.listing()[0]) == "terminated by error"
+    for _ in range(30):  # the command may or may not have its environment yet, by which it is known
+        with pytest.raises(KeyboardInterrupt):
+            run_command({"cmd": ["sleep", "60"]})
+        assert children() == []
+    assert {jobs.status(jobid) for jobid in jobs.listing()} == {"terminated by error"}
 
 
-def test_only_of_who_is_amid_exec_an_environment_is_waited_for() -> None:
+def test_an_empty_environment_is_not_waited_for() -> None:
     with subprocess.Popen(["sleep", "60"], env={}) as bare:
-        assert not family._is_amid_exec(bare.pid)
         assert family._environment(bare.pid) == b"\0"
         bare.kill()
         wait_for(lambda: "Z" in Path(f"/proc/{bare.pid}/stat").read_text())
-        assert not family._is_amid_exec(bare.pid)
         assert family._environment(bare.pid) == b""
     assert family._environment(bare.pid) == b""
 
@@ -187,7 +194,7 @@ def test_what_is_left_running_leaves_no_zombies(pool: Callable[..., BossWorker])
     def ended() -> bool:
         return all("Z" in Path(f"/proc/{pid}/stat").read_text() for pid in tree.children(worker))
 
-    wait_for(ended)
+    wait_for(lambda: ended() and ended())  # a parent may end between the list and the look, and leave one not listed
     commands.add_work({"cmd": ["true"]})
     assert next(commands.results()).ok
     assert tree.children(worker) == []

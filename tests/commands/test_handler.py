@@ -142,6 +142,20 @@ def test_environment_and_folder(run: Run, tmp_path: Path, own_root: Path) -> Non
     assert result["stdout"] == f"{own_root}/{result['jobid']}/files\n/bin/sh\n"
 
 
+def test_the_environment_is_ours_of_the_moment_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, b"FROM_US", b"\xff=")
+    monkeypatch.setenv("BOSSWORKER_JOB", "of an outer job")
+    first = run_command({"cmd": ["env"]})
+    assert f"BOSSWORKER_JOB={first['jobid']}\n" in first["stdout"]
+    assert "outer" not in first["stdout"]
+    assert b"FROM_US=\xff=\n" in jobs.stdout(first["jobid"], text=False)
+    monkeypatch.delenv("FROM_US")
+    assert "FROM_US" not in run_command({"cmd": ["env"]})["stdout"]
+    again = run_command({"cmd": ["env"], "env": {"FROM_US": "é", "BOSSWORKER_JOB": "mine"}})
+    assert "FROM_US=é\n" in again["stdout"]
+    assert f"BOSSWORKER_JOB={again['jobid']}\n" in again["stdout"]
+
+
 def test_path_likes_are_arguments(run: Run, tmp_path: Path) -> None:
     assert run([Path("/bin/echo"), tmp_path])["stdout"] == f"{tmp_path}\n"
 
