@@ -120,9 +120,12 @@ def _look(folder: int) -> tuple[list[str], list[str]]:
 
 
 def remove(path: str) -> int:
-    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
+    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted.
+
+    What the folder itself lies in may be a link: that is whoever calls this who says so.
+    """
     try:
-        parent = os.open(os.path.dirname(path) or ".", _FOLDER)
+        parent = os.open(os.path.dirname(path) or ".", _FOLDER & ~os.O_NOFOLLOW)
     except OSError:
         return 0
     try:
