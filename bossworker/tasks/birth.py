@@ -34,6 +34,7 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> None:
     """A program that becomes a supervisor: the request on stdin, to its end, as JSON; the answer there as well."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the spawner may block SIGCHLD, and we would never hear it
     reply = os.dup(0)
     request = loads(jobdir.read_all(0).decode())
     if request["behavior"] != "foreground" and os.fork():

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ _OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
 _PROGRAM = f"import sys; sys.path.append({_PACKAGE_FOLDER!r}); from bossworker.tasks.birth import main; main()"
 
+_HIGHEST_ID = (1 << 32) - 2  # of users and groups; one more would mean: none
+
 Mkdir = bool | int | Sequence[int | None] | None
+_Making = tuple[int | None, int | None, int | None]
 
 
 class TaskPool:
@@ -50,7 +53,7 @@ class TaskPool:
         path: str | os.PathLike[str] | None = None,
         *,
         mkdir_if_missing: Mkdir = None,
-        supervisor_cmd: Iterable[str] | None = None,
+        supervisor_cmd: Sequence[str | os.PathLike[str]] | None = None,
         supervisor_env: Mapping[str, str] | None = None,
         task_class: Callable[[TaskPool, int], Task] = Task,
     ) -> None:
@@ -64,18 +67,17 @@ class TaskPool:
             task_class: Makes what `spawn` and `search` return, from a pool and a supervisor's pid.
 
         Raises:
+            TypeError, ValueError: An argument is not allowed; the text names it.
             FileNotFoundError: There is no such directory, and it is not to be made.
             NotADirectoryError: There is something else.
         """
-        self.path = os.path.abspath(default_path() if path is None else os.fspath(path))
-        make = True if path is None and mkdir_if_missing is None else mkdir_if_missing
-        if not os.path.isdir(self.path):
-            _make_directory(self.path, make)
+        self.path = request.check_path("path", default_path() if path is None else path)
         self.supervisor_cmd = supervisor_cmd
         self.supervisor_env = supervisor_env
         if not callable(task_class):
             raise TypeError(f"task_class must be a callable, not {task_class!r}")
         self.task_class = task_class
+        _ensure_directory(self.path, _check_making(path is None if mkdir_if_missing is None else mkdir_if_missing))
 
     def __repr__(self) -> str:
         return f"TaskPool({self.path!r})"
@@ -98,10 +100,10 @@ class TaskPool:
         return list(self._supervisor_cmd or [sys.executable, "-I", "-S", "-c", _PROGRAM])
 
     @supervisor_cmd.setter
-    def supervisor_cmd(self, argv: Iterable[str] | None) -> None:
-        if argv is not None:
-            argv = request.check({"cmd": [argv] if isinstance(argv, bytes) else argv}, "supervisor_cmd").argv
-        self._supervisor_cmd: list[str] | None = argv
+    def supervisor_cmd(self, argv: Sequence[str | os.PathLike[str]] | None) -> None:
+        if isinstance(argv, str):
+            raise ValueError(f"supervisor_cmd must be a list of str, not {argv!r:.200}")
+        self._supervisor_cmd = None if argv is None else request.check_argv("supervisor_cmd", argv)
 
     @property
     def supervisor_env(self) -> dict[str, str]:
@@ -125,7 +127,7 @@ class TaskPool:
 
     @staticmethod
     def _check_env(env: Mapping[str, str]) -> dict[str, str]:
-        checked = request.check({"cmd": ["-"], "env": env}).env
+        checked = request.check_env(env, "supervisor_env")
         return {name: value for name, value in checked.items() if value is not None}
 
     def output_path(self, pid: int | None = None) -> str:
@@ -165,8 +167,9 @@ class TaskPool:
             cmd: Instead of `args`: a line for the shell.
             env: Variables to add; None removes one.
             cwd: The command's working directory; None: this process's.
-            behavior: ``"foreground"``: the supervisor is a child of this process (to be waited for by ``os.waitpid``
-                when it has ended), with its terminal, stdout and process group. ``"background"``: a child of nobody
+            behavior: ``"foreground"``: the supervisor is a child of this process, with its terminal, stdout and process
+                group; it is reaped by `Task.delete` and `Task.terminate_supervisor`, or else to be waited for by
+                ``os.waitpid``. ``"background"``: a child of nobody
                 here, but still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends
                 its command. ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
@@ -195,7 +198,7 @@ class TaskPool:
             "behavior": behavior,
             "retain_output": _optional("retain_output", retain_output),
             "max_read_buf_size": _optional("max_read_buf_size", max_read_buf_size),
-            "lockfile": _check_path("lockfile", lockfile),
+            "lockfile": None if lockfile is None else request.check_path("lockfile", lockfile),
             "restart": restart,
             "restart_limit": _optional("restart_limit", restart_limit),
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
@@ -338,15 +341,19 @@ def search(pattern: Pattern = None) -> list[Task]:
     return default_task_pool().search(pattern)
 
 
-def _make_directory(path: str, wanted: Mkdir) -> None:
-    """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
-    if os.path.exists(path):
-        raise NotADirectoryError(errno.ENOTDIR, "a pool must be a directory", path)
-    if wanted is None or wanted is False:
+def _ensure_directory(path: str, making: _Making | None) -> None:
+    if making is not None and not os.path.lexists(path):
+        _make_directory(path, *making)
+    if not os.path.isdir(path):
+        if os.path.lexists(path):
+            raise NotADirectoryError(errno.ENOTDIR, "a pool must be a directory", path)
         raise FileNotFoundError(errno.ENOENT, "no such pool (see mkdir_if_missing)", path)
-    mode, uid, gid = _mode_and_owners(wanted)
+
+
+def _make_directory(path: str, mode: int | None, uid: int | None, gid: int | None) -> None:
+    """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
     os.makedirs(os.path.dirname(path), mode=PRIVATE, exist_ok=True)
-    with suppress(FileExistsError):
+    with suppress(FileExistsError):  # somebody else makes it just now
         os.mkdir(path, PRIVATE)
         if uid is not None or gid is not None:
             os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
@@ -354,16 +361,19 @@ def _make_directory(path: str, wanted: Mkdir) -> None:
             os.chmod(path, mode)  # whatever the umask is
 
 
-def _mode_and_owners(wanted: Mkdir) -> tuple[int | None, int | None, int | None]:
+def _check_making(wanted: object) -> _Making | None:
+    """Mode, uid and gid of a directory that is to be made; None if it is not."""
+    if wanted is None or wanted is False:
+        return None
     if wanted is True:
-        return None, None, None
-    if isinstance(wanted, int):
-        return check_count("mkdir_if_missing", wanted, most=0o7777), None, None
-    allowed = "True, a mode, or (mode, uid, gid), each of them an int or None"
-    if not isinstance(wanted, Sequence) or isinstance(wanted, str) or not 1 <= len(wanted) <= 3:
-        raise TypeError(f"mkdir_if_missing must be {allowed}; not {wanted!r}")
-    mode, uid, gid = (*wanted, None, None)[:3]
-    for value, most in ((mode, 0o7777), (uid, (1 << 32) - 2), (gid, (1 << 32) - 2)):
+        wanted = ()
+    elif isinstance(wanted, int):
+        wanted = (wanted,)
+    if not isinstance(wanted, (list, tuple)) or len(wanted) > 3:
+        allowed = "True, a mode, or (mode, uid, gid), each of them an int or None"
+        raise TypeError(f"mkdir_if_missing must be {allowed}; not {wanted!r:.200}")
+    mode, uid, gid = (*wanted, None, None, None)[:3]
+    for value, most in ((mode, 0o7777), (uid, _HIGHEST_ID), (gid, _HIGHEST_ID)):
         if value is not None:
             check_count("mkdir_if_missing", value, most=most)
     return mode, uid, gid
@@ -378,14 +388,6 @@ def _check_command(args: object, cmd: object, env: object, cwd: object, meta: ob
         raise TypeError(f"cmd must be a str for the shell, not {cmd!r:.200}; a list is given as args")
     wanted = {"cmd": args if cmd is None else cmd, "shell": cmd is not None, "env": env, "cwd": cwd, "meta": meta}
     return request.check(wanted, "args" if cmd is None else "cmd")
-
-
-def _check_path(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path or None, not {value!r}")
-    return os.path.abspath(os.fsdecode(value))
 
 
 def _optional(name: str, value: object) -> int | None:

@@ -332,6 +332,9 @@ class Task:
             if time.monotonic() >= deadline:
                 raise failure or TaskGone(f"the supervisor {self.pid} does not end")
             time.sleep(0.001)
+        if supervisor is not None and identity.of(self.pid) == supervisor:  # a zombie: a child of ours, or somebody's
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
 
 
 def check_size(meta: dict[str, Any]) -> dict[str, Any]:

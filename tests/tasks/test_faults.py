@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import socket
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -19,12 +20,12 @@ import pytest
 from bossworker import process
 from bossworker.commands.loop import Loop
 from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
-from bossworker.tasks.protocol import encode
+from bossworker.tasks.protocol import HEADER, MARK, encode
 from bossworker.tasks.service import MOST_CLIENTS
 from bossworker.tasks.supervisor import TaskSupervisor
 from tests.commands.disk import fill, small_disk
-from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
-from tests.tasks.test_clients import cpu_seconds
+from tests.tasks.programs import CAT, SLEEP, nested, python, shell, wait_for_info, wait_for_output
+from tests.tasks.test_clients import connected, cpu_seconds
 from tests.tasks.test_deaths import PROJECT
 from tests.tasks.test_streams import MB, uss
 
@@ -375,6 +376,52 @@ def test_a_pool_is_a_directory(tmp_path: Path) -> None:
     for make in (True, None):
         with pytest.raises(NotADirectoryError):
             TaskPool(tmp_path / "file", mkdir_if_missing=make)
+
+
+def test_a_pool_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "link").symlink_to("tasks")
+    (tmp_path / "broken").symlink_to("nowhere")
+    pool = TaskPool(tmp_path / "link")
+    task = pool.spawn(CAT)
+    assert pool.search() == [task]
+    task.terminate_supervisor()
+    task.delete()
+    assert os.listdir(pool.path) == []
+    for make in (True, None):
+        with pytest.raises(NotADirectoryError):
+            TaskPool(tmp_path / "broken", mkdir_if_missing=make)
+
+
+def test_metadata_of_any_depth_ends_no_supervisor(pool: TaskPool) -> None:
+    """Whatever depth it is at which a supervisor that is deeper in calls than when it read the request gives up."""
+    task = pool.spawn(CAT)
+    task.apply_meta(nested(99))
+    with pytest.raises(ValueError, match="meta must be nested at most 100 deep"):
+        task.apply_meta(nested(101))
+    for depth in range(900, 1000, 3):
+        for head in (b'{"op": "meta", "meta": {"x": %s}}', b'{"op": %s}', b'{"op": "signal", "signal": %s}'):
+            text = head % (b"[" * depth + b"]" * depth)
+            with connected(pool, task.pid) as client:
+                client.sendall(HEADER.pack(MARK, len(text), 0) + text)
+                assert b'"ok": false' in client.recv(1000)
+    assert task.info(fresh=True)["meta"] == nested(99)
+    assert task.info()["status"]["running"]
+
+
+def test_a_process_without_room_for_descriptors_is_told_so(pool: TaskPool) -> None:
+    program = f"""
+import resource
+from bossworker.tasks import TaskPool
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+try:
+    TaskPool({pool.path!r}).spawn(["true"])
+except OSError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": PROJECT}
+    ended = subprocess.run(python(program), env=environment, capture_output=True, text=True, check=True)
+    assert "Too many open files" in ended.stdout, ended
 
 
 def test_any_class_of_tasks_can_be_found_by_pid(pool: TaskPool) -> None:

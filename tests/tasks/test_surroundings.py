@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,27 @@ def test_behaviors_differ_in_parent_group_and_session(pool: TaskPool) -> None:
         task.stream(0).close()
         assert task.wait(20)
         assert task.stream(1).read() == b"x\n"
-    foreground.terminate_supervisor()
+    os.kill(foreground.pid, signal.SIGTERM)
     assert os.waitpid(foreground.pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("end", [Task.terminate_supervisor, Task.delete])
+def test_a_supervisor_in_the_foreground_is_reaped_by_who_ends_it(pool: TaskPool, end: Callable[[Task], None]) -> None:
+    task = pool.spawn(CAT, behavior="foreground")
+    end(task)
+    assert not os.path.exists(f"/proc/{task.pid}")
+
+
+def test_the_spawner_may_block_every_signal(pool: TaskPool) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        for behavior in ("foreground", "background"):
+            task = pool.spawn(shell("grep SigBlk: /proc/self/status"), behavior=behavior)
+            assert task.wait(20)
+            assert task.stream(1).read().split() == [b"SigBlk:", b"0" * 16]
+            task.delete()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 CTRL_C = """

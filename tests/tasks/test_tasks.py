@@ -14,7 +14,7 @@ import pytest
 from bossworker import BossWorkerError, tasks
 from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool, TaskRefused
 from tests.conftest import alive, wait_for
-from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
+from tests.tasks.programs import CAT, SLEEP, in_itself, nested, python, shell, wait_for_info, wait_for_output
 
 
 def test_a_task_tells_all_about_itself(pool: TaskPool) -> None:
@@ -62,6 +62,8 @@ def test_a_line_for_the_shell(pool: TaskPool) -> None:
         (["no-such-program"], 127, "no-such-program.*No such file"),
         (["/etc"], 126, "/etc.*Permission denied"),
         (["/etc/passwd"], 126, "/etc/passwd.*Permission denied"),
+        (["x" * 5000], 126, "xxx.*File name too long"),
+        (["true", "x" * 200_000], 126, "true.*Argument list too long"),
     ],
 )
 def test_a_program_that_cannot_run(pool: TaskPool, command: list[str], exit_code: int, reason: str) -> None:
@@ -89,9 +91,12 @@ def test_a_program_that_cannot_run(pool: TaskPool, command: list[str], exit_code
         ({"args": ["a"], "max_read_buf_size": -1}, ValueError, "max_read_buf_size must be an int"),
         ({"args": ["a"], "meta": {"f": print}}, TypeError, r"meta\['f'\] must be what JSON can hold, not <built-in"),
         ({"args": ["a"], "meta": 5}, TypeError, "meta must be a dict"),
+        ({"args": ["a"], "meta": nested(101)}, ValueError, "meta must be nested at most 100 deep"),
+        ({"args": ["a"], "meta": {"x": in_itself()}}, ValueError, "meta must be nested at most 100 deep"),
         ({"args": ["a"], "env": {"A=": "b"}}, ValueError, "env"),
         ({"args": ["a"], "cwd": "/nowhere/at/all"}, ValueError, "cwd must be a folder that exists"),
         ({"args": ["a"], "lockfile": 7}, TypeError, "lockfile"),
+        ({"args": ["a"], "lockfile": ""}, ValueError, "lockfile must not be empty"),
     ],
 )
 def test_bad_arguments_start_nothing(
@@ -415,12 +420,35 @@ def test_the_directory_of_a_pool(tmp_path: Path) -> None:
     TaskPool(tmp_path / "b", mkdir_if_missing=0o2770)
     assert os.stat(tmp_path / "b").st_mode & 0o7777 == 0o2770
     for wanted in ("yes", (1, 2, 3, 4), (-1,), (0o700, "root")):
-        with pytest.raises((TypeError, ValueError), match="mkdir_if_missing"):
-            TaskPool(tmp_path / "c", mkdir_if_missing=wanted)  # type: ignore[arg-type]
+        for name in ("b", "c"):  # there is something to be made or not
+            with pytest.raises((TypeError, ValueError), match="mkdir_if_missing"):
+                TaskPool(tmp_path / name, mkdir_if_missing=wanted)  # type: ignore[arg-type]
     if os.geteuid() == 0:
         TaskPool(tmp_path / "d", mkdir_if_missing=(0o755, 65534, 65533))
         made = os.stat(tmp_path / "d")
         assert (made.st_mode & 0o7777, made.st_uid, made.st_gid) == (0o755, 65534, 65533)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("path", 5, TypeError),
+        ("path", b"/tmp", TypeError),
+        ("path", "", ValueError),
+        ("path", "a\0b", ValueError),
+        ("supervisor_cmd", "python", ValueError),
+        ("supervisor_cmd", [], ValueError),
+        ("supervisor_cmd", [5], TypeError),
+        ("supervisor_env", 5, TypeError),
+        ("supervisor_env", {"A": 5}, TypeError),
+        ("supervisor_env", {"A=": "5"}, ValueError),
+        ("task_class", 5, TypeError),
+    ],
+)
+def test_bad_settings_of_a_pool(tmp_path: Path, name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=name):
+        TaskPool(**{"path": tmp_path / "a", name: value}, mkdir_if_missing=True)
+    assert not (tmp_path / "a").exists()
 
 
 def test_everything_public_is_there() -> None:
