@@ -106,9 +106,7 @@ class Requests:
         client.answer({})
 
     def watch(self, client: Client, head: Head, body: bytes) -> None:
-        client.watching = True
-        client.answer({})
-        self.supervisor.tell_present(client)
+        self.supervisor.watch(client)
 
     def _read(self, name: str, ofs: int, count: int) -> tuple[dict[str, Any], bytes]:
         from bossworker.tasks.reader import ByteReader, Gone, MessageReader  # memory for who needs it only

@@ -257,8 +257,11 @@ class TaskSupervisor(Supervisor):
         if self.service is not None:
             self.service.tell(event, key)
 
-    def tell_present(self, client: Client) -> None:
-        """Tell somebody who begins to watch what has happened already."""
+    def watch(self, client: Client) -> None:
+        """Tell it what happens from now on, and first what has happened already."""
+        if self.service is not None:
+            self.service.begin_watching(client)
+        client.answer({})
         for stream, store in self.plumbing.stores.items():
             if store.limit > store.start or store.ended:
                 client.tell(encode(self._output_event(stream)), stream)
