@@ -93,16 +93,17 @@ def has_children() -> bool:
     return True
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on.
+def descendants(pid: int, apart: Callable[[int], bool] = lambda pid: False) -> list[int]:
+    """Children, grandchildren and so on; without those that stand apart, and what is below them.
 
     Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
     command.
     """
     found: list[int] = []
     for child in children(pid):
-        found.append(child)
-        found += descendants(child)
+        if not apart(child):
+            found.append(child)
+            found += descendants(child, apart)
     return found
 
 

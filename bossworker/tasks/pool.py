@@ -25,6 +25,7 @@ from bossworker.tasks.spawning import spawn_supervisor
 from bossworker.tasks.task import Task, check_size
 
 PATH_VARIABLE = "BOSSWORKER_TASKS"
+LINGER_SECONDS = 3600.0  # for somebody to look at what has ended, and to restart it
 BEHAVIORS = ("foreground", "background", "daemon")
 
 _OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
@@ -156,11 +157,12 @@ class TaskPool:
         restart_limit: int | None = None,
         restart_backoff: float = 1.0,
         restart_backoff_max: float = 60.0,
+        linger: float | None = LINGER_SECONDS,
     ) -> Task:
         """Start a command under a supervisor of its own; returns when the command really runs.
 
-        A task that a task's command spawns is one of the things that this has started: it ends when that one is killed,
-        ended or deleted.
+        A task that is spawned by a task's command is one of the things that this has started, and ends when that one is
+        killed, ended or deleted; one that is spawned as a daemon is not.
 
         Args:
             args: Program and arguments, no shell.
@@ -182,6 +184,9 @@ class TaskPool:
             restart_backoff: Seconds before the first restart; doubled with each that follows, until the command has run
                 for a minute,
             restart_backoff_max: up to so many seconds.
+            linger: So many seconds after the command's end the supervisor leaves, and can restart it no more; status,
+                metadata and output stay, and are told from the disk. As long as something that the command has started
+                lives, or has one of its streams open, the supervisor stays. None: it stays until somebody ends it.
 
         Raises:
             TypeError, ValueError: An argument is not allowed; the text names it.
@@ -203,6 +208,7 @@ class TaskPool:
             "restart_limit": _optional("restart_limit", restart_limit),
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
             "restart_backoff_max": check_seconds("restart_backoff_max", restart_backoff_max),
+            "linger": None if linger is None else check_seconds("linger", linger),
         }
         job = {**wanted.record(), "cwd": wanted.cwd or os.getcwd(), "meta": check_size(wanted.meta), account.TASK: task}
         pid, job_id = spawn_supervisor(self, job, self._environment(wanted.env))

@@ -56,6 +56,13 @@ class Record:
         """Whether the task has not been deleted."""
         return os.path.isdir(self.folder)
 
+    def end_remains(self) -> None:
+        """End what a supervisor that was killed could not end any more."""
+        if self.exists():
+            status = self.status()
+            if not (status.get(account.TASK) or {}).get("left"):
+                end_remains(self.id, status)
+
     def info(self) -> dict[str, Any]:
         """The account of the task by what is on the disk alone. Ends what a dead supervisor could not end any more."""
         status = self.status()

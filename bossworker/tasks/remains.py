@@ -13,6 +13,7 @@ from typing import Any
 
 from bossworker.commands import identity
 from bossworker.commands.bare import signal
+from bossworker.tasks import daemons
 
 TASK_ID = "BOSSWORKER_TASK_ID"
 _SECONDS = 2.0  # after SIGKILL, for all to be gone
@@ -35,7 +36,7 @@ def _kill_all(job_id: str, command: Any) -> bool:
     killed = False
     for pid in _pids():
         who = identity.of(pid)
-        if who is not None and identity.holds(who) and _belongs(pid, mark, session):
+        if who is not None and identity.holds(who) and _belongs(pid, mark, session) and not daemons.is_one(pid):
             killed |= identity.send(who, signal.SIGKILL)
     return killed
 

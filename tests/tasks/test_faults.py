@@ -254,24 +254,6 @@ def test_who_watches_and_does_not_listen_costs_bounded_memory(pool: TaskPool) ->
         wait_for_info(task, lambda info: info["clients"] < 10)  # they were dropped
 
 
-SPAWNS = """
-import sys
-from bossworker.tasks import TaskPool, current
-inner = TaskPool(sys.argv[1]).spawn([sys.executable, "-c", sys.argv[2]])
-inner.wait(20)
-print(current().pid, inner.pid, *inner.stream(1).read().decode().split())
-"""
-
-
-def test_a_task_within_a_task_is_its_own(pool: TaskPool) -> None:
-    inner = "import os\nfrom bossworker.tasks import current\n"
-    inner += "print(current().pid, open('/proc/self/environ').read().count('BOSSWORKER_TASK_PID='))"
-    task = pool.spawn(python(SPAWNS, pool.path, inner), env={"PYTHONPATH": PROJECT})
-    assert task.wait(40)
-    outer_pid, inner_pid, told_pid, count = map(int, task.stream(1).read().split())
-    assert (outer_pid, told_pid, count) == (task.pid, inner_pid, 1)
-
-
 SENDS = """
 import os, socket, errno
 sock = socket.socket(fileno=int(os.environ["BOSSWORKER_TASK_FD"]))

@@ -87,6 +87,8 @@ def test_a_program_that_cannot_run(pool: TaskPool, command: list[str], exit_code
         ({"args": ["a"], "restart": "sometimes"}, ValueError, "restart must be one of 'never'.*not 'sometimes'"),
         ({"args": ["a"], "restart_limit": -1}, ValueError, "restart_limit must be an int from 0"),
         ({"args": ["a"], "restart_backoff": -1}, ValueError, "restart_backoff must be between 0"),
+        ({"args": ["a"], "linger": -1}, ValueError, "linger must be between 0"),
+        ({"args": ["a"], "linger": "long"}, TypeError, "linger must be a number of seconds"),
         ({"args": ["a"], "retain_output": "all"}, TypeError, "retain_output must be an int"),
         ({"args": ["a"], "max_read_buf_size": -1}, ValueError, "max_read_buf_size must be an int"),
         ({"args": ["a"], "meta": {"f": print}}, TypeError, r"meta\['f'\] must be what JSON can hold, not <built-in"),
