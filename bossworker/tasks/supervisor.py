@@ -136,17 +136,13 @@ class TaskSupervisor(Supervisor):
         """No restart is due: the lock is given up before anybody hears of the end, and we leave some day."""
         if self.lock is not None:
             self.lock.release()
-        self._await_departure()
-
-    def _await_departure(self) -> None:
         if self._linger is not None:
             self._linger_timer = self.loop.after(self._linger, self._depart)
 
     def _depart(self) -> None:
-        """Leave, unless the command has left something behind, or somebody has a stream of it."""
+        """Leave, unless the command has left something behind, or somebody has a stream of it: then look again."""
         if self.plumbing.connected or self.members():
-            self._linger = max(self._linger or 0.0, RETRY_SECONDS)
-            self._await_departure()
+            self._linger_timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
         else:
             self.leave(lambda: None)
 
