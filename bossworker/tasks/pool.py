@@ -317,16 +317,12 @@ class TaskPool:
 
 
 def default_path() -> str:
-    """The default pool's directory: ``$BOSSWORKER_TASKS``, else one in the user's runtime directory or, without that,
-    in the user's state directory.
+    """The default pool's directory: ``$BOSSWORKER_TASKS``, else one in the user's state directory.
+
+    Not in the runtime directory, where a daemon and its output would lose their files when the user logs out, and which
+    programs that were not started by a login do not know.
     """
-    named = os.environ.get(PATH_VARIABLE)
-    if named:
-        return named
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime) and os.access(runtime, os.W_OK):
-        return f"{runtime}/bossworker-tasks"
-    return f"{roots.state_home()}/bossworker-tasks"
+    return os.environ.get(PATH_VARIABLE) or f"{roots.state_home()}/bossworker-tasks"
 
 
 def default_task_pool() -> TaskPool:

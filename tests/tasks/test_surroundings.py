@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bossworker.tasks import Task, TaskPool, current
+from bossworker.tasks import Task, TaskError, TaskPool, current, spawning
 from bossworker.tasks.birth import accesses
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_output
@@ -145,6 +145,15 @@ def test_a_supervisor_of_ones_own_making(pool: TaskPool, tmp_path: Path) -> None
         own.supervisor_cmd = []
     own.supervisor_cmd = None  # type: ignore[assignment]
     assert own.supervisor_cmd == pool.supervisor_cmd
+
+
+def test_a_program_that_never_becomes_a_supervisor(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "ANSWER_SECONDS", 0.1)
+    own = TaskPool(pool.path, supervisor_cmd=SLEEP)
+    for behavior in ("foreground", "background"):
+        for arguments in ([], ["x" * 100_000] * 10):  # more than a socket holds
+            with pytest.raises(TaskError, match="ended before it had started the command"):
+                own.spawn([*CAT, *arguments], behavior=behavior)
 
 
 def test_a_path_longer_than_a_sockets_address(tmp_path: Path) -> None:

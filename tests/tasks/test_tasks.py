@@ -401,10 +401,11 @@ def test_hundred_tasks_at_once(pool: TaskPool) -> None:
 def test_the_default_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value, path in (
         ("BOSSWORKER_TASKS", tmp_path / "named", tmp_path / "named"),
-        ("XDG_RUNTIME_DIR", tmp_path, tmp_path / "bossworker-tasks"),
         ("XDG_STATE_HOME", tmp_path / "state", tmp_path / "state" / "bossworker-tasks"),
+        ("HOME", tmp_path, tmp_path / ".local" / "state" / "bossworker-tasks"),
     ):
-        for other in ("BOSSWORKER_TASKS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # goes when the user logs out
+        for other in ("BOSSWORKER_TASKS", "XDG_STATE_HOME"):
             monkeypatch.delenv(other, raising=False)
         monkeypatch.setenv(name, str(value))
         pool = tasks.default_task_pool()
