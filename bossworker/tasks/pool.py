@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -13,9 +12,8 @@ from typing import Any
 
 from bossworker.checks import check_seconds
 from bossworker.commands import identity, request, roots
-from bossworker.commands.jobdir import PRIVATE
 from bossworker.options import check_count
-from bossworker.tasks import account, restarts
+from bossworker.tasks import account, directory, restarts
 from bossworker.tasks.birth import lock_pool
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.errors import TaskGone, TaskRefused
@@ -24,18 +22,12 @@ from bossworker.tasks.record import Record, describe_all
 from bossworker.tasks.spawning import spawn_supervisor
 from bossworker.tasks.task import Task, check_size
 
-PATH_VARIABLE = "BOSSWORKER_TASKS"
 LINGER_SECONDS = 3600.0  # for somebody to look at what has ended, and to restart it
 BEHAVIORS = ("foreground", "background", "daemon")
 
 _OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
 _PROGRAM = f"import sys; sys.path.append({_PACKAGE_FOLDER!r}); from bossworker.tasks.birth import main; main()"
-
-_HIGHEST_ID = (1 << 32) - 2  # of users and groups; one more would mean: none
-
-Mkdir = bool | int | Sequence[int | None] | None
-_Making = tuple[int | None, int | None, int | None]
 
 
 class TaskPool:
@@ -53,14 +45,14 @@ class TaskPool:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        mkdir_if_missing: Mkdir = None,
+        mkdir_if_missing: directory.Mkdir = None,
         supervisor_cmd: Sequence[str | os.PathLike[str]] | None = None,
         supervisor_env: Mapping[str, str] | None = None,
         task_class: Callable[[TaskPool, int], Task] = Task,
     ) -> None:
         """
         Args:
-            path: The directory; None: `default_path`, which is made when it is missing.
+            path: The directory; None: the default pool's, which is made when it is missing.
             mkdir_if_missing: Whether to make it: True, a mode such as 0o770, or (mode, uid, gid), each of which may be
                 None. Without a mode it is private to the user.
             supervisor_cmd: argv of a program that becomes the supervisor; see the property.
@@ -72,13 +64,14 @@ class TaskPool:
             FileNotFoundError: There is no such directory, and it is not to be made.
             NotADirectoryError: There is something else.
         """
-        self.path = request.check_path("path", default_path() if path is None else path)
+        self.path = request.check_path("path", directory.default_path() if path is None else path)
         self.supervisor_cmd = supervisor_cmd
         self.supervisor_env = supervisor_env
         if not callable(task_class):
             raise TypeError(f"task_class must be a callable, not {task_class!r}")
         self.task_class = task_class
-        _ensure_directory(self.path, _check_making(path is None if mkdir_if_missing is None else mkdir_if_missing))
+        making = directory.check_making(path is None if mkdir_if_missing is None else mkdir_if_missing)
+        directory.ensure(self.path, making)
 
     def __repr__(self) -> str:
         return f"TaskPool({self.path!r})"
@@ -124,7 +117,7 @@ class TaskPool:
         return self.supervisor_env
 
     def _default_env(self) -> dict[str, str]:
-        return {PATH_VARIABLE: self.path}
+        return {directory.PATH_VARIABLE: self.path}
 
     @staticmethod
     def _check_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -316,17 +309,8 @@ class TaskPool:
                 self.clear_socket(int(match[1]))
 
 
-def default_path() -> str:
-    """The default pool's directory: ``$BOSSWORKER_TASKS``, else one in the user's state directory.
-
-    Not in the runtime directory, where a daemon and its output would lose their files when the user logs out, and which
-    programs that were not started by a login do not know.
-    """
-    return os.environ.get(PATH_VARIABLE) or f"{roots.state_home()}/bossworker-tasks"
-
-
 def default_task_pool() -> TaskPool:
-    """The pool in `default_path`, private to the user; made when it is missing.
+    """The pool in ``$BOSSWORKER_TASKS``, else in the user's state directory; made when it is missing, private to the user.
 
     Source: RapidApp::BgTask, defaultTaskPool.
     """
@@ -341,44 +325,6 @@ def spawn(*args: Any, **settings: Any) -> Task:
 def search(pattern: Pattern = None) -> list[Task]:
     """`TaskPool.search` of the default pool."""
     return default_task_pool().search(pattern)
-
-
-def _ensure_directory(path: str, making: _Making | None) -> None:
-    if making is not None and not os.path.lexists(path):
-        _make_directory(path, *making)
-    if not os.path.isdir(path):
-        if os.path.lexists(path):
-            raise NotADirectoryError(errno.ENOTDIR, "a pool must be a directory", path)
-        raise FileNotFoundError(errno.ENOENT, "no such pool (see mkdir_if_missing)", path)
-
-
-def _make_directory(path: str, mode: int | None, uid: int | None, gid: int | None) -> None:
-    """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
-    os.makedirs(os.path.dirname(path), mode=PRIVATE, exist_ok=True)
-    with suppress(FileExistsError):  # somebody else makes it just now
-        os.mkdir(path, PRIVATE)
-        if uid is not None or gid is not None:
-            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-        if mode is not None:
-            os.chmod(path, mode)  # whatever the umask is
-
-
-def _check_making(wanted: object) -> _Making | None:
-    """Mode, uid and gid of a directory that is to be made; None if it is not."""
-    if wanted is None or wanted is False:
-        return None
-    if wanted is True:
-        wanted = ()
-    elif isinstance(wanted, int):
-        wanted = (wanted,)
-    if not isinstance(wanted, (list, tuple)) or len(wanted) > 3:
-        allowed = "True, a mode, or (mode, uid, gid), each of them an int or None"
-        raise TypeError(f"mkdir_if_missing must be {allowed}; not {wanted!r:.200}")
-    mode, uid, gid = (*wanted, None, None, None)[:3]
-    for value, most in ((mode, 0o7777), (uid, _HIGHEST_ID), (gid, _HIGHEST_ID)):
-        if value is not None:
-            check_count("mkdir_if_missing", value, most=most)
-    return mode, uid, gid
 
 
 def _check_command(args: object, cmd: object, env: object, cwd: object, meta: object) -> request.Request:
