@@ -310,7 +310,7 @@ class TaskPool:
 
 
 def default_task_pool() -> TaskPool:
-    """The pool in ``$BOSSWORKER_TASKS``, else in the user's state directory; made when it is missing, private to the user.
+    """The pool in ``$BOSSWORKER_TASKS``, else in the user's state directory; made when missing, private to the user.
 
     Source: RapidApp::BgTask, defaultTaskPool.
     """

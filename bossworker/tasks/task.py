@@ -245,7 +245,7 @@ class Task:
 
     # -- what is done to it -----------------------------------------------------------------------------
 
-    def apply_meta(self, mapping: Mapping[str, Any] | None = None, /, **attrs: Any) -> None:
+    def apply_meta(self, mapping: Mapping[str, Any] | None = None, **attrs: Any) -> None:
         """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor."""
         change = check_size(check_meta({**check_meta(mapping), **attrs}))
         self.ask({"op": "meta", "meta": change})

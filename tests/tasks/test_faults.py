@@ -20,6 +20,7 @@ import pytest
 from bossworker import process
 from bossworker.commands.loop import Loop
 from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
+from bossworker.tasks.line import MOST_KEPT
 from bossworker.tasks.protocol import HEADER, MARK, encode
 from bossworker.tasks.service import MOST_CLIENTS
 from bossworker.tasks.supervisor import TaskSupervisor
@@ -154,6 +155,19 @@ def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
     assert wrong == []
     copy = pickle.loads(pickle.dumps(task))
     assert copy.info(fresh=True)["id"] == task.id
+
+
+def test_a_program_may_hold_on_to_more_tasks_than_it_has_descriptors(pool: TaskPool) -> None:
+    first = pool.spawn(SLEEP)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_KEPT + 100, hard))
+    try:
+        tasks = [Task(pool, first.pid) for _ in range(MOST_KEPT + 200)]
+        for _ in range(2):
+            assert all(task.info(fresh=True)["status"]["running"] for task in tasks)
+        assert first.info(fresh=True)["clients"] <= MOST_KEPT + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def hang_up_on_watchers(pool: TaskPool, pid: int) -> None:

@@ -109,6 +109,12 @@ def test_bad_arguments_start_nothing(
     assert os.listdir(pool.path) == []
 
 
+def test_metadata_may_be_given_by_name(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    task.apply_meta(mapping={"a": 1}, b=2)
+    assert task.info(fresh=True)["meta"] == {"a": 1, "b": 2}
+
+
 def test_metadata_is_merged_and_told(pool: TaskPool) -> None:
     task = pool.spawn(SLEEP, meta={"a": 1})
     events = task.events()
