@@ -59,8 +59,8 @@ class Line:
             kept = self._connection is not None
             try:
                 return self._ask(request, body, seconds)
-            except TaskGone:
-                if not (kept and again):
+            except TaskGone as error:
+                if isinstance(error, Silent) or not (kept and again):
                     raise
             return self._ask(request, body, seconds)
 

@@ -148,9 +148,9 @@ class Task:
         """Another connection to the supervisor. TaskGone when it cannot be reached."""
         return self.task_pool.connect(self.pid)
 
-    def watching(self) -> Watch:
-        """Events, to be closed: first those that tell what is so already. TaskGone."""
-        return Watch(self)
+    def watching(self, deadline: float | None = None) -> Watch:
+        """Events, to be closed: first those that tell what is so already. TaskGone, also when not by the deadline."""
+        return Watch(self, deadline)
 
     # -- what it tells ----------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Task:
         task has been deleted.
         """
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-        with suppress(TaskGone, TaskRefused), self.watching() as watch:
+        with suppress(TaskGone, TaskRefused), self.watching(deadline) as watch:
             while (event := watch.event(deadline)) is not None:
                 if event.get("event") == protocol.EXIT and event.get("final"):
                     return dict(self.info(fresh=True)["status"])
@@ -239,8 +239,9 @@ class Task:
         return status
 
     def _final_status(self) -> dict[str, Any] | None:
-        """None while the command runs or a restart is due."""
-        info = self.info(fresh=True)
+        """None while the command runs or a restart is due. From the disk: a supervisor might not answer in time."""
+        self._check_exists()
+        info = self._info = self.record.info() if self.record.readable() else self.info(fresh=True)
         return None if info["status"]["running"] or info["restarts"]["next"] else dict(info["status"])
 
     # -- what is done to it -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bossworker.tasks.connection import Connection
     from bossworker.tasks.task import Task
 
-END_SECONDS = 10.0  # for a supervisor that has hung up to end or to be reached again
+END_SECONDS = 10.0  # for a supervisor that has hung up, or does not answer, to end or to be reached again
 FIRST_PAUSE = 0.05  # seconds before it is tried, doubled each time up to
 LONGEST_PAUSE = 1.0  # since among too many who watch, each costs another one its connection
 
@@ -25,11 +25,11 @@ class Watch:
     what is so, all metadata included: nothing is missed but steps in between.
     """
 
-    def __init__(self, task: Task) -> None:
-        """TaskGone when the supervisor cannot be reached."""
+    def __init__(self, task: Task, deadline: float | None = None) -> None:
+        """TaskGone when the supervisor cannot be reached, or not by the deadline."""
         self._task = task
         self._pause = FIRST_PAUSE
-        self._connection = self._connect()
+        self._connection = self._connect(deadline)
         self._missed: dict[str, Any] | None = None
 
     def __enter__(self) -> Watch:
@@ -68,13 +68,15 @@ class Watch:
                 if event is not None:
                     yield event
 
-    def _connect(self) -> Connection:
+    def _connect(self, deadline: float | None = None) -> Connection:
         """TaskGone when there is no supervisor, or one that cannot be reached for a while, or not by us."""
-        deadline = time.monotonic() + END_SECONDS
+        latest = time.monotonic() + END_SECONDS
+        deadline = latest if deadline is None else min(deadline, latest)
         while True:
             try:
                 connection = self._task.new_connection()
-                connection.ask({"op": "watch", "task": self._task.id}, seconds=0.0)
+                connection.send({"op": "watch", "task": self._task.id})
+                connection.answer(deadline)
                 return connection
             except TaskGone as error:
                 if time.monotonic() >= deadline or isinstance(error.__cause__, PermissionError):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,10 @@ def test_a_supervisor_that_is_stopped_holds_up_nobody(pool: TaskPool, monkeypatc
             stopped.kill()
         assert stopped.info(fresh=True)["supervisor"]["running"]
         assert os.path.exists(pool.socket_path(stopped.pid))
+        monkeypatch.undo()
+        before = time.monotonic()
+        assert stopped.wait(0.1) is None
+        assert time.monotonic() - before < 5  # however long it may take to answer
     finally:
         os.kill(stopped.pid, signal.SIGCONT)
 
