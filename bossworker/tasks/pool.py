@@ -234,8 +234,7 @@ class TaskPool:
         records = [Record(self.path, job_id) for job_id in self.job_ids()]
         found = [(pid, record) for record in records if (pid := record.supervisor()) is not None]
         self._clear_dead_sockets({pid for pid, record in found if record.supervised()})
-        infos = describe_all(self, found)
-        return [self._task(info["supervisor"]["pid"], info["id"]) for info in infos if matches(info)]
+        return [self._task(pid, job_id) for pid, job_id, info in describe_all(self, found) if matches(info)]
 
     def task_by_pid(self, pid: int) -> Task | None:
         """The task of a supervisor's pid, if that is a supervisor and listens on its socket; None otherwise."""
