@@ -190,7 +190,8 @@ def shed(output: str) -> None:
     """Let go of what was the spawner's: its folder, and its stdin, stdout and stderr."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    _unlink(output)  # of one that had our pid; or a trap, in a directory that all may write to
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
     for fd, ours in ((0, null), (1, out), (2, out)):
         os.dup2(ours, fd)
     for fd in (null, out):

@@ -147,6 +147,23 @@ def test_a_supervisor_of_ones_own_making(pool: TaskPool, tmp_path: Path) -> None
     assert own.supervisor_cmd == pool.supervisor_cmd
 
 
+@pytest.mark.parametrize("made", ["os.mkfifo(path)", "os.link(sys.argv[2], path)", "os.symlink(sys.argv[2], path)"])
+def test_what_a_supervisor_says_goes_to_a_file_of_its_own(tmp_path: Path, made: str) -> None:
+    """Whatever somebody who guessed its pid has put in its place."""
+    program = f"""
+import os, sys
+from bossworker.tasks.birth import shed
+path = sys.argv[1]
+{made}
+shed(path)
+os.write(1, b"said")
+"""
+    told, precious = tmp_path / "1.out", tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    subprocess.run(python(program, told, precious), env=ENVIRONMENT, check=True, timeout=60)
+    assert (told.read_bytes(), precious.read_bytes()) == (b"said", b"precious")
+
+
 def test_a_program_that_never_becomes_a_supervisor(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawning, "ANSWER_SECONDS", 0.1)
     own = TaskPool(pool.path, supervisor_cmd=SLEEP)
