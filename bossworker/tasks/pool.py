@@ -308,12 +308,21 @@ class TaskPool:
                 self.clear_socket(int(match[1]))
 
 
+_default: TaskPool | None = None
+
+
 def default_task_pool() -> TaskPool:
     """The pool in ``$BOSSWORKER_TASKS``, else in the user's state directory; made when missing, private to the user.
 
+    The same object each time, as long as that is the same directory: what is set stays so, also for `spawn`.
+
     Source: RapidApp::BgTask, defaultTaskPool.
     """
-    return TaskPool()
+    global _default
+    made = TaskPool()
+    if _default is None or _default.path != made.path:
+        _default = made
+    return _default
 
 
 def spawn(*args: Any, **settings: Any) -> Task:

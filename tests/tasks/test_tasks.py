@@ -417,7 +417,10 @@ def test_the_default_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         pool = tasks.default_task_pool()
         assert pool.path == str(path)
         assert os.stat(path).st_mode & 0o777 == 0o700
-    task = tasks.spawn(SLEEP, meta={"name": "default"})
+    assert tasks.default_task_pool() is pool
+    pool.apply_supervisor_env(GREETING="hello")
+    task = tasks.spawn(shell("echo $GREETING; exec sleep 3600"), meta={"name": "default"})
+    wait_for_output(task, b"hello\n")
     assert tasks.search({"meta": {"name": "default"}}) == [task]
     assert Task(task.pid).info()["id"] == task.id
     task.delete()
