@@ -241,7 +241,8 @@ class Task:
     def _final_status(self) -> dict[str, Any] | None:
         """None while the command runs or a restart is due. From the disk: a supervisor might not answer in time."""
         self._check_exists()
-        info = self._info = self.record.info() if self.record.readable() else self.info(fresh=True)
+        self._info = None
+        info = self.record.info() if self.record.readable() else self.info()
         return None if info["status"]["running"] or info["restarts"]["next"] else dict(info["status"])
 
     # -- what is done to it -----------------------------------------------------------------------------

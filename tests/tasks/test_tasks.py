@@ -240,6 +240,15 @@ def test_a_restart_that_cannot_be(pool: TaskPool, tmp_path: Path) -> None:
     assert (status["exit_code"], status["state"]) == (127, "terminated by error")
 
 
+def test_who_has_waited_knows_how_it_stands(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    assert not task.info()["status"]["paused"]
+    task.pause()
+    wait_for_info(Task(pool, task.pid), lambda info: info["status"]["paused"])
+    assert task.wait(0) is None
+    assert task.info()["status"]["paused"]
+
+
 def test_wait_gives_up_after_its_time(pool: TaskPool) -> None:
     task = pool.spawn(SLEEP)
     assert task.wait(0) is None
