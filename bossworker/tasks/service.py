@@ -40,6 +40,11 @@ READ_SIZE = 1 << 16  # bytes
 NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, before the next attempt
 
 
+def most_clients(descriptors: int) -> int:
+    """For a process that may have so many descriptors; negative: no limit."""
+    return MOST_CLIENTS if descriptors < 0 else max(LEAST_CLIENTS, min(MOST_CLIENTS, descriptors - SPARE_DESCRIPTORS))
+
+
 class Client:
     """One connection."""
 
@@ -204,7 +209,7 @@ class Service:
         self._listener = listener
         self._dropped = dropped
         self._events = 0
-        self._most = max(LEAST_CLIENTS, min(MOST_CLIENTS, os.sysconf("SC_OPEN_MAX") - SPARE_DESCRIPTORS))
+        self._most = most_clients(os.sysconf("SC_OPEN_MAX"))
         listener.setblocking(False)
         self._listen()
 

@@ -15,7 +15,7 @@ import pytest
 
 from bossworker.tasks import Task, TaskPool, TaskRefused
 from bossworker.tasks.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
-from bossworker.tasks.service import MOST_CLIENTS, SPARE_DESCRIPTORS
+from bossworker.tasks.service import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
 from tests.conftest import wait_for
 from tests.tasks.programs import CAT, SLEEP, python, wait_for_info
 from tests.tasks.test_streams import MB, uss
@@ -169,6 +169,10 @@ def test_many_connections_leave_room_for_who_has_something_to_ask(
         range(0, count, 500)
     )
     assert task.stream(1).read() == b"fine"
+
+
+def test_how_many_clients_there_may_be() -> None:
+    assert [most_clients(descriptors) for descriptors in (-1, 1 << 20, 1024, 256, 20)] == [896, 896, 896, 128, 8]
 
 
 def test_those_who_watch_keep_nobody_out(pool: TaskPool) -> None:
