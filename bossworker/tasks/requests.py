@@ -47,7 +47,7 @@ class Requests:
         except OSError as error:  # a full disk
             client.refuse(f"{op}: {error.strerror}")
         except (ValueError, RecursionError) as error:  # what JSON has no name for; or is nested too deep to be named
-            client.refuse(f"the request cannot be met: {error}")
+            client.refuse(f"{op if see_to else 'op'}: {error}")
 
     def info(self, client: Client, head: Head, body: bytes) -> None:
         client.answer({"info": self.supervisor.info()})
