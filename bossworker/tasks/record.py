@@ -129,4 +129,5 @@ def _answer(record: Record, connection: Connection | None, deadline: float) -> d
                 return info if isinstance(info, dict) else None
             finally:
                 connection.close()
-    return record.info() if record.readable() else None
+    info = record.info()
+    return None if info["supervisor"]["pid"] is None else info  # deleted meanwhile, or not for us to read
