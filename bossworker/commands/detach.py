@@ -19,6 +19,7 @@ from bossworker.commands.request import Request
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
+_ANSWER_SIZE = 1 << 16  # bytes: what a pipe holds, so that an answer is there as a whole
 _POLL_SECONDS = 60.0  # between looks whether an answer was lost without anybody's end; a safety net
 
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
@@ -204,7 +205,7 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
         poll.unregister(launcher_alive)
         if not poll.poll(LAST_ANSWER_SECONDS * 1000):
             return b""
-    return os.read(answer, 4096)
+    return os.read(answer, _ANSWER_SIZE)
 
 
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:

@@ -42,6 +42,7 @@ COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "termina
 HIDDEN = "."  # what begins with it is not there yet, or not any more
 RANDOM_BYTES = 10
 PRIVATE = 0o700  # nobody but the user
+MAX_DEPTH = 100  # of JSON: whoever reads it may be deep in calls already
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
 _NEW, _NEXT = ".status.new", ".status.next"
@@ -254,6 +255,17 @@ def remove_tree(path: str) -> int:
     from bossworker.commands import folders  # which supervisors do without
 
     return folders.remove(path)
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether a value is nested more than MAX_DEPTH deep, or in itself."""
+    layer: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        members = [one for outer in layer for one in (outer.values() if isinstance(outer, dict) else outer)]
+        layer = list({id(one): one for one in members if isinstance(one, (dict, list, tuple))}.values())
+        if not layer:
+            return False
+    return True
 
 
 # -- reading ----------------------------------------------------------------------------------------------------

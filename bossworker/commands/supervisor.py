@@ -13,7 +13,7 @@ import time
 from bossworker.commands import identity, jobdir, outcome, program
 from bossworker.commands.bare import signal
 from bossworker.commands.loop import Loop
-from bossworker.commands.tree import Ending, adopt_orphans, die_with_parent
+from bossworker.commands.tree import Ending, adopt_orphans, descendants, die_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ class Supervisor:
             self._begin_ending(grace)
         elif not grace:
             self._ending.kill_now()
+
+    def members(self) -> list[int]:
+        """All that is to end when the command is made to end, parents first."""
+        return descendants(os.getpid())
 
     # -- steps ------------------------------------------------------------------------------------------
 
@@ -223,7 +227,7 @@ class Supervisor:
             self.on_exit()
 
     def _begin_ending(self, grace: float) -> None:
-        self._ending = Ending(grace, self.pid)
+        self._ending = Ending(grace, self.pid, self.members)
         self._go_on_ending()
 
     def _go_on_ending(self) -> None:

@@ -98,18 +98,23 @@ def has_children() -> bool:
     return True
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on.
+def descendants(pid: int, apart: Callable[[int], bool] = lambda pid: False) -> list[int]:
+    """Children, grandchildren and so on; without those that stand apart, and what is below them.
 
     Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
     command.
     """
     found: list[int] = []
-    waiting = children(pid)[::-1]
+    waiting = _below(pid, apart)
     while waiting:  # a chain may be longer than calls may be nested
         found.append(waiting.pop())
-        waiting += children(found[-1])[::-1]
+        waiting += _below(found[-1], apart)
     return found
+
+
+def _below(pid: int, apart: Callable[[int], bool]) -> list[int]:
+    """The last first."""
+    return [child for child in children(pid)[::-1] if not apart(child)]
 
 
 class Ending:

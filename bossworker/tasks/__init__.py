@@ -2,13 +2,14 @@
 
 The way of a task, and the file for each part of it::
 
-    programs      pool.py        TaskPool: a directory, spawn and search;  patterns.py: what a search means
+    programs      pool.py        TaskPool: spawn and search;  directory.py: where it is;  patterns.py: what is found
                   task.py        Task;  stream.py: its streams;  own.py: current(), for the command itself
                   spawning.py    has a supervisor started;  connection.py: talks to one
                   record.py      what is on the disk of a task;  reader.py: its streams;  remains.py: what outlived
                                  a supervisor that was killed
     supervisor    birth.py       from a request to a command that runs, and the supervisor's last words
                   supervisor.py  the command's life, over the steps of bossworker.commands.supervisor
+                  daemons.py     supervisors that do not end with the task that spawned them
                   restarts.py    decides whether it is started again
                   service.py     its clients;  requests.py: what they may ask for
                   plumbing.py    all its streams;  channels.py: the pipes and sockets;  store.py: the files

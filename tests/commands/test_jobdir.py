@@ -164,6 +164,15 @@ def test_removal_counts_files_and_follows_no_link(tmp_path: Path) -> None:
     assert jobdir.remove_tree(directory.path) == 0
 
 
+def test_what_is_removed_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to("root")
+    directory = create(tmp_path / "link")
+    directory.close()
+    assert jobdir.remove_tree(directory.path) == 3
+    assert os.listdir(tmp_path / "root") == []
+
+
 # -- a full disk ----------------------------------------------------------------------------------------
 
 
