@@ -74,7 +74,7 @@ class Family:
         if not tree.has_children():
             self._gone = True
             return []
-        ours = tree.children(os.getpid())
+        ours = [child for child in tree.children(os.getpid()) if not tree.stands_apart(child)]
         if self._in_pool and threading.active_count() == 1:
             return [child for child in ours if child not in self._before]
         found = [child for child in ours if child == self.pid or child not in self._before]

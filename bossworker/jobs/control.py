@@ -43,7 +43,8 @@ def start(
 
     A supervisor of its own sees it through, in a session of its own and with none of our descriptors. One that cannot
     be run is a job that ended, with exit code 127 or 126 and the reason in its stderr. What a command leaves running
-    when it ends by itself lives on. (What is started inside a pool's worker ends with the pool, this too.)
+    when it ends by itself lives on. Nothing else that is made to end takes it along (on Linux): neither a pool's worker
+    whose handler starts it, nor another command that does.
 
     Args:
         args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked

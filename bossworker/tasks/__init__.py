@@ -9,7 +9,6 @@ The way of a task, and the file for each part of it::
                                  a supervisor that was killed
     supervisor    birth.py       from a request to a command that runs, and the supervisor's last words
                   supervisor.py  the command's life, over the steps of bossworker.commands.supervisor
-                  daemons.py     supervisors that do not end with the task that spawned them
                   restarts.py    decides whether it is started again
                   service.py     its clients;  requests.py: what they may ask for
                   plumbing.py    all its streams;  channels.py: the pipes and sockets;  store.py: the files

@@ -12,11 +12,11 @@ import os
 import stat
 import time
 
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, tree
 from bossworker.commands.bare import dumps, loads, signal, socket
 from bossworker.commands.loop import Loop
 from bossworker.commands.supervisor import Order
-from bossworker.tasks import account, address, daemons
+from bossworker.tasks import account, address
 from bossworker.tasks.lockfile import Held, LockFile
 from bossworker.tasks.requests import Requests
 from bossworker.tasks.service import Service
@@ -40,7 +40,7 @@ def main() -> None:
     if request["behavior"] != "foreground" and os.fork():
         os._exit(0)
     if request["behavior"] == "daemon":
-        daemons.become()
+        tree.stand_apart(tree.TASK)
     os._exit(supervise(request, reply))
 
 
@@ -48,7 +48,7 @@ def forked(data: bytes, reply: int) -> int:
     """A child of the launcher that is to become a supervisor; the exit code."""
     request = loads(data.decode())
     if request["behavior"] == "daemon":
-        daemons.become()
+        tree.stand_apart(tree.TASK)
     return supervise(request, reply)
 
 

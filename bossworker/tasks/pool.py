@@ -155,8 +155,8 @@ class TaskPool:
         """Start a command under a supervisor of its own; returns when the command really runs.
 
         A task that is spawned by a task's command is one of the things that this has started, and ends when that one is
-        killed, ended or deleted; one that is spawned as a daemon is not. Whatever a handler of a `BossWorker` spawns
-        goes with its worker.
+        killed, ended or deleted; one that is spawned as a daemon is not. The same holds for what a handler of a
+        `BossWorker` spawns, and its worker.
 
         Args:
             args: Program and arguments, no shell.

@@ -14,9 +14,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from bossworker.commands import identity
+from bossworker.commands import identity, tree
 from bossworker.commands.bare import signal
-from bossworker.tasks import daemons
 
 TASK_ID = "BOSSWORKER_TASK_ID"
 _SECONDS = 2.0  # after SIGKILL, for all to be gone
@@ -39,7 +38,7 @@ def _kill_all(job_id: str, command: Any, owner: int) -> bool:
     killed = False
     for pid in _pids():
         who = identity.of(pid)
-        if who is None or not identity.holds(who) or not _is_of(owner, pid) or daemons.is_one(pid):
+        if who is None or not identity.holds(who) or not _is_of(owner, pid) or tree.stands_apart(pid):
             continue
         if _belongs(pid, mark, session):
             killed |= identity.send(who, signal.SIGKILL)

@@ -12,7 +12,7 @@ import time
 from bossworker.commands import jobdir, outcome, program, tree
 from bossworker.commands.bare import dumps, signal
 from bossworker.commands.supervisor import Supervisor
-from bossworker.tasks import account, daemons, protocol
+from bossworker.tasks import account, protocol
 from bossworker.tasks.channels import RETRY_SECONDS
 from bossworker.tasks.plumbing import Plumbing
 from bossworker.tasks.protocol import encode
@@ -172,10 +172,6 @@ class TaskSupervisor(Supervisor):
             self.write_status(last=True)
             self._is_over()
             self.tell(self._exit_event())
-
-    def members(self) -> list[int]:
-        """All that the command has started, but for tasks that stand on their own."""
-        return tree.descendants(os.getpid(), apart=daemons.is_one)
 
     def requested_signal(self) -> int:
         """The one that the command ended by: at once, or by its own doing and soon. What it survived does not count."""
