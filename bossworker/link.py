@@ -28,6 +28,7 @@ _Ancillary = tuple[int, int, bytes]
 READ_SIZE = 1 << 16  # bytes a read asks for; for more, the allocator goes to the kernel each time
 LONG_READ_SIZE = 1 << 18  # the same in the midst of a long frame: what a socket holds
 JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame is one system call
+CUT_READS = 16  # as many as are read at once
 SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
 MAX_FDS = 1  # descriptors a frame may carry; so one that could not be received leaves no doubt whose it was
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
@@ -200,14 +201,18 @@ class Link:
         return came
 
     def _cut(self) -> None:
-        """Cut what was read into frames; if interrupted, the next call starts over from the same bytes."""
+        """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
+
+        A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
+        """
         if not self._read or self._cut_simply():
             return
-        assembler = self._in.copy()
-        frames = [*self.frames]
-        for data, ancillary, flags, _ in self._read:
-            frames += assembler.feed(data, _fds(ancillary, flags))
-        self._in, self._read, self.frames = assembler, [], frames
+        while reads := self._read[:CUT_READS]:
+            assembler = self._in.copy()
+            frames = [*self.frames]
+            for data, ancillary, flags, _ in reads:
+                frames += assembler.feed(data, _fds(ancillary, flags))
+            self._in, self._read, self.frames = assembler, self._read[len(reads) :], frames
 
     def _cut_simply(self) -> bool:
         """The common case: one read that brought whole frames and nothing else. Whether it was that."""
