@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bossworker import messages, process
+from bossworker.commands.tree import stands_apart
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.messages import Kind
 from bossworker.native import native
@@ -143,8 +144,9 @@ class Nursery:
     def _end_strangers(self) -> None:
         """Workers adopt the orphans beneath them. So a child that is no worker of ours was left by one that is gone.
 
-        Each of its own children comes to us as it dies, and its death brings us here again, until none is left.
+        Each of its own children comes to us as it dies, and its death brings us here again, until none is left; but
+        for those that stand apart, as detached jobs do.
         """
         for pid in process.children(os.getpid()):
-            if pid not in self.slots:
+            if pid not in self.slots and not stands_apart(pid):
                 process.kill_tree(pid)

@@ -67,7 +67,7 @@ class Outbox:
         """Send jobs, all or none; their ids."""
         blocks = self.encode(jobs)
         ids = self.reserve(len(jobs))
-        self.send(ids, jobs, blocks, terms)
+        self.send(ids, all_as_submitted(jobs), blocks, terms)
         return ids
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
@@ -197,8 +197,12 @@ class Outbox:
 
 
 def as_submitted(job: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A dict as it is now: programs fill the same one again for the next job. Other mappings are left as they are.
+    """A dict as it is now: programs fill the same one again for the next job. Other mappings are left as they are."""
+    return job.copy() if type(job) is dict else job
 
-    (Jobs that are added together are objects of their own, and to copy 100,000 costs a tenth of their way.)
-    """
-    return dict(job) if type(job) is dict else job
+
+def all_as_submitted(jobs: Sequence[Mapping[Any, Any]]) -> Sequence[Mapping[Any, Any]]:
+    """The same of many, without a call of ours for each where all are dicts."""
+    if set(map(type, jobs)) == {dict}:
+        return list(map(dict.copy, jobs))  # type: ignore[arg-type]
+    return list(map(as_submitted, jobs))

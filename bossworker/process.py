@@ -88,7 +88,7 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         left = _LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
         found = poll.poll(left * 1000)
         if found or left < _LONGEST_POLL:
-            return any(events & event for _, events in found)
+            return bool(found and found[0][1] & event)
 
 
 def is_alive(pid: int) -> bool:
@@ -126,16 +126,19 @@ def wait_for(pid: int, seconds: float) -> bool:
 
 
 def end_children(seconds: float) -> None:
-    """SIGKILL and reap every child of this process and all that they leave to us, for at most `seconds`.
+    """SIGKILL and reap every child of this process and all that they leave to us, but what stands apart, for at most
+    `seconds`.
 
     As a subreaper we inherit the children of each child that dies, so the loop ends with the whole tree gone.
     """
     deadline = time.monotonic() + seconds
     pause = 0.0005
     while time.monotonic() < deadline:
-        for child in children(os.getpid()):
+        ours = children(os.getpid())
+        doomed = [child for child in ours if not tree.stands_apart(child)]
+        for child in doomed:
             kill_tree(child)
-        if not reap_all():
+        if not reap_all() or (ours and not doomed):
             return
         time.sleep(pause)
         pause = min(pause * 2, 0.02)

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple, Protocol
 from bossworker.messages import Outcome, Segment
 from bossworker.process import above_stdio
 
-MAX_BATCH = 2048  # jobs: at a microsecond each, the 2 ms a batch is aimed at
+MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 MAX_WORKERS = 1024
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
 

@@ -50,10 +50,9 @@ class Result(dict[Any, Any]):
 
     @property
     def job(self) -> Mapping[Any, Any]:
-        """The job as it was submitted.
+        """The job as it was submitted: the entries that the dict had when it was added, whatever became of it since.
 
-        Of a dict that was added alone, or by map, a copy with the entries that it had then, since a program may fill
-        the same dict again for the next job. Otherwise the very object. Values are never copied.
+        Its values are not copied. A mapping that is no plain dict is the very object.
         """
         return self._facts[1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -15,6 +14,7 @@ from types import FrameType
 
 from bossworker import codec, messages, process
 from bossworker.codec import encode_large_result, encode_result
+from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome

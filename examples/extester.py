@@ -5,13 +5,14 @@
 
 ``--create a.txt=5 few/new/folders/b.txt=3 an/empty/folder/=0`` makes two files of 5 and 3 bytes, with the folders they
 are in, and a folder; all below where it runs: no absolute name is taken, and no ``..``. ``--repeat`` says and sleeps
-that many times. After the test program of Proc::Async.
+that many times. After the test program of Proc::Async, whose options (``-stdout TEXT`` and so on) are understood, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -59,7 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Do as told; the exit code."""
-    options = make_parser().parse_args()
+    two_dashes = [f"-{arg}" if re.fullmatch("-[a-z]{2,}", arg) else arg for arg in sys.argv[1:]]
+    options = make_parser().parse_args(two_dashes)
     if options.stdin:
         sys.stdout.write(sys.stdin.read())
     for order in options.create:

@@ -15,13 +15,14 @@ and runs a loop that counts primes and tells of its progress in its metadata.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bossworker.tasks import Task, TaskError, TaskPool, current
+from bossworker.tasks import Task, TaskError, TaskGone, TaskPool, current
 
 LINES = 400_000  # of the file to be compressed
 PRIMES_BELOW = 2_000_000
@@ -29,9 +30,9 @@ STEP = 20_000  # numbers between two reports of progress
 
 
 COMPRESS = """
-trap 'rm -f "$MADE" "$MADE.gz"' EXIT
-trap 'exit 143' TERM
-gzip --best "$MADE" && ls -l "$MADE.gz"
+exec < "$MADE"
+rm "$MADE"  # whatever ends this task, nothing stays
+echo "$(gzip --best | wc -c) bytes"
 """
 
 
@@ -135,8 +136,18 @@ def steer(tasks: list[Task], action: str) -> None:
     for task in tasks:
         if action == "end":
             task.terminate_supervisor()
-        else:
-            getattr(task, action)()
+        elif action == "delete":
+            task.delete()
+        elif not pause(task, action == "pause"):
+            print(f"{task.info()['meta'].get('name', task.pid)}: not running")
+
+
+def pause(task: Task, on: bool) -> bool:
+    """Pause it, or let it go on; whether it runs."""
+    try:
+        return task.pause(on)
+    except TaskGone:
+        return False
 
 
 def main() -> int:
@@ -154,8 +165,8 @@ def main() -> int:
     if options.action == "count":
         count()
         return 0
-    pool = TaskPool(options.pool, mkdir_if_missing=True)
     try:
+        pool = TaskPool(options.pool, mkdir_if_missing=True if options.action == "start" else None)
         if options.action == "start":
             start(pool, options.folder)
         elif options.action == "list":
@@ -164,7 +175,10 @@ def main() -> int:
             tail(named(pool, options.name))
         else:
             steer(named(pool, options.name), options.action)
-    except TaskError as error:
+    except BrokenPipeError:  # who reads what we print has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (TaskError, OSError) as error:
         print(f"task_board: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

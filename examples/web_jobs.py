@@ -29,8 +29,9 @@ from bossworker import jobs
 
 try:
     import uvicorn
+    from anyio import CapacityLimiter, to_thread
     from starlette.applications import Starlette
-    from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+    from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
@@ -151,7 +152,8 @@ def stream(request: Request) -> Response:
 
 
 async def _follow(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in iterate_in_threadpool(chunks):
+    thread = CapacityLimiter(1)  # of its own: who waits long for a line keeps no other request waiting for a thread
+    while chunk := await to_thread.run_sync(next, chunks, b"", limiter=thread):
         yield chunk
 
 

@@ -63,6 +63,8 @@ def nothing_left() -> Iterator[None]:
         process.reap_all()
         time.sleep(0.01)
         gc.collect()
+    for pid in process.children(os.getpid()):  # also what stands apart
+        process.kill_tree(pid)
     process.end_children(1.0)
     assert not left, f"left behind: {sorted(left)}"
 

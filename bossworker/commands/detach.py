@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import marshal
 import os
 import select
@@ -12,12 +13,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from bossworker.commands import jobdir, launcher, program
+from bossworker.commands import launcher, program
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
+_ANSWER_SIZE = 1 << 16  # bytes: what a pipe holds, so that an answer is there as a whole
 _POLL_SECONDS = 60.0  # between looks whether an answer was lost without anybody's end; a safety net
 
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
@@ -45,8 +47,11 @@ class Launcher:
                 self._sock = self._start()
             try:
                 _send(self._sock, data, fds)
-            except BrokenPipeError:  # the answer, which does not come, tells the caller
+            except ConnectionError:  # the answer, which does not come, tells the caller
                 pass
+            except BaseException:  # a part of it may have been sent: nothing can follow
+                self._close()
+                raise
             return os.dup(self._sock.fileno())
 
     def settle(self) -> None:
@@ -131,8 +136,8 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     """Have a supervisor of its own run a command; returns when the command runs, or has been found not to.
 
     A launcher may be killed at any moment. Whether its order was taken by then is seen in the directory: a supervisor
-    puts itself on record before it starts anything. If nobody has, and nobody holds the answer's pipe any more, the
-    order was lost and is given to another launcher; it can never run twice.
+    puts itself on record before it starts anything. If nobody has, the order is given to another launcher. It can never
+    run twice: should the first supervisor only have been slow, one of the two finds the directory claimed by the other.
 
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
@@ -150,7 +155,7 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     stdin = request.open_stdin()
     try:
         for _ in range(ATTEMPTS):
-            if _order(data, [directory.fd, stdin, *streams]) or _was_taken(directory):
+            if _order(data, [directory.fd, stdin, *streams]) or directory.has_status():
                 return
         raise OSError("the launcher was killed again and again")
     finally:
@@ -163,7 +168,7 @@ def _order(data: bytes, fds: list[int]) -> bool:
     if not told:
         return False
     number, text = marshal.loads(told)
-    if number:
+    if number and number != errno.EEXIST:  # that of a launcher that we had given up has it
         raise OSError(number, text)
     return True
 
@@ -200,16 +205,7 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
         poll.unregister(launcher_alive)
         if not poll.poll(LAST_ANSWER_SECONDS * 1000):
             return b""
-    return os.read(answer, 4096)
-
-
-def _was_taken(directory: JobDirectory) -> bool:
-    """Whether a supervisor is on record."""
-    try:
-        jobdir.read_json(directory.fd, jobdir.STATUS)
-    except FileNotFoundError:
-        return False
-    return True
+    return os.read(answer, _ANSWER_SIZE)
 
 
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:

@@ -120,9 +120,12 @@ def _look(folder: int) -> tuple[list[str], list[str]]:
 
 
 def remove(path: str) -> int:
-    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
+    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted.
+
+    What the folder itself lies in may be a link: that is whoever calls this who says so.
+    """
     try:
-        parent = os.open(os.path.dirname(path) or ".", _FOLDER)
+        parent = os.open(os.path.dirname(path) or ".", _FOLDER & ~os.O_NOFOLLOW)
     except OSError:
         return 0
     try:
@@ -179,11 +182,22 @@ def _enter(descent: Descent, name: str) -> None:
     try:
         descent.enter(name)
     except PermissionError:
-        if _CHMOD_LINKS:
-            os.chmod(name, 0o700, dir_fd=descent.fd, follow_symlinks=False)
+        _open_up(name, descent.fd)
         descent.enter(name)
     if os.fstat(descent.fd).st_mode & 0o300 != 0o300:
         os.fchmod(descent.fd, 0o700)
+
+
+def _open_up(name: str, parent: int) -> None:
+    """Give ourselves the rights to a folder; never to what a link points to."""
+    if _CHMOD_LINKS:
+        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)
+    elif hasattr(os, "O_PATH"):  # Linux: a descriptor that takes no right to the folder itself
+        fd = os.open(name, os.O_PATH | _FOLDER, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        finally:
+            os.close(fd)
 
 
 def _rmdir(name: str, parent: int) -> None:

@@ -33,7 +33,6 @@ INLINE_OUTPUT = 65536  # bytes
 GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
 RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
-LONGEST_WAIT = 3600.0  # seconds at once: poll takes no more than 24.8 days
 STOPPED = "stopped by the pool"
 LOST = "its exit status is not known: it was reaped by another part of the program, or SIGCHLD is ignored"
 
@@ -58,9 +57,9 @@ class CommandHandler:
 
     It may be called outside a pool as well, in several threads, too. Then an exception that comes in between, such as
     KeyboardInterrupt, ends all that the command has started before it passes through; what has left the command's
-    session within an instant is known by ``BOSSWORKER_JOB`` in its environment, the job's id. Where a thread other than
-    the main one calls it while signals are blocked or ignored, the command has them so, too; while SIGCHLD is ignored,
-    there is no exit status.
+    session within an instant is known by ``BOSSWORKER_JOB`` in its environment, the job's id. In a program with threads
+    the command has those signals blocked that the calling thread has; and where that is not the main one, those ignored
+    that the program has, and no exit status while SIGCHLD is one of them.
     """
 
     def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
@@ -87,7 +86,6 @@ class CommandHandler:
         except (TypeError, ValueError) as error:
             return Failure(Outcome.BAD_JOB, {"ERROR": f"BossWorkerAsync: bad job: {error}"})
         interruption = Interruption()
-        interruption.hold_back()
         try:
             with adoption, EndsAreTold():
                 return self._run(request, interruption)
@@ -255,7 +253,7 @@ class _Run:
         self.family.reap()
 
     def conclude(self) -> dict[str, Any]:
-        """Reap it, end what a requested KILL has left, and write the last word, if there is a place for it."""
+        """Reap it, end what a requested signal has left, and write the last word, if there is a place for it."""
         self._reap()
         status = self._last_status(time.time())
         try:
@@ -275,11 +273,11 @@ class _Run:
         return outcome.lost(self.status, self.reason or LOST, now)
 
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
-        requested = None
+        requested = 0
         if code:
-            requested = (self.directory.read_request() or {}).get("signal")
-            if requested == signal.SIGKILL:
-                self._end_tree(0.0)
+            requested = outcome.requested(code, jobdir.requested_signals(self.directory.fd))
+            if outcome.ends_all(code, requested):
+                self._end_tree(0.0 if requested == signal.SIGKILL else GRACE)
         return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
 
     def close(self) -> None:
@@ -310,19 +308,16 @@ def _await_end(pid: int, timeout: float) -> bool:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         return True
     ended = process.pidfd(pid)
-    deadline = time.monotonic() + timeout if timeout else float("inf")
     if ended is None:
-        return _look_for_end(pid, deadline)
+        return _look_for_end(pid, timeout)
     try:
-        while not process.await_fd(ended, select.POLLIN, min(LONGEST_WAIT, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline:
-                return False
-        return True
+        return process.await_fd(ended, select.POLLIN, timeout or None)
     finally:
         os.close(ended)
 
 
-def _look_for_end(pid: int, deadline: float) -> bool:
+def _look_for_end(pid: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout if timeout else float("inf")
     pause = _FIRST_PAUSE
     while identity.start_time(pid) is not None:
         if time.monotonic() >= deadline:
@@ -334,7 +329,7 @@ def _look_for_end(pid: int, deadline: float) -> bool:
 
 def _end_of(fd: int, limit: int) -> tuple[str, bool]:
     """The last `limit` bytes of a file as text, and whether there are more."""
-    size = os.fstat(fd).st_size
+    size = os.lseek(fd, 0, os.SEEK_END)
     if not size:
         return "", False
     start = max(0, size - limit)

@@ -19,6 +19,7 @@ Identity = list[int | str]
 """Pid, start time, boot id."""
 
 _PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+_STARTED, _ENV_END = 19, 48  # fields 22 and 51 of /proc/pid/stat, counted from the state, which is the third
 _boot_id = ""
 _own: Identity = [0]
 
@@ -51,6 +52,12 @@ def of(pid: int) -> Identity | None:
     """The identity of a process; of one that is a child of ours, also after it has ended but before it is reaped."""
     started = _stat(pid)[1] if sys.platform == "linux" else start_time(pid)
     return None if started is None else [pid, started, boot_id()]
+
+
+def amid_exec(pid: int) -> bool:
+    """Whether a process has given up its old program and has not got its arguments and environment yet (Linux)."""
+    fields = _fields(pid)
+    return len(fields) > _ENV_END and fields[0] not in (b"Z", b"X") and fields[_ENV_END] == b"0"
 
 
 def own() -> Identity:
@@ -107,16 +114,24 @@ def _succeeds(call: object, *arguments: object) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, int | None]:
-    """State and start time from /proc: the third and the twenty-second field, past a name that may hold anything."""
+    """State and start time from /proc."""
+    fields = _fields(pid)
+    try:
+        return fields[0].decode(), int(fields[_STARTED])
+    except (IndexError, ValueError):
+        return "X", None
+
+
+def _fields(pid: int) -> list[bytes]:
+    """What /proc tells, from the third field on, past a name that may hold anything; nothing of who is not there."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return "X", None
+        return []
     try:
-        fields = os.read(fd, 4096).rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return "X", None
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
     finally:
         os.close(fd)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from bossworker import process
+from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, which takes longer
+
+_NUMBER = int(process.INTERRUPT_SIGNAL)
 
 
 class Interruption:
@@ -16,29 +19,34 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.handler = signal.getsignal(process.INTERRUPT_SIGNAL)
+        """It is held back from here on."""
+        self.handler: Any = signal.getsignal(_NUMBER)
         self.in_pool = callable(self.handler) and threading.current_thread() is threading.main_thread()
+        self.held = True
         self.came = False
+        if self.in_pool:
+            signal.signal(_NUMBER, self._on_signal)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.held:
+            self.came = True
+        else:
+            self.handler(number, frame)
 
     def hold_back(self) -> None:
         """From now on, only note it."""
-        if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self._note)
+        self.held = True
 
     def let_through(self) -> None:
         """Raise it if it has come, or whenever it comes."""
-        if self.in_pool and callable(self.handler):
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
-            if self.came:
-                self.handler(process.INTERRUPT_SIGNAL, None)
+        self.held = False
+        if self.came:
+            self.handler(_NUMBER, None)
 
     def restore(self) -> None:
         """As it was; one that was held back is too late: the job has its result."""
         if self.in_pool:
-            signal.signal(process.INTERRUPT_SIGNAL, self.handler)
+            signal.signal(_NUMBER, self.handler)
 
 
 class EndsAreTold:

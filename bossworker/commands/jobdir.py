@@ -5,6 +5,7 @@
         status.json     how it stands (replaced as a whole)
         stdout, stderr  straight from the command
         files/          the command's working directory
+        request.9       somebody has asked for signal 9 to be sent (an empty file, so any number may ask at once)
 
 At every instant, and after a crash or on a full disk, what stands there is consistent:
 
@@ -21,6 +22,7 @@ All access is by the directory's descriptor and follows no link, so nothing in i
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -40,9 +42,11 @@ COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "termina
 HIDDEN = "."  # what begins with it is not there yet, or not any more
 RANDOM_BYTES = 10
 PRIVATE = 0o700  # nobody but the user
+MAX_DEPTH = 100  # of JSON: whoever reads it may be deep in calls already
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
-_NEW, _NEXT, _REQUEST = ".status.new", ".status.next", "request.json"
+_NEW, _NEXT = ".status.new", ".status.next"
+_REQUEST = "request."  # and a number: somebody has asked for this signal to be sent
 _JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a pipe, open would wait for a writer
@@ -83,7 +87,7 @@ class JobDirectory:
             mode_is_odd: Whether the umask takes away what the owner needs.
         """
         self.path = path
-        self.id = os.path.basename(path)
+        self.id = path.rpartition("/")[2]
         self.fd = fd
         self._mode = mode
         self._mode_is_odd = mode_is_odd
@@ -123,14 +127,36 @@ class JobDirectory:
         """Make sure that the last status will find room. OSError when it would not."""
         if self._spare >= 0:
             return
-        spare = self.create_file(_NEXT)
+        self._spare = self.create_file(_NEXT)
         try:
-            write_all(spare, b" " * ROOM)
+            write_all(self._spare, b" " * ROOM)
         except BaseException:
-            os.close(spare)
-            os.unlink(_NEXT, dir_fd=self.fd)
+            self._give_back_room()
             raise
-        self._spare = spare
+
+    def claim(self) -> None:
+        """The same, as the one who runs the command.
+
+        FileExistsError when somebody else does, or has; FileNotFoundError when the directory is being deleted.
+        """
+        self.take_room()
+        try:
+            if self.has_status():  # looked at in this order: the room taken becomes the last status
+                raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
+            if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
+                raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
+        except BaseException:
+            self._give_back_room()
+            raise
+
+    def _give_back_room(self) -> None:
+        os.unlink(_NEXT, dir_fd=self.fd)
+        os.close(self._spare)
+        self._spare = -1
+
+    def has_status(self) -> bool:
+        """Whether somebody is, or was, in charge of the command."""
+        return STATUS in os.listdir(self.fd)
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace the status. OSError when it could not be: then the old one stands."""
@@ -154,14 +180,11 @@ class JobDirectory:
         write_all(self._spare, dumps(status).encode().ljust(ROOM), at=0)
         os.close(self._spare)
         self._spare = -1
-        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def read_request(self) -> dict[str, Any] | None:
-        """What signal somebody asked to be sent; None when nobody has."""
         try:
-            return read_json(self.fd, _REQUEST)
-        except (OSError, Damaged):
-            return None
+            os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError:  # the command has thrown it away, or taken our rights
+            os.fchmod(self.fd, self._mode)
+            self.write_status(status)
 
     def close(self) -> None:
         """Give up the descriptors."""
@@ -219,11 +242,30 @@ def _open_new(path: str, hidden: str, mode: int) -> JobDirectory:
     return JobDirectory(path, fd, mode, odd)
 
 
+def discard(path: str) -> int:
+    """Delete a job directory, so that nobody sees it half deleted; how many files were deleted. OSError: it stays."""
+    root, name = os.path.split(path)
+    hidden = f"{root}/{HIDDEN}{name}"
+    os.rename(path, hidden)
+    return remove_tree(hidden)
+
+
 def remove_tree(path: str) -> int:
     """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
     from bossworker.commands import folders  # which supervisors do without
 
     return folders.remove(path)
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether a value is nested more than MAX_DEPTH deep, or in itself."""
+    layer: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        members = [one for outer in layer for one in (outer.values() if isinstance(outer, dict) else outer)]
+        layer = list({id(one): one for one in members if isinstance(one, (dict, list, tuple))}.values())
+        if not layer:
+            return False
+    return True
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -271,27 +313,19 @@ def read_all(fd: int, limit: int = -1) -> bytes:
     return b"".join(parts)
 
 
-def requested_signal(folder: int) -> object:
-    """The signal that somebody has asked to be sent, whatever stands there; None when nobody has."""
-    try:
-        return read_json(folder, _REQUEST).get("signal")
-    except (OSError, Damaged):
-        return None
+def request_signal(folder: int, number: int) -> None:
+    """Leave word of a signal that is about to be sent."""
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    os.close(os.open(f"{_REQUEST}{number}", flags, 0o600, dir_fd=folder))
 
 
-def write_request(folder: int, request: dict[str, Any]) -> None:
-    """Leave word of a signal that is about to be sent; the latest counts."""
-    name = f".request.{os.urandom(RANDOM_BYTES).hex()}"
-    fd = os.open(name, _CREATE | os.O_WRONLY, 0o600, dir_fd=folder)
+def requested_signals(folder: int) -> set[int]:
+    """The signals that somebody has asked to be sent."""
     try:
-        os.fchmod(fd, 0o600)
-        write_all(fd, dumps(request).encode())
-    except BaseException:
-        os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
-    os.rename(name, _REQUEST, src_dir_fd=folder, dst_dir_fd=folder)
+        numbers = [name.removeprefix(_REQUEST) for name in os.listdir(folder) if name.startswith(_REQUEST)]
+    except OSError:
+        return set()
+    return {int(number) for number in numbers if len(number) < 3 and number.isascii() and number.isdigit()}
 
 
 def write_all(fd: int, data: bytes, at: int | None = None) -> None:

@@ -159,7 +159,7 @@ def become(data: bytes, fds: list[int]) -> None:
 
 def supervise_job(data: bytes, fds: list[int]) -> int:
     """Start the command, say so, and see it through; the exit code."""
-    os.setsid()
+    tree.stand_apart(tree.JOB)
     fd, stdin, stdout, stderr, reply = fds
     path, argv, environment, cwd, umask, timeout = marshal.loads(data)
     order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)

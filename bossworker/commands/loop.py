@@ -93,9 +93,12 @@ class Loop:
 
     def _call_due(self) -> None:
         now = time.monotonic()
-        for number, (at, call) in list(self._timers.items()):
-            if at <= now and self._timers.pop(number, None) is not None:
-                call()
+        for at, number in sorted((at, number) for number, (at, _) in self._timers.items()):
+            if at > now:
+                break
+            timer = self._timers.pop(number, None)  # an earlier call may have cancelled it
+            if timer is not None:
+                timer[1]()
 
     def _drain(self, events: int) -> None:
         try:

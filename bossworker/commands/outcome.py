@@ -23,11 +23,21 @@ ENDING_SIGNALS = frozenset(
 """Who sends one of these means the command to end."""
 
 
-def weight(requested: object) -> int:
-    """How much a requested signal counts: KILL ends all, some mean an end, the others none; -1 of what is no signal."""
-    if not isinstance(requested, int) or isinstance(requested, bool):
-        return -1
-    return 2 if requested == signal.SIGKILL else int(requested in ENDING_SIGNALS)
+def requested(wait_status: int, asked: set[int]) -> int:
+    """Which of the signals that somebody has `asked` to be sent accounts for a command's end; 0 when none does.
+
+    KILL before all, since it was meant for all that the command has started; then the one that it ended by.
+    """
+    code = os.waitstatus_to_exitcode(wait_status)
+    if signal.SIGKILL in asked:
+        return int(signal.SIGKILL)
+    return -code if -code in asked else next((one for one in asked if one in ENDING_SIGNALS), 0)
+
+
+def ends_all(wait_status: int, requested: int) -> bool:
+    """Whether what a command has left running is to end as well, since somebody asked for the command's end."""
+    by_it = os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) == requested
+    return requested == signal.SIGKILL or (by_it and requested in ENDING_SIGNALS)
 
 
 def created(supervisor: Identity) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def ended(
     elapsed: float,
     *,
     reason: str = "",
-    requested: object = None,
+    requested: int = 0,
 ) -> dict[str, Any]:
     """It has ended.
 
@@ -55,11 +65,10 @@ def ended(
         status: What `running` gave.
         elapsed: Seconds that it ran.
         reason: Why it was made to end; empty when it was not.
-        requested: The signal that somebody asked to be sent to it, if any.
+        requested: The signal that it ended by, or was to, because somebody asked; 0 if there is none.
     """
     code = os.waitstatus_to_exitcode(wait_status)
-    number = requested if isinstance(requested, int) else 0  # it comes from a file that anybody may have written
-    asked = bool(reason) or (number in ENDING_SIGNALS and code != 0) or (code < 0 and number == -code)
+    asked = bool(reason) or (requested in ENDING_SIGNALS and code != 0) or (code < 0 and requested == -code)
     return status | {
         "state": jobdir.BY_REQUEST if asked else jobdir.COMPLETED if code == 0 else jobdir.BY_ERROR,
         "ended": status["started"] + elapsed,

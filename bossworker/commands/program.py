@@ -170,9 +170,9 @@ def _reason(report: bytes, program: bytes, cwd: bytes) -> CannotStart:
     """From what the child wrote before it ended: ``exception:errno in hex:where``."""
     _, code, where = report.split(b":", 2)
     number = int(code, 16)
-    text, name = os.strerror(number), os.fsdecode(program)
+    text, name = os.strerror(number), f"{os.fsdecode(program)!r:.200}"
     if where == b"noexec:chdir" or (where == b"noexec" and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)):
         return CannotStart(NOT_EXECUTABLE, f"cannot change to {os.fsdecode(cwd)!r}: {text}")
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return CannotStart(NOT_FOUND, f"cannot run {name!r}: {text}")
-    return CannotStart(NOT_EXECUTABLE, f"cannot run {name!r}: {text}")
+        return CannotStart(NOT_FOUND, f"cannot run {name}: {text}")
+    return CannotStart(NOT_EXECUTABLE, f"cannot run {name}: {text}")

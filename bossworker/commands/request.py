@@ -7,21 +7,20 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossworker.checks import check_seconds
-from bossworker.commands import family, identity
+from bossworker.commands import family, identity, jobdir
 
 KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
 SHELL = "/bin/sh"
+_MARK = family.MARK.encode()
 
 Stdin = bytes | Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A command that may be started. Paths are absolute."""
 
     argv: list[str]
@@ -53,8 +52,14 @@ class Request:
 
     def environment(self, jobid: str) -> list[bytes]:
         """Ours with the changes and the job's id, as the operating system takes it."""
-        changed = {**os.environ, **self.env, family.MARK: jobid}
-        return [os.fsencode(f"{name}={value}") for name, value in changed.items() if value is not None]
+        variables = dict(_our_environment())
+        for name, value in self.env.items():
+            if value is None:
+                variables.pop(os.fsencode(name), None)
+            else:
+                variables[os.fsencode(name)] = os.fsencode(value)
+        variables[_MARK] = jobid.encode()
+        return list(map(b"=".join, variables.items()))
 
     def open_stdin(self) -> int:
         """A descriptor to read it from: all of it is there already, so nothing has to be pumped, and nothing can stall.
@@ -70,16 +75,24 @@ class Request:
         return fd
 
 
+def _our_environment() -> Mapping[bytes, bytes]:
+    """As `os.environb`, whose own bytes are at hand in CPython: to ask for each takes ten times as long."""
+    return getattr(os.environb, "_data", os.environb)
+
+
 def _stored(data: bytes) -> int:
-    """A file without a name that holds the data."""
+    """A file without a name that holds the data. OSError names the folder where there was no room for it."""
     import tempfile
 
-    with tempfile.TemporaryFile(buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        file.seek(0)
-        return os.dup(file.fileno())
+    try:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            file.seek(0)
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, f"stdin cannot be stored: {error.strerror}", tempfile.gettempdir()) from error
 
 
 def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
@@ -98,10 +111,10 @@ def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
         raise TypeError(f"shell must be True or False, not {shell!r}")
     timeout = job.get("timeout")
     return Request(
-        argv=_check_shell_command(name, job["cmd"]) if shell else _check_argv(name, job["cmd"]),
+        argv=_check_shell_command(name, job["cmd"]) if shell else check_argv(name, job["cmd"]),
         shell=shell,
         stdin=_check_stdin(job.get("stdin")),
-        env=_check_env(job.get("env")),
+        env=check_env(job.get("env")),
         cwd=_check_cwd(job.get("cwd")),
         timeout=0.0 if timeout is None else check_seconds("timeout", timeout),
         meta=check_meta(job.get("meta")),
@@ -120,7 +133,8 @@ def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
-def _check_argv(name: str, value: object) -> list[str]:
+def check_argv(name: str, value: object) -> list[str]:
+    """A program and its arguments, as str. TypeError or ValueError that names them `name`."""
     if isinstance(value, str):
         raise ValueError(f"{name} must be a list of str: {value!r:.200} is one str, which needs shell=True")
     if not isinstance(value, (list, tuple)):
@@ -141,8 +155,18 @@ def _check_shell_command(name: str, value: object) -> list[str]:
     return [SHELL, "-c", _check_text(name, value)]
 
 
+def check_path(name: str, value: object) -> str:
+    """A path, absolute. TypeError or ValueError that names it `name`."""
+    text = _check_argument(name, value)
+    if not text:
+        raise ValueError(f"{name} must not be empty")
+    return os.path.abspath(text)
+
+
 def _check_argument(name: str, value: object) -> str:
-    if isinstance(value, (bytes, bytearray)) or not isinstance(value, (str, os.PathLike)):
+    if isinstance(value, str):
+        return _check_text(name, value)
+    if not isinstance(value, os.PathLike):
         raise TypeError(f"{name} must be a str or path-like, not {value!r:.200}")
     return _check_text(name, os.fsdecode(value))
 
@@ -177,24 +201,25 @@ def _check_stdin(value: object) -> Stdin:
     return Path(path)
 
 
-def _check_env(value: object) -> dict[str, str | None]:
+def check_env(value: object, what: str = "env") -> dict[str, str | None]:
+    """Variables and their values, as str. TypeError or ValueError that names `what` and the variable."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError(f"env must be a dict of variables, not {value!r:.200}")
-    return {_check_variable(name): _check_value(name, one) for name, one in value.items()}
+        raise TypeError(f"{what} must be a dict of variables, not {value!r:.200}")
+    return {_check_variable(what, name): _check_value(f"{what}[{name!r}]", one) for name, one in value.items()}
 
 
-def _check_variable(name: object) -> str:
+def _check_variable(what: str, name: object) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"env: the name of a variable must be a str, not {name!r:.200}")
+        raise TypeError(f"{what}: the name of a variable must be a str, not {name!r:.200}")
     if not name or "=" in name:
-        raise ValueError(f"env: the name of a variable must not be empty or hold '=': {name!r:.200}")
-    return _check_text("env", name)
+        raise ValueError(f"{what}: the name of a variable must not be empty or hold '=': {name!r:.200}")
+    return _check_text(what, name)
 
 
-def _check_value(name: str, value: object) -> str | None:
-    return None if value is None else _check_argument(f"env[{name!r}]", value)
+def _check_value(what: str, value: object) -> str | None:
+    return None if value is None else _check_argument(what, value)
 
 
 def _check_cwd(value: object) -> str | None:
@@ -207,16 +232,21 @@ def _check_cwd(value: object) -> str | None:
 
 
 def check_meta(value: object) -> dict[str, Any]:
-    """A mapping of what JSON can hold, as a dict. TypeError says which key holds something else, and what."""
+    """A mapping of what JSON can hold, as a dict.
+
+    TypeError says which key holds something else, and what; ValueError if it is nested too deep.
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"meta must be a dict, not {value!r:.200}")
     meta = dict(value)
+    if jobdir.is_too_deep(meta):  # or nested in itself
+        raise ValueError(f"meta must be nested at most {jobdir.MAX_DEPTH} deep")
+    _check_json("meta", meta)
     try:
-        _check_json("meta", meta)
         return json.loads(json.dumps(meta))  # type: ignore[no-any-return]
-    except (ValueError, RecursionError) as error:  # an int too long to be written out; something nested in itself
+    except ValueError as error:  # an int too long to be written out
         raise TypeError(f"meta must hold only what JSON can: {error}") from None
 
 

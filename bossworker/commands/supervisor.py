@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 
-from bossworker.commands import identity, outcome, program
+from bossworker.commands import identity, jobdir, outcome, program
 from bossworker.commands.bare import signal
 from bossworker.commands.loop import Loop
-from bossworker.commands.tree import Ending, adopt_orphans, die_with_parent
+from bossworker.commands.tree import Ending, adopt_orphans, descendants, die_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Supervisor:
         self._ending: Ending | None = None
         self._exit: tuple[int, struct_rusage, float] | None = None
         self._started = 0.0  # monotonic seconds
+        self._started_at = 0.0  # Unix seconds
 
     # -- from outside -----------------------------------------------------------------------------------
 
@@ -109,17 +110,22 @@ class Supervisor:
         elif not grace:
             self._ending.kill_now()
 
+    def members(self) -> list[int]:
+        """All that is to end when the command is made to end, parents first."""
+        return descendants(os.getpid())
+
     # -- steps ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Take room for the last word, and go on record as the one in charge."""
-        self.directory.take_room()
+        """Take room for the last word, and go on record as the one in charge. FileExistsError when another one is."""
+        self.directory.claim()
         self.status = outcome.created(identity.own())
         self.directory.write_status(self.status)
 
     def start(self) -> None:
         """Start the command, or note why it cannot be."""
         order = self.order
+        self._started, self._started_at = time.monotonic(), time.time()  # before it: its time is never told too short
         try:
             self.pid = self._execute(order)
         except program.CannotStart as error:
@@ -134,8 +140,7 @@ class Supervisor:
 
     def on_started(self) -> None:
         """It runs: say so."""
-        self._started = time.monotonic()
-        self.status = outcome.running(identity.own(), identity.of(self.pid), time.time())
+        self.status = outcome.running(identity.own(), identity.of(self.pid), self._started_at)
         self.write_status()
         if self.order.timeout:
             self.loop.after(self.order.timeout, self._time_is_up)
@@ -155,10 +160,13 @@ class Supervisor:
 
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
+        assert self._exit is not None
+        if self._ending is not None:
+            return
         number = self.requested_signal()
-        if self._ending is None and number in outcome.ENDING_SIGNALS and self._was_ended_by(number):
+        if outcome.ends_all(self._exit[0], number):
             self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
-        if self._ending is None:
+        else:
             self.conclude()
 
     def conclude(self) -> None:
@@ -180,10 +188,9 @@ class Supervisor:
         return outcome.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=requested)
 
     def requested_signal(self) -> int:
-        """The signal that somebody has asked to be sent, the latest; 0 when nobody has."""
-        request = self.directory.read_request()
-        number = request.get("signal") if request else None
-        return number if isinstance(number, int) else 0
+        """The signal that the command ended by, or was to, because somebody asked; 0 if there is none."""
+        assert self._exit is not None
+        return outcome.requested(self._exit[0], jobdir.requested_signals(self.directory.fd))
 
     # -- inside -----------------------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Supervisor:
             self.on_exit()
 
     def _begin_ending(self, grace: float) -> None:
-        self._ending = Ending(grace, self.pid)
+        self._ending = Ending(grace, self.pid, self.members)
         self._go_on_ending()
 
     def _go_on_ending(self) -> None:
@@ -231,8 +238,3 @@ class Supervisor:
             self.loop.after(pause, self._go_on_ending)
         else:
             self.on_all_gone()
-
-    def _was_ended_by(self, number: int) -> bool:
-        assert self._exit is not None
-        wait_status = self._exit[0]
-        return number == signal.SIGKILL or (os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) == number)

@@ -2,6 +2,10 @@
 
 A process that adopts orphans finds everything below itself: what left the process group or the session, too, and what
 forked twice, since each whose parent ends becomes a child of the next adopter above it.
+
+What was detached stands apart: the supervisor of a detached job, or of a task that is a daemon, ends with nobody,
+though it is below a process that ends. It is known by its name, which the kernel keeps (Linux), and which the command
+that it starts does not inherit.
 """
 
 from __future__ import annotations
@@ -19,10 +23,15 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
 LONGEST_PAUSE = 0.02
 
+JOB, TASK = b"bossworker-job", b"bossworker-task"  # the names of supervisors that stand apart; 15 bytes at most
+_APART = (JOB + b"\n", TASK + b"\n")
+
 _prctl: Callable[..., object] | None = None
+_adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 _ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
+_SET_NAME = 15  # PR_SET_NAME
 
 
 def die_with_parent() -> Callable[[], object] | None:
@@ -41,12 +50,16 @@ def die_with_parent() -> Callable[[], object] | None:
 
 def adopt_orphans(adopt: bool = True) -> None:
     """Become the parent of every descendant whose own parent ends, or leave that to others (Linux)."""
+    global _adopter
     if sys.platform == "linux":
         load_prctl()(_ADOPT_ORPHANS, int(adopt), 0, 0, 0)
+        _adopter = os.getpid() if adopt else 0
 
 
 def adopts_orphans() -> bool:
     """Whether we do (elsewhere: no)."""
+    if _adopter == os.getpid():
+        return True
     if sys.platform != "linux":
         return False
     import ctypes
@@ -93,17 +106,39 @@ def has_children() -> bool:
     return True
 
 
+def stand_apart(name: bytes) -> None:
+    """Be a supervisor that ends with nobody, in a session of its own."""
+    os.setsid()
+    if sys.platform == "linux":
+        load_prctl()(_SET_NAME, name, 0, 0, 0)
+
+
+def stands_apart(pid: int) -> bool:
+    """Whether a process is such a supervisor."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            return file.readall() in _APART
+    except OSError:
+        return False
+
+
 def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on.
+    """Children, grandchildren and so on; without those that stand apart, and what is below them.
 
     Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
     command.
     """
     found: list[int] = []
-    for child in children(pid):
-        found.append(child)
-        found += descendants(child)
+    waiting = _below(pid)
+    while waiting:  # a chain may be longer than calls may be nested
+        found.append(waiting.pop())
+        waiting += _below(found[-1])
     return found
+
+
+def _below(pid: int) -> list[int]:
+    """The last first."""
+    return [child for child in children(pid)[::-1] if not stands_apart(child)]
 
 
 class Ending:

@@ -2,8 +2,9 @@
 
 Every call but `start` takes the id of a job, of `start` or of `run_command`, and the `root` it lives under: the
 argument, else ``$BOSSWORKER_ROOT``, else ``bossworker`` in the user's state directory. An id that is malformed or
-unknown gets ``unknown``, None, False or nothing; never an exception, never another file. After Proc::Async, with what
-it lacked: stdin, timeout, env, cwd, meta, wait, follow, listing, resource use, the end of whole trees.
+unknown gets ``unknown``, None, False or nothing; never an exception, never another file. (OSError in a process that has
+no descriptors left, since then nothing can be known.) After Proc::Async, with what it lacked: stdin, timeout, env, cwd,
+meta, wait, follow, listing, resource use, the end of whole trees.
 
     control.py   start, signal, wait, clean
     record.py    status, details, info, listing: what the directory says, held against what runs

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import stat
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bossworker.checks import check_seconds, check_signal
-from bossworker.commands import detach, identity, jobdir, outcome, tree
+from bossworker.commands import detach, identity, jobdir, tree
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, is_id, make_root
 from bossworker.jobs import record
@@ -41,7 +43,8 @@ def start(
 
     A supervisor of its own sees it through, in a session of its own and with none of our descriptors. One that cannot
     be run is a job that ended, with exit code 127 or 126 and the reason in its stderr. What a command leaves running
-    when it ends by itself lives on. (What is started inside a pool's worker ends with the pool, this too.)
+    when it ends by itself lives on. Nothing else that is made to end takes it along (on Linux): neither a pool's worker
+    whose handler starts it, nor another command that does.
 
     Args:
         args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked
@@ -56,16 +59,21 @@ def start(
 
     Raises:
         TypeError, ValueError: Names what is wrong with an argument.
-        OSError: The root or the job directory cannot be made (a full disk, for instance; the text names the path), or
-            no process. Nothing is left of it.
+        OSError: The root or the job directory cannot be made (a full disk, for instance), stdin cannot be stored (in
+            the folder for temporary files), or there is no process to be had. Nothing is left of it.
+
+    Of one that is interrupted (by Ctrl-C, for instance) nothing is left either, or it runs and is listed.
     """
     asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
     request = check(asked, name="args")
     directory, streams = jobdir.create(make_root(root), request.record())
     try:
         detach.start(directory, streams, request)
-    except OSError:
-        jobdir.remove_tree(directory.path)
+    except BaseException as error:
+        with suppress(OSError):
+            if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
+                directory.claim()
+            jobdir.discard(directory.path)
         raise
     finally:
         for fd in streams:
@@ -93,9 +101,10 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
     """Send a signal to a running job; whether it was sent.
 
     KILL ends all that the command has started; where its supervisor was killed, what is still below the command or in
-    its process group. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as
-    from a terminal, any other to the command alone. When it ends by the signal, it is ``terminated by request``; so is
-    one that was asked to end and does with an exit code other than 0.
+    its process group. TERM, INT, HUP, QUIT, STOP, TSTP and CONT go to its process group, as from a terminal, any other
+    to the command alone. When it ends by TERM, INT, HUP, QUIT or ABRT, what it has left is made to end, too. When it
+    ends by the signal, it is ``terminated by request``; so is one that was asked to end and does with an exit code
+    other than 0.
 
     Args:
         signal: A number from 1 to 64, or a name such as ``TERM``.
@@ -119,11 +128,8 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
 
 def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
-    try:
-        if outcome.weight(number) >= outcome.weight(jobdir.requested_signal(folder)):  # CONT after TERM: it is to end
-            jobdir.write_request(folder, {"signal": number, "at": time.time()})
-    except OSError:
-        pass  # a full disk must not keep anybody from ending what fills it
+    with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
+        jobdir.request_signal(folder, number)
     left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
     doomed = _identities(int(command[0])) if left_alone else []
     sent = identity.send(command, number, group=number in GROUP_SIGNALS)
@@ -191,19 +197,13 @@ def _may_go(jobid: str, root: Root, age: float, wanted: set[Status] | None) -> b
 
 
 def _clean_one(jobid: str, root: Root) -> int:
-    folder = record.open_job(jobid, root)
-    if folder is None:
-        return 0
-    os.close(folder)
-    if not _end(jobid, root):
-        return 0
     path = f"{find_root(root)}/{jobid}"
-    hidden = f"{os.path.dirname(path)}/{jobdir.HIDDEN}{jobid}"
     try:
-        os.rename(path, hidden)  # so that nobody sees it half deleted
-    except OSError:
-        return 0
-    return jobdir.remove_tree(hidden)
+        if is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root):
+            return jobdir.discard(path)
+    except (OSError, ValueError) as error:  # a NUL in the root
+        record.pass_on_shortage(error)
+    return 0
 
 
 def _end(jobid: str, root: Root) -> bool:

@@ -6,7 +6,7 @@ import codecs
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Literal, overload
 
 from bossworker.commands import folders, jobdir
@@ -44,9 +44,13 @@ def stderr(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
 
 def _stream(jobid: object, name: str, text: bool, root: Root) -> str | bytes:
     data = b""
-    with _opened(jobid, root) as folder:
+    with _opened(jobid, root) as folder, _nothing_there():
         if folder is not None:
-            data = _read(folder, name) or b""
+            fd = jobdir.open_file(folder, name)
+            try:
+                data = _read(fd)
+            finally:
+                os.close(fd)
     return _decoded(data) if text else data
 
 
@@ -54,7 +58,7 @@ def working_dir(jobid: str, *, root: Root = None) -> str | None:
     """The folder that holds what it makes, and where it runs unless it was told another; None if there is none."""
     with _opened(jobid, root) as folder:
         if folder is not None:
-            with suppress(OSError):
+            with _nothing_there():
                 os.close(os.open(FILES, _FOLDER, dir_fd=folder))
                 return f"{find_root(root)}/{jobid}/{FILES}"
     return None
@@ -68,7 +72,7 @@ def result_list(jobid: str, *, root: Root = None) -> list[str]:
     found: list[str] = []
     with _opened(jobid, root) as folder:
         if folder is not None:
-            with suppress(OSError):
+            with _nothing_there():
                 files = os.open(FILES, _FOLDER, dir_fd=folder)
                 try:
                     found += folders.regular_files(files)
@@ -83,15 +87,15 @@ def result(jobid: str, file: str, *, text: Literal[True] = True, root: Root = No
 def result(jobid: str, file: str, *, text: Literal[False], root: Root = None) -> bytes | None: ...
 def result(jobid: str, file: str, *, text: bool = True, root: Root = None) -> str | bytes | None:
     """What one of the files of `result_list` holds; None for any other name. As text or bytes, like `stdout`."""
-    path = open_result(jobid, file, root=root)
-    if path is None:
+    fd = open_result(jobid, file, root=root)
+    if fd is None:
         return None
     try:
-        data = jobdir.read_all(path)
+        data = _read(fd)
     except OSError:
         return None
     finally:
-        os.close(path)
+        os.close(fd)
     return _decoded(data) if text else data
 
 
@@ -106,10 +110,9 @@ def open_result(jobid: str, file: str, *, root: Root = None) -> int | None:
     with _opened(jobid, root) as folder:
         if folder is None:
             return None
-        try:
+        with _nothing_there():
             return _descend(folder, [FILES, *parts])
-        except (OSError, ValueError):
-            return None
+    return None
 
 
 def _parts(file: object) -> list[str] | None:
@@ -184,6 +187,15 @@ def _as_text(chunks: Iterator[bytes]) -> Iterator[str]:
 
 
 @contextmanager
+def _nothing_there() -> Iterator[None]:
+    """What cannot be opened or looked up is not there."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a name that cannot be encoded
+        record.pass_on_shortage(error)
+
+
+@contextmanager
 def _opened(jobid: object, root: Root) -> Iterator[int | None]:
     fd = record.open_job(jobid, root)
     try:
@@ -193,17 +205,9 @@ def _opened(jobid: object, root: Root) -> Iterator[int | None]:
             os.close(fd)
 
 
-def _read(folder: int, name: str) -> bytes | None:
-    try:
-        fd = jobdir.open_file(folder, name)
-    except OSError:
-        return None
-    try:
-        return jobdir.read_all(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+def _read(fd: int) -> bytes:
+    """All that is there now: what is written meanwhile may come faster than it can be read."""
+    return jobdir.read_all(fd, os.fstat(fd).st_size)
 
 
 def _decoded(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import time
 from dataclasses import dataclass, field
@@ -121,7 +122,8 @@ def listing(root: Root = None) -> list[str]:
     try:
         with os.scandir(find_root(root)) as entries:
             return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
-    except (OSError, ValueError):  # a NUL in the root
+    except (OSError, ValueError) as error:  # a NUL in the root
+        pass_on_shortage(error)
         return []
 
 
@@ -134,12 +136,19 @@ def open_job(jobid: object, root: Root = None) -> int | None:
         return None
     try:
         return jobdir.open_folder(f"{find_root(root)}/{jobid}")
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        pass_on_shortage(error)
         return None
 
 
+def pass_on_shortage(error: Exception) -> None:
+    """Raise it, if it says that there are no descriptors to be had: then we know nothing of any job."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
+
+
 def read(jobid: object, root: Root = None) -> Record:
-    """What is true of a job. Never raises, whatever the id is or the directory holds."""
+    """What is true of a job. Whatever the id is or the directory holds, no error; OSError only without descriptors."""
     fd = open_job(jobid, root)
     if fd is None:
         return Record("", "")
@@ -164,13 +173,14 @@ def read_open(fd: int, jobid: str, path: str) -> Record:
     except FileNotFoundError:
         record.reason = "" if not record.job else f"{jobdir.STATUS} is gone"
     except (OSError, Damaged) as error:
+        pass_on_shortage(error)
         record.state, record.reason = jobdir.UNKNOWN, str(error)
     return record
 
 
 def _was_asked_to_end(fd: int) -> bool:
     """Of a job whose supervisor was not there to say so."""
-    return outcome.weight(jobdir.requested_signal(fd)) > 0
+    return not outcome.ENDING_SIGNALS.isdisjoint(jobdir.requested_signals(fd))
 
 
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The way of a task, and the file for each part of it::
 
-    programs      pool.py        TaskPool: a directory, spawn and search;  patterns.py: what a search means
+    programs      pool.py        TaskPool: spawn and search;  directory.py: where it is;  patterns.py: what is found
                   task.py        Task;  stream.py: its streams;  own.py: current(), for the command itself
                   spawning.py    has a supervisor started;  connection.py: talks to one
                   record.py      what is on the disk of a task;  reader.py: its streams;  remains.py: what outlived

@@ -39,18 +39,17 @@ def info(
         usage: What the command has used so far; None: what the status says.
         trouble: What the supervisor cannot do at present.
     """
-    asked = job.get(TASK) or {}
-    own = status.get(TASK) or {}
+    asked, own = facts(job), facts(status)
     argv = job.get("argv") or [None]
-    command = argv[-1] if job.get("shell") else argv
+    command = argv[-1] if job.get("shell") and isinstance(argv, list) else argv
     running = status.get("state") == jobdir.RUNNING
     return {
         "id": job_id,
         "command": command,
         "shell": bool(job.get("shell")),
         "cwd": job.get("cwd"),
-        "pid": (status.get("command") or [None])[0] if running else None,
-        "supervisor": {"pid": (status.get("supervisor") or [None])[0], "running": alive},
+        "pid": pid_of(status.get("command")) if running else None,
+        "supervisor": {"pid": pid_of(status.get("supervisor")), "running": alive},
         "behavior": asked.get("behavior"),
         "lockfile": asked.get("lockfile"),
         "status": {
@@ -75,6 +74,20 @@ def info(
         "usage": usage or {key: status.get(key) for key in ("user_time", "system_time", "max_rss")},
         "trouble": trouble or [],
     }
+
+
+def facts(record: dict[str, Any]) -> dict[str, Any]:
+    """A task's own facts in job.json or status.json; none where that is damaged."""
+    found = record.get(TASK)
+    return found if isinstance(found, dict) else {}
+
+
+def pid_of(identity: object) -> int | None:
+    """The pid of an identity; None of what is none."""
+    match identity:
+        case [int(pid), *_]:
+            return pid
+    return None
 
 
 def socket_name(pid: int) -> str:

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, tree
 from bossworker.commands.bare import dumps, loads, signal, socket
 from bossworker.commands.loop import Loop
 from bossworker.commands.supervisor import Order
@@ -34,12 +34,13 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> None:
     """A program that becomes a supervisor: the request on stdin, to its end, as JSON; the answer there as well."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the spawner may block SIGCHLD, and we would never hear it
     reply = os.dup(0)
     request = loads(jobdir.read_all(0).decode())
     if request["behavior"] != "foreground" and os.fork():
         os._exit(0)
     if request["behavior"] == "daemon":
-        os.setsid()
+        tree.stand_apart(tree.TASK)
     os._exit(supervise(request, reply))
 
 
@@ -47,7 +48,7 @@ def forked(data: bytes, reply: int) -> int:
     """A child of the launcher that is to become a supervisor; the exit code."""
     request = loads(data.decode())
     if request["behavior"] == "daemon":
-        os.setsid()
+        tree.stand_apart(tree.TASK)
     return supervise(request, reply)
 
 
@@ -189,7 +190,8 @@ def shed(output: str) -> None:
     """Let go of what was the spawner's: its folder, and its stdin, stdout and stderr."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    _unlink(output)  # of one that had our pid; or a trap, in a directory that all may write to
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
     for fd, ours in ((0, null), (1, out), (2, out)):
         os.dup2(ours, fd)
     for fd in (null, out):

@@ -6,6 +6,7 @@ with the client that wrote it.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bossworker.commands.bare import socket
@@ -288,15 +289,12 @@ class Messages(Outlet):
 
 def message_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets that keep messages whole."""
-    for kind in (
-        getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM),
-        socket.SOCK_DGRAM,
-    ):  # some have the name, and no such sockets
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-        except OSError:
-            continue
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE)  # Linux doubles it: just under _RECEIVE
-        return ours, theirs
-    raise OSError("no sockets that keep messages whole")
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:  # macOS has the name, and no such sockets
+            raise
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE)  # Linux doubles it: just under _RECEIVE
+    return ours, theirs

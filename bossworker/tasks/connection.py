@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from bossworker import process
 from bossworker.tasks import address
@@ -22,6 +23,9 @@ READ_SIZE = 1 << 18  # bytes
 
 class Connection:
     """Connected to the supervisor of a pid in a pool's directory. Not for two threads at a time."""
+
+    open: ClassVar[WeakSet[Connection]] = WeakSet()
+    """All that this process has."""
 
     def __init__(self, folder: str, name: str, pid: int) -> None:
         """OSError when nobody can be reached there: ConnectionRefusedError when the socket's owner is dead.
@@ -40,6 +44,7 @@ class Connection:
         except BaseException:
             self._sock.close()
             raise
+        self.open.add(self)
 
     def _connect(self, folder: str, name: str) -> None:
         """The queue of a supervisor that accepts nobody may be full: then it is tried again for a while."""
@@ -57,6 +62,7 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
+        self.open.discard(self)
         self._sock.close()
 
     def __del__(self) -> None:

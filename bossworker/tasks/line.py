@@ -13,9 +13,13 @@ from bossworker.tasks.protocol import Frame
 if TYPE_CHECKING:
     from bossworker.tasks.pool import TaskPool
 
+MOST_KEPT = 100  # connections: a program may hold on to thousands of tasks, and need its descriptors for other things
+
 
 class Line:
-    """One connection, made when it is needed. A request and its answer are one thread's at a time.
+    """One connection, made when it is needed, and kept unless this process has very many.
+
+    A request and its answer are one thread's at a time.
 
     A forked child has a copy of its parent's connection, and would take the parent's answers: it makes one of its own.
     """
@@ -55,8 +59,8 @@ class Line:
             kept = self._connection is not None
             try:
                 return self._ask(request, body, seconds)
-            except TaskGone:
-                if not (kept and again):
+            except TaskGone as error:
+                if isinstance(error, Silent) or not (kept and again):
                     raise
             return self._ask(request, body, seconds)
 
@@ -68,6 +72,9 @@ class Line:
         except BaseException:  # whatever is still to come would be taken for the next answer
             self._hang_up()
             raise
+        finally:
+            if len(Connection.open) > MOST_KEPT:
+                self._hang_up()
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -138,6 +138,11 @@ class Plumbing:
         """Somebody has read everything below `upto`."""
         self.stores[stream].consumed(upto)
 
+    @property
+    def connected(self) -> bool:
+        """Whether somebody has an end of what a command wrote to."""
+        return bool(self._pumps or self._data)
+
     def account(self) -> dict[str, Any]:
         """For each stream by its name: start, limit, eof."""
         feeder = self._outlets.get(STDIN)

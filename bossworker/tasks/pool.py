@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bossworker.checks import check_seconds
 from bossworker.commands import identity, request, roots
-from bossworker.commands.jobdir import PRIVATE
 from bossworker.options import check_count
-from bossworker.tasks import account, restarts
+from bossworker.tasks import account, directory, restarts
 from bossworker.tasks.birth import lock_pool
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.errors import TaskGone, TaskRefused
@@ -24,14 +22,12 @@ from bossworker.tasks.record import Record, describe_all
 from bossworker.tasks.spawning import spawn_supervisor
 from bossworker.tasks.task import Task, check_size
 
-PATH_VARIABLE = "BOSSWORKER_TASKS"
+LINGER_SECONDS = 3600.0  # for somebody to look at what has ended, and to restart it
 BEHAVIORS = ("foreground", "background", "daemon")
 
 _OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
 _PROGRAM = f"import sys; sys.path.append({_PACKAGE_FOLDER!r}); from bossworker.tasks.birth import main; main()"
-
-Mkdir = bool | int | Sequence[int | None] | None
 
 
 class TaskPool:
@@ -49,14 +45,14 @@ class TaskPool:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        mkdir_if_missing: Mkdir = None,
-        supervisor_cmd: Iterable[str] | None = None,
+        mkdir_if_missing: directory.Mkdir = None,
+        supervisor_cmd: Sequence[str | os.PathLike[str]] | None = None,
         supervisor_env: Mapping[str, str] | None = None,
         task_class: Callable[[TaskPool, int], Task] = Task,
     ) -> None:
         """
         Args:
-            path: The directory; None: `default_path`, which is made when it is missing.
+            path: The directory; None: the default pool's, which is made when it is missing.
             mkdir_if_missing: Whether to make it: True, a mode such as 0o770, or (mode, uid, gid), each of which may be
                 None. Without a mode it is private to the user.
             supervisor_cmd: argv of a program that becomes the supervisor; see the property.
@@ -64,18 +60,18 @@ class TaskPool:
             task_class: Makes what `spawn` and `search` return, from a pool and a supervisor's pid.
 
         Raises:
+            TypeError, ValueError: An argument is not allowed; the text names it.
             FileNotFoundError: There is no such directory, and it is not to be made.
             NotADirectoryError: There is something else.
         """
-        self.path = os.path.abspath(default_path() if path is None else os.fspath(path))
-        make = True if path is None and mkdir_if_missing is None else mkdir_if_missing
-        if not os.path.isdir(self.path):
-            _make_directory(self.path, make)
+        self.path = request.check_path("path", directory.default_path() if path is None else path)
         self.supervisor_cmd = supervisor_cmd
         self.supervisor_env = supervisor_env
         if not callable(task_class):
             raise TypeError(f"task_class must be a callable, not {task_class!r}")
         self.task_class = task_class
+        making = directory.check_making(path is None if mkdir_if_missing is None else mkdir_if_missing)
+        directory.ensure(self.path, making)
 
     def __repr__(self) -> str:
         return f"TaskPool({self.path!r})"
@@ -98,10 +94,10 @@ class TaskPool:
         return list(self._supervisor_cmd or [sys.executable, "-I", "-S", "-c", _PROGRAM])
 
     @supervisor_cmd.setter
-    def supervisor_cmd(self, argv: Iterable[str] | None) -> None:
-        if argv is not None:
-            argv = request.check({"cmd": [argv] if isinstance(argv, bytes) else argv}, "supervisor_cmd").argv
-        self._supervisor_cmd: list[str] | None = argv
+    def supervisor_cmd(self, argv: Sequence[str | os.PathLike[str]] | None) -> None:
+        if isinstance(argv, str):
+            raise ValueError(f"supervisor_cmd must be a list of str, not {argv!r:.200}")
+        self._supervisor_cmd = None if argv is None else request.check_argv("supervisor_cmd", argv)
 
     @property
     def supervisor_env(self) -> dict[str, str]:
@@ -121,11 +117,11 @@ class TaskPool:
         return self.supervisor_env
 
     def _default_env(self) -> dict[str, str]:
-        return {PATH_VARIABLE: self.path}
+        return {directory.PATH_VARIABLE: self.path}
 
     @staticmethod
     def _check_env(env: Mapping[str, str]) -> dict[str, str]:
-        checked = request.check({"cmd": ["-"], "env": env}).env
+        checked = request.check_env(env, "supervisor_env")
         return {name: value for name, value in checked.items() if value is not None}
 
     def output_path(self, pid: int | None = None) -> str:
@@ -154,19 +150,22 @@ class TaskPool:
         restart_limit: int | None = None,
         restart_backoff: float = 1.0,
         restart_backoff_max: float = 60.0,
+        linger: float | None = LINGER_SECONDS,
     ) -> Task:
         """Start a command under a supervisor of its own; returns when the command really runs.
 
-        A task that a task's command spawns is one of the things that this has started: it ends when that one is killed,
-        ended or deleted.
+        A task that is spawned by a task's command is one of the things that this has started, and ends when that one is
+        killed, ended or deleted; one that is spawned as a daemon is not. The same holds for what a handler of a
+        `BossWorker` spawns, and its worker.
 
         Args:
             args: Program and arguments, no shell.
             cmd: Instead of `args`: a line for the shell.
             env: Variables to add; None removes one.
             cwd: The command's working directory; None: this process's.
-            behavior: ``"foreground"``: the supervisor is a child of this process (to be waited for by ``os.waitpid``
-                when it has ended), with its terminal, stdout and process group. ``"background"``: a child of nobody
+            behavior: ``"foreground"``: the supervisor is a child of this process, with its terminal, stdout and process
+                group; it is reaped by `Task.delete` and `Task.terminate_supervisor`, or else to be waited for by
+                ``os.waitpid``. ``"background"``: a child of nobody
                 here, but still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends
                 its command. ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
@@ -179,6 +178,9 @@ class TaskPool:
             restart_backoff: Seconds before the first restart; doubled with each that follows, until the command has run
                 for a minute,
             restart_backoff_max: up to so many seconds.
+            linger: So many seconds after the command's end the supervisor leaves, and can restart it no more; status,
+                metadata and output stay, and are told from the disk. As long as something that the command has started
+                lives, or has one of its streams open, the supervisor stays. None: it stays until somebody ends it.
 
         Raises:
             TypeError, ValueError: An argument is not allowed; the text names it.
@@ -195,11 +197,12 @@ class TaskPool:
             "behavior": behavior,
             "retain_output": _optional("retain_output", retain_output),
             "max_read_buf_size": _optional("max_read_buf_size", max_read_buf_size),
-            "lockfile": _check_path("lockfile", lockfile),
+            "lockfile": None if lockfile is None else request.check_path("lockfile", lockfile),
             "restart": restart,
             "restart_limit": _optional("restart_limit", restart_limit),
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
             "restart_backoff_max": check_seconds("restart_backoff_max", restart_backoff_max),
+            "linger": None if linger is None else check_seconds("linger", linger),
         }
         job = {**wanted.record(), "cwd": wanted.cwd or os.getcwd(), "meta": check_size(wanted.meta), account.TASK: task}
         pid, job_id = spawn_supervisor(self, job, self._environment(wanted.env))
@@ -232,8 +235,7 @@ class TaskPool:
         records = [Record(self.path, job_id) for job_id in self.job_ids()]
         found = [(pid, record) for record in records if (pid := record.supervisor()) is not None]
         self._clear_dead_sockets({pid for pid, record in found if record.supervised()})
-        infos = describe_all(self, found)
-        return [self._task(info["supervisor"]["pid"], info["id"]) for info in infos if matches(info)]
+        return [self._task(pid, job_id) for pid, job_id, info in describe_all(self, found) if matches(info)]
 
     def task_by_pid(self, pid: int) -> Task | None:
         """The task of a supervisor's pid, if that is a supervisor and listens on its socket; None otherwise."""
@@ -307,25 +309,21 @@ class TaskPool:
                 self.clear_socket(int(match[1]))
 
 
-def default_path() -> str:
-    """The default pool's directory: ``$BOSSWORKER_TASKS``, else one in the user's runtime directory or, without that,
-    in the user's state directory.
-    """
-    named = os.environ.get(PATH_VARIABLE)
-    if named:
-        return named
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime) and os.access(runtime, os.W_OK):
-        return f"{runtime}/bossworker-tasks"
-    return f"{roots.state_home()}/bossworker-tasks"
+_default: TaskPool | None = None
 
 
 def default_task_pool() -> TaskPool:
-    """The pool in `default_path`, private to the user; made when it is missing.
+    """The pool in ``$BOSSWORKER_TASKS``, else in the user's state directory; made when missing, private to the user.
+
+    The same object each time, as long as that is the same directory: what is set stays so, also for `spawn`.
 
     Source: RapidApp::BgTask, defaultTaskPool.
     """
-    return TaskPool()
+    global _default
+    made = TaskPool()
+    if _default is None or _default.path != made.path:
+        _default = made
+    return _default
 
 
 def spawn(*args: Any, **settings: Any) -> Task:
@@ -338,37 +336,6 @@ def search(pattern: Pattern = None) -> list[Task]:
     return default_task_pool().search(pattern)
 
 
-def _make_directory(path: str, wanted: Mkdir) -> None:
-    """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
-    if os.path.exists(path):
-        raise NotADirectoryError(errno.ENOTDIR, "a pool must be a directory", path)
-    if wanted is None or wanted is False:
-        raise FileNotFoundError(errno.ENOENT, "no such pool (see mkdir_if_missing)", path)
-    mode, uid, gid = _mode_and_owners(wanted)
-    os.makedirs(os.path.dirname(path), mode=PRIVATE, exist_ok=True)
-    with suppress(FileExistsError):
-        os.mkdir(path, PRIVATE)
-        if uid is not None or gid is not None:
-            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-        if mode is not None:
-            os.chmod(path, mode)  # whatever the umask is
-
-
-def _mode_and_owners(wanted: Mkdir) -> tuple[int | None, int | None, int | None]:
-    if wanted is True:
-        return None, None, None
-    if isinstance(wanted, int):
-        return check_count("mkdir_if_missing", wanted, most=0o7777), None, None
-    allowed = "True, a mode, or (mode, uid, gid), each of them an int or None"
-    if not isinstance(wanted, Sequence) or isinstance(wanted, str) or not 1 <= len(wanted) <= 3:
-        raise TypeError(f"mkdir_if_missing must be {allowed}; not {wanted!r}")
-    mode, uid, gid = (*wanted, None, None)[:3]
-    for value, most in ((mode, 0o7777), (uid, (1 << 32) - 2), (gid, (1 << 32) - 2)):
-        if value is not None:
-            check_count("mkdir_if_missing", value, most=most)
-    return mode, uid, gid
-
-
 def _check_command(args: object, cmd: object, env: object, cwd: object, meta: object) -> request.Request:
     if (args is None) == (cmd is None):
         raise TypeError("spawn takes either args, a list of str, or cmd, a str for the shell")
@@ -378,14 +345,6 @@ def _check_command(args: object, cmd: object, env: object, cwd: object, meta: ob
         raise TypeError(f"cmd must be a str for the shell, not {cmd!r:.200}; a list is given as args")
     wanted = {"cmd": args if cmd is None else cmd, "shell": cmd is not None, "env": env, "cwd": cwd, "meta": meta}
     return request.check(wanted, "args" if cmd is None else "cmd")
-
-
-def _check_path(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path or None, not {value!r}")
-    return os.path.abspath(os.fsdecode(value))
 
 
 def _optional(name: str, value: object) -> int | None:

@@ -35,10 +35,7 @@ class Record:
 
     def supervisor(self) -> int | None:
         """The pid that its supervisor has or had."""
-        match self.status().get("supervisor"):
-            case [int(pid), *_]:
-                return pid
-        return None
+        return account.pid_of(self.status().get("supervisor"))
 
     def supervised(self) -> bool:
         """Whether its supervisor is still that process."""
@@ -50,18 +47,25 @@ class Record:
 
     def lets_go_of_what_was_read(self) -> bool:
         """Whether its streams keep only a part of what has been read."""
-        return (self._read(jobdir.JOB).get(account.TASK) or {}).get("retain_output") is not None
+        return account.facts(self._read(jobdir.JOB)).get("retain_output") is not None
 
     def exists(self) -> bool:
         """Whether the task has not been deleted."""
         return os.path.isdir(self.folder)
+
+    def end_remains(self) -> None:
+        """End what a supervisor that was killed could not end any more."""
+        if self.exists():
+            status = self.status()
+            if not account.facts(status).get("left"):
+                self._end_remains(status)
 
     def info(self) -> dict[str, Any]:
         """The account of the task by what is on the disk alone. Ends what a dead supervisor could not end any more."""
         status = self.status()
         alive = identity.holds(status.get("supervisor"))
         if not alive and status.get("state") in (jobdir.RUNNING, jobdir.CREATED):
-            end_remains(self.id, status)
+            self._end_remains(status)
             status |= {"state": jobdir.BY_ERROR, "reason": "its supervisor died"}
         job = self._read(jobdir.JOB)
         meta = self._read(account.META) or job.get("meta") or {}
@@ -70,6 +74,10 @@ class Record:
     def reader(self, stream: int) -> ByteReader | MessageReader:
         """For a stream that is on the disk."""
         return (MessageReader if stream == DATA else ByteReader)(self.folder, NAMES[stream])
+
+    def _end_remains(self, status: dict[str, Any]) -> None:
+        with suppress(FileNotFoundError):
+            end_remains(self.id, status, owner=os.lstat(self.folder).st_uid)
 
     def _streams(self, alive: bool) -> dict[str, Any]:
         told: dict[str, Any] = {NAMES[0]: {"start": 0, "limit": 0, "eof": not alive}}
@@ -89,14 +97,17 @@ class Record:
         return {}
 
 
-def describe_all(pool: TaskPool, found: list[tuple[int, Record]]) -> list[dict[str, Any]]:
-    """The accounts of many tasks, of those that are still there: the living supervisors are asked all at once."""
-    infos: list[dict[str, Any]] = []
+def describe_all(pool: TaskPool, found: list[tuple[int, Record]]) -> list[tuple[int, str, dict[str, Any]]]:
+    """Pid, id and account of those tasks that are still there: the living supervisors are asked all at once."""
+    told: list[tuple[int, str, dict[str, Any]]] = []
     for first in range(0, len(found), ASKED_AT_ONCE):
-        asked = [(record, _ask(pool, pid, record)) for pid, record in found[first : first + ASKED_AT_ONCE]]
+        asked = [(pid, record, _ask(pool, pid, record)) for pid, record in found[first : first + ASKED_AT_ONCE]]
         deadline = time.monotonic() + ANSWER_SECONDS
-        infos += [info for record, connection in asked if (info := _answer(record, connection, deadline))]
-    return infos
+        for pid, record, connection in asked:
+            info = _answer(record, connection, deadline)
+            if info:
+                told.append((pid, record.id, info))
+    return told
 
 
 def _ask(pool: TaskPool, pid: int, record: Record) -> Connection | None:
@@ -114,7 +125,9 @@ def _answer(record: Record, connection: Connection | None, deadline: float) -> d
     if connection is not None:
         with suppress(TaskGone, TaskRefused):
             try:
-                return dict(connection.answer(deadline)[0]["info"])
+                info = connection.answer(deadline)[0].get("info")
+                return info if isinstance(info, dict) else None
             finally:
                 connection.close()
-    return record.info() if record.readable() else None
+    info = record.info()
+    return None if info["supervisor"]["pid"] is None else info  # deleted meanwhile, or not for us to read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bossworker.commands import jobdir
 from bossworker.commands.bare import signal
 from bossworker.tasks.lockfile import Held
 from bossworker.tasks.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
@@ -39,14 +40,14 @@ class Requests:
                 client.refuse("another task has this pid", other=True)
                 return
             if see_to is None:
-                raise BadRequest(f"op must be one of {', '.join(_OPS)}; not {op!r}")
+                raise BadRequest(f"op must be one of {', '.join(_OPS)}; not {op!r:.200}")
             see_to(self, client, head, body)
         except BadRequest as error:
             client.refuse(str(error))
         except OSError as error:  # a full disk
             client.refuse(f"{op}: {error.strerror}")
-        except ValueError as error:  # a number that JSON has no name for
-            client.refuse(f"{op}: {error}")
+        except (ValueError, RecursionError) as error:  # what JSON has no name for; or is nested too deep to be named
+            client.refuse(f"{op if see_to else 'op'}: {error}")
 
     def info(self, client: Client, head: Head, body: bytes) -> None:
         client.answer({"info": self.supervisor.info()})
@@ -54,7 +55,9 @@ class Requests:
     def meta(self, client: Client, head: Head, body: bytes) -> None:
         change = head.get("meta")
         if not isinstance(change, dict):
-            raise BadRequest(f"meta must be an object, not {change!r}")
+            raise BadRequest(f"meta must be an object, not {change!r:.200}")
+        if jobdir.is_too_deep(change):
+            raise BadRequest(f"meta must be nested at most {jobdir.MAX_DEPTH} deep")
         self.supervisor.apply_meta(change)
         client.answer({})
 
@@ -93,7 +96,7 @@ class Requests:
     def write(self, client: Client, head: Head, body: bytes) -> None:
         stream, wait = _stream(head, (STDIN, DATA)), head.get("wait")
         if wait is not None and not (isinstance(wait, int | float) and 0 <= wait <= LONGEST_WAIT):
-            raise BadRequest(f"wait must be null or a number of seconds, not {wait!r}")
+            raise BadRequest(f"wait must be null or a number of seconds, not {wait!r:.200}")
         if not body or (stream == DATA and len(body) > MAX_MESSAGE):
             raise BadRequest(f"a message must have from 1 to {MAX_MESSAGE} bytes, not {len(body)}")
         self.supervisor.plumbing.write(stream, client, body, wait)
@@ -103,9 +106,7 @@ class Requests:
         client.answer({})
 
     def watch(self, client: Client, head: Head, body: bytes) -> None:
-        client.watching = True
-        client.answer({})
-        self.supervisor.tell_present(client)
+        self.supervisor.watch(client)
 
     def _read(self, name: str, ofs: int, count: int) -> tuple[dict[str, Any], bytes]:
         from bossworker.tasks.reader import ByteReader, Gone, MessageReader  # memory for who needs it only
@@ -141,12 +142,12 @@ _OPS: dict[str, Callable[[Requests, Client, Head, bytes], None]] = {
 def _number(head: Head, name: str, least: int) -> int:
     value = head.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise BadRequest(f"{name} must be a whole number from {least} on, not {value!r}")
+        raise BadRequest(f"{name} must be a whole number from {least} on, not {value!r:.200}")
     return value
 
 
 def _stream(head: Head, allowed: tuple[int, ...] | range) -> int:
     value = head.get("stream")
     if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
-        raise BadRequest(f"stream must be one of {', '.join(map(str, allowed))}; not {value!r}")
+        raise BadRequest(f"stream must be one of {', '.join(map(str, allowed))}; not {value!r:.200}")
     return value

@@ -3,16 +3,18 @@
 What one of them does must not cost the others anything:
 
 - Requests of a client are answered one by one. While one of them is being seen to, or its answer has not left yet,
-nothing
-  more is read from that client: who writes much, or does not listen, fills nobody's memory but its own.
+  nothing more is read from that client: who writes much, or does not listen, fills nobody's memory but its own.
 - A client that watches and does not keep up is told once that there is output, not a thousand times. If even so too
   much is owed to it, it is dropped.
 - When there are too many, the one goes whose last request is the longest ago: whoever holds connections open in
-  silence keeps nobody out. Those who watch are silent by nature, and go last.
+  silence keeps nobody out. Those who watch are silent by nature: they have places of their own, and when those are
+  taken, the one that has watched for the longest goes.
 - What is no message of the protocol ends the connection.
 """
 
 from __future__ import annotations
+
+import os
 
 from bossworker.commands.bare import socket
 from bossworker.commands.loop import READ, WRITE
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
     from bossworker.commands.loop import Loop
 
-MOST_CLIENTS = 256  # well below the 1024 descriptors that a process may commonly have
+MOST_CLIENTS = 896  # of the 1024 descriptors that a process may commonly have,
+SPARE_DESCRIPTORS = 128  # since the supervisor needs some itself: where it may have fewer, fewer clients, but at least
+LEAST_CLIENTS = 8
+ASKING = 8  # one place in so many is not for who watches
 MOST_ACCEPTED = 64  # connections in one turn of the loop
 MOST_OWED = 1000  # events that a client may be behind, those that say the same counted once,
 MOST_OWED_BYTES = 1 << 20  # and bytes of them
@@ -33,6 +38,11 @@ MOST_OWED_TO_ALL = 1 << 24  # bytes, to all clients together
 MOST_BUFFERED = 1 << 24  # bytes of unfinished requests, of all clients together
 READ_SIZE = 1 << 16  # bytes
 NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, before the next attempt
+
+
+def most_clients(descriptors: int) -> int:
+    """For a process that may have so many descriptors; negative: no limit."""
+    return MOST_CLIENTS if descriptors < 0 else max(LEAST_CLIENTS, min(MOST_CLIENTS, descriptors - SPARE_DESCRIPTORS))
 
 
 class Client:
@@ -199,6 +209,7 @@ class Service:
         self._listener = listener
         self._dropped = dropped
         self._events = 0
+        self._most = most_clients(os.sysconf("SC_OPEN_MAX"))
         listener.setblocking(False)
         self._listen()
 
@@ -214,6 +225,13 @@ class Service:
         """Drop who is owed the most, as long as all are owed too much together."""
         while sum(client.owed for client in self.clients.values()) > MOST_OWED_TO_ALL:
             self.drop(max(self.clients.values(), key=lambda client: client.owed))
+
+    def begin_watching(self, client: Client) -> None:
+        """Tell it what happens from now on."""
+        client.watching = True
+        watching = [client for client in self.clients.values() if client.watching]
+        if len(watching) > self._most - self._most // ASKING:
+            self.drop(watching[0])
 
     def heard(self, client: Client) -> None:
         """It has made a request."""
@@ -251,7 +269,7 @@ class Service:
             except OSError:  # no descriptor, or no memory, for another
                 self._make_room()
                 return
-            if len(self.clients) >= MOST_CLIENTS:
+            if len(self.clients) >= self._most:
                 self._evict()
             self.clients[fd] = Client(self, socket.socket(fileno=fd))
 

@@ -71,11 +71,13 @@ def _start_program(pool: TaskPool, data: bytes, behavior: str) -> bytes:
         environment = {**os.environ, **pool.supervisor_env}
         started = subprocess.Popen(pool.supervisor_cmd, stdin=theirs.fileno(), env=environment)
         theirs.close()
-        with suppress(BrokenPipeError, ConnectionResetError):  # then its end tells
+        ours.settimeout(ANSWER_SECONDS)
+        with suppress(OSError):  # it does not read, or has ended: no answer will come
             ours.sendall(data)
-        with suppress(OSError):
             ours.shutdown(socket.SHUT_WR)
         told = _await_answer(ours)
+    if not told:
+        started.kill()  # unless it has ended
     if behavior != "foreground" or not told or b'"error"' in told:
         started.wait()
     else:

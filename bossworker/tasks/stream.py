@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bossworker.tasks.task import Task
     from bossworker.tasks.watch import Watch
 
+BYTES_AT_ONCE = 1 << 20  # in a piece of what is followed: there may be gigabytes to begin with
+MESSAGES_AT_ONCE = 1000
 _MOST = (1 << 63) - 1  # bytes: no stream is longer
 
 
@@ -108,8 +110,8 @@ class Stream:
             yield from self.read().splitlines(keepends=True)
 
     def follow(self, timeout: float | None = None) -> Iterator[Any]:
-        """Yield new output as it comes, from the position on, until the stream has ended: bytes, or messages one by
-        one.
+        """Yield new output as it comes, from the position on, until the stream has ended: at most a mebibyte at a time,
+        or messages one by one.
 
         The supervisor tells when there is more; nobody polls. A stream has not ended while anything that the command
         started holds it open, or while a restart is due.
@@ -132,11 +134,12 @@ class Stream:
         yield from self._new()
 
     def _new(self) -> Iterator[Any]:
-        found = self.read(count=None)
         if self.number == DATA:
-            yield from found
-        elif found:
-            yield found
+            while messages := self.read(count=MESSAGES_AT_ONCE):
+                yield from messages
+        else:
+            while chunk := self.read(count=BYTES_AT_ONCE):
+                yield chunk
 
     def _await_more(self, watch: Watch, timeout: float | None) -> bool:
         """Wait until the supervisor tells of more than has been read; False when it does not in time."""

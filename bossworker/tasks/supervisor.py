@@ -1,7 +1,7 @@
 """The supervisor of one task: a small process, one poll loop over the command, its streams and its clients.
 
-It stays after the command's end, to tell of it and to start it again, until somebody ends it or deletes the task. All
-that it knows is also in the task's job directory, so that nothing is lost with it.
+It stays for a while after the command's end, to start it again if it is asked to, until somebody ends it or deletes
+the task. All that it knows is also in the task's job directory, so that nothing is lost with it.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class TaskSupervisor(Supervisor):
         self._restarts = Restarts(
             task["restart"], task["restart_limit"], task["restart_backoff"], task["restart_backoff_max"]
         )
+        self._linger: float | None = task["linger"]
+        self._linger_timer = 0
+        self._left = False
         self._starts = 0
         self._restart_timer = 0
         self._next_start: float | None = None  # Unix seconds
@@ -84,6 +87,7 @@ class TaskSupervisor(Supervisor):
 
     def _start_connected(self) -> None:
         self.plumbing.goes_on = self._restarts.policy != NEVER
+        self.loop.cancel(self._linger_timer)
         self.failure, self._postponed = None, ""
         self._asked, self._next_start = {}, None
         try:
@@ -124,9 +128,23 @@ class TaskSupervisor(Supervisor):
         self.write_status(last=True)
         if delay is not None:
             self._restart_timer = self.loop.after(delay, self._start_again)
-        elif self.lock is not None:  # before anybody hears of the end
-            self.lock.release()
+        else:
+            self._is_over()
         self.tell(self._exit_event())
+
+    def _is_over(self) -> None:
+        """No restart is due: the lock is given up before anybody hears of the end, and we leave some day."""
+        if self.lock is not None:
+            self.lock.release()
+        if self._linger is not None:
+            self._linger_timer = self.loop.after(self._linger, self._depart)
+
+    def _depart(self) -> None:
+        """Leave, unless the command has left something behind, or somebody has a stream of it: then look again."""
+        if self.plumbing.connected or self.members():
+            self._linger_timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
+        else:
+            self.leave(lambda: None)
 
     def _start_again(self) -> None:
         self._restart_timer = 0
@@ -152,8 +170,7 @@ class TaskSupervisor(Supervisor):
             self.plumbing.goes_on = False
             self.plumbing.command_ended()
             self.write_status(last=True)
-            if self.lock is not None:
-                self.lock.release()
+            self._is_over()
             self.tell(self._exit_event())
 
     def requested_signal(self) -> int:
@@ -169,7 +186,8 @@ class TaskSupervisor(Supervisor):
 
     def write_status(self, last: bool = False) -> None:
         """Put on record how it stands. On a full disk the old status stands, until there is another."""
-        self.status[account.TASK] = {"restarts": max(0, self._starts - 1), "next_start": self._next_start}
+        restarts = max(0, self._starts - 1)
+        self.status[account.TASK] = {"restarts": restarts, "next_start": self._next_start, "left": self._left}
         try:
             (self.directory.write_last_status if last else self.directory.write_status)(self.status)
         except OSError:
@@ -214,7 +232,7 @@ class TaskSupervisor(Supervisor):
         if number == signal.SIGKILL:
             self.end("", grace=0.0)
         elif number in _WHOLE_TREE:
-            tree.send(number, tree.descendants(os.getpid()))
+            tree.send(number, self.members())
         elif number:
             os.killpg(self.pid, number)
         return True
@@ -247,6 +265,8 @@ class TaskSupervisor(Supervisor):
     def on_all_gone(self) -> None:
         super().on_all_gone()
         if self._leaving is not None:
+            self._left = True
+            self.write_status()
             self._leaving()
             self.loop.stop()
 
@@ -257,8 +277,11 @@ class TaskSupervisor(Supervisor):
         if self.service is not None:
             self.service.tell(event, key)
 
-    def tell_present(self, client: Client) -> None:
-        """Tell somebody who begins to watch what has happened already."""
+    def watch(self, client: Client) -> None:
+        """Tell it what happens from now on, and first what has happened already."""
+        if self.service is not None:
+            self.service.begin_watching(client)
+        client.answer({})
         for stream, store in self.plumbing.stores.items():
             if store.limit > store.start or store.ended:
                 client.tell(encode(self._output_event(stream)), stream)

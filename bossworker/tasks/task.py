@@ -66,7 +66,10 @@ class Task:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
             return NotImplemented
-        return (self.pid, self.task_pool.path) == (other.pid, other.task_pool.path)
+        if (self.pid, self.task_pool.path) != (other.pid, other.task_pool.path):
+            return False
+        ids = {task._record.id for task in (self, other) if task._record is not None}
+        return len(ids) < 2  # a supervisor that has ended may have had the pid of another
 
     def __hash__(self) -> int:
         return hash((self.pid, self.task_pool.path))
@@ -145,9 +148,9 @@ class Task:
         """Another connection to the supervisor. TaskGone when it cannot be reached."""
         return self.task_pool.connect(self.pid)
 
-    def watching(self) -> Watch:
-        """Events, to be closed: first those that tell what is so already. TaskGone."""
-        return Watch(self)
+    def watching(self, deadline: float | None = None) -> Watch:
+        """Events, to be closed: first those that tell what is so already. TaskGone, also when not by the deadline."""
+        return Watch(self, deadline)
 
     # -- what it tells ----------------------------------------------------------------------------------
 
@@ -220,10 +223,11 @@ class Task:
         """Wait until the command has ended and no restart is due; ``info()["status"]``, or None after `timeout`
         seconds.
 
-        A supervisor that is killed meanwhile ends the wait, too: its command ends with it.
+        A supervisor that is killed meanwhile ends the wait, too: its command ends with it. Raises TaskGone when the
+        task has been deleted.
         """
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-        with suppress(TaskGone, TaskRefused), self.watching() as watch:
+        with suppress(TaskGone, TaskRefused), self.watching(deadline) as watch:
             while (event := watch.event(deadline)) is not None:
                 if event.get("event") == protocol.EXIT and event.get("final"):
                     return dict(self.info(fresh=True)["status"])
@@ -235,13 +239,15 @@ class Task:
         return status
 
     def _final_status(self) -> dict[str, Any] | None:
-        """None while the command runs or a restart is due."""
-        info = self.info(fresh=True)
+        """None while the command runs or a restart is due. From the disk: a supervisor might not answer in time."""
+        self._check_exists()
+        self._info = None
+        info = self.record.info() if self.record.readable() else self.info()
         return None if info["status"]["running"] or info["restarts"]["next"] else dict(info["status"])
 
     # -- what is done to it -----------------------------------------------------------------------------
 
-    def apply_meta(self, mapping: Mapping[str, Any] | None = None, /, **attrs: Any) -> None:
+    def apply_meta(self, mapping: Mapping[str, Any] | None = None, **attrs: Any) -> None:
         """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor."""
         change = check_size(check_meta({**check_meta(mapping), **attrs}))
         self.ask({"op": "meta", "meta": change})
@@ -273,7 +279,8 @@ class Task:
     def restart(self) -> bool:
         """Execute a command that has ended again, under its living supervisor; False when it is still running.
 
-        Streams and metadata go on where they were. Raises TaskNotStarted, TaskLocked, TaskGone.
+        Streams and metadata go on where they were. Raises TaskNotStarted, TaskLocked; TaskGone when the supervisor has
+        left (see ``linger`` of `TaskPool.spawn`).
         """
         self._info = None
         try:
@@ -285,8 +292,8 @@ class Task:
         """End the supervisor; before that the command, if it runs, and all that it started: TERM, and KILL after a
         grace.
 
-        The files stay, so that status and output are still told, and `TaskPool.search` still finds the task. Without a
-        supervisor, nothing is left to be done.
+        The files stay, so that status and output are still told, and `TaskPool.search` still finds the task. When the
+        supervisor is dead, what it could not end any more is ended.
         """
         self._end({"op": "terminate"})
 
@@ -304,7 +311,6 @@ class Task:
             return  # it has been deleted
         self._end({"op": "delete"})
         if record.exists():
-            record.info()  # ends what a dead supervisor left
             jobdir.remove_tree(record.folder)
         self.task_pool.clear_socket(self.pid)
         self.task_pool.clear_output(self.pid)
@@ -332,6 +338,10 @@ class Task:
             if time.monotonic() >= deadline:
                 raise failure or TaskGone(f"the supervisor {self.pid} does not end")
             time.sleep(0.001)
+        if supervisor is not None and identity.of(self.pid) == supervisor:  # a zombie: a child of ours, or somebody's
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
+        self.record.end_remains()
 
 
 def check_size(meta: dict[str, Any]) -> dict[str, Any]:

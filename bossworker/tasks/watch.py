@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from bossworker.tasks.connection import Connection
     from bossworker.tasks.task import Task
 
-END_SECONDS = 10.0  # for a supervisor that has hung up to end or to be reached again
-PAUSE = 0.05  # seconds before it is tried: among too many who watch, each costs another one its connection
+END_SECONDS = 10.0  # for a supervisor that has hung up, or does not answer, to end or to be reached again
+FIRST_PAUSE = 0.05  # seconds before it is tried, doubled each time up to
+LONGEST_PAUSE = 1.0  # since among too many who watch, each costs another one its connection
 
 
 class Watch:
@@ -24,10 +25,11 @@ class Watch:
     what is so, all metadata included: nothing is missed but steps in between.
     """
 
-    def __init__(self, task: Task) -> None:
-        """TaskGone when the supervisor cannot be reached."""
+    def __init__(self, task: Task, deadline: float | None = None) -> None:
+        """TaskGone when the supervisor cannot be reached, or not by the deadline."""
         self._task = task
-        self._connection = self._connect()
+        self._pause = FIRST_PAUSE
+        self._connection = self._connect(deadline)
         self._missed: dict[str, Any] | None = None
 
     def __enter__(self) -> Watch:
@@ -66,23 +68,32 @@ class Watch:
                 if event is not None:
                     yield event
 
-    def _connect(self) -> Connection:
-        connection = self._task.new_connection()
-        connection.ask({"op": "watch", "task": self._task.id}, seconds=0.0)
-        return connection
+    def _connect(self, deadline: float | None = None) -> Connection:
+        """TaskGone when there is no supervisor, or one that cannot be reached for a while, or not by us."""
+        latest = time.monotonic() + END_SECONDS
+        deadline = latest if deadline is None else min(deadline, latest)
+        while True:
+            try:
+                connection = self._task.new_connection()
+                connection.send({"op": "watch", "task": self._task.id})
+                connection.answer(deadline)
+                return connection
+            except TaskGone as error:
+                if time.monotonic() >= deadline or isinstance(error.__cause__, PermissionError):
+                    raise
+                self._wait_or_raise(error)
 
     def _connect_again(self, error: TaskGone) -> None:
         self._connection.close()
-        deadline = time.monotonic() + END_SECONDS
-        while True:
-            time.sleep(PAUSE)
-            if not self._task.supervised():
-                raise error
-            try:
-                self._connection = self._connect()
-                meta = self._task.ask({"op": "info"})[0]["info"]["meta"]
-                break
-            except TaskGone as again:
-                if time.monotonic() >= deadline or isinstance(again.__cause__, PermissionError):
-                    raise
+        self._wait_or_raise(error)
+        self._connection = self._connect()
+        meta = self._task.ask({"op": "info"})[0]["info"]["meta"]
         self._missed = {"event": protocol.META, "meta": meta} if meta else None
+
+    def _wait_or_raise(self, error: TaskGone) -> None:
+        """Wait until it may be tried again; TaskGone when the supervisor is not there any more."""
+        if self._task.supervised():
+            time.sleep(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if not self._task.supervised():
+            raise error

@@ -51,6 +51,16 @@ def test_the_loop_calls_in_time_and_not_after_cancelling() -> None:
     assert time.monotonic() - begin >= 0.03
 
 
+def test_the_loop_calls_what_is_late_in_its_order() -> None:
+    loop, said = Loop(), []
+    loop.after(0.01, lambda: said.append("second"))
+    loop.after(0.001, lambda: said.append("first"))
+    time.sleep(0.02)
+    loop.turn()
+    loop.close()
+    assert said == ["first", "second"]
+
+
 def test_the_loop_watches_descriptors_until_it_forgets_them() -> None:
     loop, said = Loop(), []
     mine, theirs = os.pipe()

@@ -142,6 +142,20 @@ def test_environment_and_folder(run: Run, tmp_path: Path, own_root: Path) -> Non
     assert result["stdout"] == f"{own_root}/{result['jobid']}/files\n/bin/sh\n"
 
 
+def test_the_environment_is_ours_of_the_moment_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, b"FROM_US", b"\xff=")
+    monkeypatch.setenv("BOSSWORKER_JOB", "of an outer job")
+    first = run_command({"cmd": ["env"]})
+    assert f"BOSSWORKER_JOB={first['jobid']}\n" in first["stdout"]
+    assert "outer" not in first["stdout"]
+    assert b"FROM_US=\xff=\n" in jobs.stdout(first["jobid"], text=False)
+    monkeypatch.delenv("FROM_US")
+    assert "FROM_US" not in run_command({"cmd": ["env"]})["stdout"]
+    again = run_command({"cmd": ["env"], "env": {"FROM_US": "é", "BOSSWORKER_JOB": "mine"}})
+    assert "FROM_US=é\n" in again["stdout"]
+    assert f"BOSSWORKER_JOB={again['jobid']}\n" in again["stdout"]
+
+
 def test_path_likes_are_arguments(run: Run, tmp_path: Path) -> None:
     assert run([Path("/bin/echo"), tmp_path])["stdout"] == f"{tmp_path}\n"
 
@@ -183,7 +197,7 @@ def test_path_likes_are_arguments(run: Run, tmp_path: Path) -> None:
         ),
         ({"cmd": ["a"], "meta": {1: 2}}, "meta: a key must be a str, not 1 (int)"),
         ({"cmd": ["a"], "meta": {"a": [{None: 2}]}}, "meta['a'][0]: a key must be a str, not None (NoneType)"),
-        ({"cmd": ["a"], "meta": {"a": NESTED}}, "meta must hold only what JSON can: maximum recursion depth"),
+        ({"cmd": ["a"], "meta": {"a": NESTED}}, "meta must be nested at most 100 deep"),
         ({"cmd": ["a"], "meta": {"a": 10**5000}}, "meta must hold only what JSON can: Exceeds the limit"),
         ({"cmd": ["a"], "stdin": 7}, "stdin must be bytes or str to feed"),
         ({"cmd": ["a"], "stdin": Path("/no/such/file")}, "stdin must be a file that exists"),
@@ -340,16 +354,18 @@ def test_whoever_is_killed_the_command_goes_with_it(tmp_path: Path, victim: str)
     assert jobs.details(jobid) == ["its supervisor is gone: its exit status is not known"]
 
 
-def test_a_running_job_can_be_asked_and_killed(pool: Pools, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_running_job_can_be_asked_and_ended(pool: Pools, tmp_path: Path, name: str) -> None:
     commands = pool(run_command, worker_count=1)
     commands.add_work({"cmd": tree(tmp_path / "mark", deaf=True)})
     members = pids(tmp_path / "mark")
     (jobid,) = jobs.listing()
-    assert jobs.status(jobid) == "running"
-    assert jobs.signal(jobid)
+    wait_for(lambda: jobs.status(jobid) == "running")
+    assert jobs.signal(jobid, name)
     result = next(commands.results())
-    assert (result["status"], result["signal"]) == ("terminated by request", 9)
-    assert result.error == "terminated by signal 9 (SIGKILL)"
+    number = int(signal.Signals[name])
+    assert (result["status"], result["signal"]) == ("terminated by request", number)
+    assert result.error == f"terminated by signal {number} ({name})"
     assert not any(map(alive, members))
 
 
@@ -371,6 +387,24 @@ def test_what_the_worker_had_before_lives_on(pool: Pools, tmp_path: Path) -> Non
     commands.shut_down()
     wait_for(lambda: not alive(left))
     assert not alive(int(mark.read_text()))
+
+
+def test_what_an_earlier_command_left_lives_on_though_it_comes_to_us_late(pool: Pools, tmp_path: Path) -> None:
+    """It had a parent for a while."""
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    parent = "import os, time; os.fork() and os._exit(0); os.setsid()"
+    wait = f"os.mkfifo({str(go)!r}); open({str(go)!r}).read()"
+    child = f"os.fork() and os._exit(0); open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    commands = pool(run_command, worker_count=1)
+    commands.add_work({"cmd": [sys.executable, "-c", f"{parent}; {wait}; {child}"]})
+    assert next(commands.results()).ok
+    wait_for(go.exists)
+    commands.add_work({"cmd": ["sh", "-c", "echo > started; sleep 60"], "cwd": str(tmp_path), "timeout": 2})
+    wait_for((tmp_path / "started").exists)
+    go.write_text("")
+    left = int(wait_for(lambda: mark.exists() and mark.read_text()))
+    assert next(commands.results()).error_kind == "timeout"
+    assert alive(left)
 
 
 def test_orphans_of_a_command_leave_no_zombies(pool: Pools) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +202,64 @@ def test_one_that_was_never_started(root: Path) -> None:
             os.close(fd)
         assert jobs.status(directory.id) is wanted
         directory.close()
+
+
+TAKES_RIGHTS_AWAY = """
+import os, sys, time
+from bossworker import CommandHandler, jobs, run_command
+
+mischief = f"sleep 0.05; mkdir below; echo x > below/file; {sys.argv[1]}"
+result = run_command({"cmd": mischief, "shell": True})
+print(result["status"], jobs.status(result["jobid"]), jobs.clean(result["jobid"]) > 0)
+jobid = jobs.start(mischief, shell=True)
+while not jobs.is_finished(jobid):  # the supervisor takes the rights back
+    time.sleep(0.01)
+print(jobs.status(jobid), jobs.clean(jobid) > 0)
+CommandHandler(keep="none")({"cmd": mischief, "shell": True})
+print(os.listdir(os.environ["BOSSWORKER_ROOT"]))
+"""
+
+
+@pytest.mark.parametrize("takes", ["chmod 0 below", "chmod 0 below ../files", "chmod 555 ..", "chmod 0 .."])
+def test_a_command_that_takes_rights_away(takes: str) -> None:
+    """From us, too: for the superuser there is nothing to be taken, so the test gives up what makes one."""
+    as_anybody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if as_anybody and shutil.which("setpriv") is None:
+        pytest.skip("no setpriv")
+    argv = [*as_anybody, sys.executable, "-c", TAKES_RIGHTS_AWAY, takes]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.splitlines() == ["completed completed True", "completed True", "[]"]
+
+
+WITHOUT_DESCRIPTORS = """
+import errno, os, resource, sys
+from bossworker import jobs
+
+def answer(ask):
+    try:
+        return str(ask(sys.argv[1]))
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held, told = [], set()
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+while len(told) < 2 or "EMFILE" in told:
+    told = set(map(answer, [jobs.status, jobs.stdout, jobs.is_finished, lambda one: jobs.listing() == [one]]))
+    print(*sorted(told))
+    os.close(held.pop())
+"""
+
+
+def test_without_descriptors_nothing_is_said(root: Path) -> None:
+    """Rather than that there is no such job."""
+    jobid = jobs.start(["sleep", "60"])
+    argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, jobid]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert set(told) <= {"EMFILE", "EMFILE True", "EMFILE False True running", " False True running"}
+    assert (told[0], told[-1]) == ("EMFILE", " False True running")
+    jobs.clean(jobid)

@@ -90,3 +90,14 @@ def test_a_pid_that_is_really_used_again() -> None:
             second.kill()
             second.wait()
     pytest.fail("no pid came twice")
+
+
+def test_who_has_no_environment_is_not_amid_exec_for_ever() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], env={}) as child:
+        wait_for(lambda: not identity.amid_exec(child.pid))
+        assert Path(f"/proc/{child.pid}/environ").read_bytes() == b""
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not identity.amid_exec(child.pid)
+    assert not identity.amid_exec(child.pid)
+    assert not identity.amid_exec(os.getpid())

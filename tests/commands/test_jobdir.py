@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,46 @@ def test_a_long_last_status_needs_not_fit_the_room(directory: JobDirectory) -> N
     assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
 
 
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
+def test_the_last_status_stands_though_its_room_was_thrown_away(
+    directory: JobDirectory, make: Callable[[Path], None]
+) -> None:
+    directory.take_room()
+    directory.write_status({"state": "running"})
+    room = Path(directory.path, ".status.next")
+    room.unlink()
+    make(room)
+    directory.write_last_status({"state": "completed"})
+    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "completed"}
+
+
+def test_one_runs_the_command_and_no_other_ever(directory: JobDirectory) -> None:
+    directory.claim()
+    late = JobDirectory(directory.path, jobdir.open_folder(directory.path))
+    with pytest.raises(FileExistsError):
+        late.claim()
+    directory.write_last_status({"state": "completed"})
+    with pytest.raises(FileExistsError):
+        late.claim()
+    late.close()
+    assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
+
+
+def test_nobody_runs_it_once_it_is_being_deleted(directory: JobDirectory) -> None:
+    os.rename(directory.path, f"{directory.path}.gone")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            directory.claim()
+        Path(directory.path).mkdir(exist_ok=True)  # another of its name
+    assert sorted(os.listdir(f"{directory.path}.gone")) == ["files", "job.json", "stderr", "stdout"]
+
+
+def test_requests_do_not_take_each_other_back(directory: JobDirectory) -> None:
+    for number in (9, 15, 18, 9):
+        jobdir.request_signal(directory.fd, number)
+    assert jobdir.requested_signals(directory.fd) == {9, 15, 18}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', '{"a": 1} x', "\xff", "[" * 200_000, '{"a": 1'])
 def test_damage_is_told(directory: JobDirectory, text: str) -> None:
     Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))
@@ -122,6 +162,15 @@ def test_removal_counts_files_and_follows_no_link(tmp_path: Path) -> None:
     assert not os.path.exists(directory.path)
     assert (outside / "kept").exists()
     assert jobdir.remove_tree(directory.path) == 0
+
+
+def test_what_is_removed_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to("root")
+    directory = create(tmp_path / "link")
+    directory.close()
+    assert jobdir.remove_tree(directory.path) == 3
+    assert os.listdir(tmp_path / "root") == []
 
 
 # -- a full disk ----------------------------------------------------------------------------------------

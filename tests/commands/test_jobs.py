@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker import CommandHandler, jobs
-from bossworker.commands import detach, identity, jobdir
+from bossworker import CommandHandler, jobs, process
+from bossworker.commands import detach, jobdir, launcher
 from bossworker.jobs import Status
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
@@ -266,6 +269,22 @@ def test_follow_gives_all_as_it_comes_and_cuts_no_character() -> None:
         jobs.follow(jobid, stream="x")
 
 
+def test_a_stream_is_read_as_it_stands(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes faster than we read does not keep us reading."""
+    jobid = jobs.start(["true"])
+    jobs.wait(jobid)
+    stdout, read = root / jobid / "stdout", os.read
+
+    def read_and_write(fd: int, count: int) -> bytes:
+        with suppress(OSError), stdout.open("ab") as file:
+            file.write(b"y" * 70_000) if stdout.stat().st_size < 10_000_000 else None
+        return read(fd, count)
+
+    stdout.write_bytes(b"x" * 100_000)
+    monkeypatch.setattr(os, "read", read_and_write)
+    assert jobs.stdout(jobid, text=False) == b"x" * 100_000
+
+
 def test_follow_of_much() -> None:
     jobid = jobs.start(["sh", "-c", "seq 200000; sleep 0.1; seq 200000"])
     assert "".join(jobs.follow(jobid)) == 2 * "".join(f"{n}\n" for n in range(1, 200001))
@@ -336,14 +355,20 @@ def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
     first = jobs.start(["sleep", "0.1"])
 
     def kill_launchers() -> None:
-        while not stop.wait(0.1):
-            for pid in launchers():
-                os.kill(pid, signal.SIGKILL)
+        """At any moment, but not again before the next job has been started: somebody must get through some day."""
+        killed_at = -1
+        while not stop.wait(0.005):
+            if len(ids) > killed_at and (pids := launchers()):
+                killed_at = len(ids)
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
 
+    ids: list[str] = []
     killer = threading.Thread(target=kill_launchers)
     killer.start()
     try:
-        ids = [jobs.start(["echo", str(number)]) for number in range(40)]
+        for number in range(40):
+            ids.append(jobs.start(["echo", str(number)]))
     finally:
         stop.set()
         killer.join()
@@ -354,16 +379,51 @@ def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
 
 
 def launchers() -> list[int]:
-    """Processes that are launchers, of this test's program or not: it adopts orphans, so they are its children."""
+    """The launchers that live: this test's program adopts orphans, so they are its children.
+
+    So are the supervisors of one that was killed, which were forked from it and are called as it was; but the socket
+    for orders is the first thing that they close.
+    """
     found = []
-    for pid in map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"launcher" in command and identity.start_time(pid) is not None:
-            found.append(pid)
+    for pid in process.children(os.getpid()):
+        with suppress(OSError):
+            held = {name_of(fd) for fd in os.scandir(f"/proc/{pid}/fd")}
+            if b"launcher" in Path(f"/proc/{pid}/cmdline").read_bytes() and "socket" in held:
+                found.append(pid)
     return found
+
+
+def test_a_launcher_killed_under_many_orders() -> None:
+    """Whoever is about to write to it then hears so in another way than who comes later."""
+    jobs.wait(jobs.start(["true"]))
+    (pid,) = launchers()
+    link = detach._launcher
+    assert link._sock is not None
+    link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as threads:
+        ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
+        wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
+        os.kill(pid, signal.SIGKILL)
+        for number, jobid in enumerate(ids):
+            assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
+            assert jobs.stdout(jobid.result()) == f"{number}\n"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_order_that_is_given_twice_is_carried_out_once(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    order, root = detach._order, Path(os.environ["BOSSWORKER_ROOT"])
+
+    def twice(data: bytes, fds: list[int]) -> bool:
+        assert order(data, fds)
+        (jobid,) = jobs.listing()
+        wait_for(lambda: jobs.stdout(jobid) if not ended else (root / jobid / "status.json").stat().st_size >= 1024)
+        return order(data, fds)
+
+    monkeypatch.setattr(detach, "_order", twice)
+    jobid = jobs.start(["sh", "-c", f"echo once; {'true' if ended else 'sleep 0.3'}"])
+    assert jobs.wait(jobid, 20) is Status.COMPLETED
+    assert jobs.stdout(jobid) == "once\n"
 
 
 def test_the_supervisor_survives_a_hangup_and_holds_nothing() -> None:
@@ -387,6 +447,35 @@ def name_of(fd: os.DirEntry[str]) -> str:
 
 
 # -- callers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
+    root: Path, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(by: detach.Launcher, data: bytes, fds: list[int]) -> bytes:
+        if after:
+            ask(by, data, fds)
+        raise KeyboardInterrupt
+
+    ask = detach.ask
+    monkeypatch.setattr(detach, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.start(["true"])
+    assert [jobs.wait(one, 20) for one in jobs.listing()] == [Status.COMPLETED] * after
+    assert len(os.listdir(root)) == after
+
+
+def test_nothing_follows_an_order_that_was_sent_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+        socket.send_fds(sock, [len(data).to_bytes(launcher.LENGTH, "little"), data[:5]], fds)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detach, "_send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.start(["true"])
+    assert jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED
 
 
 def test_it_leaves_no_zombie_and_no_child_in_the_caller() -> None:
@@ -454,12 +543,19 @@ def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
         assert sorted(os.listdir(small_disk)) == before
 
 
+def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OSError, match=f"stdin cannot be stored: No space left on device: '{small_disk}'"):
+        jobs.start(["cat"], stdin=bytes(1 << 20))
+    assert jobs.listing() == []
+
+
 def test_a_supervisor_is_small() -> None:
     """Alone, without a launcher or another supervisor that shares pages with it."""
     jobid = jobs.start(["sleep", "60"])
-    (launcher,) = launchers()
+    (pid,) = launchers()
     detach.close_launcher()
-    wait_for(lambda: not alive(launcher))
+    wait_for(lambda: not alive(pid))
     rollup = Path(f"/proc/{supervisor(jobid)}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
     assert private <= 4096, f"{private} KiB"
@@ -506,6 +602,14 @@ def test_another_root(tmp_path: Path) -> None:
     assert jobs.clean(jobid, root=tmp_path / "other") == 5
 
 
+def test_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    jobid = jobs.start(["true"], root=root)
+    assert jobs.wait(jobid, 20, root=tmp_path / "link") is Status.COMPLETED
+    assert jobs.clean(jobid, root=tmp_path / "link") == 4
+    assert os.listdir(root) == []
+
+
 def test_the_usual_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from bossworker.commands.roots import find_root
 
@@ -542,8 +646,11 @@ def test_a_wait_of_years_is_one_of_hours() -> None:
 
 def test_what_is_sent_after_term_does_not_take_it_back() -> None:
     jobid = jobs.start(["sleep", "60"])
-    for number in ("STOP", "TERM", "CONT"):
-        assert jobs.signal(jobid, number)
+    assert jobs.signal(jobid, "STOP")
+    stat = Path(f"/proc/{pid_of(jobid)}/stat")
+    wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    for name in ("TERM", "WINCH", "CONT"):  # it hears the first of them after the last
+        assert jobs.signal(jobid, name)
     assert jobs.wait(jobid, 20) is Status.TERMINATED_BY_REQUEST
 
 

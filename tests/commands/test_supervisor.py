@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker.commands import identity, jobdir
+from bossworker.commands import identity, jobdir, program
+from bossworker.commands.jobdir import JobDirectory
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping, read_status, supervise
 from tests.conftest import alive, wait_for
@@ -46,6 +48,21 @@ def test_what_cannot_run_has_ended_and_says_why(tmp_path: Path) -> None:
     directory, status = run(tmp_path, "no-such-program")
     assert (status["state"], status["exit_code"]) == (jobdir.BY_ERROR, 127)
     assert (directory / "stderr").read_text() == "cannot run 'no-such-program': No such file or directory\n"
+
+
+def test_a_second_is_never_told_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is when the command has just been started."""
+    start = program.start
+
+    def late(*args: Any, **more: Any) -> int:
+        pid = start(*args, **more)
+        time.sleep(0.5)
+        return pid
+
+    monkeypatch.setattr(program, "start", late)
+    _, status = run(tmp_path, "sleep", "1")
+    assert status["elapsed"] >= 1
+    assert status["ended"] == status["started"] + status["elapsed"] <= time.time()
 
 
 def test_both_identities_are_on_record_while_it_runs(tmp_path: Path) -> None:
@@ -90,12 +107,33 @@ def test_a_signal_that_was_asked_for(tmp_path: Path, number: int) -> None:
     directory, pid = supervise(tmp_path, ["sleep", "60"])
     status = wait_for(lambda: (now := read_status(directory))["state"] == jobdir.RUNNING and now)
     folder = jobdir.open_folder(str(directory))
-    jobdir.write_request(folder, {"signal": number})
+    jobdir.request_signal(folder, number)
     os.close(folder)
     assert identity.send(status["command"], number)
     os.waitpid(pid, 0)
     status = read_status(directory)
     assert (status["state"], status["signal"]) == (jobdir.BY_REQUEST, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_last_word_is_said_once(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has heard it may delete the directory."""
+    said, say = tmp_path / "said", JobDirectory.write_last_status
+
+    def count(directory: JobDirectory, status: dict[str, Any]) -> None:
+        with said.open("a") as file:
+            file.write(status["state"] + "\n")
+        say(directory, status)
+
+    monkeypatch.setattr(JobDirectory, "write_last_status", count)
+    directory, pid = supervise(tmp_path / "root", ["sleep", "60"])
+    command = wait_for(lambda: read_status(directory).get("command"))
+    folder = jobdir.open_folder(str(directory))
+    jobdir.request_signal(folder, number)
+    os.close(folder)
+    identity.send(command, number)
+    os.waitpid(pid, 0)
+    assert said.read_text() == "terminated by request\n"
 
 
 def test_what_a_requested_kill_leaves_is_ended(tmp_path: Path) -> None:
@@ -104,7 +142,8 @@ def test_what_a_requested_kill_leaves_is_ended(tmp_path: Path) -> None:
     directory, pid = supervise(tmp_path / "root", ["sh", "-c", '"$@" & sleep 60', "sh", *escaped])
     wait_for(lambda: mark.exists() and mark.read_text())
     folder = jobdir.open_folder(str(directory))
-    jobdir.write_request(folder, {"signal": 9})
+    for number in (9, 15, 18):  # what others ask for does not take it back
+        jobdir.request_signal(folder, number)
     os.close(folder)
     identity.send(read_status(directory)["command"], 9)
     os.waitpid(pid, 0)

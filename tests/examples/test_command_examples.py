@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -86,10 +87,13 @@ def test_bad_arguments(args: list[str]) -> None:
 # -- extester -------------------------------------------------------------------------------------------
 
 
-def test_extester_does_as_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dashes", ["--", "-"])
+def test_extester_does_as_told(tmp_path: Path, dashes: str) -> None:
+    options = "stdin", "stdout", "stderr", "repeat", "exit", "create"
+    stdin, stdout, stderr, repeat, code, create = (dashes + name for name in options)
     ended = run(
-        EXTESTER, "--stdin", "--stdout", "out", "--stderr", "err", "--repeat", 2, "--exit", 5,
-        "--create", "a.tmp=5", "few/new/dirs/b.tmp=13", "an/empty/dir/=0", cwd=tmp_path, input="in\n",
+        EXTESTER, stdin, stdout, "out", stderr, "err", repeat, 2, code, 5,
+        create, "a.tmp=5", "few/new/dirs/b.tmp=13", "an/empty/dir/=0", cwd=tmp_path, input="in\n",
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (5, "in\nout\nout\n", "err\nerr\n")
     assert (tmp_path / "a.tmp").read_text() == "01234"
@@ -197,6 +201,15 @@ IDS = [
     "20260101-000000-000000-" + "0" * 20,
     "*",
 ]
+
+
+def test_many_who_follow_keep_nobody_waiting(browser: httpx.Client) -> None:
+    job = start(browser, "--sleep 60")
+    with ExitStack() as followers:
+        for _ in range(50):  # more than the threads that the server has for all
+            followers.enter_context(browser.stream("GET", f"{job}/stdout"))
+        assert browser.get(f"{job}/status").json()["status"] == "running"
+        browser.post(f"{job}/kill")
 
 
 def test_forms_of_other_pages(browser: httpx.Client) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -298,10 +299,11 @@ def test_tasks_started_in_one_terminal_are_steered_from_another(tree: Path, tmp_
         assert rows(pool)["count"][2] == "paused"
         board(pool, "resume", "count")
         assert rows(pool)["count"][2] == "running"
-        assert ".txt.gz" in board(pool, "tail", "compress")
+        assert int(board(pool, "tail", "compress").removesuffix(" bytes\n")) > 1_000_000
         wait_for(lambda: rows(pool)["compress"][2] == "completed")
         board(pool, "end", "count")
         assert rows(pool)["count"][2:4] == ["terminated", "by"]
+        assert set(board(pool, "resume", "all").splitlines()) == {f"{name}: not running" for name in started}
         assert "primes below 20000" in board(pool, "tail", "count")
     finally:
         board(pool, "delete", "all")
@@ -312,3 +314,21 @@ def test_tasks_started_in_one_terminal_are_steered_from_another(tree: Path, tmp_
 def test_what_the_board_does_not_know(tmp_path: Path) -> None:
     ended = run(TASK_BOARD, "--pool", tmp_path, "pause", "nothing")
     assert (ended.returncode, ended.stderr) == (1, f"no task 'nothing' in {tmp_path}\n")
+    ended = run(TASK_BOARD, "--pool", tmp_path / "nowhere", "list")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("task_board: ")
+    assert "no such pool" in ended.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_who_has_read_enough_of_a_tasks_output(tree: Path, tmp_path: Path) -> None:
+    board(tmp_path / "pool", "start", tree)
+    tail = shlex.join(map(str, command(TASK_BOARD, "--pool", tmp_path / "pool", "tail", "count")))
+    try:
+        ended = subprocess.run(
+            ["sh", "-c", f"{tail} | head -n 1"], env=environment(), capture_output=True, text=True, check=True
+        )
+        assert ended.stdout.endswith("primes below 20000\n")
+        assert ended.stderr == ""
+    finally:
+        board(tmp_path / "pool", "delete", "all")

@@ -299,9 +299,11 @@ def test_the_job_of_a_result_is_what_was_added_though_the_dict_was_filled_again(
     for n in range(3):
         job["n"] = n
         bw.add_work(job)
+        bw.add_work(job, {"n": n})
     job.clear()
     results = list(bw.results())
-    assert results == [r.job for r in results] == [{"n": n} for n in range(3)]
+    assert [r.job for r in results] == [{"n": n // 3} for n in range(9)]
+    assert results == [r.job for r in results]
 
     def again() -> Iterator[dict[str, int]]:
         for n in range(100):

@@ -22,6 +22,21 @@ def shell(text: str) -> list[str]:
     return ["/bin/sh", "-c", text]
 
 
+def nested(depth: int) -> dict[str, Any]:
+    """Metadata, so deep."""
+    made: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        made = {"in": made}
+    return made
+
+
+def in_itself() -> list[Any]:
+    """A list whose members are itself, twice."""
+    made: list[Any] = []
+    made += [made, made]
+    return made
+
+
 def wait_for_info(task: Task, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """Ask until the info is as wanted."""
     wait_for(lambda: holds(task.info(fresh=True)), what=f"the info of {task}")

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from bossworker.tasks import TaskPool, TaskRefused
+from bossworker.tasks import Task, TaskPool, TaskRefused
 from bossworker.tasks.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
-from bossworker.tasks.service import MOST_CLIENTS
+from bossworker.tasks.service import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
 from tests.conftest import wait_for
 from tests.tasks.programs import CAT, SLEEP, python, wait_for_info
 from tests.tasks.test_streams import MB, uss
@@ -169,6 +169,31 @@ def test_many_connections_leave_room_for_who_has_something_to_ask(
         range(0, count, 500)
     )
     assert task.stream(1).read() == b"fine"
+
+
+def test_how_many_clients_there_may_be() -> None:
+    assert [most_clients(descriptors) for descriptors in (-1, 1 << 20, 1024, 256, 20)] == [896, 896, 896, 128, 8]
+
+
+def test_those_who_watch_keep_nobody_out(pool: TaskPool) -> None:
+    """Nor do they lose anything but time when there are too many of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SPARE_DESCRIPTORS + 32, hard))  # the supervisor's, too
+    try:
+        task = pool.spawn(CAT)
+        watchers = [task.events() for _ in range(40)]
+        other = Task(pool, task.pid)
+        other.apply_meta(a=1)
+        assert other.info(fresh=True)["clients"] <= 32
+        other.stream(0).write(b"fine")
+        other.stream(0).close()
+        assert other.wait(20)
+        for watcher in watchers:
+            told = list(watcher)
+            assert {"event": "metadata-changed", "meta": {"a": 1}} in told
+            assert told[-1]["final"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_supervisor_without_descriptors_goes_on(pool: TaskPool) -> None:

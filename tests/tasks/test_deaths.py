@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bossworker import process
+from bossworker.commands import identity
 from bossworker.tasks import Task, TaskGone, TaskPool
 from bossworker.tasks.errors import TaskError
 from tests.commands.disk import fill, small_disk
@@ -133,6 +135,10 @@ def test_a_supervisor_that_is_stopped_holds_up_nobody(pool: TaskPool, monkeypatc
             stopped.kill()
         assert stopped.info(fresh=True)["supervisor"]["running"]
         assert os.path.exists(pool.socket_path(stopped.pid))
+        monkeypatch.undo()
+        before = time.monotonic()
+        assert stopped.wait(0.1) is None
+        assert time.monotonic() - before < 5  # however long it may take to answer
     finally:
         os.kill(stopped.pid, signal.SIGCONT)
 
@@ -267,6 +273,44 @@ def test_damaged_files_are_no_error(pool: TaskPool) -> None:
     assert pool.search() == []
     (folder / "status.json").write_text(json.dumps({"supervisor": supervisor}))
     task.delete()
+
+
+@pytest.mark.parametrize("name", ["job.json", "status.json"])
+def test_one_damaged_task_hides_no_other(pool: TaskPool, name: str) -> None:
+    """In a pool that users share, anybody may write anything into tasks of their own."""
+    other, task = pool.spawn(SLEEP), pool.spawn(shell("echo hi"))
+    assert task.wait(20)
+    task.terminate_supervisor()
+    file = Path(task.record.folder, name)
+    sound = json.loads(file.read_text())
+    for key in sound:
+        for value in (None, 5, True, "x", 1e400, [], ["x"], [[]], {}, {"a": 1}, [10**30, 1, "x"], [task.pid]):
+            file.write_text(json.dumps({**sound, key: value}))
+            assert other in pool.search()
+            assert pool.search({"status": {"running": True}}) == [other]
+            assert task.wait(0)
+            assert task.info(fresh=True)["status"]["running"] is False
+            assert task.stream(1).read() == b"hi\n"
+    task.delete()
+    assert pool.search() == [other]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+def test_nobody_can_have_others_end_their_own_processes(pool: TaskPool) -> None:
+    """By a task that says that it died, and that its command was one of theirs."""
+    task = pool.spawn(SLEEP)
+    kill(task.pid)
+    wait_for(lambda: not alive(task.pid))
+    with subprocess.Popen(SLEEP, start_new_session=True) as ours:
+        status = Path(task.record.folder, "status.json")
+        status.write_text(json.dumps(json.loads(status.read_text()) | {"command": identity.of(ours.pid)}))
+        os.chown(task.record.folder, 65534, 65534)
+        assert not task.info(fresh=True)["status"]["running"]
+        task.terminate_supervisor()
+        assert pool.search() == [task]
+        task.delete()
+        assert ours.poll() is None
+        ours.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

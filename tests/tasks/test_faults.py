@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import socket
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -19,12 +20,13 @@ import pytest
 from bossworker import process
 from bossworker.commands.loop import Loop
 from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
-from bossworker.tasks.protocol import encode
+from bossworker.tasks.line import MOST_KEPT
+from bossworker.tasks.protocol import HEADER, MARK, encode
 from bossworker.tasks.service import MOST_CLIENTS
 from bossworker.tasks.supervisor import TaskSupervisor
 from tests.commands.disk import fill, small_disk
-from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
-from tests.tasks.test_clients import cpu_seconds
+from tests.tasks.programs import CAT, SLEEP, nested, python, shell, wait_for_info, wait_for_output
+from tests.tasks.test_clients import connected, cpu_seconds
 from tests.tasks.test_deaths import PROJECT
 from tests.tasks.test_streams import MB, uss
 
@@ -155,6 +157,19 @@ def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
     assert copy.info(fresh=True)["id"] == task.id
 
 
+def test_a_program_may_hold_on_to_more_tasks_than_it_has_descriptors(pool: TaskPool) -> None:
+    first = pool.spawn(SLEEP)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_KEPT + 100, hard))
+    try:
+        tasks = [Task(pool, first.pid) for _ in range(MOST_KEPT + 200)]
+        for _ in range(2):
+            assert all(task.info(fresh=True)["status"]["running"] for task in tasks)
+        assert first.info(fresh=True)["clients"] <= MOST_KEPT + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def hang_up_on_watchers(pool: TaskPool, pid: int) -> None:
     """By more connections than a supervisor keeps that watch, too."""
     with ExitStack() as stack:
@@ -253,24 +268,6 @@ def test_who_watches_and_does_not_listen_costs_bounded_memory(pool: TaskPool) ->
         wait_for_info(task, lambda info: info["clients"] < 10)  # they were dropped
 
 
-SPAWNS = """
-import sys
-from bossworker.tasks import TaskPool, current
-inner = TaskPool(sys.argv[1]).spawn([sys.executable, "-c", sys.argv[2]])
-inner.wait(20)
-print(current().pid, inner.pid, *inner.stream(1).read().decode().split())
-"""
-
-
-def test_a_task_within_a_task_is_its_own(pool: TaskPool) -> None:
-    inner = "import os\nfrom bossworker.tasks import current\n"
-    inner += "print(current().pid, open('/proc/self/environ').read().count('BOSSWORKER_TASK_PID='))"
-    task = pool.spawn(python(SPAWNS, pool.path, inner), env={"PYTHONPATH": PROJECT})
-    assert task.wait(40)
-    outer_pid, inner_pid, told_pid, count = map(int, task.stream(1).read().split())
-    assert (outer_pid, told_pid, count) == (task.pid, inner_pid, 1)
-
-
 SENDS = """
 import os, socket, errno
 sock = socket.socket(fileno=int(os.environ["BOSSWORKER_TASK_FD"]))
@@ -332,10 +329,10 @@ def test_a_message_that_waits_for_room_costs_no_time(small_disk: Path) -> None:
 
 
 TAKES_ITS_TIME = """
-import select, signal, sys
+import os, select, signal, sys
 for one in (signal.SIGTERM, signal.SIGHUP):
-    signal.signal(one, lambda number, frame: print(number, flush=True))
-print("ready", flush=True)
+    signal.signal(one, lambda number, frame: os.write(1, b"%d\\n" % number))  # print is not for handlers
+os.write(1, b"ready\\n")
 while not select.select([0], [], [], 0.05)[0]:  # Python says nothing of a signal that comes just before a long read
     pass
 sys.exit(3)
@@ -376,6 +373,52 @@ def test_a_pool_is_a_directory(tmp_path: Path) -> None:
     for make in (True, None):
         with pytest.raises(NotADirectoryError):
             TaskPool(tmp_path / "file", mkdir_if_missing=make)
+
+
+def test_a_pool_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "link").symlink_to("tasks")
+    (tmp_path / "broken").symlink_to("nowhere")
+    pool = TaskPool(tmp_path / "link")
+    task = pool.spawn(CAT)
+    assert pool.search() == [task]
+    task.terminate_supervisor()
+    task.delete()
+    assert os.listdir(pool.path) == []
+    for make in (True, None):
+        with pytest.raises(NotADirectoryError):
+            TaskPool(tmp_path / "broken", mkdir_if_missing=make)
+
+
+def test_metadata_of_any_depth_ends_no_supervisor(pool: TaskPool) -> None:
+    """Whatever depth it is at which a supervisor that is deeper in calls than when it read the request gives up."""
+    task = pool.spawn(CAT)
+    task.apply_meta(nested(99))
+    with pytest.raises(ValueError, match="meta must be nested at most 100 deep"):
+        task.apply_meta(nested(101))
+    for depth in range(900, 1000, 3):
+        for head in (b'{"op": "meta", "meta": {"x": %s}}', b'{"op": %s}', b'{"op": "signal", "signal": %s}'):
+            text = head % (b"[" * depth + b"]" * depth)
+            with connected(pool, task.pid) as client:
+                client.sendall(HEADER.pack(MARK, len(text), 0) + text)
+                assert b'"ok": false' in client.recv(1000)
+    assert task.info(fresh=True)["meta"] == nested(99)
+    assert task.info()["status"]["running"]
+
+
+def test_a_process_without_room_for_descriptors_is_told_so(pool: TaskPool) -> None:
+    program = f"""
+import resource
+from bossworker.tasks import TaskPool
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+try:
+    TaskPool({pool.path!r}).spawn(["true"])
+except OSError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": PROJECT}
+    ended = subprocess.run(python(program), env=environment, capture_output=True, text=True, check=True)
+    assert "Too many open files" in ended.stdout, ended
 
 
 def test_any_class_of_tasks_can_be_found_by_pid(pool: TaskPool) -> None:

@@ -90,6 +90,18 @@ def test_follow_gives_output_as_it_comes(pool: TaskPool) -> None:
     assert b"".join(got) == b"ONEMOREMORE"
 
 
+def test_follow_takes_what_there_is_in_pieces(pool: TaskPool) -> None:
+    task = pool.spawn(shell("head -c 5000000 /dev/zero; echo end"))
+    assert task.wait(20)
+    stream = task.stream("stdout")
+    chunks = []
+    for chunk in stream.follow():
+        chunks.append(chunk)
+        assert stream.position == sum(map(len, chunks))
+    assert max(map(len, chunks)) <= 1 << 20
+    assert b"".join(chunks) == bytes(5_000_000) + b"end\n"
+
+
 def test_follow_sleeps_between_two_pieces(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
     task = pool.spawn(CAT)
     looks = 0

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker.tasks import Task, TaskPool, current
+from bossworker.tasks import Task, TaskError, TaskPool, current, spawning
 from bossworker.tasks.birth import accesses
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_output
@@ -45,8 +46,27 @@ def test_behaviors_differ_in_parent_group_and_session(pool: TaskPool) -> None:
         task.stream(0).close()
         assert task.wait(20)
         assert task.stream(1).read() == b"x\n"
-    foreground.terminate_supervisor()
+    os.kill(foreground.pid, signal.SIGTERM)
     assert os.waitpid(foreground.pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("end", [Task.terminate_supervisor, Task.delete])
+def test_a_supervisor_in_the_foreground_is_reaped_by_who_ends_it(pool: TaskPool, end: Callable[[Task], None]) -> None:
+    task = pool.spawn(CAT, behavior="foreground")
+    end(task)
+    assert not os.path.exists(f"/proc/{task.pid}")
+
+
+def test_the_spawner_may_block_every_signal(pool: TaskPool) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        for behavior in ("foreground", "background"):
+            task = pool.spawn(shell("grep SigBlk: /proc/self/status"), behavior=behavior)
+            assert task.wait(20)
+            assert task.stream(1).read().split() == [b"SigBlk:", b"0" * 16]
+            task.delete()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 CTRL_C = """
@@ -125,6 +145,32 @@ def test_a_supervisor_of_ones_own_making(pool: TaskPool, tmp_path: Path) -> None
         own.supervisor_cmd = []
     own.supervisor_cmd = None  # type: ignore[assignment]
     assert own.supervisor_cmd == pool.supervisor_cmd
+
+
+@pytest.mark.parametrize("made", ["os.mkfifo(path)", "os.link(sys.argv[2], path)", "os.symlink(sys.argv[2], path)"])
+def test_what_a_supervisor_says_goes_to_a_file_of_its_own(tmp_path: Path, made: str) -> None:
+    """Whatever somebody who guessed its pid has put in its place."""
+    program = f"""
+import os, sys
+from bossworker.tasks.birth import shed
+path = sys.argv[1]
+{made}
+shed(path)
+os.write(1, b"said")
+"""
+    told, precious = tmp_path / "1.out", tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    subprocess.run(python(program, told, precious), env=ENVIRONMENT, check=True, timeout=60)
+    assert (told.read_bytes(), precious.read_bytes()) == (b"said", b"precious")
+
+
+def test_a_program_that_never_becomes_a_supervisor(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "ANSWER_SECONDS", 0.1)
+    own = TaskPool(pool.path, supervisor_cmd=SLEEP)
+    for behavior in ("foreground", "background"):
+        for arguments in ([], ["x" * 100_000] * 10):  # more than a socket holds
+            with pytest.raises(TaskError, match="ended before it had started the command"):
+                own.spawn([*CAT, *arguments], behavior=behavior)
 
 
 def test_a_path_longer_than_a_sockets_address(tmp_path: Path) -> None:

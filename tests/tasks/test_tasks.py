@@ -14,7 +14,7 @@ import pytest
 from bossworker import BossWorkerError, tasks
 from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool, TaskRefused
 from tests.conftest import alive, wait_for
-from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_info, wait_for_output
+from tests.tasks.programs import CAT, SLEEP, in_itself, nested, python, shell, wait_for_info, wait_for_output
 
 
 def test_a_task_tells_all_about_itself(pool: TaskPool) -> None:
@@ -62,6 +62,8 @@ def test_a_line_for_the_shell(pool: TaskPool) -> None:
         (["no-such-program"], 127, "no-such-program.*No such file"),
         (["/etc"], 126, "/etc.*Permission denied"),
         (["/etc/passwd"], 126, "/etc/passwd.*Permission denied"),
+        (["x" * 5000], 126, "xxx.*File name too long"),
+        (["true", "x" * 200_000], 126, "true.*Argument list too long"),
     ],
 )
 def test_a_program_that_cannot_run(pool: TaskPool, command: list[str], exit_code: int, reason: str) -> None:
@@ -85,13 +87,18 @@ def test_a_program_that_cannot_run(pool: TaskPool, command: list[str], exit_code
         ({"args": ["a"], "restart": "sometimes"}, ValueError, "restart must be one of 'never'.*not 'sometimes'"),
         ({"args": ["a"], "restart_limit": -1}, ValueError, "restart_limit must be an int from 0"),
         ({"args": ["a"], "restart_backoff": -1}, ValueError, "restart_backoff must be between 0"),
+        ({"args": ["a"], "linger": -1}, ValueError, "linger must be between 0"),
+        ({"args": ["a"], "linger": "long"}, TypeError, "linger must be a number of seconds"),
         ({"args": ["a"], "retain_output": "all"}, TypeError, "retain_output must be an int"),
         ({"args": ["a"], "max_read_buf_size": -1}, ValueError, "max_read_buf_size must be an int"),
         ({"args": ["a"], "meta": {"f": print}}, TypeError, r"meta\['f'\] must be what JSON can hold, not <built-in"),
         ({"args": ["a"], "meta": 5}, TypeError, "meta must be a dict"),
+        ({"args": ["a"], "meta": nested(101)}, ValueError, "meta must be nested at most 100 deep"),
+        ({"args": ["a"], "meta": {"x": in_itself()}}, ValueError, "meta must be nested at most 100 deep"),
         ({"args": ["a"], "env": {"A=": "b"}}, ValueError, "env"),
         ({"args": ["a"], "cwd": "/nowhere/at/all"}, ValueError, "cwd must be a folder that exists"),
         ({"args": ["a"], "lockfile": 7}, TypeError, "lockfile"),
+        ({"args": ["a"], "lockfile": ""}, ValueError, "lockfile must not be empty"),
     ],
 )
 def test_bad_arguments_start_nothing(
@@ -100,6 +107,12 @@ def test_bad_arguments_start_nothing(
     with pytest.raises(error, match=text):
         pool.spawn(**arguments)
     assert os.listdir(pool.path) == []
+
+
+def test_metadata_may_be_given_by_name(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    task.apply_meta(mapping={"a": 1}, b=2)
+    assert task.info(fresh=True)["meta"] == {"a": 1, "b": 2}
 
 
 def test_metadata_is_merged_and_told(pool: TaskPool) -> None:
@@ -166,6 +179,17 @@ def test_signals_reach_the_command(pool: TaskPool) -> None:
             task.kill(bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["TERM", "INT", "KILL"])
+def test_the_supervisor_outlives_the_signal(pool: TaskPool, name: str) -> None:
+    """It has said all there is to say of the command's end, and stays to be asked."""
+    task = pool.spawn(SLEEP)
+    for _ in range(2):
+        assert task.kill(name)
+        assert task.wait(20)
+        assert task.restart()
+    assert alive(task.pid)
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
@@ -225,6 +249,15 @@ def test_a_restart_that_cannot_be(pool: TaskPool, tmp_path: Path) -> None:
     status = task.wait(20)
     assert status is not None
     assert (status["exit_code"], status["state"]) == (127, "terminated by error")
+
+
+def test_who_has_waited_knows_how_it_stands(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    assert not task.info()["status"]["paused"]
+    task.pause()
+    wait_for_info(Task(pool, task.pid), lambda info: info["status"]["paused"])
+    assert task.wait(0) is None
+    assert task.info()["status"]["paused"]
 
 
 def test_wait_gives_up_after_its_time(pool: TaskPool) -> None:
@@ -394,16 +427,20 @@ def test_hundred_tasks_at_once(pool: TaskPool) -> None:
 def test_the_default_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value, path in (
         ("BOSSWORKER_TASKS", tmp_path / "named", tmp_path / "named"),
-        ("XDG_RUNTIME_DIR", tmp_path, tmp_path / "bossworker-tasks"),
         ("XDG_STATE_HOME", tmp_path / "state", tmp_path / "state" / "bossworker-tasks"),
+        ("HOME", tmp_path, tmp_path / ".local" / "state" / "bossworker-tasks"),
     ):
-        for other in ("BOSSWORKER_TASKS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # goes when the user logs out
+        for other in ("BOSSWORKER_TASKS", "XDG_STATE_HOME"):
             monkeypatch.delenv(other, raising=False)
         monkeypatch.setenv(name, str(value))
         pool = tasks.default_task_pool()
         assert pool.path == str(path)
         assert os.stat(path).st_mode & 0o777 == 0o700
-    task = tasks.spawn(SLEEP, meta={"name": "default"})
+    assert tasks.default_task_pool() is pool
+    pool.apply_supervisor_env(GREETING="hello")
+    task = tasks.spawn(shell("echo $GREETING; exec sleep 3600"), meta={"name": "default"})
+    wait_for_output(task, b"hello\n")
     assert tasks.search({"meta": {"name": "default"}}) == [task]
     assert Task(task.pid).info()["id"] == task.id
     task.delete()
@@ -415,12 +452,35 @@ def test_the_directory_of_a_pool(tmp_path: Path) -> None:
     TaskPool(tmp_path / "b", mkdir_if_missing=0o2770)
     assert os.stat(tmp_path / "b").st_mode & 0o7777 == 0o2770
     for wanted in ("yes", (1, 2, 3, 4), (-1,), (0o700, "root")):
-        with pytest.raises((TypeError, ValueError), match="mkdir_if_missing"):
-            TaskPool(tmp_path / "c", mkdir_if_missing=wanted)  # type: ignore[arg-type]
+        for name in ("b", "c"):  # there is something to be made or not
+            with pytest.raises((TypeError, ValueError), match="mkdir_if_missing"):
+                TaskPool(tmp_path / name, mkdir_if_missing=wanted)  # type: ignore[arg-type]
     if os.geteuid() == 0:
         TaskPool(tmp_path / "d", mkdir_if_missing=(0o755, 65534, 65533))
         made = os.stat(tmp_path / "d")
         assert (made.st_mode & 0o7777, made.st_uid, made.st_gid) == (0o755, 65534, 65533)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("path", 5, TypeError),
+        ("path", b"/tmp", TypeError),
+        ("path", "", ValueError),
+        ("path", "a\0b", ValueError),
+        ("supervisor_cmd", "python", ValueError),
+        ("supervisor_cmd", [], ValueError),
+        ("supervisor_cmd", [5], TypeError),
+        ("supervisor_env", 5, TypeError),
+        ("supervisor_env", {"A": 5}, TypeError),
+        ("supervisor_env", {"A=": "5"}, ValueError),
+        ("task_class", 5, TypeError),
+    ],
+)
+def test_bad_settings_of_a_pool(tmp_path: Path, name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=name):
+        TaskPool(**{"path": tmp_path / "a", name: value}, mkdir_if_missing=True)
+    assert not (tmp_path / "a").exists()
 
 
 def test_everything_public_is_there() -> None:
