@@ -32,7 +32,10 @@ class Family:
         self._in_pool = in_pool
         self._known: dict[int, object] = {}  # start times
         self._sessions: set[int] = set()  # that only the command's processes are in
-        self._before = frozenset(_leavings.reap(in_pool) if tree.has_children() else ())
+        self._before: frozenset[int] = frozenset()
+        if tree.has_children():
+            _leavings.reap(in_pool)
+            self._before = frozenset(tree.children(os.getpid()))
         self._gone = False  # nobody is left, and nobody can come any more
 
     def members(self) -> list[int]:
@@ -108,21 +111,16 @@ class _Leavings:
                 self._left.update((child, _started(child)) for child in children)
                 self._jobs.extend({_job(child) for child in children} - {b"", *self._jobs})
 
-    def reap(self, in_pool: bool) -> list[int]:
-        """Reap those that have ended, and in a pool's worker what they in turn have left us; our other children."""
-        children = tree.children(os.getpid())
+    def reap(self, in_pool: bool) -> None:
+        """Reap those that have ended, and in a pool's worker what they in turn have left us."""
         if not (in_pool or self._left):
-            return children
+            return
         ours = os.getsid(0)
-        others = []
         with self._lock:
-            for child in children:
+            for child in tree.children(os.getpid()):
                 known = child in self._left and self._left[child] == _started(child)
                 if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
                     self._left.pop(child, None)
-                else:
-                    others.append(child)
-        return others
 
     def forget(self) -> None:
         """In a forked child: they are the parent's."""
