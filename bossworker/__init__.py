@@ -20,7 +20,8 @@ The way of a job, and the file for each part of it::
                              parcel.py: large payloads, in shared memory;  spin.py: staying awake
 
     around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
-                             options.py, checks.py: settings, checked;  errors.py;  result.py;  jobkey.py
+                             signals.py, stdio.py: what is inherited;  options.py, checks.py: settings, checked;
+                             errors.py;  result.py;  jobkey.py
 
 Beside the pool, and independent of it::
 

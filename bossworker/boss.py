@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from bossworker import messages, process
+from bossworker import messages, process, signals
 from bossworker.actions import (
     Actions,
     Assign,
@@ -340,7 +340,7 @@ class Boss:
 
     def interrupt(self, action: Interrupt) -> None:
         self.recorders[action.slot].expire(action.job_id)
-        self._signal(action.slot, process.INTERRUPT_SIGNAL)
+        self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
         self._signal(action.slot, 0)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
-from bossworker import messages, process
+from bossworker import messages, signals, stdio
 from bossworker.checks import check_seconds
 from bossworker.codec import article
 from bossworker.connection import Connection
@@ -108,7 +108,7 @@ class BossWorker:
         self._signs = False  # whether fileno() is in use
         handlers = Handlers(work_handler, init_handler, exit_handler)
         try:
-            with process.signals_held(), process.stdio_taken():
+            with signals.held(), stdio.numbers_taken():
                 self._launch(handlers)
             self._await_start()
         except BaseException:

@@ -27,7 +27,7 @@ from typing import NamedTuple, NoReturn
 
 import cloudpickle
 
-from bossworker import process, worker
+from bossworker import process, signals, stdio, worker
 from bossworker.boss import Boss, CallerGone
 from bossworker.codec import describe
 from bossworker.link import Link, LinkClosed, link_pair
@@ -77,7 +77,7 @@ def _fork_boss(
     theirs: socket.socket,
     memory: Memory,
 ) -> int:
-    process.flush_streams()
+    stdio.flush_streams()
     parent = os.getpid()
     pid: int = native("fork")()
     if pid == 0:
@@ -95,7 +95,7 @@ def _never_return(main: Callable[[], None]) -> NoReturn:
         with suppress(BaseException):
             traceback.print_exc()
     finally:
-        process.flush_streams()
+        stdio.flush_streams()
         os._exit(status)
 
 
@@ -111,7 +111,7 @@ def _boss_main(
     with suppress(PermissionError):  # a spawned boss leads its session already
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # this also drops one that came for the caller's group until now
-    process.drop_signal_handlers()
+    signals.drop_handlers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.adopt_orphans()
     _shut_stdin()

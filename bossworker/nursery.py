@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from bossworker import messages, process
+from bossworker import messages, process, signals, stdio
 from bossworker.commands.tree import stands_apart
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.messages import Kind
@@ -108,7 +108,7 @@ class Nursery:
                 os.close(fd)
             other.close()
             self.boss.drop()
-            process.default_signals()
+            signals.restore_defaults()
             gc.enable()
             self.worker_main(recorder, link)
             status = 0
@@ -117,7 +117,7 @@ class Nursery:
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
-            process.flush_streams()
+            stdio.flush_streams()
             os._exit(status)
 
     def _kill(self, slot: int, pid: int, number: int) -> None:

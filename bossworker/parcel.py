@@ -24,7 +24,7 @@ from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from bossworker.process import above_stdio
+from bossworker.stdio import above_stdio
 
 if TYPE_CHECKING:
     from bossworker.recorder import Memory

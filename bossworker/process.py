@@ -5,25 +5,19 @@ Each call has a fallback where a platform lacks it, as cheap as the guarantee al
 
 from __future__ import annotations
 
-import _signal  # what signal wraps; without the enums, which cost more than all the rest of a fork's set-up
 import os
 import resource
 import select
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from bossworker.commands import tree
 
-INTERRUPT_SIGNAL = signal.SIGURG
 _LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
-"""Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
-
 DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
 
 _PR_SET_PDEATHSIG = 1
@@ -247,82 +241,3 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def drop_signal_handlers() -> None:
-    """Undo the signal set-up inherited from the caller: its handlers must not run in our processes."""
-    for number in range(1, signal.NSIG):
-        current = _signal.getsignal(number)
-        if callable(current) and current is not signal.default_int_handler:
-            signal.signal(number, signal.SIG_DFL)
-    default_signals()
-
-
-def default_signals() -> None:
-    """Python's own settings, where we may have others: SIGINT raises KeyboardInterrupt, nothing is blocked."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """No signal handler runs, so no Ctrl-C raises, until the block is left; then those run that are due.
-
-    To block the signals would not do in a program with threads: another takes one, and we still run its handler.
-    """
-    if threading.current_thread() is not threading.main_thread():  # where no handler runs anyway
-        yield
-        return
-    due: dict[int, FrameType | None] = {}
-    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
-    try:
-        for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises
-            handler = _signal.getsignal(number)
-            if callable(handler) and number not in handlers:
-                handlers[number] = handler
-                signal.signal(number, due.__setitem__)
-        yield
-    finally:
-        for number in reversed(handlers):
-            signal.signal(number, handlers[number])
-        for number, frame in due.items():
-            handlers[number](number, frame)
-
-
-@contextmanager
-def stdio_taken() -> Iterator[None]:
-    """In a program that has closed its standard streams, keep their numbers from what is opened in the block.
-
-    Or it is there that the program's output goes, and that of its children: to a socket, or into shared memory. (An
-    mmap has a descriptor, too.)
-    """
-    taken: list[int] = []
-    try:
-        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-            taken.append(fd)
-            os.set_inheritable(fd, True)
-        os.close(fd)
-        yield
-    finally:
-        for fd in taken:
-            os.close(fd)
-
-
-def above_stdio(fd: int) -> int:
-    """The same file under a number above 2, which programs take for a standard stream."""
-    if fd > 2:
-        return fd
-    import fcntl
-
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
-
-
-def flush_streams() -> None:
-    """Empty Python's output buffers: before a fork, or it is written twice; before ``os._exit``, or it is lost."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):
-            stream.flush()

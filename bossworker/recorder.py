@@ -35,7 +35,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from bossworker.messages import Outcome, Segment
-from bossworker.process import above_stdio
+from bossworker.stdio import above_stdio
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 MAX_WORKERS = 1024

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from types import FrameType
 
-from bossworker import codec, messages, process
+from bossworker import codec, messages, process, signals, stdio
 from bossworker.codec import encode_large_result, encode_result
 from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.errors import TIMED_OUT, JobTimeout
@@ -81,7 +81,7 @@ class Worker:
 
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
-        signal.signal(process.INTERRUPT_SIGNAL, self._interrupted)
+        signal.signal(signals.INTERRUPT, self._interrupted)
         try:
             if self.handlers.init is not None:
                 self.handlers.init()
@@ -102,12 +102,12 @@ class Worker:
 
     def _tidy(self) -> None:
         """Between batches: undo what a handler did to what we rely on, and let out what it printed."""
-        process.flush_streams()
+        stdio.flush_streams()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if not self.init_set_timer:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if signal.getsignal(process.INTERRUPT_SIGNAL) != self._interrupted:
-            signal.signal(process.INTERRUPT_SIGNAL, self._interrupted)
+        if signal.getsignal(signals.INTERRUPT) != self._interrupted:
+            signal.signal(signals.INTERRUPT, self._interrupted)
 
     def _too_large(self) -> bool:
         return bool(self.max_memory) and process.own_resident_bytes() > self.max_memory
@@ -125,7 +125,7 @@ class Worker:
     def _stop_copies(self) -> None:
         """A child that a handler forked, and that came back from it, must not go on as a second worker."""
         if self.copy:
-            process.flush_streams()
+            stdio.flush_streams()
             os._exit(0)
 
     # -- messages ---------------------------------------------------------------------------------------

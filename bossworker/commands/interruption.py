@@ -6,10 +6,10 @@ import threading
 from types import FrameType
 from typing import Any
 
-from bossworker import process
+from bossworker import signals
 from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, which takes longer
 
-_NUMBER = int(process.INTERRUPT_SIGNAL)
+_NUMBER = int(signals.INTERRUPT)
 
 
 class Interruption:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from bossworker import process
+from bossworker import stdio
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -35,7 +35,7 @@ def run_and_leave(fn: Callable[[], object]) -> NoReturn:
 def leave(code: int) -> NoReturn:
     """End this process with nothing but its output buffers emptied: exit handlers and the like are the parent's."""
     try:
-        process.flush_streams()
+        stdio.flush_streams()
     finally:
         os._exit(code & 0xFF)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
-from bossworker import process
+from bossworker import stdio
 from bossworker.forkqueue import calls, child
 from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
@@ -144,7 +144,7 @@ class ForkQueue(Settings):
         return self.enter(weight, partial(self._fork_to, fn), at_once)[0].pid
 
     def _fork_to(self, fn: Callable[[], object]) -> Started:
-        process.flush_streams()
+        stdio.flush_streams()
         started = _fork()
         if started[0] == 0:
             self._is_child = True

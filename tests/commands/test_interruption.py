@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker import process
+from bossworker import signals
 from bossworker.commands.interruption import Interruption
 
 
@@ -18,7 +18,7 @@ class TimeIsUp(BaseException):
 
 
 def interrupt() -> None:
-    signal.pthread_kill(threading.get_ident(), process.INTERRUPT_SIGNAL)
+    signal.pthread_kill(threading.get_ident(), signals.INTERRUPT)
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,9 @@ def handled() -> Iterator[object]:
     def stop(number: int, frame: object) -> None:
         raise TimeIsUp
 
-    before = signal.signal(process.INTERRUPT_SIGNAL, stop)
+    before = signal.signal(signals.INTERRUPT, stop)
     yield stop
-    signal.signal(process.INTERRUPT_SIGNAL, before)
+    signal.signal(signals.INTERRUPT, before)
 
 
 def test_one_that_comes_too_early_waits_until_it_is_let_through() -> None:
@@ -55,18 +55,18 @@ def test_one_that_comes_too_late_is_dropped(handled: object) -> None:
     interruption.hold_back()
     interrupt()
     interruption.restore()
-    assert signal.getsignal(process.INTERRUPT_SIGNAL) is handled
+    assert signal.getsignal(signals.INTERRUPT) is handled
 
 
 def test_outside_a_pool_nothing_is_touched() -> None:
-    signal.signal(process.INTERRUPT_SIGNAL, signal.SIG_DFL)
+    signal.signal(signals.INTERRUPT, signal.SIG_DFL)
     interruption = Interruption()
     assert not interruption.in_pool
-    assert signal.getsignal(process.INTERRUPT_SIGNAL) == signal.SIG_DFL
+    assert signal.getsignal(signals.INTERRUPT) == signal.SIG_DFL
     interruption.let_through()
-    os.kill(os.getpid(), process.INTERRUPT_SIGNAL)  # ignored by default
+    os.kill(os.getpid(), signals.INTERRUPT)  # ignored by default
     interruption.restore()
-    assert signal.getsignal(process.INTERRUPT_SIGNAL) == signal.SIG_DFL
+    assert signal.getsignal(signals.INTERRUPT) == signal.SIG_DFL
 
 
 def test_another_thread_than_the_main_one_leaves_it_alone(handled: object) -> None:
@@ -74,7 +74,7 @@ def test_another_thread_than_the_main_one_leaves_it_alone(handled: object) -> No
 
     def look() -> None:
         interruption = Interruption()
-        found.append((interruption.in_pool, signal.getsignal(process.INTERRUPT_SIGNAL) is handled))
+        found.append((interruption.in_pool, signal.getsignal(signals.INTERRUPT) is handled))
         interruption.restore()
 
     thread = threading.Thread(target=look)

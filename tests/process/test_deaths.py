@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossDied, BossWorker, PoolClosed, process
+from bossworker import BossDied, BossWorker, PoolClosed, process, signals
 from tests.conftest import alive, wait_for
 
 Pool = Callable[..., BossWorker]
@@ -566,11 +566,11 @@ def test_signals_held_back_are_heard_afterwards() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
     try:
-        with process.signals_held():
+        with signals.held():
             signal.raise_signal(signal.SIGUSR1)
             assert heard == []
         assert heard == [signal.SIGUSR1]
-        with pytest.raises(KeyboardInterrupt), process.signals_held():
+        with pytest.raises(KeyboardInterrupt), signals.held():
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGUSR1)
     finally:
