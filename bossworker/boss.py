@@ -214,7 +214,7 @@ class Boss:
         file = self.hold(frame)
         if worker.has(job_id) and worker.batch is not None:
             started, finished = frame.head[messages.SPILL.size :].cast("d")
-            self.ledger.on_spilled(slot, job_id)
+            self.ledger.on_spilled(slot, job_id, len(frame.body))
             attempt = worker.batch.terms.attempt
             segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body, file)
             self.delivery.note(segment, worker.cancelled)
@@ -232,10 +232,11 @@ class Boss:
         start, stop = worker.taken, look.published
         if worker.batch is None or start >= stop:
             return
-        batch = worker.batch
+        batch, size = worker.batch, 0
         for segment in self.recorders[slot].segments(start, stop, batch.first_id, worker.pid, batch.terms.attempt):
             self.delivery.note(segment, worker.cancelled)
-        self.ledger.on_taken(slot, stop)
+            size += len(segment.payload)
+        self.ledger.on_taken(slot, stop, size)
 
     # -- the nursery ------------------------------------------------------------------------------------
 

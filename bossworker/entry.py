@@ -41,6 +41,7 @@ class Worker:
     batch: Run | None = None
     limit: int = 0  # jobs of the batch that are still its own
     taken: int = 0  # results that have been taken from it, from the front
+    result_bytes: int = 0  # of the results that have been taken
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
     look_at: float = 0.0
     # The job that must stop, and why:

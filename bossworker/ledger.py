@@ -25,7 +25,7 @@ from bossworker.entry import NEVER, State, Terminated, Worker
 from bossworker.errors import CANCELLED, WORKER_DIED
 from bossworker.messages import Outcome
 from bossworker.queue import Queue
-from bossworker.recorder import MAX_BATCH, MAX_WORKERS, Look
+from bossworker.recorder import MAX_BATCH, MAX_WORKERS, PAYLOAD_SIZE, Look
 from bossworker.run import Run
 
 BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
@@ -55,6 +55,7 @@ class Ledger:
         self._max_batch = max_batch
         self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
         self._estimate: float | None = None  # seconds a job takes
+        self._result_size = 0.0  # bytes of its result
         self._failed_starts = 0
         self._start_error = ""
         self._spawn_at = 0.0  # no worker is started before; 0.0: there is no pause
@@ -226,7 +227,7 @@ class Ledger:
             worker = self.workers[self._idle.pop()]
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
             worker.state = State.BUSY
-            worker.limit, worker.taken, worker.expired = batch.count, 0, -1
+            worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
             worker.spilled.clear()
             worker.cancelled.clear()
             worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
@@ -237,12 +238,13 @@ class Ledger:
         return actions
 
     def _batch_size(self, worker: Worker) -> int:
-        """Jobs worth BATCH_SECONDS, but no more than a fair share of the queue."""
+        """Jobs worth BATCH_SECONDS whose results find room, but no more than a fair share of the queue."""
         share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
         size = round(BATCH_SECONDS / self._estimate) if self._estimate else 1
+        room = int(PAYLOAD_SIZE / max(1.0, self._result_size))
         if self._max_jobs:
             share = min(share, self._max_jobs - worker.jobs_done)
-        return max(1, min(size, share, self._max_batch))
+        return max(1, min(size, room, share, self._max_batch))
 
     def _next_look(self, worker: Worker, started: float, now: float) -> float:
         """When this worker's job, begun at `started`, gives the next reason to look at it."""
@@ -255,15 +257,17 @@ class Ledger:
             due = min(due, max(started, now) + OVERDUE_SECONDS)
         return due
 
-    def on_taken(self, slot: int, published: int) -> None:
-        """Results up to this position of the batch have been taken."""
+    def on_taken(self, slot: int, published: int, size: int = 0) -> None:
+        """Results up to this position of the batch have been taken, so many bytes, but for those that were spilled."""
         worker = self.workers[slot]
+        worker.result_bytes += size
         worker.jobs_done += published - worker.taken
         worker.taken = published
 
-    def on_spilled(self, slot: int, job_id: int) -> None:
-        """A result too large for the recorder came by itself."""
+    def on_spilled(self, slot: int, job_id: int, size: int = 0) -> None:
+        """A result that the recorder had no room for came by itself."""
         worker = self.workers[slot]
+        worker.result_bytes += size
         if worker.has(job_id):
             assert worker.batch is not None
             worker.spilled.add(job_id - worker.batch.first_id)
@@ -272,7 +276,7 @@ class Ledger:
         """A worker is through with its batch, whose results have all been taken."""
         worker = self.workers[slot]
         if worker.batch is not None and worker.taken:
-            self._learn(seconds / worker.taken)
+            self._learn(seconds / worker.taken, worker.result_bytes / worker.taken)
         worker.batch = None
         if leaves:
             worker.state = State.LEAVING
@@ -280,10 +284,12 @@ class Ledger:
             return self._replace(now)
         return self._settle(worker, now)
 
-    def _learn(self, seconds: float) -> None:
+    def _learn(self, seconds: float, size: float) -> None:
+        """What a job of the last batch took, and the bytes of its result."""
         sample = min(max(seconds, 1e-7), SLOWEST_SAMPLE)
         old = self._estimate
         self._estimate = sample if old is None else old + FRESH_WEIGHT * (sample - old)
+        self._result_size += FRESH_WEIGHT * (min(size, PAYLOAD_SIZE) - self._result_size)
 
     # -- watching ---------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from bossworker.entry import State
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
 from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
 from bossworker.messages import Outcome
-from bossworker.recorder import Look
+from bossworker.recorder import MAX_BATCH, PAYLOAD_SIZE, Look
 from bossworker.run import Run, Terms
 
 GRACE = 1.0
@@ -970,3 +970,40 @@ def test_each_look_moves_the_next_one_on() -> None:
 
 def test_the_constants_are_consistent() -> None:
     assert book.BATCH_SECONDS < book.OVERDUE_SECONDS < book.REPEAT_SECONDS < GRACE
+
+
+# -- results that need room ------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_no_larger_than_what_its_results_find_room_for() -> None:
+    ledger = started(1)
+    ledger.on_submit(run_of(1, 10_000), 0.0)
+    for _ in range(12):  # short jobs, with results of a kilobyte
+        worker = ledger.workers[0]
+        ledger.on_taken(0, worker.limit, 1024 * worker.limit)
+        ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)
+    assert ledger.workers[0].limit == PAYLOAD_SIZE // 1024
+
+
+def test_results_that_came_by_themselves_count_for_the_room_that_is_needed() -> None:
+    ledger = started(1)
+    ledger.on_submit(run_of(1, 10_000), 0.0)
+    for _ in range(12):
+        worker = ledger.workers[0]
+        assert worker.batch is not None
+        for job_id in list(worker.batch.ids)[1:]:
+            ledger.on_spilled(0, job_id, 1 << 14)
+        ledger.on_taken(0, worker.limit, 1 << 14)
+        ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)
+    assert ledger.workers[0].limit == PAYLOAD_SIZE // (1 << 14)
+
+
+def test_a_huge_result_does_not_keep_batches_small_for_good() -> None:
+    ledger = started(1)
+    ledger.on_submit(run_of(1, 100_000), 0.0)
+    ledger.on_spilled(0, 1, 1 << 40)
+    for _ in range(30):
+        worker = ledger.workers[0]
+        ledger.on_taken(0, worker.limit, 20 * worker.limit)
+        ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)
+    assert ledger.workers[0].limit == MAX_BATCH
