@@ -172,7 +172,8 @@ def test_orphans_of_the_command_are_reaped_while_it_runs(tmp_path: Path) -> None
 
 
 def command(directory: Path) -> int:
-    return int(read_status(directory)["command"][0])
+    """Its pid; the command may run before its supervisor has said so."""
+    return int(wait_for(lambda: read_status(directory).get("command"))[0])
 
 
 def test_a_disk_that_is_full_from_the_start_starts_nothing(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
