@@ -261,7 +261,8 @@ class Recorder:
 def exclusive() -> bool:
     """Whether this platform has the semaphore that lets a batch hold more than one job."""
     probe = mmap.mmap(-1, mmap.PAGESIZE)
-    return not isinstance(_counter(probe, 0, fresh=True), _PlainCounter)
+    semaphore = _semaphore(probe, 0)
+    return semaphore is not None and _set_semaphore(semaphore, 0)
 
 
 def _unnamed_file() -> int:
@@ -277,11 +278,11 @@ def _unnamed_file() -> int:
         return os.dup(file.fileno())
 
 
-def _counter(area: mmap.mmap | memoryview, at: int, fresh: bool) -> Counter:
+def _counter(area: memoryview, at: int, fresh: bool) -> Counter:
     """The counter that lives at this place; `fresh`: made anew, with the value 0."""
-    counter: Counter | None = _semaphore(area, at)
-    if counter is None or (fresh and not _set_semaphore(counter, 0)):
-        return _PlainCounter(memoryview(area)[at : at + 8])
+    counter: Counter = _semaphore(area, at) if exclusive() else _PlainCounter(area[at : at + 8])
+    if fresh:
+        _set_counter(counter, 0)
     return counter
 
 

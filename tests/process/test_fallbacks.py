@@ -19,6 +19,7 @@ Pool = Callable[..., BossWorker]
 @pytest.fixture(
     params=[
         ("semaphores",),
+        ("sem_init",),
         ("pidfd_open",),
         ("memfd_create",),
         ("waitid",),
@@ -31,6 +32,8 @@ def lacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     for what in request.param:
         if what == "semaphores":
             monkeypatch.setattr(recorder, "_semaphore", lambda area, at: None)
+        elif what == "sem_init":  # it is there, and refuses
+            monkeypatch.setattr(recorder, "_set_semaphore", lambda semaphore, value: False)
         else:
             monkeypatch.delattr(os, what, raising=False)
     recorder.exclusive.cache_clear()
