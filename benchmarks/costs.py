@@ -21,10 +21,10 @@ from benchmarks.handlers import WORKS, Job, multiply
 from benchmarks.peers import PEERS, label
 from bossworker.codec import RESULT_PROTOCOL, encode_jobs, encode_result, load_results
 from bossworker.inbox import Inbox
-from bossworker.messages import Segment
 from bossworker.options import Handlers, check_options
 from bossworker.recorder import Memory, Recorder
 from bossworker.run import Run, Terms
+from bossworker.segments import Segment
 from bossworker.worker import Worker, _blocks
 
 JOBS = 100_000

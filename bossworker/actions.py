@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bossworker.messages import Outcome
+from bossworker.failure import Outcome
 from bossworker.run import Run
 
 

@@ -27,14 +27,16 @@ from bossworker.actions import (
 )
 from bossworker.delivery import Delivery
 from bossworker.entry import State
+from bossworker.failure import Outcome
 from bossworker.ledger import Ledger
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
-from bossworker.messages import Kind, Outcome, ProtocolError, single
+from bossworker.messages import Kind, ProtocolError
 from bossworker.options import Options
 from bossworker.parcel import Held
 from bossworker.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.recorder import Look, Memory, Recorder, exclusive
 from bossworker.run import Run
+from bossworker.segments import single
 from bossworker.stats import take_stock
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import signal
 
+_COUNT_LIMIT = 1 << 32  # of the 32 bits that hold a count
 MAX_SECONDS = 1e9  # some thirty years: more is a mistake in the unit
 _HIGHEST_SIGNAL = max(map(int, signal.valid_signals()))
 
@@ -36,3 +37,21 @@ def check_signal(value: object) -> int:
     if value not in signal.valid_signals():
         raise ValueError(f"signal must be one of this system's, from 1 to {_HIGHEST_SIGNAL}, not {value!r}")
     return int(value)
+
+
+def check_callable(name: str, value: object, optional: bool = True) -> None:
+    """TypeError unless `value` is callable, or None where that is allowed."""
+    if callable(value) or (optional and value is None):
+        return
+    allowed = "a callable or None" if optional else "a callable"
+    raise TypeError(f"{name} must be {allowed}, not {value!r}")
+
+
+def check_count(name: str, value: object, least: int = 0, most: int = _COUNT_LIMIT - 1) -> int:
+    """A whole number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    value = int(value)
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be an int from {least} to {most}, not {value!r}")
+    return value

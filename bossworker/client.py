@@ -8,11 +8,12 @@ import warnings
 import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
 from bossworker import messages, signals, stdio
-from bossworker.checks import check_seconds
+from bossworker.checks import check_callable, check_count, check_seconds
 from bossworker.codec import article
 from bossworker.connection import Connection
 from bossworker.errors import (
@@ -23,15 +24,9 @@ from bossworker.errors import (
 )
 from bossworker.inbox import Inbox
 from bossworker.launch import launch
-from bossworker.mapping import Map
+from bossworker.mapping import Map, PoolParts
 from bossworker.messages import Kind
-from bossworker.options import (
-    Handlers,
-    check_callable,
-    check_count,
-    check_options,
-    check_workers,
-)
+from bossworker.options import Handlers, check_options, check_workers
 from bossworker.outbox import Outbox
 from bossworker.result import Result, make_result
 from bossworker.standing import Standing
@@ -283,7 +278,19 @@ class BossWorker:
         iterator = iter(jobs)
         terms = self._outbox.terms(timeout, 0, None)
         self._standing.check_open()
-        return Map(self, iterator, terms, ordered).results()
+        parts = PoolParts(self._outbox, self._inbox, self._connection, self._standing)
+        return self._handled(Map(parts, iterator, terms, ordered, self._options.worker_count).results())
+
+    def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+        """Results after the ``result_handler``, if there is one."""
+        if self._result_handler is None:
+            return results
+        return self._handle_each(results)
+
+    def _handle_each(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+        with closing(results):
+            for result in results:
+                yield self._handle(result)
 
     # -- orders -----------------------------------------------------------------------------------------
 

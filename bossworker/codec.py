@@ -8,32 +8,25 @@ cannot take it along, but in a form of which many can be loaded at one go.
 from __future__ import annotations
 
 import pickle
-import traceback
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import groupby
-from types import TracebackType
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE, Outcome
+from bossworker.failure import ErrorData, Outcome, describe
+from bossworker.messages import BLOCK_COUNT, BLOCK_SIZE
 from bossworker.parcel import LEAST_BYTES, Arrived, Parcel, is_parcel
+from bossworker.pickling import MAIN, PROTOCOL, dumps
 
-PROTOCOL = 5
 RESULT_PROTOCOL = 3  # the last whose memo is numbered in the pickle itself, so that pickles can be strung together
 BLOCK_JOBS = 64  # jobs to a block: past this, pickling gains nothing
 BLOCK_BYTES = 1 << 15  # above this the gain is lost in the payload itself
-CHAIN_LENGTH = 10  # causes of an exception that are told
-EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
 
 _INTERRUPTS = (JobTimeout, KeyboardInterrupt)  # what ends the pickling of a result, instead of failing in it
 _STOP = b"."
 _pickle = pickle.dumps
 _OK, _REPORTED = int(Outcome.OK), int(Outcome.REPORTED)
-_MAIN = b"__main__"
 
 
 # -- jobs -----------------------------------------------------------------------------------------------------
@@ -154,20 +147,6 @@ def _encode(value: object, by_value: bool) -> bytes | Parcel:
     return parcel if len(parcel) >= LEAST_BYTES else dumps(value, by_value)
 
 
-def dumps(value: object, by_value: bool = False, beside: list[pickle.PickleBuffer] | None = None) -> bytes:
-    """Pickle; what pickle cannot, lambdas and closures above all, by cloudpickle. Buffers go to `beside`, if given."""
-    callback = None if beside is None else beside.append
-    try:
-        data = pickle.dumps(value, PROTOCOL, buffer_callback=callback)
-        if not (by_value and _MAIN in data):
-            return data
-    except Exception:
-        pass
-    if beside:
-        beside.clear()
-    return cloudpickle.dumps(value, PROTOCOL, buffer_callback=callback)  # type: ignore[no-any-return]
-
-
 def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
     """Which entry of a mapping cannot be pickled, and why."""
     for key, value in mapping.items():
@@ -227,7 +206,7 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | P
     outcome = _REPORTED if "ERROR" in value else _OK
     try:
         data = _pickle(value, RESULT_PROTOCOL)
-        if not (by_value and _MAIN in data):
+        if not (by_value and MAIN in data):
             return outcome, data
     except _INTERRUPTS:
         raise
@@ -283,77 +262,6 @@ def load_result(outcome: int, payload: memoryview | Arrived) -> dict[Any, Any]:
         payload = memoryview(b"".join((payload, _STOP)))  # type: ignore[arg-type]
     value: dict[Any, Any] = _loaded(payload)
     return value
-
-
-# -- errors -----------------------------------------------------------------------------------------------------
-
-
-class ErrorData(NamedTuple):
-    """An exception as data: nothing in it can do harm until somebody asks for the exception itself."""
-
-    text: str  # "ValueError: rattle"
-    type_name: str
-    message: str
-    traceback: str
-    pickled: bytes | None
-    cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
-
-
-def describe(error: BaseException) -> str:
-    """``Type: message``, whatever the exception's own methods do."""
-    name, message = type(error).__name__, _message(error)
-    return f"{name}: {message}" if message else name
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return "".join((str(error),))  # of a str subclass, too, a plain str
-    except BaseException as second:
-        return f"<its __str__ raised {type(second).__name__}>"
-
-
-def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: int = 0) -> ErrorData:
-    """An exception as data, with its traceback (less the outermost frames) and its chain of causes."""
-    trace, cause = _trace_and_cause(error)
-    for _ in range(skip_frames):
-        trace = trace.tb_next if trace is not None else None
-    return ErrorData(
-        text or describe(error),
-        type(error).__name__,
-        _message(error),
-        _format(error, trace, depth),
-        _pickled(error),
-        tuple(capture(cause, depth=depth + 1)) if cause is not None and depth < CHAIN_LENGTH else None,
-    )
-
-
-def _trace_and_cause(error: BaseException) -> tuple[TracebackType | None, BaseException | None]:
-    try:
-        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        return error.__traceback__, cause if isinstance(cause, BaseException) else None
-    except BaseException:  # its class has its own idea of these attributes
-        return None, None
-
-
-def _format(error: BaseException, trace: Any, depth: int) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace, chain=depth == 0))
-    except BaseException:
-        with suppress(BaseException):
-            return "".join(traceback.format_tb(trace)) + describe(error)
-        return describe(error)
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    try:
-        data = dumps(error)
-    except BaseException:
-        return None
-    return data if len(data) <= EXCEPTION_BYTES else None
-
-
-def encode_error(data: ErrorData) -> bytes:
-    return pickle.dumps(tuple(data), PROTOCOL)
 
 
 def load_error(outcome: int, payload: memoryview | Arrived) -> ErrorData:

@@ -32,6 +32,7 @@ from bossworker.launch import Launched
 from bossworker.link import Frame, LinkClosed, Part, close_fds, pack
 from bossworker.messages import Kind
 from bossworker.parcel import Segments, give_back
+from bossworker.segments import read_segments
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
@@ -225,7 +226,7 @@ class Connection:
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.RESULTS:
-                self.inbox.receive(messages.read_segments(frame.head, frame.body), frame.fd)
+                self.inbox.receive(read_segments(frame.head, frame.body), frame.fd)
                 self._sign.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from bossworker import messages
 from bossworker.errors import CANCELLED
+from bossworker.failure import KIND_BITS, Outcome
 from bossworker.link import Link
-from bossworker.messages import KIND_BITS, Kind, Outcome, Segment, split
+from bossworker.messages import Kind
 from bossworker.parcel import Held
+from bossworker.segments import END, Segment, split
 
 RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
 
@@ -70,5 +71,5 @@ def _cancellation(segment: Segment) -> Segment:
         return segment._replace(outcomes=bytes((Outcome.CANCELLED | (said & ~KIND_BITS),)))
     outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
     payload = CANCELLED.encode()
-    ends = messages.END.pack(len(payload))
+    ends = END.pack(len(payload))
     return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from bossworker.errors import CANCELLED, TIMED_OUT
-from bossworker.messages import Outcome
+from bossworker.failure import Outcome
 from bossworker.run import Run
 
 NEVER = float("inf")

@@ -12,11 +12,12 @@ from itertools import count, repeat
 from operator import itemgetter
 from typing import Any
 
-from bossworker.codec import ErrorData, describe, load_error, load_result, load_results
+from bossworker.codec import load_error, load_result, load_results
 from bossworker.errors import CANCELLED
-from bossworker.messages import KIND_BITS, Outcome, Segment
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, describe
 from bossworker.parcel import Arrived
 from bossworker.result import Facts, Origin, Result
+from bossworker.segments import Segment
 
 Job = Mapping[Any, Any]
 _OK = int(Outcome.OK)

@@ -29,7 +29,7 @@ import cloudpickle
 
 from bossworker import process, signals, stdio, worker
 from bossworker.boss import Boss, CallerGone
-from bossworker.codec import describe
+from bossworker.failure import describe
 from bossworker.link import Link, LinkClosed, link_pair
 from bossworker.native import native
 from bossworker.nursery import Nursery

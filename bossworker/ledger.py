@@ -23,9 +23,10 @@ from bossworker.actions import (
 )
 from bossworker.entry import NEVER, State, Terminated, Worker
 from bossworker.errors import CANCELLED, WORKER_DIED
-from bossworker.messages import Outcome
+from bossworker.failure import Outcome
+from bossworker.options import MAX_WORKERS
 from bossworker.queue import Queue
-from bossworker.recorder import MAX_BATCH, MAX_WORKERS, PAYLOAD_SIZE, Look
+from bossworker.recorder import MAX_BATCH, PAYLOAD_SIZE, Look
 from bossworker.run import Run
 
 BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes

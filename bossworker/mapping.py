@@ -6,16 +6,16 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from bossworker.codec import Blocks
+from bossworker.connection import Connection
 from bossworker.errors import PoolClosed
-from bossworker.outbox import as_submitted
+from bossworker.inbox import Inbox
+from bossworker.outbox import Outbox, as_submitted
 from bossworker.result import Result
 from bossworker.run import Terms
-
-if TYPE_CHECKING:
-    from bossworker.client import BossWorker
+from bossworker.standing import Standing
 
 MAP_FIRST = 8  # map() has so many jobs a worker in flight at first, and as many more as have come back,
 MAP_JOBS = 4096  # but at most this many,
@@ -24,31 +24,45 @@ MAP_STEP = 512  # and adds them in steps of at most this many,
 MAP_PATIENCE = 0.001  # or of what the iterable gives in so many seconds
 
 
+class PoolParts(NamedTuple):
+    """What a map needs of a handle."""
+
+    outbox: Outbox
+    inbox: Inbox
+    connection: Connection
+    standing: Standing
+
+
 class Map:
     """One call of ``map``: what it has in flight."""
 
-    def __init__(self, pool: BossWorker, jobs: Iterator[Mapping[Any, Any]], terms: Terms, ordered: bool) -> None:
-        self.pool = pool
+    def __init__(
+        self,
+        parts: PoolParts,
+        jobs: Iterator[Mapping[Any, Any]],
+        terms: Terms,
+        ordered: bool,
+        workers: int,
+    ) -> None:
+        self.outbox, self.inbox, self.connection, self.standing = parts
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.terms = terms
         self.ordered = ordered
         self.queue: deque[Result] = deque()  # results that have arrived
         self.flight: dict[int, Result | None] = {}  # in order of submission
         self.sent = 0
-        self.step = 2 * pool._options.worker_count
-        self.window = MAP_FIRST * pool._options.worker_count  # how many may be in flight,
+        self.step = 2 * workers
+        self.window = MAP_FIRST * workers  # how many may be in flight,
         self.most = MAP_JOBS  # and may ever be
         self.problems: list[Exception] = []  # why no more jobs are taken: raised after the results of those before
 
     def results(self) -> Generator[Result, None, None]:
-        pool = self.pool
         try:
             while True:
                 self._feed()
                 if not self.flight:
                     break
-                for result in self._arrived():
-                    yield result if pool._result_handler is None else pool._handle(result)
+                yield from self._arrived()
             if self.problems:
                 raise self.problems.pop()
         finally:
@@ -60,10 +74,9 @@ class Map:
             chunk = self._take()
             blocks = self._encode(chunk) if chunk else None
             if blocks is not None:
-                outbox = self.pool._outbox
-                ids = outbox.reserve(len(chunk))
+                ids = self.outbox.reserve(len(chunk))
                 self.flight.update(dict.fromkeys(ids))
-                outbox.send(ids, chunk, blocks, self.terms, self.queue)
+                self.outbox.send(ids, chunk, blocks, self.terms, self.queue)
                 self.sent += len(chunk)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
                 self.most = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
@@ -90,7 +103,7 @@ class Map:
     def _encode(self, chunk: list[Mapping[Any, Any]]) -> Blocks | None:
         """None when one of them cannot be sent: then they are taken again, and one by one those before it are."""
         try:
-            return self.pool._outbox.encode(chunk, self.sent)
+            return self.outbox.encode(chunk, self.sent)
         except Exception as problem:
             if len(chunk) > 1:
                 self.jobs = chain(chunk, self.jobs or ())
@@ -102,9 +115,9 @@ class Map:
 
     def _arrived(self) -> Iterator[Result]:
         """Wait for results; those that may be yielded now."""
-        inbox, line = self.pool._inbox, self.pool._connection
+        inbox, line = self.inbox, self.connection
         if not line.wait_until(lambda: inbox.has_news(self.queue)):
-            self.pool._standing.check_results(self.queue)
+            self.standing.check_results(self.queue)
             if line.closed:
                 raise PoolClosed("the pool was shut down under a map")
         while (result := inbox.next(self.queue)) is not None:
@@ -120,11 +133,10 @@ class Map:
 
     def _drop(self) -> None:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
-        pool = self.pool
-        if pool._standing.foreign:
+        if self.standing.foreign:
             return
         left = [job_id for job_id, result in self.flight.items() if result is None]
         here = {result.job_id for result in list(self.queue)}
-        pool._inbox.forget(left, here)
-        pool._outbox.dropped.extend([job_id for job_id in left if job_id not in here])
-        pool._outbox.cancel_dropped()
+        self.inbox.forget(left, here)
+        self.outbox.dropped.extend([job_id for job_id in left if job_id not in here])
+        self.outbox.cancel_dropped()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bossworker import checks, process
-from bossworker.recorder import MAX_WORKERS
+from bossworker import process
+from bossworker.checks import check_count, check_seconds
 
-check_seconds = checks.check_seconds
-
+MAX_WORKERS = 1024  # slots in the flight recorder's file
 START_METHODS = ("fork", "spawn")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
-_COUNT_LIMIT = 1 << 32  # of the 32 bits that hold a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +35,6 @@ class Handlers:
     work: Callable[[Any], Mapping[Any, Any] | None]
     init: Callable[[], object] | None
     exit: Callable[[], object] | None
-
-
-def check_callable(name: str, value: object, optional: bool = True) -> None:
-    """TypeError unless `value` is callable, or None where that is allowed."""
-    if callable(value) or (optional and value is None):
-        return
-    allowed = "a callable or None" if optional else "a callable"
-    raise TypeError(f"{name} must be {allowed}, not {value!r}")
-
-
-def check_count(name: str, value: object, least: int = 0, most: int = _COUNT_LIMIT - 1) -> int:
-    """A whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an int, not {value!r}")
-    value = int(value)
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be an int from {least} to {most}, not {value!r}")
-    return value
 
 
 def check_priority(value: object) -> int:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from bossworker import messages
-from bossworker.checks import check_seconds
+from bossworker.checks import check_count, check_seconds
 from bossworker.codec import Blocks, encode_jobs, encode_one
 from bossworker.connection import Connection
 from bossworker.inbox import Inbox
 from bossworker.link import Part, close_fds, pack
 from bossworker.messages import Kind
-from bossworker.options import Options, check_count, check_priority
+from bossworker.options import Options, check_priority
 from bossworker.parcel import Parcel
 from bossworker.result import Result
 from bossworker.run import SUBMIT_BYTES, SUBMIT_JOBS, Run, RunCursor, Terms, cut_up, pack_one, pack_runs

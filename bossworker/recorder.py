@@ -34,11 +34,12 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from bossworker.messages import Outcome, Segment
+from bossworker.failure import Outcome
+from bossworker.options import MAX_WORKERS
+from bossworker.segments import Segment
 from bossworker.stdio import above_stdio
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
-MAX_WORKERS = 1024
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
 
 _WORDS_SIZE = 4096

@@ -16,8 +16,9 @@ from bossworker import codec, messages, process, signals, stdio
 from bossworker.codec import encode_large_result, encode_result
 from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.failure import Outcome, capture, describe, encode_error
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
-from bossworker.messages import Kind, Outcome
+from bossworker.messages import Kind
 from bossworker.options import Handlers, Options
 from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
 from bossworker.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
@@ -254,13 +255,13 @@ def _failure(error: BaseException, stage: int) -> tuple[int, bytes | Parcel]:
     elif isinstance(error, codec.BadResult):
         text = f"BossWorkerAsync: {error}"
     elif stage == _BAD_JOB:
-        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {codec.describe(error)}"
-    return stage | _WHOLE, codec.encode_error(codec.capture(error, skip_frames=1, text=text))
+        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {describe(error)}"
+    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text))
 
 
 def _start_error(what: str, error: BaseException) -> bytes:
     trace = "".join(traceback.format_exception(error)).rstrip()
-    return f"{what}: {codec.describe(error)}\n\n{trace}".encode("utf-8", "replace")
+    return f"{what}: {describe(error)}\n\n{trace}".encode("utf-8", "replace")
 
 
 def refuse(link: socket.socket, what: str, error: BaseException) -> None:

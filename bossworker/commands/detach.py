@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from bossworker.commands import launcher, program
+from bossworker.commands import launcher, orders, program
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 
@@ -151,7 +151,7 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
         umask,
         request.timeout,
     )
-    data = launcher.JOB + marshal.dumps(order)
+    data = orders.encode(launcher.JOB, marshal.dumps(order))
     stdin = request.open_stdin()
     try:
         for _ in range(ATTEMPTS):
@@ -209,11 +209,10 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
 
 
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
-    """A length with the descriptors beside it, and the data."""
+    """An encoded order, with the descriptors beside its first bytes."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    head = len(data).to_bytes(launcher.LENGTH, "little")
-    sent = sock.sendmsg([head, data], rights)
-    sock.sendall((head + data)[sent:]) if sent < len(head) + len(data) else None
+    sent = sock.sendmsg([data], rights)
+    sock.sendall(data[sent:]) if sent < len(data) else None
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

@@ -17,6 +17,7 @@ from resource import struct_rusage
 from typing import Any
 
 from bossworker import process
+from bossworker.checks import check_count
 from bossworker.codec import Failure
 from bossworker.commands import identity, jobdir, outcome, program, tree
 from bossworker.commands.family import Family, adoption
@@ -25,8 +26,7 @@ from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
 from bossworker.commands.roots import Root, check_root, find_root, make_root
 from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.messages import Outcome
-from bossworker.options import check_count
+from bossworker.failure import Outcome
 
 KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes

@@ -4,20 +4,18 @@ It is started without Python between fork and exec, so that a program with threa
 and holds nothing, so that a fork of it is quick and its pages stay shared. It is not its program's child: nothing has
 to wait for it. It leaves when the program is gone, or asks for nothing for a while.
 
-An order is a length, descriptors beside its first byte, and marshalled data: what passes is between one program and
-the process that it started itself.
+What it is told comes from the program that started it, over a socket pair; see ``orders.py``.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
 import marshal
 import os
 import select
 import sys
 
-from bossworker.commands import identity, tree
+from bossworker.commands import identity, orders, tree
 from bossworker.commands.bare import signal, socket
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.loop import Loop
@@ -25,13 +23,10 @@ from bossworker.commands.supervisor import Order, Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
 IDLE_SECONDS = 5.0
-LENGTH = 8  # bytes, little-endian
-DESCRIPTORS = 5  # of an order at most: job directory, stdin, stdout, stderr, and where the answer goes
-JOB, TASK = b"j", b"t"  # the first byte of an order's data
-FD_BYTES = 4
+JOB = "bossworker.commands.launcher:supervise_job"  # what it runs for a detached job
 
 PROGRAM = (
     "import os, sys; os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
@@ -48,24 +43,23 @@ def main(fd: int, detached: bool) -> None:
         os.setsid()
     shed(fd)
     warm_up()
-    orders = socket.socket(fileno=fd)
+    program = socket.socket(fileno=fd)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while poll.poll(IDLE_SECONDS * 1000):
-        order = receive(orders)
+        order = orders.receive(program)
         if order is None:
             break
-        data, fds = order
-        if data[:1] == TASK:
-            load_tasks()
+        entry, data, fds = order
+        main_of(entry)  # here, so that the pages of what is imported are shared by all supervisors
         try:
             pid = os.fork()
         except OSError as error:
-            answer(fds[-1], error)
+            orders.answer(fds[-1], error)
         else:
             if pid == 0:
-                orders.close()
-                become(data, fds)
+                program.close()
+                become(entry, data, fds)
         for one in fds:
             os.close(one)
     os._exit(0)
@@ -79,12 +73,14 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def load_tasks() -> None:
-    """Be ready for supervisors of tasks, once the first is asked for."""
-    if "bossworker.tasks.birth" not in sys.modules:
-        import bossworker.tasks.birth  # noqa: F401
-
+def main_of(entry: str) -> Callable[..., int]:
+    """The function ``package.module:function`` that a supervisor of this kind runs."""
+    module, _, name = entry.partition(":")
+    if module not in sys.modules:
+        __import__(module)
         gc.freeze()
+    main: Callable[..., int] = getattr(sys.modules[module], name)
+    return main
 
 
 def shed(keep: int) -> None:
@@ -103,73 +99,27 @@ def shed(keep: int) -> None:
         signal.signal(number, lambda number, frame: None)
 
 
-def receive(orders: Any) -> tuple[bytes, list[int]] | None:
-    """An order's data and descriptors; None when the program is gone."""
-    head, ancillary, _, _ = orders.recvmsg(LENGTH, socket.CMSG_SPACE(DESCRIPTORS * FD_BYTES), _CLOEXEC)
-    fds = [fd for _, _, data in ancillary for fd in descriptors(data)]
-    size = read(orders, LENGTH - len(head), head) if head else None
-    data = None if size is None else read(orders, int.from_bytes(size, "little"))
-    if data is None or not fds:
-        return None
-    return data, fds
-
-
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-
-
-def descriptors(data: bytes) -> list[int]:
-    starts = range(0, len(data) - len(data) % FD_BYTES, FD_BYTES)
-    return [int.from_bytes(data[start : start + FD_BYTES], sys.byteorder) for start in starts]
-
-
-def read(orders: Any, count: int, begun: bytes = b"") -> bytes | None:
-    """So many bytes more; None when the program went away in the middle."""
-    parts = [begun]
-    while count:
-        part = orders.recv(min(count, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
-def answer(fd: int, error: OSError | None = None) -> None:
-    """Tell whoever waits how it went: an error number and a text."""
-    told = (0, "") if error is None else (error.errno or errno.EIO, error.strerror or str(error))
-    try:
-        os.write(fd, marshal.dumps(told))
-    except OSError:  # nobody waits any more; the command runs all the same
-        pass
-
-
-def become(data: bytes, fds: list[int]) -> None:
+def become(entry: str, data: bytes, fds: list[int]) -> None:
     """In the child: be the supervisor that was ordered, and never return."""
     status = 1
     try:
-        if data[:1] == TASK:
-            from bossworker.tasks import birth
-
-            status = birth.forked(data[1:], *fds)
-        else:
-            status = supervise_job(data[1:], fds)
+        status = main_of(entry)(data, *fds)
     finally:
         os._exit(status)
 
 
-def supervise_job(data: bytes, fds: list[int]) -> int:
+def supervise_job(data: bytes, fd: int, stdin: int, stdout: int, stderr: int, reply: int) -> int:
     """Start the command, say so, and see it through; the exit code."""
     tree.stand_apart(tree.JOB)
-    fd, stdin, stdout, stderr, reply = fds
     path, argv, environment, cwd, umask, timeout = marshal.loads(data)
     order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)
     supervisor = Supervisor(JobDirectory(path, fd), order, Loop())
     try:
         supervisor.begin()
     except OSError as error:
-        answer(reply, error)
+        orders.answer(reply, error)
         raise
-    answer(reply)
+    orders.answer(reply)
     os.close(reply)
     supervisor.run()
     return 0

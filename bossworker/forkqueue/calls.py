@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from bossworker import process
-from bossworker.codec import ErrorData, capture, describe, dumps, encode_error
+from bossworker.checks import check_seconds
 from bossworker.errors import BossWorkerError
+from bossworker.failure import ErrorData, capture, describe, encode_error, rebuild
 from bossworker.forkqueue.children import Child, Children
-from bossworker.options import check_seconds
-from bossworker.result import rebuild
+from bossworker.pickling import dumps
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NoReturn, Self, TypeVar
 
 from bossworker import stdio
+from bossworker.checks import check_count, check_seconds
 from bossworker.forkqueue import calls, child
 from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
@@ -21,7 +22,6 @@ from bossworker.forkqueue.line import Line
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
 from bossworker.native import native
-from bossworker.options import check_count, check_seconds
 
 T = TypeVar("T")
 

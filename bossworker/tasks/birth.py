@@ -10,14 +10,13 @@ import errno
 import fcntl
 import os
 import stat
-import time
 
 from bossworker.commands import jobdir, tree
 from bossworker.commands.bare import dumps, loads, signal, socket
 from bossworker.commands.loop import Loop
 from bossworker.commands.supervisor import Order
 from bossworker.tasks import account, address
-from bossworker.tasks.lockfile import Held, LockFile
+from bossworker.tasks.lockfile import Held, LockFile, lock_pool
 from bossworker.tasks.requests import Requests
 from bossworker.tasks.service import Service
 from bossworker.tasks.supervisor import TASK_FD, TaskSupervisor
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024  # connections that wait to be accepted, while the supervisor does something else
 LOCK_SECONDS = 1.0  # for others to be done with the pool's sockets; whoever holds on for longer is not waited for
-_LOCK_PAUSE = 0.001  # seconds
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -213,26 +211,6 @@ def accesses(pool: int, umask: int) -> tuple[int, int]:
         if granted & 6 == 6 and not pool & stat.S_ISVTX:
             control |= 6 << shift
     return directory, control
-
-
-def lock_pool(pool: str, seconds: float) -> int | None:
-    """Be the only one who gives or takes names of sockets in a pool, until the descriptor is closed; None if not in
-    time.
-
-    Without it, who has found a dead supervisor's socket could remove the one that a new supervisor of the same pid puts
-    in its place just then.
-    """
-    fd = os.open(pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                return None
-            time.sleep(_LOCK_PAUSE)
 
 
 def _unlink(path: str) -> None:

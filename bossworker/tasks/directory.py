@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from bossworker.checks import check_count
 from bossworker.commands import roots
 from bossworker.commands.jobdir import PRIVATE
-from bossworker.options import check_count
 
 PATH_VARIABLE = "BOSSWORKER_TASKS"
 _HIGHEST_ID = (1 << 32) - 2  # of users and groups; one more would mean: none

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+
+_POOL_LOCK_PAUSE = 0.001  # seconds between two tries for a pool's lock
 
 
 class Held(Exception):
@@ -68,3 +71,23 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def lock_pool(pool: str, seconds: float) -> int | None:
+    """Be the only one who gives or takes names of sockets in a pool, until the descriptor is closed; None if not in
+    time.
+
+    Without it, who has found a dead supervisor's socket could remove the one that a new supervisor of the same pid puts
+    in its place just then.
+    """
+    fd = os.open(pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(_POOL_LOCK_PAUSE)

@@ -10,13 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bossworker.checks import check_seconds
+from bossworker.checks import check_count, check_seconds
 from bossworker.commands import identity, request, roots
-from bossworker.options import check_count
 from bossworker.tasks import account, directory, restarts
-from bossworker.tasks.birth import lock_pool
 from bossworker.tasks.connection import Connection
 from bossworker.tasks.errors import TaskGone, TaskRefused
+from bossworker.tasks.lockfile import lock_pool
 from bossworker.tasks.patterns import Pattern, matcher
 from bossworker.tasks.record import Record, describe_all
 from bossworker.tasks.spawning import spawn_supervisor

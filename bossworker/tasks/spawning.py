@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker import process
-from bossworker.commands import jobdir, launcher
+from bossworker.commands import jobdir, orders
 from bossworker.commands.bare import dumps, loads
 from bossworker.commands.detach import ATTEMPTS, ask, current_umask, launcher_for
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 60.0  # for a supervisor to say whether its command runs; a machine may be slow
 _ANSWER_SIZE = 1 << 16  # bytes
+SUPERVISOR = "bossworker.tasks.birth:forked"  # what the launcher runs
 
 
 def spawn_supervisor(pool: TaskPool, job: dict[str, Any], environment: list[str]) -> tuple[int, str]:
@@ -58,7 +59,7 @@ def _failure(answer: dict[str, Any]) -> Exception:
 def _have_forked(data: bytes, detached: bool, folder: str) -> bytes:
     """Have the launcher fork a supervisor. If it was killed before it could, another one has to: see `detach.start`."""
     for _ in range(ATTEMPTS):
-        told = ask(launcher_for(detached), launcher.TASK + data, [])
+        told = ask(launcher_for(detached), orders.encode(SUPERVISOR, data), [])
         if told or os.path.isdir(folder):
             return told
     return b""

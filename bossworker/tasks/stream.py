@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bossworker.checks import check_seconds
-from bossworker.options import check_count
+from bossworker.checks import check_count, check_seconds
 from bossworker.tasks import protocol
 from bossworker.tasks.errors import StreamClosed, TaskGone, TaskRefused
 from bossworker.tasks.line import Line

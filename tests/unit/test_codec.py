@@ -15,14 +15,8 @@ import pytest
 from bossworker.codec import (
     BLOCK_BYTES,
     BLOCK_JOBS,
-    CHAIN_LENGTH,
-    EXCEPTION_BYTES,
     BadResult,
     Blocks,
-    ErrorData,
-    capture,
-    describe,
-    encode_error,
     encode_jobs,
     encode_result,
     load_block,
@@ -31,8 +25,16 @@ from bossworker.codec import (
     load_results,
 )
 from bossworker.errors import CANCELLED, TIMED_OUT, JobTimeout, RemoteError
-from bossworker.messages import Outcome
-from bossworker.result import rebuild
+from bossworker.failure import (
+    CHAIN_LENGTH,
+    EXCEPTION_BYTES,
+    ErrorData,
+    Outcome,
+    capture,
+    describe,
+    encode_error,
+    rebuild,
+)
 
 
 def decode(blocks: Blocks) -> list[Any]:

@@ -17,9 +17,10 @@ import pytest
 from bossworker import codec
 from bossworker.codec import encode_result
 from bossworker.errors import CANCELLED
+from bossworker.failure import Outcome, capture, encode_error
 from bossworker.inbox import Inbox
-from bossworker.messages import Outcome, Segment, read_segments, single
 from bossworker.result import Result
+from bossworker.segments import Segment, read_segments, single
 from tests.unit.storm import Interruption, Storm
 
 PID = 77
@@ -375,7 +376,7 @@ def test_bytes_that_are_no_error_are_a_bad_result() -> None:
 
 
 def test_a_segment_of_every_kind_of_outcome_is_told_apart() -> None:
-    error = codec.encode_error(codec.capture(ValueError("rattle")))
+    error = encode_error(capture(ValueError("rattle")))
     inbox = expecting(1, 6)
     encoded = [
         encode_result({"n": 1}),

@@ -24,8 +24,8 @@ from bossworker.actions import (
 )
 from bossworker.entry import State
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
+from bossworker.failure import Outcome
 from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
-from bossworker.messages import Outcome
 from bossworker.recorder import MAX_BATCH, PAYLOAD_SIZE, Look
 from bossworker.run import Run, Terms
 

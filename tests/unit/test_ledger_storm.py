@@ -14,8 +14,8 @@ import pytest
 
 from bossworker.actions import Actions, Assign, Broken, Interrupt, Kill, Leave, Spawn, TakeBack, Verdict
 from bossworker.entry import State
+from bossworker.failure import Outcome
 from bossworker.ledger import Ledger
-from bossworker.messages import Outcome
 from bossworker.recorder import Look
 from bossworker.run import Run, Terms
 

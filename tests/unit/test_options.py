@@ -11,11 +11,7 @@ import pytest
 
 from bossworker import BossWorker, client, process
 from bossworker.checks import MAX_SECONDS, check_seconds
-from bossworker.options import (
-    check_options,
-    check_priority,
-    check_workers,
-)
+from bossworker.options import check_options, check_priority, check_workers
 from bossworker.recorder import MAX_WORKERS
 
 GOOD: dict[str, Any] = {

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from bossworker import recorder as recorder_module
-from bossworker.messages import Outcome, Segment, split
+from bossworker.failure import Outcome
 from bossworker.recorder import (
     EXPIRED,
     LIMIT,
@@ -27,6 +27,7 @@ from bossworker.recorder import (
     Recorder,
     exclusive,
 )
+from bossworker.segments import Segment, split
 
 RACES = 500  # rounds in which the child got some of the jobs, and the boss the others
 GIVEN = 300  # jobs that are there to be claimed in each round
