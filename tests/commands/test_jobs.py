@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bossworker import CommandHandler, jobs, process
-from bossworker.commands import detach, jobdir, launcher
+from bossworker.commands import detach, jobdir, launcher, orders
 from bossworker.jobs import Status
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
@@ -468,7 +468,7 @@ def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
 
 def test_nothing_follows_an_order_that_was_sent_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(sock: socket.socket, data: bytes, fds: list[int]) -> None:
-        socket.send_fds(sock, [len(data).to_bytes(launcher.LENGTH, "little"), data[:5]], fds)
+        socket.send_fds(sock, [len(data).to_bytes(orders.LENGTH, "little"), data[:5]], fds)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
