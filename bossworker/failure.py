@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import IntEnum
 from types import TracebackType
@@ -35,6 +36,14 @@ class Outcome(IntEnum):
 
 
 KIND_BITS = 0x0F
+
+
+class Failure(dict[str, Any]):
+    """What a handler returns, with an ``ERROR``, when it knows better than ``reported`` what kind of error it is."""
+
+    def __init__(self, kind: Outcome, value: Mapping[str, Any]) -> None:
+        super().__init__(value)
+        self.kind = kind
 
 
 class ErrorData(NamedTuple):

@@ -6,8 +6,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypedDict, TypeVar, overload
 
-from bossworker.checks import check_count, check_seconds
 from bossworker.forkqueue import limits
+from bossworker.system.checks import check_count, check_seconds
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 PROGRAM = """
 import sys
 sys.path.append(sys.argv[1])
-from bossworker.commands.bare import loads
+from bossworker.system.clib import loads
 for text in ("{", '{"a" 1}', "[1,", '"a', "nul", "", "1 2", '{"a":}'):
     try:
         loads(text)

@@ -12,18 +12,6 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from bossworker.codec import (
-    BLOCK_BYTES,
-    BLOCK_JOBS,
-    BadResult,
-    Blocks,
-    encode_jobs,
-    encode_result,
-    load_block,
-    load_error,
-    load_result,
-    load_results,
-)
 from bossworker.errors import CANCELLED, TIMED_OUT, JobTimeout, RemoteError
 from bossworker.failure import (
     CHAIN_LENGTH,
@@ -34,6 +22,18 @@ from bossworker.failure import (
     describe,
     encode_error,
     rebuild,
+)
+from bossworker.pool.wire.codec import (
+    BLOCK_BYTES,
+    BLOCK_JOBS,
+    BadResult,
+    Blocks,
+    encode_jobs,
+    encode_result,
+    load_block,
+    load_error,
+    load_result,
+    load_results,
 )
 
 

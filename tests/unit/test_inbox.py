@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from bossworker import codec
-from bossworker.codec import encode_result
 from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome, capture, encode_error
-from bossworker.inbox import Inbox
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.wire import codec
+from bossworker.pool.wire.codec import encode_result
+from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
-from bossworker.segments import Segment, read_segments, single
 from tests.unit.storm import Interruption, Storm
 
 PID = 77
@@ -84,7 +84,7 @@ def test_a_result_is_no_larger_for_the_company_it_came_in() -> None:
 def test_every_result_tells_when_its_own_job_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
-    monkeypatch.setattr("bossworker.inbox.time", clock)
+    monkeypatch.setattr("bossworker.pool.caller.inbox.time", clock)
     inbox = Inbox()
     for first in range(1, 900, 3):
         now = float(first)
@@ -153,7 +153,7 @@ def test_an_interruption_while_results_are_unpacked_costs_none_and_doubles_none(
             raise KeyboardInterrupt
         return load(outcome, payload)
 
-    monkeypatch.setattr("bossworker.inbox.load_result", interrupted)
+    monkeypatch.setattr("bossworker.pool.caller.inbox.load_result", interrupted)
     found: list[int] = []
     interruptions = 0
     while len(found) < 12:
