@@ -126,7 +126,7 @@ def _segment(jobs: list[Job]) -> Segment:
         perform = _performer(recorder, memory)
         recorder.open_batch(1, BATCH, 1, 0.0)
         perform(run)
-        return recorder.segment(0, BATCH, 1, 1, 1)
+        return recorder.results(0, BATCH, 1, 1, 1)
     finally:
         memory.close()
 

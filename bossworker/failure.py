@@ -7,14 +7,16 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import IntEnum
+from struct import Struct
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from bossworker.errors import RemoteError
+from bossworker.errors import TIMED_OUT, JobTimeout, RemoteError
 from bossworker.pickling import PROTOCOL, dumps
 
 CHAIN_LENGTH = 10  # causes of an exception that are told
 EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
+_CODE, _NO_CODE = Struct("<i"), -(1 << 31)
 
 
 class Outcome(IntEnum):
@@ -36,6 +38,12 @@ class Outcome(IntEnum):
 
 
 KIND_BITS = 0x0F
+FROM_WORKERS = bytes(
+    kind | flags
+    for kind in range(Outcome.REPORTED + 1)
+    for flags in (0, Outcome.WHOLE, Outcome.GIVEN, Outcome.WHOLE | Outcome.GIVEN)
+)
+"""What a worker may say of how a job ended."""
 
 
 class Failure(dict[str, Any]):
@@ -55,6 +63,7 @@ class ErrorData(NamedTuple):
     traceback: str
     pickled: bytes | None
     cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
+    code: int | None = None  # how the worker ended, if that is the error: its exit code, or minus the signal
 
 
 def describe(error: BaseException) -> str:
@@ -112,6 +121,19 @@ def _pickled(error: BaseException) -> bytes | None:
 
 def encode_error(data: ErrorData) -> bytes:
     return pickle.dumps(tuple(data), PROTOCOL)
+
+
+def encode_text(text: str, code: int | None = None) -> bytes:
+    """An error that is all in its text, as the boss writes it. `code`: see ErrorData."""
+    return _CODE.pack(_NO_CODE if code is None else code) + text.encode()
+
+
+def decode_text(payload: bytes | memoryview) -> ErrorData:
+    """The same, read again."""
+    (code,) = _CODE.unpack_from(payload)
+    text = str(memoryview(payload)[_CODE.size :], "utf-8", "replace")
+    name = JobTimeout.__name__ if text == TIMED_OUT else ""
+    return ErrorData(text, name, text, "", None, None, None if code == _NO_CODE else code)
 
 
 def rebuild(data: ErrorData) -> BaseException:

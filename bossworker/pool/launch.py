@@ -31,7 +31,8 @@ from bossworker.failure import describe
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
-from bossworker.pool.wire.recorder import Memory, Recorder, exclusive
+from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import processes, signals, stdio
@@ -62,6 +63,7 @@ def launch(handlers: Handlers, options: Options) -> Launched:
     memory = Memory()
     try:
         pid = start(handlers, options, ours, theirs, memory)
+        memory.close_file()
     except BaseException:
         ours.close()
         memory.close()
@@ -128,7 +130,7 @@ def _boss_main(
         fork_server.close()
         _never_return(partial(_fork_server_main, load_handlers, options, fork_servers_end, memory, collecting))
     fork_servers_end.close()
-    _close_all_but(caller.fileno(), fork_server.fileno(), memory.fd)
+    _close_all_but(caller.fileno(), fork_server.fileno())
     link = Link(fork_server)
     with suppress(CallerGone, LinkClosed):
         Boss(Link(caller), link, memory, options, parent).run()
@@ -150,6 +152,7 @@ def _fork_server_main(
     collecting: bool,
 ) -> None:
     processes.adopt_orphans()
+    memory.close_file()  # or a handler finds it among its descriptors
     sys.stdin = open(0, closefd=False)
     try:
         loaded: Handlers | BaseException = load_handlers()
@@ -203,6 +206,7 @@ def _spawn_boss(
     import subprocess
 
     pickled = _pickled(handlers)
+    assert memory.fd is not None
     fds = (theirs.fileno(), memory.fd)
     command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]

@@ -617,27 +617,3 @@ def test_an_init_handler_that_fails_once_in_a_replacement(pool: Pool, tmp_path: 
     assert run(bw, {"do": lambda: os._exit(1)}).error_kind == "crash"
     assert run(bw, {"do": lambda: {"fine": 1}}) == {"fine": 1}
     assert not flag.exists()
-
-
-def test_an_init_handler_that_fails_for_good_fails_the_jobs_and_the_handle(pool: Pool, tmp_path: Path) -> None:
-    flag = tmp_path / "fail"
-    log = tmp_path / "log"
-
-    def init() -> None:
-        with open(log, "a") as file:
-            file.write("x")
-        if flag.exists():
-            raise ValueError("for good")
-
-    bw = pool(call, worker_count=1, init_handler=init)
-    flag.touch()
-    bw.add_work({"do": lambda: os._exit(1)}, *[{"do": dict} for _ in range(10)])
-    results = list(bw.results())
-    assert [r.error_kind for r in results].count("crash") == 1
-    rest = [r for r in results if r.error_kind != "crash"]
-    assert len(rest) == 10
-    assert all("ValueError: for good" in r["ERROR"] for r in rest)
-    with pytest.raises(WorkerStartError, match="for good"):
-        bw.add_work({"do": dict})
-    assert len(log.read_text()) < 20
-    bw.shut_down()

@@ -21,6 +21,7 @@ from bossworker.failure import (
     capture,
     describe,
     encode_error,
+    encode_text,
     rebuild,
 )
 from bossworker.pool.wire.codec import (
@@ -570,7 +571,8 @@ def test_a_cause_that_does_not_rebuild_is_stood_in_for() -> None:
 
 
 def test_what_the_boss_decides_is_text() -> None:
-    data = load_error(Outcome.CANCELLED | Outcome.TEXT, memoryview(CANCELLED.encode()))
+    data = load_error(Outcome.CANCELLED | Outcome.TEXT, memoryview(encode_text(CANCELLED)))
     assert (data.text, data.traceback, data.pickled, data.cause) == (CANCELLED, "", None, None)
-    assert load_error(Outcome.TIMEOUT | Outcome.TEXT, memoryview(TIMED_OUT.encode())).type_name == "JobTimeout"
-    assert load_error(Outcome.CRASH | Outcome.TEXT, memoryview(b"\xff")).text == "\ufffd"
+    assert load_error(Outcome.TIMEOUT | Outcome.TEXT, memoryview(encode_text(TIMED_OUT))).type_name == "JobTimeout"
+    assert load_error(Outcome.CRASH | Outcome.TEXT, memoryview(encode_text("", 3) + b"\xff")).text == "\ufffd"
+    assert load_error(Outcome.CRASH | Outcome.TEXT, memoryview(encode_text("gone", -9))).code == -9

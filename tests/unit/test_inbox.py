@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bossworker.errors import CANCELLED
-from bossworker.failure import Outcome, capture, encode_error
+from bossworker.failure import Outcome, capture, encode_error, encode_text
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.codec import encode_result
@@ -383,7 +383,7 @@ def test_a_segment_of_every_kind_of_outcome_is_told_apart() -> None:
         (Outcome.EXCEPTION, error),
         encode_result({"ERROR": "mine", "n": 3}),
         encode_result({"f": lambda: 4}),
-        (Outcome.CANCELLED | Outcome.TEXT, CANCELLED.encode()),
+        (Outcome.CANCELLED | Outcome.TEXT, encode_text(CANCELLED)),
         encode_result(None),
     ]
     inbox.receive(arrive(segment(1, encoded, base=50)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from array import array
 from collections.abc import Iterable
@@ -16,16 +17,17 @@ from bossworker.pool.boss.actions import (
     Action,
     Actions,
     Assign,
-    Broken,
     Finish,
     Interrupt,
     Kill,
     Leave,
     Spawn,
     TakeBack,
+    Tell,
 )
-from bossworker.pool.boss.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
-from bossworker.pool.boss.workers import State
+from bossworker.pool.boss.ledger import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, Ledger
+from bossworker.pool.boss.starts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
 
@@ -33,7 +35,8 @@ GRACE = 1.0
 A = TypeVar("A")
 
 NOTHING_YET = Snapshot(claimed=0, published=0, started=0.0, running=False)
-KILLED = "signal 9, SIGKILL)"
+KILLED = Exit("signal 9, SIGKILL)", -9)
+LEFT = Exit("exit code 0)", 0)
 
 
 def run_of(
@@ -274,7 +277,9 @@ def test_only_the_running_job_falls_with_its_worker(
     verdicts = of(Finish, actions)
     assert [verdict.job_id for verdict in verdicts] == ([] if victim is None else [victim])
     for verdict in verdicts:
-        assert verdict == Finish(victim or 0, 100, 1, Outcome.CRASH, f"{WORKER_DIED} (signal 9, SIGKILL)", 0.25, 1.0)
+        assert verdict == Finish(
+            victim or 0, 100, 1, Outcome.CRASH, f"{WORKER_DIED} (signal 9, SIGKILL)", 0.25, 1.0, -9
+        )
     assert queued_ids(ledger) == back
     assert of(Spawn, actions) == [Spawn(0)]
     assert ledger.restarts == 1
@@ -282,6 +287,7 @@ def test_only_the_running_job_falls_with_its_worker(
 
 def test_what_a_dead_worker_never_started_goes_to_the_front_and_to_others_at_once() -> None:
     ledger = with_batch(4, extra=2, workers=2)
+    ledger.on_taken(0, 1)
     actions = ledger.on_exit(0, KILLED, running(2), 1.0)
     assert [v.job_id for v in of(Finish, actions)] == [2]
     ((slot, jobs),) = assigned(actions)
@@ -342,6 +348,8 @@ def test_nothing_happens_before_the_limit() -> None:
     ledger = timed(2.0)
     assert ledger.sleep(0.0) == pytest.approx(OVERDUE_SECONDS)  # has the worker begun at all?
     assert ledger.on_look(0, running(1), OVERDUE_SECONDS) == []
+    assert ledger.sleep(0.0) == pytest.approx(GLANCE_SECONDS + OVERDUE_SECONDS)
+    assert ledger.on_look(0, running(1), 1.5) == []
     assert ledger.sleep(0.0) == pytest.approx(2.0)
     assert ledger.due(1.9) == []
     assert ledger.on_look(0, running(1), 1.9) == []
@@ -379,7 +387,7 @@ def test_the_limit_counts_from_the_start_of_the_job_not_of_the_batch() -> None:
 def test_a_job_without_a_limit_is_never_interrupted() -> None:
     ledger = timed(0.0)
     assert ledger.on_look(0, running(1), 1e6) == []
-    assert ledger.sleep(1e6) is None
+    assert ledger.sleep(1e6) == GLANCE_SECONDS
 
 
 def test_a_timed_out_job_is_not_tried_again() -> None:
@@ -409,7 +417,9 @@ def test_after_a_limit_that_passed_the_boss_sleeps_until_the_next_one() -> None:
     ledger.on_look(0, running(1), 2.0)
     ledger.on_taken(0, 1)
     ledger.on_look(0, running(2, started=2.01), 2.05)
-    assert ledger.sleep(2.05) == pytest.approx(4.01 - 2.05)
+    assert ledger.sleep(2.05) == pytest.approx(GLANCE_SECONDS)
+    ledger.on_look(0, running(2, started=2.01), 3.5)
+    assert ledger.sleep(3.5) == pytest.approx(4.01 - 3.5)
 
 
 def test_the_next_job_that_dies_of_itself_has_crashed_not_timed_out() -> None:
@@ -604,11 +614,11 @@ def test_idle_hands_leave_a_worker_its_last_job() -> None:
     assert ledger.on_look(0, running(2, started=0.0), 1.0) == []
 
 
-def test_the_last_job_of_a_batch_is_watched_only_for_its_limit() -> None:
+def test_the_last_job_of_a_batch_is_hardly_watched_but_for_its_limit() -> None:
     ledger = with_batch(2)
     ledger.on_taken(0, 1)
     ledger.on_look(0, running(2, started=0.0), 0.001)
-    assert ledger.sleep(0.001) is None
+    assert ledger.sleep(0.001) == pytest.approx(GLANCE_SECONDS)
 
 
 def test_taking_back_twice_gives_nothing_back_twice() -> None:
@@ -654,7 +664,7 @@ def test_a_busy_worker_too_many_leaves_when_its_job_is_done_and_its_tail_goes_to
     slot = told.slot
     assert of(Leave, complete(ledger, slot)) == [Leave(slot)]
     restarts = ledger.restarts
-    assert not of(Spawn, ledger.on_exit(slot, "exit code 0)", NOTHING_YET, 0.0))
+    assert not of(Spawn, ledger.on_exit(slot, LEFT, NOTHING_YET, 0.0))
     assert ledger.restarts == restarts
     assert len(ledger.workers) == 1
 
@@ -699,7 +709,7 @@ def test_a_worker_leaves_after_its_number_of_jobs_and_is_replaced() -> None:
     assert assigned(complete(ledger, 0)) == [(0, [2])]
     assert exactly(complete(ledger, 0), Leave(0), Spawn(1))  # at once: an exit_handler may take its time
     assert assigned(up(ledger, 1)) == [(1, [3])]
-    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+    assert ledger.on_exit(0, LEFT, NOTHING_YET, 0.0) == []
     assert ledger.restarts == 1
 
 
@@ -717,7 +727,7 @@ def test_a_worker_that_leaves_of_itself_is_replaced() -> None:
     ledger.on_submit(run_of(1, 2), 0.0)
     assert exactly(complete(ledger, 0, leaves=True), Spawn(1))
     assert queued_ids(ledger) == [2]
-    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+    assert ledger.on_exit(0, LEFT, NOTHING_YET, 0.0) == []
 
 
 # -- workers that have been stopped ----------------------------------------------------------------------------
@@ -736,19 +746,22 @@ def test_starts_that_fail_together_count_as_one() -> None:
     for slot in range(8):
         ledger.on_exit(slot, KILLED, NOTHING_YET, float(slot))
     actions = [a for slot in range(8) for a in ledger.on_start_failed(slot, "EAGAIN", 10.0)]
-    assert not of(Broken, actions)
+    assert len(of(Tell, actions)) == 1
+    assert (ledger.starts.failed, ledger.starts.error) == (8, "EAGAIN")
     assert len(of(Spawn, ledger.on_tick(20.0))) == 8
 
 
 # -- workers that do not start ---------------------------------------------------------------------------------
 
 
-def test_a_failed_start_is_tried_again_after_pauses_that_grow() -> None:
+def test_a_failed_start_is_tried_again_for_ever_after_pauses_that_grow() -> None:
     ledger = started(1)
     ledger.on_exit(0, KILLED, NOTHING_YET, 0.0)
-    now, pauses = 0.0, []
-    for _ in range(START_ATTEMPTS - 1):
-        assert ledger.on_start_failed(0, "no luck", now) == []
+    now, pauses, notes = 0.0, [], []
+    for _ in range(100):
+        actions = ledger.on_start_failed(0, "no luck\nTraceback", now)
+        notes += of(Tell, actions)
+        assert actions == of(Tell, actions)
         pause = ledger.sleep(now)
         assert pause is not None
         assert ledger.on_tick(now + pause * 0.9) == []
@@ -756,7 +769,12 @@ def test_a_failed_start_is_tried_again_after_pauses_that_grow() -> None:
         assert exactly(ledger.on_tick(now), Spawn(0))
         assert ledger.sleep(now) is None
         pauses.append(pause)
-    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4])
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, *[LONGEST_PAUSE_SECONDS] * 94])
+    assert (ledger.starts.failed, ledger.starts.error) == (100, "no luck\nTraceback")
+    assert notes[0] == Tell(logging.WARNING, "worker not started: failed=1 next_try=0.05s error='no luck'")
+    assert len(notes) == 7, "told at first, and then ever more seldom"
+    assert of(Tell, up(ledger, 0, now=now)) == [Tell(logging.INFO, "worker started: failed_before=100")]
+    assert (ledger.starts.failed, ledger.starts.error) == (0, None)
 
 
 def test_workers_that_die_as_soon_as_they_are_up_are_replaced_with_pauses() -> None:
@@ -765,8 +783,8 @@ def test_workers_that_die_as_soon_as_they_are_up_are_replaced_with_pauses() -> N
     up(ledger, 0, now=10.001)
     assert not of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 10.002))
     pause = ledger.sleep(10.002)
-    assert pause == pytest.approx(book.FIRST_PAUSE_SECONDS)
-    assert of(Spawn, ledger.on_tick(10.002 + book.FIRST_PAUSE_SECONDS))
+    assert pause == pytest.approx(FIRST_PAUSE_SECONDS)
+    assert of(Spawn, ledger.on_tick(10.002 + FIRST_PAUSE_SECONDS))
     up(ledger, 0, now=11.0)
     assert of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 11.001)), "long after the last"
 
@@ -783,59 +801,40 @@ def test_a_success_forgets_the_failures_before_it() -> None:
     assert ledger.sleep(30.0) == pytest.approx(0.05)
 
 
-def exhaust(ledger: Ledger, slot: int = 0) -> Actions:
-    """Let a worker's start fail until that is given up; the last actions."""
-    now = 0.0
-    for _ in range(START_ATTEMPTS - 1):
+def fail(ledger: Ledger, slot: int = 0, times: int = 20) -> Actions:
+    """Let a worker's start fail again and again; the last actions."""
+    for now in range(0, 100 * times, 100):
         ledger.on_start_failed(slot, "no luck", now)
-        now += 100.0
-        assert exactly(ledger.on_tick(now), Spawn(slot))
-    return ledger.on_start_failed(slot, "no luck", now)
+        assert exactly(ledger.on_tick(now + 99.0), Spawn(slot))
+    return ledger.on_start_failed(slot, "no luck", 100.0 * times)
 
 
-def test_a_pool_with_no_worker_left_to_start_is_broken_and_every_job_hears_of_it() -> None:
+def test_jobs_wait_for_a_pool_whose_workers_do_not_start() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 1, retries=1), 0.0)
     ledger.on_submit(run_of(2, 2), 0.0)
     ledger.on_exit(0, KILLED, running(1), 0.0)
-    first, *verdicts = exhaust(ledger)
-    assert first == Broken("no luck")
-    assert [(v.job_id, v.attempt, v.outcome, v.text) for v in of(Finish, verdicts)] == [
-        (1, 1, Outcome.EXCEPTION, "no luck"),
-        (2, 0, Outcome.EXCEPTION, "no luck"),
-        (3, 0, Outcome.EXCEPTION, "no luck"),
-    ]
-    assert ledger.queue.jobs == 0
-    assert ledger.sleep(1e6) is None
-    assert ledger.on_tick(1e6) == []
+    assert not of(Finish, fail(ledger))
+    assert ledger.on_submit(run_of(7, 1), 5000.0) == []
+    assert exactly(ledger.on_tick(5000.0), Spawn(0))
+    assert assigned(up(ledger, 0, now=5000.0)) == [(0, [1])]
+    assert queued(ledger) == [(2, 1), (3, 1), (7, 1)]
 
 
-def test_a_broken_pool_answers_new_jobs_at_once() -> None:
-    ledger = started(1)
-    ledger.on_exit(0, KILLED, NOTHING_YET, 0.0)
-    exhaust(ledger)
-    assert [(v.job_id, v.text) for v in of(Finish, ledger.on_submit(run_of(7, 2), 0.0))] == [
-        (7, "no luck"),
-        (8, "no luck"),
-    ]
-    ledger.on_close(0.0)
-    assert ledger.finished
-
-
-def test_the_workers_that_are_left_go_on_alone() -> None:
+def test_the_workers_that_are_left_go_on_while_the_others_are_tried_again() -> None:
     ledger = started(1)
     ledger.on_resize(2, 0.0)
-    assert not of(Broken, exhaust(ledger, 1))
-    assert ledger.on_tick(1e6) == []
-    assert ledger.sleep(1e6) is None
-    assert assigned(ledger.on_submit(run_of(1, 1), 1e6)) == [(0, [1])]
+    fail(ledger, 1)
+    assert assigned(ledger.on_submit(run_of(1, 1), 2000.1)) == [(0, [1])]
+    assert ledger.sleep(2000.1) == pytest.approx(OVERDUE_SECONDS)
+    assert exactly(ledger.on_tick(2010.0), Spawn(1))
 
 
 def test_a_resize_asks_for_a_new_try() -> None:
     ledger = started(1)
     ledger.on_resize(2, 0.0)
-    exhaust(ledger, 1)
-    assert exactly(ledger.on_resize(2, 1e6), Spawn(1))
+    fail(ledger, 1)
+    assert exactly(ledger.on_resize(2, 2000.0), Spawn(1))
 
 
 def test_many_starts_that_fail_at_once_do_not_postpone_the_next_try_for_ever() -> None:
@@ -866,7 +865,7 @@ def test_closing_an_idle_pool_sends_every_worker_off() -> None:
     assert sorted(of(Leave, actions)) == [Leave(0), Leave(1), Leave(2)]
     for slot in range(3):
         assert not ledger.finished
-        assert ledger.on_exit(slot, "exit code 0)", NOTHING_YET, 0.0) == []
+        assert ledger.on_exit(slot, LEFT, NOTHING_YET, 0.0) == []
     assert ledger.finished
 
 
@@ -876,7 +875,7 @@ def test_closing_waits_for_what_is_queued_and_what_runs() -> None:
     assert ledger.on_close(0.0) == []
     assert assigned(complete(ledger, 0)) == [(0, [2])]
     assert exactly(complete(ledger, 0), Leave(0))
-    ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0)
+    ledger.on_exit(0, LEFT, NOTHING_YET, 0.0)
     assert ledger.finished
 
 
@@ -921,19 +920,70 @@ def test_closing_with_a_worker_that_is_leaving_already() -> None:
     assert exactly(complete(ledger, 0), Leave(0), Spawn(1))
     ledger.on_close(0.0)
     assert not ledger.finished
-    assert ledger.on_exit(0, "exit code 0)", NOTHING_YET, 0.0) == []
+    assert ledger.on_exit(0, LEFT, NOTHING_YET, 0.0) == []
     assert assigned(up(ledger, 1)) == [(1, [2])]
 
 
-def test_closing_a_pool_whose_workers_no_longer_start_ends_with_verdicts() -> None:
+def test_closing_a_pool_whose_workers_do_not_start_waits_for_them() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 2), 0.0)
     ledger.on_close(0.0)
     ledger.on_exit(0, KILLED, running(1), 0.0)
+    assert not of(Finish, fail(ledger))
     assert not ledger.finished
-    actions = exhaust(ledger)
-    assert [v.job_id for v in of(Finish, actions)] == [2]
-    assert ledger.finished
+    assert exactly(ledger.on_tick(5000.0), Spawn(0))
+    assert assigned(up(ledger, 0, now=5000.0)) == [(0, [2])]
+    assert exactly(complete(ledger, 0), Leave(0))
+
+
+# -- workers that write what cannot be true --------------------------------------------------------------------
+
+
+def test_a_worker_that_misbehaves_is_ended_and_gets_nothing_more() -> None:
+    ledger = started(2)
+    actions = ledger.on_misbehaved(1, "half a frame")
+    assert exactly(actions, Kill(1), Tell(logging.WARNING, "worker ended: pid=101 reason='half a frame'"))
+    assert ledger.on_misbehaved(1, "and again") == []
+    assert [slot for slot, _ in assigned(ledger.on_submit(run_of(1, 2), 1.0))] == [0]
+    assert ledger.due(1e9) == [0]
+    assert of(Spawn, ledger.on_exit(1, KILLED, NOTHING_YET, 2.0)) == [Spawn(1)]
+
+
+def test_when_a_recorder_tells_nothing_each_job_of_the_batch_may_have_run() -> None:
+    ledger = with_batch(5, extra=1)
+    ledger.on_taken(0, 1)
+    ledger.on_spilled(0, 3)
+    ledger.on_misbehaved(0, "its flight recorder was written over")
+    assert ledger.due(1e9) == []
+    actions = ledger.on_exit(0, KILLED, None, 1.0)
+    assert [(v.job_id, v.outcome, v.code) for v in of(Finish, actions)] == [
+        (job_id, Outcome.CRASH, -9) for job_id in (2, 4, 5)
+    ]
+    assert queued_ids(ledger) == [6]
+
+
+def test_when_a_recorder_tells_nothing_jobs_with_retries_run_again_in_order() -> None:
+    ledger = with_batch(3, extra=1, retries=1)
+    assert not of(Finish, ledger.on_exit(0, KILLED, None, 1.0))
+    assert queued(ledger) == [(1, 2), (2, 2), (3, 2), (4, 1)]
+
+
+def test_a_result_that_was_to_come_by_itself_and_did_not_is_a_crash() -> None:
+    ledger = with_batch(4)
+    ledger.on_taken(0, 3, elsewhere=[0, 1])
+    ledger.on_spilled(0, 2)
+    assert not ledger.workers[0].owes(2, 3)
+    assert ledger.workers[0].owes(1, 3)
+    actions = ledger.on_exit(0, KILLED, Snapshot(4, 3, 0.5, True), 1.0)
+    assert [v.job_id for v in of(Finish, actions)] == [1, 4]
+
+
+def test_a_large_result_that_is_on_its_way_for_ever_is_the_end_of_its_worker() -> None:
+    ledger = with_batch(1)
+    sending = Snapshot(1, 0, 0.0, False)
+    assert ledger.on_look(0, sending, 1.0) == []
+    assert ledger.on_look(0, sending, book.SENDING_SECONDS) == []
+    assert of(Kill, ledger.on_look(0, sending, 1.0 + book.SENDING_SECONDS)) == [Kill(0)]
 
 
 # -- when to look ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 boss.py        reads, and performs what the ledger decides;  poller.py: what it waits for
 ledger.py      decides, without I/O: jobs and workers in, actions out (actions.py, workers.py)
+intake.py      what workers hand in, checked;  starts.py: starts that fail, and when to try again
 job_queue.py   the jobs that wait;  delivery.py: results on their way to the caller
 stats.py       what it counts
 """

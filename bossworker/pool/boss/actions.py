@@ -56,13 +56,15 @@ class Finish(NamedTuple):
     text: str
     started: float  # monotonic seconds
     finished: float
+    code: int | None = None  # after a crash, the worker's exit code, or its signal as a negative number
 
 
-class Broken(NamedTuple):
-    """No worker can be started any more."""
+class Tell(NamedTuple):
+    """Tell the caller's log."""
 
+    level: int  # as of the module logging
     text: str
 
 
-Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Finish | Broken
+Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Finish | Tell
 Actions = list[Action]

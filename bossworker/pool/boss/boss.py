@@ -13,24 +13,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from bossworker.failure import Outcome
-from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.failure import Outcome, encode_text
+from bossworker.pool.boss.actions import Actions, Assign, Finish, Interrupt, Kill, Leave, Spawn, TakeBack, Tell
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.pool.boss.stats import take_stock
-from bossworker.pool.boss.workers import State
+from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import Held
-from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot, exclusive
+from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.segments import single
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+STALLED_SECONDS = 1.0  # after so long, half a frame from a worker that says that it sends nothing is not its own
+_DONE, _SPILL = Kind.DONE, Kind.SPILL  # an enum's attributes are slow to look up
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -54,8 +58,9 @@ class Boss:
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
         self.links: dict[int, Link] = {}
-        self.recorders: dict[int, Recorder] = {}
+        self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, and since when so many
         self.delivery = Delivery(caller)
+        self.intake = Intake(self.ledger, self.delivery, memory)
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
@@ -130,7 +135,7 @@ class Boss:
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
-                self.reply(number, take_stock(self.ledger, self.recorders, self.delivery, now))
+                self.reply(number, take_stock(self.ledger, self.intake.recorders, self.delivery, now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case _:
@@ -168,70 +173,81 @@ class Boss:
         try:
             if events & EVENT_WRITE and link.flush():
                 self.poller.watch(link, partial(self.read_worker, slot))
-            frames = link.receive()
+            self._take_frames(slot, link)
         except LinkClosed:  # the fork server will tell how it ended
             self.poller.forget(link)
-            return
-        except ProtocolError as error:  # a handler wrote into our socket
-            complain(f"ending worker {self.ledger.workers[slot].pid}: {error}")
-            self.perform([Kill(slot)])
-            self.poller.forget(link)
-            return
-        for frame in frames:
-            self.on_worker_frame(slot, frame)
+        except ProtocolError as error:
+            self.misbehaved(slot, error)
+
+    def _take_frames(self, slot: int, link: Link) -> bool:
+        """Act on what a worker sent; whether it sent anything."""
+        frames = link.receive()
+        left = iter(frames)
+        try:
+            for frame in left:
+                self.on_worker_frame(slot, frame)
+        finally:
+            for frame in left:
+                close_fds(frame.fds)
+        if link.garbled:
+            raise ProtocolError(link.garbled)
+        return bool(frames)
 
     def on_worker_frame(self, slot: int, frame: Frame) -> None:
-        now = time.monotonic()
-        match frame.kind:
-            case Kind.DONE:
-                (leaves,) = messages.DONE.unpack(frame.head)
-                self.take(slot, self.recorders[slot].look())
-                seconds = self._batch_seconds(slot)
-                self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
-            case Kind.SPILL:
-                self.on_spill(slot, frame)
-            case Kind.UP:
-                self.perform(self.ledger.on_up(slot, now))
-            case Kind.INIT_FAILED:
-                self.start_errors[slot] = str(frame.body, "utf-8", "replace")
-            case _:
-                complain(f"dropped a frame of kind {frame.kind!r} from a worker")
+        """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
+        if frame.kind is _SPILL:
+            self.intake.spill(slot, frame, self.hold(frame))
+        elif frame.fds:
+            close_fds(frame.fds)
+            raise ProtocolError("a file that comes with no result")
+        elif self.ledger.workers[slot].condemned:
+            return
+        elif frame.kind is _DONE:
+            (leaves,) = messages.unpack(messages.DONE, frame.head)
+            seconds = self.intake.done(slot)
+            self.perform(self.ledger.on_done(slot, seconds, bool(leaves), time.monotonic()))
+        else:
+            self.on_start_frame(slot, frame)
 
-    def _batch_seconds(self, slot: int) -> float:
-        marks, taken = self.recorders[slot].marks, self.ledger.workers[slot].taken
-        return marks[taken] - marks[0]
+    def on_start_frame(self, slot: int, frame: Frame) -> None:
+        """A worker is up, or says why it will not be."""
+        if self.ledger.workers[slot].state is not State.STARTING or frame.kind not in (Kind.UP, Kind.INIT_FAILED):
+            raise ProtocolError(f"a frame of kind {frame.kind!r} out of turn")
+        if frame.kind is Kind.UP:
+            self.perform(self.ledger.on_up(slot, time.monotonic()))
+        else:
+            self.start_errors[slot] = str(frame.body, "utf-8", "replace")
 
-    def on_spill(self, slot: int, frame: Frame) -> None:
-        worker = self.ledger.workers[slot]
-        job_id, outcome = messages.SPILL.unpack_from(frame.head)
-        file = self.hold(frame)
-        if worker.has(job_id) and worker.batch is not None:
-            started, finished = frame.head[messages.SPILL.size :].cast("d")
-            self.ledger.on_spilled(slot, job_id, len(frame.body))
-            attempt = worker.batch.job_options.attempt
-            segment = single(job_id, worker.pid, attempt, started, finished, outcome, frame.body, file)
-            self.delivery.note(segment, worker.cancelled)
+    def misbehaved(self, slot: int, error: ProtocolError) -> None:
+        """A handler has written into its worker's socket or recorder: end that worker."""
+        self.poller.forget(self.links[slot])
+        self.perform(self.ledger.on_misbehaved(slot, str(error)))
 
     def look_at_workers(self) -> None:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
-        for slot in self.ledger.due(time.monotonic()):
-            look = self.recorders[slot].look()
-            self.take(slot, look)
-            self.perform(self.ledger.on_look(slot, look, time.monotonic()))
+        for slot in self.ledger.due(now := time.monotonic()):
+            look = self.look(slot)
+            if look is not None:
+                self.perform(self.ledger.on_look(slot, look, time.monotonic()))
+                self._look_at_link(slot, now)
 
-    def take(self, slot: int, look: Snapshot) -> None:
-        """Collect the results published since the last look."""
-        worker = self.ledger.workers[slot]
-        start, stop = worker.taken, look.published
-        if worker.batch is None or start >= stop:
-            return
-        batch, size = worker.batch, 0
-        for segment in self.recorders[slot].segments(
-            start, stop, batch.first_id, worker.pid, batch.job_options.attempt
-        ):
-            self.delivery.note(segment, worker.cancelled)
-            size += len(segment.payload)
-        self.ledger.on_taken(slot, stop, size)
+    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.look) -> Snapshot | None:
+        """What a worker has done; None when its recorder cannot be believed, and it is being ended."""
+        try:
+            return ask(self.intake, slot)
+        except ProtocolError as error:
+            self.misbehaved(slot, error)
+            return None
+
+    def _look_at_link(self, slot: int, now: float) -> None:
+        """A frame of which a part is here, and the rest does not come, is none of ours: they are sent in one go."""
+        held = self.links[slot].held
+        if not held or self.intake.recorders[slot].words[SENDING]:
+            self.halves.pop(slot, None)
+        elif self.halves.setdefault(slot, (held, now))[0] != held:
+            self.halves[slot] = (held, now)
+        elif now > self.halves[slot][1] + STALLED_SECONDS:
+            self.misbehaved(slot, ProtocolError("half a frame, and no more of it"))
 
     # -- the fork server ------------------------------------------------------------------------------------
 
@@ -257,6 +273,10 @@ class Boss:
 
     def on_spawned(self, frame: Frame) -> None:
         slot, pid = messages.SPAWNED.unpack(frame.head)
+        if frame.fd is None:
+            limit = processes.most_descriptors()
+            self.start_failed(slot, f"the boss can open no more files than the {limit} it has: raise RLIMIT_NOFILE")
+            return
         self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
         self.ledger.on_spawned(slot, pid)
         self.poller.watch(self.links[slot], partial(self.read_worker, slot))
@@ -268,32 +288,36 @@ class Boss:
             return
         self._read_rest(slot)
         self._hang_up(slot)
-        how = processes.describe_exit(status) + self._memory_hint(status)
+        how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
-            died = f"the worker died before it was up ({how}"
+            died = f"the worker died before it was up ({how.text}"
             self.start_failed(slot, self.start_errors.pop(slot, died))
             return
-        look = self.recorders[slot].look()
-        self.take(slot, look)
+        look = None
+        with suppress(ProtocolError):
+            look = self.intake.look(slot)
         self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
 
     def _read_rest(self, slot: int) -> None:
         link = self.links[slot]
         with suppress(LinkClosed, ProtocolError):
-            while frames := link.receive():
-                for frame in frames:
-                    self.on_worker_frame(slot, frame)
+            while self._take_frames(slot, link):
+                pass
 
     def _hang_up(self, slot: int) -> None:
         link = self.links.pop(slot)
         self.poller.forget(link)
         link.close()
+        self.halves.pop(slot, None)
 
-    def _memory_hint(self, status: int) -> str:
-        if not processes.killed(status):
-            return ")"
-        before, self.oom_kills = self.oom_kills, processes.oom_kills()
-        return "), likely out of memory" if self.oom_kills > before else ")"
+    def _describe_exit(self, status: int, condemned: str) -> Exit:
+        hint = ")"
+        if condemned:
+            hint = f"), ended by the boss: {condemned}"
+        elif processes.killed(status):
+            before, self.oom_kills = self.oom_kills, processes.oom_kills()
+            hint = "), likely out of memory" if self.oom_kills > before else ")"
+        return Exit(processes.describe_exit(status) + hint, os.waitstatus_to_exitcode(status))
 
     def start_failed(self, slot: int, text: str) -> None:
         if not self.ready:
@@ -305,20 +329,18 @@ class Boss:
 
     def spawn(self, action: Spawn) -> None:
         slot = action.slot
-        if slot not in self.recorders:
-            self.recorders[slot] = self.memory.recorder(slot)
-            self.memory.slots = max(self.memory.slots, slot + 1)
+        self.intake.open(slot)
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
             self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot))
 
     def assign(self, action: Assign) -> None:
-        """Note who gets what before sending it, so that nothing can be in two places."""
+        """Tell who gets what before sending it, so that nothing can be in two places."""
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
-        self.recorders[slot].open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
+        self.intake.recorders[slot].open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
         self.poller.expect_answer(now)
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
@@ -335,7 +357,7 @@ class Boss:
                 self.poller.watch(link, partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
-        self.recorders[action.slot].expire(action.job_id)
+        self.intake.recorders[action.slot].expire(action.job_id)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
@@ -346,9 +368,9 @@ class Boss:
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
-        look = self.recorders[action.slot].take_back()
-        self.take(action.slot, look)
-        self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+        look = self.look(action.slot, Intake.take_back)
+        if look is not None:
+            self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
 
     def verdict(self, action: Finish) -> None:
         self.delivery.add(
@@ -359,12 +381,12 @@ class Boss:
                 action.started,
                 action.finished,
                 action.outcome | Outcome.TEXT,
-                action.text.encode(),
+                encode_text(action.text, action.code),
             )
         )
 
-    def broken(self, action: Broken) -> None:
-        self.caller.send(Kind.BROKEN, b"", [action.text.encode()])
+    def tell(self, action: Tell) -> None:
+        self.caller.send(Kind.NOTE, messages.NOTE.pack(action.level), [action.text.encode()])
 
     # -- requests ---------------------------------------------------------------------------------------
 
@@ -377,10 +399,10 @@ class Boss:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
-            look = self.recorders[worker.slot].take_back()
-            self.take(worker.slot, look)
-            self.ledger.reclaim(worker.slot, look, now)
-            looks[worker.slot] = look
+            look = self.look(worker.slot, Intake.take_back)
+            if look is not None:
+                self.ledger.reclaim(worker.slot, look, now)
+                looks[worker.slot] = look
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
@@ -400,5 +422,5 @@ _PERFORM: dict[type, Callable[..., None]] = {
     Kill: Boss.kill,
     TakeBack: Boss.take_back,
     Finish: Boss.verdict,
-    Broken: Boss.broken,
+    Tell: Boss.tell,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from bossworker.errors import CANCELLED
-from bossworker.failure import KIND_BITS, Outcome
+from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Held
@@ -70,6 +70,6 @@ def _cancellation(segment: Segment) -> Segment:
     if said & Outcome.GIVEN:
         return segment._replace(outcomes=bytes((Outcome.CANCELLED | (said & ~KIND_BITS),)))
     outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
-    payload = CANCELLED.encode()
+    payload = encode_text(CANCELLED)
     ends = END.pack(len(payload))
     return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)

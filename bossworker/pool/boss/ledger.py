@@ -8,13 +8,15 @@ Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 from bossworker.errors import CANCELLED, WORKER_DIED
 from bossworker.failure import Outcome
-from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.pool.boss.actions import Actions, Assign, Finish, Interrupt, Kill, Leave, Spawn, TakeBack, Tell
 from bossworker.pool.boss.job_queue import Queue
-from bossworker.pool.boss.workers import NEVER, State, Terminated, WorkerRecord
+from bossworker.pool.boss.starts import Starts
+from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
@@ -23,10 +25,10 @@ BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one ov
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
-START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
-FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
-LONGEST_PAUSE_SECONDS = 1.0  # up to this
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
+GLANCE_SECONDS = 1.0  # a busy worker is looked at this often, whatever it says or does not say
+SENDING_SECONDS = 600.0  # a large result that is longer on its way will not come
+_WARNING = 30  # as in the module logging
 
 
 class Ledger:
@@ -39,7 +41,6 @@ class Ledger:
         self.workers: dict[int, WorkerRecord] = {}
         self.target = workers
         self.closing = False
-        self.broken = ""  # why no worker can be started, once that is so
         self.restarts = 0
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
@@ -47,17 +48,14 @@ class Ledger:
         self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
         self._estimate: float | None = None  # seconds a job takes
         self._result_size = 0.0  # bytes of its result
-        self._failed_starts = 0
-        self._start_error = ""
-        self._spawn_at = 0.0  # no worker is started before; 0.0: there is no pause
-        self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
+        self.starts = Starts()
 
     # -- questions --------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
         """Closed, and nobody is left."""
-        return self.closing and not self.workers and not (self.queue.jobs and not self.broken)
+        return self.closing and not self.workers and not self.queue.jobs
 
     @property
     def ready(self) -> bool:
@@ -71,13 +69,13 @@ class Ledger:
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
-        if self._spawn_at and self._vacant():
-            due = min(due, self._spawn_at)
+        if self.starts.not_before and self._vacant():
+            due = min(due, self.starts.not_before)
         return None if due == NEVER else max(0.0, due - now)
 
     def pause_is_over(self, now: float) -> bool:
         """Whether starts that had to wait may be made now, by ``on_tick``."""
-        return 0.0 < self._spawn_at <= now
+        return 0.0 < self.starts.not_before <= now
 
     def due(self, now: float) -> list[int]:
         """Slots of the workers that should be looked at."""
@@ -94,33 +92,26 @@ class Ledger:
 
     def on_up(self, slot: int, now: float) -> Actions:
         """A worker's init_handler is through."""
-        worker = self.workers[slot]
-        self._failed_starts = 0
-        return self._settle(worker, now)
+        return [*self.starts.on_up(), *self._settle(self.workers[slot], now)]
 
     def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
         """A worker could not be started, or ended before it was up."""
         del self.workers[slot]
-        self._start_error = text
-        if now >= self._spawn_at:  # those that fail together count as one
-            self._failed_starts += 1
-            self._spawn_at = now + min(
-                FIRST_PAUSE_SECONDS * 2 ** min(self._failed_starts - 1, 10), LONGEST_PAUSE_SECONDS
-            )
-        if self._failed_starts >= START_ATTEMPTS and not self.workers:
-            return self._break(now)
-        return self._fill(now)
+        return [*self.starts.on_failed(text, now), *self._fill(now)]
 
-    def _break(self, now: float) -> Actions:
-        self.broken = self._start_error
-        verdicts = self._lost(self.queue.drain(), now)
-        return [Broken(self.broken), *verdicts]
+    def on_misbehaved(self, slot: int, why: str) -> Actions:
+        """A worker wrote what cannot be true. It gets nothing more, and is ended."""
+        worker = self.workers[slot]
+        if worker.condemned:
+            return []
+        worker.condemned = why
+        worker.look_at = NEVER
+        if slot in self._idle:
+            self._idle.remove(slot)
+        return [Kill(slot), Tell(_WARNING, f"worker ended: pid={worker.pid} reason={why!r}")]
 
-    def _lost(self, jobs: list[tuple[int, int]], now: float) -> Actions:
-        return [Finish(job_id, 0, attempt - 1, Outcome.EXCEPTION, self.broken, now, now) for job_id, attempt in jobs]
-
-    def on_exit(self, slot: int, how: str, look: Snapshot, now: float) -> Actions:
-        """A worker is gone, and everything it left has been taken from it. `how`: in words."""
+    def on_exit(self, slot: int, how: Exit, look: Snapshot | None, now: float) -> Actions:
+        """A worker is gone, and everything it left has been taken from it. `look`: None where that cannot be told."""
         worker = self.workers.pop(slot)
         if slot in self._idle:
             self._idle.remove(slot)
@@ -131,37 +122,41 @@ class Ledger:
         if not orderly:
             self.restarts += 1
             if worker.batch is None and not worker.jobs_done:
-                self._note_fresh_death(now)
+                self.starts.on_fresh_death(now)
         return actions + self.on_tick(now)
 
-    def _note_fresh_death(self, now: float) -> None:
-        """One may be chance; workers that all die as soon as they are up are replaced with pauses."""
-        if now < self._fresh_death_at + FIRST_PAUSE_SECONDS:
-            self._spawn_at = now + FIRST_PAUSE_SECONDS
-        self._fresh_death_at = now
+    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: Exit, look: Snapshot | None, now: float) -> Actions:
+        """Decide on the jobs a dead worker had: one may have been running, the rest never started.
 
-    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: str, look: Snapshot, now: float) -> Actions:
-        """Decide on the jobs a dead worker had: one may have been running, the rest never started."""
-        if look.claimed < worker.limit:
-            self.queue.put_back(batch.part(look.claimed, worker.limit))
-        position = look.claimed - 1
-        if position < worker.taken or position in worker.spilled:
-            return []
+        When its recorder tells nothing, each of them may have been running.
+        """
+        claimed = worker.limit if look is None else look.claimed
+        if claimed < worker.limit:
+            self.queue.put_back(batch.part(claimed, worker.limit))
+        started = now if look is None else look.started
+        actions = self._cancel_queued(worker.cancelled, now) if worker.condemned else []
+        for position in reversed(worker.lost(claimed)):
+            actions += self._lose(worker, batch, position, how, started, now)
+        return actions[::-1]
+
+    def _lose(
+        self, worker: WorkerRecord, batch: Batch, position: int, how: Exit, started: float, now: float
+    ) -> Actions:
+        """A job died with its worker: it was meant to stop, it is tried again, or it has crashed."""
         job_id, job_options = batch.first_id + position, batch.job_options
-        verdict = Finish(
-            job_id, worker.pid, job_options.attempt, Outcome.CRASH, f"{WORKER_DIED} ({how}", look.started, now
-        )
+        text = f"{WORKER_DIED} ({how.text}"
+        crash = Finish(job_id, worker.pid, job_options.attempt, Outcome.CRASH, text, started, now, how.code)
         reason = Terminated.CANCEL if job_id in worker.cancelled else None
         if reason is None and worker.expired == position:
             reason = worker.reason
         if reason is not None:
             outcome, text = reason.value
-            return [verdict._replace(outcome=outcome, text=text)]
+            return [crash._replace(outcome=outcome, text=text, code=None)]
         if job_options.attempt <= job_options.retries:
             again = job_options._replace(attempt=job_options.attempt + 1)
             self.queue.put_back(batch.part(position, position + 1).with_options(again))
             return []
-        return [verdict]
+        return [crash]
 
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
@@ -189,16 +184,13 @@ class Ledger:
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
-        if self.broken or (self.closing and not self.queue.jobs):
+        if self.closing and not self.queue.jobs:
             return 0
-        if self._failed_starts >= START_ATTEMPTS and self.workers:
-            return 0  # those that are left go on alone
         return max(0, self.target - sum(not w.dismissed for w in self.workers.values()))
 
     def _fill(self, now: float) -> Actions:
-        if now < self._spawn_at:
+        if not self.starts.allowed(now):
             return []
-        self._spawn_at = 0.0
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
         for slot in list(islice(free, self._vacant())):
@@ -209,8 +201,6 @@ class Ledger:
     # -- jobs -------------------------------------------------------------------------------------------
 
     def on_submit(self, run: Batch, now: float) -> Actions:
-        if self.broken:
-            return self._lost([(job_id, run.job_options.attempt) for job_id in run.ids], now)
         self.queue.add(run)
         return self._dispatch(now)
 
@@ -221,8 +211,9 @@ class Ledger:
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
             worker.state = State.BUSY
             worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
-            worker.spilled.clear()
-            worker.cancelled.clear()
+            worker.sending_since = 0.0
+            for positions in (worker.spilled, worker.awaited, worker.cancelled):
+                positions.clear()
             worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
             actions.append(Assign(worker.slot, batch))
         if self.closing and not self.queue.jobs and not self.busy():
@@ -242,17 +233,24 @@ class Ledger:
     def _next_look(self, worker: WorkerRecord, started: float, now: float) -> float:
         """When this worker's job, begun at `started`, gives the next reason to look at it."""
         assert worker.batch is not None
+        if worker.condemned:  # its exit will be told
+            return NEVER
         timeout = worker.batch.job_options.timeout
-        due = started + timeout if timeout else NEVER
+        due = min(started + timeout if timeout else NEVER, now + GLANCE_SECONDS)
         if worker.expired >= 0:
             due = now + REPEAT_SECONDS if worker.killed else min(worker.kill_at, now + REPEAT_SECONDS)
         if worker.limit > 1 and worker.taken < worker.limit - 1:
             due = min(due, max(started, now) + OVERDUE_SECONDS)
         return due
 
-    def on_taken(self, slot: int, published: int, size: int = 0) -> None:
-        """Results up to this position of the batch have been taken, so many bytes, but for those that were spilled."""
+    def on_taken(self, slot: int, published: int, size: int = 0, elsewhere: Iterable[int] = ()) -> None:
+        """Results up to this position of the batch have been taken, so many bytes.
+
+        `elsewhere`: positions of those that travel by themselves, and are here already or on their way.
+        """
         worker = self.workers[slot]
+        if elsewhere:
+            worker.awaited |= set(elsewhere) - worker.spilled
         worker.result_bytes += size
         worker.jobs_done += published - worker.taken
         worker.taken = published
@@ -261,9 +259,10 @@ class Ledger:
         """A result that the recorder had no room for came by itself."""
         worker = self.workers[slot]
         worker.result_bytes += size
-        if worker.has(job_id):
-            assert worker.batch is not None
-            worker.spilled.add(job_id - worker.batch.first_id)
+        assert worker.batch is not None
+        position = job_id - worker.batch.first_id
+        worker.spilled.add(position)
+        worker.awaited.discard(position)
 
     def on_done(self, slot: int, seconds: float, leaves: bool, now: float) -> Actions:
         """A worker is through with its batch, whose results have all been taken."""
@@ -292,6 +291,8 @@ class Ledger:
         batch = worker.batch
         if batch is None:
             return []
+        if self._sends_for_ever(worker, look, now):
+            return self.on_misbehaved(slot, "a large result that did not come")
         actions = self._enforce(worker, batch, look, now) if look.running else []
         unclaimed = look.claimed < worker.limit
         slow = look.claimed and now - look.started >= OVERDUE_SECONDS
@@ -301,6 +302,13 @@ class Ledger:
         if not look.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
         return actions
+
+    def _sends_for_ever(self, worker: WorkerRecord, look: Snapshot, now: float) -> bool:
+        if look.running or look.claimed == look.published:
+            worker.sending_since = 0.0
+            return False
+        worker.sending_since = worker.sending_since or now
+        return now >= worker.sending_since + SENDING_SECONDS
 
     def _enforce(self, worker: WorkerRecord, batch: Batch, look: Snapshot, now: float) -> Actions:
         """Hold the running job to its time: a signal first, then the axe."""
@@ -343,13 +351,9 @@ class Ledger:
 
         Unclaimed jobs of busy workers must have been reclaimed; `looks` shows the state of those workers.
         """
-        removed = self.queue.remove(ids)
-        text = CANCELLED
-        actions: Actions = [
-            Finish(job_id, 0, attempt - 1, Outcome.CANCELLED, text, now, now) for job_id, attempt in removed
-        ]
-        count = len(removed)
+        actions = self._cancel_queued(ids, now)
         wanted = set(ids)
+        count = len(actions) + self._cancel_condemned(wanted)
         for slot, look in looks.items():
             worker = self.workers[slot]
             batch, position = worker.batch, look.claimed - 1
@@ -364,10 +368,25 @@ class Ledger:
                     worker.look_at = self._next_look(worker, look.started, now)
         return count, actions + self._dispatch(now)
 
+    def _cancel_queued(self, ids: Iterable[int], now: float) -> Actions:
+        """Each of these jobs that is queued ends here."""
+        removed = self.queue.remove(ids)
+        return [Finish(job_id, 0, attempt - 1, Outcome.CANCELLED, CANCELLED, now, now) for job_id, attempt in removed]
+
+    def _cancel_condemned(self, wanted: set[int]) -> int:
+        """What a worker has that is being ended anyway is cancelled as it exits; how many jobs that will be."""
+        count = 0
+        for worker in self.workers.values():
+            if worker.condemned and worker.batch is not None:
+                left = {worker.batch.first_id + position for position in worker.lost(worker.limit)}
+                count += len(left & wanted - worker.cancelled)
+                worker.cancelled |= left & wanted
+        return count
+
     def on_resize(self, target: int, now: float) -> Actions:
         """Another number of workers. Those too many leave when they are idle."""
         self.target = target
-        self._failed_starts = 0
+        self.starts.begin_anew()
         surplus = sum(not w.dismissed for w in self.workers.values()) - target
         actions: Actions = []
         for slot in self._idle[: max(0, surplus)]:

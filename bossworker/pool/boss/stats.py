@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import WorkerRecord
+from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system import processes
 
@@ -39,6 +41,10 @@ class Stats:
     failed: int
     restarts: int
     """Workers that have been replaced."""
+    failed_starts: int
+    """Workers that could not be started since one came up; the next try is due in some two seconds at most."""
+    start_error: str | None
+    """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
 
 
@@ -53,6 +59,8 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "done": delivery.done,
         "failed": delivery.failed,
         "restarts": ledger.restarts,
+        "failed_starts": ledger.starts.failed,
+        "start_error": ledger.starts.error,
         "workers": workers,
     }
 
@@ -60,10 +68,11 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
 def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str, object]:
     job_id, seconds = None, 0.0
     if worker.batch is not None:
-        look = recorder.look()
-        if look.running:
-            job_id = worker.batch.first_id + look.claimed - 1
-            seconds = max(0.0, now - look.started)  # it may have started since `now`
+        with suppress(ProtocolError):  # then the worker is about to be ended
+            look = recorder.look()
+            if look.running:
+                job_id = worker.batch.first_id + look.claimed - 1
+                seconds = max(0.0, now - look.started)  # it may have started since `now`
     return {
         "pid": worker.pid,
         "state": worker.state.value,

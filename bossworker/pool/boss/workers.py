@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from bossworker.errors import CANCELLED, TIMED_OUT
 from bossworker.failure import Outcome
@@ -17,6 +18,13 @@ class Terminated(Enum):
 
     TIMEOUT = (Outcome.TIMEOUT, TIMED_OUT)
     CANCEL = (Outcome.CANCELLED, CANCELLED)
+
+
+class Exit(NamedTuple):
+    """How a worker ended."""
+
+    text: str  # in words, up to the bracket that closes them and what follows it
+    code: int  # its exit code, or the signal as a negative number
 
 
 class State(StrEnum):
@@ -37,12 +45,15 @@ class WorkerRecord:
     state: State = State.STARTING
     jobs_done: int = 0
     dismissed: bool = False  # leaves as soon as its job is done
+    condemned: str = ""  # why it is being ended, if it wrote what cannot be true
     # The batch it has, and how far that is:
     batch: Batch | None = None
     limit: int = 0  # jobs of the batch that are still its own
     taken: int = 0  # results that have been taken from it, from the front
     result_bytes: int = 0  # of the results that have been taken
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
+    awaited: set[int] = field(default_factory=set)  # positions whose results will, as the recorder says
+    sending_since: float = 0.0  # when it was first seen to send such a result; 0.0: it sends none
     look_at: float = 0.0
     # The job that must stop, and why:
     expired: int = -1  # its position in the batch
@@ -51,6 +62,11 @@ class WorkerRecord:
     killed: bool = False
     cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED
 
-    def has(self, job_id: int) -> bool:
-        batch = self.batch
-        return batch is not None and 0 <= job_id - batch.first_id < self.limit
+    def owes(self, job_id: int, claimed: int) -> bool:
+        """Whether the result of this job may come by itself now, when so many jobs of the batch are claimed."""
+        position = job_id - self.batch.first_id if self.batch is not None else -1
+        return position not in self.spilled and (position in self.awaited or self.taken <= position < claimed)
+
+    def lost(self, claimed: int) -> list[int]:
+        """Positions of the jobs that died with the worker: claimed, and without a result."""
+        return sorted(self.awaited.union(range(self.taken, claimed)) - self.spilled)

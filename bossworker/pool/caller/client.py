@@ -47,7 +47,9 @@ class BossWorker:
         work_handler: Called with each job; returns a mapping, or None for an empty one.
         result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
             returns (a mapping, or None for an empty one) with the same attributes.
-        init_handler: Called once in each worker before its first job. Has no time limit.
+        init_handler: Called once in each worker before its first job. Has no time limit. When it fails later, in a worker
+            that replaces another, it is tried again, after pauses that grow to two seconds, until it succeeds: the
+            jobs wait, and ``stats().start_error`` and the logger ``bossworker`` tell why.
         exit_handler: Called once in each worker that leaves in order. Has no time limit.
         global_timeout: Seconds a job may run; 0: no limit.
         worker_count: Number of workers; None: the CPUs this process may use.
@@ -153,7 +155,7 @@ class BossWorker:
         Raises:
             TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
             PoolClosed: After ``shut_down``.
-            BossDied, WorkerStartError: The pool is beyond working.
+            BossDied: The boss is gone, and the pool with it.
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)

@@ -14,6 +14,7 @@ Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py`
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import selectors
@@ -234,7 +235,10 @@ class Connection:
                 self._replies[number] = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
-            case Kind.START_FAILED | Kind.BROKEN:
+            case Kind.NOTE:
+                (level,) = messages.NOTE.unpack(frame.head)
+                _log(level, str(frame.body, "utf-8", "replace"))
+            case Kind.START_FAILED:
                 self.failure = str(frame.body, "utf-8", "replace")
             case Kind.CLOSED:
                 self.orderly = True
@@ -309,6 +313,12 @@ class Connection:
         self._waker.close()
         self.segments.close()
         self.memory.close()
+
+
+def _log(level: int, text: str) -> None:
+    """Say what the boss has to say, whatever the program's logging makes of it."""
+    with suppress(Exception):
+        logging.getLogger("bossworker").log(level, "%s", text)
 
 
 class _Waiter:

@@ -219,18 +219,18 @@ def _one_by_one(segment: Segment) -> Iterator[tuple[dict[Any, Any], int, ErrorDa
     if isinstance(segment.beside, Arrived):
         yield _content(segment.outcomes[0], segment.beside)
         return
-    start = segment.base
-    ends = array("Q", bytes(segment.ends))
-    for outcome, end in zip(segment.outcomes, ends, strict=True):
-        payload = segment.payload[start - segment.base : end - segment.base]
-        start = end
+    start = 0
+    for outcome, end in zip(segment.outcomes, array("Q", bytes(segment.ends)), strict=True):
+        stop = max(start, end - segment.base)  # a handler may have written over it
+        payload = segment.payload[start:stop]
+        start = stop
         yield _content(outcome, payload)  # type: ignore[arg-type]
 
 
 def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any], int, ErrorData | None]:
     """Content, outcome and error of one job. What does not load here is a bad result."""
-    kind = Outcome(outcome & KIND_BITS)
     try:
+        kind = Outcome(outcome & KIND_BITS)
         if kind in _GIVEN_OUT or outcome & Outcome.GIVEN:
             value = load_result(outcome, payload)
             if kind is Outcome.CANCELLED:

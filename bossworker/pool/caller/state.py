@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
+from bossworker.errors import BossDied, PoolClosed, UnfinishedJob
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.result import Result
@@ -34,8 +34,6 @@ class HandleState:
         self.check_owner()
         if self.closing:
             raise PoolClosed("the pool has been shut down and takes no more work")
-        if self._connection.failure:
-            raise WorkerStartError(self._connection.failure)
         self.check_alive()
 
     def check_alive(self) -> None:

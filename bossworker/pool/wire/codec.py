@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.failure import ErrorData, Failure, Outcome, describe
+from bossworker.errors import JobTimeout
+from bossworker.failure import ErrorData, Failure, Outcome, decode_text, describe
 from bossworker.pickling import MAIN, PROTOCOL, dumps
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Parcel, is_parcel
@@ -261,7 +261,5 @@ def load_result(outcome: int, payload: memoryview | Arrived) -> dict[Any, Any]:
 def load_error(outcome: int, payload: memoryview | Arrived) -> ErrorData:
     """The error of a job that has no result: the worker's, or a text from the boss."""
     if outcome & Outcome.TEXT:
-        text = str(payload, "utf-8", "replace")  # type: ignore[arg-type]
-        name = JobTimeout.__name__ if text == TIMED_OUT else ""
-        return ErrorData(text, name, text, "", None, None)
+        return decode_text(payload)  # type: ignore[arg-type]  # no Arrived comes with it: see FROM_WORKERS
     return ErrorData(*_loaded(payload))

@@ -31,6 +31,8 @@ JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame i
 CUT_READS = 16  # as many as are read at once
 SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
 MAX_FDS = 1  # descriptors a frame may carry; so one that could not be received leaves no doubt whose it was
+MAX_HEAD = 1 << 24  # bytes of a frame's head, and
+MAX_BODY = 1 << 40  # of its body: what claims more is no frame
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
@@ -91,6 +93,16 @@ class Link:
     def unsent(self) -> bool:
         """Whether a frame is still waiting to be sent, wholly or in part."""
         return bool(self._out)
+
+    @property
+    def held(self) -> int:
+        """Bytes of a frame whose end has not arrived."""
+        return self._in.have
+
+    @property
+    def garbled(self) -> str:
+        """What is wrong with the bytes that came after the last frame; empty as long as nothing is."""
+        return self._in.garbled
 
     def close(self) -> None:
         """Hang up. The peer sees it even when another process holds a copy of the descriptor."""
@@ -164,7 +176,8 @@ class Link:
     def receive(self, most: int = 16) -> list[Frame]:
         """The frames that have arrived whole, after at most `most` reads; an empty list when none.
 
-        Raises LinkClosed once the peer hung up and every frame it sent has been returned.
+        Raises LinkClosed once the peer hung up, and ProtocolError once it sent what is no frame, when every frame
+        before that has been returned.
         """
         self.pull(most)
         frames, self.frames = self.frames, []
@@ -196,8 +209,11 @@ class Link:
             if len(data) < SMALL_READ:
                 break
         self._cut()
-        if self._ended and not self.frames:
-            raise LinkClosed("the peer hung up")
+        if not self.frames:
+            if self.garbled:
+                raise ProtocolError(self.garbled)
+            if self._ended:
+                raise LinkClosed("the peer hung up")
         return came
 
     def _cut(self) -> None:
@@ -216,7 +232,7 @@ class Link:
 
     def _cut_simply(self) -> bool:
         """The common case: one read that brought whole frames and nothing else. Whether it was that."""
-        if len(self._read) > 1 or self._in.parts or self._in.fds:
+        if len(self._read) > 1 or self._in.parts or self._in.fds or self._in.garbled:
             return False
         data, ancillary, flags, _ = self._read[0]
         if ancillary or flags & _LOST:
@@ -231,22 +247,25 @@ class Link:
 class _Assembler:
     """Cuts a stream of bytes, arriving in pieces of any size, into frames."""
 
-    __slots__ = ("fds", "have", "missing", "parts")
+    __slots__ = ("fds", "garbled", "have", "missing", "parts")
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []  # the beginning of a frame, as it came
         self.have = 0  # bytes in parts
         self.missing = 0  # bytes to the end of a frame whose length is known; 0: unknown
         self.fds: list[int] = []  # arrived with bytes, in order; frames claim them in order
+        self.garbled = ""  # why what follows is no frame
 
     def copy(self) -> _Assembler:
         twin = _Assembler()
         twin.parts, twin.have = list(self.parts), self.have
-        twin.missing, twin.fds = self.missing, list(self.fds)
+        twin.missing, twin.fds, twin.garbled = self.missing, list(self.fds), self.garbled
         return twin
 
     def feed(self, data: bytes, fds: list[int]) -> list[Frame]:
         self.fds += fds
+        if self.garbled:
+            return []
         if self.missing > len(data):
             self._keep(data)
             self.missing -= len(data)
@@ -258,6 +277,8 @@ class _Assembler:
         if used < len(data):
             self._keep(data[used:])
         self.missing = missing
+        if len(self.fds) > MAX_FDS:
+            self.garbled = self.garbled or "descriptors that belong to no frame"
         return frames
 
     def _keep(self, data: bytes) -> None:
@@ -271,7 +292,11 @@ class _Assembler:
         while total - start >= PREFIX.size:
             version, kind, fd_count, head_size, body_size = PREFIX.unpack_from(view, start)
             if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
-                raise ProtocolError(f"not a frame: version {version}, kind {kind}")
+                self.garbled = f"not a frame: version {version}, kind {kind}"
+            elif head_size > MAX_HEAD or body_size > MAX_BODY:
+                self.garbled = f"not a frame: {head_size} bytes of head, {body_size} of body"
+            if self.garbled:
+                break
             head = start + PREFIX.size
             body = head + head_size
             end = body + body_size

@@ -3,7 +3,7 @@
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
     caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  BROKEN  CLOSED
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED
     boss -> worker      BATCH  LEAVE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL
     boss -> fork server     SPAWN  KILL
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import Any
 
 VERSION = 1
 PREFIX = Struct("<BBHIQ")  # version, kind, descriptors, bytes of head, bytes of body
 
 
 class ProtocolError(Exception):
-    """Bytes that are no frame of this version: somebody else wrote into the socket."""
+    """Bytes that cannot be what our own processes write: somebody else wrote into a socket, or into shared memory."""
 
 
 class Kind(IntEnum):
@@ -39,7 +40,7 @@ class Kind(IntEnum):
     START_FAILED = 17
     RESULTS = 18
     REPLY = 19
-    BROKEN = 20
+    NOTE = 20
     CLOSED = 21
 
     BATCH = 32
@@ -69,11 +70,19 @@ SEGMENT = Struct("<QIQQII")
 
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
-SPILL = Struct("<QB7x")  # job id, outcome; MARKS follow
+SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
+NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
 SPAWN = Struct("<I")  # slot
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II")  # slot, pid
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXITED = Struct("<IIi")  # slot, pid, wait status
-MARKS = Struct("<dd")  # SPILL: when the job began and ended (monotonic seconds)
+MARKS = Struct("<dd")  # of a segment with one job
 DONE = Struct("<B")  # 1: the worker leaves now, to be replaced
+
+
+def unpack(layout: Struct, head: memoryview) -> tuple[Any, ...]:
+    """What is in a frame's head. ProtocolError when that is not of the layout's size."""
+    if len(head) != layout.size:
+        raise ProtocolError(f"a head of {len(head)} bytes instead of {layout.size}")
+    return layout.unpack(head)

@@ -22,6 +22,7 @@ from collections.abc import Container, Sequence
 from contextlib import suppress
 from itertools import islice
 from struct import Struct
+from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from bossworker.system.stdio import above_stdio
@@ -78,7 +79,7 @@ class Arrived:
         self._error: Exception | None = None
         try:
             self._parts = _fetch(payload, fd)
-        except (OSError, MemoryError) as error:
+        except (OSError, MemoryError, OverflowError, ValueError, StructError) as error:
             self._error = error
 
     def load(self) -> Any:
@@ -116,6 +117,8 @@ def _copies(data: memoryview, sizes: Sequence[int]) -> list[bytearray | mmap.mma
 def _read(fd: int, sizes: Sequence[int]) -> list[bytearray | mmap.mmap]:
     parts: list[bytearray | mmap.mmap] = []
     at = _DATA_AT
+    if at + sum(sizes) > os.fstat(fd).st_size:
+        raise OSError("a memory file is shorter than it should be")
     for size in sizes:
         part = _memory(size)
         with memoryview(part) as whole:

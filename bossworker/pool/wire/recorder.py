@@ -4,7 +4,6 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
 
     tickets     a semaphore: jobs of the batch that may still be claimed
     published   a semaphore: jobs of the batch whose results are here
-    LIMIT       jobs of the batch the worker was given, less those that the boss took back
     SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
     EXPIRED     1 + id of the job that must stop (its time is up, or it is cancelled)
     marks       when the batch began, and when each job ended (monotonic seconds)
@@ -19,25 +18,29 @@ whichever instruction. Neither ever waits.
 **Publishing.** A result is written, then counted by a post to `published`. Posting releases and taking acquires (in the
 sense of memory models), so even on a processor that reorders writes, whoever sees the count sees the results.
 
-The memory is one unnamed file for the whole pool, a slot a worker. It has no name, so there is nothing to leave behind,
-and a full or missing /dev/shm does not matter.
+**Trust.** A handler may write anywhere in its process's memory, so what the boss and the caller read in a worker's slot
+may be anything. They copy it, check that it can be true, and raise ProtocolError where it cannot: that worker is ended.
+What only the boss writes (its notes on the pool, and on each worker's batch) lies before the slots, in pages that a
+worker can read and not write; it can neither read nor write the slots of others. To post a semaphore that was written
+over aborts the process, so the boss and the caller only take.
+
+The memory is one unnamed file for the whole pool (see ``memory_file.py``). It has no name, so there is nothing to leave
+behind, and a full or missing /dev/shm does not matter.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+import time
+from typing import NamedTuple
 
-from bossworker.failure import Outcome
+from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
+from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.segments import Segment
-from bossworker.system.stdio import above_stdio
+from bossworker.pool.wire.shared_counter import counter, exclusive, fence, set_counter
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
@@ -48,42 +51,19 @@ _ENDS_AT = _MARKS_AT + 8 * (MAX_BATCH + 8)
 _OUTCOMES_AT = _ENDS_AT + 8 * MAX_BATCH
 _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
 PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
-_FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
-LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
-_TICKETS_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
+EXPIRED, SENDING = range(2)
+_TICKETS_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _TICKETS_AT
 
+# The boss's notes: words on the pool, then four on each slot's batch.
+_ASSIGNED, _SLOTS, _HELD, _MOST_HELD = range(4)
+LIMIT, FIRST_ID, ATTEMPT = range(3)  # LIMIT: jobs the worker was given, less those that the boss took back
+_NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
+_SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
+_FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
 
-class Counter(Protocol):
-    """A count in shared memory that processes raise and lower as one indivisible step."""
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        """Lower it by one; False when it is 0."""
-
-    def release(self) -> None:
-        """Raise it by one."""
-
-    def _get_value(self) -> int: ...
-
-
-class _PlainCounter:
-    """Where the platform has no unnamed semaphore: batches are then one job long, and are never taken back."""
-
-    def __init__(self, area: memoryview) -> None:
-        self.word = area.cast("Q")
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        if not self.word[0]:
-            return False
-        self.word[0] -= 1
-        return True
-
-    def release(self) -> None:
-        self.word[0] += 1
-
-    def _get_value(self) -> int:
-        return self.word[0]
+_NOTED = FROM_WORKERS + bytes((Outcome.ELSEWHERE,))  # how a job may have ended
 
 
 class Snapshot(NamedTuple):
@@ -96,88 +76,101 @@ class Snapshot(NamedTuple):
 
 
 class Memory:
-    """The pool's shared file: page 0 for the boss's own notes to the caller, then a slot a worker."""
+    """The pool's shared file: the boss's notes, then a slot a worker. `fd`: of a file that another process has made."""
 
     def __init__(self, fd: int | None = None) -> None:
-        self.fd = above_stdio(_unnamed_file()) if fd is None else fd
         try:
-            if fd is None:
-                os.ftruncate(self.fd, _FILE_SIZE)
-            self._area = mmap.mmap(self.fd, _FILE_SIZE)
+            self.fd: int | None = unnamed_file(_FILE_SIZE) if fd is None else fd
+            self._view = mapped(self.fd, _FILE_SIZE)
         except OSError as error:
-            os.close(self.fd)
+            self.close_file()
             need = f"a pool needs {_FILE_SIZE >> 20} MiB of address space, and a sparse file as large, mostly unused"
             raise OSError(error.errno, f"{error.strerror} ({need})") from error
-        self._view = memoryview(self._area)
-        self._words = self._view[: mmap.PAGESIZE].cast("Q")
+        self._words = self._view[:_NOTES_AT].cast("Q")
 
     @property
     def assigned_through(self) -> int:
         """1 + the highest id of a job that was given to a worker: what lies above never ran."""
-        return self._words[0]
+        return self._words[_ASSIGNED]
 
     @assigned_through.setter
     def assigned_through(self, value: int) -> None:
-        self._words[0] = value
+        self._words[_ASSIGNED] = value
 
     @property
     def held(self) -> int:
         """How many descriptors of large payloads the boss holds."""
-        return self._words[2]
+        return self._words[_HELD]
 
     @held.setter
     def held(self, value: int) -> None:
-        self._words[2] = value
+        self._words[_HELD] = value
 
     @property
     def most_held(self) -> int:
         """How many it may hold."""
-        return self._words[3]
+        return self._words[_MOST_HELD]
 
     @most_held.setter
     def most_held(self, value: int) -> None:
-        self._words[3] = value
+        self._words[_MOST_HELD] = value
 
     @property
     def slots(self) -> int:
         """How many slots have been used."""
-        return self._words[1]
+        return self._words[_SLOTS]
 
     @slots.setter
     def slots(self, value: int) -> None:
-        self._words[1] = value
+        self._words[_SLOTS] = value
 
     def withdraw(self) -> list[range]:
         """After the boss's death: bar the workers from claiming more; the ids of the jobs that thus never start."""
         never: list[range] = []
-        for slot in range(self.slots):
+        for slot in range(min(self.slots, MAX_WORKERS)):
             recorder = self.recorder(slot)
-            words = recorder.words
-            limit, first_id = words[LIMIT], words[FIRST_ID]
-            claimed = recorder.take_back().claimed
-            if words[ATTEMPT] == 1:
+            limit, first_id, attempt, _ = recorder.notes
+            try:
+                claimed = recorder.take_back().claimed
+            except ProtocolError:  # nobody knows what it has run
+                continue
+            if attempt == 1:
                 never.append(range(first_id + claimed, first_id + limit))
         return never
 
     def recorder(self, slot: int, fresh: bool = False) -> Recorder:
         """The recorder of a slot; `fresh`: wiped, for a new worker, as the fork server does before it forks one."""
-        at = mmap.PAGESIZE + slot * SLOT_SIZE
-        return Recorder(self._view[at : at + SLOT_SIZE], fresh)
+        notes = _NOTES_AT + slot * _NOTES_SIZE
+        at = _SLOTS_AT + slot * SLOT_SIZE
+        return Recorder(self._view[at : at + SLOT_SIZE], self._view[notes : notes + _NOTES_SIZE], fresh, slot)
+
+    def keep_only(self, slot: int) -> None:
+        """In a worker: leave it its own slot to write to, and the boss's notes to read."""
+        at = _SLOTS_AT + slot * SLOT_SIZE
+        protect(self._view[:_SLOTS_AT], READ_ONLY)
+        protect(self._view[_SLOTS_AT:at], NO_ACCESS)
+        protect(self._view[at + SLOT_SIZE :], NO_ACCESS)
+
+    def close_file(self) -> None:
+        """Close the descriptor: every process that needs the memory has it mapped, or was forked from one that has."""
+        fd, self.fd = getattr(self, "fd", None), None
+        if fd is not None:
+            os.close(fd)
 
     def close(self) -> None:
-        """Give back the descriptor, and the mapping with the copy that it keeps."""
-        os.close(self.fd)
+        """Give back what this process holds of it; the mapping goes with the last recorder that is still in use."""
+        self.close_file()
         self._words.release()
         self._view.release()
-        with suppress(BufferError):  # a recorder of it is still in use; it goes with that
-            self._area.close()
 
 
 class Recorder:
     """A worker's slot, as mapped by the worker itself or by the boss."""
 
-    def __init__(self, view: memoryview, fresh: bool) -> None:
+    def __init__(self, view: memoryview, notes: memoryview, fresh: bool, slot: int) -> None:
+        self.slot = slot
         self._view = view
+        self.notes = notes.cast("Q")
         self.words = self._view[:_WORDS_END].cast("Q")
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
@@ -185,62 +178,86 @@ class Recorder:
         self.payload = self._view[_PAYLOAD_AT:]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.tickets = _counter(view, _TICKETS_AT, fresh)
-        self.published = _counter(view, _PUBLISHED_AT, fresh)
-        self._fence = _counter(view, _FENCE_AT, fresh)
+            notes[:] = bytes(_NOTES_SIZE)
+        self.tickets = counter(view, _TICKETS_AT, fresh)
+        self.published = counter(view, _PUBLISHED_AT, fresh)
+        self._fence = fence()
+        # What the boss knows of the batch: neither time nor counts run backwards.
+        self.opened = 0.0  # when it was handed out (monotonic seconds)
+        self._seen_claimed = self._seen_published = 0
 
     # -- the boss's side --------------------------------------------------------------------------------
 
     def open_batch(self, first_id: int, count: int, attempt: int, now: float) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
-        words = self.words
-        words[LIMIT] = count
+        notes, words = self.notes, self.words
+        notes[LIMIT], notes[FIRST_ID], notes[ATTEMPT] = count, first_id, attempt
         words[EXPIRED], words[SENDING] = 0, 0
-        words[FIRST_ID], words[ATTEMPT] = first_id, attempt
-        self.marks[0] = now
+        self.marks[0] = self.opened = now
+        self._seen_claimed = self._seen_published = 0
         self.outcomes[:count] = bytes(count)
-        _set_counter(self.published, 0)
-        _set_counter(self.tickets, count)
+        set_counter(self.published, 0)
+        set_counter(self.tickets, count)
 
     def look(self) -> Snapshot:
-        """What the worker has done so far."""
-        return self._look(self.words[LIMIT] - self.tickets._get_value())
+        """What the worker has done so far. ProtocolError, here and below: somebody has written over the slot."""
+        return self._look(self.notes[LIMIT] - self.tickets._get_value())
 
     def take_back(self) -> Snapshot:
         """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
         claimed.
         """
-        withdrawn = 0
-        while exclusive() and self.tickets.acquire(False):
-            withdrawn += 1
-        self.words[LIMIT] -= withdrawn
-        return self._look(self.words[LIMIT])
+        limit = self.notes[LIMIT]
+        if exclusive():
+            withdrawn = 0
+            while withdrawn < limit and self.tickets.acquire(False):
+                withdrawn += 1
+            if self.tickets._get_value():
+                raise _written_over("more jobs were left than it was given")
+            limit -= withdrawn
+            self.notes[LIMIT] = limit
+        return self._look(limit)
 
     def _look(self, claimed: int) -> Snapshot:
         # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
-        published = self.published._get_value()
-        self._order_reads()
-        running = claimed > published and not self.words[SENDING]
-        return Snapshot(max(claimed, published), published, self.marks[published], running)
-
-    def _order_reads(self) -> None:
-        """What is read after this was written before the counts were raised that were read before it."""
+        published, limit = self.published._get_value(), self.notes[LIMIT]
+        if not self._seen_published <= published <= limit:
+            raise _written_over(f"{published} of {limit} jobs published, after {self._seen_published}")
+        # What is read from here on was written before the counts were raised that were read above.
         self._fence.release()
         self._fence.acquire(False)
+        sending, started = self.words[SENDING], self.marks[published]
+        if not (self._seen_claimed <= claimed <= limit and claimed <= published + 1):
+            raise _written_over(f"{claimed} of {limit} jobs claimed, after {self._seen_claimed}, {published} published")
+        if not self.opened <= started <= time.monotonic():
+            raise _written_over(f"a job started at {started}")
+        self._seen_claimed, self._seen_published = claimed, published
+        return Snapshot(max(claimed, published), published, started, claimed > published and not sending)
 
-    def segments(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Iterator[Segment]:
-        """Copies of the results of the batch's jobs start..stop-1, but for those that travel by themselves."""
-        outcomes = bytes(self.outcomes[:stop])
-        while start < stop:
-            elsewhere = outcomes.find(Outcome.ELSEWHERE, start)
-            end = stop if elsewhere < 0 else elsewhere
-            if start < end:
-                yield self.segment(start, end, first_id, pid, attempt)
-            start = end + 1
+    def seconds(self, look: Snapshot) -> float:
+        """How long the worker has been at the jobs that are published, from its own start of the batch."""
+        began = self.marks[0]
+        if not self.opened <= began <= look.started:
+            raise _written_over(f"the batch began at {began}")
+        return look.started - began
 
-    def segment(self, start: int, stop: int, first_id: int, pid: int, attempt: int) -> Segment:
-        """A copy of the results of the batch's jobs start..stop-1."""
-        base = self.ends[start - 1] if start else 0
+    def results(
+        self, start: int, stop: int, first_id: int, pid: int, attempt: int, one_by_one: bool = False
+    ) -> Segment:
+        """A copy of the results of the batch's jobs start..stop-1, which are published.
+
+        Where each ends is looked at only if somebody in the boss takes them apart (`one_by_one`), or one is no plain
+        success: for tiny jobs, to look at each costs as much as all else that the boss does with it.
+        """
+        outcomes = bytes(self.outcomes[start:stop])
+        if outcomes.strip(b"\0"):
+            one_by_one = True
+            if outcomes.translate(None, _NOTED):
+                raise _written_over("a job ended in no way that there is")
+        base, end = self.ends[start - 1] if start else 0, self.ends[stop - 1]
+        ends = bytes(self.ends[start:stop])
+        if not base <= end <= PAYLOAD_SIZE or (one_by_one and not _ascending(base, ends)):
+            raise _written_over("results overlap, or lie outside")
         return Segment(
             first_id + start,
             stop - start,
@@ -248,9 +265,9 @@ class Recorder:
             pid,
             attempt,
             bytes(self.marks[start : stop + 1]),
-            bytes(self.ends[start:stop]),
-            bytes(self.outcomes[start:stop]),
-            bytes(self.payload[base : self.ends[stop - 1]]),
+            ends,
+            outcomes,
+            bytes(self.payload[base:end]),
         )
 
     def expire(self, job_id: int) -> None:
@@ -258,74 +275,10 @@ class Recorder:
         self.words[EXPIRED] = job_id + 1
 
 
-@cache
-def exclusive() -> bool:
-    """Whether this platform has the semaphore that lets a batch hold more than one job."""
-    probe = mmap.mmap(-1, mmap.PAGESIZE)
-    semaphore = _semaphore(probe, 0)
-    return semaphore is not None and _set_semaphore(semaphore, 0)
+def _ascending(base: int, ends: bytes) -> bool:
+    column = [base, *memoryview(ends).cast("Q")]
+    return column == sorted(column)
 
 
-def _unnamed_file() -> int:
-    if hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create("bossworker", os.MFD_CLOEXEC)
-        except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise
-    import tempfile  # takes as long to import as half of this package, and is hardly ever needed
-
-    with tempfile.TemporaryFile(prefix="bossworker-") as file:
-        return os.dup(file.fileno())
-
-
-def _counter(area: memoryview, at: int, fresh: bool) -> Counter:
-    """The counter that lives at this place; `fresh`: made anew, with the value 0."""
-    counter: Counter = _semaphore(area, at) if exclusive() else _PlainCounter(area[at : at + 8])
-    if fresh:
-        _set_counter(counter, 0)
-    return counter
-
-
-def _set_counter(counter: Counter, value: int) -> None:
-    """Give it a value, while nobody else uses it."""
-    if isinstance(counter, _PlainCounter):
-        counter.word[0] = value
-    else:
-        _set_semaphore(counter, value)
-
-
-def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:
-    """What uses the memory at this place as a semaphore; None where there is no such thing.
-
-    It is multiprocessing's own C wrapper, which takes and posts a semaphore in 20 ns, a tenth of what calling it
-    through ctypes costs. Named semaphores would need /dev/shm.
-    """
-    address = ctypes.addressof(ctypes.c_char.from_buffer(area, at))
-    if address not in _wrappers:
-        try:
-            from _multiprocessing import SemLock
-
-            _wrappers[address] = SemLock._rebuild(address, _SEMAPHORE_KIND, SemLock.SEM_VALUE_MAX, None)
-        except (AttributeError, ImportError, OSError):
-            return None
-    return _wrappers[address]
-
-
-_wrappers: dict[int, object] = {}
-"""By address. Never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
-
-
-def _set_semaphore(semaphore: Any, value: int) -> bool:
-    """Make it one with this value; False where semaphores must have names."""
-    return bool(_sem_init()(semaphore.handle, 1, value) == 0)
-
-
-_SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
-
-
-@cache
-def _sem_init() -> Any:
-    function = ctypes.CDLL(None, use_errno=True).sem_init
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
-    return function
+def _written_over(what: str) -> ProtocolError:
+    return ProtocolError(f"its flight recorder was written over: {what}")

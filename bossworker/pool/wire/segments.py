@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -67,25 +68,35 @@ def single(
     )
 
 
+def part(segment: Segment, start: int, stop: int) -> Segment:
+    """The results at positions start..stop-1."""
+    if stop - start == segment.jobs:
+        return segment
+    ends = memoryview(segment.ends).cast("B").cast("Q")
+    base = ends[start - 1] if start else segment.base
+    return segment._replace(
+        first_id=segment.first_id + start,
+        jobs=stop - start,
+        base=base,
+        marks=segment.marks[8 * start : 8 * (stop + 1)],
+        ends=segment.ends[8 * start : 8 * stop],
+        outcomes=segment.outcomes[start:stop],
+        payload=segment.payload[base - segment.base : ends[stop - 1] - segment.base],
+    )
+
+
 def split(segment: Segment) -> list[Segment]:
     """The same results, a segment each."""
-    if segment.jobs == 1:
-        return [segment]
-    base, ends = segment.base, memoryview(segment.ends).cast("B").cast("Q").tolist()
-    starts = [base, *ends]
-    marks = memoryview(segment.marks).cast("B").cast("d")
-    return [
-        single(
-            segment.first_id + i,
-            segment.pid,
-            segment.attempt,
-            marks[i],
-            marks[i + 1],
-            segment.outcomes[i],
-            segment.payload[starts[i] - base : end - base],
-        )
-        for i, end in enumerate(ends)
-    ]
+    return [part(segment, at, at + 1) for at in range(segment.jobs)]
+
+
+def without(segment: Segment, positions: Iterable[int]) -> Iterator[Segment]:
+    """What is left of the results, in as few pieces as can be; `positions` ascend."""
+    start = 0
+    for position in (*positions, segment.jobs):
+        if start < position:
+            yield part(segment, start, position)
+        start = position + 1
 
 
 def read_segments(head: memoryview, body: memoryview) -> list[Segment]:

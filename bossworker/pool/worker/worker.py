@@ -232,7 +232,7 @@ class Worker:
             body = (payload.table(), *(() if lent else payload.parts))
         else:
             body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
-        head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
+        head = messages.SPILL.pack(job_id, outcome, started, now)
         self._send(Kind.SPILL, head, body, fds)
         self.recorder.words[SENDING] = 0
 
@@ -284,6 +284,7 @@ def _out_of_the_way(link: socket.socket) -> socket.socket:
 
 def main(recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
     """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
+    memory.keep_only(recorder.slot)
     try:
         Worker(recorder, link, memory, handlers, options).run()
     except (LinkClosed, OSError):

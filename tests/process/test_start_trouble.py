@@ -1,0 +1,126 @@
+"""Workers that cannot be started: told at once when the pool is made, waited out when it has been up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import BossWorker
+from tests.conftest import wait_for
+
+Pool = Callable[..., BossWorker]
+
+
+class Database:
+    """It is away while its file is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.down = folder / "down"
+        self.log = folder / "log"
+
+    def connect(self) -> None:
+        with open(self.log, "a") as file:
+            file.write("x")
+        if self.down.exists():
+            raise ConnectionError("the database restarts")
+
+    def tries(self) -> int:
+        return len(self.log.read_text())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path)
+
+
+def handle(job: dict[str, Any]) -> dict[str, Any]:
+    if job.get("die"):
+        os._exit(3)
+    time.sleep(job.get("seconds", 0))
+    return {"n": job.get("n")}
+
+
+def test_a_pool_keeps_its_size_when_trouble_has_passed(pool: Pool, database: Database) -> None:
+    bw = pool(handle, init_handler=database.connect, worker_count=4)
+    database.down.touch()
+    for pid in bw.worker_pids[:3]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: bw.stats().failed_starts > 10)
+    assert len(bw.worker_pids) == 1
+    bw.add_work({"n": 1})
+    assert bw.get_result() == {"n": 1}, "the one that is left works on"
+    assert "ConnectionError: the database restarts" in (bw.stats().start_error or "")
+    database.down.unlink()
+    wait_for(lambda: len(bw.worker_pids) == 4)
+    assert (bw.stats().failed_starts, bw.stats().start_error) == (0, None)
+
+
+def test_jobs_wait_for_workers_that_cannot_be_started_yet(
+    pool: Pool, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    bw = pool(handle, init_handler=database.connect, worker_count=2, max_jobs_per_worker=10)
+    database.down.touch()
+    with caplog.at_level(logging.INFO, "bossworker"):
+        bw.add_work(*({"n": n} for n in range(200)))
+        wait_for(lambda: bw.stats().failed_starts > 10 and not bw.worker_pids)
+        bw.add_work({"n": 200})
+        assert bw.stats().queued == 201 - 20
+        database.down.unlink()
+        results = list(bw.results())
+    assert sorted(result["n"] for result in results) == list(range(201))
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "bossworker"]
+    reason = "error='init_handler raised: ConnectionError: the database restarts'"
+    assert lines[0] == (logging.WARNING, f"worker not started: failed=1 next_try=0.05s {reason}")
+    assert 3 <= len(lines) < database.tries() < 200
+    assert any(level == logging.INFO and text.startswith("worker started: failed_before=") for level, text in lines)
+
+
+def test_an_orderly_end_waits_for_the_jobs_that_wait(pool: Pool, database: Database) -> None:
+    bw = pool(handle, init_handler=database.connect, worker_count=1)
+    database.down.touch()
+    bw.add_work({"die": True}, {"n": 1})
+    with pytest.raises(TimeoutError):
+        bw.shut_down(timeout=0.3)
+    database.down.unlink()
+    bw.shut_down()
+    assert [(result.error_kind, result.get("n")) for result in bw.results()] == [("crash", None), (None, 1)]
+
+
+def test_a_forced_end_does_not_wait(pool: Pool, database: Database) -> None:
+    bw = pool(handle, init_handler=database.connect, worker_count=1)
+    database.down.touch()
+    bw.add_work({"die": True}, {"n": 1})
+    assert bw.get_result().error_kind == "crash"
+    bw.shut_down(force=True)
+    assert bw.pending() == 0
+
+
+def test_forks_that_fail_for_a_while_are_tried_again(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the machine, or the user's limit, has no process to spare."""
+    full, fork = tmp_path / "full", os.fork
+
+    def fork_if_there_is_room() -> int:
+        if full.exists():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", fork_if_there_is_room)
+    bw = pool(handle, worker_count=2)
+    monkeypatch.undo()
+    full.touch()
+    bw.add_work({"die": True}, {"die": True}, *({"n": n} for n in range(10)))
+    wait_for(lambda: bw.stats().failed_starts > 3)
+    assert bw.stats().start_error == "fork failed: Resource temporarily unavailable"
+    full.unlink()
+    results = list(bw.results())
+    assert [result.error_kind for result in results].count("crash") == 2
+    assert sorted(result["n"] for result in results if result.ok) == list(range(10))
