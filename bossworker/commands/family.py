@@ -58,6 +58,14 @@ class Family:
             for child in self._unseen():
                 _reap(child)
 
+    def reap_group(self) -> None:
+        """Reap what is left of the command's process group, once the command itself is reaped. Needs no /proc."""
+        try:
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
     def _unseen(self) -> list[int]:
         """Children that ended before it was seen whose they were, but can be nobody's but a command's.
 

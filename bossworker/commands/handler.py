@@ -30,7 +30,8 @@ from bossworker.options import check_count
 
 KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes
-GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+GRACE = 0.5  # seconds between TERM and KILL, unless the job or the pool says otherwise
+LAST_SECONDS = 0.5  # of what the pool leaves us, for KILL and the last word
 RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
@@ -93,7 +94,7 @@ class CommandHandler:
             interruption.restore()
 
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
-        run = _Run(self._create(request), request, interruption.in_pool)
+        run = _Run(self._create(request), request, interruption)
         try:
             run.start()
             try:
@@ -101,7 +102,7 @@ class CommandHandler:
                     run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
-                run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
+                run.stop(STOPPED, *_shares(time_is_up.grace, GRACE))
             return self._result(run, run.conclude())
         except BaseException as error:
             run.give_up(error)
@@ -134,12 +135,14 @@ class CommandHandler:
             "meta": run.request.meta,
         }
         error = _error(status, run)
-        if self.keep == "none" or (self.keep == "failed" and not error):
+        if run.lives_on:
+            pass
+        elif self.keep == "none" or (self.keep == "failed" and not error):
             jobdir.remove_tree(run.directory.path)
         if not error:
             return result
         result["ERROR"] = error
-        return Failure(Outcome.TIMEOUT, result) if error == TIMED_OUT else result
+        return Failure(Outcome.TIMEOUT, result) if run.reason else result
 
 
 def _record(request: Request) -> dict[str, Any]:
@@ -155,10 +158,13 @@ def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Run:
     """One command, from its start to the last word about it."""
 
-    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request, in_pool: bool) -> None:
+    def __init__(
+        self, created: tuple[JobDirectory, tuple[int, int]], request: Request, interruption: Interruption
+    ) -> None:
         self.directory, self.streams = created
         self.request = request
-        self.family = Family(self.directory.id, in_pool)
+        self.interruption = interruption
+        self.family = Family(self.directory.id, interruption.in_pool)
         self.status = outcome.created(identity.own())
         self.pid = 0
         self.started = 0.0  # monotonic seconds
@@ -166,6 +172,7 @@ class _Run:
         self.failure: program.CannotStart | None = None
         self.exit: tuple[int, struct_rusage, float] | None = None
         self.lost = False  # somebody else has reaped it
+        self.hopeless = ""  # who cannot be ended, and why
         self.concluded = False
 
     def start(self) -> None:
@@ -214,12 +221,12 @@ class _Run:
             seconds = min(left, seconds or left)
         return _await_end(self.pid, seconds)
 
-    def stop(self, reason: str, grace: float) -> None:
+    def stop(self, reason: str, grace: float, patience: float = tree.PATIENCE) -> None:
         """End all that it has started, unless it has just ended by itself."""
         self._reap()
         if self.exit is None and self.failure is None:
             self.reason = reason
-            self._end_tree(grace)
+            self._end_tree(grace, patience)
 
     def give_up(self, error: BaseException) -> None:
         """Something unforeseen, perhaps amid its start: end all that it has started, and write the last word."""
@@ -234,11 +241,16 @@ class _Run:
         finally:
             self.conclude()
 
-    def _end_tree(self, grace: float) -> None:
-        ending = tree.Ending(grace, self.pid, self.family.members)
-        while (pause := ending.step()) is not None:
+    def _end_tree(self, grace: float, patience: float = tree.PATIENCE) -> None:
+        ending = tree.Ending(grace, self.pid, self.family.members, patience)
+        while (pause := ending.step()) is not None and not ending.hopeless:
             time.sleep(pause)
             self._reap()
+            if self.exit is not None:
+                self.family.reap_group()
+            if (left := self.interruption.take()) is not None:  # the pool's time is up as well
+                ending.hurry(*_shares(left, grace))
+        self.hopeless = ending.hopeless
 
     def _reap(self) -> None:
         """Reap the command and the orphans that came to us by it; nobody else's children."""
@@ -263,11 +275,19 @@ class _Run:
         self.concluded = True
         return status
 
+    @property
+    def lives_on(self) -> bool:
+        """Whether we have given it up, and it runs."""
+        return bool(self.hopeless) and self.exit is None
+
     def _last_status(self, now: float) -> dict[str, Any]:
         if self.failure is not None:
             return outcome.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
         if self.exit is not None:
             return self._ended(*self.exit)
+        if self.hopeless:
+            self.status["command"] = identity.of(self.pid)
+            return outcome.given_up(self.status, f"{self.reason}; {self.hopeless}", now)
         if not self.pid:
             return outcome.not_started(self.status, program.NOT_EXECUTABLE, self.reason, now)
         return outcome.lost(self.status, self.reason or LOST, now)
@@ -278,7 +298,8 @@ class _Run:
             requested = outcome.requested(code, jobdir.requested_signals(self.directory.fd))
             if outcome.ends_all(code, requested):
                 self._end_tree(0.0 if requested == signal.SIGKILL else GRACE)
-        return outcome.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
+        reason = f"{self.reason}; {self.hopeless}" if self.hopeless else self.reason
+        return outcome.ended(self.status, code, usage, elapsed, reason=reason, requested=requested)
 
     def close(self) -> None:
         """Give up the descriptors, and what it has left running."""
@@ -286,6 +307,12 @@ class _Run:
         for fd in self.streams:
             os.close(fd)
         self.directory.close()
+
+
+def _shares(left: float, grace: float) -> tuple[float, float]:
+    """What the pool leaves us before it kills its worker, shared between grace and patience, with a rest."""
+    grace = min(grace, max(left / 2, left - LAST_SECONDS))
+    return grace, min(tree.PATIENCE, 0.6 * (left - grace))
 
 
 def _ends_in_time(run: _Run, interruption: Interruption) -> bool:
@@ -341,7 +368,7 @@ def _error(status: dict[str, Any], run: _Run) -> str:
     """What the result's ERROR says; empty when the command ended with exit code 0."""
     code, number = status["exit_code"], status["signal"]
     if run.reason:
-        return TIMED_OUT
+        return f"{TIMED_OUT}; {run.hopeless}" if run.hopeless else TIMED_OUT
     if run.failure is not None:
         return f"exit code {code}: {run.failure.reason}"
     if run.lost:

@@ -219,16 +219,18 @@ def _judge(record: Record, at_last: bool = False) -> None:
         record.state, record.reason = state, str(status.get("reason") or "")
     elif state not in (jobdir.CREATED, jobdir.RUNNING):
         raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
-    elif identity.holds(status.get("supervisor")):
-        record.state = state
+    elif identity.holds(status.get("supervisor")) and not status.get("given_up"):
+        record.state, record.reason = state, str(status.get("reason") or "")
     elif identity.holds(status.get("command")):
-        record.state, record.reason = state, "its supervisor is gone: its exit status will not be known"
+        record.state = state
+        record.reason = str(status.get("reason") or "its supervisor is gone: its exit status will not be known")
     elif where := _elsewhere(record):
         record.elsewhere = record.reason = where
     elif "supervisor" not in status and _may_still_start(record.job):
         record.state = state
     elif at_last:
-        record.state, record.reason = jobdir.BY_ERROR, _why_gone(status)
+        record.state = jobdir.BY_REQUEST if status.get("given_up") else jobdir.BY_ERROR
+        record.reason = _why_gone(status)
 
 
 def _elsewhere(record: Record) -> str:
@@ -262,6 +264,8 @@ def _may_still_start(job: dict[str, Any]) -> bool:
 
 def _why_gone(status: dict[str, Any]) -> str:
     supervisor = status.get("supervisor")
+    if status.get("given_up"):
+        return str(status.get("reason"))
     if not isinstance(supervisor, list):
         return "it was never started: the program that asked for it is gone"
     if supervisor[2:3] != [identity.boot_id()]:
@@ -308,7 +312,7 @@ def _info(record: Record) -> Info:
         created_at=job.get("created"),
         started_at=started,
         ended_at=status.get("ended"),
-        elapsed=status.get("elapsed", so_far),
+        elapsed=status.get("elapsed") if so_far is None else so_far,
         pid=_pid(status.get("command")),
         supervisor_pid=_pid(status.get("supervisor")),
         exit_code=status.get("exit_code"),
