@@ -142,12 +142,11 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
     umask = current_umask()
-    cwd = request.cwd or directory.files
     order = (
         directory.path,
         request.encoded_argv(),
         request.environment(directory.id),
-        os.fsencode(cwd),
+        request.cwd and os.fsencode(request.cwd),
         umask,
         request.timeout,
     )

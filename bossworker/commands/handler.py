@@ -23,7 +23,7 @@ from bossworker.commands.family import Family, adoption
 from bossworker.commands.interruption import EndsAreTold, Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
-from bossworker.commands.roots import Root, check_root, find_root, make_root
+from bossworker.commands.roots import Root, check_root, find_root, make_root, open_root
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.messages import Outcome
 from bossworker.options import check_count
@@ -113,9 +113,13 @@ class CommandHandler:
     def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
         root = self.root or find_root()
         try:
-            return jobdir.create(root, _record(request))
+            folder = open_root(root)
         except (FileNotFoundError, NotADirectoryError):
-            return jobdir.create(make_root(root), _record(request))
+            folder = make_root(root)
+        try:
+            return jobdir.create_at(folder, root, _record(request))
+        finally:
+            os.close(folder)
 
     def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
         stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
@@ -138,7 +142,8 @@ class CommandHandler:
         if run.lives_on:
             pass
         elif self.keep == "none" or (self.keep == "failed" and not error):
-            jobdir.remove_tree(run.directory.path)
+            with suppress(OSError):  # of another user, for instance: its job stays listed
+                run.directory.discard()
         if not error:
             return result
         result["ERROR"] = error
@@ -181,7 +186,8 @@ class _Run:
             self.directory.take_room()
             stdin = self.request.open_stdin()
         except OSError:
-            jobdir.remove_tree(self.directory.path)
+            with suppress(OSError):
+                self.directory.discard()
             self.concluded = True
             raise
         try:
@@ -199,7 +205,7 @@ class _Run:
         return program.start(
             request.encoded_argv(),
             request.environment(directory.id),
-            os.fsencode(request.cwd or directory.files),
+            os.fsencode(request.cwd) if request.cwd else directory.files(),
             (stdin, *self.streams),
             last_step=program.empty_signal_mask() if threading.active_count() == 1 else None,
         )

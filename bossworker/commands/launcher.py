@@ -162,8 +162,9 @@ def supervise_job(data: bytes, fds: list[int]) -> int:
     tree.stand_apart(tree.JOB)
     fd, stdin, stdout, stderr, reply = fds
     path, argv, environment, cwd, umask, timeout = marshal.loads(data)
-    order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)
-    supervisor = Supervisor(JobDirectory(path, fd), order, Loop())
+    directory = JobDirectory(path, fd)
+    order = Order(argv, environment, cwd or directory.files(), (stdin, stdout, stderr), umask=umask, timeout=timeout)
+    supervisor = Supervisor(directory, order, Loop())
     try:
         supervisor.begin()
     except OSError as error:

@@ -132,8 +132,8 @@ def _below(pid: int) -> list[int]:
 class Ending:
     """The end of all descendants of this process, or of some, step by step: TERM, grace, KILL.
 
-    TERM is sent once, to those that are there when the ending begins. What they start in order to tidy up (``docker rm``
-    in a trap, for instance) has the grace for it. KILL goes to all, whenever they were born.
+    TERM is sent once, to those that are there when the ending begins. What they start in order to tidy up (by a trap
+    that calls ``docker rm``, for instance) has the grace for it. KILL goes to all, whenever they were born.
 
     The owner reaps before each step; so when nothing is found any more, nothing is left, not even a zombie.
     """

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from bossworker.commands import identity, jobdir, outcome
 from bossworker.commands.jobdir import Damaged
-from bossworker.commands.roots import Root, find_root, is_id
+from bossworker.commands.roots import Root, find_root, is_id, open_root
 
 START_SECONDS = 60.0  # after which a job that nobody has begun to start, and whose program is gone, never will be
 
@@ -135,8 +135,12 @@ def get_configuration(jobid: str, *, root: Root = None) -> tuple[dict[str, Any],
 def listing(root: Root = None) -> list[str]:
     """The ids of all jobs under a root, the oldest first. Whether each is whole, `status` tells."""
     try:
-        with os.scandir(find_root(root)) as entries:
-            return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        folder = open_root(root)
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        finally:
+            os.close(folder)
     except (OSError, ValueError) as error:  # a NUL in the root
         pass_on_shortage(error)
         return []
@@ -146,14 +150,29 @@ def listing(root: Root = None) -> list[str]:
 
 
 def open_job(jobid: object, root: Root = None) -> int | None:
-    """The descriptor of a job's directory; None if there is no such job."""
+    """The descriptor of a job's directory; None if there is no such job, or it or its root is another user's.
+
+    That may say anything: of a process of ours, for instance, that it is the job's command, to be ended with it.
+    """
     if not is_id(jobid):
         return None
     try:
-        return jobdir.open_folder(f"{find_root(root)}/{jobid}")
+        return _open_own(str(jobid), root)
     except (OSError, ValueError) as error:
         pass_on_shortage(error)
         return None
+
+
+def _open_own(jobid: str, root: Root) -> int:
+    folder = open_root(root)
+    try:
+        job = jobdir.open_folder(jobid, folder)
+    finally:
+        os.close(folder)
+    if jobdir.is_own(job):
+        return job
+    os.close(job)
+    raise PermissionError(errno.EPERM, "it is another user's", jobid)
 
 
 def pass_on_shortage(error: Exception) -> None:
