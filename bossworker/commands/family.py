@@ -105,7 +105,7 @@ class _Leavings:
     """What commands that have ended left running, as children of ours."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may run a command while the program does
         self._left: dict[int, object] = {}  # start times
         self._jobs: deque[bytes] = deque(maxlen=MOST_JOBS)
 
@@ -140,7 +140,7 @@ class _Adoption:
     """Whether orphans come to this process: while any command runs, and for good where it was so before (Linux)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._commands = 0
         self._was = False
 
@@ -152,9 +152,11 @@ class _Adoption:
     def __enter__(self) -> None:
         with self._lock:
             if not self._commands:
-                self._was = tree.adopts_orphans()
-                if not self._was:
+                was = tree.adopts_orphans()
+                if not was:
                     tree.adopt_orphans()
+                # A signal handler that has run a command since we looked found them adopted already, and left it so.
+                self._was = was
             self._commands += 1
 
     def __exit__(self, *error: object) -> None:

@@ -33,13 +33,23 @@ DESCRIPTORS = 5  # of an order at most: job directory, stdin, stdout, stderr, an
 JOB, TASK = b"j", b"t"  # the first byte of an order's data
 FD_BYTES = 4
 
+_NAMES = "SIGHUP SIGINT SIGQUIT SIGTERM SIGUSR1 SIGUSR2"
+OUTLIVED = tuple(getattr(signal, name) for name in _NAMES.split())
+"""What a service manager (or ``pkill``) sends to all processes of a service alike. A supervisor lives on, to put on
+record how its command ends by it; the launcher leaves with its program."""
+
+VERSION = 2  # of orders and greetings; to be changed with them
+GREETING = b"\0python\0"  # said at once: who says it is Python
+HELLO, END_OF_HELLO = b"\0launcher ", b"\0\n"  # said when it is up, with the version in between
+
 PROGRAM = (
-    "import os, sys; os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
+    f"import os, sys; os.write(int(sys.argv[2]), {GREETING!r}); "
+    "os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
     "from bossworker.commands.launcher import main; "
     "main(int(sys.argv[2]), sys.argv[3] == 'detached')"
 )
-"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
-child of it goes on."""
+"""Run as ``python -s -P -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
+child of it goes on. Until it has said hello, its stderr is the socket: so its program hears why it could not."""
 
 
 def main(fd: int, detached: bool) -> None:
@@ -48,6 +58,7 @@ def main(fd: int, detached: bool) -> None:
         os.setsid()
     shed(fd)
     warm_up()
+    os.write(fd, HELLO + b"%d" % VERSION + END_OF_HELLO)
     orders = socket.socket(fileno=fd)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -99,7 +110,7 @@ def shed(keep: int) -> None:
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
-    for number in (signal.SIGHUP, signal.SIGINT):  # a handler, not "ignored", which a command would inherit
+    for number in OUTLIVED:  # a handler, not "ignored", which a command would inherit
         signal.signal(number, lambda number, frame: None)
 
 

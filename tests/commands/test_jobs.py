@@ -403,7 +403,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(8) as threads:
         ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
-        wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
+        wait_for(lambda: all(link._busy or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
         os.kill(pid, signal.SIGKILL)
         for number, jobid in enumerate(ids):
             assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
