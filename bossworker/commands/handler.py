@@ -215,7 +215,7 @@ class _Run:
         self.status["command"] = identity.of(self.pid)
         try:
             self.directory.write_status(self.status)
-        except OSError:  # a full disk; there is room for the last word
+        except OSError:  # the command may have deleted its directory
             pass
 
     def wait(self, seconds: float = 0.0) -> bool:

@@ -77,7 +77,7 @@ def time_of(jobid: str) -> float:
 class JobDirectory:
     """A job directory that is open for writing. Whoever runs the command owns it."""
 
-    __slots__ = ("_mode", "_mode_is_odd", "_spare", "fd", "id", "path")
+    __slots__ = ("_mode", "_mode_is_odd", "_spare", "_told", "fd", "id", "path")
 
     def __init__(self, path: str, fd: int, mode: int = PRIVATE, mode_is_odd: bool = False) -> None:
         """
@@ -92,7 +92,8 @@ class JobDirectory:
         self.fd = fd
         self._mode = mode
         self._mode_is_odd = mode_is_odd
-        self._spare = -1
+        self._spare = -1  # the room for the last status
+        self._told = -1  # the status that has taken this room
 
     # -- files ------------------------------------------------------------------------------------------
 
@@ -162,8 +163,28 @@ class JobDirectory:
         return STATUS in os.listdir(self.fd)
 
     def write_status(self, status: dict[str, Any]) -> None:
-        """Replace the status. OSError when it could not be: then the old one stands."""
-        self.write_json(STATUS, status)
+        """Replace the status. OSError when it could not be: then the old one stands.
+
+        One that says what runs finds room even on a full disk: without it, nobody could end what fills the disk.
+        """
+        try:
+            self.write_json(STATUS, status)
+        except OSError:
+            if self._spare < 0 or status["state"] != RUNNING:
+                raise
+            self._write_in_room(status)
+
+    def _write_in_room(self, status: dict[str, Any]) -> None:
+        """In that of the last one, which gets the room of the status before it, or is written over this one."""
+        write_all(self._spare, _fill_room(status), at=0)
+        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        if self._told >= 0:
+            os.close(self._told)
+        self._told, self._spare = self._spare, -1
+        try:
+            self.take_room()
+        except OSError:  # somebody else was faster
+            pass
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Replace a file as a whole. OSError when it could not be: then the old one stands."""
@@ -179,8 +200,14 @@ class JobDirectory:
 
     def write_last_status(self, status: dict[str, Any]) -> None:
         """Replace the status for the last time, in the room that was taken."""
-        self.take_room()
-        write_all(self._spare, dumps(status).encode().ljust(ROOM), at=0)
+        try:
+            self.take_room()
+        except OSError:
+            if self._told < 0:
+                raise
+            write_all(self._told, _fill_room(status), at=0)  # in place: a reader who meets it half written looks again
+            return
+        write_all(self._spare, _fill_room(status), at=0)
         os.close(self._spare)
         self._spare = -1
         try:
@@ -220,10 +247,14 @@ class JobDirectory:
 
     def close(self) -> None:
         """Give up the descriptors."""
-        for fd in (self._spare, self.fd):
+        for fd in (self._spare, self._told, self.fd):
             if fd >= 0:
                 os.close(fd)
-        self._spare = self.fd = -1
+        self._spare = self._told = self.fd = -1
+
+
+def _fill_room(status: dict[str, Any]) -> bytes:
+    return dumps(status).encode().ljust(ROOM)
 
 
 # -- making and removing ----------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class Supervisor:
             self.loop.after(self.order.timeout, self._time_is_up)
 
     def write_status(self) -> None:
-        """Put on record how it stands. On a full disk the old status stands until there is room or the end."""
+        """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
         try:
             self.directory.write_status(self.status)
         except OSError:

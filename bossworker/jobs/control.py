@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal as signals
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +18,7 @@ from bossworker.commands.roots import Root, find_root, make_root
 from bossworker.jobs import record
 from bossworker.jobs.record import Record, Status
 from bossworker.jobs.waiting import Watch
+from bossworker.system import proc
 
 _TO_GROUP = ("KILL", "TERM", "INT", "HUP", "QUIT", "STOP", "TSTP", "CONT")
 GROUP_SIGNALS = frozenset(signals.Signals[f"SIG{name}"] for name in _TO_GROUP)
@@ -55,13 +58,16 @@ def start(
 
     Raises:
         TypeError, ValueError: Names what is wrong with an argument.
-        OSError: The root or the job directory cannot be made (a full disk, for instance), stdin cannot be stored (in
-            the folder for temporary files), or there is no process to be had. Nothing is left of it.
+        OSError: The root or the job directory cannot be made (a full disk, for instance), or the root is another
+            user's; stdin cannot be stored (in the folder for temporary files); there is no process to be had, no
+            /proc (Linux), or no Python for the supervisor (see ``BOSSWORKER_PYTHON``). Nothing is left of it.
 
     Of one that is interrupted (by Ctrl-C, for instance) nothing is left either, or it runs and is listed.
     """
     asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
     request = check(asked, name="args")
+    if sys.platform == "linux" and not proc.is_ours():
+        raise OSError(errno.ENOSYS, f"a detached job could not be found again: {identity.NO_PROC}")
     folder = make_root(root)
     try:
         directory, streams = jobdir.create_at(folder, find_root(root), request.record())

@@ -92,6 +92,20 @@ def test_one_elsewhere_is_waited_for_and_followed_by_its_directory(root: Path) -
     assert told == "first\nlast\n completed\n"
 
 
+def test_without_proc_no_job_is_started(root: Path) -> None:
+    code = """if True:
+        from bossworker import jobs
+        try:
+            jobs.start(["true"])
+        except OSError as error:
+            print(error)
+    """
+    argv = [*unshare("--mount", setup="mount -t tmpfs none /proc"), sys.executable, "-c", code]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.endswith(f"a detached job could not be found again: {identity.NO_PROC}\n")
+    assert jobs.listing() == []
+
+
 def test_a_job_of_a_container_is_unknown_outside(root: Path) -> None:
     code = "from bossworker import jobs; print(jobs.start(['sleep', '60']), flush=True); input()"
     inside = unshare("--pid", "--fork", "--mount-proc", "--uts", "--kill-child", setup="hostname inside")

@@ -543,6 +543,29 @@ def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
         assert sorted(os.listdir(small_disk)) == before
 
 
+def test_a_disk_that_is_full_just_as_it_starts(small_disk: Path) -> None:
+    """Wherever it happens: nothing was started, or it can be found and ended."""
+    started = 0
+    for pages in range(2, 8):
+        fill(small_disk, leave=pages * 4096)
+        try:
+            jobid = jobs.start(["sleep", "60"], root=small_disk)
+        except OSError:
+            pass
+        else:
+            started += 1
+            assert jobs.status(jobid, root=small_disk) is Status.RUNNING
+            found = jobs.info(jobid, root=small_disk)
+            assert found is not None
+            assert found.pid is not None
+            assert jobs.signal(jobid, root=small_disk) is True
+            assert jobs.wait(jobid, 20, root=small_disk) is Status.TERMINATED_BY_REQUEST
+            assert jobs.clean(jobid, root=small_disk) > 0
+        os.unlink(small_disk / "ballast")
+        assert jobs.listing(small_disk) == []
+    assert started >= 3
+
+
 def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     with pytest.raises(OSError, match=f"stdin cannot be stored: No space left on device: '{small_disk}'"):
