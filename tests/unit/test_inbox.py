@@ -8,14 +8,15 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome, capture, encode_error
+from bossworker.pool.caller import inbox as inbox_module
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.codec import encode_result
@@ -274,6 +275,56 @@ def test_several_threads_get_every_result_once() -> None:
             assert sorted(job_id for mine in found for job_id in mine) == list(range(1, jobs + 1))
     finally:
         sys.setswitchinterval(switch)
+
+
+def taken_with_a_switch(at: int, routed: bool) -> tuple[list[int], Inbox, bool]:
+    """Take all results, with another thread taking one as the `at`-th line of ours is reached; whether it was."""
+    inbox, route = Inbox(), deque[Result]() if routed else None
+    inbox.note_call(0)
+    inbox.expect(0, [{"job": n} for n in range(6)], route)
+    inbox.receive(good(0, 6))
+    taken: list[int] = []
+    lines = 0
+
+    def take() -> None:
+        if (result := inbox.next(route)) is not None:
+            taken.append(result["n"])
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal lines
+        if frame.f_code.co_filename != inbox_module.__file__:
+            return None
+        lines += event == "line"
+        if event == "line" and lines == at:
+            other = threading.Thread(target=take)
+            other.start()
+            others.append(other)
+            other.join(0.05)  # while we hold the lock that it waits for, it cannot end
+        return trace
+
+    others: list[threading.Thread] = []
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        take()
+    finally:
+        sys.settrace(before)
+    for other in others:
+        other.join()
+    while (result := inbox.next(route)) is not None:
+        taken.append(result["n"])
+    return taken, inbox, bool(others)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_each_result_is_given_out_once_whatever_line_threads_are_switched_at(routed: bool) -> None:
+    at, switched = 1, True
+    while switched:
+        taken, inbox, switched = taken_with_a_switch(at, routed)
+        assert sorted(taken) == list(range(6)), f"with a switch at line event {at}"
+        assert (len(inbox.jobs), len(inbox.routed), inbox.has_news()) == (0, 0, False)
+        at += 1
+    assert at > 10
 
 
 def test_one_thread_may_add_jobs_while_others_take_results() -> None:
