@@ -31,7 +31,7 @@ from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import Segments, give_back
+from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
 
@@ -46,7 +46,7 @@ class Connection:
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
         self.inbox = inbox
-        self.segments = Segments(self.memory, inbox.jobs)
+        self.memory_files = MemoryFiles(self.memory, inbox.jobs)
         self.up = False
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
@@ -58,9 +58,9 @@ class Connection:
         self._sending = threading.Lock()  # for putting frames into the link
         self._lock = threading.RLock()  # for choosing the listener, and for closing
         self._listener = False  # whether a thread listens now
-        self.bells: deque[_Waiter] = deque()  # of the threads that wait for it
+        self.waiters: deque[_Waiter] = deque()  # of the threads that wait for it
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
-        self._sign = _ReadinessFd()
+        self._readiness = _ReadinessFd()
         self._selector = selectors.DefaultSelector()
         self._boss_fd = processes.pidfd(self.pid)
         self._wake_us.setblocking(False)
@@ -157,23 +157,23 @@ class Connection:
 
     def _wait_for_listener(self, ready: Callable[[], bool], seconds: float | None) -> None:
         """Sleep until the listener has news, or leaves."""
-        bell = _Waiter()
-        self.bells.append(bell)
+        waiter = _Waiter()
+        self.waiters.append(waiter)
         try:
             if self._listener and not ready():
-                bell.wait(seconds)
+                waiter.wait(seconds)
         finally:
             with suppress(ValueError):
-                self.bells.remove(bell)
+                self.waiters.remove(waiter)
             self._leave()
 
     def _leave(self) -> None:
         """Tell those who wait; the last to leave a closed connection gives back its descriptors."""
-        for bell in list(self.bells):
-            bell.ring()
+        for waiter in list(self.waiters):
+            waiter.wake()
         if self.closed:
             with self._lock:
-                if not self._listener and not self.bells:
+                if not self._listener and not self.waiters:
                     self._give_back()
 
     def _listen(self, seconds: float | None) -> None:
@@ -219,7 +219,7 @@ class Connection:
     def _lose_boss(self) -> None:
         if not self.gone:
             self.gone = True
-            for selector in (self._selector, self._sign.selector):
+            for selector in (self._selector, self._readiness.selector):
                 for watched in (self.link.sock, self._boss_fd):
                     with suppress(AttributeError, KeyError, ValueError, TypeError):
                         selector.unregister(watched)  # type: ignore[union-attr, arg-type]
@@ -228,7 +228,7 @@ class Connection:
         match frame.kind:
             case Kind.RESULTS:
                 self.inbox.receive(read_segments(frame.head, frame.body), frame.fd)
-                self._sign.raise_()
+                self._readiness.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies[number] = json.loads(bytes(frame.body))
@@ -244,18 +244,18 @@ class Connection:
         if self._listener:
             with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
                 self._waker.send(b"w")
-        for bell in list(self.bells):
-            bell.ring()
+        for waiter in list(self.waiters):
+            waiter.wake()
 
     def fileno(self) -> int:
         """A descriptor that is readable when something arrives, or while the sign is up."""
-        return self._sign.fileno(self._watch)
+        return self._readiness.fileno(self._watch)
 
-    def sign(self, has_news: Callable[[], bool]) -> None:
+    def show_readiness(self, has_news: Callable[[], bool]) -> None:
         """Have that descriptor show whether there is something to fetch here already."""
-        self._sign.lower()
+        self._readiness.lower()
         if has_news():
-            self._sign.raise_()
+            self._readiness.raise_()
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Connection:
     def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
         """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""
         if not keep_sign:
-            self._sign.close()
+            self._readiness.close()
         self.closed = True
         if in_child:
             self.link.drop()
@@ -294,7 +294,7 @@ class Connection:
         self.link.close()
         self.wake()
         with self._lock:
-            if not self._listener and not self.bells:
+            if not self._listener and not self.waiters:
                 self._give_back()
 
     def _give_back(self) -> None:
@@ -307,7 +307,7 @@ class Connection:
         self._selector.close()
         self._wake_us.close()
         self._waker.close()
-        self.segments.close()
+        self.memory_files.close()
         self.memory.close()
 
 
@@ -321,7 +321,7 @@ class _Waiter:
     def wait(self, seconds: float | None) -> None:
         self._lock.acquire(True, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         with suppress(RuntimeError):  # it has rung before
             self._lock.release()
 

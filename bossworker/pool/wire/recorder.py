@@ -2,7 +2,7 @@
 
 A worker's batch of jobs leaves its trace here by plain memory writes, with no system call a job:
 
-    tickets     a semaphore: jobs of the batch that may still be claimed
+    unclaimed   a semaphore: jobs of the batch that may still be claimed
     published   a semaphore: jobs of the batch whose results are here
     LIMIT       jobs of the batch the worker was given, less those that the boss took back
     SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
@@ -12,8 +12,8 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker takes a ticket, and the boss
-takes back what it can get. Each ticket goes to one of them, so no job runs twice, whoever is stopped or dies at
+**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
+and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
 whichever instruction. Neither ever waits.
 
 **Publishing.** A result is written, then counted by a post to `published`. Posting releases and taking acquires (in the
@@ -51,8 +51,8 @@ PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
 _FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
 LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
-_TICKETS_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
-_WORDS_END = _TICKETS_AT
+_UNCLAIMED_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
+_WORDS_END = _UNCLAIMED_AT
 
 
 class Counter(Protocol):
@@ -185,7 +185,7 @@ class Recorder:
         self.payload = self._view[_PAYLOAD_AT:]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.tickets = _counter(view, _TICKETS_AT, fresh)
+        self.unclaimed = _counter(view, _UNCLAIMED_AT, fresh)
         self.published = _counter(view, _PUBLISHED_AT, fresh)
         self._fence = _counter(view, _FENCE_AT, fresh)
 
@@ -200,23 +200,23 @@ class Recorder:
         self.marks[0] = now
         self.outcomes[:count] = bytes(count)
         _set_counter(self.published, 0)
-        _set_counter(self.tickets, count)
+        _set_counter(self.unclaimed, count)
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """What the worker has done so far."""
-        return self._look(self.words[LIMIT] - self.tickets._get_value())
+        return self._snapshot(self.words[LIMIT] - self.unclaimed._get_value())
 
     def take_back(self) -> Snapshot:
         """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
         claimed.
         """
         withdrawn = 0
-        while exclusive() and self.tickets.acquire(False):
+        while exclusive() and self.unclaimed.acquire(False):
             withdrawn += 1
         self.words[LIMIT] -= withdrawn
-        return self._look(self.words[LIMIT])
+        return self._snapshot(self.words[LIMIT])
 
-    def _look(self, claimed: int) -> Snapshot:
+    def _snapshot(self, claimed: int) -> Snapshot:
         # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
         published = self.published._get_value()
         self._order_reads()
