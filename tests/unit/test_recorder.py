@@ -25,9 +25,9 @@ from bossworker.pool.wire.recorder import (
     Memory,
     Recorder,
     Snapshot,
-    exclusive,
 )
 from bossworker.pool.wire.segments import Segment, split
+from bossworker.pool.wire.shared_counter import exclusive
 
 RACES = 500  # rounds in which the child got some of the jobs, and the boss the others
 GIVEN = 300  # jobs that are there to be claimed in each round

@@ -26,8 +26,9 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import Held
-from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot, exclusive
+from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot
 from bossworker.pool.wire.segments import single
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor

@@ -25,18 +25,17 @@ and a full or missing /dev/shm does not matter.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from bossworker.failure import Outcome
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.segments import Segment
+from bossworker.pool.wire.shared_counter import exclusive, set_counter, shared_counter
 from bossworker.system.stdio import above_stdio
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
@@ -53,37 +52,6 @@ _FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
 _UNCLAIMED_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
-
-
-class Counter(Protocol):
-    """A count in shared memory that processes raise and lower as one indivisible step."""
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        """Lower it by one; False when it is 0."""
-
-    def release(self) -> None:
-        """Raise it by one."""
-
-    def _get_value(self) -> int: ...
-
-
-class _PlainCounter:
-    """Where the platform has no unnamed semaphore: batches are then one job long, and are never taken back."""
-
-    def __init__(self, area: memoryview) -> None:
-        self.word = area.cast("Q")
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        if not self.word[0]:
-            return False
-        self.word[0] -= 1
-        return True
-
-    def release(self) -> None:
-        self.word[0] += 1
-
-    def _get_value(self) -> int:
-        return self.word[0]
 
 
 class Snapshot(NamedTuple):
@@ -185,9 +153,9 @@ class Recorder:
         self.payload = self._view[_PAYLOAD_AT:]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.unclaimed = _counter(view, _UNCLAIMED_AT, fresh)
-        self.published = _counter(view, _PUBLISHED_AT, fresh)
-        self._fence = _counter(view, _FENCE_AT, fresh)
+        self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
+        self.published = shared_counter(view, _PUBLISHED_AT, fresh)
+        self._fence = shared_counter(view, _FENCE_AT, fresh)
 
     # -- the boss's side --------------------------------------------------------------------------------
 
@@ -199,8 +167,8 @@ class Recorder:
         words[FIRST_ID], words[ATTEMPT] = first_id, attempt
         self.marks[0] = now
         self.outcomes[:count] = bytes(count)
-        _set_counter(self.published, 0)
-        _set_counter(self.unclaimed, count)
+        set_counter(self.published, 0)
+        set_counter(self.unclaimed, count)
 
     def snapshot(self) -> Snapshot:
         """What the worker has done so far."""
@@ -258,14 +226,6 @@ class Recorder:
         self.words[EXPIRED] = job_id + 1
 
 
-@cache
-def exclusive() -> bool:
-    """Whether this platform has the semaphore that lets a batch hold more than one job."""
-    probe = mmap.mmap(-1, mmap.PAGESIZE)
-    semaphore = _semaphore(probe, 0)
-    return semaphore is not None and _set_semaphore(semaphore, 0)
-
-
 def _unnamed_file() -> int:
     if hasattr(os, "memfd_create"):
         try:
@@ -277,55 +237,3 @@ def _unnamed_file() -> int:
 
     with tempfile.TemporaryFile(prefix="bossworker-") as file:
         return os.dup(file.fileno())
-
-
-def _counter(area: memoryview, at: int, fresh: bool) -> Counter:
-    """The counter that lives at this place; `fresh`: made anew, with the value 0."""
-    counter: Counter = _semaphore(area, at) if exclusive() else _PlainCounter(area[at : at + 8])
-    if fresh:
-        _set_counter(counter, 0)
-    return counter
-
-
-def _set_counter(counter: Counter, value: int) -> None:
-    """Give it a value, while nobody else uses it."""
-    if isinstance(counter, _PlainCounter):
-        counter.word[0] = value
-    else:
-        _set_semaphore(counter, value)
-
-
-def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:
-    """What uses the memory at this place as a semaphore; None where there is no such thing.
-
-    It is multiprocessing's own C wrapper, which takes and posts a semaphore in 20 ns, a tenth of what calling it
-    through ctypes costs. Named semaphores would need /dev/shm.
-    """
-    address = ctypes.addressof(ctypes.c_char.from_buffer(area, at))
-    if address not in _wrappers:
-        try:
-            from _multiprocessing import SemLock
-
-            _wrappers[address] = SemLock._rebuild(address, _SEMAPHORE_KIND, SemLock.SEM_VALUE_MAX, None)
-        except (AttributeError, ImportError, OSError):
-            return None
-    return _wrappers[address]
-
-
-_wrappers: dict[int, object] = {}
-"""By address. Never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
-
-
-def _set_semaphore(semaphore: Any, value: int) -> bool:
-    """Make it one with this value; False where semaphores must have names."""
-    return bool(_sem_init()(semaphore.handle, 1, value) == 0)
-
-
-_SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
-
-
-@cache
-def _sem_init() -> Any:
-    function = ctypes.CDLL(None, use_errno=True).sem_init
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
-    return function
