@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from bossworker.failure import Outcome
-from bossworker.pool.wire import recorder as recorder_module
+from bossworker.pool.wire import shared_counter
 from bossworker.pool.wire.recorder import (
     EXPIRED,
     LIMIT,
@@ -307,7 +307,7 @@ def test_a_worker_that_died_leaves_exact_counts(memory: Memory) -> None:
 def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "_semaphore", lambda area, at: None)
+    monkeypatch.setattr(shared_counter, "_semaphore", lambda area, at: None)
     exclusive.cache_clear()
     try:
         assert not exclusive()

@@ -122,6 +122,7 @@ class BossWorker:
         except BaseException:
             launched.abandon()
             raise
+        self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
         self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
         _handles.add(self)
@@ -192,7 +193,7 @@ class BossWorker:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._fileno_used or self._connection.waiters:
+        if self._fileno_used or self._waiters:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 

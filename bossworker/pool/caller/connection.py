@@ -2,10 +2,10 @@
 
 Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py``):
 
-1. Locks are taken in the order adding (outbox), sending, listening's ``_lock``; or adding, unpacking (inbox). Nobody
-   waits for the boss with a lock held, but to send.
-2. Descriptors are closed by ``_give_back`` alone: by who closes, or, when threads are still listening or waiting, by
-   the last of them to leave.
+1. Locks are taken in the order adding (outbox), sending, turns (``listener_turns.py``); or adding, unpacking (inbox).
+   No thread waits for the boss with a lock held, but to send.
+2. Descriptors are closed by ``_give_back`` alone: by the thread that closes the connection or, when threads are still
+   listening or waiting, by the last of them to leave.
 3. What the garbage collector, a signal handler or a forked child may call takes no lock that the interrupted code
    could hold: ``try_send``, ``Inbox.forget``, ``close(in_child=True)``, and ``shut_down(force=True)``, whose locks may
    be taken twice.
@@ -21,12 +21,13 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
@@ -51,14 +52,11 @@ class Connection:
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
         self.failure = ""  # why no worker can be started
-        self.closed = False  # no thread may begin to listen
+        self.turns = ListenerTurns(self._give_back)
         self._given_back = False
         self._replies: dict[int, dict[str, Any]] = {}
-        self._requests = 0
+        self._numbers = count(1)  # of requests
         self._sending = threading.Lock()  # for putting frames into the link
-        self._lock = threading.RLock()  # for choosing the listener, and for closing
-        self._listener = False  # whether a thread listens now
-        self.waiters: deque[_Waiter] = deque()  # of the threads that wait for it
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
         self._readiness = _ReadinessFd()
         self._selector = selectors.DefaultSelector()
@@ -115,8 +113,7 @@ class Connection:
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
-        with self._lock:
-            self._requests = number = self._requests + 1
+        number = next(self._numbers)
         self.send(kind, messages.REQUEST.pack(number) + head, body)
         self.wait_until(lambda: number in self._replies)
         return self._replies.pop(number, None)
@@ -132,51 +129,18 @@ class Connection:
             seconds = None if deadline is None else deadline - time.monotonic()
             if self.gone or self.closed or (seconds is not None and seconds <= 0):
                 return False
-            if not self._as_listener(lambda: self._listen(seconds)):  # noqa: B023
-                self._wait_for_listener(ready, seconds)
+            if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
+                self.turns.wait(ready, seconds)
         return True
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
-        self._as_listener(self._take_in)
-
-    def _as_listener(self, act: Callable[[], object]) -> bool:
-        """Do something that only one thread may do at a time; False when another does it now."""
-        mine = False
-        try:
-            with self._lock:
-                if not self._listener and not self.closed:
-                    self._listener = mine = True
-            if mine and not self.gone:
-                act()
-        finally:
-            if mine:
-                self._listener = False
-                self._leave()
-        return mine
-
-    def _wait_for_listener(self, ready: Callable[[], bool], seconds: float | None) -> None:
-        """Sleep until the listener has news, or leaves."""
-        waiter = _Waiter()
-        self.waiters.append(waiter)
-        try:
-            if self._listener and not ready():
-                waiter.wait(seconds)
-        finally:
-            with suppress(ValueError):
-                self.waiters.remove(waiter)
-            self._leave()
-
-    def _leave(self) -> None:
-        """Tell those who wait; the last to leave a closed connection gives back its descriptors."""
-        for waiter in list(self.waiters):
-            waiter.wake()
-        if self.closed:
-            with self._lock:
-                if not self._listener and not self.waiters:
-                    self._give_back()
+        if not self.gone:
+            self.turns.take(self._take_in)
 
     def _listen(self, seconds: float | None) -> None:
+        if self.gone:
+            return
         ticks = [] if seconds is None else [seconds]
         if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
@@ -241,11 +205,10 @@ class Connection:
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
-        if self._listener:
+        if self.turns.taken:
             with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
                 self._waker.send(b"w")
-        for waiter in list(self.waiters):
-            waiter.wake()
+        self.turns.wake_waiters()
 
     def fileno(self) -> int:
         """A descriptor that is readable when something arrives, or while the sign is up."""
@@ -256,6 +219,11 @@ class Connection:
         self._readiness.lower()
         if has_news():
             self._readiness.raise_()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no thread may begin to listen any more."""
+        return self.turns.closed
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -286,16 +254,15 @@ class Connection:
         """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""
         if not keep_sign:
             self._readiness.close()
-        self.closed = True
         if in_child:
+            self.turns.closed = True
             self.link.drop()
             self._give_back()
             return
         self.link.close()
+        self.turns.closed = True
         self.wake()
-        with self._lock:
-            if not self._listener and not self.waiters:
-                self._give_back()
+        self.turns.close()
 
     def _give_back(self) -> None:
         if self._given_back:
@@ -309,21 +276,6 @@ class Connection:
         self._waker.close()
         self.memory_files.close()
         self.memory.close()
-
-
-class _Waiter:
-    """Wakes one thread, once. (A Condition must take its lock again when it is interrupted, and can fail in that.)"""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wait(self, seconds: float | None) -> None:
-        self._lock.acquire(True, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-
-    def wake(self) -> None:
-        with suppress(RuntimeError):  # it has rung before
-            self._lock.release()
 
 
 class _ReadinessFd:
