@@ -35,6 +35,7 @@ from bossworker.native import native
 from bossworker.nursery import Nursery
 from bossworker.options import Handlers, Options
 from bossworker.recorder import Memory, Recorder, exclusive
+from bossworker.system.cpython import interpreter_flags
 
 NURSERY_END_SECONDS = 0.9  # the nursery needs less; then it is stuck, and we end what we can ourselves
 
@@ -203,7 +204,7 @@ def _spawn_boss(
 
     pickled = _pickled(handlers)
     fds = (theirs.fileno(), memory.fd)
-    command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+    command = [sys.executable, *interpreter_flags()]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
     command += map(str, (*fds, os.getpid(), len(pickled)))
     boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -14,7 +14,6 @@ from types import FrameType
 
 from bossworker import codec, messages, process, signals, stdio
 from bossworker.codec import encode_large_result, encode_result
-from bossworker.commands.bare import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.messages import Kind, Outcome
@@ -23,6 +22,7 @@ from bossworker.parcel import LEAST_BYTES, Parcel, Segments, give_back
 from bossworker.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.run import Run
 from bossworker.spin import Spin
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them

@@ -22,5 +22,4 @@ pays for it in memory)::
     loop.py        waits for descriptors, deadlines and children, all in one poll
     supervisor.py  the life of one command, from its start to the last word in its directory
     outcome.py     from the facts to the record in status.json
-    bare.py        the C halves of json, signal and socket
 """

@@ -18,10 +18,10 @@ import select
 import sys
 
 from bossworker.commands import identity, tree
-from bossworker.commands.bare import signal, socket
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.loop import Loop
 from bossworker.commands.supervisor import Order, Supervisor
+from bossworker.system.cpython import signal, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import os
 import time
 
 from bossworker.commands import identity, jobdir, outcome, program
-from bossworker.commands.bare import signal
 from bossworker.commands.loop import Loop
 from bossworker.commands.tree import Ending, adopt_orphans, descendants, die_with_parent
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import stat
 import time
 
 from bossworker.commands import jobdir, tree
-from bossworker.commands.bare import dumps, loads, signal, socket
 from bossworker.commands.loop import Loop
 from bossworker.commands.supervisor import Order
+from bossworker.system.cpython import dumps, loads, signal, socket
 from bossworker.tasks import account, address
 from bossworker.tasks.lockfile import Held, LockFile
 from bossworker.tasks.requests import Requests

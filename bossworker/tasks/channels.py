@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from bossworker.commands.bare import socket
 from bossworker.commands.loop import READ, WRITE
+from bossworker.system.cpython import socket
 from bossworker.tasks.protocol import MAX_MESSAGE
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bossworker.commands import jobdir
-from bossworker.commands.bare import signal
+from bossworker.system.cpython import signal
 from bossworker.tasks.lockfile import Held
 from bossworker.tasks.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.segments import DATA, NAMES, STDIN, STORED

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 
-from bossworker.commands.bare import socket
 from bossworker.commands.loop import READ, WRITE
+from bossworker.system.cpython import socket
 from bossworker.tasks.protocol import Decoder, ProtocolError, encode
 
 TYPE_CHECKING = False

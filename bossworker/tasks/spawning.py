@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bossworker import process
 from bossworker.commands import jobdir, launcher
-from bossworker.commands.bare import dumps, loads
 from bossworker.commands.detach import ATTEMPTS, ask, current_umask, launcher_for
+from bossworker.system.cpython import dumps, loads
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
 
 if TYPE_CHECKING:

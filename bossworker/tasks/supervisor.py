@@ -10,8 +10,8 @@ import os
 import time
 
 from bossworker.commands import jobdir, outcome, program, tree
-from bossworker.commands.bare import dumps, signal
 from bossworker.commands.supervisor import Supervisor
+from bossworker.system.cpython import dumps, signal
 from bossworker.tasks import account, protocol
 from bossworker.tasks.channels import RETRY_SECONDS
 from bossworker.tasks.plumbing import Plumbing
