@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker, process
+from bossworker import BossWorker
+from bossworker.system import processes
 from tests.turns import Turns
 
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
@@ -91,7 +92,7 @@ def hear_ctrl_c() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def inherit_orphans() -> None:
     """Processes that lose their parents become ours, so that none escapes the check below."""
-    process.adopt_orphans()
+    processes.adopt_orphans()
 
 
 @pytest.fixture(autouse=True)
@@ -102,17 +103,17 @@ def nothing_left() -> Iterator[None]:
     gc.collect()
     deadline = time.monotonic() + LEAVE_SECONDS
     while (left := _traces() - before) and time.monotonic() < deadline:
-        process.reap_all()
+        processes.reap_all()
         time.sleep(0.01)
         gc.collect()
-    for pid in process.children(os.getpid()):  # also what stands apart
-        process.kill_tree(pid)
-    process.end_children(1.0)
+    for pid in processes.children(os.getpid()):  # also what stands apart
+        processes.kill_tree(pid)
+    processes.end_children(1.0)
     assert not left, f"left behind: {sorted(left)}"
 
 
 def _traces() -> set[str]:
-    traces = {f"process {pid} {_command(pid)}" for pid in process.children(os.getpid())}
+    traces = {f"process {pid} {_command(pid)}" for pid in processes.children(os.getpid())}
     traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir("/proc/self/fd") if _target(fd)}
     for folder in ("/dev/shm", tempfile.gettempdir()):
         if os.path.isdir(folder):

@@ -252,7 +252,7 @@ def discard(path: str) -> int:
 
 def remove_tree(path: str) -> int:
     """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
-    from bossworker.commands import folders  # which supervisors do without
+    from bossworker.system import folders  # which supervisors do without
 
     return folders.remove(path)
 

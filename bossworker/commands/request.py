@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bossworker.checks import check_seconds
-from bossworker.commands import family, identity, jobdir
-from bossworker.system import cpython
+from bossworker.commands import jobdir
+from bossworker.system import cpython, identity
+from bossworker.system.checks import check_seconds
 
 KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
 SHELL = "/bin/sh"
-_MARK = family.MARK.encode()
+JOB_VARIABLE = "BOSSWORKER_JOB"
+"""The variable that holds the job's id, for the command and all that it starts."""
+
+_JOB_VARIABLE = JOB_VARIABLE.encode()
 
 Stdin = bytes | Path | None
 
@@ -59,7 +62,7 @@ class Request(NamedTuple):
                 variables.pop(os.fsencode(name), None)
             else:
                 variables[os.fsencode(name)] = os.fsencode(value)
-        variables[_MARK] = jobid.encode()
+        variables[_JOB_VARIABLE] = jobid.encode()
         return list(map(b"=".join, variables.items()))
 
     def open_stdin(self) -> int:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from bossworker import stdio
+from bossworker.system import stdio
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

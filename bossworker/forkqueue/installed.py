@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
-from bossworker.native import native, replaced
+from bossworker.system.originals import native, replaced
 
 default_queue = ForkQueue()
 """The queue behind the functions of this module's package, and behind ``os`` while it is installed."""

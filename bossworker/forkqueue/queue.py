@@ -12,16 +12,16 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
-from bossworker import stdio
 from bossworker.forkqueue import calls, child
+from bossworker.forkqueue.admission import Admission
 from bossworker.forkqueue.calls import Call
 from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
-from bossworker.forkqueue.line import Line
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
-from bossworker.native import native
-from bossworker.options import check_count, check_seconds
+from bossworker.system import stdio
+from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.originals import native
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class ForkQueue(Settings):
     ) -> None:
         self._children = Children(self._note)
         self.waits = Waits(self._children)
-        self._line = Line(self, self._children)
+        self._line = Admission(self, self._children)
         self._is_child = False
         super().__init__(
             {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Self, TypedDict, TypeVar, overload
 
 from bossworker.forkqueue import limits
-from bossworker.options import check_count, check_seconds
+from bossworker.system.checks import check_count, check_seconds
 
 T = TypeVar("T")
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bossworker.checks import check_seconds, check_signal
-from bossworker.commands import detach, identity, jobdir, tree
+from bossworker.commands import jobdir, record
+from bossworker.commands.record import JobRecord, Status
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, is_id, make_root
-from bossworker.jobs import record
-from bossworker.jobs.record import Record, Status
-from bossworker.jobs.waiting import Watch
+from bossworker.commands.supervision import launching
+from bossworker.jobs.waiting import JobWatch
+from bossworker.system import descendants, identity
+from bossworker.system.checks import check_seconds, check_signal
 
 END_SECONDS = 10.0  # for a job to be gone that was sent KILL
 DEBRIS_SECONDS = 3600.0  # after which what nobody finished making, or deleting, is cleared away
@@ -68,7 +69,7 @@ def start(
     request = check(asked, name="args")
     directory, streams = jobdir.create(make_root(root), request.record())
     try:
-        detach.start(directory, streams, request)
+        launching.start(directory, streams, request)
     except BaseException as error:
         with suppress(OSError):
             if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
@@ -89,7 +90,7 @@ def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Stat
         TypeError, ValueError: `timeout` is no number of seconds.
     """
     until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-    with Watch(jobid, root) as watch:
+    with JobWatch(jobid, root) as watch:
         while not watch.look().finished and watch.record.known:
             if until is not None and time.monotonic() >= until:
                 break
@@ -126,7 +127,7 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
         os.close(folder)
 
 
-def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
+def _send(folder: int, now: JobRecord, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
     with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
         jobdir.request_signal(folder, number)
@@ -140,7 +141,7 @@ def _send(folder: int, now: Record, command: identity.Identity, number: int) -> 
 
 def _identities(pid: int) -> list[identity.Identity]:
     """What a command has started, while it still is their ancestor."""
-    return [one for one in map(identity.of, tree.descendants(pid)) if one is not None]
+    return [one for one in map(identity.of, descendants.descendants(pid)) if one is not None]
 
 
 # -- deleting -----------------------------------------------------------------------------------------------------
@@ -202,14 +203,14 @@ def _clean_one(jobid: str, root: Root) -> int:
         if is_id(jobid) and stat.S_ISDIR(os.lstat(path).st_mode) and _end(jobid, root):
             return jobdir.discard(path)
     except (OSError, ValueError) as error:  # a NUL in the root
-        record.pass_on_shortage(error)
+        record.reraise_if_out_of_fds(error)
     return 0
 
 
 def _end(jobid: str, root: Root) -> bool:
     """See to it that nothing writes into the directory any more; False when it cannot be helped."""
     deadline = time.monotonic() + END_SECONDS
-    with Watch(jobid, root) as watch:
+    with JobWatch(jobid, root) as watch:
         while not watch.look().finished and watch.record.known:
             if time.monotonic() > deadline:
                 return False

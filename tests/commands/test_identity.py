@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands import identity
-from bossworker.commands.identity import Identity
+from bossworker.system import identity
+from bossworker.system.identity import Identity
 from tests.conftest import wait_for
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bossworker.commands import identity, jobdir, program
+from bossworker.commands import jobdir
 from bossworker.commands.jobdir import JobDirectory
+from bossworker.system import identity, program
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping, read_status, supervise
 from tests.conftest import alive, wait_for

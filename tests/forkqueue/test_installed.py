@@ -22,8 +22,9 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker, process
-from bossworker.forkqueue import ForkQueue, children, default_queue, install, installed, line, uninstall
+from bossworker import BossWorker
+from bossworker.forkqueue import ForkQueue, admission, children, default_queue, install, installed, uninstall
+from bossworker.system import processes
 from tests.conftest import wait_for
 from tests.forkqueue.conftest import Gate, Log, in_thread, interrupted, leaving, until_ended
 
@@ -127,7 +128,7 @@ def test_pools_that_fit() -> None:
 def test_a_pool_that_does_not_fit_waits_and_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(default_queue._line, "_warned", set())
     with installed(size=2) as q:
         done: list[int] = []
@@ -562,5 +563,5 @@ def test_a_queue_of_ones_own_beside_it(gate: Gate) -> None:
 def test_the_package_itself_waits_as_before() -> None:
     with installed(size=1):
         pid = fork(lambda: None)
-        assert process.wait_for(pid, 20)
+        assert processes.wait_for(pid, 20)
         assert default_queue.running_now() == 0

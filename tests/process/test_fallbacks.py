@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import CANCELLED, TIMED_OUT, BossDied, BossWorker, recorder
+from bossworker import CANCELLED, TIMED_OUT, BossDied, BossWorker
+from bossworker.pool.wire import recorder
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]

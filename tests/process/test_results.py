@@ -19,7 +19,7 @@ import cloudpickle
 import pytest
 
 from bossworker import BossWorker, JobFailed, NothingPending, PoolClosed, Result, ResultHandlerError
-from bossworker.mapping import MAP_FIRST, MAP_JOBS, MAP_STEP
+from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS, MAP_STEP
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from bossworker.tasks import Task, TaskError, TaskPool, current, spawning
-from bossworker.tasks.birth import accesses
+from bossworker.tasks import Task, TaskError, TaskPool, current
+from bossworker.tasks.client import spawning
+from bossworker.tasks.supervisor.startup import accesses
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, SLEEP, python, shell, wait_for_output
 
@@ -155,7 +156,7 @@ def test_what_a_supervisor_says_goes_to_a_file_of_its_own(tmp_path: Path, made: 
     """Whatever somebody who guessed its pid has put in its place."""
     program = f"""
 import os, sys
-from bossworker.tasks.birth import shed
+from bossworker.tasks.supervisor.startup import shed
 path = sys.argv[1]
 {made}
 shed(path)

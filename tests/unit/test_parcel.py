@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bossworker import parcel
-from bossworker.codec import encode_jobs, encode_large_result, encode_one, load_job, load_result
-from bossworker.parcel import LEAST_BYTES, Arrived, Held, Parcel, Segments, give_back
-from bossworker.recorder import Memory
+from bossworker.pool.wire import parcel
+from bossworker.pool.wire.codec import encode_jobs, encode_large_result, encode_one, load_job, load_result
+from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Held, Parcel, Segments, give_back
+from bossworker.pool.wire.recorder import Memory
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from functools import partial
 
 import pytest
 
-from bossworker import recorder as recorder_module
-from bossworker.messages import Outcome, Segment, split
-from bossworker.recorder import (
+from bossworker.failure import Outcome
+from bossworker.pool.wire import recorder as recorder_module
+from bossworker.pool.wire.recorder import (
     EXPIRED,
     LIMIT,
     MAX_BATCH,
@@ -22,11 +22,12 @@ from bossworker.recorder import (
     PAYLOAD_SIZE,
     SENDING,
     SLOT_SIZE,
-    Look,
     Memory,
     Recorder,
+    Snapshot,
     exclusive,
 )
+from bossworker.pool.wire.segments import Segment, split
 
 RACES = 500  # rounds in which the child got some of the jobs, and the boss the others
 GIVEN = 300  # jobs that are there to be claimed in each round
@@ -84,14 +85,14 @@ def test_a_batch_that_was_just_opened_is_untouched(memory: Memory) -> None:
 def test_a_look_follows_the_worker_step_by_step(memory: Memory) -> None:
     recorder = opened(memory, 2)
     assert claim(recorder)
-    assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
+    assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
     publish(recorder, 0, b"one")
-    assert recorder.look() == Look(claimed=1, published=1, started=1.0, running=False)
+    assert recorder.look() == Snapshot(claimed=1, published=1, started=1.0, running=False)
     assert claim(recorder)
-    assert recorder.look() == Look(claimed=2, published=1, started=1.0, running=True)
+    assert recorder.look() == Snapshot(claimed=2, published=1, started=1.0, running=True)
     publish(recorder, 1, b"two")
     assert not claim(recorder)
-    assert recorder.look() == Look(claimed=2, published=2, started=2.0, running=False)
+    assert recorder.look() == Snapshot(claimed=2, published=2, started=2.0, running=False)
 
 
 def test_a_job_whose_result_is_being_sent_does_not_run(memory: Memory) -> None:
@@ -142,7 +143,7 @@ def test_opening_a_batch_wipes_what_the_last_one_left(memory: Memory) -> None:
     recorder.expire(103)
     recorder.open_batch(200, 3, 2, 7.0)
     assert [recorder.words[n] for n in (LIMIT, EXPIRED, SENDING)] == [3, 0, 0]
-    assert recorder.look() == Look(claimed=0, published=0, started=7.0, running=False)
+    assert recorder.look() == Snapshot(claimed=0, published=0, started=7.0, running=False)
     assert bytes(recorder.outcomes[:3]) == bytes(3)
 
 
@@ -199,7 +200,7 @@ def test_a_segment_splits_into_its_results(memory: Memory) -> None:
 def test_what_is_taken_back_cannot_be_claimed(memory: Memory) -> None:
     recorder = opened(memory, 5)
     assert claim(recorder)
-    assert recorder.take_back() == Look(claimed=1, published=0, started=0.0, running=True)
+    assert recorder.take_back() == Snapshot(claimed=1, published=0, started=0.0, running=True)
     assert not claim(recorder)
     assert recorder.words[LIMIT] == 1
 
@@ -298,9 +299,9 @@ def test_a_worker_that_died_leaves_exact_counts(memory: Memory) -> None:
 
     _, status = os.waitpid(in_child(die), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert recorder.look() == Look(claimed=2, published=1, started=1.0, running=True)
+    assert recorder.look() == Snapshot(claimed=2, published=1, started=1.0, running=True)
     fresh = memory.recorder(0, fresh=True)
-    assert fresh.look() == Look(claimed=0, published=0, started=0.0, running=False)
+    assert fresh.look() == Snapshot(claimed=0, published=0, started=0.0, running=False)
 
 
 def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
@@ -315,9 +316,9 @@ def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
         assert recorder.take_back().claimed == 1  # it stays the worker's
         assert claim(memory.recorder(0))
         assert not claim(recorder)
-        assert recorder.look() == Look(claimed=1, published=0, started=0.0, running=True)
+        assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
         publish(memory.recorder(0), 0, b"one")
-        assert recorder.look() == Look(claimed=1, published=1, started=1.0, running=False)
+        assert recorder.look() == Snapshot(claimed=1, published=1, started=1.0, running=False)
     finally:
         exclusive.cache_clear()
 
