@@ -36,6 +36,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import processes, signals, stdio
+from bossworker.system.cpython import interpreter_flags
 from bossworker.system.originals import native
 
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
@@ -205,7 +206,7 @@ def _spawn_boss(
 
     pickled = _pickled(handlers)
     fds = (theirs.fileno(), memory.fd)
-    command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+    command = [sys.executable, *interpreter_flags()]
     command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
     command += map(str, (*fds, os.getpid(), len(pickled)))
     boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)

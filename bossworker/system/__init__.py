@@ -6,5 +6,5 @@ program.py      starts a program: no Python between fork and exec
 eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted
 signals.py, stdio.py    what a forked process inherits;  originals.py: os.fork and its kin under a fork queue
-checks.py       checks of values that several parts take;  clib.py: the C halves of standard modules
+checks.py       checks of values that several parts take;  cpython.py: what is private to CPython
 """

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import _signal  # what signal wraps; without the enums, which cost more than all the rest of a fork's set-up
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from bossworker.system.cpython import signal as _signal  # enums would cost more than the rest of a fork's set-up
 
 INTERRUPT = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
@@ -40,6 +41,7 @@ def held() -> Iterator[None]:
         yield
         return
     due: dict[int, FrameType | None] = {}
+    number: int
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     try:
         for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises

@@ -67,6 +67,7 @@ def test_signals_reach_the_process_or_its_group(sleeper: subprocess.Popen[bytes]
     assert not identity.send([sleeper.pid, 1, identity.boot_id()], signal.SIGKILL)
 
 
+@pytest.mark.alone
 def test_a_pid_that_is_really_used_again() -> None:
     """The kernel is told which pid to give next; others may be quicker, so more than once."""
     last_pid = Path("/proc/sys/kernel/ns_last_pid")

@@ -7,6 +7,8 @@ import mmap
 from functools import cache
 from typing import Any, Protocol
 
+from bossworker.system.cpython import semaphore_at
+
 
 class Counter(Protocol):
     """A count in shared memory that processes raise and lower as one indivisible step."""
@@ -66,30 +68,24 @@ def set_counter(counter: Counter, value: int) -> None:
 def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:
     """What uses the memory at this place as a semaphore; None where there is no such thing.
 
-    It is multiprocessing's own C wrapper, which takes and posts a semaphore in 20 ns, a tenth of what calling it
-    through ctypes costs. Named semaphores would need /dev/shm.
+    Named semaphores would need /dev/shm.
     """
     address = ctypes.addressof(ctypes.c_char.from_buffer(area, at))
     if address not in _wrappers:
-        try:
-            from _multiprocessing import SemLock
-
-            _wrappers[address] = SemLock._rebuild(address, _SEMAPHORE_KIND, SemLock.SEM_VALUE_MAX, None)
-        except (AttributeError, ImportError, OSError):
+        wrapper = semaphore_at(address)
+        if wrapper is None:
             return None
+        _wrappers[address] = wrapper
     return _wrappers[address]
 
 
 _wrappers: dict[int, object] = {}
-"""By address. Never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
+"""By address, as long as the process lives: see `semaphore_at`."""
 
 
 def _set_semaphore(semaphore: Any, value: int) -> bool:
     """Make it one with this value; False where semaphores must have names."""
     return bool(_sem_init()(semaphore.handle, 1, value) == 0)
-
-
-_SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
 
 
 @cache

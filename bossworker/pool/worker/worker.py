@@ -24,7 +24,7 @@ from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_b
 from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
 from bossworker.system import processes, signals, stdio
-from bossworker.system.clib import signal  # the whole module makes enums of what it gives back, at each batch
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.system import descendants, identity
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TASK_ID = "BOSSWORKER_TASK_ID"
 _SECONDS = 2.0  # after SIGKILL, for all to be gone
