@@ -13,6 +13,7 @@ import time
 from collections import deque
 
 from bossworker.commands import identity, tree
+from bossworker.system import proc
 
 MARK = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
@@ -201,7 +202,7 @@ def _environment(pid: int) -> bytes:
         while True:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 variables = file.readall()
-            if variables or not identity.amid_exec(pid) or time.monotonic() >= give_up_at:
+            if variables or not proc.amid_exec(pid) or time.monotonic() >= give_up_at:
                 return b"\0" + variables
             time.sleep(_PAUSE)
     except OSError:
