@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.measure import spread
 from bossworker import BossWorker, CommandHandler, jobs
-from bossworker.commands import detach, jobdir, outcome
+from bossworker.commands import job_status, jobdir
+from bossworker.commands.supervision import launching
 
 WORKERS = 2
 COMMAND = "/bin/true"
@@ -140,7 +141,7 @@ def print_memory(root: Path) -> None:
     together = [_private(one, root) for one in ids]
     for one in ids[1:]:
         jobs.clean(one, root=root)
-    detach.close_launcher()
+    launching.close_launcher()
     time.sleep(0.5)
     print(
         f"a supervisor's own memory: {max(together)} KiB beside others, {_private(ids[0], root)} KiB alone (floor 4096)"
@@ -164,7 +165,7 @@ def print_looks(root: Path, count: int) -> None:
     usage = os.wait4(subprocess.Popen([COMMAND]).pid, 0)[2]
     for _ in range(count):
         directory, streams = jobdir.create(str(root), {"argv": [COMMAND], "created": time.time()})
-        directory.write_status(outcome.ended(outcome.running([1, 1, ""], None, time.time()), 0, usage, 0.1))
+        directory.write_status(job_status.ended(job_status.running([1, 1, ""], None, time.time()), 0, usage, 0.1))
         for fd in streams:
             os.close(fd)
         directory.close()

@@ -19,13 +19,13 @@ from itertools import chain
 from benchmarks import procfs
 from benchmarks.handlers import WORKS, Job, multiply
 from benchmarks.peers import PEERS, label
-from bossworker.codec import RESULT_PROTOCOL, encode_jobs, encode_result, load_results
-from bossworker.inbox import Inbox
-from bossworker.messages import Segment
-from bossworker.options import Handlers, check_options
-from bossworker.recorder import Memory, Recorder
-from bossworker.run import Run, Terms
-from bossworker.worker import Worker, _blocks
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.options import Handlers, check_options
+from bossworker.pool.wire.batch import Batch, JobOptions
+from bossworker.pool.wire.codec import RESULT_PROTOCOL, encode_jobs, encode_result, load_results
+from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.pool.wire.segments import Segment
+from bossworker.pool.worker.worker import Worker, _blocks
 
 JOBS = 100_000
 BATCH = 1500
@@ -131,14 +131,14 @@ def _segment(jobs: list[Job]) -> Segment:
         memory.close()
 
 
-def _run(jobs: list[Job]) -> Run:
+def _run(jobs: list[Job]) -> Batch:
     blocks = encode_jobs(jobs)
     payload = blocks.payload()
     assert isinstance(payload, bytes)
-    return Run(1, BATCH, 0, Terms(0, 30.0, 0, 1), blocks.counts, blocks.sizes, payload)
+    return Batch(1, BATCH, 0, JobOptions(0, 30.0, 0, 1), blocks.counts, blocks.sizes, payload)
 
 
-def _performer(recorder: Recorder, memory: Memory) -> Callable[[Run], None]:
+def _performer(recorder: Recorder, memory: Memory) -> Callable[[Batch], None]:
     ours, _ = socket.socketpair()
     options = check_options(
         global_timeout=30,
@@ -165,7 +165,7 @@ def _worker_steps(jobs: list[Job], memory: Memory) -> dict[str, Step]:
 
     def claim_and_publish() -> None:
         recorder.open_batch(1, BATCH, 1, 0.0)
-        claim, publish = recorder.tickets.acquire, recorder.published.release
+        claim, publish = recorder.unclaimed.acquire, recorder.published.release
         for _ in numbers:
             claim(False)
             publish()

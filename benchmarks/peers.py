@@ -70,7 +70,7 @@ class NeverSpinningPeer(BossWorkerPeer):
     """As it would be if no process of it stayed awake while an answer is due."""
 
     def open(self, workers: int) -> None:
-        from bossworker import spin
+        from bossworker.pool.wire import spin
 
         spin.SPIN_SECONDS = 0.0
         super().open(workers)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bossworker import jobs
-from bossworker.commands import detach
+from bossworker.commands.supervision import launching
 from bossworker.tasks import Task, TaskPool
 
 COMMAND = ["sleep", "600"]
@@ -57,7 +57,7 @@ def print_starts(pool: TaskPool, root: Path, pause: float) -> list[Task]:
 def print_memory(tasks: list[Task]) -> None:
     """The pages that belong to a supervisor alone, by /proc/PID/smaps_rollup: beside others, and the last of them."""
     together = statistics.median(private_kib(task.pid) for task in tasks)
-    detach.close_launcher()
+    launching.close_launcher()
     for task in tasks[1:]:
         task.delete()
     time.sleep(SETTLE_SECONDS)

@@ -1,37 +1,22 @@
 """A pool for long-running programs: jobs in, results out, and nothing lost in between.
 
-The way of a job, and the file for each part of it::
+The way of a job, and the folder for each part of it (each ``__init__.py`` has a map of its folder)::
 
-    caller    client.py      add_work, get_result: the handle that programs use
-              outbox.py      jobs get ids and are sent;  codec.py: they become bytes, errors become data
-              connection.py  frames to and from the boss;  inbox.py: results, each given out once
-              mapping.py     map() over an iterable;  standing.py: what may be asked now
-    boss      boss.py        reads, performs;  ledger.py: decides, without I/O;  actions.py, entry.py: what and on what
-              queue.py       what waits;  run.py: runs of jobs, cut and joined;  delivery.py: results on their way
-              poller.py      what it listens to;  stats.py: what it counts, for whoever asks
-    nursery   nursery.py     forks the workers and reaps them
-    worker    worker.py      claims jobs, runs the handler;  recorder.py: its flight recorder, shared with the boss
+    pool/         BossWorker: caller/ (the handle) -> boss/ (queue, deadlines) -> worker/ (handlers); wire/ between them
+    commands/     external commands: run_command in a worker (inline/), detached ones (supervision/), job directories
+    jobs/         detached commands: start, and ask later by id
+    tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
+    forkqueue/    how many children a program that forks has at once
+    system/       what the operating system can do: processes, signals, descriptors, folders
 
-    commands  commands/      run_command, job directories, supervisors (its __init__.py has a map, too)
-              jobs/          detached commands: start, and ask later by id
-    tasks     tasks/         background tasks under supervisors of their own (with a map, too)
+    errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
 
-    between them             link.py: frames over sockets;  messages.py: what they mean;
-                             parcel.py: large payloads, in shared memory;  spin.py: staying awake
-
-    around them              launch.py: forks and what each child sheds;  process.py: trees, orphans, exits;
-                             signals.py, stdio.py: what is inherited;  options.py, checks.py: settings, checked;
-                             errors.py;  result.py;  jobkey.py
-
-Beside the pool, and independent of it::
-
-    forkqueue/     how many children a program that forks has at once
+What stands above may import what stands below, never the other way round: ``tests/unit/test_layers.py``.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bossworker.client import BossWorker
-    from bossworker.commands.handler import CommandHandler, run_command
+    from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
         TIMED_OUT,
@@ -47,8 +32,9 @@ if TYPE_CHECKING:
         WorkerStartError,
     )
     from bossworker.jobkey import job_key
+    from bossworker.pool.boss.stats import Stats, WorkerStats
+    from bossworker.pool.caller.client import BossWorker
     from bossworker.result import Result
-    from bossworker.stats import Stats, WorkerStats
 
 del TYPE_CHECKING
 
@@ -75,11 +61,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client": ("BossWorker",),
-    "commands.handler": ("CommandHandler", "run_command"),
+    "pool.caller.client": ("BossWorker",),
+    "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),
-    "stats": ("Stats", "WorkerStats"),
+    "pool.boss.stats": ("Stats", "WorkerStats"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

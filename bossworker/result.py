@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from bossworker.codec import ErrorData
-from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout, RemoteError
-from bossworker.messages import KIND_BITS, Outcome
+from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, rebuild
 
 
 class Origin(NamedTuple):
@@ -151,26 +149,3 @@ def make_result(value: Mapping[Any, Any], facts: Facts) -> Result:
     result = Result(value)
     result._facts = facts
     return result
-
-
-def rebuild(data: ErrorData) -> BaseException:
-    """An exception from its data, with its causes; never raises."""
-    error = _unpickled(data)
-    if error is None:
-        text = data.message or data.text
-        error = RemoteError(data.type_name or "BossWorkerError", text, data.traceback)
-    if data.cause is not None:
-        error.__cause__ = error.__context__ = rebuild(ErrorData(*data.cause))
-    return error
-
-
-def _unpickled(data: ErrorData) -> BaseException | None:
-    """The exception itself, if it rebuilds as what it was."""
-    if data.pickled is None:
-        return None
-    try:
-        error = pickle.loads(data.pickled)
-        same = isinstance(error, BaseException) and type(error).__name__ == data.type_name
-    except BaseException:
-        return None
-    return error if same else None

@@ -27,8 +27,8 @@ import os
 import stat
 import time
 
-from bossworker.commands.bare import dumps, loads
 from bossworker.system import proc
+from bossworker.system.cpython import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -330,13 +330,13 @@ def is_own(fd: int) -> bool:
 
 
 def _open_up(folder: int, name: str, mode: int) -> None:
-    from bossworker.commands import folders
+    from bossworker.system import folders
 
     folders.open_up(name, folder, mode)
 
 
 def _remove_at(folder: int, name: str) -> None:
-    from bossworker.commands import folders
+    from bossworker.system import folders
 
     folders.remove_at(folder, name)
 
@@ -349,7 +349,7 @@ def discard(folder: int, jobid: str) -> int:
     OSError: It stays, or something in it does, since it may not be deleted. Then it is a job as before, if only with
     what is left of it.
     """
-    from bossworker.commands import folders
+    from bossworker.system import folders
 
     hidden = f"{HIDDEN}{jobid}"
     os.rename(jobid, hidden, src_dir_fd=folder, dst_dir_fd=folder)
@@ -370,7 +370,7 @@ def _told(failure: OSError, jobid: str) -> OSError:
 
 def remove_tree(path: str) -> int:
     """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
-    from bossworker.commands import folders  # which supervisors do without
+    from bossworker.system import folders  # which supervisors do without
 
     return folders.remove(path)
 

@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bossworker.checks import check_seconds
-from bossworker.commands import family, identity, jobdir
+from bossworker.commands import jobdir
+from bossworker.system import cpython, identity
+from bossworker.system.checks import check_seconds
 
 KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
 SHELL = "/bin/sh"
-_MARK = family.MARK.encode()
+JOB_VARIABLE = "BOSSWORKER_JOB"
+"""The variable that holds the job's id, for the command and all that it starts."""
+
+_JOB_VARIABLE = JOB_VARIABLE.encode()
 
 Stdin = bytes | Path | None
 
@@ -52,13 +56,13 @@ class Request(NamedTuple):
 
     def environment(self, jobid: str) -> list[bytes]:
         """Ours with the changes and the job's id, as the operating system takes it."""
-        variables = dict(_our_environment())
+        variables = dict(cpython.environment())
         for name, value in self.env.items():
             if value is None:
                 variables.pop(os.fsencode(name), None)
             else:
                 variables[os.fsencode(name)] = os.fsencode(value)
-        variables[_MARK] = jobid.encode()
+        variables[_JOB_VARIABLE] = jobid.encode()
         return list(map(b"=".join, variables.items()))
 
     def open_stdin(self) -> int:
@@ -73,11 +77,6 @@ class Request(NamedTuple):
         fd = os.open(self.stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, open would wait for a writer
         os.set_blocking(fd, True)
         return fd
-
-
-def _our_environment() -> Mapping[bytes, bytes]:
-    """As `os.environb`, whose own bytes are at hand in CPython: to ask for each takes ten times as long."""
-    return getattr(os.environb, "_data", os.environb)
 
 
 def _stored(data: bytes) -> int:

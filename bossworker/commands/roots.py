@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from bossworker.commands import folders
+from bossworker.system import folders
 
 ROOT_VARIABLE = "BOSSWORKER_ROOT"
 

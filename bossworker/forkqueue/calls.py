@@ -18,12 +18,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from bossworker import process
-from bossworker.codec import ErrorData, capture, describe, dumps, encode_error
 from bossworker.errors import BossWorkerError
+from bossworker.failure import ErrorData, capture, describe, encode_error, rebuild
 from bossworker.forkqueue.children import Child, Children
-from bossworker.options import check_seconds
-from bossworker.result import rebuild
+from bossworker.pickling import dumps
+from bossworker.system import processes
+from bossworker.system.checks import check_seconds
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class ChildDied(BossWorkerError):
         self.status = status
 
     def __str__(self) -> str:
-        end = "somebody else reaped it" if self.status is None else process.describe_exit(self.status)
+        end = "somebody else reaped it" if self.status is None else processes.describe_exit(self.status)
         return f"process {self.pid} ended without a value ({end})"
 
 

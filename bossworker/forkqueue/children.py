@@ -19,9 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from bossworker import process
 from bossworker.forkqueue.sleeper import Sleeper
-from bossworker.native import native
+from bossworker.system import processes
+from bossworker.system.originals import native
 
 T = TypeVar("T")
 
@@ -235,7 +235,7 @@ class Children:
         if child is None:
             return False
         child.status = status
-        end = process.describe_exit(status) if status is not None else "status not known: somebody else reaped it"
+        end = processes.describe_exit(status) if status is not None else "status not known: somebody else reaped it"
         self._note("process %d reaped (%s)", pid, end)
         self.wake()
         return True

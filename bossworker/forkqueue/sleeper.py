@@ -6,7 +6,7 @@ import os
 import select
 from collections.abc import Sequence
 
-from bossworker import process
+from bossworker.system import processes
 
 TICK_SECONDS = 0.01  # between two looks at children that cannot be watched
 MOST_WATCHED = 200  # children, a descriptor each while a thread sleeps; more would eat into the program's own
@@ -33,7 +33,7 @@ class Sleeper:
         watched: list[int] = []
         try:
             for pid in pids[:MOST_WATCHED]:
-                fd = process.pidfd(pid)
+                fd = processes.pidfd(pid)
                 if fd is not None:
                     watched.append(fd)
                     poll.register(fd, select.POLLIN)

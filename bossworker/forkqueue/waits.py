@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bossworker.forkqueue.children import Children, Kept, Report
 from bossworker.forkqueue.sleeper import TICK_SECONDS
-from bossworker.native import native
+from bossworker.system.originals import native
 
 T = TypeVar("T")
 Status = TypeVar("Status", tuple[int, int], tuple[int, int, Any])

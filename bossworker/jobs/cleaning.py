@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bossworker.checks import check_seconds
-from bossworker.commands import folders, jobdir
+from bossworker.commands import jobdir, record
+from bossworker.commands.record import Status
 from bossworker.commands.roots import Root, is_id, open_root
-from bossworker.jobs import record
 from bossworker.jobs.control import signal
-from bossworker.jobs.record import Status
-from bossworker.jobs.waiting import Watch
+from bossworker.jobs.waiting import JobWatch
+from bossworker.system import folders
+from bossworker.system.checks import check_seconds
 
 END_SECONDS = 10.0  # for a job to be gone that was sent KILL
 DEBRIS_SECONDS = 3600.0  # after which what nobody finished making, or deleting, is cleared away
@@ -80,7 +80,7 @@ def _opened(root: Root) -> Iterator[int | None]:
     try:
         folder = open_root(root)
     except (OSError, ValueError) as error:  # a NUL in the root
-        record.pass_on_shortage(error)
+        record.reraise_if_out_of_fds(error)
         yield None
         return
     try:
@@ -106,7 +106,7 @@ def _clean_all(folder: int, doomed: Iterator[str], root: Root, elsewhere: bool) 
         try:
             count += _clean_one(folder, jobid, root, elsewhere)
         except OSError as error:
-            record.pass_on_shortage(error)
+            record.reraise_if_out_of_fds(error)
             failure = failure or error
     if failure is not None:
         raise failure
@@ -130,7 +130,7 @@ def _is_ours(folder: int, name: str) -> bool:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         return found.st_uid == os.geteuid()
     except OSError as error:
-        record.pass_on_shortage(error)
+        record.reraise_if_out_of_fds(error)
         return False
     try:
         return jobdir.is_own(job)
@@ -144,7 +144,7 @@ def _end(jobid: str, root: Root, elsewhere: bool) -> bool:
     TimeoutError when it does not end.
     """
     deadline = time.monotonic() + END_SECONDS
-    with Watch(jobid, root) as watch:
+    with JobWatch(jobid, root) as watch:
         while watch.look().may_change:
             if watch.record.elsewhere:
                 return elsewhere

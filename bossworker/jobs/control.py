@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bossworker.checks import check_seconds, check_signal
-from bossworker.commands import detach, identity, jobdir, tree
+from bossworker.commands import jobdir, record
+from bossworker.commands.record import JobRecord, Status
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, make_root
-from bossworker.jobs import record
-from bossworker.jobs.record import Record, Status
-from bossworker.jobs.waiting import Watch
-from bossworker.system import proc
+from bossworker.commands.supervision import launching
+from bossworker.jobs.waiting import JobWatch
+from bossworker.system import descendants, identity, proc
+from bossworker.system.checks import check_seconds, check_signal
 
 _TO_GROUP = ("KILL", "TERM", "INT", "HUP", "QUIT", "STOP", "TSTP", "CONT")
 GROUP_SIGNALS = frozenset(signals.Signals[f"SIG{name}"] for name in _TO_GROUP)
@@ -74,7 +74,7 @@ def start(
     finally:
         os.close(folder)
     try:
-        detach.start(directory, streams, request)
+        launching.start(directory, streams, request)
     except BaseException as error:
         with suppress(OSError):
             if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
@@ -98,7 +98,7 @@ def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Stat
         TypeError, ValueError: `timeout` is no number of seconds.
     """
     until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-    with Watch(jobid, root) as watch:
+    with JobWatch(jobid, root) as watch:
         while watch.look().may_change:
             if until is not None and time.monotonic() >= until:
                 break
@@ -135,7 +135,7 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
         os.close(folder)
 
 
-def _send(folder: int, now: Record, command: identity.Identity, number: int) -> bool:
+def _send(folder: int, now: JobRecord, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
     with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
         jobdir.request_signal(folder, number)
@@ -149,4 +149,4 @@ def _send(folder: int, now: Record, command: identity.Identity, number: int) -> 
 
 def _identities(pid: int) -> list[identity.Identity]:
     """What a command has started, while it still is their ancestor."""
-    return [one for one in map(identity.of, tree.descendants(pid)) if one is not None]
+    return [one for one in map(identity.of, descendants.descendants(pid)) if one is not None]

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, overload
 
-from bossworker.commands import folders, jobdir
+from bossworker.commands import jobdir, record
 from bossworker.commands.jobdir import FILES, STDERR, STDOUT
 from bossworker.commands.roots import Root, find_root
-from bossworker.jobs import record
-from bossworker.jobs.waiting import Watch
+from bossworker.jobs.waiting import JobWatch
+from bossworker.system import folders
 
 FOLLOW_TICK = 0.05  # seconds between looks for new text
 FOLLOW_BYTES = 1 << 16
@@ -165,7 +165,7 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
     if fd < 0:
         return
     try:
-        with Watch(jobid, root) as watch:
+        with JobWatch(jobid, root) as watch:
             ended = False
             while not ended:
                 ended = not watch.look().may_change  # before we read: what is read then is all
@@ -192,7 +192,7 @@ def _nothing_there() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # a name that cannot be encoded
-        record.pass_on_shortage(error)
+        record.reraise_if_out_of_fds(error)
 
 
 @contextmanager

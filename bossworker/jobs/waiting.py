@@ -8,10 +8,10 @@ import time
 from types import TracebackType
 from typing import Self
 
-from bossworker.commands import identity
+from bossworker.commands import record
+from bossworker.commands.record import JobRecord
 from bossworker.commands.roots import Root
-from bossworker.jobs import record
-from bossworker.jobs.record import Record
+from bossworker.system import identity
 
 FIRST_TICK = 0.001  # seconds between looks where an end cannot be waited for, doubled up to
 TICK = 0.05
@@ -19,13 +19,13 @@ ELSEWHERE_TICK = 0.5  # of one on another host, perhaps over a network
 LONGEST_SLEEP = 3600.0  # seconds; poll takes no more than 24.8 days at once, and a look an hour costs nothing
 
 
-class Watch:
+class JobWatch:
     """Looks at a job, and sleeps until there may be something new."""
 
     def __init__(self, jobid: str, root: Root = None) -> None:
         self.jobid = jobid
         self.root = root
-        self.record = Record("", "")
+        self.record = JobRecord("", "")
         self._pidfd = -1
         self._pause = FIRST_TICK
 
@@ -35,7 +35,7 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._unwatch()
 
-    def look(self) -> Record:
+    def look(self) -> JobRecord:
         """How it stands now."""
         self.record = record.read(self.jobid, self.root)
         return self.record

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossDied, BossWorker, process
+from bossworker import BossDied, BossWorker
+from bossworker.system import processes
 from tests.conftest import wait_for
 
 
@@ -212,16 +213,16 @@ def log_nothing(job: dict[str, Any]) -> dict[str, Any]:
     return {"n": job["n"]}
 
 
-@pytest.mark.parametrize("whom", ["boss", "nursery"])
+@pytest.mark.parametrize("whom", ["boss", "fork server"])
 def test_the_death_of_a_server_names_every_unfinished_job(whom: str) -> None:
     rng = random.Random(whom)
     for _ in range(10):
         pool = BossWorker(log_nothing, worker_count=2)
         boss, workers = pool.boss_pid, pool.worker_pids
-        nursery = process.children(boss)[0]
+        fork_server = processes.children(boss)[0]
         ids = list(pool.add_work(*[{"n": n} for n in range(5000)], {"n": -1}))
         time.sleep(rng.uniform(0, 0.01))
-        os.kill(boss if whom == "boss" else nursery, signal.SIGKILL)
+        os.kill(boss if whom == "boss" else fork_server, signal.SIGKILL)
         got = []
         with pytest.raises(BossDied) as death:  # noqa: PT012
             while True:
@@ -230,10 +231,10 @@ def test_the_death_of_a_server_names_every_unfinished_job(whom: str) -> None:
                 got.append(result.job_id)
         unfinished = [one.job_id for one in death.value.unfinished]
         assert sorted(got + unfinished) == ids
-        wait_for(lambda: not any(map(_exists, (nursery, *workers))), 5)  # noqa: B023
+        wait_for(lambda: not any(map(_exists, (fork_server, *workers))), 5)  # noqa: B023
         pool.shut_down(force=True)
 
 
 def _exists(pid: int) -> bool:
-    process.reap_all()
+    processes.reap_all()
     return Path(f"/proc/{pid}").exists()

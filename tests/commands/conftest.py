@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands import detach
+from bossworker.commands.supervision import launching
 from tests.commands.disk import small_disk
 
 __all__ = ["small_disk"]
@@ -15,7 +15,7 @@ __all__ = ["small_disk"]
 def launcher_leaves() -> Iterator[None]:
     """This process's launcher, if a test has started one, goes with the test."""
     yield
-    detach.close_launcher()
+    launching.close_launcher()
 
 
 @pytest.fixture

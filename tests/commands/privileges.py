@@ -30,7 +30,11 @@ def as_nobody() -> list[str]:
 
 
 def nobodys_folder(path: Path) -> Path:
+    """A folder of its own, which it may reach."""
     path.mkdir()
+    for above in path.parents:
+        if above != Path(above.anchor):
+            os.chmod(above, os.stat(above).st_mode | 0o011)
     os.chown(path, NOBODY, NOBODY)
     return path
 

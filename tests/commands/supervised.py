@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bossworker.commands import jobdir
-from bossworker.commands.bare import loads
-from bossworker.commands.loop import Loop
-from bossworker.commands.supervisor import Order, Supervisor
+from bossworker.commands.supervision.supervisor import Order, Supervisor
+from bossworker.system.cpython import loads
+from bossworker.system.eventloop import Loop
 
 ENVIRONMENT = [b"PATH=" + os.environb[b"PATH"], b"LC_ALL=C"]
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from bossworker import TIMED_OUT, BossWorker, jobs, run_command
-from bossworker.commands import family, program, tree
+from bossworker.commands.inline import family
+from bossworker.system import descendants, program
 from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
 
@@ -32,7 +33,7 @@ def escapee(path: Path) -> list[str]:
 
 
 def children() -> list[int]:
-    return tree.children(os.getpid())
+    return descendants.children(os.getpid())
 
 
 def test_a_command_that_is_ended_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -68,10 +69,10 @@ def test_what_escapes_is_found_by_its_mark(tmp_path: Path, in_thread: bool) -> N
 
 
 def test_a_forked_child_does_not_adopt_because_its_parent_does() -> None:
-    assert tree.adopts_orphans()
+    assert descendants.adopts_orphans()
     child = os.fork()
     if child == 0:
-        os._exit(int(tree.adopts_orphans()))
+        os._exit(int(descendants.adopts_orphans()))
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -79,10 +80,10 @@ def test_orphans_are_adopted_for_the_time_of_a_call() -> None:
     """In a process of its own: the test runner's is to adopt them always."""
     script = """if True:
         from bossworker import run_command
-        from bossworker.commands import tree
-        assert not tree.adopts_orphans()
+        from bossworker.system import descendants
+        assert not descendants.adopts_orphans()
         assert run_command({"cmd": ["sh", "-c", "(setsid sleep 60 &) ; sleep 60"], "timeout": 0.5})["ERROR"]
-        assert not tree.adopts_orphans()
+        assert not descendants.adopts_orphans()
     """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
@@ -92,13 +93,13 @@ def test_what_ends_unseen_leaves_no_zombie() -> None:
     script = f"""if True:
         import os, time
         from bossworker import run_command
-        from bossworker.commands import identity, tree
+        from bossworker.system import identity, descendants
         for _ in range(10):
             run_command({{"cmd": ["sh", "-c", '"$@"; sleep 0.1', "sh", *{escaping("pass")!r}]}})
-        while any(identity.start_time(one) for one in tree.children(os.getpid())):
+        while any(identity.start_time(one) for one in descendants.children(os.getpid())):
             time.sleep(0.01)  # the last one's: seen before it ended
         run_command({{"cmd": ["true"]}})
-        assert tree.children(os.getpid()) == []
+        assert descendants.children(os.getpid()) == []
     """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
@@ -192,12 +193,12 @@ def test_what_is_left_running_leaves_no_zombies(pool: Callable[..., BossWorker])
     assert all(result.ok for result in commands.results())
 
     def ended() -> bool:
-        return all("Z" in Path(f"/proc/{pid}/stat").read_text() for pid in tree.children(worker))
+        return all("Z" in Path(f"/proc/{pid}/stat").read_text() for pid in descendants.children(worker))
 
     wait_for(lambda: ended() and ended())  # a parent may end between the list and the look, and leave one not listed
     commands.add_work({"cmd": ["true"]})
     assert next(commands.results()).ok
-    assert tree.children(worker) == []
+    assert descendants.children(worker) == []
 
 
 # -- signals --------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bossworker import jobs
-from bossworker.commands import identity
 from bossworker.jobs import Status
-from bossworker.system import proc
+from bossworker.system import identity, proc
 from tests.commands.privileges import unshare
 from tests.conftest import alive, wait_for
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("root")
 LOOKS = """
 import json, sys
 from bossworker import jobs
-from bossworker.commands import identity
+from bossworker.system import identity
 job = sys.argv[1]
 print(json.dumps({
     "status": jobs.status(job), "details": jobs.details(job), "signal": jobs.signal(job),

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bossworker import TIMED_OUT, BossWorker, CommandHandler, jobs, run_command
-from bossworker.commands import tree
 from bossworker.jobs import Status
+from bossworker.system import descendants
 from bossworker.tasks import TaskPool
 from tests.commands.privileges import make_sudo, need_root, nobodys_folder, python_as_nobody, unshare
 from tests.conftest import alive, wait_for
@@ -83,9 +83,9 @@ def test_term_is_sent_once_and_kill_to_all(monkeypatch: pytest.MonkeyPatch) -> N
         sent.append((int(number), tuple(pids)))
         return []
 
-    monkeypatch.setattr(tree, "send", send)
+    monkeypatch.setattr(descendants, "send", send)
     family = [[1, 2], [1, 2, 3], [1, 3, 4], []]
-    ending = tree.Ending(1000.0, members=lambda: family[0])
+    ending = descendants.Ending(1000.0, members=lambda: family[0])
     for _ in range(2):
         assert ending.step()
         family.pop(0)
@@ -122,7 +122,6 @@ def doomed() -> Iterator[list[int]]:
 
 
 def test_a_command_with_other_rights_keeps_nobody_waiting(tmp_path: Path, root: Path, doomed: list[int]) -> None:
-    os.chmod(tmp_path, 0o711)
     sudo = make_sudo(tmp_path / "sudo")
     own = nobodys_folder(tmp_path / "nobodys")
     result, kind, status, reason, pid = json.loads(
@@ -147,7 +146,6 @@ print(json.dumps([job, jobs.status(job), jobs.details(job)[0], jobs.info(job).pi
 
 
 def test_a_job_with_other_rights_is_told_to_live_on(tmp_path: Path, doomed: list[int]) -> None:
-    os.chmod(tmp_path, 0o711)
     sudo = make_sudo(tmp_path / "sudo")
     own = nobodys_folder(tmp_path / "nobodys")
     told = python_as_nobody(ROOT_JOB, *sudo, BOSSWORKER_ROOT=str(own), TMPDIR=str(own))

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from bossworker import jobs, run_command
-from bossworker.commands import identity, jobdir
+from bossworker.commands import jobdir
 from bossworker.jobs import Status
+from bossworker.system import identity
 
 pytestmark = pytest.mark.usefixtures("root")
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands import identity
-from bossworker.commands.identity import Identity
-from bossworker.system import proc
+from bossworker.system import identity, proc
+from bossworker.system.identity import Identity
 from tests.conftest import wait_for
 
 
@@ -68,6 +67,7 @@ def test_signals_reach_the_process_or_its_group(sleeper: subprocess.Popen[bytes]
     assert not identity.send([sleeper.pid, 1, identity.boot_id()], signal.SIGKILL)
 
 
+@pytest.mark.alone
 def test_a_pid_that_is_really_used_again() -> None:
     """The kernel is told which pid to give next; others may be quicker, so more than once."""
     last_pid = Path("/proc/sys/kernel/ns_last_pid")

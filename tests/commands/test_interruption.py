@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker import signals
-from bossworker.commands.interruption import Interruption
+from bossworker.commands.inline.interruption import Interruption
+from bossworker.system import signals
 
 
 class TimeIsUp(BaseException):

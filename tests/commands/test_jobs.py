@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from bossworker import CommandHandler, jobs, process
-from bossworker.commands import detach, jobdir, launcher
+from bossworker import CommandHandler, jobs
+from bossworker.commands import jobdir, record
+from bossworker.commands.supervision import launching, orders
 from bossworker.jobs import Status
+from bossworker.system import processes
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
@@ -385,7 +387,7 @@ def launchers() -> list[int]:
     for orders is the first thing that they close.
     """
     found = []
-    for pid in process.children(os.getpid()):
+    for pid in processes.children(os.getpid()):
         with suppress(OSError):
             held = {name_of(fd) for fd in os.scandir(f"/proc/{pid}/fd")}
             if b"launcher" in Path(f"/proc/{pid}/cmdline").read_bytes() and "socket" in held:
@@ -397,7 +399,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
     """Whoever is about to write to it then hears so in another way than who comes later."""
     jobs.wait(jobs.start(["true"]))
     (pid,) = launchers()
-    link = detach._launcher
+    link = launching._launcher
     assert link._sock is not None
     link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     os.kill(pid, signal.SIGSTOP)
@@ -412,7 +414,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_an_order_that_is_given_twice_is_carried_out_once(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
-    order, root = detach._order, Path(os.environ["BOSSWORKER_ROOT"])
+    order, root = launching._order, Path(os.environ["BOSSWORKER_ROOT"])
 
     def twice(data: bytes, fds: list[int]) -> bool:
         assert order(data, fds)
@@ -420,7 +422,7 @@ def test_an_order_that_is_given_twice_is_carried_out_once(monkeypatch: pytest.Mo
         wait_for(lambda: jobs.stdout(jobid) if not ended else (root / jobid / "status.json").stat().st_size >= 1024)
         return order(data, fds)
 
-    monkeypatch.setattr(detach, "_order", twice)
+    monkeypatch.setattr(launching, "_order", twice)
     jobid = jobs.start(["sh", "-c", f"echo once; {'true' if ended else 'sleep 0.3'}"])
     assert jobs.wait(jobid, 20) is Status.COMPLETED
     assert jobs.stdout(jobid) == "once\n"
@@ -453,13 +455,13 @@ def name_of(fd: os.DirEntry[str]) -> str:
 def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
     root: Path, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(by: detach.Launcher, data: bytes, fds: list[int]) -> bytes:
+    def interrupted(by: launching.Launcher, data: bytes, fds: list[int]) -> bytes:
         if after:
             ask(by, data, fds)
         raise KeyboardInterrupt
 
-    ask = detach.ask
-    monkeypatch.setattr(detach, "ask", interrupted)
+    ask = launching.ask
+    monkeypatch.setattr(launching, "ask", interrupted)
     with pytest.raises(KeyboardInterrupt):
         jobs.start(["true"])
     assert [jobs.wait(one, 20) for one in jobs.listing()] == [Status.COMPLETED] * after
@@ -468,11 +470,11 @@ def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
 
 def test_nothing_follows_an_order_that_was_sent_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(sock: socket.socket, data: bytes, fds: list[int]) -> None:
-        socket.send_fds(sock, [len(data).to_bytes(launcher.LENGTH, "little"), data[:5]], fds)
+        socket.send_fds(sock, [len(data).to_bytes(orders.LENGTH, "little"), data[:5]], fds)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(detach, "_send", interrupted)
+        patch.setattr(launching, "_send", interrupted)
         with pytest.raises(KeyboardInterrupt):
             jobs.start(["true"])
     assert jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED
@@ -577,7 +579,7 @@ def test_a_supervisor_is_small() -> None:
     """Alone, without a launcher or another supervisor that shares pages with it."""
     jobid = jobs.start(["sleep", "60"])
     (pid,) = launchers()
-    detach.close_launcher()
+    launching.close_launcher()
     wait_for(lambda: not alive(pid))
     rollup = Path(f"/proc/{supervisor(jobid)}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
@@ -651,7 +653,7 @@ def test_speed_of_looking_at_many(root: Path) -> None:
     root.mkdir(parents=True)
     for _ in range(300):
         directory, streams = jobdir.create(str(root), {"argv": ["true"], "created": 0.0})
-        directory.write_status({"state": "completed", **dict.fromkeys(jobs.record._NUMBERS, 0.0)})
+        directory.write_status({"state": "completed", **dict.fromkeys(record._NUMBERS, 0.0)})
         directory.close()
         for fd in streams:
             os.close(fd)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bossworker import jobs, run_command
-from bossworker.commands import detach, interpreter, launcher
+from bossworker.commands.supervision import interpreter, launcher, launching, orders
 from bossworker.jobs import Status
 from bossworker.system.circumstances import inherited
 from tests.commands.privileges import NOBODY, need_root, nobodys_folder, unshare
@@ -56,7 +56,7 @@ task.delete()
 def nobodys_python() -> str:
     """A Python that anybody may run, with this package."""
     need_root()
-    package = str(Path(detach.__file__).parents[2])
+    package = str(Path(launching.__file__).parents[3])
     for python in (sys.executable, "/usr/bin/python3"):
         test = f"import sys; sys.path.append({package!r}); import bossworker.tasks; assert sys.version_info >= (3, 11)"
         with suppress(PermissionError):
@@ -67,8 +67,6 @@ def nobodys_python() -> str:
 
 def test_who_drops_its_rights_starts_nothing_with_them(tmp_path: Path) -> None:
     python = nobodys_python()
-    for above in (tmp_path, *tmp_path.parents[:3]):
-        os.chmod(above, os.stat(above).st_mode | 0o011)
     folders = [str(tmp_path / "roots"), *(str(nobodys_folder(tmp_path / name)) for name in ("nobodys", "tasks"))]
     environment = {**os.environ, "BOSSWORKER_PYTHON": python}
     argv = [sys.executable, "-c", DROPS_RIGHTS, *folders, python]
@@ -137,9 +135,9 @@ def test_namespaces_and_root_are_those_of_the_caller() -> None:
 
 def test_the_same_circumstances_keep_the_launcher() -> None:
     jobs.wait(jobs.start(["true"]))
-    sock = detach._launcher._sock
+    sock = launching._launcher._sock
     jobs.wait(jobs.start(["true"]))
-    assert detach._launcher._sock is sock is not None
+    assert launching._launcher._sock is sock is not None
     assert inherited() == inherited()
 
 
@@ -148,7 +146,7 @@ def test_the_same_circumstances_keep_the_launcher() -> None:
 
 @pytest.fixture(autouse=True)
 def no_launcher_yet() -> None:
-    detach.close_launcher()
+    launching.close_launcher()
 
 
 def program(path: Path, text: str) -> str:
@@ -222,17 +220,17 @@ def test_an_import_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_launcher_of_another_version_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(Path(launcher.__file__).parents[1], tmp_path / "bossworker")
-    file = tmp_path / "bossworker" / "commands" / "launcher.py"
-    file.write_text(file.read_text().replace(f"VERSION = {launcher.VERSION}", "VERSION = 999"))
+    shutil.copytree(Path(orders.__file__).parents[2], tmp_path / "bossworker")
+    file = tmp_path / "bossworker" / "commands" / "supervision" / "orders.py"
+    file.write_text(file.read_text().replace(f"VERSION = {orders.VERSION}", "VERSION = 999"))
     monkeypatch.setattr(interpreter, "_PACKAGE_FOLDER", str(tmp_path))
-    with pytest.raises(OSError, match=f"version 999, this program {launcher.VERSION}: .*restart the program"):
+    with pytest.raises(OSError, match=f"version 999, this program {orders.VERSION}: .*restart the program"):
         jobs.start(["true"])
 
 
 def test_a_launcher_killed_while_it_starts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once by a signal to Python as it starts, once later: it says that it is Python, and is gone."""
-    greeting = "".join(f"\\{one:03o}" for one in launcher.GREETING)
+    greeting = "".join(f"\\{one:03o}" for one in orders.GREETING)
     script = f"""#!/bin/sh
     echo x >> {tmp_path}/log
     case $(wc -l < {tmp_path}/log) in
@@ -266,14 +264,14 @@ def test_a_signal_handler_may_start_jobs_while_the_program_does() -> None:
 
 def test_a_signal_handler_that_comes_amid_an_order_has_a_launcher_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the very middle: half of the order has been sent."""
-    send, inner = detach._send, []
+    send, inner = launching._send, []
 
     def interrupted(*arguments: object) -> None:
-        monkeypatch.setattr(detach, "_send", send)
+        monkeypatch.setattr(launching, "_send", send)
         inner.append(jobs.start(["echo", "inner"]))
         send(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(detach, "_send", interrupted)
+    monkeypatch.setattr(launching, "_send", interrupted)
     outer = jobs.start(["echo", "outer"])
     for jobid, text in ((outer, "outer\n"), (inner[0], "inner\n")):
         assert jobs.wait(jobid, 20) is Status.COMPLETED

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands import program
-from bossworker.commands.program import CannotStart
+from bossworker.system import program
+from bossworker.system.program import CannotStart
 from tests.commands.supervised import ENVIRONMENT
 
 
@@ -123,7 +123,8 @@ def test_nothing_is_imported_that_a_supervisor_can_do_without() -> None:
     import subprocess
 
     heavy = "enum re typing collections json signal socket pathlib dataclasses contextlib subprocess threading"
-    code = f"import sys; import bossworker.commands.supervisor; print(*({{*sys.modules}} & {{*{heavy.split()}}}))"
+    module = "bossworker.commands.supervision.supervisor"
+    code = f"import sys; import {module}; print(*({{*sys.modules}} & {{*{heavy.split()}}}))"
     root = str(Path(program.__file__).parents[2])
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({root!r}); {code}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bossworker import CommandHandler, jobs, run_command
-from bossworker.commands import identity, jobdir
+from bossworker.commands import jobdir
 from bossworker.jobs import Status
+from bossworker.system import identity
 from tests.commands.privileges import NOBODY, make_sudo, need_root, nobodys_folder, python_as_nobody
 from tests.conftest import alive
 
@@ -116,7 +117,6 @@ print(jobs.status(result["jobid"]), len(jobs.listing()), [one for one in os.list
 
 
 def test_files_that_may_not_be_deleted_are_told_and_stay_listed(tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o711)
     sudo = make_sudo(tmp_path / "sudo")
     own = nobodys_folder(tmp_path / "nobodys")
     told = python_as_nobody(LEAVES_FILES_OF_ROOT, *sudo, BOSSWORKER_ROOT=str(own), TMPDIR=str(own)).splitlines()

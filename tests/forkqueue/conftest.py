@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import process
 from bossworker.forkqueue import ForkQueue, children
+from bossworker.system import processes
 from tests.conftest import wait_for
 
 
@@ -83,7 +83,7 @@ def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if "no waitid" in how:
         monkeypatch.delattr(os, "waitid")
     if "no pidfd" in how:
-        monkeypatch.setattr(process, "pidfd", lambda pid: None)
+        monkeypatch.setattr(processes, "pidfd", lambda pid: None)
     return how
 
 

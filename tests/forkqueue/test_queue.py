@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bossworker import forkqueue
-from bossworker.forkqueue import ForkQueue, limits, line
+from bossworker.forkqueue import ForkQueue, admission, limits
 from tests.conftest import wait_for
 from tests.forkqueue.conftest import Gate, Log, in_line, in_thread, leaving, until_ended
 
@@ -345,7 +345,7 @@ def test_what_the_machine_says_is_about_right() -> None:
 def test_a_long_wait_is_explained_once(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(line, "STALL_SECONDS", 0.02)
+    monkeypatch.setattr(admission, "STALL_SECONDS", 0.02)
     with ForkQueue(1) as q:
         q.run_back(gate)
         for _ in range(2):
@@ -362,7 +362,7 @@ def test_a_long_wait_is_explained_once(
 
 def test_nobody_is_in_a_hurry_to_see_a_delay_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for a warning has long come, but there is room."""
-    monkeypatch.setattr(line, "STALL_SECONDS", 0.001)
+    monkeypatch.setattr(admission, "STALL_SECONDS", 0.001)
     q = ForkQueue(4, delay=0.1)
     looks = []
     seconds = q._line._seconds_to_look
@@ -625,6 +625,20 @@ def test_running_now_sees_ends_by_itself(gate: Gate, platform: str) -> None:
         gate.open()
         wait_for(lambda n=n: q.running_now() == n)
     assert q.all_exit_ok(*pids)
+
+
+def test_the_number_of_children_and_their_weight(gate: Gate, platform: str) -> None:
+    told = []
+    with ForkQueue(4, weight=3) as q:
+        for _ in range(2):
+            q.run_back(gate)
+            told.append((q.running_now(), q.running_weight()))
+        gate.open()
+        q.run_back(gate)  # waits: two of weight 3 are more than 4
+        told.append((q.running_now(), q.running_weight()))
+        gate.open(2)
+    assert told == [(1, 3), (2, 6), (2, 6)]
+    assert (q.running_now(), q.running_weight()) == (0, 0)
 
 
 def test_with_waits_for_all_and_keeps_their_statuses(platform: str) -> None:

@@ -1,4 +1,4 @@
-"""Whoever dies, nobody waits for ever and nothing is left: boss, nursery, caller, and children of all kinds."""
+"""Whoever dies, nobody waits for ever and nothing is left: boss, fork server, caller, and children of all kinds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossDied, BossWorker, PoolClosed, process, signals
+from bossworker import BossDied, BossWorker, PoolClosed
+from bossworker.system import processes, signals
 from tests.conftest import alive, wait_for
 
 Pool = Callable[..., BossWorker]
@@ -52,20 +53,20 @@ def family_pids(path: Path) -> list[int]:
 
 def gone(pids: list[int]) -> Callable[[], bool]:
     def check() -> bool:
-        process.reap_all()
+        processes.reap_all()
         return not any(map(alive, pids))
 
     return check
 
 
-@pytest.mark.parametrize("victim", ["boss", "nursery"])
+@pytest.mark.parametrize("victim", ["boss", "fork server"])
 def test_the_boss_or_nursery_dies(pool: Pool, tmp_path: Path, victim: str) -> None:
     bw = pool(family, worker_count=1)
     ids = list(bw.add_work({"pids": str(tmp_path / "pids")}, {"n": 1}, {"n": 2}))
     pids = [*family_pids(tmp_path / "pids"), *bw.worker_pids]
-    nursery = process.children(bw.boss_pid)[0]
+    fork_server = processes.children(bw.boss_pid)[0]
     start = time.monotonic()
-    os.kill(bw.boss_pid if victim == "boss" else nursery, signal.SIGKILL)
+    os.kill(bw.boss_pid if victim == "boss" else fork_server, signal.SIGKILL)
     with pytest.raises(BossDied) as death:
         bw.get_result()
     assert time.monotonic() - start < 1 + 9  # a second, with the margin that tests keep
@@ -75,7 +76,7 @@ def test_the_boss_or_nursery_dies(pool: Pool, tmp_path: Path, victim: str) -> No
         (ids[2], False),
     ]
     assert death.value.unfinished[1].job == {"n": 1}
-    wait_for(gone([*pids, nursery]), what="everything to be gone")
+    wait_for(gone([*pids, fork_server]), what="everything to be gone")
     for call in (lambda: bw.add_work({}), bw.get_result_nb, bw.stats, lambda: bw.resize(2), bw.shut_down):
         with pytest.raises(BossDied):
             call()
@@ -160,8 +161,8 @@ def test_the_caller_dies(tmp_path: Path, start_method: str) -> None:
     )
     assert caller.stdout is not None
     pids = [int(word) for word in caller.stdout.readline().split()]
-    nursery = process.children(pids[0])[0]
-    pids += [nursery, *family_pids(pids_path)]
+    fork_server = processes.children(pids[0])[0]
+    pids += [fork_server, *family_pids(pids_path)]
     caller.kill()
     caller.wait()
     caller.stdout.close()
@@ -255,8 +256,8 @@ def test_what_a_handler_detached_goes_when_its_worker_leaves(pool: Pool, tmp_pat
 
 
 def test_a_worker_with_too_many_dead_children_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bossworker.worker.MOST_DEAD", 3)
-    monkeypatch.setattr("bossworker.worker.COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("bossworker.pool.worker.worker.MOST_DEAD", 3)
+    monkeypatch.setattr("bossworker.pool.worker.worker.COUNT_SECONDS", 0.0)
     bw = pool(lambda job: subprocess.call("true & true & wait", shell=True) and None, worker_count=1)
     bw.add_work({})
     bw.get_result()
@@ -524,7 +525,8 @@ def test_ctrl_c_reaches_the_caller_alone(phase: str) -> None:
 
 INTERRUPTED_WHILE_MADE = """
 import os, signal, sys, threading
-from bossworker import BossWorker, launch
+from bossworker import BossWorker
+from bossworker.pool import launch
 start_method, where = sys.argv[1:]
 
 def interrupt(*args):

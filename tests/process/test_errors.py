@@ -18,17 +18,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from bossworker import (
-    CANCELLED,
-    TIMED_OUT,
-    BossWorker,
-    JobFailed,
-    JobTimeout,
-    RemoteError,
-    Result,
-    WorkerStartError,
-    process,
-)
+from bossworker import CANCELLED, TIMED_OUT, BossWorker, JobFailed, JobTimeout, RemoteError, Result, WorkerStartError
+from bossworker.system import processes
 from tests.conftest import alive, wait_for
 
 Pool = Callable[..., BossWorker]
@@ -155,7 +146,7 @@ def test_a_kill_for_want_of_memory_is_told_as_such(monkeypatch: pytest.MonkeyPat
     """The kernel counts the processes that it kills for that; here, a file takes the counters' place."""
     counter = tmp_path / "counter"
     counter.write_text("7")
-    monkeypatch.setattr(process, "oom_kills", lambda: int(counter.read_text()))
+    monkeypatch.setattr(processes, "oom_kills", lambda: int(counter.read_text()))
     bw = pool(call, worker_count=1)
     killed = {"do": lambda: os.kill(os.getpid(), signal.SIGKILL)}
     assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL)"
@@ -168,7 +159,7 @@ def test_the_kernels_counters_are_found() -> None:
     vmstat = Path("/proc/vmstat")
     if not vmstat.exists() or "oom_kill " not in vmstat.read_text():
         pytest.skip("this kernel does not count")
-    assert process.oom_kills() >= int(vmstat.read_text().partition("oom_kill ")[2].split()[0])
+    assert processes.oom_kills() >= int(vmstat.read_text().partition("oom_kill ")[2].split()[0])
 
 
 def test_a_segfault_costs_its_job(bw: BossWorker) -> None:

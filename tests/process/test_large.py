@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bossworker import BossWorker, parcel
+from bossworker import BossWorker
+from bossworker.pool.wire import parcel
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bossworker import CANCELLED, BossWorker, Stats, process
+from bossworker import CANCELLED, BossWorker, Stats
+from bossworker.system import processes
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -227,9 +228,10 @@ def test_a_queued_job_costs_little_memory() -> None:
     program = textwrap.dedent(
         """
         import time
-        from bossworker import BossWorker, process
+        from bossworker import BossWorker
+        from bossworker.system import processes
         with BossWorker(lambda job: time.sleep(300), worker_count=1) as bw:
-            def used(): return sum(map(process.resident_bytes, (bw.boss_pid, __import__("os").getpid())))
+            def used(): return sum(map(processes.resident_bytes, (bw.boss_pid, __import__("os").getpid())))
             before = used()
             for start in range(0, 300_000, 1000):
                 bw.add_work(*[{"a": n, "b": 3} for n in range(start, start + 1000)])
@@ -247,7 +249,7 @@ def test_an_idle_pool_uses_no_cpu(pool: Pool) -> None:
     bw.add_work(*[{} for _ in range(100)])
     list(bw.results())
     time.sleep(0.1)  # let the last spin pass
-    pids = [bw.boss_pid, *process.descendants(bw.boss_pid)]
+    pids = [bw.boss_pid, *processes.descendants(bw.boss_pid)]
 
     def ticks() -> int:
         stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]

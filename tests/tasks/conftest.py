@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands.detach import close_launcher
+from bossworker.commands.supervision.launching import close_launcher
 from bossworker.tasks import TaskPool
 from tests.conftest import alive, wait_for
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from bossworker.tasks import Task, TaskPool, TaskRefused
-from bossworker.tasks.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
-from bossworker.tasks.service import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
+from bossworker.tasks.supervisor.clients import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
+from bossworker.tasks.wire.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
 from tests.conftest import wait_for
 from tests.tasks.programs import CAT, SLEEP, python, wait_for_info
 from tests.tasks.test_streams import MB, uss

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bossworker import process
-from bossworker.commands import identity
+from bossworker.system import identity, processes
 from bossworker.tasks import Task, TaskGone, TaskPool
 from bossworker.tasks.errors import TaskError
 from tests.commands.disk import fill, small_disk
@@ -28,7 +27,7 @@ PROJECT = str(Path(__file__).parents[2])
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: process.reap_all() or not alive(pid))
+    wait_for(lambda: processes.reap_all() or not alive(pid))
     wait_for(lambda: not alive(pid))
 
 
@@ -123,8 +122,8 @@ def test_the_spawners_death_changes_nothing(pool: TaskPool, behavior: str) -> No
 
 
 def test_a_supervisor_that_is_stopped_holds_up_nobody(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bossworker.tasks.record.ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr("bossworker.tasks.connection.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("bossworker.tasks.client.task_record.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("bossworker.tasks.wire.control_connection.ANSWER_SECONDS", 0.2)
     stopped, other = pool.spawn(SLEEP), pool.spawn(SLEEP)
     os.kill(stopped.pid, signal.SIGSTOP)
     try:
@@ -317,7 +316,7 @@ def test_nobody_can_have_others_end_their_own_processes(pool: TaskPool) -> None:
 def test_a_killed_launcher_is_replaced(pool: TaskPool) -> None:
     first = pool.spawn(SLEEP)
     (launcher,) = (
-        pid for pid in process.children(os.getpid()) if b"launcher" in command_line(pid) and pid != first.pid
+        pid for pid in processes.children(os.getpid()) if b"launcher" in command_line(pid) and pid != first.pid
     )
     kill(launcher)
     second = pool.spawn(SLEEP)

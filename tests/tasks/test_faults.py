@@ -17,13 +17,13 @@ from typing import NoReturn
 
 import pytest
 
-from bossworker import process
-from bossworker.commands.loop import Loop
+from bossworker.system import processes
+from bossworker.system.eventloop import Loop
 from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
-from bossworker.tasks.line import MOST_KEPT
-from bossworker.tasks.protocol import HEADER, MARK, encode
-from bossworker.tasks.service import MOST_CLIENTS
-from bossworker.tasks.supervisor import TaskSupervisor
+from bossworker.tasks.client.shared_connection import MOST_KEPT
+from bossworker.tasks.supervisor.clients import MOST_CLIENTS
+from bossworker.tasks.supervisor.task_supervisor import TaskSupervisor
+from bossworker.tasks.wire.protocol import HEADER, MARK, encode
 from tests.commands.disk import fill, small_disk
 from tests.tasks.programs import CAT, SLEEP, nested, python, shell, wait_for_info, wait_for_output
 from tests.tasks.test_clients import connected, cpu_seconds
@@ -74,7 +74,7 @@ def test_a_sleep_longer_than_poll_can_count() -> None:
     loop.close()
     ours, theirs = os.pipe()
     threading.Timer(0.05, os.write, (theirs, b"x")).start()
-    assert process.await_fd(ours, 1, 1e12)
+    assert processes.await_fd(ours, 1, 1e12)
     os.close(ours)
     os.close(theirs)
 
@@ -208,7 +208,7 @@ def test_events_end_with_the_supervisor_and_not_before(pool: TaskPool) -> None:
     os.rename(pool.socket_path(task.pid), hidden)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bossworker.tasks.watch.END_SECONDS", 0.1)
+            patch.setattr("bossworker.tasks.client.events.END_SECONDS", 0.1)
             with pytest.raises(TaskGone):
                 list(events)
             with pytest.raises(TaskGone):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bossworker.tasks.patterns import Pattern, matcher
+from bossworker.tasks.client.patterns import Pattern, matcher
 
 FIRST: dict[str, Any] = {"a": 1, "meta": {"name": "CoolProgram"}, "c": [1, 2, 3]}
 SECOND: dict[str, Any] = {"a": 5, "b": 5, "c": 5}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bossworker.tasks import protocol
-from bossworker.tasks.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, ProtocolError, encode
+from bossworker.tasks.wire import protocol
+from bossworker.tasks.wire.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, BadFrame, Decoder, encode
 
 FRAMES: list[tuple[dict[str, Any], bytes]] = [
     ({}, b""),
@@ -54,7 +54,7 @@ def test_garbage_is_refused_as_soon_as_it_can_be_told() -> None:
     for first in set(range(256)) - {MARK[0]}:
         decoder = Decoder()
         decoder.feed(bytes([first]) + dice.randbytes(dice.randrange(100)))
-        with pytest.raises(ProtocolError):
+        with pytest.raises(BadFrame):
             decoder.next()
 
 
@@ -69,7 +69,7 @@ def test_a_damaged_frame_is_refused_or_waited_for_but_nothing_else() -> None:
         decoder.feed(bytes(damaged))
         try:
             frames = drain(decoder)
-        except ProtocolError:
+        except BadFrame:
             refused += 1
         else:
             assert all(isinstance(head, dict) and isinstance(body, bytes) for head, body in frames)
@@ -83,7 +83,7 @@ def test_a_damaged_frame_is_refused_or_waited_for_but_nothing_else() -> None:
 def test_a_size_is_refused_before_anything_of_that_size_is_kept(header: bytes) -> None:
     decoder = Decoder()
     decoder.feed(header)
-    with pytest.raises(ProtocolError, match="are allowed"):
+    with pytest.raises(BadFrame, match="are allowed"):
         decoder.next()
 
 
@@ -93,20 +93,20 @@ def test_a_size_is_refused_before_anything_of_that_size_is_kept(header: bytes) -
 def test_a_head_that_is_no_object_is_refused(text: bytes) -> None:
     decoder = Decoder()
     decoder.feed(HEADER.pack(MARK, len(text), 0) + text)
-    with pytest.raises(ProtocolError, match="head"):
+    with pytest.raises(BadFrame, match="head"):
         decoder.next()
 
 
 def test_another_version_is_refused() -> None:
     decoder = Decoder()
     decoder.feed(encode({}).replace(MARK, b"bwt2"))
-    with pytest.raises(ProtocolError, match="version"):
+    with pytest.raises(BadFrame, match="version"):
         decoder.next()
 
 
 def test_what_the_other_side_would_refuse_is_not_sent() -> None:
-    with pytest.raises(ProtocolError, match="are allowed"):
+    with pytest.raises(BadFrame, match="are allowed"):
         encode({"meta": "x" * protocol.MAX_HEAD})
-    with pytest.raises(ProtocolError, match="are allowed"):
+    with pytest.raises(BadFrame, match="are allowed"):
         encode({}, bytes(MAX_BODY + 1))
     assert len(encode({}, bytes(MAX_BODY))) <= protocol.MAX_FRAME

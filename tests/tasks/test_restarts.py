@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bossworker.tasks.restarts import STEADY_SECONDS, Restarts
+from bossworker.tasks.supervisor.restarts import STEADY_SECONDS, Restarts
 
 
 def policy(name: str, limit: int | None = None, backoff: float = 1.0, backoff_max: float = 10.0) -> Restarts:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.tasks.reader import ByteReader, Gone, MessageReader
-from bossworker.tasks.segments import DATA, MARKS, STDOUT, Marks
-from bossworker.tasks.store import SMALLEST_FILE, ByteStore, MessageStore
+from bossworker.tasks.supervisor.store import SMALLEST_FILE, ByteStore, MessageStore
+from bossworker.tasks.wire.stream_files import DATA, MARKS, STDOUT, Marks
+from bossworker.tasks.wire.stream_reader import ByteReader, Gone, MessageReader
 
 
 def pattern(start: int, end: int) -> bytes:

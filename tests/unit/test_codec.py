@@ -12,17 +12,22 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from bossworker.codec import (
-    BLOCK_BYTES,
-    BLOCK_JOBS,
+from bossworker.errors import CANCELLED, TIMED_OUT, JobTimeout, RemoteError
+from bossworker.failure import (
     CHAIN_LENGTH,
     EXCEPTION_BYTES,
-    BadResult,
-    Blocks,
     ErrorData,
+    Outcome,
     capture,
     describe,
     encode_error,
+    rebuild,
+)
+from bossworker.pool.wire.codec import (
+    BLOCK_BYTES,
+    BLOCK_JOBS,
+    BadResult,
+    Blocks,
     encode_jobs,
     encode_result,
     load_block,
@@ -30,9 +35,6 @@ from bossworker.codec import (
     load_result,
     load_results,
 )
-from bossworker.errors import CANCELLED, TIMED_OUT, JobTimeout, RemoteError
-from bossworker.messages import Outcome
-from bossworker.result import rebuild
 
 
 def decode(blocks: Blocks) -> list[Any]:

@@ -9,44 +9,44 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bossworker import ledger as book
-from bossworker.actions import (
+from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
+from bossworker.failure import Outcome
+from bossworker.pool.boss import ledger as book
+from bossworker.pool.boss.actions import (
     Action,
     Actions,
     Assign,
     Broken,
+    Finish,
     Interrupt,
     Kill,
     Leave,
     Spawn,
     TakeBack,
-    Verdict,
 )
-from bossworker.entry import State
-from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
-from bossworker.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
-from bossworker.messages import Outcome
-from bossworker.recorder import MAX_BATCH, PAYLOAD_SIZE, Look
-from bossworker.run import Run, Terms
+from bossworker.pool.boss.ledger import OVERDUE_SECONDS, REPEAT_SECONDS, START_ATTEMPTS, Ledger
+from bossworker.pool.boss.workers import State
+from bossworker.pool.wire.batch import Batch, JobOptions
+from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
 
 GRACE = 1.0
 A = TypeVar("A")
 
-NOTHING_YET = Look(claimed=0, published=0, started=0.0, running=False)
+NOTHING_YET = Snapshot(claimed=0, published=0, started=0.0, running=False)
 KILLED = "signal 9, SIGKILL)"
 
 
 def run_of(
     first_id: int, count: int, *, timeout: float = 0.0, priority: int = 0, retries: int = 0, attempt: int = 1
-) -> Run:
+) -> Batch:
     """Jobs of a byte each, each a block of its own."""
-    terms = Terms(priority, timeout, retries, attempt)
-    return Run(first_id, count, 0, terms, array("I", [1] * count), array("Q", [1] * count), b"j" * count)
+    job_options = JobOptions(priority, timeout, retries, attempt)
+    return Batch(first_id, count, 0, job_options, array("I", [1] * count), array("Q", [1] * count), b"j" * count)
 
 
-def running(claimed: int, started: float = 0.0) -> Look:
+def running(claimed: int, started: float = 0.0) -> Snapshot:
     """The worker is in its `claimed`th job."""
-    return Look(claimed, claimed - 1, started, True)
+    return Snapshot(claimed, claimed - 1, started, True)
 
 
 def of(kind: type[A], actions: Iterable[Any]) -> list[A]:
@@ -65,7 +65,7 @@ def assigned(actions: Actions) -> list[tuple[int, list[int]]]:
 
 def queued(ledger: Ledger) -> list[tuple[int, int]]:
     """(id, attempt) of what waits, most urgent first."""
-    found = [(job_id, c.run.terms.attempt) for c in ledger.queue for job_id in c.rest().ids]
+    found = [(job_id, c.batch.job_options.attempt) for c in ledger.queue for job_id in c.rest().ids]
     assert len(found) == ledger.queue.jobs
     return found
 
@@ -106,7 +106,7 @@ def complete(
     return ledger.on_done(slot, worker.limit * 1.0 if seconds is None else seconds, leaves, now)
 
 
-def with_batch(jobs: int, *, extra: int = 0, workers: int = 1, first_id: int = 1, **terms: Any) -> Ledger:
+def with_batch(jobs: int, *, extra: int = 0, workers: int = 1, first_id: int = 1, **job_options: Any) -> Ledger:
     """A ledger in which slot 0 has a batch of `jobs` short jobs, the others are idle, and `extra` are queued."""
     ledger = started(workers, max_batch=jobs)
     for slot in range(1, workers):  # keep them out of the way
@@ -115,7 +115,7 @@ def with_batch(jobs: int, *, extra: int = 0, workers: int = 1, first_id: int = 1
     ledger.on_submit(run_of(9_999, 1), 0.0)
     complete(ledger, 0, seconds=1e-6)
     total = max(jobs + extra, 2 * workers * jobs)
-    (action,) = of(Assign, ledger.on_submit(run_of(first_id, total, **terms), 0.0))
+    (action,) = of(Assign, ledger.on_submit(run_of(first_id, total, **job_options), 0.0))
     assert action.batch.ids == range(first_id, first_id + jobs)
     surplus = range(first_id + jobs + extra, first_id + total)
     ledger.queue.remove(surplus)
@@ -241,7 +241,7 @@ def test_a_batch_never_mixes_terms() -> None:
         actions = complete(ledger, 0, seconds=1e-7)
         for action in of(Assign, actions):
             expected = 1.0 if action.batch.first_id < 5 else 2.0
-            assert action.batch.terms.timeout == expected
+            assert action.batch.job_options.timeout == expected
             assert set(action.batch.ids) <= (set(range(2, 5)) if expected == 1.0 else set(range(5, 8)))
 
 
@@ -270,11 +270,11 @@ def test_only_the_running_job_falls_with_its_worker(
     for job_id in spilled:
         ledger.on_spilled(0, job_id)
     ledger.on_taken(0, taken)
-    actions = ledger.on_exit(0, KILLED, Look(claimed, taken, 0.25, claimed > taken), 1.0)
-    verdicts = of(Verdict, actions)
-    assert [verdict.job_id for verdict in verdicts] == ([] if victim is None else [victim])
-    for verdict in verdicts:
-        assert verdict == Verdict(victim or 0, 100, 1, Outcome.CRASH, f"{WORKER_DIED} (signal 9, SIGKILL)", 0.25, 1.0)
+    actions = ledger.on_exit(0, KILLED, Snapshot(claimed, taken, 0.25, claimed > taken), 1.0)
+    verdicts = of(Finish, actions)
+    assert [finish.job_id for finish in verdicts] == ([] if victim is None else [victim])
+    for finish in verdicts:
+        assert finish == Finish(victim or 0, 100, 1, Outcome.CRASH, f"{WORKER_DIED} (signal 9, SIGKILL)", 0.25, 1.0)
     assert queued_ids(ledger) == back
     assert of(Spawn, actions) == [Spawn(0)]
     assert ledger.restarts == 1
@@ -283,7 +283,7 @@ def test_only_the_running_job_falls_with_its_worker(
 def test_what_a_dead_worker_never_started_goes_to_the_front_and_to_others_at_once() -> None:
     ledger = with_batch(4, extra=2, workers=2)
     actions = ledger.on_exit(0, KILLED, running(2), 1.0)
-    assert [v.job_id for v in of(Verdict, actions)] == [2]
+    assert [v.job_id for v in of(Finish, actions)] == [2]
     ((slot, jobs),) = assigned(actions)
     assert slot == 1
     assert jobs[0] == 3
@@ -297,7 +297,7 @@ def test_what_was_taken_back_before_the_death_does_not_go_back_twice() -> None:
     ledger.reclaim(0, running(2), 0.0)
     assert queued_ids(ledger) == [3, 4]
     actions = ledger.on_exit(0, KILLED, running(2), 1.0)
-    assert [v.job_id for v in of(Verdict, actions)] == [2]
+    assert [v.job_id for v in of(Finish, actions)] == [2]
     assert queued_ids(ledger) == [3, 4]
 
 
@@ -318,8 +318,8 @@ def test_a_retry_is_the_next_attempt_and_comes_before_everything_queued() -> Non
     assert queued(ledger) == [(1, 3), (2, 1), (3, 1), (4, 1)]
     up(ledger, 0, now=2.0)
     actions = ledger.on_exit(0, KILLED, running(1), 3.0)
-    (verdict,) = of(Verdict, actions)
-    assert (verdict.job_id, verdict.attempt, verdict.outcome) == (1, 3, Outcome.CRASH)
+    (finish,) = of(Finish, actions)
+    assert (finish.job_id, finish.attempt, finish.outcome) == (1, 3, Outcome.CRASH)
     assert queued_ids(ledger) == [2, 3, 4]
 
 
@@ -332,9 +332,9 @@ def test_jobs_that_never_started_keep_their_attempts() -> None:
 # -- time is up ------------------------------------------------------------------------------------------------
 
 
-def timed(timeout: float = 2.0, **terms: Any) -> Ledger:
+def timed(timeout: float = 2.0, **job_options: Any) -> Ledger:
     ledger = started(1)
-    ledger.on_submit(run_of(1, 1, timeout=timeout, **terms), 0.0)
+    ledger.on_submit(run_of(1, 1, timeout=timeout, **job_options), 0.0)
     return ledger
 
 
@@ -357,8 +357,8 @@ def test_at_the_limit_an_interrupt_then_again_then_the_kill() -> None:
     assert exactly(ledger.on_look(0, running(1), 2.98), Interrupt(0, 1))
     assert ledger.sleep(2.98) == pytest.approx(0.02)
     assert exactly(ledger.on_look(0, running(1), 3.0), Kill(0))
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(1), 3.01))
-    assert (verdict.outcome, verdict.text, verdict.started, verdict.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.01))
+    assert (finish.outcome, finish.text, finish.started, finish.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
 
 
 def test_after_the_kill_the_boss_may_sleep_until_the_worker_is_gone() -> None:
@@ -386,8 +386,8 @@ def test_a_timed_out_job_is_not_tried_again() -> None:
     ledger = timed(2.0, retries=5)
     ledger.on_look(0, running(1), 2.0)
     ledger.on_look(0, running(1), 3.0)
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(1), 3.1))
-    assert verdict.outcome is Outcome.TIMEOUT
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
+    assert finish.outcome is Outcome.TIMEOUT
     assert queued(ledger) == []
 
 
@@ -416,8 +416,8 @@ def test_the_next_job_that_dies_of_itself_has_crashed_not_timed_out() -> None:
     ledger = with_batch(2, timeout=2.0)
     ledger.on_look(0, running(1), 2.0)
     ledger.on_taken(0, 1)
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(2, started=2.01), 2.02))
-    assert (verdict.job_id, verdict.outcome) == (2, Outcome.CRASH)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(2, started=2.01), 2.02))
+    assert (finish.job_id, finish.outcome) == (2, Outcome.CRASH)
 
 
 def test_the_next_batch_starts_with_a_clean_slate() -> None:
@@ -431,7 +431,7 @@ def test_the_next_batch_starts_with_a_clean_slate() -> None:
 
 def test_a_job_that_has_ended_but_is_still_being_sent_is_left_alone() -> None:
     ledger = timed(2.0)
-    assert ledger.on_look(0, Look(1, 0, 0.0, False), 5.0) == []
+    assert ledger.on_look(0, Snapshot(1, 0, 0.0, False), 5.0) == []
 
 
 # -- cancel ----------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ def test_a_queued_job_that_is_cancelled_never_runs() -> None:
     ledger.on_submit(run_of(1, 4), 0.0)
     count, actions = ledger.on_cancel([3], {}, 1.0)
     assert count == 1
-    assert exactly(actions, Verdict(3, 0, 0, Outcome.CANCELLED, CANCELLED, 1.0, 1.0))
+    assert exactly(actions, Finish(3, 0, 0, Outcome.CANCELLED, CANCELLED, 1.0, 1.0))
     assert queued_ids(ledger) == [2, 4]
 
 
@@ -453,7 +453,7 @@ def test_cancel_strikes_out_any_set_of_queued_jobs_and_keeps_the_order() -> None
     gone = [1, 5, 6, 10, 11, 30, 25, 777]
     count, actions = ledger.on_cancel(gone, {}, 0.0)
     assert count == 7
-    assert sorted(v.job_id for v in of(Verdict, actions)) == [1, 5, 6, 10, 11, 25, 30]
+    assert sorted(v.job_id for v in of(Finish, actions)) == [1, 5, 6, 10, 11, 25, 30]
     kept = [*range(11, 21), *range(1, 11), *range(21, 31)]
     assert queued_ids(ledger) == [job_id for job_id in kept if job_id not in gone]
 
@@ -462,17 +462,17 @@ def test_a_cancelled_job_tells_how_often_it_was_started() -> None:
     ledger = with_batch(1, retries=1)
     ledger.on_exit(0, KILLED, running(1), 1.0)
     _, actions = ledger.on_cancel([1], {}, 2.0)
-    assert [v.attempt for v in of(Verdict, actions)] == [1]
+    assert [v.attempt for v in of(Finish, actions)] == [1]
 
 
 def test_an_unclaimed_job_of_a_batch_is_cancelled_as_a_queued_one() -> None:
     ledger = with_batch(4)
-    look = running(2)
+    snapshot = running(2)
     ledger.on_taken(0, 1)
-    ledger.reclaim(0, look, 0.0)
-    count, actions = ledger.on_cancel([3], {0: look}, 0.0)
+    ledger.reclaim(0, snapshot, 0.0)
+    count, actions = ledger.on_cancel([3], {0: snapshot}, 0.0)
     assert count == 1
-    assert [v.job_id for v in of(Verdict, actions)] == [3]
+    assert [v.job_id for v in of(Finish, actions)] == [3]
     assert not of(Interrupt, actions)
     assert queued_ids(ledger) == [4]
     assert ledger.workers[0].limit == 2
@@ -486,15 +486,15 @@ def test_a_running_job_that_is_cancelled_is_interrupted_and_killed_after_the_gra
     assert ledger.workers[0].cancelled == {1}
     assert 0 < (ledger.sleep(5.0) or 0) <= REPEAT_SECONDS
     assert exactly(ledger.on_look(0, running(1), 5.0 + GRACE), Kill(0))
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(1), 6.1))
-    assert (verdict.outcome, verdict.text) == (Outcome.CANCELLED, CANCELLED)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 6.1))
+    assert (finish.outcome, finish.text) == (Outcome.CANCELLED, CANCELLED)
 
 
 def test_a_cancelled_job_whose_worker_dies_is_not_tried_again() -> None:
     ledger = timed(0.0, retries=3)
     ledger.on_cancel([1], {0: running(1)}, 5.0)
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(1), 5.1))
-    assert verdict.outcome is Outcome.CANCELLED
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 5.1))
+    assert finish.outcome is Outcome.CANCELLED
     assert queued(ledger) == []
 
 
@@ -503,8 +503,8 @@ def test_a_cancel_wins_over_a_timeout() -> None:
     ledger.on_look(0, running(1), 2.0)
     count, actions = ledger.on_cancel([1], {0: running(1)}, 2.5)
     assert (count, actions) == (1, [])
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, running(1), 3.1))
-    assert verdict.outcome is Outcome.CANCELLED
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
+    assert finish.outcome is Outcome.CANCELLED
 
 
 def test_the_grace_of_a_cancelled_job_is_not_extended_by_cancelling_again() -> None:
@@ -520,7 +520,7 @@ def test_a_finished_job_cannot_be_cancelled() -> None:
     ledger.on_taken(0, 1)
     assert ledger.on_cancel([1], {0: running(2)}, 0.0) == (0, [])
     ledger.on_taken(0, 2)
-    assert ledger.on_cancel([2], {0: Look(2, 2, 0.0, False)}, 0.0) == (0, [])
+    assert ledger.on_cancel([2], {0: Snapshot(2, 2, 0.0, False)}, 0.0) == (0, [])
     complete(ledger, 0)
     assert ledger.on_cancel([1, 2, 777], {}, 0.0) == (0, [])
 
@@ -528,7 +528,7 @@ def test_a_finished_job_cannot_be_cancelled() -> None:
 def test_a_job_whose_large_result_has_arrived_cannot_be_cancelled() -> None:
     ledger = timed(0.0)
     ledger.on_spilled(0, 1)
-    assert ledger.on_cancel([1], {0: Look(1, 0, 0.0, False)}, 0.0) == (0, [])
+    assert ledger.on_cancel([1], {0: Snapshot(1, 0, 0.0, False)}, 0.0) == (0, [])
 
 
 def test_the_job_after_a_cancelled_one_is_left_alone() -> None:
@@ -537,15 +537,15 @@ def test_the_job_after_a_cancelled_one_is_left_alone() -> None:
     ledger.on_taken(0, 1)
     after = running(2, started=0.1)
     assert not of(Kill, ledger.on_look(0, after, 5.0))
-    (verdict,) = of(Verdict, ledger.on_exit(0, KILLED, after, 6.0))
-    assert (verdict.job_id, verdict.outcome) == (2, Outcome.CRASH)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, after, 6.0))
+    assert (finish.job_id, finish.outcome) == (2, Outcome.CRASH)
 
 
 def test_a_worker_that_waits_for_a_job_gets_one_that_a_cancel_uncovered() -> None:
     ledger = with_batch(4, workers=2)
-    look = running(1)
-    ledger.reclaim(0, look, 0.0)
-    _, actions = ledger.on_cancel([2], {0: look}, 0.0)
+    snapshot = running(1)
+    ledger.reclaim(0, snapshot, 0.0)
+    _, actions = ledger.on_cancel([2], {0: snapshot}, 0.0)
     ((slot, jobs),) = assigned(actions)
     assert slot == 1
     assert jobs + queued_ids(ledger) == [3, 4]
@@ -800,7 +800,7 @@ def test_a_pool_with_no_worker_left_to_start_is_broken_and_every_job_hears_of_it
     ledger.on_exit(0, KILLED, running(1), 0.0)
     first, *verdicts = exhaust(ledger)
     assert first == Broken("no luck")
-    assert [(v.job_id, v.attempt, v.outcome, v.text) for v in of(Verdict, verdicts)] == [
+    assert [(v.job_id, v.attempt, v.outcome, v.text) for v in of(Finish, verdicts)] == [
         (1, 1, Outcome.EXCEPTION, "no luck"),
         (2, 0, Outcome.EXCEPTION, "no luck"),
         (3, 0, Outcome.EXCEPTION, "no luck"),
@@ -814,7 +814,7 @@ def test_a_broken_pool_answers_new_jobs_at_once() -> None:
     ledger = started(1)
     ledger.on_exit(0, KILLED, NOTHING_YET, 0.0)
     exhaust(ledger)
-    assert [(v.job_id, v.text) for v in of(Verdict, ledger.on_submit(run_of(7, 2), 0.0))] == [
+    assert [(v.job_id, v.text) for v in of(Finish, ledger.on_submit(run_of(7, 2), 0.0))] == [
         (7, "no luck"),
         (8, "no luck"),
     ]
@@ -911,7 +911,7 @@ def test_a_worker_that_dies_while_the_pool_closes_is_replaced_only_for_work_that
     assert assigned(up(ledger, 0)) == [(0, [2])]
     actions = ledger.on_exit(0, KILLED, running(1), 0.0)
     assert not of(Spawn, actions)
-    assert [v.job_id for v in of(Verdict, actions)] == [2]
+    assert [v.job_id for v in of(Finish, actions)] == [2]
     assert ledger.finished
 
 
@@ -932,7 +932,7 @@ def test_closing_a_pool_whose_workers_no_longer_start_ends_with_verdicts() -> No
     ledger.on_exit(0, KILLED, running(1), 0.0)
     assert not ledger.finished
     actions = exhaust(ledger)
-    assert [v.job_id for v in of(Verdict, actions)] == [2]
+    assert [v.job_id for v in of(Finish, actions)] == [2]
     assert ledger.finished
 
 

@@ -12,12 +12,12 @@ from collections import Counter
 
 import pytest
 
-from bossworker.actions import Actions, Assign, Broken, Interrupt, Kill, Leave, Spawn, TakeBack, Verdict
-from bossworker.entry import State
-from bossworker.ledger import Ledger
-from bossworker.messages import Outcome
-from bossworker.recorder import Look
-from bossworker.run import Run, Terms
+from bossworker.failure import Outcome
+from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.workers import State
+from bossworker.pool.wire.batch import Batch, JobOptions
+from bossworker.pool.wire.recorder import Snapshot
 
 STEPS = 2500
 SEEDS = range(25)
@@ -28,7 +28,7 @@ class FakeWorker:
     """What a worker has done with its batch, as its recorder would show it."""
 
     def __init__(self) -> None:
-        self.batch: Run | None = None
+        self.batch: Batch | None = None
         self.limit = 0
         self.claimed = 0
         self.published = 0
@@ -40,9 +40,9 @@ class FakeWorker:
         self.told_to_leave = False
         self.doomed = False
 
-    def look(self) -> Look:
+    def snapshot(self) -> Snapshot:
         running = self.claimed > self.published and self.published not in self.spilled
-        return Look(self.claimed, self.published, self.started, running)
+        return Snapshot(self.claimed, self.published, self.started, running)
 
 
 class Storm:
@@ -90,7 +90,7 @@ class Storm:
                 case TakeBack(slot):
                     if self.rng.random() < 0.9:  # else the worker is just writing
                         self.take_back(slot)
-                case Verdict():
+                case Finish():
                     self.result(action.job_id, action.outcome)
                     assert action.attempt <= self.starts[action.job_id]
                 case Broken():
@@ -98,7 +98,7 @@ class Storm:
                     assert not self.workers
                     self.broken = True
 
-    def assign(self, worker: FakeWorker, batch: Run) -> None:
+    def assign(self, worker: FakeWorker, batch: Batch) -> None:
         assert worker.batch is None
         assert not worker.told_to_leave
         assert batch.count > 0
@@ -118,7 +118,7 @@ class Storm:
         worker, seen = self.workers[slot], self.ledger.workers[slot]
         if worker.batch is None:
             return
-        stop = worker.look().published
+        stop = worker.snapshot().published
         for position in range(seen.taken, stop):
             if position not in worker.spilled:
                 self.collect(slot, worker.batch.first_id + position)
@@ -135,7 +135,7 @@ class Storm:
             return
         worker.limit = worker.claimed
         self.take(slot)
-        self.perform(self.ledger.on_taken_back(slot, worker.look(), self.now))
+        self.perform(self.ledger.on_taken_back(slot, worker.snapshot(), self.now))
 
     def result(self, job_id: int, outcome: Outcome) -> None:
         assert job_id not in self.outcomes, f"a second result of job {job_id}: {outcome!r}"
@@ -150,8 +150,8 @@ class Storm:
         while (left := count - sum(counts)) > 0:
             counts.append(self.rng.randint(1, left))
         retries = self.rng.choice([0, 0, 0, 1, 3])
-        terms = Terms(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1)
-        run = Run(self.next_id, count, 0, terms, counts, array("Q", [3] * len(counts)), b"job" * len(counts))
+        job_options = JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1)
+        run = Batch(self.next_id, count, 0, job_options, counts, array("Q", [3] * len(counts)), b"job" * len(counts))
         self.retries.update(dict.fromkeys(run.ids, retries))
         self.next_id += count
         self.perform(self.ledger.on_submit(run, self.now))
@@ -179,7 +179,7 @@ class Storm:
         else:
             self.perform(self.ledger.on_up(slot, self.now))
 
-    def work(self, slot: int, worker: FakeWorker, batch: Run) -> None:
+    def work(self, slot: int, worker: FakeWorker, batch: Batch) -> None:
         if worker.in_job:
             worker.in_job = worker.hangs or self.rng.random() < 0.3
         elif worker.published < worker.claimed:
@@ -189,14 +189,14 @@ class Storm:
         else:
             self.done(slot, worker)
 
-    def claim(self, worker: FakeWorker, batch: Run) -> None:
+    def claim(self, worker: FakeWorker, batch: Batch) -> None:
         job_id = batch.first_id + worker.claimed
         assert job_id not in self.outcomes, f"job {job_id} runs although it has a result"
         worker.claimed += 1
         worker.started, worker.in_job = self.now, True
-        worker.hangs = self.rng.random() < (0.1 if batch.terms.timeout else 0 if self.ledger.closing else 0.001)
+        worker.hangs = self.rng.random() < (0.1 if batch.job_options.timeout else 0 if self.ledger.closing else 0.001)
         self.starts[job_id] += 1
-        assert self.starts[job_id] == batch.terms.attempt
+        assert self.starts[job_id] == batch.job_options.attempt
         assert self.starts[job_id] <= 1 + self.retries[job_id]
 
     def spill(self) -> None:
@@ -224,8 +224,8 @@ class Storm:
             self.perform(self.ledger.on_start_failed(slot, "killed", self.now))
             return
         self.take(slot)
-        look = self.workers.pop(slot).look()
-        self.perform(self.ledger.on_exit(slot, "signal 9, SIGKILL)", look, self.now))
+        snapshot = self.workers.pop(slot).snapshot()
+        self.perform(self.ledger.on_exit(slot, "signal 9, SIGKILL)", snapshot, self.now))
 
     def kill(self) -> None:
         if self.workers and self.rng.random() < 0.3:
@@ -233,15 +233,15 @@ class Storm:
 
     def cancel(self) -> None:
         ids = [self.rng.randint(1, self.next_id + 3) for _ in range(self.rng.choice([1, 1, 3, 20]))]
-        looks: dict[int, Look] = {}
+        looks: dict[int, Snapshot] = {}
         for seen in self.ledger.busy():
             worker = self.workers[seen.slot]
             assert worker.batch is not None
             if set(ids) & set(worker.batch.ids):
                 worker.limit = worker.claimed
                 self.take(seen.slot)
-                self.ledger.reclaim(seen.slot, worker.look(), self.now)
-                looks[seen.slot] = worker.look()
+                self.ledger.reclaim(seen.slot, worker.snapshot(), self.now)
+                looks[seen.slot] = worker.snapshot()
         unfinished = {i for i in ids if i < self.next_id and i not in self.outcomes and i not in self.cancelled}
         count, actions = self.ledger.on_cancel(ids, looks, self.now)
         assert count == len(unfinished)
@@ -252,14 +252,14 @@ class Storm:
         if self.rng.random() < 0.3:
             self.perform(self.ledger.on_resize(self.rng.randint(1, 6), self.now))
 
-    def look(self) -> None:
+    def snapshot(self) -> None:
         for slot in self.ledger.due(self.now):
             self.take(slot)
-            self.perform(self.ledger.on_look(slot, self.workers[slot].look(), self.now))
+            self.perform(self.ledger.on_look(slot, self.workers[slot].snapshot(), self.now))
 
     def pass_time(self) -> None:
         self.now += self.rng.expovariate(1 / 0.003)
-        self.look()
+        self.snapshot()
         self.perform(self.ledger.on_tick(self.now))
 
     # -- the whole --------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Storm:
     def close(self) -> None:
         """Wind the pool up in order; nobody kills any more, but limits still pass and starts still fail."""
         for worker in self.workers.values():
-            worker.hangs = worker.hangs and worker.batch is not None and bool(worker.batch.terms.timeout)
+            worker.hangs = worker.hangs and worker.batch is not None and bool(worker.batch.job_options.timeout)
         self.perform(self.ledger.on_close(self.now))
         for _ in range(MOST_STEPS_TO_CLOSE):
             if self.ledger.finished:

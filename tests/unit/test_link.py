@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClosed, close_fds, link_pair, pack
-from bossworker.messages import PREFIX, VERSION, Kind, ProtocolError
+from bossworker.pool.wire.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClosed, close_fds, link_pair, pack
+from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 
 STORM_FRAMES = 6000

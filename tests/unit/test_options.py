@@ -9,14 +9,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from bossworker import BossWorker, client, process
-from bossworker.checks import MAX_SECONDS, check_seconds
-from bossworker.options import (
-    check_options,
-    check_priority,
-    check_workers,
-)
-from bossworker.recorder import MAX_WORKERS
+from bossworker import BossWorker
+from bossworker.pool.caller import client
+from bossworker.pool.options import MAX_WORKERS, check_options, check_priority, check_workers
+from bossworker.system import processes
+from bossworker.system.checks import MAX_SECONDS, check_seconds
 
 GOOD: dict[str, Any] = {
     "global_timeout": 0,
@@ -107,7 +104,7 @@ def test_a_handle_that_was_never_made_goes_away_in_silence() -> None:
 
 def test_the_defaults_are_good() -> None:
     options = check_options(**GOOD)
-    assert options.worker_count == min(process.usable_cpus(), MAX_WORKERS)
+    assert options.worker_count == min(processes.usable_cpus(), MAX_WORKERS)
     assert (options.global_timeout, options.kill_grace, options.start_method) == (0.0, 1.0, "fork")
 
 

@@ -10,10 +10,9 @@ from typing import Any, NoReturn
 import pytest
 
 from bossworker import JobFailed, JobTimeout, RemoteError, Result
-from bossworker.codec import ErrorData, capture
 from bossworker.errors import TIMED_OUT, BossDied, ResultHandlerError, UnfinishedJob
-from bossworker.messages import Outcome
-from bossworker.result import Facts, Origin, make_result, rebuild
+from bossworker.failure import ErrorData, Outcome, capture, rebuild
+from bossworker.result import Facts, Origin, make_result
 
 JOB = {"n": 1}
 CLOCK = 1_700_000_000.0

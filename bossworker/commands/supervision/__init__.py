@@ -1,0 +1,10 @@
+"""Detached commands: each under a small process of its own, the supervisor.
+
+launcher.py, supervisor.py and what they import must not import more than they need: each supervisor pays for it in
+memory.
+
+    launching.py   in the program: hands a command to its launcher
+    orders.py      the launcher's wire
+    launcher.py    forks a supervisor for each order
+    supervisor.py  the life of one command, from its start to the last word in its directory
+"""

@@ -1,0 +1,258 @@
+"""The life of one command: started, watched, ended when its time is up, and its last word written down.
+
+A supervisor is a process of its own, leads a session, and adopts what the command's children leave behind. It holds
+nothing but the job directory. When it is killed, the command runs on, and the directory names both, so that readers
+find out what is true.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bossworker.commands import job_status, jobdir
+from bossworker.system import identity, program
+from bossworker.system.cpython import signal
+from bossworker.system.descendants import Ending, adopt_orphans, descendants, die_with_parent
+from bossworker.system.eventloop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resource import struct_rusage
+    from typing import Any
+
+    from bossworker.commands.jobdir import JobDirectory
+
+GRACE = 2.0  # seconds between TERM and KILL
+
+
+class Order:
+    """What to run; see `program.start` for the types."""
+
+    __slots__ = ("argv", "cwd", "environment", "grace", "keep", "parting", "stdio", "timeout", "umask")
+
+    def __init__(
+        self,
+        argv: list[bytes],
+        environment: list[bytes],
+        cwd: bytes,
+        stdio: tuple[int, int, int],
+        *,
+        umask: int = -1,
+        timeout: float = 0.0,
+        grace: float = GRACE,
+        keep: tuple[int, ...] = (),
+        parting: bool = True,
+    ) -> None:
+        """
+        Args:
+            timeout: Seconds it may run, 0 for no limit.
+            keep: Descriptors that it gets besides `stdio`. Those of `stdio` become the supervisor's.
+            parting: Whether it runs on when the supervisor is killed; otherwise the kernel ends it (Linux).
+        """
+        self.argv = argv
+        self.environment = environment
+        self.cwd = cwd
+        self.stdio = stdio
+        self.umask = umask
+        self.timeout = timeout
+        self.grace = grace
+        self.keep = keep
+        self.parting = parting
+
+
+class Supervisor:
+    """Sees one command through. What else a supervisor may serve hangs itself into the loop, and overrides the steps.
+
+    `begin` and `run` are all that is called from outside; the steps in between are, in order::
+
+        prepare             room for the last word is taken, and who is in charge is on record
+        start               the command runs
+        on_exit             it has ended and is reaped
+        conclude            nothing of it is left, and the last word is written
+    """
+
+    def __init__(self, directory: JobDirectory, order: Order, loop: Loop) -> None:
+        self.directory = directory
+        self.order = order
+        self.loop = loop
+        self.pid = 0  # of the command, until it is reaped
+        self.status: dict[str, Any] = {}
+        self.reason = ""  # why we make it end
+        self._ending: Ending | None = None
+        self._exit: tuple[int, struct_rusage, float] | None = None
+        self._started = 0.0  # monotonic seconds
+        self._started_at = 0.0  # Unix seconds
+
+    # -- from outside -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Prepare and start. OSError when the directory cannot be written to; then nothing was started."""
+        adopt_orphans()
+        self.loop.on_child(self.reap)
+        self.prepare()
+        self.start()
+
+    def run(self) -> None:
+        """Until the last word is written."""
+        self.loop.run()
+
+    def end(self, reason: str, grace: float | None = None) -> None:
+        """Make the command end, and all that it started: TERM, and `grace` seconds later KILL."""
+        if self._ending is not None:
+            self._ending.hurry(self.order.grace if grace is None else grace)
+        elif self.pid:
+            self.end_all(reason, grace)
+
+    def end_all(self, reason: str, grace: float | None = None) -> None:
+        """The same, also when the command itself has ended; with less grace than before, if it is asked for again."""
+        grace = self.order.grace if grace is None else grace
+        self.reason = reason
+        if self._ending is None:
+            self._begin_ending(grace)
+        else:
+            self._ending.hurry(grace)
+
+    def members(self) -> list[int]:
+        """All that is to end when the command is made to end, parents first."""
+        return descendants(os.getpid())
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Take room for the last word, and go on record as the one in charge. FileExistsError when another one is."""
+        self.directory.claim()
+        self.status = job_status.created(identity.own())
+        self.directory.write_status(self.status)
+
+    def start(self) -> None:
+        """Start the command, or note why it cannot be."""
+        order = self.order
+        self._started, self._started_at = time.monotonic(), time.time()  # before it: its time is never told too short
+        try:
+            self.pid = self._execute(order)
+        except program.CannotStart as error:
+            self.on_cannot_start(error)
+        except OSError as error:
+            self.on_cannot_start(program.CannotStart(program.NOT_EXECUTABLE, f"no process for it: {error.strerror}"))
+        else:
+            self.on_started()
+        finally:
+            for fd in order.stdio:
+                os.close(fd)
+
+    def on_started(self) -> None:
+        """It runs: say so."""
+        self.status = job_status.running(identity.own(), identity.of(self.pid), self._started_at)
+        self.write_status()
+        if self.order.timeout:
+            self.loop.after(self.order.timeout, self._time_is_up)
+
+    def write_status(self) -> None:
+        """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
+        try:
+            self.directory.write_status(self.status)
+        except OSError:
+            pass
+
+    def on_cannot_start(self, error: program.CannotStart) -> None:
+        """Nothing runs: say so where people look, and end."""
+        program.tell(self.order.stdio[2], error)
+        self.directory.write_last_status(
+            job_status.not_started(self.status, error.exit_code, error.reason, time.time())
+        )
+        self.loop.stop()
+
+    def on_exit(self) -> None:
+        """The command has ended. What it left running lives on, unless somebody asked for its end."""
+        assert self._exit is not None
+        if self._ending is not None:
+            return
+        number = self.requested_signal()
+        if job_status.ends_all(self._exit[0], number):
+            self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
+        else:
+            self.conclude()
+
+    def conclude(self) -> None:
+        """Write the last word."""
+        self.directory.write_last_status(self.last_status())
+        self.loop.stop()
+
+    def on_hopeless(self, why: str) -> None:
+        """Somebody cannot be ended, though KILL was sent. Say so; if it is the command itself, wait on for its end."""
+        self.reason = f"{self.reason}; {why}" if self.reason else why
+        if self._exit is not None:
+            self.on_all_gone()
+        else:
+            self.status["reason"] = self.reason
+            self.write_status()
+
+    def on_all_gone(self) -> None:
+        """All that was to be ended is gone."""
+        self._ending = None
+        if self._exit is not None:
+            self.conclude()
+
+    def last_status(self) -> dict[str, Any]:
+        """How the command has ended."""
+        assert self._exit is not None
+        wait_status, usage, elapsed = self._exit
+        requested = self.requested_signal()
+        return job_status.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=requested)
+
+    def requested_signal(self) -> int:
+        """The signal that the command ended by, or was to, because somebody asked; 0 if there is none."""
+        assert self._exit is not None
+        return job_status.requested(self._exit[0], jobdir.requested_signals(self.directory.fd))
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _execute(order: Order) -> int:
+        last_step = None if order.parting else die_with_parent()
+        return program.start(
+            order.argv,
+            order.environment,
+            order.cwd,
+            order.stdio,
+            umask=order.umask,
+            keep=order.keep,
+            last_step=last_step,
+        )
+
+    def _time_is_up(self) -> None:
+        self.end(f"timed out after {self.order.timeout:g} seconds")
+
+    def reap(self) -> None:
+        """Reap the command, and orphans that came to us."""
+        ended = self.pid
+        while True:
+            try:
+                pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            if pid == self.pid:
+                self._exit = wait_status, usage, time.monotonic() - self._started
+                self.pid = 0
+        if ended and not self.pid:
+            self.on_exit()
+
+    def _begin_ending(self, grace: float) -> None:
+        self._ending = Ending(grace, self.pid, self.members)
+        self._go_on_ending()
+
+    def _go_on_ending(self) -> None:
+        assert self._ending is not None
+        self.reap()
+        was_hopeless = self._ending.hopeless
+        pause = self._ending.step()
+        if pause is None:
+            self.on_all_gone()
+            return
+        if self._ending.hopeless and not was_hopeless:
+            self.on_hopeless(self._ending.hopeless)
+        if self._ending is not None:
+            self.loop.after(pause, self._go_on_ending)

@@ -1,0 +1,137 @@
+"""How a job ends, and errors as data: an exception is captured in the worker and rebuilt only when somebody asks."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from bossworker.errors import RemoteError
+from bossworker.pickling import PROTOCOL, dumps
+
+CHAIN_LENGTH = 10  # causes of an exception that are told
+EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
+
+
+class Outcome(IntEnum):
+    """How a job ended: one of the first eight, with flags that say how its payload is to be read."""
+
+    OK = 0
+    EXCEPTION = 1
+    TIMEOUT = 2
+    CRASH = 3
+    CANCELLED = 4
+    BAD_RESULT = 5
+    BAD_JOB = 6
+    REPORTED = 7  # the handler returned an ERROR key of its own
+
+    WHOLE = 0x10  # a pickle of its own, not one to be loaded together with its neighbours
+    TEXT = 0x20  # UTF-8, written by the boss
+    GIVEN = 0x80  # the payload is what the handler returned, though its kind is none of OK and REPORTED
+    ELSEWHERE = 0x40  # the result travels in a SPILL frame, not in the flight recorder
+
+
+KIND_BITS = 0x0F
+
+
+class Failure(dict[str, Any]):
+    """What a handler returns, with an ``ERROR``, when it knows better than ``reported`` what kind of error it is."""
+
+    def __init__(self, kind: Outcome, value: Mapping[str, Any]) -> None:
+        super().__init__(value)
+        self.kind = kind
+
+
+class ErrorData(NamedTuple):
+    """An exception as data: nothing in it can do harm until somebody asks for the exception itself."""
+
+    text: str  # "ValueError: rattle"
+    type_name: str
+    message: str
+    traceback: str
+    pickled: bytes | None
+    cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
+
+
+def describe(error: BaseException) -> str:
+    """``Type: message``, whatever the exception's own methods do."""
+    name, message = type(error).__name__, _message(error)
+    return f"{name}: {message}" if message else name
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return "".join((str(error),))  # of a str subclass, too, a plain str
+    except BaseException as second:
+        return f"<its __str__ raised {type(second).__name__}>"
+
+
+def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: int = 0) -> ErrorData:
+    """An exception as data, with its traceback (less the outermost frames) and its chain of causes."""
+    trace, cause = _trace_and_cause(error)
+    for _ in range(skip_frames):
+        trace = trace.tb_next if trace is not None else None
+    return ErrorData(
+        text or describe(error),
+        type(error).__name__,
+        _message(error),
+        _format(error, trace, depth),
+        _pickled(error),
+        tuple(capture(cause, depth=depth + 1)) if cause is not None and depth < CHAIN_LENGTH else None,
+    )
+
+
+def _trace_and_cause(error: BaseException) -> tuple[TracebackType | None, BaseException | None]:
+    try:
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return error.__traceback__, cause if isinstance(cause, BaseException) else None
+    except BaseException:  # its class has its own idea of these attributes
+        return None, None
+
+
+def _format(error: BaseException, trace: Any, depth: int) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace, chain=depth == 0))
+    except BaseException:
+        with suppress(BaseException):
+            return "".join(traceback.format_tb(trace)) + describe(error)
+        return describe(error)
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    try:
+        data = dumps(error)
+    except BaseException:
+        return None
+    return data if len(data) <= EXCEPTION_BYTES else None
+
+
+def encode_error(data: ErrorData) -> bytes:
+    return pickle.dumps(tuple(data), PROTOCOL)
+
+
+def rebuild(data: ErrorData) -> BaseException:
+    """An exception from its data, with its causes; never raises."""
+    error = _unpickled(data)
+    if error is None:
+        text = data.message or data.text
+        error = RemoteError(data.type_name or "BossWorkerError", text, data.traceback)
+    if data.cause is not None:
+        error.__cause__ = error.__context__ = rebuild(ErrorData(*data.cause))
+    return error
+
+
+def _unpickled(data: ErrorData) -> BaseException | None:
+    """The exception itself, if it rebuilds as what it was."""
+    if data.pickled is None:
+        return None
+    try:
+        error = pickle.loads(data.pickled)
+        same = isinstance(error, BaseException) and type(error).__name__ == data.type_name
+    except BaseException:
+        return None
+    return error if same else None

@@ -1,0 +1,68 @@
+"""What the ledger asks the boss to do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bossworker.failure import Outcome
+from bossworker.pool.wire.batch import Batch
+
+
+class Spawn(NamedTuple):
+    """Start a worker in this slot."""
+
+    slot: int
+
+
+class Assign(NamedTuple):
+    """Hand a batch to a worker."""
+
+    slot: int
+    batch: Batch
+
+
+class Leave(NamedTuple):
+    """Ask an idle worker to leave in order."""
+
+    slot: int
+
+
+class Interrupt(NamedTuple):
+    """Raise JobTimeout in this job, if it still runs."""
+
+    slot: int
+    job_id: int
+
+
+class Kill(NamedTuple):
+    """End a worker and all its descendants."""
+
+    slot: int
+
+
+class TakeBack(NamedTuple):
+    """Withdraw the jobs a worker has not claimed, and tell ``on_taken_back``."""
+
+    slot: int
+
+
+class Finish(NamedTuple):
+    """A result that the ledger itself decides on."""
+
+    job_id: int
+    pid: int
+    attempt: int
+    outcome: Outcome
+    text: str
+    started: float  # monotonic seconds
+    finished: float
+
+
+class Broken(NamedTuple):
+    """No worker can be started any more."""
+
+    text: str
+
+
+Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Finish | Broken
+Actions = list[Action]

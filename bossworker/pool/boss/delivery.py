@@ -1,0 +1,75 @@
+"""Results on their way from the boss to the caller: as many at a time as it takes, the rest waits here."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bossworker.errors import CANCELLED
+from bossworker.failure import KIND_BITS, Outcome
+from bossworker.pool.wire.link import Link
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import Held
+from bossworker.pool.wire.segments import END, Segment, split
+
+RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
+
+_GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
+
+
+class Delivery:
+    """What waits for the caller, and how much of what was noted ended well."""
+
+    def __init__(self, caller: Link) -> None:
+        self._caller = caller
+        self._waiting: deque[Segment] = deque()
+        self.done = 0
+        self.failed = 0
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._waiting or self._caller.unsent)
+
+    def note(self, segment: Segment, cancelled: set[int]) -> None:
+        """Results for the caller; those of cancelled jobs become that."""
+        if cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
+            self.add(segment)
+            return
+        for one in split(segment):
+            self.add(_cancellation(one) if one.first_id in cancelled else one)
+
+    def add(self, segment: Segment) -> None:
+        if segment.jobs:
+            good = sum(bytes(segment.outcomes).count(outcome) for outcome in _GOOD)
+            self.done += good
+            self.failed += segment.jobs - good
+            self._waiting.append(segment)
+
+    def send(self) -> None:
+        """Pass on what the caller takes now. Raises LinkClosed."""
+        if self._caller.flush():
+            while self._waiting and self._send_frame():
+                pass
+
+    def _send_frame(self) -> bool:
+        batch: list[Segment] = []
+        size = 0
+        file = None
+        while self._waiting and size < RESULTS_BYTES and file is None:
+            segment = self._waiting.popleft()
+            batch.append(segment)
+            size += segment.size
+            file = segment.beside
+        head = b"".join([segment.head() for segment in batch])
+        body = [part for segment in batch for part in segment.body()]
+        return self._caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
+
+
+def _cancellation(segment: Segment) -> Segment:
+    """The same job's result, as cancelled; what a handler had to say in spite of that stays."""
+    said = segment.outcomes[0]
+    if said & Outcome.GIVEN:
+        return segment._replace(outcomes=bytes((Outcome.CANCELLED | (said & ~KIND_BITS),)))
+    outcome = bytes((Outcome.CANCELLED | Outcome.TEXT,))
+    payload = CANCELLED.encode()
+    ends = END.pack(len(payload))
+    return segment._replace(base=0, ends=ends, outcomes=outcome, payload=payload, beside=None)

@@ -1,0 +1,386 @@
+"""The boss's book: which job is queued, which worker has what, and what to do next. No I/O in here.
+
+The boss tells the ledger what happened (``on_...``) and performs the actions it gets back. So every ordering of
+events is tested without a process.
+
+Jobs are kept as batches (see ``batch.py``), never one by one: a queued job costs its bytes and a few more.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from bossworker.errors import CANCELLED, WORKER_DIED
+from bossworker.failure import Outcome
+from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.pool.boss.job_queue import Queue
+from bossworker.pool.boss.workers import NEVER, State, Terminated, WorkerRecord
+from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
+
+BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
+OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
+SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
+FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
+START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
+FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
+LONGEST_PAUSE_SECONDS = 1.0  # up to this
+REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
+
+
+class Ledger:
+    """See the module. Times are monotonic seconds."""
+
+    def __init__(
+        self, workers: int, *, kill_grace: float, max_jobs_per_worker: int, max_batch: int = MAX_BATCH
+    ) -> None:
+        self.queue = Queue()
+        self.workers: dict[int, WorkerRecord] = {}
+        self.target = workers
+        self.closing = False
+        self.broken = ""  # why no worker can be started, once that is so
+        self.restarts = 0
+        self._kill_grace = kill_grace
+        self._max_jobs = max_jobs_per_worker
+        self._max_batch = max_batch
+        self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
+        self._estimate: float | None = None  # seconds a job takes
+        self._result_size = 0.0  # bytes of its result
+        self._failed_starts = 0
+        self._start_error = ""
+        self._spawn_at = 0.0  # no worker is started before; 0.0: there is no pause
+        self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
+
+    # -- questions --------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and nobody is left."""
+        return self.closing and not self.workers and not (self.queue.jobs and not self.broken)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every worker that was asked for is up."""
+        states = [worker.state for worker in self.workers.values()]
+        return len(states) >= self.target and State.STARTING not in states
+
+    def busy(self) -> list[WorkerRecord]:
+        return [worker for worker in self.workers.values() if worker.batch is not None]
+
+    def sleep(self, now: float) -> float | None:
+        """Seconds until something is due; None: nothing is."""
+        due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
+        if self._spawn_at and self._vacant():
+            due = min(due, self._spawn_at)
+        return None if due == NEVER else max(0.0, due - now)
+
+    def pause_is_over(self, now: float) -> bool:
+        """Whether starts that had to wait may be made now, by ``on_tick``."""
+        return 0.0 < self._spawn_at <= now
+
+    def due(self, now: float) -> list[int]:
+        """Slots of the workers that should be looked at."""
+        return [w.slot for w in self.workers.values() if w.batch is not None and w.look_at <= now]
+
+    # -- workers come and go ----------------------------------------------------------------------------
+
+    def on_tick(self, now: float) -> Actions:
+        """Start what is missing, hand out what is queued."""
+        return self._fill(now) + self._dispatch(now)
+
+    def on_spawned(self, slot: int, pid: int) -> None:
+        self.workers[slot].pid = pid
+
+    def on_up(self, slot: int, now: float) -> Actions:
+        """A worker's init_handler is through."""
+        worker = self.workers[slot]
+        self._failed_starts = 0
+        return self._settle(worker, now)
+
+    def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
+        """A worker could not be started, or ended before it was up."""
+        del self.workers[slot]
+        self._start_error = text
+        if now >= self._spawn_at:  # those that fail together count as one
+            self._failed_starts += 1
+            self._spawn_at = now + min(
+                FIRST_PAUSE_SECONDS * 2 ** min(self._failed_starts - 1, 10), LONGEST_PAUSE_SECONDS
+            )
+        if self._failed_starts >= START_ATTEMPTS and not self.workers:
+            return self._break(now)
+        return self._fill(now)
+
+    def _break(self, now: float) -> Actions:
+        self.broken = self._start_error
+        verdicts = self._lost(self.queue.drain(), now)
+        return [Broken(self.broken), *verdicts]
+
+    def _lost(self, jobs: list[tuple[int, int]], now: float) -> Actions:
+        return [Finish(job_id, 0, attempt - 1, Outcome.EXCEPTION, self.broken, now, now) for job_id, attempt in jobs]
+
+    def on_exit(self, slot: int, how: str, snapshot: Snapshot, now: float) -> Actions:
+        """A worker is gone, and everything it left has been taken from it. `how`: in words."""
+        worker = self.workers.pop(slot)
+        if slot in self._idle:
+            self._idle.remove(slot)
+        orderly = worker.state is State.LEAVING
+        actions: Actions = []
+        if worker.batch is not None:
+            actions += self._wind_up(worker, worker.batch, how, snapshot, now)
+        if not orderly:
+            self.restarts += 1
+            if worker.batch is None and not worker.jobs_done:
+                self._note_fresh_death(now)
+        return actions + self.on_tick(now)
+
+    def _note_fresh_death(self, now: float) -> None:
+        """One may be chance; workers that all die as soon as they are up are replaced with pauses."""
+        if now < self._fresh_death_at + FIRST_PAUSE_SECONDS:
+            self._spawn_at = now + FIRST_PAUSE_SECONDS
+        self._fresh_death_at = now
+
+    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: str, snapshot: Snapshot, now: float) -> Actions:
+        """Decide on the jobs a dead worker had: one may have been running, the rest never started."""
+        if snapshot.claimed < worker.limit:
+            self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
+        position = snapshot.claimed - 1
+        if position < worker.taken or position in worker.spilled:
+            return []
+        job_id, job_options = batch.first_id + position, batch.job_options
+        finish = Finish(
+            job_id, worker.pid, job_options.attempt, Outcome.CRASH, f"{WORKER_DIED} ({how}", snapshot.started, now
+        )
+        reason = Terminated.CANCEL if job_id in worker.cancelled else None
+        if reason is None and worker.expired == position:
+            reason = worker.reason
+        if reason is not None:
+            outcome, text = reason.value
+            return [finish._replace(outcome=outcome, text=text)]
+        if job_options.attempt <= job_options.retries:
+            again = job_options._replace(attempt=job_options.attempt + 1)
+            self.queue.put_back(batch.part(position, position + 1).with_options(again))
+            return []
+        return [finish]
+
+    def _settle(self, worker: WorkerRecord, now: float) -> Actions:
+        """A worker has nothing to do: it leaves, or waits for work."""
+        surplus = sum(not w.dismissed for w in self.workers.values()) - self.target
+        if surplus > 0:
+            worker.dismissed = True
+        spent = self._max_jobs and worker.jobs_done >= self._max_jobs
+        worker.state = State.IDLE
+        if worker.dismissed:
+            return self._leave(worker)
+        if spent:
+            return self._leave(worker) + self._replace(now)
+        self._idle.append(worker.slot)
+        return self._dispatch(now)
+
+    def _leave(self, worker: WorkerRecord) -> Actions:
+        worker.state = State.LEAVING
+        worker.dismissed = True
+        return [Leave(worker.slot)]
+
+    def _replace(self, now: float) -> Actions:
+        """Start a successor at once: an exit_handler may take its time."""
+        self.restarts += 1
+        return self.on_tick(now)
+
+    def _vacant(self) -> int:
+        """How many workers are missing and may be started."""
+        if self.broken or (self.closing and not self.queue.jobs):
+            return 0
+        if self._failed_starts >= START_ATTEMPTS and self.workers:
+            return 0  # those that are left go on alone
+        return max(0, self.target - sum(not w.dismissed for w in self.workers.values()))
+
+    def _fill(self, now: float) -> Actions:
+        if now < self._spawn_at:
+            return []
+        self._spawn_at = 0.0
+        actions: Actions = []
+        free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
+        for slot in list(islice(free, self._vacant())):
+            self.workers[slot] = WorkerRecord(slot)
+            actions.append(Spawn(slot))
+        return actions
+
+    # -- jobs -------------------------------------------------------------------------------------------
+
+    def on_submit(self, batch: Batch, now: float) -> Actions:
+        if self.broken:
+            return self._lost([(job_id, batch.job_options.attempt) for job_id in batch.ids], now)
+        self.queue.add(batch)
+        return self._dispatch(now)
+
+    def _dispatch(self, now: float) -> Actions:
+        actions: Actions = []
+        while self._idle and self.queue.jobs:
+            worker = self.workers[self._idle.pop()]
+            worker.batch = batch = self.queue.cut(self._batch_size(worker))
+            worker.state = State.BUSY
+            worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
+            worker.spilled.clear()
+            worker.cancelled.clear()
+            worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
+            actions.append(Assign(worker.slot, batch))
+        if self.closing and not self.queue.jobs and not self.busy():
+            while self._idle:
+                actions += self._leave(self.workers[self._idle.pop()])
+        return actions
+
+    def _batch_size(self, worker: WorkerRecord) -> int:
+        """Jobs worth BATCH_SECONDS whose results find room, but no more than a fair share of the queue."""
+        share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
+        size = round(BATCH_SECONDS / self._estimate) if self._estimate else 1
+        room = int(PAYLOAD_SIZE / max(1.0, self._result_size))
+        if self._max_jobs:
+            share = min(share, self._max_jobs - worker.jobs_done)
+        return max(1, min(size, room, share, self._max_batch))
+
+    def _next_look(self, worker: WorkerRecord, started: float, now: float) -> float:
+        """When this worker's job, begun at `started`, gives the next reason to look at it."""
+        assert worker.batch is not None
+        timeout = worker.batch.job_options.timeout
+        due = started + timeout if timeout else NEVER
+        if worker.expired >= 0:
+            due = now + REPEAT_SECONDS if worker.killed else min(worker.kill_at, now + REPEAT_SECONDS)
+        if worker.limit > 1 and worker.taken < worker.limit - 1:
+            due = min(due, max(started, now) + OVERDUE_SECONDS)
+        return due
+
+    def on_taken(self, slot: int, published: int, size: int = 0) -> None:
+        """Results up to this position of the batch have been taken, so many bytes, but for those that were spilled."""
+        worker = self.workers[slot]
+        worker.result_bytes += size
+        worker.jobs_done += published - worker.taken
+        worker.taken = published
+
+    def on_spilled(self, slot: int, job_id: int, size: int = 0) -> None:
+        """A result that the recorder had no room for came by itself."""
+        worker = self.workers[slot]
+        worker.result_bytes += size
+        if worker.has(job_id):
+            assert worker.batch is not None
+            worker.spilled.add(job_id - worker.batch.first_id)
+
+    def on_done(self, slot: int, seconds: float, leaves: bool, now: float) -> Actions:
+        """A worker is through with its batch, whose results have all been taken."""
+        worker = self.workers[slot]
+        if worker.batch is not None and worker.taken:
+            self._learn(seconds / worker.taken, worker.result_bytes / worker.taken)
+        worker.batch = None
+        if leaves:
+            worker.state = State.LEAVING
+            worker.dismissed = True
+            return self._replace(now)
+        return self._settle(worker, now)
+
+    def _learn(self, seconds: float, size: float) -> None:
+        """What a job of the last batch took, and the bytes of its result."""
+        sample = min(max(seconds, 1e-7), SLOWEST_SAMPLE)
+        old = self._estimate
+        self._estimate = sample if old is None else old + FRESH_WEIGHT * (sample - old)
+        self._result_size += FRESH_WEIGHT * (min(size, PAYLOAD_SIZE) - self._result_size)
+
+    # -- watching ---------------------------------------------------------------------------------------
+
+    def on_look(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
+        """What a look at a busy worker showed."""
+        worker = self.workers[slot]
+        batch = worker.batch
+        if batch is None:
+            return []
+        actions = self._enforce(worker, batch, snapshot, now) if snapshot.running else []
+        unclaimed = snapshot.claimed < worker.limit
+        slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
+        if unclaimed and (slow or (self._idle and not self.queue.jobs)):
+            actions.append(TakeBack(slot))
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+        if not snapshot.claimed:  # the worker itself may be stopped
+            worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
+        return actions
+
+    def _enforce(self, worker: WorkerRecord, batch: Batch, snapshot: Snapshot, now: float) -> Actions:
+        """Hold the running job to its time: a signal first, then SIGKILL."""
+        position = snapshot.claimed - 1
+        if worker.expired == position:
+            if now >= worker.kill_at:
+                worker.killed = True
+                return [Kill(worker.slot)]
+            return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
+        worker.expired = -1
+        timeout = batch.job_options.timeout
+        if timeout and now >= snapshot.started + timeout:
+            return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
+        return []
+
+    def _expire(self, worker: WorkerRecord, batch: Batch, position: int, reason: Terminated, now: float) -> Actions:
+        worker.expired, worker.reason = position, reason
+        worker.kill_at = now + self._kill_grace
+        return [Interrupt(worker.slot, batch.first_id + position)]
+
+    def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
+        """The jobs behind the claimed ones are the boss's again."""
+        self.reclaim(slot, snapshot, now)
+        return self._dispatch(now)
+
+    def reclaim(self, slot: int, snapshot: Snapshot, now: float) -> None:
+        """Queue again what a worker was given but can no longer claim."""
+        worker = self.workers[slot]
+        batch = worker.batch
+        if batch is None or snapshot.claimed >= worker.limit:
+            return
+        self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
+        worker.limit = snapshot.claimed
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+
+    # -- orders from the caller -------------------------------------------------------------------------
+
+    def on_cancel(self, ids: list[int], looks: dict[int, Snapshot], now: float) -> tuple[int, Actions]:
+        """Cancel jobs; how many had not finished.
+
+        Unclaimed jobs of busy workers must have been reclaimed; `looks` shows the state of those workers.
+        """
+        removed = self.queue.remove(ids)
+        text = CANCELLED
+        actions: Actions = [
+            Finish(job_id, 0, attempt - 1, Outcome.CANCELLED, text, now, now) for job_id, attempt in removed
+        ]
+        count = len(removed)
+        wanted = set(ids)
+        for slot, snapshot in looks.items():
+            worker = self.workers[slot]
+            batch, position = worker.batch, snapshot.claimed - 1
+            if batch is None or position < snapshot.published or position in worker.spilled:
+                continue
+            job_id = batch.first_id + position
+            if job_id in wanted and job_id not in worker.cancelled:
+                count += 1
+                worker.cancelled.add(job_id)
+                if worker.expired != position:
+                    actions += self._expire(worker, batch, position, Terminated.CANCEL, now)
+                    worker.look_at = self._next_look(worker, snapshot.started, now)
+        return count, actions + self._dispatch(now)
+
+    def on_resize(self, target: int, now: float) -> Actions:
+        """Another number of workers. Those too many leave when they are idle."""
+        self.target = target
+        self._failed_starts = 0
+        surplus = sum(not w.dismissed for w in self.workers.values()) - target
+        actions: Actions = []
+        for slot in self._idle[: max(0, surplus)]:
+            self._idle.remove(slot)
+            actions += self._leave(self.workers[slot])
+        surplus -= len(actions)
+        busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
+        for worker in busy[: max(0, surplus)]:
+            worker.dismissed = True
+            actions.append(TakeBack(worker.slot))
+        return actions + self.on_tick(now)
+
+    def on_close(self, now: float) -> Actions:
+        """No more work will come; the workers leave once the queue is empty."""
+        self.closing = True
+        return self._dispatch(now)

@@ -1,0 +1,80 @@
+"""What a pool is doing at an instant: counted by the boss, told by the handle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.workers import WorkerRecord
+from bossworker.pool.wire.recorder import Recorder
+from bossworker.system import processes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker, at one instant."""
+
+    pid: int
+    state: str
+    """``starting``, ``idle``, ``busy`` or ``leaving``."""
+    job_id: int | None
+    """The job that runs now."""
+    seconds: float
+    """How long that job has been running."""
+    jobs_done: int
+    rss: int
+    """Resident memory in bytes; 0 where the platform does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A pool, at one instant. ``done`` ended well, ``failed`` with an ERROR."""
+
+    queued: int
+    running: int
+    done: int
+    failed: int
+    restarts: int
+    """Workers that have been replaced."""
+    workers: tuple[WorkerStats, ...]
+
+
+def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Delivery, now: float) -> dict[str, object]:
+    """The boss's count, as data that can travel."""
+    workers = [_describe(worker, recorders[worker.slot], now) for worker in ledger.workers.values()]
+    running = sum(worker["job_id"] is not None for worker in workers)
+    assigned = sum(worker.limit - worker.taken for worker in ledger.busy())
+    return {
+        "queued": ledger.queue.jobs + assigned - running,
+        "running": running,
+        "done": delivery.done,
+        "failed": delivery.failed,
+        "restarts": ledger.restarts,
+        "workers": workers,
+    }
+
+
+def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str, object]:
+    job_id, seconds = None, 0.0
+    if worker.batch is not None:
+        snapshot = recorder.snapshot()
+        if snapshot.running:
+            job_id = worker.batch.first_id + snapshot.claimed - 1
+            seconds = max(0.0, now - snapshot.started)  # it may have started since `now`
+    return {
+        "pid": worker.pid,
+        "state": worker.state.value,
+        "job_id": job_id,
+        "seconds": seconds,
+        "jobs_done": worker.jobs_done,
+        "rss": processes.resident_bytes(worker.pid),
+    }
+
+
+def stats_of(count: Mapping[str, Any]) -> Stats:
+    """What came of the boss's count, for the program that asked."""
+    workers = tuple(WorkerStats(**worker) for worker in count["workers"])
+    return Stats(**{**count, "workers": workers})

@@ -1,0 +1,448 @@
+"""The caller's handle on a pool: what programs use."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import weakref
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self, overload
+
+from bossworker.errors import (
+    NothingPending,
+    PoolClosed,
+    ResultHandlerError,
+    WorkerStartError,
+)
+from bossworker.pool.boss.stats import Stats, stats_of
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.mapping import Map, PoolParts
+from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.state import HandleState
+from bossworker.pool.launch import launch
+from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.codec import type_phrase
+from bossworker.pool.wire.messages import Kind
+from bossworker.result import Result, make_result
+from bossworker.system import signals, stdio
+from bossworker.system.checks import check_callable, check_count, check_seconds
+
+_handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+
+
+class BossWorker:
+    """A preforked pool: jobs in, results out, and nothing lost in between.
+
+    Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
+    dict of results, in a worker. Every job added yields exactly one :class:`Result`, whatever is killed; what goes
+    wrong is under its key ``ERROR``.
+
+    Args:
+        work_handler: Called with each job; returns a mapping, or None for an empty one.
+        result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
+            returns (a mapping, or None for an empty one) with the same attributes.
+        init_handler: Called once in each worker before its first job. Has no time limit.
+        exit_handler: Called once in each worker that leaves in order. Has no time limit.
+        global_timeout: Seconds a job may run; 0: no limit.
+        worker_count: Number of workers; None: the CPUs this process may use.
+        kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
+        retries: How often a job whose worker died is given to another worker.
+        max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
+        max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
+        max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never.
+        start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
+            cloudpickle. For programs with threads.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; no process was started.
+        WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
+
+    The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
+    pickled (TypeError).
+
+    After Perl's Parallel::Fork::BossWorkerAsync.
+    """
+
+    def __init__(
+        self,
+        work_handler: Callable[[Any], Mapping[Any, Any] | None],
+        *,
+        result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
+        init_handler: Callable[[], object] | None = None,
+        exit_handler: Callable[[], object] | None = None,
+        global_timeout: float = 0,
+        worker_count: int | None = None,
+        kill_grace: float = 1.0,
+        retries: int = 0,
+        max_pending: int = 0,
+        max_jobs_per_worker: int = 0,
+        max_worker_memory: int = 0,
+        start_method: str = "fork",
+    ) -> None:
+        check_callable("work_handler", work_handler, optional=False)
+        check_callable("result_handler", result_handler)
+        check_callable("init_handler", init_handler)
+        check_callable("exit_handler", exit_handler)
+        self._options = check_options(
+            global_timeout=global_timeout,
+            worker_count=worker_count,
+            kill_grace=kill_grace,
+            retries=retries,
+            max_pending=max_pending,
+            max_jobs_per_worker=max_jobs_per_worker,
+            max_worker_memory=max_worker_memory,
+            start_method=start_method,
+        )
+        self._result_handler = result_handler
+        self._inbox = Inbox()
+        self._fileno_used = False  # whether fileno() is in use
+        handlers = Handlers(work_handler, init_handler, exit_handler)
+        try:
+            with signals.held(), stdio.stdio_reserved():
+                self._launch(handlers)
+            self._await_start()
+        except BaseException:
+            if hasattr(self, "_outbox"):
+                self._end(force=True)
+            raise
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
+
+    def _launch(self, handlers: Handlers) -> None:
+        launched = launch(handlers, self._options)
+        try:
+            self._connection = Connection(launched, self._inbox)
+        except BaseException:
+            launched.abandon()
+            raise
+        self._waiters = self._connection.turns.waiters
+        self._state = HandleState(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
+        _handles.add(self)
+
+    def _await_start(self) -> None:
+        line = self._connection
+        line.wait_until(lambda: line.up or bool(line.failure))
+        if not line.up:
+            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+
+    # -- jobs in ----------------------------------------------------------------------------------------
+
+    def add_work(
+        self,
+        *jobs: Mapping[Any, Any],
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int | None = None,
+    ) -> Sequence[int]:
+        """Queue jobs (dicts); return their ids, in order.
+
+        All or nothing: when one of them is no mapping, or cannot be pickled, none is queued.
+
+        Args:
+            timeout: Seconds each of these jobs may run; 0: no limit; None: the pool's ``global_timeout``.
+            priority: A higher one runs first.
+            retries: How often each is given to another worker after a crash; None: the pool's ``retries``.
+
+        Raises:
+            TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
+            PoolClosed: After ``shut_down``.
+            BossDied, WorkerStartError: The pool is beyond working.
+        """
+        outbox = self._outbox
+        job_options = outbox.job_options(timeout, priority, retries)
+        if len(jobs) == 1 and not self._options.max_pending:
+            return outbox.add_one(jobs[0], job_options)
+        self._state.check_open()
+        return outbox.add(jobs, job_options) if jobs else range(0)
+
+    # -- results out ------------------------------------------------------------------------------------
+
+    def pending(self) -> int:
+        """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
+        self._state.check_owner()
+        return len(self._inbox.jobs)
+
+    @overload
+    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result: ...
+
+    @overload
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None: ...
+
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
+        """The next finished job's result, in order of completion.
+
+        Args:
+            blocking: Wait for one. Otherwise, None when none is ready.
+            timeout: Wait for at most so many seconds; then None.
+
+        Raises:
+            NothingPending: Blocking, with no job outstanding.
+            ResultHandlerError: The ``result_handler`` raised; ``.result`` is what it was given.
+            BossDied: The boss is gone, and every result that it sent has been retrieved.
+        """
+        result = self._inbox.next()
+        if result is None:
+            result = self._await_result(blocking, timeout)
+            if result is None:
+                return None
+        if self._fileno_used or self._waiters:
+            self._tell_others()
+        return result if self._result_handler is None else self._handle(result)
+
+    def get_result_nb(self) -> Result | None:
+        """``get_result(blocking=False)``."""
+        return self.get_result(blocking=False)
+
+    def results(self) -> Iterator[Result]:
+        """Results as they come, until nothing is pending."""
+        while self._inbox.outstanding > 0:
+            try:
+                result = self.get_result()
+            except NothingPending:  # another thread took the last one
+                return
+            if result is not None:
+                yield result
+        self._state.check_owner()
+
+    def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
+        self._state.check_owner()
+        inbox, line = self._inbox, self._connection
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
+        if not blocking:
+            line.poll()
+            result = inbox.next()
+            if result is None:
+                self._state.check_results()
+                self._tell_others()
+            return result
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (result := inbox.next()) is None:
+            if inbox.outstanding <= 0:
+                raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
+            if not line.wait_until(self._has_news, deadline):
+                self._state.check_results()
+                return inbox.next()
+        return result
+
+    def _has_news(self) -> bool:
+        return self._inbox.has_news() or self._inbox.outstanding <= 0
+
+    def _tell_others(self) -> None:
+        """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
+        if self._fileno_used:
+            self._connection.show_readiness(self._inbox.has_news)
+        if self._inbox.outstanding <= 0:
+            self._connection.wake()
+
+    def _handle(self, result: Result) -> Result:
+        assert self._result_handler is not None
+        try:
+            handled = self._result_handler(result)
+            if handled is result:
+                return result
+            if not isinstance(handled, Mapping | None):
+                raise TypeError(f"it returned {type_phrase(handled)}, not a mapping or None")
+            return make_result(handled or {}, result._facts)
+        except Exception as error:
+            text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
+            raise ResultHandlerError(text, result) from error
+        except BaseException:  # Ctrl-C: as if it had not been asked for
+            self._inbox.put_back(result)
+            raise
+
+    def map(
+        self,
+        jobs: Iterable[Mapping[Any, Any]],
+        *,
+        ordered: bool = True,
+        timeout: float | None = None,
+    ) -> Generator[Result, None, None]:
+        """Run the jobs of an iterable, endless if you like; yield a Result a job.
+
+        Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
+        at first, and as many more as have come back, up to 4,096. Results of other jobs are left for ``get_result``.
+        When it is closed early, the jobs in flight are cancelled and their results dropped. When `jobs` raises, or
+        gives what is no job (TypeError, with its index), map raises that after the results of the jobs before it.
+
+        Args:
+            ordered: Yield in the order of `jobs`; otherwise, as completed.
+            timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+        """
+        iterator = iter(jobs)
+        job_options = self._outbox.job_options(timeout, 0, None)
+        self._state.check_open()
+        parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
+        return self._handled(Map(parts, iterator, job_options, ordered, self._options.worker_count).results())
+
+    def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+        """Results after the ``result_handler``, if there is one."""
+        if self._result_handler is None:
+            return results
+        return self._handle_each(results)
+
+    def _handle_each(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+        with closing(results):
+            for result in results:
+                yield self._handle(result)
+
+    # -- orders -----------------------------------------------------------------------------------------
+
+    def cancel(self, *ids: int) -> int:
+        """Cancel jobs; return how many of them had not finished.
+
+        A queued one never runs; a running one is stopped as by a timeout. Each still yields one Result, with
+        ERROR ``BossWorkerAsync: cancelled``. Ids that are finished or unknown are passed over.
+        """
+        for job_id in ids:
+            check_count("job id", job_id, most=(1 << 63) - 1)
+        self._state.check_owner()
+        live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
+        if not live or self._connection.gone:
+            return 0
+        answer = self._connection.request(Kind.CANCEL, b"", [array("Q", live).tobytes()])
+        return int(answer["count"]) if answer is not None else 0
+
+    def resize(self, n: int) -> None:
+        """Change the number of workers. Those too many leave when they are through with their job."""
+        check_workers("n", n)
+        self._state.check_open()
+        self._ask(Kind.RESIZE, messages.COUNT.pack(n))
+
+    def stats(self) -> Stats:
+        """The pool at this instant. PoolClosed after ``shut_down``."""
+        self._state.check_owner()
+        if self._state.ended:
+            raise PoolClosed("the pool has been shut down")
+        return stats_of(self._ask(Kind.STATS))
+
+    def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
+        answer = self._connection.request(kind, head)
+        if answer is None:
+            self._state.check_alive()
+            raise PoolClosed("the pool has been shut down")
+        return answer
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a result may be ready, for select, selectors or asyncio's add_reader.
+
+        It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
+        """
+        self._state.check_owner()
+        if self._state.ended and not self._fileno_used:
+            raise PoolClosed("the pool has been shut down")
+        fd = self._connection.fileno()
+        if not self._fileno_used:
+            self._fileno_used = True
+            self._connection.show_readiness(self._inbox.has_news)
+        return fd
+
+    @property
+    def boss_pid(self) -> int:
+        """The boss's process id."""
+        return self._connection.pid
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The process ids of the workers that are up; empty when the pool is down."""
+        self._state.check_owner()
+        if self._state.ended or self._connection.gone:
+            return ()
+        answer = self._connection.request(Kind.STATS) or {"workers": ()}
+        return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
+        """End the pool. May be called again; from a signal handler, only with ``force=True``.
+
+        In order: queued work is processed, ``exit_handler`` runs in each worker, and every result can still be
+        retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
+        so are the results: ``pending()`` is 0.
+
+        Args:
+            timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to
+                go on waiting, or with ``force=True``.
+
+        Raises:
+            TimeoutError: The work was not done in `timeout` seconds.
+            BossDied: The boss died before it was.
+        """
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout)
+        self._state.check_owner()
+        if force:
+            self._end(force=True)
+        elif not self._state.ended:
+            self._wind_down(timeout)
+
+    def _wind_down(self, timeout: float | None) -> None:
+        line = self._connection
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._outbox.close(timeout)
+        if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
+            raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
+        if not line.orderly:
+            self._state.look_back()
+        self._end()
+        self._state.check_alive()
+
+    def _end(self, force: bool = False) -> None:
+        self._state.closing = True
+        if force:
+            self._inbox.clear()
+            self._fileno_used = False
+        if not self._state.ended:
+            self._state.ended = True
+            self._connection.end(force=force)
+            if force:
+                self._inbox.clear()  # what came in until then
+        self._connection.close(keep_sign=self._fileno_used)
+
+    def __enter__(self) -> Self:
+        self._state.check_owner()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._state.foreign:
+            self.shut_down(force=kind is not None)
+
+    def __del__(self) -> None:
+        if not hasattr(self, "_outbox") or self._state.foreign:  # construction failed
+            return
+        try:
+            if not self._state.ended:
+                warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._end(force=True)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._state.closing else "open"
+        return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+
+    def _disown(self) -> None:
+        """In a forked child: let go of the parent's pool."""
+        self._state.foreign = True
+        self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
+        self._connection.close(in_child=True)
+
+
+def _in_child() -> None:
+    for handle in list(_handles):
+        handle._disown()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,313 @@
+"""The caller's line to its boss: frames sent, and one thread at a time listening for all.
+
+Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py``):
+
+1. Locks are taken in the order adding (outbox), sending, turns (``listener_turns.py``); or adding, unpacking (inbox).
+   No thread waits for the boss with a lock held, but to send.
+2. Descriptors are closed by ``_give_back`` alone: by the thread that closes the connection or, when threads are still
+   listening or waiting, by the last of them to leave.
+3. What the garbage collector, a signal handler or a forked child may call takes no lock that the interrupted code
+   could hold: ``try_send``, ``Inbox.forget``, ``close(in_child=True)``, and ``shut_down(force=True)``, whose locks may
+   be taken twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.listener_turns import ListenerTurns
+from bossworker.pool.launch import Launched
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import MemoryFiles, give_back
+from bossworker.pool.wire.segments import read_segments
+from bossworker.system import processes
+
+FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
+UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
+DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descriptor
+
+
+class Connection:
+    """See the module. What arrives goes to the inbox, put there by whichever thread listens."""
+
+    def __init__(self, launched: Launched, inbox: Inbox) -> None:
+        self.pid, self.link, self.memory = launched
+        self.inbox = inbox
+        self.memory_files = MemoryFiles(self.memory, inbox.jobs)
+        self.up = False
+        self.gone = False  # the boss has ended, in order or not; all it sent is here
+        self.orderly = False  # it said that it was through
+        self.failure = ""  # why no worker can be started
+        self.turns = ListenerTurns(self._give_back)
+        self._given_back = False
+        self._replies: dict[int, dict[str, Any]] = {}
+        self._numbers = count(1)  # of requests
+        self._sending = threading.Lock()  # for putting frames into the link
+        self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
+        self._readiness = _ReadinessFd()
+        self._selector = selectors.DefaultSelector()
+        self._boss_fd = processes.pidfd(self.pid)
+        self._wake_us.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._wake_us, selectors.EVENT_READ)
+        self._watch(self._selector)
+
+    def _watch(self, selector: selectors.BaseSelector) -> None:
+        """Register what becomes readable when the boss sends something, or ends."""
+        for watched in (self.link.sock, self._boss_fd):
+            if watched is not None:
+                selector.register(watched, selectors.EVENT_READ)
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    def send(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> None:
+        """Send a frame, however long the boss takes to read it."""
+        self.send_packed(pack(kind, head, body))
+
+    def send_packed(self, parts: list[Part]) -> None:
+        """As `send`, for several frames at once: all of them or, if interrupted before they are queued, none."""
+        with self._sending:
+            self.link.queue(parts)
+            self._flush()
+
+    def _flush(self) -> None:
+        with suppress(LinkClosed):  # who waits for an answer will hear of it
+            while not self.link.flush():
+                if not processes.await_fd(self.link.fileno(), select.POLLOUT, DEATH_TICK) and not self.alive():
+                    return
+
+    def try_send(self, parts: Sequence[Part] = ()) -> bool:
+        """Send without ever waiting, neither for the boss nor for another thread; False when that is not possible now.
+
+        So it may be called from where it interrupts anything at all: by the garbage collector.
+        """
+        if self.closed or not self._sending.acquire(False):
+            return False
+        try:
+            self.link.queue([*parts])
+            with suppress(LinkClosed):
+                self.link.flush()
+        finally:
+            self._sending.release()
+        return True
+
+    def alive(self) -> bool:
+        """Whether the boss's process exists."""
+        if self.gone:
+            return False
+        return processes.is_alive(self.pid)
+
+    def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
+        """Ask the boss and wait for its answer; None when it is gone."""
+        number = next(self._numbers)
+        self.send(kind, messages.REQUEST.pack(number) + head, body)
+        self.wait_until(lambda: number in self._replies)
+        return self._replies.pop(number, None)
+
+    # -- listening --------------------------------------------------------------------------------------
+
+    def wait_until(self, ready: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Wait until `ready()`, the deadline (monotonic) or the boss's end; whether `ready()`.
+
+        One thread listens. The others wait for it to take in what concerns them; when it leaves, one takes over.
+        """
+        while not ready():
+            seconds = None if deadline is None else deadline - time.monotonic()
+            if self.gone or self.closed or (seconds is not None and seconds <= 0):
+                return False
+            if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
+                self.turns.wait(ready, seconds)
+        return True
+
+    def poll(self) -> None:
+        """Take in what has arrived, without waiting; nothing to do when another thread listens."""
+        if not self.gone:
+            self.turns.take(self._take_in)
+
+    def _listen(self, seconds: float | None) -> None:
+        if self.gone:
+            return
+        ticks = [] if seconds is None else [seconds]
+        if self.link.unsent:  # left over from an interrupted call, or another thread is at it
+            self.try_send()
+            ticks.append(UNSENT_TICK)
+        if self._boss_fd is None:
+            ticks.append(DEATH_TICK)
+        keys = [key.fd for key, _ in self._selector.select(min(ticks, default=None))]
+        if self._wake_us.fileno() in keys:
+            with suppress(BlockingIOError):
+                self._wake_us.recv(4096)
+        self._take_in()
+        if not self.gone and (self._boss_fd in keys or (not keys and self._boss_fd is None)):
+            self._check_boss()
+
+    def _check_boss(self) -> None:
+        if not self.alive():
+            while self._take_in():  # all that it sent, before it counts as gone
+                pass
+            self._lose_boss()
+
+    def _take_in(self) -> bool:
+        """Read the link and act on each frame, which is struck off only then: to act on it twice does no harm.
+
+        Whether anything came.
+        """
+        came = False
+        try:
+            came = self.link.pull()
+        except LinkClosed:
+            self._lose_boss()
+        while self.link.frames:
+            frame = self.link.frames[0]
+            self._on_frame(frame)
+            del self.link.frames[0]
+            if frame.fd is not None:
+                give_back(frame.fd)
+                close_fds(frame.fds)
+        return came
+
+    def _lose_boss(self) -> None:
+        if not self.gone:
+            self.gone = True
+            for selector in (self._selector, self._readiness.selector):
+                for watched in (self.link.sock, self._boss_fd):
+                    with suppress(AttributeError, KeyError, ValueError, TypeError):
+                        selector.unregister(watched)  # type: ignore[union-attr, arg-type]
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.RESULTS:
+                self.inbox.receive(read_segments(frame.head, frame.body), frame.fd)
+                self._readiness.raise_()
+            case Kind.REPLY:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self._replies[number] = json.loads(bytes(frame.body))
+            case Kind.READY:
+                self.up = True
+            case Kind.START_FAILED | Kind.BROKEN:
+                self.failure = str(frame.body, "utf-8", "replace")
+            case Kind.CLOSED:
+                self.orderly = True
+
+    def wake(self) -> None:
+        """Make the threads that wait look at their condition again."""
+        if self.turns.taken:
+            with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
+                self._waker.send(b"w")
+        self.turns.wake_waiters()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when something arrives, or while the sign is up."""
+        return self._readiness.fileno(self._watch)
+
+    def show_readiness(self, has_news: Callable[[], bool]) -> None:
+        """Have that descriptor show whether there is something to fetch here already."""
+        self._readiness.lower()
+        if has_news():
+            self._readiness.raise_()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no thread may begin to listen any more."""
+        return self.turns.closed
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def end(self, force: bool) -> None:
+        """Wait for the boss to be gone. `force`: make it end everything, now.
+
+        It takes our hanging up for an order; so does a dead boss's fork server.
+        """
+        if force:
+            self.link.close()
+        if not processes.wait_for(self.pid, FORCE_SECONDS):
+            self.link.close()
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            processes.wait_for(self.pid, FORCE_SECONDS)
+        self._lose_boss()
+        self.wake()
+
+    def never_started(self, ids: Iterable[int]) -> set[int]:
+        """After the boss's death: those of the jobs that provably never ran, and never will."""
+        through = self.memory.assigned_through
+        never = {job_id for job_id in ids if job_id >= through}
+        with suppress(ValueError, IndexError):  # a handler has written over the memory
+            never.update(*self.memory.withdraw())
+        return never
+
+    def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
+        """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""
+        if not keep_sign:
+            self._readiness.close()
+        if in_child:
+            self.turns.closed = True
+            self.link.drop()
+            self._give_back()
+            return
+        self.link.close()
+        self.turns.closed = True
+        self.wake()
+        self.turns.close()
+
+    def _give_back(self) -> None:
+        if self._given_back:
+            return
+        self._given_back = True
+        if self._boss_fd is not None:
+            os.close(self._boss_fd)
+            self._boss_fd = None
+        self._selector.close()
+        self._wake_us.close()
+        self._waker.close()
+        self.memory_files.close()
+        self.memory.close()
+
+
+class _ReadinessFd:
+    """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
+
+    def __init__(self) -> None:
+        self.selector: selectors.BaseSelector | None = None
+        self._seen: socket.socket | None = None
+        self._shown: socket.socket | None = None
+
+    def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
+        if self.selector is None:
+            self._seen, self._shown = socket.socketpair()
+            self._seen.setblocking(False)
+            self._shown.setblocking(False)
+            selector = selectors.DefaultSelector()
+            selector.register(self._seen, selectors.EVENT_READ)
+            watch(selector)
+            self.selector = selector
+        return self.selector.fileno()  # type: ignore[attr-defined, no-any-return]
+
+    def raise_(self) -> None:
+        if self._shown is not None:
+            with suppress(BlockingIOError, OSError):
+                self._shown.send(b"s")
+
+    def lower(self) -> None:
+        if self._seen is not None:
+            with suppress(BlockingIOError, OSError):
+                self._seen.recv(65536)
+
+    def close(self) -> None:
+        for one in (self.selector, self._seen, self._shown):
+            if one is not None:
+                one.close()

@@ -1,0 +1,243 @@
+"""The caller's results: what has arrived, taken apart when it is asked for, each given out once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import count, repeat
+from operator import itemgetter
+from typing import Any
+
+from bossworker.errors import CANCELLED
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, describe
+from bossworker.pool.wire.codec import load_error, load_result, load_results
+from bossworker.pool.wire.parcel import Arrived
+from bossworker.pool.wire.segments import Segment
+from bossworker.result import Facts, Origin, Result
+
+Job = Mapping[Any, Any]
+_OK = int(Outcome.OK)
+_set_facts = Result.__dict__["_facts"].__set__
+_GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
+
+
+class Inbox:
+    """Jobs without a result, and results as they came.
+
+    **Given out once.** A result is popped from its queue, which only one thread can do; then its job is struck out of
+    `jobs`, and whoever finds it gone drops the result. Neither a thread that is held anywhere nor another thread can
+    lose a result or get it twice. Nor can a Ctrl-C: CPython runs signal handlers at calls, at jumps back and as a
+    function is entered, and there is none of these from the pop to the return. (So it is an iterator that pops.)
+
+    The same test makes all that comes before repeatable: a segment that is taken apart twice, because Ctrl-C came
+    in between, yields items whose jobs are gone by then, and they are dropped.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}  # without a result given out
+        self._calls: list[tuple[int, float]] = []  # for each add_work: its first id, and when it was
+        self.routed: dict[int, deque[Result]] = {}  # ids of jobs whose results go to a queue of their own
+        self._forgotten: set[int] = set()  # ids of dropped jobs whose results are still to come
+        self._segments: deque[Segment] = deque()
+        self._ready: deque[Result] = deque()
+        self._pops = iter(self._ready.popleft, None)  # pops from there whenever it is advanced
+        self._unpacking = threading.RLock()
+
+    def note_call(self, first_id: int) -> None:
+        """Note when jobs are added, from this id on."""
+        if len(self._calls) > 2 * len(self.jobs) + 100:
+            calls = self._calls
+            self._calls = [calls[n] for n in sorted({_call_of(job_id, calls) for job_id in list(self.jobs)})]
+        self._calls.append((first_id, time.monotonic()))
+
+    def expect(self, first_id: int, jobs: Sequence[Job], route: deque[Result] | None = None) -> None:
+        """Note jobs that are about to be sent, and the queue that their results go to."""
+        if route is not None:
+            self.routed.update(zip(range(first_id, first_id + len(jobs)), repeat(route)))
+        self.jobs.update(zip(count(first_id), jobs))
+
+    def _queued(self, ids: range) -> float | list[float]:
+        """When jobs were added: one time if all came together."""
+        calls = self._calls  # which another thread may replace meanwhile
+        first, last = _call_of(ids[0], calls), _call_of(ids[-1], calls)
+        if first == last:
+            return calls[first][1]
+        return [calls[_call_of(job_id, calls)][1] for job_id in ids]
+
+    def forget(self, ids: Iterable[int], here: Container[int] = ()) -> None:
+        """Drop jobs: their results, but for those that are `here` already, will be thrown away. Takes no lock."""
+        for job_id in ids:
+            if self.jobs.pop(job_id, None) is not None and job_id not in here:
+                self._forgotten.add(job_id)
+            self.routed.pop(job_id, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._unpacking:
+            self.jobs.clear()
+            self.routed.clear()
+            self._forgotten.clear()
+            self._segments.clear()
+            self._ready.clear()
+
+    def arrived(self) -> set[int]:
+        """Ids of the jobs whose results are here, not given out yet."""
+        with self._unpacking:
+            while self._segments:
+                self._unpack_next()
+            queues = [self._ready, *{id(queue): queue for queue in list(self.routed.values())}.values()]
+            return {result.job_id for queue in queues for result in list(queue)}
+
+    def receive(self, segments: list[Segment], fd: int | None = None) -> None:
+        """Take results in; `fd`: the file with the data of the last one, which is read now."""
+        if fd is not None:
+            last = segments[-1]
+            segments[-1] = last._replace(beside=Arrived(last.payload, fd))  # type: ignore[arg-type]
+        self._segments.extend(segments)
+
+    def put_back(self, result: Result) -> None:
+        """Take a result back that could not be given out: it is the next one again."""
+        self.jobs[result.job_id] = result.job
+        self._ready.appendleft(result)
+
+    def _sweep(self) -> None:
+        """Throw away results that nobody will take, so that they are not counted."""
+        with self._unpacking:
+            while self._segments:
+                self._unpack_next()
+            here = list(self._ready)
+            kept = [result for result in here if result.job_id not in self._forgotten]
+            if len(kept) < len(here):
+                self._forgotten.difference_update([result.job_id for result in here])
+                self._ready = deque(kept)  # whoever still pops from the old one strikes jobs out of the same `jobs`
+                self._pops = iter(self._ready.popleft, None)
+
+    @property
+    def outstanding(self) -> int:
+        """Jobs whose results are nobody's in particular."""
+        return len(self.jobs) - len(self.routed)
+
+    def has_news(self, queue: deque[Result] | None = None) -> bool:
+        """Whether there may be something for the common queue, or the given one."""
+        return bool((self._ready if queue is None else queue) or self._segments)
+
+    def unfinished(self) -> int:
+        """Jobs of which no result has arrived."""
+        if self._forgotten:
+            self._sweep()
+        here = len(self._ready) + sum(segment.jobs for segment in list(self._segments))
+        queues = {id(queue): queue for queue in list(self.routed.values())}
+        return len(self.jobs) - here - sum(map(len, queues.values()))
+
+    def next(self, queue: deque[Result] | None = None) -> Result | None:
+        """The next result, from the common queue or the given one; None when there is none."""
+        jobs = self.jobs
+        while True:
+            try:
+                for result in self._pops if queue is None else iter(queue.popleft, None):
+                    try:
+                        del jobs[result._facts[0]]
+                        if queue is not None:
+                            del self.routed[result._facts[0]]
+                    except KeyError:  # dropped, or here for the second time
+                        continue
+                    return result
+            except IndexError:
+                if not self._unpack(queue):
+                    return None
+
+    def _unpack(self, queue: deque[Result] | None) -> bool:
+        """Take segments apart until there is something in a queue (None: the common one); whether there is."""
+        with self._unpacking:
+            wanted = self._ready if queue is None else queue
+            while not wanted and self._segments:
+                self._unpack_next()
+            return bool(wanted)
+
+    def _unpack_next(self) -> None:
+        segment = self._segments[0]
+        ids = range(segment.first_id, segment.first_id + segment.jobs)
+        results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
+        if self.routed:
+            for result in results:
+                self.routed.get(result.job_id, self._ready).append(result)
+        else:
+            self._ready.extend(results)
+        if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
+            del self._segments[0]
+
+
+def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:
+    """The position of the add_work that brought a job."""
+    return bisect_right(calls, job_id, key=itemgetter(0)) - 1
+
+
+def _results(segment: Segment, ids: range, jobs: Iterable[Any], queued: float | list[float]) -> list[Result]:
+    """Take a segment apart. (A job that has been forgotten is None.)"""
+    marks = array("d", bytes(segment.marks))
+    origin = Origin(segment.pid, segment.attempt, time.time() - time.monotonic(), queued, marks)
+    contents = _all_well(segment)
+    if contents is not None:
+        facts: Iterable[Facts] = zip(ids, jobs, repeat(origin), count(), repeat(_OK), repeat(None))
+    else:
+        contents, outcomes, errors = zip(*_one_by_one(segment))
+        facts = [
+            (job_id, job, origin.alone(n), 0, outcome, error)  # failures are what programs keep
+            for n, (job_id, job, outcome, error) in enumerate(zip(ids, jobs, outcomes, errors))
+        ]
+    results = list(map(Result, contents))
+    deque(map(_set_facts, results, facts), maxlen=0)  # a loop, without the cost of one
+    return results
+
+
+def _all_well(segment: Segment) -> Sequence[dict[Any, Any]] | None:
+    """All contents at one go; None when not all jobs ended well, or something does not load."""
+    if bytes(segment.outcomes) != bytes(segment.jobs):
+        return None
+    try:
+        values = load_results(segment.payload)  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # loading may run anything, sys.exit for instance
+        return None
+    return values if len(values) == segment.jobs else None
+
+
+def _one_by_one(segment: Segment) -> Iterator[tuple[dict[Any, Any], int, ErrorData | None]]:
+    if isinstance(segment.beside, Arrived):
+        yield _content(segment.outcomes[0], segment.beside)
+        return
+    start = segment.base
+    ends = array("Q", bytes(segment.ends))
+    for outcome, end in zip(segment.outcomes, ends, strict=True):
+        payload = segment.payload[start - segment.base : end - segment.base]
+        start = end
+        yield _content(outcome, payload)  # type: ignore[arg-type]
+
+
+def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any], int, ErrorData | None]:
+    """Content, outcome and error of one job. What does not load here is a bad result."""
+    kind = Outcome(outcome & KIND_BITS)
+    try:
+        if kind in _GIVEN_OUT or outcome & Outcome.GIVEN:
+            value = load_result(outcome, payload)
+            if kind is Outcome.CANCELLED:
+                value["ERROR"] = CANCELLED
+            return value, kind, None if kind is Outcome.OK else _reported(value)
+        error = load_error(outcome, payload)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
+        kind = Outcome.BAD_RESULT
+        text = f"BossWorkerAsync: the result could not be rebuilt here: {describe(problem)}"
+        error = ErrorData(text, type(problem).__name__, describe(problem), "", None, None)
+    return {"ERROR": error.text}, kind, error
+
+
+def _reported(value: dict[Any, Any]) -> ErrorData:
+    text = str(value["ERROR"])
+    return ErrorData(text, "", text, "", None, None)

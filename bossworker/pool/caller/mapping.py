@@ -1,0 +1,142 @@
+"""``BossWorker.map``: an iterable of jobs in, their results out, a bounded number in flight."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+from bossworker.errors import PoolClosed
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.outbox import Outbox, as_submitted
+from bossworker.pool.caller.state import HandleState
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.codec import Blocks
+from bossworker.result import Result
+
+MAP_FIRST = 8  # map() has so many jobs a worker in flight at first, and as many more as have come back,
+MAP_JOBS = 4096  # but at most this many,
+MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
+MAP_STEP = 512  # and adds them in steps of at most this many,
+MAP_STEP_SECONDS = 0.001  # or of what the iterable gives in so many seconds
+
+
+class PoolParts(NamedTuple):
+    """What a map needs of a handle."""
+
+    outbox: Outbox
+    inbox: Inbox
+    connection: Connection
+    state: HandleState
+
+
+class Map:
+    """One call of ``map``: what it has in flight."""
+
+    def __init__(
+        self,
+        parts: PoolParts,
+        jobs: Iterator[Mapping[Any, Any]],
+        job_options: JobOptions,
+        ordered: bool,
+        workers: int,
+    ) -> None:
+        self.outbox, self.inbox, self.connection, self.state = parts
+        self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
+        self.job_options = job_options
+        self.ordered = ordered
+        self.queue: deque[Result] = deque()  # results that have arrived
+        self.flight: dict[int, Result | None] = {}  # in order of submission
+        self.sent = 0
+        self.step = 2 * workers
+        self.window = MAP_FIRST * workers  # how many may be in flight,
+        self.most = MAP_JOBS  # and may ever be
+        self.problems: list[Exception] = []  # why no more jobs are taken: raised after the results of those before
+
+    def results(self) -> Generator[Result, None, None]:
+        try:
+            while True:
+                self._feed()
+                if not self.flight:
+                    break
+                yield from self._arrived()
+            if self.problems:
+                raise self.problems.pop()
+        finally:
+            self._drop()
+
+    def _feed(self) -> None:
+        """Add jobs while there is room; stop as soon as a result is there to be yielded."""
+        while self.jobs is not None and len(self.flight) + self.step <= self.window:
+            chunk = self._take()
+            blocks = self._encode(chunk) if chunk else None
+            if blocks is not None:
+                ids = self.outbox.reserve(len(chunk))
+                self.flight.update(dict.fromkeys(ids))
+                self.outbox.send(ids, chunk, blocks, self.job_options, self.queue)
+                self.sent += len(chunk)
+                mean = max(1, sum(blocks.sizes) // len(chunk))
+                self.most = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
+                self.window = min(self.window, self.most)
+                self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
+            if self.queue:
+                return
+
+    def _take(self) -> list[Mapping[Any, Any]]:
+        """A step's worth of jobs, or what a slow iterable gives in a millisecond."""
+        assert self.jobs is not None
+        chunk: list[Mapping[Any, Any]] = []
+        limit = time.monotonic() + MAP_STEP_SECONDS
+        try:
+            for job in self.jobs:
+                chunk.append(as_submitted(job))
+                if len(chunk) >= self.step or time.monotonic() > limit:
+                    return chunk
+        except Exception as problem:
+            self.problems.append(problem)
+        self.jobs = None
+        return chunk
+
+    def _encode(self, chunk: list[Mapping[Any, Any]]) -> Blocks | None:
+        """None when one of them cannot be sent: then they are taken again, and one by one those before it are."""
+        try:
+            return self.outbox.encode(chunk, self.sent)
+        except Exception as problem:
+            if len(chunk) > 1:
+                self.jobs = chain(chunk, self.jobs or ())
+                self.step = 1
+            else:
+                self.jobs = None
+                self.problems.append(problem)
+            return None
+
+    def _arrived(self) -> Iterator[Result]:
+        """Wait for results; those that may be yielded now."""
+        inbox, line = self.inbox, self.connection
+        if not line.wait_until(lambda: inbox.has_news(self.queue)):
+            self.state.check_results(self.queue)
+            if line.closed:
+                raise PoolClosed("the pool was shut down under a map")
+        while (result := inbox.next(self.queue)) is not None:
+            self.window = min(self.window + 1, self.most)
+            if not self.ordered:
+                del self.flight[result.job_id]
+                yield result
+                continue
+            self.flight[result.job_id] = result
+            while self.flight and (first := next(iter(self.flight.values()))) is not None:
+                del self.flight[first.job_id]
+                yield first
+
+    def _drop(self) -> None:
+        """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
+        if self.state.foreign:
+            return
+        left = [job_id for job_id, result in self.flight.items() if result is None]
+        here = {result.job_id for result in list(self.queue)}
+        self.inbox.forget(left, here)
+        self.outbox.dropped.extend([job_id for job_id in left if job_id not in here])
+        self.outbox.cancel_dropped()

@@ -1,0 +1,217 @@
+"""The caller's jobs: encoded, given ids, noted in the inbox and sent, as many as there is room for."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.state import HandleState
+from bossworker.pool.options import Options, check_priority
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import (
+    SUBMIT_BYTES,
+    SUBMIT_JOBS,
+    Batch,
+    BatchCursor,
+    JobOptions,
+    cut_up,
+    pack_batches,
+    pack_one,
+)
+from bossworker.pool.wire.codec import Blocks, encode_jobs, encode_one
+from bossworker.pool.wire.link import Part, close_fds, pack
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import Parcel
+from bossworker.result import Result
+from bossworker.system.checks import check_count, check_seconds
+
+
+class Outbox:
+    """See the module."""
+
+    def __init__(self, connection: Connection, inbox: Inbox, state: HandleState, options: Options) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._options = options
+        self._state = state
+        self._by_value = options.start_method == "spawn"
+        self._default_options = JobOptions(0, options.global_timeout, options.retries, 1)
+        self._next_id = 1
+        self._lock = threading.Lock()  # ids are given out, and jobs sent, in the same order
+        self.dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
+
+    def job_options(self, timeout: float | None, priority: int, retries: int | None) -> JobOptions:
+        """What holds for the jobs of a call; None: as for the pool."""
+        options = self._options
+        if timeout is None and priority == 0 and retries is None and type(priority) is int:
+            return self._default_options
+        return JobOptions(
+            check_priority(priority),
+            options.global_timeout if timeout is None else check_seconds("timeout", timeout),
+            options.retries if retries is None else check_count("retries", retries),
+            1,
+        )
+
+    def add_one(self, job: Mapping[Any, Any], job_options: JobOptions) -> range:
+        """The short way for programs that add one job at a time."""
+        block = encode_one(job, 0, self._by_value)
+        job = as_submitted(job)
+        with self._lock:
+            self._state.check_open()
+            ids = self._new_ids(1)
+            if isinstance(block, Parcel):
+                self._submit_parcel(block, job_options, ids, (job,))
+            else:
+                self._submit(pack_one(ids[0], job_options, block), ids, (job,))
+        return ids
+
+    def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
+        """Send jobs, all or none; their ids."""
+        blocks = self.encode(jobs)
+        ids = self.reserve(len(jobs))
+        self.send(ids, all_as_submitted(jobs), blocks, job_options)
+        return ids
+
+    def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
+        """Pickle jobs; an error counts them from `first`."""
+        return encode_jobs(jobs, self._by_value, first)
+
+    def reserve(self, count: int) -> range:
+        """Ids for so many jobs."""
+        with self._lock:
+            self._state.check_open()
+            return self._new_ids(count)
+
+    def _new_ids(self, count: int) -> range:
+        first_id = self._next_id
+        self._next_id += count
+        self._inbox.note_call(first_id)
+        return range(first_id, first_id + count)
+
+    def send(
+        self,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        job_options: JobOptions,
+        route: deque[Result] | None = None,
+    ) -> None:
+        """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
+        start = 0
+        for stretch in blocks.stretches():
+            stop = start + sum(stretch.counts)
+            payload = stretch.payload()
+            if isinstance(payload, Parcel):
+                with self._entry():
+                    self._submit_parcel(payload, job_options, ids[start:stop], jobs[start:stop], route)
+            else:
+                batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
+                self._send_batch(batch, jobs[start:stop], route)
+            start = stop
+
+    def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], route: deque[Result] | None) -> None:
+        if not self._options.max_pending:
+            with self._entry():
+                self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, route)
+            return
+        cursor = BatchCursor(batch)
+        while len(cursor):
+            with self._entry() as room:
+                start = cursor.taken
+                piece = cursor.cut(min(room, SUBMIT_JOBS), SUBMIT_BYTES)
+                self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], route)
+
+    @contextmanager
+    def _entry(self) -> Iterator[int]:
+        """Our lock, as soon as there is room for jobs; for how many. (Room seen without it may be gone with it.)"""
+        room = 0
+        while room <= 0:
+            if self._options.max_pending:
+                self._connection.wait_until(lambda: self._state.closing or self._room() > 0)
+            with self._lock:
+                self._state.check_open()
+                room = self._room()
+                if room > 0:
+                    yield room
+
+    def _room(self) -> int:
+        most = self._options.max_pending
+        return most - self._inbox.unfinished() if most else sys.maxsize
+
+    def _submit(
+        self,
+        parts: list[Part],
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        route: deque[Result] | None = None,
+    ) -> None:
+        """Note the jobs, then send them: a result must not arrive before its job is known."""
+        try:
+            self._inbox.expect(ids[0], jobs, route)
+            self._connection.send_packed(parts)
+        except BaseException:
+            if self._connection.link.queued is not parts:
+                for job_id in ids:
+                    self._inbox.jobs.pop(job_id, None)
+                    self._inbox.routed.pop(job_id, None)
+            raise
+        if self.dropped:
+            self.cancel_dropped()
+
+    def _submit_parcel(
+        self,
+        parcel: Parcel,
+        job_options: JobOptions,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        route: deque[Result] | None = None,
+    ) -> None:
+        """The same for one large job. Its file's descriptor is the link's once it is queued; until then it is ours."""
+        fds: list[int] = []
+        parts: list[Part] = []
+        try:
+            lent = self._connection.memory_files.lend(parcel, fds, ids[0])
+            parts = pack_one(ids[0], job_options, parcel.table() if lent else parcel.inline(), fds)
+            self._submit(parts, ids, jobs, route)
+        except BaseException:
+            if self._connection.link.queued is not parts:
+                close_fds(fds)
+            raise
+
+    def cancel_dropped(self) -> None:
+        """Cancel what closed maps have left in flight, if that can be done at once."""
+        ids = list(self.dropped)
+        if ids and self._connection.try_send(pack(Kind.CANCEL, messages.REQUEST.pack(0), [array("Q", ids).tobytes()])):
+            for _ in ids:
+                self.dropped.popleft()
+
+    def close(self, timeout: float | None) -> None:
+        """Tell the boss that no more jobs will come. TimeoutError when others are adding some, for so many seconds."""
+        if not self._lock.acquire(True, -1 if timeout is None else timeout):
+            raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
+        try:
+            if not self._state.closing:
+                self._state.closing = True
+                self._connection.send(Kind.CLOSE)
+        finally:
+            self._lock.release()
+        self._connection.wake()  # who waits for room does so in vain now
+
+
+def as_submitted(job: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A dict as it is now: programs fill the same one again for the next job. Other mappings are left as they are."""
+    return job.copy() if type(job) is dict else job
+
+
+def all_as_submitted(jobs: Sequence[Mapping[Any, Any]]) -> Sequence[Mapping[Any, Any]]:
+    """The same of many, without a call of ours for each where all are dicts."""
+    if set(map(type, jobs)) == {dict}:
+        return list(map(dict.copy, jobs))  # type: ignore[arg-type]
+    return list(map(as_submitted, jobs))

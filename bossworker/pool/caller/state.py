@@ -1,0 +1,68 @@
+"""What may be asked of a pool now: whether it is ours, open, ended, alive."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.result import Result
+
+
+class HandleState:
+    """The state of a handle, and the checks that follow from it."""
+
+    def __init__(self, connection: Connection, inbox: Inbox) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._owner = os.getpid()
+        self._may_have_run: frozenset[int] | None = None  # once the boss is dead
+        self.foreign = False  # we are in a forked child
+        self.closing = False  # no more work is taken
+        self.ended = False  # the processes are gone
+
+    def check_owner(self) -> None:
+        if self.foreign:
+            raise PoolClosed(
+                f"this handle belongs to process {self._owner}; a forked child cannot use it, "
+                "but may make a pool of its own"
+            )
+
+    def check_open(self) -> None:
+        self.check_owner()
+        if self.closing:
+            raise PoolClosed("the pool has been shut down and takes no more work")
+        if self._connection.failure:
+            raise WorkerStartError(self._connection.failure)
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raise BossDied when the boss ended before its time."""
+        line = self._connection
+        if line.gone and not line.orderly and (not self.ended or self._inbox.jobs):
+            raise self._boss_died()
+
+    def check_results(self, queue: deque[Result] | None = None) -> None:
+        """The same, once all that the boss sent for this queue has been taken."""
+        if not self._inbox.has_news(queue):
+            self.check_alive()
+
+    def look_back(self) -> None:
+        """Once the boss has died: find out what may have run, while the memory that it shared with us is there."""
+        if self._may_have_run is None:
+            jobs = self._inbox.jobs
+            self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs)
+
+    def _boss_died(self) -> BossDied:
+        line, inbox = self._connection, self._inbox
+        self.look_back()
+        assert self._may_have_run is not None
+        arrived = inbox.arrived()
+        unfinished = [
+            UnfinishedJob(job_id, job, job_id in self._may_have_run)
+            for job_id, job in list(inbox.jobs.items())
+            if job_id not in arrived
+        ]
+        return BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)

@@ -1,0 +1,83 @@
+"""The settings of a pool, checked before any process is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bossworker.system import processes
+from bossworker.system.checks import check_count, check_seconds
+
+MAX_WORKERS = 1024  # slots in the flight recorder's file
+START_METHODS = ("fork", "spawn")
+_SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What boss, fork server and workers need to know of a pool's settings."""
+
+    global_timeout: float
+    worker_count: int
+    kill_grace: float
+    retries: int
+    max_pending: int
+    max_jobs_per_worker: int
+    max_worker_memory: int
+    start_method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The callables that run in a worker."""
+
+    work: Callable[[Any], Mapping[Any, Any] | None]
+    init: Callable[[], object] | None
+    exit: Callable[[], object] | None
+
+
+def check_priority(value: object) -> int:
+    """A whole number of 64 bits; a higher one runs first."""
+    return check_count("priority", value, -_SIGNED_LIMIT, _SIGNED_LIMIT - 1)
+
+
+def check_workers(name: str, value: object) -> int:
+    """A number of workers."""
+    return check_count(name, value, 1, MAX_WORKERS)
+
+
+def check_start_method(value: object) -> str:
+    """One of START_METHODS."""
+    if not isinstance(value, str):
+        raise TypeError(f"start_method must be a str, not {value!r}")
+    if value not in START_METHODS:
+        allowed = " or ".join(map(repr, START_METHODS))
+        raise ValueError(f"start_method must be {allowed}, not {value!r}")
+    return value
+
+
+def check_options(
+    *,
+    global_timeout: object,
+    worker_count: object,
+    kill_grace: object,
+    retries: object,
+    max_pending: object,
+    max_jobs_per_worker: object,
+    max_worker_memory: object,
+    start_method: object,
+) -> Options:
+    """The settings, all of them checked. TypeError or ValueError names the one at fault."""
+    if worker_count is None:
+        worker_count = min(processes.usable_cpus(), MAX_WORKERS)
+    return Options(
+        global_timeout=check_seconds("global_timeout", global_timeout),
+        worker_count=check_workers("worker_count", worker_count),
+        kill_grace=check_seconds("kill_grace", kill_grace),
+        retries=check_count("retries", retries),
+        max_pending=check_count("max_pending", max_pending),
+        max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
+        max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_SIGNED_LIMIT - 1),
+        start_method=check_start_method(start_method),
+    )

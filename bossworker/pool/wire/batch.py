@@ -1,0 +1,213 @@
+"""A batch of jobs on its way from the caller to a worker: consecutive ids, the same options, one stretch of bytes.
+
+The bytes are **blocks**. A block is one pickled job, or one pickled list of many jobs made of plain data. A batch can
+be split at any job, also inside a block: then both halves carry that block's bytes, and `skip` says how many of its
+jobs belong to somebody else. So the boss cuts and joins batches without looking into a single job.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from struct import Struct
+from typing import NamedTuple
+
+from bossworker.pool.wire.link import Part, pack
+from bossworker.pool.wire.messages import BATCH_HEAD, BLOCK_COUNT, BLOCK_SIZE, Kind
+from bossworker.pool.wire.parcel import Held
+
+JOINED_BYTES = 1 << 20  # a batch grows by joining to this size, so that what is used up is freed in pieces
+SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
+SUBMIT_JOBS = 1 << 14  # and at most so many jobs
+_ONE_BLOCK = Struct("=" + BLOCK_COUNT + BLOCK_SIZE)
+_COUNT_ITEM = array(BLOCK_COUNT).itemsize
+_SIZE_ITEM = array(BLOCK_SIZE).itemsize
+
+
+class JobOptions(NamedTuple):
+    """What holds for every job of a batch."""
+
+    priority: int
+    timeout: float  # seconds; 0: no limit
+    retries: int
+    attempt: int  # 1 for the first
+
+
+class Batch:
+    """See the module. `count` jobs from `first_id` on; the first `skip` jobs of the first block are not ours."""
+
+    __slots__ = ("_held", "count", "counts", "file", "first_id", "job_options", "payload", "sizes", "skip")
+
+    def __init__(
+        self,
+        first_id: int,
+        count: int,
+        skip: int,
+        job_options: JobOptions,
+        counts: array[int],
+        sizes: array[int],
+        payload: bytes | bytearray | memoryview,
+        file: Held | None = None,
+    ) -> None:
+        self.first_id = first_id
+        self.count = count
+        self.skip = skip
+        self.job_options = job_options
+        self.counts = counts
+        self.sizes = sizes
+        self.payload = payload
+        self.file = file  # with the data of a single large job
+        self._held = -1  # jobs in all the blocks, ours or not, once it is known
+
+    @property
+    def held(self) -> int:
+        if self._held < 0:
+            self._held = sum(self.counts)
+        return self._held
+
+    @property
+    def ids(self) -> range:
+        return range(self.first_id, self.first_id + self.count)
+
+    def head(self) -> bytes:
+        return BATCH_HEAD.pack(self.first_id, self.count, self.skip, len(self.counts), *self.job_options)
+
+    def body(self) -> tuple[bytes, bytes, bytes | bytearray | memoryview]:
+        return self.counts.tobytes(), self.sizes.tobytes(), self.payload
+
+    @classmethod
+    def read(cls, head: memoryview, body: memoryview, file: Held | None = None) -> Batch:
+        first_id, count, skip, blocks, *job_options = BATCH_HEAD.unpack(head)
+        sizes_at = blocks * _COUNT_ITEM
+        payload_at = sizes_at + blocks * _SIZE_ITEM
+        counts = array(BLOCK_COUNT, bytes(body[:sizes_at]))
+        sizes = array(BLOCK_SIZE, bytes(body[sizes_at:payload_at]))
+        return cls(first_id, count, skip, JobOptions(*job_options), counts, sizes, body[payload_at:], file)
+
+    def join(self, other: Batch) -> bool:
+        """Take `other` in at the end, if it follows on with the same terms; False when it does not."""
+        follows = self.first_id + self.count == other.first_id and self.job_options == other.job_options
+        whole = not other.skip and self.skip + self.count == self.held and not (self.file or other.file)
+        if not (follows and whole) or len(self.payload) + len(other.payload) > JOINED_BYTES:
+            return False
+        if not isinstance(self.payload, bytearray):
+            self.payload = bytearray(self.payload)
+        self.payload += other.payload
+        self.counts.extend(other.counts)
+        self.sizes.extend(other.sizes)
+        self.count += other.count
+        self._held = self.held + other.held
+        return True
+
+    def with_options(self, job_options: JobOptions) -> Batch:
+        return Batch(
+            self.first_id, self.count, self.skip, job_options, self.counts, self.sizes, self.payload, self.file
+        )
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The jobs at positions start..stop-1 as a batch of their own, with just the blocks they need."""
+        ends = list(accumulate(self.counts))  # jobs up to the end of each block
+        first = bisect_left(ends, self.skip + start + 1)
+        last = bisect_left(ends, self.skip + stop)
+        at = sum(self.sizes[:first])
+        size = sum(self.sizes[first : last + 1])
+        return Batch(
+            self.first_id + start,
+            stop - start,
+            self.skip + start - (ends[first - 1] if first else 0),
+            self.job_options,
+            self.counts[first : last + 1],
+            self.sizes[first : last + 1],
+            bytes(memoryview(self.payload)[at : at + size]),
+            self.file,
+        )
+
+
+def pack_one(job_id: int, job_options: JobOptions, block: bytes, fds: Sequence[int] = ()) -> list[Part]:
+    """A packed SUBMIT frame with one job."""
+    return pack(
+        Kind.SUBMIT, BATCH_HEAD.pack(job_id, 1, 0, 1, *job_options), (_ONE_BLOCK.pack(1, len(block)), block), fds
+    )
+
+
+def pack_batches(batches: Sequence[Batch]) -> list[Part]:
+    """Packed SUBMIT frames, one a batch."""
+    return [part for batch in batches for part in pack(Kind.SUBMIT, batch.head(), batch.body())]
+
+
+def cut_up(batch: Batch) -> list[Batch]:
+    """A batch as pieces of a size to travel."""
+    if batch.count <= SUBMIT_JOBS and len(batch.payload) <= SUBMIT_BYTES:
+        return [batch]
+    cursor = BatchCursor(batch)
+    pieces = []
+    while len(cursor):
+        pieces.append(cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES))
+    return pieces
+
+
+class BatchCursor:
+    """Cuts a queued batch into smaller ones from the front, at a cost that does not grow with what is left."""
+
+    __slots__ = ("batch", "block", "offset", "skip", "taken")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.taken = 0  # jobs cut off so far
+        self.block = 0  # the block the next job is in
+        self.offset = 0  # where that block's bytes start
+        self.skip = batch.skip  # jobs of that block which are not ours, or cut off already
+
+    def __len__(self) -> int:
+        return self.batch.count - self.taken
+
+    @property
+    def ids(self) -> range:
+        return self.batch.ids[self.taken :]
+
+    def rest(self) -> Batch:
+        """What has not been cut off yet."""
+        batch = self.batch
+        return Batch(
+            batch.first_id + self.taken,
+            len(self),
+            self.skip,
+            batch.job_options,
+            batch.counts[self.block :],
+            batch.sizes[self.block :],
+            bytes(memoryview(batch.payload)[self.offset :]),
+            batch.file,
+        )
+
+    def cut(self, most: int, most_bytes: int) -> Batch:
+        """The next jobs, at most `most` of them, in blocks of at most `most_bytes` (but one block at least)."""
+        batch = self.batch
+        if not self.taken and batch.count <= most and len(batch.payload) <= most_bytes:
+            self.taken = batch.count
+            return batch
+        most = min(most, len(self))
+        ends = list(accumulate(batch.counts[self.block : self.block + most]))
+        bytes_to = list(accumulate(batch.sizes[self.block : self.block + most]))
+        last = bisect_left(ends, self.skip + most)
+        if bytes_to[last] > most_bytes:
+            last = max(0, bisect_right(bytes_to, most_bytes, 0, last) - 1)
+            most = min(most, ends[last] - self.skip)
+        part = Batch(
+            batch.first_id + self.taken,
+            most,
+            self.skip,
+            batch.job_options,
+            batch.counts[self.block : self.block + last + 1],
+            batch.sizes[self.block : self.block + last + 1],
+            bytes(memoryview(batch.payload)[self.offset : self.offset + bytes_to[last]]),
+            batch.file,
+        )
+        used = self.skip + most
+        done = last + 1 if used == ends[last] else last  # blocks used up wholly
+        self.taken += most
+        self.skip = used - (ends[done - 1] if done else 0)
+        self.block += done
+        self.offset += bytes_to[done - 1] if done else 0
+        return part

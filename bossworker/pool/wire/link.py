@@ -1,0 +1,308 @@
+"""One end of a stream socket that carries whole frames, and descriptors beside them.
+
+Every process of a pool speaks through links: caller and boss, boss and fork server, boss and each worker. They are
+anonymous socket pairs, so there is no name to find, to guard or to leave behind.
+
+A link survives an exception raised from a signal handler at any point (Ctrl-C in the caller, above all). Python may
+raise between the return of ``send`` and the assignment of its result, and a byte count lost there would garble
+the stream for good. So each system call is made *inside* ``list.extend(map(...))``: its result is in the list
+before the interpreter looks for signals again. The bookkeeping after it starts from that list, and commits by plain
+assignments, between which no signal is looked for.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
+
+Buffer = bytes | bytearray | memoryview
+_Ancillary = tuple[int, int, bytes]
+
+READ_SIZE = 1 << 16  # bytes a read asks for; for more, the allocator goes to the kernel each time
+LONG_READ_SIZE = 1 << 18  # the same in the midst of a long frame: what a socket holds
+JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame is one system call
+CUT_READS = 16  # as many as are read at once
+SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
+MAX_FDS = 1  # descriptors a frame may carry; so one that could not be received leaves no doubt whose it was
+FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+HUNG_UP = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN, errno.ENOTSOCK}
+
+
+class LinkClosed(Exception):
+    """The peer is gone: nothing more will arrive, or nothing more can be sent."""
+
+
+class Frame(NamedTuple):
+    """A message as it travels: its kind, a head of fixed layout, and bytes."""
+
+    kind: Kind
+    head: memoryview
+    body: memoryview
+    fds: list[int]
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor that it carries; None if it carries none, or if there was no room for it here."""
+        return self.fds[0] if self.fds and self.fds[0] >= 0 else None
+
+
+Part = tuple[memoryview, tuple[int, ...]]
+"""Bytes of a frame, and the descriptors that go with the first of them."""
+
+
+def pack(kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> list[Part]:
+    """A frame, ready to be queued."""
+    size = sum(map(len, body))
+    prefix = PREFIX.pack(VERSION, kind, len(fds), len(head), size)
+    if size < JOIN_BELOW:
+        return [(memoryview(b"".join((prefix, head, *body))), tuple(fds))]
+    parts: list[Part] = [(memoryview(prefix + head), tuple(fds))]
+    parts += [(memoryview(part).cast("B"), ()) for part in body if len(part)]
+    return parts
+
+
+class Link:
+    """Frames over a nonblocking socket. Owned by one thread at a time for each direction."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._out: deque[Part] = deque()
+        self.queued: list[Part] = []  # what was queued last
+        self._sent: list[int] = []  # bytes sent of _out[0], not yet accounted for
+        self._in = _Assembler()
+        self._read: list[tuple[bytes, list[_Ancillary], int, Any]] = []  # what came in, not yet cut into frames
+        self._ended = False
+        self.frames: list[Frame] = []  # whole frames, not yet taken
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a frame is still waiting to be sent, wholly or in part."""
+        return bool(self._out)
+
+    def close(self) -> None:
+        """Hang up. The peer sees it even when another process holds a copy of the descriptor."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.drop()
+
+    def drop(self) -> None:
+        """Close this process's copy of the descriptor; the link itself goes on elsewhere."""
+        self.sock.close()
+        while self._out:
+            close_fds(self._out.popleft()[1])
+        while self.frames:
+            close_fds(self.frames.pop().fds)
+        close_fds(self._in.fds)
+        self._in.fds = []
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    def send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> bool:
+        """Queue a frame and send what the socket takes now; True when nothing is left to send.
+
+        Raises LinkClosed. The descriptors become the link's, which closes them once they are sent.
+        """
+        self.queue(pack(kind, head, body, fds))
+        return self.flush()
+
+    def queue(self, parts: list[Part]) -> None:
+        """Queue packed frames: all of them, then `queued` is this very list; or, if interrupted, none."""
+        self._out += parts  # no call: a signal handler runs before these two statements, or after
+        self.queued = parts
+
+    def flush(self) -> bool:
+        """Send what the socket takes now; True when nothing is left. Raises LinkClosed."""
+        while True:
+            if self._sent:
+                self._account()
+            if not self._out:
+                return True
+            part, fds = self._out[0]
+            try:
+                if fds:
+                    self._sent.extend(map(self._send_fds, (part,), (fds,)))
+                else:
+                    self._sent.extend(map(self.sock.send, (part,)))
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno not in HUNG_UP:  # a signal handler's, a TimeoutError for instance
+                    raise
+                raise LinkClosed(str(error)) from error
+
+    def _send_fds(self, part: memoryview, fds: tuple[int, ...]) -> int:
+        return socket.send_fds(self.sock, [part], list(fds))
+
+    def _account(self) -> None:
+        """Strike off what was sent. Only assignments between the reading of _sent and its clearing."""
+        part, fds = self._out[0]
+        rest = part[self._sent[0] :]
+        if len(rest):
+            self._out[0], self._sent = (rest, ()), []
+        else:
+            del self._out[0]
+            self._sent = []
+        close_fds(fds)  # they left with the first byte
+
+    # -- receiving --------------------------------------------------------------------------------------
+
+    def receive(self, most: int = 16) -> list[Frame]:
+        """The frames that have arrived whole, after at most `most` reads; an empty list when none.
+
+        Raises LinkClosed once the peer hung up and every frame it sent has been returned.
+        """
+        self.pull(most)
+        frames, self.frames = self.frames, []
+        return frames
+
+    def pull(self, most: int = 16) -> bool:
+        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one.
+
+        Whether anything came: there may be more then.
+        """
+        came = False
+        while most and not self._ended:
+            most -= 1
+            size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
+            try:
+                self._read.extend(map(self.sock.recvmsg, (size,), (FD_SPACE,)))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in HUNG_UP:
+                    raise
+                self._ended = True
+                break
+            data = self._read[-1][0]
+            if not data:
+                self._ended = True
+                break
+            came = True
+            if len(data) < SMALL_READ:
+                break
+        self._cut()
+        if self._ended and not self.frames:
+            raise LinkClosed("the peer hung up")
+        return came
+
+    def _cut(self) -> None:
+        """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
+
+        A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
+        """
+        if not self._read or self._cut_simply():
+            return
+        while reads := self._read[:CUT_READS]:
+            assembler = self._in.copy()
+            frames = [*self.frames]
+            for data, ancillary, flags, _ in reads:
+                frames += assembler.feed(data, _fds(ancillary, flags))
+            self._in, self._read, self.frames = assembler, self._read[len(reads) :], frames
+
+    def _cut_simply(self) -> bool:
+        """The common case: one read that brought whole frames and nothing else. Whether it was that."""
+        if len(self._read) > 1 or self._in.parts or self._in.fds:
+            return False
+        data, ancillary, flags, _ = self._read[0]
+        if ancillary or flags & _LOST:
+            return False
+        frames, used, _ = _Assembler().frames(memoryview(data))
+        if used < len(data):
+            return False
+        self._read, self.frames = [], [*self.frames, *frames]
+        return True
+
+
+class _Assembler:
+    """Cuts a stream of bytes, arriving in pieces of any size, into frames."""
+
+    __slots__ = ("fds", "have", "missing", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []  # the beginning of a frame, as it came
+        self.have = 0  # bytes in parts
+        self.missing = 0  # bytes to the end of a frame whose length is known; 0: unknown
+        self.fds: list[int] = []  # arrived with bytes, in order; frames claim them in order
+
+    def copy(self) -> _Assembler:
+        twin = _Assembler()
+        twin.parts, twin.have = list(self.parts), self.have
+        twin.missing, twin.fds = self.missing, list(self.fds)
+        return twin
+
+    def feed(self, data: bytes, fds: list[int]) -> list[Frame]:
+        self.fds += fds
+        if self.missing > len(data):
+            self._keep(data)
+            self.missing -= len(data)
+            return []
+        if self.parts:
+            data = b"".join((*self.parts, data))
+            self.parts, self.have, self.missing = [], 0, 0
+        frames, used, missing = self.frames(memoryview(data))
+        if used < len(data):
+            self._keep(data[used:])
+        self.missing = missing
+        return frames
+
+    def _keep(self, data: bytes) -> None:
+        self.parts.append(data)
+        self.have += len(data)
+
+    def frames(self, view: memoryview) -> tuple[list[Frame], int, int]:
+        """The whole frames in `view`, the bytes they take, and the bytes the next one lacks (0: unknown)."""
+        frames: list[Frame] = []
+        start, total = 0, len(view)
+        while total - start >= PREFIX.size:
+            version, kind, fd_count, head_size, body_size = PREFIX.unpack_from(view, start)
+            if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
+                raise ProtocolError(f"not a frame: version {version}, kind {kind}")
+            head = start + PREFIX.size
+            body = head + head_size
+            end = body + body_size
+            if end > total:
+                return frames, start, end - total
+            taken, self.fds = self.fds[:fd_count], self.fds[fd_count:]
+            frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], taken))
+            start = end
+        return frames, start, 0
+
+
+def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
+    """The descriptors that came with a read; -1 for the one that this process had no room for."""
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist() or [-1] * bool(flags & _LOST)
+
+
+_LOST = int(socket.MSG_CTRUNC)  # as an enum, it is slow
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+def link_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected stream sockets, for two processes to make links of."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    """Close descriptors that a frame carried."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)

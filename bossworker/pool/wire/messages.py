@@ -1,0 +1,79 @@
+"""The wire contract: every message between the processes of a pool. No socket in here.
+
+A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
+
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  BROKEN  CLOSED
+    boss -> worker      BATCH  LEAVE
+    worker -> boss      UP  INIT_FAILED  DONE  SPILL
+    boss -> fork server     SPAWN  KILL
+    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
+
+Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
+beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+
+VERSION = 1
+PREFIX = Struct("<BBHIQ")  # version, kind, descriptors, bytes of head, bytes of body
+
+
+class ProtocolError(Exception):
+    """Bytes that are no frame of this version: somebody else wrote into the socket."""
+
+
+class Kind(IntEnum):
+    """What a frame means. A kind's number never changes its meaning within a VERSION."""
+
+    SUBMIT = 1
+    CANCEL = 2
+    RESIZE = 3
+    STATS = 4
+    CLOSE = 5
+
+    READY = 16
+    START_FAILED = 17
+    RESULTS = 18
+    REPLY = 19
+    BROKEN = 20
+    CLOSED = 21
+
+    BATCH = 32
+    LEAVE = 33
+
+    UP = 48
+    INIT_FAILED = 49
+    DONE = 50
+    SPILL = 51
+
+    SPAWN = 64
+    KILL = 65
+
+    SPAWNED = 80
+    SPAWN_FAILED = 81
+    EXITED = 82
+
+
+# SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
+# first id, jobs, jobs of the first block to skip, blocks, priority, timeout (seconds), retries, attempt
+BATCH_HEAD = Struct("<QIIIqdII")
+BLOCK_COUNT = "I"  # array code of the column that counts the jobs of each block
+BLOCK_SIZE = "Q"  # array code of the column with each block's bytes
+
+# RESULTS holds segments: first id, jobs, where the first payload starts, bytes of payload, pid, attempt
+SEGMENT = Struct("<QIQQII")
+
+REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
+COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+SPILL = Struct("<QB7x")  # job id, outcome; MARKS follow
+SPAWN = Struct("<I")  # slot
+KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
+SPAWNED = Struct("<II")  # slot, pid
+SPAWN_FAILED = Struct("<Ii")  # slot, errno
+EXITED = Struct("<IIi")  # slot, pid, wait status
+MARKS = Struct("<dd")  # SPILL: when the job began and ended (monotonic seconds)
+DONE = Struct("<B")  # 1: the worker leaves now, to be replaced

@@ -1,0 +1,244 @@
+"""Large payloads: a pickle with its buffers beside it, carried by shared memory instead of through the sockets.
+
+A **parcel** is a pickle (protocol 5) and the buffers that it refers to: arrays, frames, whatever exports its memory.
+It travels as a table of sizes, in the frame, and its parts. These the sender writes to a memory file that it lends
+(`Segments`), whose descriptor goes along; the boss passes both on, and touches neither. Where no file can be lent,
+the parts follow the table in the frame: slower, and as right.
+
+The receiver reads the parts into memory of its own, so that what it gets is writable, private, and its own to keep.
+A file with warm pages is written and read at several times the speed of a new one, so the sender uses them again:
+it sets a byte in the file as it lends it, and the receiver clears it. A receiver that dies first leaves the byte set,
+and that file is not used again. The files have no names, and are gone with the last process that holds them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+from array import array
+from collections import deque
+from collections.abc import Container, Sequence
+from contextlib import suppress
+from itertools import islice
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from bossworker.system.stdio import above_stdio
+
+if TYPE_CHECKING:
+    from bossworker.pool.wire.recorder import Memory
+
+LEAST_BYTES = 1 << 18  # of all parts; below this, the sockets are as quick
+KEEP_BYTES = 1 << 27  # a process keeps files of so many bytes for the next parcels,
+KEEP_FILES = 16  # and so many files
+OWN_PAGES_BYTES = 1 << 22  # from this size on, memory is asked for in huge pages, a fifth of the cost
+ON_THEIR_WAY = 300  # descriptors that a socket may hold, and that the boss has not counted yet
+MOST_PARTS = 1000  # to a system call; the kernel takes 1024
+
+_MAGIC = b"P"  # no pickle starts so
+_HEAD = Struct("<cxxxI")  # magic, number of parts; their sizes follow
+_DATA_AT = 64  # where the parts begin in a file; the byte that says it is lent is the first
+_LENT, _FREE = b"\1", b"\0"
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Parcel:
+    """A pickle and its buffers, on their way out."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Buffer]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def table(self) -> bytes:
+        return _HEAD.pack(_MAGIC, len(self.parts)) + array("Q", map(len, self.parts)).tobytes()
+
+    def inline(self) -> bytes:
+        """Table and parts in one."""
+        return b"".join((self.table(), *self.parts))
+
+
+def is_parcel(payload: memoryview) -> bool:
+    """Whether this is a parcel's table, not a pickle."""
+    return len(payload) > 0 and payload[0] == _MAGIC[0]
+
+
+class Arrived:
+    """A parcel's parts, in memory of the receiver's own."""
+
+    __slots__ = ("_error", "_parts")
+
+    def __init__(self, payload: memoryview, fd: int | None) -> None:
+        """Read them from the frame, or from the file. The descriptor stays the caller's; see `give_back`."""
+        self._error: Exception | None = None
+        try:
+            self._parts = _fetch(payload, fd)
+        except (OSError, MemoryError) as error:
+            self._error = error
+
+    def load(self) -> Any:
+        """The value. What kept the parts from being read is raised here, where it can become the job's error."""
+        if self._error is not None:
+            raise self._error
+        return pickle.loads(self._parts[0], buffers=self._parts[1:])
+
+
+def _fetch(payload: memoryview, fd: int | None) -> list[bytearray | mmap.mmap]:
+    _, count = _HEAD.unpack_from(payload)
+    at = _HEAD.size + 8 * count
+    sizes = array("Q", bytes(payload[_HEAD.size : at]))
+    if fd is not None:
+        return _read(fd, sizes)
+    if len(payload) == at + sum(sizes):
+        return _copies(payload[at:], sizes)
+    raise OSError("its data could not be received: most likely, this process has too many open files")
+
+
+def give_back(fd: int) -> None:
+    """The parts have been read: the lender may use the file again."""
+    with suppress(OSError):
+        os.pwrite(fd, _FREE, 0)
+
+
+def _copies(data: memoryview, sizes: Sequence[int]) -> list[bytearray | mmap.mmap]:
+    copies: list[bytearray | mmap.mmap] = []
+    for size in sizes:
+        copies.append(bytearray(data[:size]))
+        data = data[size:]
+    return copies
+
+
+def _read(fd: int, sizes: Sequence[int]) -> list[bytearray | mmap.mmap]:
+    parts: list[bytearray | mmap.mmap] = []
+    at = _DATA_AT
+    for size in sizes:
+        part = _memory(size)
+        with memoryview(part) as whole:
+            done = 0
+            while done < size:
+                count = os.preadv(fd, [whole[done:]], at + done)
+                if not count:
+                    raise OSError("a memory file is shorter than it should be")
+                done += count
+        parts.append(part)
+        at += size
+    return parts
+
+
+def _memory(size: int) -> bytearray | mmap.mmap:
+    if size < OWN_PAGES_BYTES:
+        return bytearray(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class Held:
+    """A descriptor on its way through a process, closed with its last reference. `memory` keeps the boss's count."""
+
+    __slots__ = ("_memory", "fd")
+
+    def __init__(self, fd: int, memory: Memory | None = None) -> None:
+        self.fd = fd
+        self._memory = memory
+        if memory is not None:
+            memory.held += 1
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self.fd)
+        if self._memory is not None:
+            self._memory.held -= 1
+
+    def copies(self) -> tuple[int, ...]:
+        """A descriptor to be sent; none if there are too many: the receiver then finds that its data is missing."""
+        try:
+            return (os.dup(self.fd),)
+        except OSError:
+            return ()
+
+
+class MemoryFiles:
+    """The memory files that a process lends out with its parcels.
+
+    Args:
+        memory: Tells how many descriptors the boss holds, and can hold.
+        unfinished: A file lent for a job is not used again while the job is in here: another attempt may read it.
+    """
+
+    def __init__(self, memory: Memory, unfinished: Container[int] = ()) -> None:
+        self._memory = memory
+        self._unfinished = unfinished
+        self._kept: list[_File] = []  # the one lent last at the end
+
+    def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
+        """Write a parcel to a file, and append a descriptor of it, to be sent, to `fds`; False if that cannot be."""
+        memory = self._memory
+        if not hasattr(os, "memfd_create") or memory.held + ON_THEIR_WAY >= memory.most_held:
+            return False
+        try:
+            file = self._free_file(len(parcel)) or _File()
+            file.write(parcel.parts)
+            file.job_id = job_id
+            self._keep(file)
+            fds.extend(map(os.dup, (file.fd,)))  # in one step: a signal handler finds it there, or not made
+        except OSError:  # no memory, no descriptor, a limit on files
+            return False
+        return True
+
+    def _free_file(self, size: int) -> _File | None:
+        """One that nobody reads; the smallest that is large enough, or the largest."""
+        free = [file for file in self._kept if file.job_id not in self._unfinished and file.free()]
+        if not free:
+            return None
+        best = min(free, key=lambda file: (file.size < size, abs(file.size - size)))
+        self._kept.remove(best)
+        return best
+
+    def _keep(self, file: _File) -> None:
+        """Keep it for later, and of the others those used last that there is room for."""
+        room, kept = KEEP_BYTES, []
+        for one in [file, *reversed(self._kept)][:KEEP_FILES]:
+            room -= one.size
+            if room >= 0:
+                kept.append(one)
+        self._kept = kept[::-1]
+
+    def close(self) -> None:
+        """Let go of all files; those that are lent live on until they have been read."""
+        self._kept = []
+
+
+class _File:
+    """A memory file; closed with its last reference."""
+
+    def __init__(self) -> None:
+        self.fd = above_stdio(os.memfd_create("bossworker-parcel", os.MFD_CLOEXEC))
+        self.size = 0
+        self.job_id = 0
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):
+            os.close(self.fd)
+
+    def free(self) -> bool:
+        return os.pread(self.fd, 1, 0) == _FREE
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        left: deque[Buffer] = deque([_LENT.ljust(_DATA_AT, b"\0"), *parts])
+        at = 0
+        while left:
+            count = os.pwritev(self.fd, list(islice(left, MOST_PARTS)), at)
+            at += count
+            while left and count >= len(left[0]):
+                count -= len(left.popleft())
+            if count:
+                left[0] = memoryview(left[0])[count:]
+        self.size = max(self.size, at)

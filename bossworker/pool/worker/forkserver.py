@@ -1,0 +1,153 @@
+"""The fork server: forks the workers and reaps them. The only fork and the only waitpid of a pool.
+
+A process of its own, so that a worker is forked from a small and clean image, with the handlers and all that was
+imported before the pool was made, however large the boss's queue has grown. It is single-threaded, and stays so.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.link import Link, LinkClosed, link_pair
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.system import processes, signals, stdio
+from bossworker.system.descendants import is_detached
+from bossworker.system.originals import native
+
+END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
+
+WorkerMain = Callable[[Recorder, socket.socket], None]
+
+
+class ForkServer:
+    """Serves the boss until it hangs up or dies; then ends every worker and whatever they started."""
+
+    def __init__(self, boss: socket.socket, memory: Memory, worker_main: WorkerMain) -> None:
+        self.boss = Link(boss)
+        self.memory = memory
+        self.worker_main = worker_main
+        self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
+        self.wake, self.waker = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(self.waker, False)
+
+    def run(self, first: int) -> None:
+        """Start the first workers, while the boss is busy with itself; serve; clean up. Never raises LinkClosed."""
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
+        try:
+            for slot in range(first):
+                self._spawn(slot)
+            self._serve()
+        except LinkClosed:
+            pass
+        finally:
+            processes.end_children(END_SECONDS)
+
+    def _serve(self) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(self.boss.sock, selectors.EVENT_READ)
+        selector.register(self.wake, selectors.EVENT_READ)
+        while True:
+            selector.select()
+            with suppress(BlockingIOError):
+                os.read(self.wake, 4096)
+            self._obey()
+            self._reap()
+            self.boss.flush()
+
+    def _obey(self) -> None:
+        for frame in self.boss.receive():
+            match frame.kind:
+                case Kind.SPAWN:
+                    self._spawn(*messages.SPAWN.unpack(frame.head))
+                case Kind.KILL:
+                    self._kill(*messages.KILL.unpack(frame.head))
+
+    def _spawn(self, slot: int) -> None:
+        try:
+            ours, theirs = link_pair()
+        except OSError as error:
+            self._report_failure(slot, error)
+            return
+        recorder = self.memory.recorder(slot, fresh=True)
+        try:
+            pid = native("fork")()
+        except OSError as error:
+            ours.close()
+            self._report_failure(slot, error)
+        else:
+            if pid == 0:
+                self._become_worker(recorder, theirs, ours)
+            self.slots[pid] = slot
+            self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
+        finally:
+            theirs.close()
+
+    def _report_failure(self, slot: int, error: OSError) -> None:
+        self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))
+
+    def _become_worker(self, recorder: Recorder, link: socket.socket, other: socket.socket) -> None:
+        """In the child: shut what is the fork server's, lead a group of our own, work, and never return."""
+        status = 1
+        try:
+            parent = os.getppid()
+            processes.die_with(parent)
+            os.setpgid(0, 0)
+            processes.adopt_orphans()  # what a handler starts stays its worker's, and goes with it
+            signal.set_wakeup_fd(-1)
+            for fd in (self.wake, self.waker):
+                os.close(fd)
+            other.close()
+            self.boss.drop()
+            signals.restore_defaults()
+            gc.enable()
+            self.worker_main(recorder, link)
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            stdio.flush_streams()
+            os._exit(status)
+
+    def _kill(self, slot: int, pid: int, number: int) -> None:
+        """Signal a worker of ours, or end its whole tree. It is not reaped yet, so the pid can be no one else's."""
+        if self.slots.get(pid) != slot:
+            return
+        if number:
+            os.kill(pid, number)
+        else:
+            processes.kill_tree(pid)
+
+    def _reap(self) -> None:
+        """Reap the dead, tell of the workers among them, and end what those leave."""
+        any_dead = False
+        while (dead := processes.reap_one(self.slots)) is not None:
+            any_dead = True
+            pid, status = dead
+            slot = self.slots.pop(pid, None)
+            if slot is not None:
+                self.boss.send(Kind.EXITED, messages.EXITED.pack(slot, pid, status))
+        if any_dead:
+            self._end_strangers()
+
+    def _end_strangers(self) -> None:
+        """Workers adopt the orphans beneath them. So a child that is no worker of ours was left by one that is gone.
+
+        Each of its own children comes to us as it dies, and its death brings us here again, until none is left; but
+        for those that stand apart, as detached jobs do.
+        """
+        for pid in processes.children(os.getpid()):
+            if pid not in self.slots and not is_detached(pid):
+                processes.kill_tree(pid)

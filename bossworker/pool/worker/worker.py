@@ -1,0 +1,290 @@
+"""The worker: runs the handlers on the jobs of a batch, and leaves a trace of each in its flight recorder."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from types import FrameType
+
+from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.failure import Outcome, capture, describe, encode_error
+from bossworker.pool.options import Handlers, Options
+from bossworker.pool.wire import codec, messages
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.codec import encode_large_result, encode_result
+from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
+from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
+from bossworker.pool.wire.spin import Spin
+from bossworker.system import processes, signals, stdio
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
+
+MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
+COUNT_SECONDS = 1.0  # between counts of them
+LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
+
+# As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
+_EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
+_WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
+
+
+class Worker:
+    """One worker's whole life. `run` returns when it leaves in order."""
+
+    def __init__(
+        self, recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options
+    ) -> None:
+        self.link = Link(_out_of_the_way(link))
+        self.recorder = recorder
+        self.handlers = handlers
+        self.work = handlers.work
+        self.kill_grace = options.kill_grace
+        self.max_memory = options.max_worker_memory
+        self.by_value = options.start_method == "spawn"
+        self.spin = Spin()
+        self.memory_files = MemoryFiles(memory)
+        self.encode = encode_result
+        self.file: int | None = None  # with the data of the batch's job, if it is a large one
+        self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
+        self.init_set_timer = False
+        self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
+        self.copy = False  # whether this is a child that a handler forked
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.copy = True
+        self.armed = 0
+
+    # -- life -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        if not self._start():
+            return
+        while True:
+            self._tidy()
+            frame = self._next_frame()
+            if frame.kind is not Kind.BATCH:
+                break
+            self.file = frame.fd
+            self._perform(Batch.read(frame.head, frame.body))
+            close_fds(frame.fds)
+            leaves = self._too_large() or self._too_many_dead()
+            self._send(Kind.DONE, messages.DONE.pack(leaves))
+            if leaves:
+                break
+        self._exit()
+
+    def _start(self) -> bool:
+        """Run the init_handler; False when it failed, which the boss is told."""
+        signal.signal(signals.INTERRUPT, self._interrupted)
+        try:
+            if self.handlers.init is not None:
+                self.handlers.init()
+        except BaseException as error:
+            self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
+            return False
+        self._stop_copies()
+        self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        self._send(Kind.UP)
+        return True
+
+    def _exit(self) -> None:
+        try:
+            if self.handlers.exit is not None:
+                self.handlers.exit()
+        except BaseException:
+            traceback.print_exc()
+
+    def _tidy(self) -> None:
+        """Between batches: undo what a handler did to what we rely on, and let out what it printed."""
+        stdio.flush_streams()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if not self.init_set_timer:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if signal.getsignal(signals.INTERRUPT) != self._interrupted:
+            signal.signal(signals.INTERRUPT, self._interrupted)
+
+    def _too_large(self) -> bool:
+        return bool(self.max_memory) and processes.own_resident_bytes() > self.max_memory
+
+    def _too_many_dead(self) -> bool:
+        """What a handler detaches becomes ours, and we cannot wait for it: it looks no different from the handler's own
+        children, whose statuses are not ours to take. They are the fork server's to reap once we have left.
+        """
+        now = time.monotonic()
+        if now < self.count_at:
+            return False
+        self.count_at = now + COUNT_SECONDS
+        return processes.dead_children() > MOST_DEAD
+
+    def _stop_copies(self) -> None:
+        """A child that a handler forked, and that came back from it, must not go on as a second worker."""
+        if self.copy:
+            stdio.flush_streams()
+            os._exit(0)
+
+    # -- messages ---------------------------------------------------------------------------------------
+
+    def _next_frame(self) -> Frame:
+        """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
+        awake_until = self.spin.until(time.monotonic())
+        while True:
+            frames = self.link.receive(1)
+            if frames:
+                return frames[0]
+            now = time.monotonic()
+            if now >= awake_until:
+                processes.await_fd(self.link.fileno(), select.POLLIN)
+            else:
+                self.spin.rest(now)
+
+    def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
+        """Send, however long it takes: once it returns, the bytes are safe from our death."""
+        sent = self.link.send(kind, head, body, fds)
+        while not sent:
+            processes.await_fd(self.link.fileno(), select.POLLOUT)
+            sent = self.link.flush()
+
+    # -- jobs -------------------------------------------------------------------------------------------
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Raise JobTimeout, once, in the very job that is marked; a late signal never hits the next one."""
+        armed = self.armed
+        if armed and self.recorder.words[EXPIRED] == armed:
+            self.armed = 0
+            time_is_up = JobTimeout(TIMED_OUT)
+            time_is_up.grace = self.kill_grace
+            raise time_is_up
+
+    def _perform(self, batch: Batch) -> None:
+        """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
+
+        This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
+        """
+        recorder = self.recorder
+        marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
+        claim, publish = recorder.unclaimed.acquire, recorder.published.release
+        clock, run_job = time.monotonic, self._run_job
+        number = batch.first_id + 1
+        end = 0
+        marks[0] = clock()
+        for index, job in enumerate(chain.from_iterable(_blocks(batch))):
+            if not claim(False):
+                break
+            outcome, payload = run_job(job, number + index)
+            now = clock()
+            reach = end + len(payload)
+            if reach > PAYLOAD_SIZE:
+                self._spill(number + index - 1, outcome, marks[index], now, payload)
+                outcomes[index] = _ELSEWHERE
+            elif outcome:
+                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
+                outcomes[index] = outcome
+                end = reach if outcome & _WHOLE else reach - 1
+                self.encode = encode_result
+            else:
+                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
+                end = reach - 1  # the next one writes over the pickle's full stop
+            ends[index] = end
+            marks[index + 1] = now
+            publish()
+
+    def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+        """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
+        self.armed = number
+        stage = _BAD_JOB
+        try:
+            try:
+                if type(job) is memoryview:
+                    job = codec.load_job(job, self.file)
+                    if self.file is not None:
+                        give_back(self.file)
+                stage = _EXCEPTION
+                value = self.work(job)
+                if self.copy:
+                    self._stop_copies()
+                stage = _BAD_RESULT
+                return self.encode(value, self.by_value)
+            finally:
+                self.armed = 0
+        except BaseException as error:
+            self._stop_copies()
+            return _failure(error, stage)
+
+    def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
+        """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
+        self.recorder.words[SENDING] = 1
+        if len(payload) >= LEAST_BYTES:
+            self.encode = encode_large_result  # the next one is likely to be as large
+            payload = payload if isinstance(payload, Parcel) else Parcel((payload,))
+        body: Sequence[Buffer]
+        fds: list[int] = []
+        if isinstance(payload, Parcel):
+            outcome |= _WHOLE
+            lent = self.memory_files.lend(payload, fds)
+            body = (payload.table(), *(() if lent else payload.parts))
+        else:
+            body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
+        head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
+        self._send(Kind.SPILL, head, body, fds)
+        self.recorder.words[SENDING] = 0
+
+
+def _blocks(batch: Batch) -> Iterator[Iterable[object]]:
+    """The jobs of a batch, block by block: ready ones, or the bytes of one whose loading may do anything at all."""
+    payload = memoryview(batch.payload)
+    at, skip = 0, batch.skip
+    for count, size in zip(batch.counts, batch.sizes, strict=True):
+        block = payload[at : at + size]
+        at += size
+        yield (block,) if count == 1 else codec.load_block(count, block)[skip:]
+        skip = 0
+
+
+def _failure(error: BaseException, stage: int) -> tuple[int, bytes | Parcel]:
+    """An error as outcome and payload."""
+    text = ""
+    if isinstance(error, JobTimeout):
+        stage, text = Outcome.TIMEOUT, TIMED_OUT
+    elif isinstance(error, codec.BadResult):
+        text = f"BossWorkerAsync: {error}"
+    elif stage == _BAD_JOB:
+        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {describe(error)}"
+    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text))
+
+
+def _start_error(what: str, error: BaseException) -> bytes:
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return f"{what}: {describe(error)}\n\n{trace}".encode("utf-8", "replace")
+
+
+def refuse(link: socket.socket, what: str, error: BaseException) -> None:
+    """Report that this worker cannot start, and why."""
+    Link(link).send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
+
+
+def _out_of_the_way(link: socket.socket) -> socket.socket:
+    """Move the link to a high descriptor, where a file opened after ``os.closerange(3, …)`` will not land."""
+    import fcntl
+
+    try:
+        moved = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
+    except OSError:  # a low limit on descriptors
+        return link
+    link.close()
+    return socket.socket(fileno=moved)
+
+
+def main(recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
+    """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
+    try:
+        Worker(recorder, link, memory, handlers, options).run()
+    except (LinkClosed, OSError):
+        sys.exit(1)

@@ -1,0 +1,224 @@
+"""All that a process has started, and its end: TERM, grace, KILL.
+
+A process that adopts orphans finds everything below itself: what left the process group or the session, too, and what
+forked twice, since each whose parent ends becomes a child of the next adopter above it.
+
+What was detached stands apart: the supervisor of a detached job, or of a task that is a daemon, ends with nobody,
+though it is below a process that ends. It is known by its name, which the kernel keeps (Linux), and which the command
+that it starts does not inherit.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+
+from bossworker.system import proc
+from bossworker.system.cpython import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
+LONGEST_PAUSE = 0.02
+HOPELESS_PAUSE = 0.5  # the longest of those who go on though somebody cannot be ended
+PATIENCE = 2.0  # seconds after KILL; the kernel may take long to give back much memory
+REFUSED_PATIENCE = 0.2  # the same where KILL was refused: it may still end by what has become of the others
+_NOBODY = (1 << 31) - 1  # a process group that there is not
+
+JOB, TASK = b"bossworker-job", b"bossworker-task"  # the names of supervisors that stand apart; 15 bytes at most
+_APART = (JOB + b"\n", TASK + b"\n")
+
+children = proc.children
+
+_prctl: Callable[..., object] | None = None
+_adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+_ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
+_SET_NAME = 15  # PR_SET_NAME
+
+
+def die_with_parent() -> Callable[[], object] | None:
+    """What a child has to call to be killed as soon as this process ends; None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = load_prctl(), os.getpid()
+
+    def ask() -> None:
+        prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the request was in place
+            os._exit(1)
+
+    return ask
+
+
+def adopt_orphans(adopt: bool = True) -> None:
+    """Become the parent of every descendant whose own parent ends, or leave that to others (Linux)."""
+    global _adopter
+    if sys.platform == "linux":
+        load_prctl()(_ADOPT_ORPHANS, int(adopt), 0, 0, 0)
+        _adopter = os.getpid() if adopt else 0
+
+
+def adopts_orphans() -> bool:
+    """Whether we do (elsewhere: no)."""
+    if _adopter == os.getpid():
+        return True
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    answer = ctypes.c_int()
+    load_prctl()(_ADOPTS_ORPHANS, ctypes.byref(answer), 0, 0, 0)
+    return bool(answer.value)
+
+
+def load_prctl() -> Callable[..., object]:
+    """The system call; found once, if possible before a fork, so that the pages for it are shared."""
+    global _prctl
+    if _prctl is None:
+        import ctypes
+
+        _prctl = ctypes.CDLL(None).prctl
+    return _prctl
+
+
+def has_children() -> bool:
+    """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def mark_detached(name: bytes) -> None:
+    """Be a supervisor that ends with nobody, in a session of its own."""
+    os.setsid()
+    if sys.platform == "linux":
+        load_prctl()(_SET_NAME, name, 0, 0, 0)
+
+
+def is_detached(pid: int) -> bool:
+    """Whether a process is such a supervisor."""
+    return proc.read(f"{pid}/comm") in _APART
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on; without those that stand apart, and what is below them.
+
+    Parents first, since they are signalled in this order: a shell whose child ended first would go on to its next
+    command.
+    """
+    found: list[int] = []
+    waiting = _below(pid)
+    while waiting:  # a chain may be longer than calls may be nested
+        found.append(waiting.pop())
+        waiting += _below(found[-1])
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    """The last first."""
+    return [child for child in children(pid)[::-1] if not is_detached(child)]
+
+
+class Ending:
+    """The end of all descendants of this process, or of some, step by step: TERM, grace, KILL.
+
+    TERM is sent once, to those that are there when the ending begins. What they start in order to tidy up (by a trap
+    that calls ``docker rm``, for instance) has the grace for it. KILL goes to all, whenever they were born.
+
+    The owner reaps before each step; so when nothing is found any more, nothing is left, not even a zombie.
+    """
+
+    def __init__(
+        self,
+        grace: float,
+        leader: int = 0,
+        members: Callable[[], list[int]] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """
+        Args:
+            grace: Seconds between TERM and KILL.
+            leader: A child that leads a process group, all we can find where descendants cannot be listed.
+            members: Who is to end, parents first, asked for again at each step; all descendants by default.
+            patience: Seconds after KILL until `hopeless` says that somebody cannot be ended.
+        """
+        self.leader = leader
+        self.members = members
+        self.patience = patience
+        self.kill_at = time.monotonic() + grace
+        self.pause = FIRST_PAUSE
+        self.hopeless = ""
+        """Who does not end, and why, once KILL was sent in vain for a while. The steps may go on nevertheless."""
+        self._asked = False
+        self._killed_at = 0.0
+
+    def step(self) -> float | None:
+        """Signal whom it is time to; seconds until the next step, or None when all are gone."""
+        found = self._find()
+        if not found:
+            return None
+        if time.monotonic() >= self.kill_at:
+            self._kill(found)
+        elif not self._asked:
+            send(signal.SIGTERM, found)
+            send(signal.SIGCONT, found)  # or one that is stopped would not hear it
+        self._asked = True
+        self.pause = min(2 * self.pause, HOPELESS_PAUSE if self.hopeless else LONGEST_PAUSE)
+        return self.pause
+
+    def hurry(self, grace: float, patience: float = PATIENCE) -> None:
+        """No more grace from now on than this."""
+        self.kill_at = min(self.kill_at, time.monotonic() + grace)
+        self.patience = min(self.patience, patience)
+
+    def _kill(self, found: list[int]) -> None:
+        refused = send(signal.SIGKILL, found)
+        now = time.monotonic()
+        self._killed_at = self._killed_at or now
+        patience = min(REFUSED_PATIENCE, self.patience) if refused == found else self.patience
+        if now >= self._killed_at + patience:
+            self.hopeless = _describe(found, refused)
+
+    def _find(self) -> list[int]:
+        if proc.is_ours():
+            return descendants(os.getpid()) if self.members is None else self.members()
+        try:
+            os.killpg(self.leader or _NOBODY, 0)
+        except PermissionError:
+            pass
+        except OSError:
+            return []
+        return [-self.leader]
+
+
+def _describe(found: list[int], refused: list[int]) -> str:
+    one = refused[0] if refused else found[0]
+    why = os.strerror(errno.EPERM) if refused else "it does not answer to SIGKILL"
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"process {abs(one)} cannot be ended: {why}{more}"
+
+
+def send(number: int, pids: list[int]) -> list[int]:
+    """Send a signal to all of these, as far as they are there; those to whom we may not send any.
+
+    They must be descendants: their numbers are theirs.
+    """
+    refused = []
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except PermissionError:
+            refused.append(pid)
+        except OSError:
+            pass
+    return refused

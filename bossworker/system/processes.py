@@ -1,0 +1,242 @@
+"""What the operating system can do and tell about processes: parents, orphans, trees, exits, memory.
+
+Each call has a fallback where a platform lacks it, as cheap as the guarantee allows.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Container
+from contextlib import suppress
+from pathlib import Path
+
+from bossworker.system.descendants import adopt_orphans, children, descendants, is_detached, load_prctl
+
+__all__ = ["adopt_orphans", "children", "descendants"]
+
+_LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
+DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
+
+_PR_SET_PDEATHSIG = 1
+_PAGE = resource.getpagesize()
+
+
+_prctl = load_prctl() if sys.platform == "linux" else lambda *_: None  # here, before any fork
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which forked it, ends. Linux only; elsewhere sockets tell."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the request was in place
+        os._exit(1)
+
+
+def pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where there is no such thing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def dead_children() -> int:
+    """How many of our children have ended and were not waited for (Linux; elsewhere 0)."""
+    return sum(_state(pid) == "Z" for pid in children(os.getpid()))
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL the process group that `pid` leads. The leader must not be reaped yet, so that the number is its own."""
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL a child of ours, its process group and every descendant, also what has left the group."""
+    doomed = descendants(pid)
+    kill_group(pid)
+    for one in (pid, *doomed):
+        with suppress(OSError):
+            os.kill(one, signal.SIGKILL)
+
+
+def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
+    """Wait for an event on a descriptor, of whatever number (select knows none above 1023); whether it came."""
+    poll = select.poll()
+    poll.register(fd, event)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = _LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
+        found = poll.poll(left * 1000)
+        if found or left < _LONGEST_POLL:
+            return bool(found and found[0][1] & event)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a child of ours has not ended. (Where it cannot be asked otherwise, it is reaped in the asking.)"""
+    try:
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
+
+
+def wait_for(pid: int, seconds: float) -> bool:
+    """Wait for a child to end and reap it; False when it has not ended after `seconds`."""
+    deadline = time.monotonic() + seconds
+    ended = pidfd(pid)
+    pause = 0.0005
+    try:
+        while True:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return True
+            except ChildProcessError:  # somebody else reaped it
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if ended is None:
+                time.sleep(pause)
+            else:
+                await_fd(ended, select.POLLIN, left)
+    finally:
+        if ended is not None:
+            os.close(ended)
+
+
+def end_children(seconds: float) -> None:
+    """SIGKILL and reap every child of this process and all that they leave to us, but what stands apart, for at most
+    `seconds`.
+
+    As a subreaper we inherit the children of each child that dies, so the loop ends with the whole tree gone.
+    """
+    deadline = time.monotonic() + seconds
+    pause = 0.0005
+    while time.monotonic() < deadline:
+        ours = children(os.getpid())
+        doomed = [child for child in ours if not is_detached(child)]
+        for child in doomed:
+            kill_tree(child)
+        if not reap_all() or (ours and not doomed):
+            return
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def reap_one(leaders: Container[int]) -> tuple[int, int] | None:
+    """Reap a child that has ended: its pid and wait status; None when there is none.
+
+    What is left of the process group of one of `leaders` is ended first: until its leader is reaped, the group's number
+    cannot belong to anybody else.
+    """
+    try:
+        if not hasattr(os, "waitid"):
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            return (pid, status) if pid else None
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        if found.si_pid in leaders:
+            kill_group(found.si_pid)
+        return os.waitpid(found.si_pid, 0)
+    except ChildProcessError:
+        return None
+
+
+def reap_all() -> bool:
+    """Reap the children that have ended; whether any child is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def describe_exit(status: int) -> str:
+    """A wait status in words: ``signal 9, SIGKILL`` or ``exit code 3``."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code}, {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def killed(status: int) -> bool:
+    """Whether a wait status says SIGKILL, as the kernel's out-of-memory killer sends."""
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory, in this machine and in our control group."""
+    return _counter("/proc/vmstat") + _counter(f"/sys/fs/cgroup{_cgroup()}/memory.events")
+
+
+def _counter(path: str) -> int:
+    with suppress(OSError, ValueError):
+        for line in Path(path).read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+def _cgroup() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                return line[3:]
+    return ""
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process in bytes; 0 when it is gone or the platform does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def own_resident_bytes() -> int:
+    """Resident memory of this process in bytes; where only the peak is known, the peak."""
+    now = resident_bytes(os.getpid())
+    if now:
+        return now
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have open, once its limit is as high as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft
+
+
+def usable_cpus() -> int:
+    """The number of processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,155 @@
+"""Start a program: nothing of Python runs between fork and exec, so that it is quick, and safe where threads run.
+
+It gets descriptors 0, 1 and 2 and no other, leads a session of its own, and has default signal dispositions.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from bossworker.system.cpython import fork_exec, signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as a shell's
+
+_DEFAULT_PATH = os.defpath.encode()
+_NAMES = "HUP INT QUIT ABRT ALRM TERM USR1 USR2 CHLD CONT TSTP TTIN TTOU URG WINCH IO VTALRM PROF XCPU SYS"
+_SIGNALS = [getattr(signal, f"SIG{name}") for name in _NAMES.split() if hasattr(signal, f"SIG{name}")]
+
+
+class CannotStart(Exception):
+    """The program does not run: the exit code that a shell would give, and the reason for people."""
+
+    def __init__(self, exit_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+        self.reason = reason
+
+
+def tell(fd: int, error: CannotStart) -> None:
+    """Write the reason where the command's own complaints would stand. Nothing is lost when there is no room."""
+    try:
+        os.write(fd, error.reason.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError:
+        pass
+
+
+def candidates(program: bytes, environment: list[bytes] | None) -> list[bytes]:
+    """The files that a program's name may mean: itself with a slash, otherwise one a folder of the PATH."""
+    if b"/" in program:
+        return [program]
+    if environment is None:
+        path = os.environb.get(b"PATH", _DEFAULT_PATH)
+    else:
+        path = next((line[5:] for line in environment if line.startswith(b"PATH=")), _DEFAULT_PATH)
+    return [os.path.join(folder, program) for folder in path.split(b":")]
+
+
+def start(
+    argv: list[bytes],
+    environment: list[bytes] | None,
+    cwd: bytes,
+    stdio: tuple[int, int, int],
+    *,
+    umask: int = -1,
+    keep: tuple[int, ...] = (),
+    session: bool = True,
+    last_step: Callable[[], object] | None = None,
+) -> int:
+    """Start a program; its pid.
+
+    Args:
+        environment: ``NAME=value`` each, or None for ours; the PATH in it finds the program.
+        stdio: What becomes descriptors 0, 1 and 2. None of them may be one of these itself.
+        umask: The program's, or -1 for ours.
+        keep: Descriptors that it gets too.
+        session: Whether it leads a session of its own.
+        last_step: Called in the child just before exec: Python between fork and exec after all. Only for a process
+            without threads, and slower.
+
+    Raises:
+        CannotStart: It cannot be run. What was forked for it is reaped.
+        OSError: No process could be made.
+    """
+    if not (argv and argv[0]):
+        raise CannotStart(NOT_FOUND, "a program without a name")
+    failure, reporter = os.pipe()
+    try:
+        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
+        os.close(reporter)
+        reporter = -1
+        report = b""
+        while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end
+            report += part
+        if not report:
+            return pid
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:  # where SIGCHLD is ignored, nothing is left to be reaped
+            pass
+    finally:
+        os.close(failure)
+        if reporter >= 0:
+            os.close(reporter)
+    raise _reason(report, argv[0], cwd)
+
+
+def _start(
+    argv: list[bytes],
+    environment: list[bytes] | None,
+    cwd: bytes,
+    stdio: tuple[int, int, int],
+    report: tuple[int, int],
+    umask: int,
+    keep: tuple[int, ...],
+    session: bool,
+    last_step: Callable[[], object] | None,
+) -> int:
+    files = candidates(argv[0], environment)
+    kept = tuple(sorted((*keep, report[1])))
+    ignored = _let_go_of_ignored()
+    try:
+        return fork_exec(argv, files, cwd, environment, stdio, report, kept, umask, session, last_step)
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _let_go_of_ignored() -> list[int]:
+    """Handlers become default at exec, but what is ignored stays so: handle it instead, by doing nothing."""
+    ignored = []
+    for number in _SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            try:
+                signal.signal(number, _nothing)
+            except ValueError:  # not the main thread: the program inherits it, as from any subprocess
+                break
+            ignored.append(number)
+    return ignored
+
+
+def empty_signal_mask() -> Callable[[], object] | None:
+    """The last step of a program that would start with signals blocked, since we have; None where we have not."""
+    if not signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return None
+    return lambda: signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _reason(report: bytes, program: bytes, cwd: bytes) -> CannotStart:
+    """From what the child wrote before it ended: ``exception:errno in hex:where``."""
+    _, code, where = report.split(b":", 2)
+    number = int(code, 16)
+    text, name = os.strerror(number), f"{os.fsdecode(program)!r:.200}"
+    if where == b"noexec:chdir" or (where == b"noexec" and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)):
+        return CannotStart(NOT_EXECUTABLE, f"cannot change to {os.fsdecode(cwd)!r}: {text}")
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return CannotStart(NOT_FOUND, f"cannot run {name}: {text}")
+    return CannotStart(NOT_EXECUTABLE, f"cannot run {name}: {text}")

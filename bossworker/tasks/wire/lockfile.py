@@ -1,0 +1,93 @@
+"""A file that only one task at a time may hold: for commands of which there must not be two."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+_POOL_LOCK_PAUSE = 0.001  # seconds between two tries for a pool's lock
+
+
+class LockHeld(Exception):
+    """Somebody else holds it; `pid` is the process that does, None where that cannot be found out."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        super().__init__(f"{path} is locked by {f'process {pid}' if pid else 'another process'}")
+        self.pid = pid
+
+
+class LockFile:
+    """A lock on a file, which goes with the process that took it. The file is made when it is missing, and stays; what
+    is in it is not ours to read or to change.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock, unless we have it. Raises Held at once when somebody else has; OSError when there can be no
+        such file.
+        """
+        if self._fd >= 0:  # a second descriptor of ours would be somebody else
+            return
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fd, fd = fd, -1
+        except BlockingIOError:
+            raise LockHeld(self.path, _holder(fd)) from None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def release(self) -> None:
+        """Give it up, if we have it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _holder(fd: int) -> int | None:
+    """Who has locked the file, by the kernel's list (Linux; elsewhere nobody tells)."""
+    found = os.fstat(fd)
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            locks = [line.split() for line in file]  # 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
+    except OSError:
+        return None
+    pids = [int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == wanted]
+    return next((pid for pid in pids if pid > 0 and _lives(pid)), None)
+
+
+def _lives(pid: int) -> bool:
+    """Whether it is one, whoever's: the lock outlives who took it in the descriptors that others have of it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def lock_pool(pool: str, seconds: float) -> int | None:
+    """Be the only one who gives or takes names of sockets in a pool, until the descriptor is closed; None if not in
+    time.
+
+    Without it, who has found a dead supervisor's socket could remove the one that a new supervisor of the same pid puts
+    in its place just then.
+    """
+    fd = os.open(pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(_POOL_LOCK_PAUSE)

@@ -1,0 +1,92 @@
+"""The house: what stands above may import what stands below, never the other way round."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import bossworker
+
+HOME = Path(bossworker.__file__).parent
+LAYERS = (  # from the top; the rooms of one layer know nothing of each other
+    ("jobs", "tasks.client", "pool.caller"),
+    ("pool.launch", "commands.inline", "tasks.supervisor"),
+    ("pool.boss", "pool.worker", "tasks.wire", "commands.supervision", "forkqueue"),
+    ("pool.wire", "commands"),
+    ("pool.options",),
+    ("result",),
+    ("failure",),
+    ("errors", "pickling", "jobkey"),
+    ("system",),
+)
+FACES = ("executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel")  # nobody imports them
+ERRORS = "errors.py"  # the one file name that each part may have: it is where one looks for a part's errors
+
+
+def modules() -> dict[str, Path]:
+    """Every module but the ``__init__``s, by its dotted name below the package."""
+    paths = (path for path in HOME.rglob("*.py") if path.name != "__init__.py")
+    return {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in paths}
+
+
+def imports(path: Path, known: dict[str, Path], all_of_them: bool = True) -> Iterator[str]:
+    """The modules of ours that a file imports, for type checkers and inside functions too; or only as it is loaded."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if all_of_them else tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "bossworker":
+            home = (node.module or "").removeprefix("bossworker").lstrip(".")
+            inner = [f"{home}.{alias.name}".lstrip(".") for alias in node.names]
+            yield from (home,) if home in known else (name for name in inner if name in known)
+        elif isinstance(node, ast.Import):
+            names = (alias.name.removeprefix("bossworker.") for alias in node.names)
+            yield from (name for name in names if name in known)
+
+
+def room_of(module: str) -> str:
+    rooms = [room for layer in LAYERS for room in layer if f"{module}.".startswith(f"{room}.")]
+    return max(rooms, key=len, default="") or module.partition(".")[0]
+
+
+def test_every_module_has_its_layer() -> None:
+    rooms = {room for layer in LAYERS for room in layer} | set(FACES)
+    assert {room_of(module) for module in modules()} - {"tasks"} <= rooms  # tasks/errors.py is all that lies there
+
+
+def test_imports_go_down_only() -> None:
+    known = modules()
+    height = {room: -at for at, layer in enumerate(LAYERS) for room in layer} | {"tasks": -5}
+    upward = [
+        f"{module} -> {target}"
+        for module, path in known.items()
+        for target in imports(path, known)
+        if room_of(module) != room_of(target)
+        and height.get(room_of(target), 1) >= height.get(room_of(module), 1)
+        and (room_of(module), room_of(target)) not in SAME_LAYER
+    ]
+    assert not upward
+
+
+SAME_LAYER = {("errors", "result")}  # a failed result is told of by name, for type checkers alone
+
+
+def test_no_circle_within_a_room() -> None:
+    """A task knows its pool and a pool makes tasks: such pairs may name each other, but neither is loaded twice."""
+    known = modules()
+    TopologicalSorter({one: set(imports(path, known, all_of_them=False)) for one, path in known.items()}).prepare()
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.name for path in modules().values() if path.name != ERRORS]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    names = [
+        node.name
+        for path in modules().values()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert sorted(names) == sorted(set(names))
