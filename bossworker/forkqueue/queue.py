@@ -19,9 +19,8 @@ from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
-from bossworker.system import stdio
+from bossworker.system import forking, stdio
 from bossworker.system.checks import check_count, check_seconds
-from bossworker.system.originals import native
 
 T = TypeVar("T")
 
@@ -302,7 +301,7 @@ def _tell(message: str, *args: object) -> None:
 
 
 def _fork() -> Started:
-    return native("fork")(), NO_FD
+    return forking.fork(), NO_FD
 
 
 def _check_callable(fn: object) -> None:

@@ -34,7 +34,7 @@ from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.recorder import Memory, Recorder, exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
-from bossworker.system import processes, signals, stdio
+from bossworker.system import forking, processes, signals, stdio
 from bossworker.system.cpython import interpreter_flags
 from bossworker.system.originals import native
 
@@ -81,7 +81,7 @@ def _fork_boss(
 ) -> int:
     stdio.flush_streams()
     parent = os.getpid()
-    pid: int = native("fork")()
+    pid = forking.fork()
     if pid == 0:
         _never_return(partial(_boss_main, lambda: handlers, options, theirs, memory, parent, ours))
     return pid
