@@ -161,6 +161,14 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = ""
     return value
 
 
+def signals_in(mask: str) -> set[int]:
+    """The signals of a mask in /proc/PID/status, less those that libc keeps to itself.
+
+    What posix_spawn starts ignores them, and nobody can change that: 32 and 33, with glibc.
+    """
+    return {int(number) for number in signal.valid_signals() if int(mask, 16) >> (number - 1) & 1}
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
