@@ -31,7 +31,8 @@ from bossworker.failure import describe
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
-from bossworker.pool.wire.recorder import Memory, Recorder, exclusive
+from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import forking, processes, signals, stdio

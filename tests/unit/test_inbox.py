@@ -114,18 +114,18 @@ def test_an_empty_inbox_has_nothing() -> None:
     inbox = Inbox()
     assert inbox.next() is None
     assert not inbox.has_news()
-    assert (inbox.unclaimed, inbox.unfinished()) == (0, 0)
+    assert (inbox.outstanding, inbox.unfinished()) == (0, 0)
 
 
 def test_news_and_numbers_follow_what_arrives() -> None:
     inbox = expecting(1, 10)
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 10, False)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (10, 10, False)
     inbox.receive(good(1, 4))
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 6, True)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (10, 6, True)
     inbox.next()
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (9, 6, True)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (9, 6, True)
     list(drain(inbox))
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (6, 6, False)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (6, 6, False)
 
 
 def test_a_segment_that_is_received_twice_does_no_harm() -> None:
@@ -200,7 +200,7 @@ def test_clearing_leaves_nothing() -> None:
     inbox.next()
     inbox.clear()
     assert inbox.next() is None
-    assert (len(inbox.jobs), inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
+    assert (len(inbox.jobs), inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
 
 
 # -- results with a queue of their own -------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_routed_results_go_to_their_own_queue_and_no_other() -> None:
     inbox = expecting(1, 12)
     queues: list[deque[Result]] = [deque(), deque()]
     inbox.routed.update({job_id: queues[job_id % 3] for job_id in range(1, 13) if job_id % 3 < 2})
-    assert inbox.unclaimed == 4
+    assert inbox.outstanding == 4
     inbox.receive(good(1, 5) + good(6, 7))
     assert [result.job_id for result in drain(inbox, queues[1])] == [1, 4, 7, 10]
     assert [result.job_id for result in drain(inbox)] == [2, 5, 8, 11]

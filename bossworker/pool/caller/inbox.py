@@ -117,7 +117,7 @@ class Inbox:
                 self._pops = iter(self._ready.popleft, None)
 
     @property
-    def unclaimed(self) -> int:
+    def outstanding(self) -> int:
         """Jobs whose results are nobody's in particular."""
         return len(self.jobs) - len(self.routed)
 
