@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 del TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CANCELLED",
     "TIMED_OUT",
@@ -85,4 +87,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What is public: neither what has been loaded meanwhile, nor what this file needs for itself."""
+    return sorted([*__all__, *_SUBMODULES, "__version__"])

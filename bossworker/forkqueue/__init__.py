@@ -57,3 +57,7 @@ system_back_now = default_queue.system_back_now
 all_exit_ok = default_queue.all_exit_ok
 running_now = default_queue.running_now
 exit = default_queue.exit
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

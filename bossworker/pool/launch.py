@@ -152,7 +152,7 @@ def _fork_server_main(
     collecting: bool,
 ) -> None:
     processes.adopt_orphans()
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     try:
         loaded: Handlers | BaseException = load_handlers()
     except BaseException as error:

@@ -365,12 +365,10 @@ def test_a_killed_launcher_is_replaced_and_nothing_lost() -> None:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
 
-    ids: list[str] = []
     killer = threading.Thread(target=kill_launchers)
     killer.start()
     try:
-        for number in range(40):
-            ids.append(jobs.start(["echo", str(number)]))
+        ids = [jobs.start(["echo", str(number)]) for number in range(40)]
     finally:
         stop.set()
         killer.join()

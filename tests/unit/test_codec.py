@@ -517,7 +517,7 @@ def chain(length: int, explicit: bool) -> BaseException:
             except BaseException as caught:
                 if explicit:
                     raise KeyError(n) from caught
-                raise KeyError(n)
+                raise KeyError(n)  # noqa: B904 - a context, not a cause
         except KeyError as last:
             error = last
     return error
