@@ -139,7 +139,8 @@ def test_damaged_job(root: Path, job: str, text: str) -> None:
 @pytest.mark.parametrize("key", NAMES_OF_VALUES)
 def test_values_of_a_wrong_type_never_raise(root: Path, job: str, key: str) -> None:
     status = json.loads((root / job / "status.json").read_text())
-    for state, value in itertools.product(("completed", "running", "created"), ("x", None, [], {}, True, 1e300)):
+    values: list[Any] = ["x", None, [], {}, True, 1e300]
+    for state, value in itertools.product(("completed", "running", "created"), values):
         (root / job / "status.json").write_text(json.dumps({**status, "state": state, key: value}))
         assert jobs.status(job) in set(Status)
         jobs.details(job)

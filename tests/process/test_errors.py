@@ -195,7 +195,7 @@ def test_a_result_must_be_a_mapping(bw: BossWorker, value: Any, text: str) -> No
 
 
 def test_generators_and_locks_are_bad_results(bw: BossWorker) -> None:
-    assert "a generator" in run(bw, {"do": lambda: (n for n in ())})["ERROR"]
+    assert "a generator" in run(bw, {"do": lambda: (n for n in range(0))})["ERROR"]
     result = run(bw, {"do": lambda: {"fine": 1, "guard": threading.Lock()}})
     assert result.error_kind == "bad_result"
     assert "'guard'" in result["ERROR"]

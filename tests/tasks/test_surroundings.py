@@ -139,12 +139,12 @@ def test_a_supervisor_of_ones_own_making(pool: TaskPool, tmp_path: Path) -> None
     assert task.stream(1).read() == b"one two\n"
     assert (tmp_path / "seen").read_text() == "one\n"
     assert [type(found) for found in own.search()] == [OwnTask]
-    own.supervisor_cmd = ["false"]  # type: ignore[assignment]
+    own.supervisor_cmd = ["false"]
     with pytest.raises(Exception, match="the supervisor ended before it had started the command"):
         own.spawn(SLEEP)
     with pytest.raises(ValueError, match="supervisor_cmd must name a program"):
         own.supervisor_cmd = []
-    own.supervisor_cmd = None  # type: ignore[assignment]
+    own.supervisor_cmd = None
     assert own.supervisor_cmd == pool.supervisor_cmd
 
 
