@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _signal  # what signal wraps; its sets of enums cost more than the fork
 import io
 import os
 import shutil
-import signal
 import sys
 import threading
 import traceback
@@ -14,8 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-from bossworker.system import stdio
-from bossworker.system.originals import call_for_caller, native
+from bossworker.system import forking, stdio
+from bossworker.system.cpython import signal  # the whole module's sets of enums cost more than the fork
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -24,25 +22,19 @@ _inherited: list[object] = []
 """Streams that a child has replaced. If they were collected, they would be flushed, under locks that are held."""
 
 
-def fork() -> int:
-    """``os.fork()``, as the program has it."""
-    pid: int = call_for_caller(native("fork"))
-    return pid
-
-
 def fork_to(fn: Callable[[], object]) -> int:
     """Fork a child that runs `fn` and leaves; the child's pid."""
     stdio.flush_streams()
     threaded = threading.active_count() > 1
     # A handler that raised in the child before run_and_leave's `try` would bring the child back into the program.
-    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
-        pid = fork()
+        pid = forking.fork()
         if pid == 0:
             run_and_leave(fn, mask, threaded)
         return pid
     finally:
-        _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool) -> NoReturn:
@@ -56,7 +48,7 @@ def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool)
     """
     code = 1
     try:
-        _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threaded:
             renew_streams()
         fn()
