@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import inspect
 import sys
-from types import FrameType
+from collections.abc import Callable
+from types import FrameType, FunctionType
+from typing import Any
 
 from bossworker.system.originals import native
 
 _WARNS = sys.version_info >= (3, 12)
 _PACKAGE = __name__.partition(".")[0]
+_CALL = (lambda function: function()).__code__
 
 
 def fork() -> int:
-    """``os.fork()``; its warning, if there is one, points at the last line before this package."""
+    """``os.fork()``; its warning, if there is one, names the last line before this package."""
+    pid: int = call_for_caller(native("fork"))
+    return pid
+
+
+def call_for_caller(function: Callable[[], Any]) -> Any:
+    """Call a function that may warn as if the line outside this package that led here called it."""
     caller = _outside(inspect.currentframe()) if _WARNS else None
     if caller is None:
-        return native("fork")()  # type: ignore[no-any-return]
-    # The warning names the file and line of the code that calls fork: this code says that it is the caller's.
-    code = compile("\n" * (caller.f_lineno - 1) + "fork()", caller.f_code.co_filename, "eval")
-    return eval(code, caller.f_globals, {"fork": native("fork")})  # type: ignore[no-any-return]
+        return function()
+    # The frame that calls has the name, line and globals (with their register of warnings shown) of the caller's.
+    code = _CALL.replace(co_filename=caller.f_code.co_filename, co_firstlineno=caller.f_lineno)
+    return FunctionType(code, caller.f_globals)(function)
 
 
 def _outside(frame: FrameType | None) -> FrameType | None:
