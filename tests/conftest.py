@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from bossworker import BossWorker
 from bossworker.system import processes
@@ -66,10 +67,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(tidy_up)
 
 
-def pytest_sessionstart() -> None:
+# The same examples at each run, and few of them; --long looks further.
+settings.register_profile(
+    "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
+)
+settings.register_profile("long", database=None, deadline=None, max_examples=2000)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """How pools start where a test does not say: by fork, or as the environment has it."""
     method = os.environ.get("BOSSWORKER_TESTS_START_METHOD", "fork")
     BossWorker.__init__.__kwdefaults__["start_method"] = method  # type: ignore[index]
+    settings.load_profile("long" if session.config.getoption("--long") else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
