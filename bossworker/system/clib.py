@@ -19,7 +19,10 @@ else:
         import signal
         import socket
 
-__all__ = ["dumps", "loads", "signal", "socket"]
+__all__ = ["NO_SIGPIPE", "dumps", "loads", "signal", "socket"]
+
+NO_SIGPIPE = int(getattr(socket, "MSG_NOSIGNAL", 0))
+"""For every send: a peer that is gone is an error, and does not kill a program that has SIGPIPE at its default."""
 
 try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner  # type: ignore[attr-defined, unused-ignore]

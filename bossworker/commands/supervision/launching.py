@@ -17,6 +17,7 @@ from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 from bossworker.commands.supervision import launcher, orders
 from bossworker.system import program
+from bossworker.system.clib import NO_SIGPIPE
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
@@ -212,8 +213,8 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     """An encoded order, with the descriptors beside its first bytes."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    sent = sock.sendmsg([data], rights)
-    sock.sendall(data[sent:]) if sent < len(data) else None
+    sent = sock.sendmsg([data], rights, NO_SIGPIPE)
+    sock.sendall(data[sent:], NO_SIGPIPE) if sent < len(data) else None
 
 
 def _has_hung_up(sock: socket.socket) -> bool:
