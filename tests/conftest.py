@@ -1,4 +1,8 @@
-"""What every test gets: a pool that is shut down, and a check that nothing is left behind."""
+"""What every test gets: a pool that is shut down, and a check that nothing is left behind.
+
+The whole suite runs in several processes side by side (pytest-xdist); `turns.py` keeps those tests apart that must run
+alone.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,61 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import processes
+from tests.turns import Turns
 
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
+MOST_PROCESSES = 4  # that run tests side by side: each test's own processes want to run, too
+
+turns: Turns | None = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the storms at full length")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_folder() -> Iterator[None]:
-    """Temporary files go where no other program's are."""
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
-        yield
-        tempfile.tempdir = before
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite, or a folder, in several processes; single files in this one, where a debugger works."""
+    if all(".py" in argument for argument in config.args):
+        return 0
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files go where no other program's are; of several processes, each has a folder in that of the first."""
+    global turns
+    if hasattr(config, "workerinput"):
+        turns = Turns(tempfile.gettempdir())
+    folder = tempfile.TemporaryDirectory(prefix="tests-")
+    before = os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder.name
+
+    def tidy_up() -> None:
+        tempfile.tempdir = None
         del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        folder.cleanup()
+
+    config.add_cleanup(tidy_up)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that must run alone come last: so the others wait for them only once."""
+    items.sort(key=is_alone)
+
+
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if turns is None:
+        return (yield)
+    with turns.taken(is_alone(item)):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ import os
 import sys
 
 from bossworker.commands import jobdir
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ import os
 import stat
 import time
 
-from bossworker.system.clib import dumps, loads
+from bossworker.system.cpython import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

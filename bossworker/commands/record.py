@@ -62,7 +62,9 @@ class Info:
     max_rss: int | None
     """Bytes, of the largest of its processes that were waited for."""
     reason: str
-    """Why it was made to end, could not be started, or is not what its directory says; mostly empty."""
+    """Why it was made to end, could not be started, or is not what its directory says; mostly empty.
+
+    ``on host NAME``: it may run where this process cannot see it."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class JobRecord:
     path: str
     state: str = jobdir.UNKNOWN
     reason: str = ""
+    elsewhere: str = ""
+    """Why it cannot be told from here whether it runs: "on host NAME", for instance. Then the state is unknown."""
     job: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
 
@@ -84,12 +88,21 @@ class JobRecord:
     def known(self) -> bool:
         return self.state != jobdir.UNKNOWN
 
+    @property
+    def may_change(self) -> bool:
+        """Whether it has not ended, as far as we know: there is something to wait for."""
+        return bool(self.elsewhere) or self.state in (jobdir.CREATED, jobdir.RUNNING)
+
 
 # -- from any process, by id --------------------------------------------------------------------------------------
 
 
 def status(jobid: str, *, root: Root = None) -> Status:
-    """How a job stands; never more than is true: a job whose processes are gone does not run."""
+    """How a job stands; never more than is true: a job whose processes are gone does not run.
+
+    One that may run where this process cannot see it (on another host, or in a container, that shares the root) is
+    ``unknown`` until its end is on record; `details` say where.
+    """
     return Status(read(jobid, root).state)
 
 
@@ -115,7 +128,9 @@ def get_configuration(jobid: str, *, root: Root = None) -> tuple[dict[str, Any],
     ``({}, None)`` for an unknown job. For the curious: what is in it may change between versions.
     """
     record = read(jobid, root)
-    return (record.job | record.status, f"{record.path}/{jobdir.STATUS}") if record.known else ({}, None)
+    if not (record.known or record.elsewhere):
+        return {}, None
+    return record.job | record.status, f"{record.path}/{jobdir.STATUS}"
 
 
 def listing(root: Root = None) -> list[str]:
@@ -166,7 +181,8 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
         record.job = jobdir.read_json(fd, jobdir.JOB)
         record.status = _read_status(fd, record.job)
         _judge(record)
-        if not record.known:  # nobody runs it; or its last word was written between our look at it and at the processes
+        if not (record.known or record.elsewhere):
+            # Nobody runs it. Or its last word was written between our look at it and our look at the processes.
             record.status = _read_status(fd, record.job)
             _judge(record, at_last=True)
             if record.finished and "exit_code" not in record.status and _was_asked_to_end(fd):
@@ -208,10 +224,19 @@ def _judge(record: JobRecord, at_last: bool = False) -> None:
         record.state = state
     elif identity.holds(status.get("command")):
         record.state, record.reason = state, "its supervisor is gone: its exit status will not be known"
+    elif where := _elsewhere(record):
+        record.elsewhere = record.reason = where
     elif "supervisor" not in status and _may_still_start(record.job):
         record.state = state
     elif at_last:
         record.state, record.reason = jobdir.BY_ERROR, _why_gone(status)
+
+
+def _elsewhere(record: JobRecord) -> str:
+    """Why we cannot see those who may run it; empty when we can, and they are gone."""
+    status = record.status
+    named = [status["supervisor"], status.get("command")] if "supervisor" in status else [record.job.get("by")]
+    return next(filter(None, map(identity.unseen, named)), "")
 
 
 _LARGEST = 1e18
@@ -240,7 +265,7 @@ def _why_gone(status: dict[str, Any]) -> str:
     supervisor = status.get("supervisor")
     if not isinstance(supervisor, list):
         return "it was never started: the program that asked for it is gone"
-    if supervisor[-1:] != [identity.boot_id()]:
+    if supervisor[2:3] != [identity.boot_id()]:
         return "the machine was restarted: its exit status is not known"
     return "its supervisor is gone: its exit status is not known"
 

@@ -86,12 +86,15 @@ def start(
 def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Status:
     """Wait until a job has ended, for at most `timeout` seconds; how it stands then. An unknown one is not waited for.
 
+    One that runs on another host, or in a container, is waited for by its directory: until its supervisor there has put
+    its end on record. If that supervisor was killed, this never happens.
+
     Raises:
         TypeError, ValueError: `timeout` is no number of seconds.
     """
     until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
     with JobWatch(jobid, root) as watch:
-        while not watch.look().finished and watch.record.known:
+        while watch.look().may_change:
             if until is not None and time.monotonic() >= until:
                 break
             watch.sleep(until)
@@ -211,8 +214,8 @@ def _end(jobid: str, root: Root) -> bool:
     """See to it that nothing writes into the directory any more; False when it cannot be helped."""
     deadline = time.monotonic() + END_SECONDS
     with JobWatch(jobid, root) as watch:
-        while not watch.look().finished and watch.record.known:
-            if time.monotonic() > deadline:
+        while watch.look().may_change:
+            if watch.record.elsewhere or time.monotonic() > deadline:
                 return False
             signal(jobid, signals.SIGKILL, root=root)
             watch.sleep(min(deadline, time.monotonic() + 0.1))

@@ -23,21 +23,24 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from bossworker.pool import interpreter
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.interpreter import Packed
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
-from bossworker.pool.wire.recorder import Memory, Recorder, exclusive
+from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
-from bossworker.pool.worker.bootstrap import Identity, separate_from_program
+from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
-from bossworker.system import processes, signals, stdio
-from bossworker.system.callers_line import fork_at_callers_line
+from bossworker.system import multiprocess, processes, signals, stdio
+from bossworker.system.callers_line import call_for_caller
+from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 
+WORKER_NAME = "BossWorker"  # what comes before a worker's number in its name
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
 
 
@@ -92,7 +95,7 @@ def _fork_boss(
     stdio.flush_streams()
     start = Start(handlers, options, os.getpid(), memory, len(sys._current_frames()) > 1)
     with signals.endings_blocked():
-        pid = fork_at_callers_line()
+        pid: int = call_for_caller(native("fork"))
         if pid == 0:
             _never_return(partial(_boss_main, start, theirs, ours))
     return pid
@@ -160,12 +163,12 @@ def _fork_server_main(start: Start, boss: socket.socket, collecting: bool, on_si
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
-        _worker_main(start, recorder, link, Identity(index, start.caller))
+        _worker_main(start, recorder, link, WorkerIdentity(WORKER_NAME, index, start.caller))
 
     ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
 
 
-def _worker_main(start: Start, recorder: Recorder, link: socket.socket, identity: Identity) -> None:
+def _worker_main(start: Start, recorder: Recorder, link: socket.socket, identity: WorkerIdentity) -> None:
     handlers = start.handlers
     if isinstance(handlers, Packed):
         identity.take()
@@ -184,9 +187,8 @@ def _descriptors_in_use() -> Iterator[int]:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # none, or no file
             yield stream.fileno()
-    tracker: Any = sys.modules.get("multiprocessing.resource_tracker")
-    if tracker is not None and tracker._resource_tracker._fd is not None:
-        yield tracker._resource_tracker._fd
+    if (tracker := multiprocess.tracker_fd()) is not None:
+        yield tracker
 
 
 def _shut_stdin() -> None:

@@ -14,7 +14,8 @@ import os
 import sys
 import time
 
-from bossworker.system.clib import signal
+from bossworker.system import proc
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LONGEST_PAUSE = 0.02
 
 JOB, TASK = b"bossworker-job", b"bossworker-task"  # the names of supervisors that stand apart; 15 bytes at most
 _APART = (JOB + b"\n", TASK + b"\n")
+
+children = proc.children
 
 _prctl: Callable[..., object] | None = None
 _adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
@@ -79,22 +82,6 @@ def load_prctl() -> Callable[..., object]:
     return _prctl
 
 
-def children(pid: int) -> list[int]:
-    """The direct children of a process, zombies among them (Linux; elsewhere an empty list)."""
-    found: list[int] = []
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for thread in threads:
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
-                found += map(int, file.readall().split())
-        except OSError:
-            pass
-    return found
-
-
 def has_children() -> bool:
     """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
     if not hasattr(os, "waitid"):
@@ -115,11 +102,7 @@ def mark_detached(name: bytes) -> None:
 
 def is_detached(pid: int) -> bool:
     """Whether a process is such a supervisor."""
-    try:
-        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
-            return file.readall() in _APART
-    except OSError:
-        return False
+    return proc.read(f"{pid}/comm") in _APART
 
 
 def descendants(pid: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal  # what signal wraps; without the enums, which cost more than all the rest of a fork's set-up
 import os
 import signal
 import threading
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from bossworker.system.cpython import signal as _signal  # enums would cost more than the rest of a fork's set-up
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 """What ``signal.signal`` takes and gives; None: one that was not installed by Python."""
@@ -88,6 +89,7 @@ def held() -> Iterator[None]:
         yield
         return
     due: dict[int, FrameType | None] = {}
+    number: int
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     try:
         for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
+from bossworker.system.cpython import log_handlers
+
 
 @contextmanager
 def stdio_reserved() -> Iterator[None]:
@@ -87,7 +89,6 @@ def _put_in_place(name: str, old: TextIOWrapper, new: TextIOWrapper) -> None:
     setattr(sys, name, new)
     if getattr(sys, f"__{name}__") is old:
         setattr(sys, f"__{name}__", new)
-    if (logging := sys.modules.get("logging")) is not None:
-        for handler in [reference() for reference in logging._handlerList]:
-            if getattr(handler, "stream", None) is old:
-                handler.stream = new
+    for handler in log_handlers():
+        if getattr(handler, "stream", None) is old:
+            handler.stream = new

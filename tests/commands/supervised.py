@@ -10,7 +10,7 @@ from typing import Any
 
 from bossworker.commands import jobdir
 from bossworker.commands.supervision.supervisor import Order, Supervisor
-from bossworker.system.clib import loads
+from bossworker.system.cpython import loads
 from bossworker.system.eventloop import Loop
 
 ENVIRONMENT = [b"PATH=" + os.environb[b"PATH"], b"LC_ALL=C"]

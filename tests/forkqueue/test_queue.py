@@ -627,6 +627,20 @@ def test_running_now_sees_ends_by_itself(gate: Gate, platform: str) -> None:
     assert q.all_exit_ok(*pids)
 
 
+def test_the_number_of_children_and_their_weight(gate: Gate, platform: str) -> None:
+    told = []
+    with ForkQueue(4, weight=3) as q:
+        for _ in range(2):
+            q.run_back(gate)
+            told.append((q.running_now(), q.running_weight()))
+        gate.open()
+        q.run_back(gate)  # waits: two of weight 3 are more than 4
+        told.append((q.running_now(), q.running_weight()))
+        gate.open(2)
+    assert told == [(1, 3), (2, 6), (2, 6)]
+    assert (q.running_now(), q.running_weight()) == (0, 0)
+
+
 def test_with_waits_for_all_and_keeps_their_statuses(platform: str) -> None:
     with ForkQueue(2) as q:
         pids = [q.run_back(lambda n=n: (time.sleep(0.01), leaving(n)())) for n in range(5)]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bossworker import CANCELLED, TIMED_OUT, BossDied, BossWorker
-from bossworker.pool.wire import recorder
+from bossworker.pool.wire import shared_counter
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -32,15 +32,15 @@ def lacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Takes away what the platform has; processes that are forked from this one have it neither."""
     for what in request.param:
         if what == "semaphores":
-            monkeypatch.setattr(recorder, "_semaphore", lambda area, at: None)
+            monkeypatch.setattr(shared_counter, "_semaphore", lambda area, at: None)
         elif what == "sem_init":  # it is there, and refuses
-            monkeypatch.setattr(recorder, "_set_semaphore", lambda semaphore, value: False)
+            monkeypatch.setattr(shared_counter, "_set_semaphore", lambda semaphore, value: False)
         else:
             monkeypatch.delattr(os, what, raising=False)
-    recorder.exclusive.cache_clear()
+    shared_counter.exclusive.cache_clear()
     yield
     monkeypatch.undo()
-    recorder.exclusive.cache_clear()
+    shared_counter.exclusive.cache_clear()
 
 
 def handle(job: dict[str, Any]) -> dict[str, Any]:

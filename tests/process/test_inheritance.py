@@ -307,7 +307,7 @@ def test_a_warning_and_a_fork_are_the_caller_s_line_s() -> None:
         namespace["within"]()  # type: ignore[operator]
     (warning,) = caught
     assert (warning.category, str(warning.message), warning.filename) == (UserWarning, "look", __file__)
-    pid = callers_line.fork_at_callers_line()
+    pid = callers_line.call_for_caller(os.fork)
     if pid == 0:
         processes.exit_at_once(3)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ import cloudpickle
 import pytest
 
 from bossworker import BossWorker, JobFailed, NothingPending, PoolClosed, Result, ResultHandlerError
+from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS, MAP_STEP
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -345,13 +347,39 @@ def test_map_takes_an_endless_iterable_a_bounded_part_at_a_time(pool: Pool) -> N
     results = bw.map(endless())
     assert taken == 0
     assert next(results)["n"] == 0
-    assert taken <= 1 + 2 * 8 * 2
+    assert taken <= MAP_JOBS + MAP_STEP
     assert [next(results)["n"] for _ in range(999)] == list(range(1, 1000))
-    assert taken <= 1000 + 4096
+    assert taken <= 1000 + MAP_JOBS
     results.close()  # type: ignore[attr-defined]
     assert bw.pending() == 0
     bw.add_work({"n": -1})
     assert bw.get_result() == {"n": -1}
+
+
+def test_map_takes_few_jobs_until_results_come(pool: Pool, tmp_path: Path) -> None:
+    """Eight a worker; a worker that is slow to answer is not buried."""
+    taken = 0
+    gate = tmp_path / "open"
+
+    def endless() -> Iterator[dict[str, str]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            if taken > MAP_FIRST * 2:
+                assert gate.exists(), "more than that before the first result"
+            yield {"gate": str(gate)}
+
+    results = pool(once_there_is_a_gate, worker_count=2).map(endless())
+    opener = threading.Timer(0.1, gate.touch)
+    opener.start()
+    assert next(results).ok
+    opener.join()
+    results.close()  # type: ignore[attr-defined]
+
+
+def once_there_is_a_gate(job: dict[str, str]) -> None:
+    while not os.path.exists(job["gate"]):
+        time.sleep(0.001)
 
 
 def test_map_bounds_large_jobs_by_their_bytes(pool: Pool) -> None:

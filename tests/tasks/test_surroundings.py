@@ -110,7 +110,10 @@ print(json.dumps([fds, status["SigIgn"].strip(), status["SigBlk"].strip(), os.um
         task.wait(20)
         fds, ignored, blocked, umask, cwd, environment = json.loads(task.stream(1).read())
         assert [fd for fd in fds if os.path.basename(str(fd)) != "4"][:4] == [0, 1, 2, 3]
-        assert int(ignored, 16) & ~(1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)) == 0  # Python's own
+        # Python itself ignores two; a program that posix_spawn started ignores 32 and 33, which libc keeps to itself.
+        assert {number for number in signal.valid_signals() if int(ignored, 16) >> (number - 1) & 1} <= {
+            signal.SIGPIPE, signal.SIGXFSZ,
+        }  # fmt: skip
         assert (int(blocked, 16), umask, cwd) == (0, 0o027, str(tmp_path))
         assert environment["A"] == "ü"
         assert "HOME" not in environment

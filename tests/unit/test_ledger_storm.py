@@ -40,7 +40,7 @@ class FakeWorker:
         self.told_to_leave = False
         self.doomed = False
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         running = self.claimed > self.published and self.published not in self.spilled
         return Snapshot(self.claimed, self.published, self.started, running)
 
@@ -118,7 +118,7 @@ class Storm:
         worker, seen = self.workers[slot], self.ledger.workers[slot]
         if worker.batch is None:
             return
-        stop = worker.look().published
+        stop = worker.snapshot().published
         for position in range(seen.taken, stop):
             if position not in worker.spilled:
                 self.collect(slot, worker.batch.first_id + position)
@@ -135,7 +135,7 @@ class Storm:
             return
         worker.limit = worker.claimed
         self.take(slot)
-        self.perform(self.ledger.on_taken_back(slot, worker.look(), self.now))
+        self.perform(self.ledger.on_taken_back(slot, worker.snapshot(), self.now))
 
     def result(self, job_id: int, outcome: Outcome) -> None:
         assert job_id not in self.outcomes, f"a second result of job {job_id}: {outcome!r}"
@@ -224,8 +224,8 @@ class Storm:
             self.perform(self.ledger.on_start_failed(slot, "killed", self.now))
             return
         self.take(slot)
-        look = self.workers.pop(slot).look()
-        self.perform(self.ledger.on_exit(slot, "signal 9, SIGKILL)", look, self.now))
+        snapshot = self.workers.pop(slot).snapshot()
+        self.perform(self.ledger.on_exit(slot, "signal 9, SIGKILL)", snapshot, self.now))
 
     def kill(self) -> None:
         if self.workers and self.rng.random() < 0.3:
@@ -240,8 +240,8 @@ class Storm:
             if set(ids) & set(worker.batch.ids):
                 worker.limit = worker.claimed
                 self.take(seen.slot)
-                self.ledger.reclaim(seen.slot, worker.look(), self.now)
-                looks[seen.slot] = worker.look()
+                self.ledger.reclaim(seen.slot, worker.snapshot(), self.now)
+                looks[seen.slot] = worker.snapshot()
         unfinished = {i for i in ids if i < self.next_id and i not in self.outcomes and i not in self.cancelled}
         count, actions = self.ledger.on_cancel(ids, looks, self.now)
         assert count == len(unfinished)
@@ -252,14 +252,14 @@ class Storm:
         if self.rng.random() < 0.3:
             self.perform(self.ledger.on_resize(self.rng.randint(1, 6), self.now))
 
-    def look(self) -> None:
+    def snapshot(self) -> None:
         for slot in self.ledger.due(self.now):
             self.take(slot)
-            self.perform(self.ledger.on_look(slot, self.workers[slot].look(), self.now))
+            self.perform(self.ledger.on_look(slot, self.workers[slot].snapshot(), self.now))
 
     def pass_time(self) -> None:
         self.now += self.rng.expovariate(1 / 0.003)
-        self.look()
+        self.snapshot()
         self.perform(self.ledger.on_tick(self.now))
 
     # -- the whole --------------------------------------------------------------------------------------

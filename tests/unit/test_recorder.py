@@ -13,21 +13,21 @@ from functools import partial
 import pytest
 
 from bossworker.failure import Outcome
-from bossworker.pool.wire import recorder as recorder_module
+from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire import shared_counter
 from bossworker.pool.wire.recorder import (
     EXPIRED,
     LIMIT,
     MAX_BATCH,
-    MAX_WORKERS,
     PAYLOAD_SIZE,
     SENDING,
     SLOT_SIZE,
     Memory,
     Recorder,
     Snapshot,
-    exclusive,
 )
 from bossworker.pool.wire.segments import Segment, split
+from bossworker.pool.wire.shared_counter import exclusive
 
 RACES = 500  # rounds in which the child got some of the jobs, and the boss the others
 GIVEN = 300  # jobs that are there to be claimed in each round
@@ -44,7 +44,7 @@ def memory() -> Iterator[Memory]:
 
 def claim(recorder: Recorder) -> bool:
     """A worker's claim of its next job."""
-    return recorder.tickets.acquire(False)
+    return recorder.unclaimed.acquire(False)
 
 
 def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) -> None:
@@ -78,36 +78,36 @@ def in_child(act: Callable[[], None]) -> int:
 
 
 def test_a_batch_that_was_just_opened_is_untouched(memory: Memory) -> None:
-    look = opened(memory, 3).look()
-    assert (look.claimed, look.published, look.running) == (0, 0, False)
+    snapshot = opened(memory, 3).snapshot()
+    assert (snapshot.claimed, snapshot.published, snapshot.running) == (0, 0, False)
 
 
 def test_a_look_follows_the_worker_step_by_step(memory: Memory) -> None:
     recorder = opened(memory, 2)
     assert claim(recorder)
-    assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
+    assert recorder.snapshot() == Snapshot(claimed=1, published=0, started=0.0, running=True)
     publish(recorder, 0, b"one")
-    assert recorder.look() == Snapshot(claimed=1, published=1, started=1.0, running=False)
+    assert recorder.snapshot() == Snapshot(claimed=1, published=1, started=1.0, running=False)
     assert claim(recorder)
-    assert recorder.look() == Snapshot(claimed=2, published=1, started=1.0, running=True)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=1, started=1.0, running=True)
     publish(recorder, 1, b"two")
     assert not claim(recorder)
-    assert recorder.look() == Snapshot(claimed=2, published=2, started=2.0, running=False)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=2, started=2.0, running=False)
 
 
 def test_a_job_whose_result_is_being_sent_does_not_run(memory: Memory) -> None:
     recorder = opened(memory, 1)
     claim(recorder)
     recorder.words[SENDING] = 1
-    look = recorder.look()
-    assert (look.claimed, look.published, look.running) == (1, 0, False)
+    snapshot = recorder.snapshot()
+    assert (snapshot.claimed, snapshot.published, snapshot.running) == (1, 0, False)
 
 
 def test_another_mapping_of_the_slot_sees_the_same(memory: Memory) -> None:
     recorder = opened(memory, 2, slot=3)
     claim(memory.recorder(3))
-    look = recorder.look()
-    assert look.claimed == 1
+    snapshot = recorder.snapshot()
+    assert snapshot.claimed == 1
 
 
 def test_slots_do_not_touch_each_other(memory: Memory) -> None:
@@ -143,7 +143,7 @@ def test_opening_a_batch_wipes_what_the_last_one_left(memory: Memory) -> None:
     recorder.expire(103)
     recorder.open_batch(200, 3, 2, 7.0)
     assert [recorder.words[n] for n in (LIMIT, EXPIRED, SENDING)] == [3, 0, 0]
-    assert recorder.look() == Snapshot(claimed=0, published=0, started=7.0, running=False)
+    assert recorder.snapshot() == Snapshot(claimed=0, published=0, started=7.0, running=False)
     assert bytes(recorder.outcomes[:3]) == bytes(3)
 
 
@@ -207,7 +207,7 @@ def test_what_is_taken_back_cannot_be_claimed(memory: Memory) -> None:
 
 def test_a_mere_look_takes_nothing_back(memory: Memory) -> None:
     recorder = opened(memory, 5)
-    recorder.look()
+    recorder.snapshot()
     assert all(claim(recorder) for _ in range(5))
 
 
@@ -231,7 +231,7 @@ def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
         while races < RACES and rounds < 20 * RACES:
             rounds += 1
             recorder.open_batch(100, GIVEN, 1, 0.0)
-            _wait_until(lambda: recorder.look().claimed > 0)
+            _wait_until(lambda: recorder.snapshot().claimed > 0)
             for _ in range(rng.randint(0, GIVEN)):
                 pass
             claimed = recorder.take_back().claimed
@@ -275,13 +275,13 @@ def test_a_look_at_a_worker_at_full_speed_is_never_torn(memory: Memory) -> None:
     try:
         for _ in range(50):
             recorder.open_batch(100, MAX_BATCH, 1, 0.0)
-            while (look := recorder.look()).published < MAX_BATCH:
-                assert look.claimed - look.published in (0, 1)
-                assert look.running == (look.claimed > look.published)
-                assert look.started == float(look.published)
-                if look.published:
-                    segment = recorder.segment(0, look.published, 100, 1, 1)
-                    assert segment.payload == b"".join(b"%4d" % n for n in range(look.published))
+            while (snapshot := recorder.snapshot()).published < MAX_BATCH:
+                assert snapshot.claimed - snapshot.published in (0, 1)
+                assert snapshot.running == (snapshot.claimed > snapshot.published)
+                assert snapshot.started == float(snapshot.published)
+                if snapshot.published:
+                    segment = recorder.segment(0, snapshot.published, 100, 1, 1)
+                    assert segment.payload == b"".join(b"%4d" % n for n in range(snapshot.published))
     finally:
         over[0] = 1
         os.waitpid(pid, 0)
@@ -299,26 +299,26 @@ def test_a_worker_that_died_leaves_exact_counts(memory: Memory) -> None:
 
     _, status = os.waitpid(in_child(die), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert recorder.look() == Snapshot(claimed=2, published=1, started=1.0, running=True)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=1, started=1.0, running=True)
     fresh = memory.recorder(0, fresh=True)
-    assert fresh.look() == Snapshot(claimed=0, published=0, started=0.0, running=False)
+    assert fresh.snapshot() == Snapshot(claimed=0, published=0, started=0.0, running=False)
 
 
 def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "_semaphore", lambda area, at: None)
+    monkeypatch.setattr(shared_counter, "_semaphore", lambda area, at: None)
     exclusive.cache_clear()
     try:
         assert not exclusive()
         recorder = opened(memory, 1)
-        assert recorder.look().claimed == 0
+        assert recorder.snapshot().claimed == 0
         assert recorder.take_back().claimed == 1  # it stays the worker's
         assert claim(memory.recorder(0))
         assert not claim(recorder)
-        assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
+        assert recorder.snapshot() == Snapshot(claimed=1, published=0, started=0.0, running=True)
         publish(memory.recorder(0), 0, b"one")
-        assert recorder.look() == Snapshot(claimed=1, published=1, started=1.0, running=False)
+        assert recorder.snapshot() == Snapshot(claimed=1, published=1, started=1.0, running=False)
     finally:
         exclusive.cache_clear()
 

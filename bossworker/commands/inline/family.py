@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from bossworker.commands.request import JOB_VARIABLE
-from bossworker.system import descendants, identity
+from bossworker.system import descendants, identity, proc
 
 EXEC_SECONDS = 1.0  # what exec may take at most from where its caller goes on: microseconds, if it gets a core
 _PAUSE = 0.0005  # seconds between looks whether it is through
@@ -199,7 +199,7 @@ def _environment(pid: int) -> bytes:
         while True:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 variables = file.readall()
-            if variables or not identity.amid_exec(pid) or time.monotonic() >= give_up_at:
+            if variables or not proc.amid_exec(pid) or time.monotonic() >= give_up_at:
                 return b"\0" + variables
             time.sleep(_PAUSE)
     except OSError:

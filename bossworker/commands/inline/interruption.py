@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from bossworker.system import signals
-from bossworker.system.clib import signal  # the whole module makes enums of what it gives back, which takes longer
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, which takes longer
 
 _NUMBER = int(signals.INTERRUPT)
 

@@ -19,7 +19,7 @@ from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.supervision import orders
 from bossworker.commands.supervision.supervisor import Order, Supervisor
 from bossworker.system import descendants, identity
-from bossworker.system.clib import signal, socket
+from bossworker.system.cpython import signal, socket
 from bossworker.system.eventloop import Loop
 
 TYPE_CHECKING = False

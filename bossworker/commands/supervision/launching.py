@@ -17,7 +17,7 @@ from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 from bossworker.commands.supervision import launcher, orders
 from bossworker.system import program
-from bossworker.system.clib import NO_SIGPIPE
+from bossworker.system.cpython import NO_SIGPIPE
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard

@@ -12,7 +12,7 @@ import marshal
 import os
 import sys
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

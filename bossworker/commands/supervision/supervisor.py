@@ -12,7 +12,7 @@ import time
 
 from bossworker.commands import job_status, jobdir
 from bossworker.system import identity, program
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 from bossworker.system.descendants import Ending, adopt_orphans, descendants, die_with_parent
 from bossworker.system.eventloop import Loop
 

@@ -37,8 +37,9 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import Held
-from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot, exclusive
+from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot
 from bossworker.pool.wire.segments import single
+from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
@@ -198,7 +199,7 @@ class Boss:
         match frame.kind:
             case Kind.DONE:
                 (leaves,) = messages.DONE.unpack(frame.head)
-                self.take(slot, self.recorders[slot].look())
+                self.take(slot, self.recorders[slot].snapshot())
                 seconds = self._batch_seconds(slot)
                 self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
             case Kind.SPILL:
@@ -231,14 +232,14 @@ class Boss:
     def look_at_workers(self) -> None:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
         for slot in self.ledger.due(time.monotonic()):
-            look = self.recorders[slot].look()
-            self.take(slot, look)
-            self.perform(self.ledger.on_look(slot, look, time.monotonic()))
+            snapshot = self.recorders[slot].snapshot()
+            self.take(slot, snapshot)
+            self.perform(self.ledger.on_look(slot, snapshot, time.monotonic()))
 
-    def take(self, slot: int, look: Snapshot) -> None:
+    def take(self, slot: int, snapshot: Snapshot) -> None:
         """Collect the results published since the last look."""
         worker = self.ledger.workers[slot]
-        start, stop = worker.taken, look.published
+        start, stop = worker.taken, snapshot.published
         if worker.batch is None or start >= stop:
             return
         batch, size = worker.batch, 0
@@ -289,9 +290,9 @@ class Boss:
             died = f"the worker died before it was up ({how}"
             self.start_failed(slot, self.start_errors.pop(slot, died))
             return
-        look = self.recorders[slot].look()
-        self.take(slot, look)
-        self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
+        snapshot = self.recorders[slot].snapshot()
+        self.take(slot, snapshot)
+        self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
 
     def _read_rest(self, slot: int) -> None:
         link = self.links[slot]
@@ -366,11 +367,11 @@ class Boss:
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
-        look = self.recorders[action.slot].take_back()
-        self.take(action.slot, look)
-        self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+        snapshot = self.recorders[action.slot].take_back()
+        self.take(action.slot, snapshot)
+        self.perform(self.ledger.on_taken_back(action.slot, snapshot, time.monotonic()))
 
-    def verdict(self, action: Finish) -> None:
+    def finish(self, action: Finish) -> None:
         self.delivery.add(
             single(
                 action.job_id,
@@ -403,10 +404,10 @@ class Boss:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
-            look = self.recorders[worker.slot].take_back()
-            self.take(worker.slot, look)
-            self.ledger.reclaim(worker.slot, look, now)
-            looks[worker.slot] = look
+            snapshot = self.recorders[worker.slot].take_back()
+            self.take(worker.slot, snapshot)
+            self.ledger.reclaim(worker.slot, snapshot, now)
+            looks[worker.slot] = snapshot
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
@@ -426,6 +427,6 @@ _PERFORM: dict[type, Callable[..., None]] = {
     Kill: Boss.kill,
     ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
-    Finish: Boss.verdict,
+    Finish: Boss.finish,
     Broken: Boss.broken,
 }

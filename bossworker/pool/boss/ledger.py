@@ -3,7 +3,7 @@
 The boss tells the ledger what happened (``on_...``) and performs the actions it gets back. So every ordering of
 events is tested without a process.
 
-Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its bytes and a few more.
+Jobs are kept as batches (see ``batch.py``), never one by one: a queued job costs its bytes and a few more.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Ledger:
     def _lost(self, jobs: list[tuple[int, int]], now: float) -> Actions:
         return [Finish(job_id, 0, attempt - 1, Outcome.EXCEPTION, self.broken, now, now) for job_id, attempt in jobs]
 
-    def on_exit(self, slot: int, how: str, look: Snapshot, now: float) -> Actions:
+    def on_exit(self, slot: int, how: str, snapshot: Snapshot, now: float) -> Actions:
         """A worker is gone, and everything it left has been taken from it. `how`: in words."""
         worker = self.workers.pop(slot)
         if slot in self._idle:
@@ -140,7 +140,7 @@ class Ledger:
         orderly = worker.state is State.LEAVING
         actions: Actions = []
         if worker.batch is not None:
-            actions += self._wind_up(worker, worker.batch, how, look, now)
+            actions += self._wind_up(worker, worker.batch, how, snapshot, now)
         if not orderly:
             self.restarts += 1
             if worker.batch is None and not worker.jobs_done:
@@ -153,28 +153,28 @@ class Ledger:
             self._spawn_at = now + FIRST_PAUSE_SECONDS
         self._fresh_death_at = now
 
-    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: str, look: Snapshot, now: float) -> Actions:
+    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: str, snapshot: Snapshot, now: float) -> Actions:
         """Decide on the jobs a dead worker had: one may have been running, the rest never started."""
-        if look.claimed < worker.limit:
-            self.queue.put_back(batch.part(look.claimed, worker.limit))
-        position = look.claimed - 1
+        if snapshot.claimed < worker.limit:
+            self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
+        position = snapshot.claimed - 1
         if position < worker.taken or position in worker.spilled:
             return []
         job_id, job_options = batch.first_id + position, batch.job_options
-        verdict = Finish(
-            job_id, worker.pid, job_options.attempt, Outcome.CRASH, f"{WORKER_DIED} ({how}", look.started, now
+        finish = Finish(
+            job_id, worker.pid, job_options.attempt, Outcome.CRASH, f"{WORKER_DIED} ({how}", snapshot.started, now
         )
         reason = Terminated.CANCEL if job_id in worker.cancelled else None
         if reason is None and worker.expired == position:
             reason = worker.reason
         if reason is not None:
             outcome, text = reason.value
-            return [verdict._replace(outcome=outcome, text=text)]
+            return [finish._replace(outcome=outcome, text=text)]
         if job_options.attempt <= job_options.retries:
             again = job_options._replace(attempt=job_options.attempt + 1)
             self.queue.put_back(batch.part(position, position + 1).with_options(again))
             return []
-        return [verdict]
+        return [finish]
 
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
@@ -223,12 +223,12 @@ class Ledger:
 
     # -- jobs -------------------------------------------------------------------------------------------
 
-    def on_submit(self, run: Batch, now: float) -> Actions:
+    def on_submit(self, batch: Batch, now: float) -> Actions:
         if self.stopping:
             return []
         if self.broken:
-            return self._lost([(job_id, run.job_options.attempt) for job_id in run.ids], now)
-        self.queue.add(run)
+            return self._lost([(job_id, batch.job_options.attempt) for job_id in batch.ids], now)
+        self.queue.add(batch)
         return self._dispatch(now)
 
     def _dispatch(self, now: float) -> Actions:
@@ -303,27 +303,27 @@ class Ledger:
 
     # -- watching ---------------------------------------------------------------------------------------
 
-    def on_look(self, slot: int, look: Snapshot, now: float) -> Actions:
+    def on_look(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """What a look at a busy worker showed."""
         worker = self.workers[slot]
         batch = worker.batch
         if batch is None:
             return []
-        actions = self._enforce(worker, batch, look, now) if look.running else []
-        unclaimed = look.claimed < worker.limit
-        slow = look.claimed and now - look.started >= OVERDUE_SECONDS
+        actions = self._enforce(worker, batch, snapshot, now) if snapshot.running else []
+        unclaimed = snapshot.claimed < worker.limit
+        slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
         if unclaimed and (slow or (self._idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
-        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
-        if not look.claimed:  # the worker itself may be stopped
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+        if not snapshot.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
             if now >= worker.given_at + self._kill_grace + STUCK_SECONDS:
                 actions.append(ReplaceStuck(slot))
         return actions
 
-    def _enforce(self, worker: WorkerRecord, batch: Batch, look: Snapshot, now: float) -> Actions:
-        """Hold the running job to its time: a signal first, then the axe."""
-        position = look.claimed - 1
+    def _enforce(self, worker: WorkerRecord, batch: Batch, snapshot: Snapshot, now: float) -> Actions:
+        """Hold the running job to its time: a signal first, then SIGKILL."""
+        position = snapshot.claimed - 1
         if worker.expired == position:
             if now >= worker.kill_at:
                 worker.killed = True
@@ -331,7 +331,7 @@ class Ledger:
             return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
         worker.expired = -1
         timeout = batch.job_options.timeout
-        if timeout and now >= look.started + timeout:
+        if timeout and now >= snapshot.started + timeout:
             return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
         return []
 
@@ -340,20 +340,20 @@ class Ledger:
         worker.kill_at = now + self._kill_grace
         return [Interrupt(worker.slot, batch.first_id + position)]
 
-    def on_taken_back(self, slot: int, look: Snapshot, now: float) -> Actions:
+    def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """The jobs behind the claimed ones are the boss's again."""
-        self.reclaim(slot, look, now)
+        self.reclaim(slot, snapshot, now)
         return self._dispatch(now)
 
-    def reclaim(self, slot: int, look: Snapshot, now: float) -> None:
+    def reclaim(self, slot: int, snapshot: Snapshot, now: float) -> None:
         """Queue again what a worker was given but can no longer claim."""
         worker = self.workers[slot]
         batch = worker.batch
-        if batch is None or look.claimed >= worker.limit:
+        if batch is None or snapshot.claimed >= worker.limit:
             return
-        self.queue.put_back(batch.part(look.claimed, worker.limit))
-        worker.limit = look.claimed
-        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
+        self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
+        worker.limit = snapshot.claimed
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
 
     # -- orders from the caller -------------------------------------------------------------------------
 
@@ -369,10 +369,10 @@ class Ledger:
         ]
         count = len(removed)
         wanted = set(ids)
-        for slot, look in looks.items():
+        for slot, snapshot in looks.items():
             worker = self.workers[slot]
-            batch, position = worker.batch, look.claimed - 1
-            if batch is None or position < look.published or position in worker.spilled:
+            batch, position = worker.batch, snapshot.claimed - 1
+            if batch is None or position < snapshot.published or position in worker.spilled:
                 continue
             job_id = batch.first_id + position
             if job_id in wanted and job_id not in worker.cancelled:
@@ -380,7 +380,7 @@ class Ledger:
                 worker.cancelled.add(job_id)
                 if worker.expired != position:
                     actions += self._expire(worker, batch, position, Terminated.CANCEL, now)
-                    worker.look_at = self._next_look(worker, look.started, now)
+                    worker.look_at = self._next_look(worker, snapshot.started, now)
         return count, actions + self._dispatch(now)
 
     def on_resize(self, target: int, now: float) -> Actions:

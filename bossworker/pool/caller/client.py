@@ -119,7 +119,7 @@ class BossWorker:
         )
         self._result_handler = result_handler
         self._inbox = Inbox()
-        self._signs = False  # whether fileno() is in use
+        self._fileno_used = False  # whether fileno() is in use
         handlers = Handlers(work_handler, init_handler, exit_handler)
         # A worker that is spawned later opens their semaphores by name, which go with the last object here.
         self._kept = handlers if start_method == "spawn" else None
@@ -142,8 +142,9 @@ class BossWorker:
         except BaseException:
             launched.abandon()
             raise
-        self._standing = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._standing, self._options)
+        self._waiters = self._connection.turns.waiters
+        self._state = HandleState(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
         _handles.add(self)
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -181,14 +182,14 @@ class BossWorker:
         job_options = outbox.job_options(timeout, priority, retries)
         if len(jobs) == 1 and not self._options.max_pending:
             return outbox.add_one(jobs[0], job_options)
-        self._standing.check_open()
+        self._state.check_open()
         return outbox.add(jobs, job_options) if jobs else range(0)
 
     # -- results out ------------------------------------------------------------------------------------
 
     def pending(self) -> int:
         """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
-        self._standing.check_owner()
+        self._state.check_owner()
         return len(self._inbox.jobs)
 
     @overload
@@ -214,7 +215,7 @@ class BossWorker:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._signs or self._connection.bells:
+        if self._fileno_used or self._waiters:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
@@ -224,17 +225,17 @@ class BossWorker:
 
     def results(self) -> Iterator[Result]:
         """Results as they come, until nothing is pending."""
-        while self._inbox.unclaimed > 0:
+        while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
             except NothingPending:  # another thread took the last one
                 return
             if result is not None:
                 yield result
-        self._standing.check_owner()
+        self._state.check_owner()
 
     def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
-        self._standing.check_owner()
+        self._state.check_owner()
         inbox, line = self._inbox, self._connection
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
@@ -242,26 +243,26 @@ class BossWorker:
             line.poll()
             result = inbox.next()
             if result is None:
-                self._standing.check_results()
+                self._state.check_results()
                 self._tell_others()
             return result
         deadline = None if timeout is None else time.monotonic() + timeout
         while (result := inbox.next()) is None:
-            if inbox.unclaimed <= 0:
+            if inbox.outstanding <= 0:
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
             if not line.wait_until(self._has_news, deadline):
-                self._standing.check_results()
+                self._state.check_results()
                 return inbox.next()
         return result
 
     def _has_news(self) -> bool:
-        return self._inbox.has_news() or self._inbox.unclaimed <= 0
+        return self._inbox.has_news() or self._inbox.outstanding <= 0
 
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
-        if self._signs:
-            self._connection.sign(self._inbox.has_news)
-        if self._inbox.unclaimed <= 0:
+        if self._fileno_used:
+            self._connection.show_readiness(self._inbox.has_news)
+        if self._inbox.outstanding <= 0:
             self._connection.wake()
 
     def _handle(self, result: Result) -> Result:
@@ -300,8 +301,8 @@ class BossWorker:
         """
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
-        self._standing.check_open()
-        parts = PoolParts(self._outbox, self._inbox, self._connection, self._standing)
+        self._state.check_open()
+        parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
         return self._handled(Map(parts, iterator, job_options, ordered, self._options.worker_count).results())
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
@@ -325,7 +326,7 @@ class BossWorker:
         """
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
-        self._standing.check_owner()
+        self._state.check_owner()
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
         if not live or self._connection.gone:
             return 0
@@ -335,20 +336,20 @@ class BossWorker:
     def resize(self, n: int) -> None:
         """Change the number of workers. Those too many leave when they are through with their job."""
         check_workers("n", n)
-        self._standing.check_open()
+        self._state.check_open()
         self._ask(Kind.RESIZE, messages.COUNT.pack(n))
 
     def stats(self) -> Stats:
         """The pool at this instant. PoolClosed after ``shut_down``."""
-        self._standing.check_owner()
-        if self._standing.ended:
+        self._state.check_owner()
+        if self._state.ended:
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
 
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)
         if answer is None:
-            self._standing.check_alive()
+            self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
 
@@ -357,13 +358,13 @@ class BossWorker:
 
         It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
         """
-        self._standing.check_owner()
-        if self._standing.ended and not self._signs:
+        self._state.check_owner()
+        if self._state.ended and not self._fileno_used:
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
-        if not self._signs:
-            self._signs = True
-            self._connection.sign(self._inbox.has_news)
+        if not self._fileno_used:
+            self._fileno_used = True
+            self._connection.show_readiness(self._inbox.has_news)
         return fd
 
     @property
@@ -374,8 +375,8 @@ class BossWorker:
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """The process ids of the workers that are up; empty when the pool is down."""
-        self._standing.check_owner()
-        if self._standing.ended or self._connection.gone:
+        self._state.check_owner()
+        if self._state.ended or self._connection.gone:
             return ()
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
@@ -401,10 +402,10 @@ class BossWorker:
         """
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
-        self._standing.check_owner()
+        self._state.check_owner()
         if force:
             self._end(force=True)
-        elif not self._standing.ended:
+        elif not self._state.ended:
             self._wind_down(timeout)
 
     def _wind_down(self, timeout: float | None) -> None:
@@ -414,10 +415,10 @@ class BossWorker:
         if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
         if not line.orderly:
-            self._standing.look_back()
+            self._state.look_back()
         self._end()
         self._warn_of_exit_errors()
-        self._standing.check_alive()
+        self._state.check_alive()
 
     def _warn_of_exit_errors(self) -> None:
         errors = list(self._connection.exit_errors.values())
@@ -426,21 +427,21 @@ class BossWorker:
             warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)
 
     def _end(self, force: bool = False) -> None:
-        self._standing.closing = True
+        self._state.closing = True
         if force:
             self._inbox.clear()
-            self._signs = False
-        if not self._standing.ended:
+            self._fileno_used = False
+        if not self._state.ended:
             with signals.held():  # what raises in between would leave a boss that nobody waits for
-                self._standing.ended = True
+                self._state.ended = True
                 self._connection.end(force=force)
             if force:
                 self._inbox.clear()  # what came in until then
-        self._connection.close(keep_sign=self._signs)
+        self._connection.close(keep_sign=self._fileno_used)
 
     def _stop(self) -> None:
         """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
-        line, state = self._connection, self._standing
+        line, state = self._connection, self._state
         try:
             if not state.ended and not line.gone:
                 state.closing = True
@@ -451,7 +452,7 @@ class BossWorker:
             self._end(force=True)
 
     def __enter__(self) -> Self:
-        self._standing.check_owner()
+        self._state.check_owner()
         return self
 
     def __exit__(
@@ -460,7 +461,7 @@ class BossWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._standing.foreign:
+        if self._state.foreign:
             return
         if kind is not None:
             self._stop()
@@ -468,7 +469,7 @@ class BossWorker:
         try:
             self.shut_down()
         except BaseException:
-            if not self._standing.ended:  # it is Ctrl-C that comes while we wait
+            if not self._state.ended:  # it is Ctrl-C that comes while we wait
                 self._stop()
             raise
 
@@ -478,10 +479,10 @@ class BossWorker:
 
     def _abandon(self) -> None:
         """Nobody can shut it down any more."""
-        if self._standing.foreign:
+        if self._state.foreign:
             return
         try:
-            if not self._standing.ended:
+            if not self._state.ended:
                 self._warn_of_loss()
         finally:
             self._end(force=True)
@@ -494,12 +495,12 @@ class BossWorker:
         warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
     def __repr__(self) -> str:
-        state = "closed" if self._standing.closing else "open"
+        state = "closed" if self._state.closing else "open"
         return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
-        self._standing.foreign = True
+        self._state.foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         self._connection.close(in_child=True)
 

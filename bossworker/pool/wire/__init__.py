@@ -2,9 +2,9 @@
 
 messages.py    the wire contract: kinds of frames and their layouts
 link.py        frames over sockets
-batch.py       jobs: runs of them, cut and joined without being read;  segments.py: results, likewise
+batch.py       jobs, cut and joined without being read;  segments.py: results, likewise
 codec.py       jobs and results become bytes
-recorder.py    the flight recorder: memory that a worker shares with the boss
+recorder.py    the flight recorder: memory that a worker shares with the boss;  shared_counter.py: counts in it
 parcel.py      large payloads, in shared memory
 spin.py        staying awake while an answer is due
 """

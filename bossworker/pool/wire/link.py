@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
-from bossworker.system.clib import NO_SIGPIPE
+from bossworker.system.cpython import NO_SIGPIPE
 
 Buffer = bytes | bytearray | memoryview
 _Ancillary = tuple[int, int, bytes]

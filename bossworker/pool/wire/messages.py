@@ -61,7 +61,7 @@ class Kind(IntEnum):
     EXITED = 82
 
 
-# SUBMIT and BATCH describe a run of jobs: consecutive ids, the same options.
+# SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
 # first id, jobs, jobs of the first block to skip, blocks, priority, timeout (seconds), retries, attempt
 BATCH_HEAD = Struct("<QIIIqdII")
 BLOCK_COUNT = "I"  # array code of the column that counts the jobs of each block

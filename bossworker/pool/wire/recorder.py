@@ -2,7 +2,7 @@
 
 A worker's batch of jobs leaves its trace here by plain memory writes, with no system call a job:
 
-    tickets     a semaphore: jobs of the batch that may still be claimed
+    unclaimed   a semaphore: jobs of the batch that may still be claimed
     published   a semaphore: jobs of the batch whose results are here
     LIMIT       jobs of the batch the worker was given, less those that the boss took back
     SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
@@ -12,8 +12,8 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker takes a ticket, and the boss
-takes back what it can get. Each ticket goes to one of them, so no job runs twice, whoever is stopped or dies at
+**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
+and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
 whichever instruction. Neither ever waits.
 
 **Publishing.** A result is written, then counted by a post to `published`. Posting releases and taking acquires (in the
@@ -25,18 +25,17 @@ and a full or missing /dev/shm does not matter.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from bossworker.failure import Outcome
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.segments import Segment
+from bossworker.pool.wire.shared_counter import exclusive, set_counter, shared_counter
 from bossworker.system.stdio import above_stdio
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
@@ -51,39 +50,8 @@ PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
 _FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
 LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
-_TICKETS_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
-_WORDS_END = _TICKETS_AT
-
-
-class Counter(Protocol):
-    """A count in shared memory that processes raise and lower as one indivisible step."""
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        """Lower it by one; False when it is 0."""
-
-    def release(self) -> None:
-        """Raise it by one."""
-
-    def _get_value(self) -> int: ...
-
-
-class _PlainCounter:
-    """Where the platform has no unnamed semaphore: batches are then one job long, and are never taken back."""
-
-    def __init__(self, area: memoryview) -> None:
-        self.word = area.cast("Q")
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
-        if not self.word[0]:
-            return False
-        self.word[0] -= 1
-        return True
-
-    def release(self) -> None:
-        self.word[0] += 1
-
-    def _get_value(self) -> int:
-        return self.word[0]
+_UNCLAIMED_AT, _PUBLISHED_AT, _FENCE_AT = 2048, 2304, 2560  # byte offsets of semaphores in the words page, far apart
+_WORDS_END = _UNCLAIMED_AT
 
 
 class Snapshot(NamedTuple):
@@ -185,9 +153,9 @@ class Recorder:
         self.payload = self._view[_PAYLOAD_AT:]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-        self.tickets = _counter(view, _TICKETS_AT, fresh)
-        self.published = _counter(view, _PUBLISHED_AT, fresh)
-        self._fence = _counter(view, _FENCE_AT, fresh)
+        self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
+        self.published = shared_counter(view, _PUBLISHED_AT, fresh)
+        self._fence = shared_counter(view, _FENCE_AT, fresh)
 
     # -- the boss's side --------------------------------------------------------------------------------
 
@@ -199,24 +167,24 @@ class Recorder:
         words[FIRST_ID], words[ATTEMPT] = first_id, attempt
         self.marks[0] = now
         self.outcomes[:count] = bytes(count)
-        _set_counter(self.published, 0)
-        _set_counter(self.tickets, count)
+        set_counter(self.published, 0)
+        set_counter(self.unclaimed, count)
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """What the worker has done so far."""
-        return self._look(self.words[LIMIT] - self.tickets._get_value())
+        return self._snapshot(self.words[LIMIT] - self.unclaimed._get_value())
 
     def take_back(self) -> Snapshot:
         """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
         claimed.
         """
         withdrawn = 0
-        while exclusive() and self.tickets.acquire(False):
+        while exclusive() and self.unclaimed.acquire(False):
             withdrawn += 1
         self.words[LIMIT] -= withdrawn
-        return self._look(self.words[LIMIT])
+        return self._snapshot(self.words[LIMIT])
 
-    def _look(self, claimed: int) -> Snapshot:
+    def _snapshot(self, claimed: int) -> Snapshot:
         # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
         published = self.published._get_value()
         self._order_reads()
@@ -258,14 +226,6 @@ class Recorder:
         self.words[EXPIRED] = job_id + 1
 
 
-@cache
-def exclusive() -> bool:
-    """Whether this platform has the semaphore that lets a batch hold more than one job."""
-    probe = mmap.mmap(-1, mmap.PAGESIZE)
-    semaphore = _semaphore(probe, 0)
-    return semaphore is not None and _set_semaphore(semaphore, 0)
-
-
 def _unnamed_file() -> int:
     if hasattr(os, "memfd_create"):
         try:
@@ -277,55 +237,3 @@ def _unnamed_file() -> int:
 
     with tempfile.TemporaryFile(prefix="bossworker-") as file:
         return os.dup(file.fileno())
-
-
-def _counter(area: memoryview, at: int, fresh: bool) -> Counter:
-    """The counter that lives at this place; `fresh`: made anew, with the value 0."""
-    counter: Counter = _semaphore(area, at) if exclusive() else _PlainCounter(area[at : at + 8])
-    if fresh:
-        _set_counter(counter, 0)
-    return counter
-
-
-def _set_counter(counter: Counter, value: int) -> None:
-    """Give it a value, while nobody else uses it."""
-    if isinstance(counter, _PlainCounter):
-        counter.word[0] = value
-    else:
-        _set_semaphore(counter, value)
-
-
-def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:
-    """What uses the memory at this place as a semaphore; None where there is no such thing.
-
-    It is multiprocessing's own C wrapper, which takes and posts a semaphore in 20 ns, a tenth of what calling it
-    through ctypes costs. Named semaphores would need /dev/shm.
-    """
-    address = ctypes.addressof(ctypes.c_char.from_buffer(area, at))
-    if address not in _wrappers:
-        try:
-            from _multiprocessing import SemLock
-
-            _wrappers[address] = SemLock._rebuild(address, _SEMAPHORE_KIND, SemLock.SEM_VALUE_MAX, None)
-        except (AttributeError, ImportError, OSError):
-            return None
-    return _wrappers[address]
-
-
-_wrappers: dict[int, object] = {}
-"""By address. Never freed: that would sem_close() what libc has not opened, which not every libc forgives."""
-
-
-def _set_semaphore(semaphore: Any, value: int) -> bool:
-    """Make it one with this value; False where semaphores must have names."""
-    return bool(_sem_init()(semaphore.handle, 1, value) == 0)
-
-
-_SEMAPHORE_KIND = 1  # as multiprocessing.synchronize.SEMAPHORE; importing that module costs 10 ms
-
-
-@cache
-def _sem_init() -> Any:
-    function = ctypes.CDLL(None, use_errno=True).sem_init
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
-    return function

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from bossworker.system import processes, stdio
+from bossworker.system import multiprocess, processes, stdio
+from bossworker.system.cpython import join_threads, run_exit_functions
 
 
 def leave() -> NoReturn:
@@ -18,11 +17,9 @@ def leave() -> NoReturn:
 
     Those of `multiprocessing` above all, by which queues send what is still in them.
     """
-    _attempt(threading._shutdown)  # type: ignore[attr-defined]
-    _attempt(atexit._run_exitfuncs)
-    util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None:  # it may have been loaded where exit functions were forgotten; twice does no harm
-        _attempt(util._exit_function)
+    _attempt(join_threads)
+    _attempt(run_exit_functions)
+    _attempt(multiprocess.run_at_exit)  # it may have been loaded where exit functions were forgotten
     leave_at_once(0)
 
 
@@ -39,7 +36,7 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
     ``error``: what it came back with. Its exit functions are the worker's, and are left alone.
     """
     status = exit_status(error)
-    _attempt(threading._shutdown)  # type: ignore[attr-defined]
+    _attempt(join_threads)
     leave_at_once(status)
 
 

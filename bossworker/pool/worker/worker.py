@@ -21,13 +21,13 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import LEAST_BYTES, Parcel, Segments, give_back
+from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
-from bossworker.pool.worker.bootstrap import Identity
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.system import processes, signals, stdio
-from bossworker.system.clib import signal  # the whole module makes enums of what it gives back, at each batch
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
+from bossworker.system.multiprocess import WorkerIdentity
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
@@ -48,7 +48,7 @@ class Worker:
         memory: Memory,
         handlers: Handlers,
         options: Options,
-        identity: Identity,
+        identity: WorkerIdentity,
     ) -> None:
         self.link = Link(_out_of_the_way(link))
         self.identity = identity
@@ -59,7 +59,7 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
         self.spin = Spin()
-        self.segments = Segments(memory)
+        self.memory_files = MemoryFiles(memory)
         self.encode = encode_result
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
@@ -191,7 +191,7 @@ class Worker:
         """
         recorder = self.recorder
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
-        claim, publish = recorder.tickets.acquire, recorder.published.release
+        claim, publish = recorder.unclaimed.acquire, recorder.published.release
         clock, run_job = time.monotonic, self._run_job
         number = batch.first_id + 1
         end = 0
@@ -249,7 +249,7 @@ class Worker:
         fds: list[int] = []
         if isinstance(payload, Parcel):
             outcome |= _WHOLE
-            lent = self.segments.lend(payload, fds)
+            lent = self.memory_files.lend(payload, fds)
             body = (payload.table(), *(() if lent else payload.parts))
         else:
             body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
@@ -309,7 +309,7 @@ def main(
     memory: Memory,
     handlers: Handlers,
     options: Options,
-    identity: Identity,
+    identity: WorkerIdentity,
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     try:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.system import descendants, identity
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TASK_ID = "BOSSWORKER_TASK_ID"
 _SECONDS = 2.0  # after SIGKILL, for all to be gone
@@ -48,7 +48,7 @@ def _kill_all(job_id: str, command: Any, owner: int) -> bool:
 def _session(command: Any) -> int | None:
     """The session that the command led; None when its number means another one by now."""
     match command:
-        case [int(pid), _, str(boot)] if boot == identity.boot_id():
+        case [int(pid), _, str(boot), *_] if boot == identity.boot_id():
             return pid if identity.start_time(pid) is None or identity.holds(command) else None
     return None
 

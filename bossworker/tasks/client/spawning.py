@@ -13,7 +13,7 @@ from bossworker.commands import jobdir
 from bossworker.commands.supervision import orders
 from bossworker.commands.supervision.launching import ATTEMPTS, ask, current_umask, launcher_for
 from bossworker.system import processes
-from bossworker.system.clib import NO_SIGPIPE, dumps, loads
+from bossworker.system.cpython import NO_SIGPIPE, dumps, loads
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
 
 if TYPE_CHECKING:

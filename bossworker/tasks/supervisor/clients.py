@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 from bossworker.system.eventloop import READ, WRITE
 from bossworker.tasks.wire.protocol import BadFrame, Decoder, encode
 

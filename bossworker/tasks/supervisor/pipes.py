@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 from bossworker.system.eventloop import READ, WRITE
 from bossworker.tasks.wire.protocol import MAX_MESSAGE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bossworker.commands import jobdir
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 from bossworker.tasks.wire.lockfile import LockHeld
 from bossworker.tasks.wire.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.wire.stream_files import DATA, NAMES, STDIN, STORED

@@ -14,7 +14,7 @@ import stat
 from bossworker.commands import jobdir
 from bossworker.commands.supervision.supervisor import Order
 from bossworker.system import descendants
-from bossworker.system.clib import dumps, loads, signal, socket
+from bossworker.system.cpython import dumps, loads, signal, socket
 from bossworker.system.eventloop import Loop
 from bossworker.tasks.supervisor.clients import Service
 from bossworker.tasks.supervisor.requests import Requests

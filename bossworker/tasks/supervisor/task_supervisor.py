@@ -12,7 +12,7 @@ import time
 from bossworker.commands import job_status, jobdir
 from bossworker.commands.supervision.supervisor import Supervisor
 from bossworker.system import descendants, program
-from bossworker.system.clib import dumps, signal
+from bossworker.system.cpython import dumps, signal
 from bossworker.tasks.supervisor.pipes import RETRY_SECONDS
 from bossworker.tasks.supervisor.restarts import NEVER, Restarts
 from bossworker.tasks.supervisor.streams import Plumbing

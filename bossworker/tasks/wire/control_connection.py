@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from bossworker.system import processes
-from bossworker.system.clib import NO_SIGPIPE
+from bossworker.system.cpython import NO_SIGPIPE
 from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.wire import socket_paths
 from bossworker.tasks.wire.protocol import BadFrame, Decoder, Frame, encode

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from bossworker.system.clib import dumps, loads
+from bossworker.system.cpython import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,196 @@
+"""What we rely on in CPython's private parts: when one of these fails under a new version, look there first."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bossworker
+from bossworker.system import cpython
+
+HOME = Path(bossworker.__file__).parent
+
+
+# -- _signal and _socket --------------------------------------------------------------------------------------
+
+
+def test_signals_without_enums_are_the_same_signals() -> None:
+    for name in ("SIGINT", "SIGKILL", "SIGCHLD", "SIG_IGN", "SIG_DFL", "SIG_BLOCK", "SIG_SETMASK", "NSIG"):
+        number = getattr(cpython.signal, name)
+        assert number == getattr(signal, name)
+        assert type(number) is int
+    handler = cpython.signal.getsignal(signal.SIGINT)
+    assert handler is signal.getsignal(signal.SIGINT)
+    assert cpython.signal.default_int_handler is signal.default_int_handler
+    before = cpython.signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+    try:
+        assert {*before, signal.SIGUSR1} == set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    finally:
+        cpython.signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_sockets_without_selectors_speak_to_the_usual_ones() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        bare = cpython.socket.socket(fileno=ours.detach())
+        bare.sendall(b"here")
+        assert theirs.recv(10) == b"here"
+        bare.close()
+    assert cpython.socket.AF_UNIX == socket.AF_UNIX
+    assert cpython.socket.CMSG_SPACE(4) == socket.CMSG_SPACE(4)
+
+
+# -- _json ----------------------------------------------------------------------------------------------------
+
+GOOD_JSON = """
+import sys
+sys.path.append(sys.argv[1])
+from bossworker.system.cpython import dumps, loads
+print(dumps(loads('{"a": [1, 2.5, null, "\\\\u00fc"]}')), "json" in sys.modules, "re" in sys.modules)
+"""
+
+
+def test_json_without_the_module() -> None:
+    """What both ways say is in `test_json.py`. From 3.12 on, what is no JSON has the module loaded, for its error."""
+    command = [sys.executable, "-I", "-S", "-c", GOOD_JSON, str(HOME.parent)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == '{"a": [1, 2.5, null, "\\u00fc"]} False False\n'
+
+
+# -- _posixsubprocess.fork_exec -------------------------------------------------------------------------------
+
+
+def fork_exec(*argv: bytes, files: list[bytes], **changes: object) -> tuple[int, bytes]:
+    """The status with which the program ends, and what was reported when none could be executed."""
+    settings = {"cwd": b"/", "environment": None, "keep": (), "umask": -1, "session": False, "last_step": None}
+    null = os.open(os.devnull, os.O_RDWR)
+    failure, reporter = os.pipe()
+    try:
+        settings |= {"stdio": (null, null, null)} | changes
+        keep = tuple(sorted((*settings.pop("keep"), reporter)))  # type: ignore[misc]
+        pid = cpython.fork_exec(list(argv), files, report=(failure, reporter), keep=keep, **settings)  # type: ignore[arg-type]
+    finally:
+        os.close(reporter)
+        os.close(null)
+    with open(failure, "rb") as report:
+        told = report.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told
+
+
+def test_the_first_file_that_can_be_executed_is() -> None:
+    assert fork_exec(b"sh", b"-c", b"exit 3", files=[b"/nowhere/sh", b"/bin/sh"]) == (3, b"")
+
+
+def test_the_child_tells_why_it_cannot_execute() -> None:
+    status, told = fork_exec(b"x", files=[b"/nowhere/x"])
+    assert (status, told) == (255, b"OSError:2:")
+    status, told = fork_exec(b"sh", files=[b"/bin/sh"], cwd=b"/nowhere")
+    assert (status, told.split(b":")[:2]) == (255, [b"OSError", b"2"])
+    assert told.split(b":")[2].startswith(b"noexec")
+
+
+def test_the_program_gets_what_was_given() -> None:
+    ours, theirs = os.pipe()
+    kept, other = os.pipe()
+    script = 'pwd; umask; echo "$A"; for fd; do [ -e /proc/$$/fd/$fd ]; echo $?; done; ps -o sid= -p $$; echo $$'
+    stdio = (os.open(os.devnull, os.O_RDONLY), theirs, theirs)
+    steps: list[int] = []
+    try:
+        ended = fork_exec(
+            b"sh", b"-c", script.encode(), b"sh", b"%d" % kept, b"%d" % other, files=[b"/bin/sh"],
+            cwd=b"/usr", environment=[b"A=b", b"PATH=/usr/bin:/bin"], stdio=stdio, keep=(kept,), umask=0o27,
+            session=True, last_step=lambda: steps.append(1),
+        )  # fmt: skip
+    finally:
+        for fd in (stdio[0], theirs, kept, other):
+            os.close(fd)
+    with open(ours) as told:
+        folder, umask, variable, there, gone, session, pid = told.read().split()
+    assert ended == (0, b"")
+    assert (folder, int(umask, 8), variable, there, gone) == ("/usr", 0o27, "b", "0", "1")
+    assert session == pid
+    assert steps == []  # taken in the child
+
+
+def test_the_last_step_is_taken_in_the_child() -> None:
+    assert fork_exec(b"sh", files=[b"/bin/sh"], last_step=lambda: os._exit(7))[0] == 7
+
+
+# -- SemLock._rebuild -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="semaphores have names on this platform")
+def test_a_semaphore_in_shared_memory_is_one_in_every_process() -> None:
+    area = mmap.mmap(-1, mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    assert ctypes.CDLL(None).sem_init(ctypes.c_void_p(address), 1, 0) == 0
+    semaphore = cpython.semaphore_at(address)
+    assert semaphore.handle == address
+    assert not semaphore.acquire(False)
+    pid = os.fork()
+    if pid == 0:
+        semaphore.release()
+        semaphore.release()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert [semaphore.acquire(False) for _ in range(3)] == [True, True, False]
+    KEPT.append(semaphore)  # freeing it would close what libc has not opened
+
+
+KEPT: list[object] = []
+
+
+# -- os.environb._data and subprocess._args_from_interpreter_flags --------------------------------------------
+
+
+def test_the_environment_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOSSWORKER_TEST", "ü")
+    assert dict(cpython.environment()) == dict(os.environb)
+    assert type(cpython.environment()) is dict, "as quick as we rely on"
+    assert cpython.environment()[b"BOSSWORKER_TEST"] == "ü".encode()
+
+
+def test_an_interpreters_flags_are_passed_on() -> None:
+    program = "from bossworker.system.cpython import interpreter_flags; print(*interpreter_flags())"
+    flags = ["-O", "-W", "error", "-X", "dev", "-b"]
+    told = subprocess.run(
+        [sys.executable, *flags, "-c", program], cwd=HOME.parent, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert set(told) >= {"-O", "-Werror", "dev", "-b"}
+
+
+# -- nowhere else ---------------------------------------------------------------------------------------------
+
+
+def private_names(path: Path) -> list[str]:
+    """What a module imports of private modules, or reads of private attributes of the standard library's modules."""
+    tree = ast.parse(path.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    library = {name for name in modules if name.split(".")[0] in sys.stdlib_module_names}
+    found = [name for name in library if name.startswith("_") and name != "__future__"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = ast.unparse(node.value)
+            if owner.split(".")[0] in library and ast.unparse(node) != "os._exit":
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
+    users = {path: private_names(path) for path in HOME.rglob("*.py")}
+    assert {path.name for path, names in users.items() if names} == {"cpython.py"}
+    assert set(users[HOME / "system/cpython.py"]) == {
+        "_json", "_posixsubprocess", "_signal", "_socket", "_multiprocessing",
+        "subprocess._args_from_interpreter_flags",
+    }  # fmt: skip
