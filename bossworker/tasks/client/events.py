@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 END_SECONDS = 10.0  # for a supervisor that has hung up, or does not answer, to end or to be reached again
 FIRST_PAUSE = 0.05  # seconds before it is tried, doubled each time up to
-LONGEST_PAUSE = 1.0  # since among too many who watch, each costs another one its connection
+LONGEST_PAUSE = 1.0  # since among too many watchers, each new one costs another its connection
 
 
 class EventWatch:
     """Events of one task: first those that tell what is so already.
 
-    A supervisor hangs up on who is too far behind, or one of too many. Then we connect again, and are told once more
-    what is so, all metadata included: nothing is missed but steps in between.
+    A supervisor hangs up on a watcher that is too far behind, or one of too many. Then we connect again, and are told
+    once more what is so, all metadata included. Only steps in between are missed.
     """
 
     def __init__(self, contact: Contact, deadline: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The spawner's side of a supervisor's birth: the request is handed over, and the answer waited for."""
+"""The spawner's side of a supervisor's startup: it hands the request over, and waits for the answer."""
 
 from __future__ import annotations
 

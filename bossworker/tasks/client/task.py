@@ -72,7 +72,7 @@ class Task:
     def __hash__(self) -> int:
         return hash((self.pid, self.task_pool.path))
 
-    # -- who it is --------------------------------------------------------------------------------------
+    # -- which task it is --------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -172,9 +172,9 @@ class Task:
             restart             pid, count
 
         They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
-        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up
-        hears of the latest output only; who is very far behind, of all metadata at once. Raises TaskGone when there is
-        no supervisor, or one that lives cannot be reached any more.
+        true); with `forever`, since somebody may call `restart`, only when the supervisor does. A watcher that falls
+        behind hears of the latest output only; one that is very far behind, of all metadata at once. Raises TaskGone
+        when there is no supervisor, or when one that lives cannot be reached any more.
         """
         watch = EventWatch(self._contact)  # now, not when the first is taken: nothing that happens in between is missed
         return self._events(watch, forever)
@@ -313,7 +313,7 @@ class Task:
             self.disconnect()
         self._await_end(facts, failure)
         self._reap(facts)
-        record.end_remains()
+        record.end_leftovers()
 
     def _await_end(self, facts: Facts, failure: TaskGone | None) -> None:
         """Wait until the supervisor is gone: it has answered, or was killed just then. TaskGone when it is not."""

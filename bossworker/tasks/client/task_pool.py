@@ -1,4 +1,4 @@
-"""A pool of tasks: a directory, and who is found in it."""
+"""A pool of tasks: a directory, and the tasks in it."""
 
 from __future__ import annotations
 
@@ -185,22 +185,23 @@ class TaskPool:
             cwd: The command's working directory; None: this process's.
             behavior: ``"foreground"``: the supervisor is a child of this process, with its terminal, stdout and process
                 group; it is reaped by `Task.delete` and `Task.terminate_supervisor`, or else to be waited for by
-                ``os.waitpid``. ``"background"``: a child of nobody
-                here, but still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends
-                its command. ``"daemon"``: in a session of its own.
+                ``os.waitpid``. ``"background"``: no child of this process, but in its process group and session: Ctrl-C
+                and a hang-up reach it, and it ends its command. It outlives the program that spawned it, a leader of
+                the session included. (The original's ends within seconds.) ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
-            retain_output: So many bytes are kept after they have been read, the rest is given up; None: all are kept.
-            max_read_buf_size: Only so many of the newest bytes of each stream are kept; None or 0: all.
+            retain_output: How many bytes are kept after they have been read; the rest is given up. None: all are kept.
+            max_read_buf_size: How many of the newest bytes of each stream are kept. None or 0: all.
             lockfile: A file that must be lockable, and is locked while the command runs or is due to be restarted.
             restart: ``"never"``, ``"on-failure"`` (exit code not 0, or a signal) or ``"always"``: when a command that
                 has ended is started again by itself. One that somebody ended through the task stays ended.
-            restart_limit: At most so many times; None or 0: without end.
+            restart_limit: How often at most; None or 0: no limit.
             restart_backoff: Seconds before the first restart; doubled with each that follows, until the command has run
                 for a minute,
-            restart_backoff_max: up to so many seconds.
-            linger: So many seconds after the command's end the supervisor leaves, and can restart it no more; status,
-                metadata and output stay, and are told from the disk. As long as something that the command has started
-                lives, or has one of its streams open, the supervisor stays. None: it stays until somebody ends it.
+            restart_backoff_max: up to this many seconds.
+            linger: Seconds from the command's end until the supervisor leaves (0: at once), after which it can restart
+                nothing; status, metadata and output stay, and are told from the disk. As long as something that the
+                command has started lives, or has one of its streams open, the supervisor stays. None: it stays until
+                somebody ends it.
             grace: Seconds between TERM and KILL when somebody ends the task.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bossworker.commands import jobdir
 from bossworker.commands.record import reraise_if_out_of_fds
 from bossworker.system import identity
-from bossworker.tasks.client.leftovers import end_remains
+from bossworker.tasks.client.leftovers import end_leftovers
 from bossworker.tasks.errors import TaskGone
 from bossworker.tasks.wire import directory, task_info
 from bossworker.tasks.wire.control_connection import ControlConnection
@@ -26,7 +26,7 @@ class Facts(NamedTuple):
     """
 
     status: dict[str, Any]
-    """What status.json says. Of a task that is just being made: who makes it. Empty when there is none to be read."""
+    """What status.json says. Of a task that is just being made, only its supervisor. Empty when nothing can be read."""
     owner: int
     """The user who owns the directory."""
     hidden: bool = False
@@ -100,7 +100,7 @@ class TaskRecord:
             if alive is None:
                 status |= {"state": jobdir.UNKNOWN, "reason": facts.sight}
             else:
-                end_remains(self.id, status, facts.owner)
+                end_leftovers(self.id, status, facts.owner)
                 status |= {"state": jobdir.BY_ERROR, "reason": "its supervisor died"}
         return self._tell(status, alive)
 
@@ -112,11 +112,11 @@ class TaskRecord:
             meta = _read(folder, task_info.META) or job.get("meta") or {}
         return task_info.info(self.id, job, status, meta, self._streams(alive), alive=alive)
 
-    def end_remains(self) -> None:
+    def end_leftovers(self) -> None:
         """End what a supervisor that was killed could not end any more. Nothing, as long as it may live."""
         facts = self.facts()
         if facts.sight == identity.GONE and not task_info.facts(facts.status).get("left"):
-            end_remains(self.id, facts.status, facts.owner)
+            end_leftovers(self.id, facts.status, facts.owner)
 
     def _streams(self, alive: bool | None) -> dict[str, Any]:
         told: dict[str, Any] = {NAMES[0]: {"start": 0, "limit": 0, "eof": alive is False}}

@@ -57,8 +57,8 @@ def supervise(request: dict[str, Any], reply: int) -> int:
     """Be the supervisor, to the end; the exit code. `reply` is where the answer goes, and is closed then."""
     reply = keep_number_free(TASK_FD, reply)
     try:
-        birth = _Birth(request)
-        answer = birth.start()
+        startup = _Startup(request)
+        answer = startup.start()
     except OSError as error:
         number, path = error.errno or errno.EIO, error.filename
         answer = {"error": error.strerror or str(error), "errno": number, "path": path and os.fsdecode(path)}
@@ -71,12 +71,12 @@ def supervise(request: dict[str, Any], reply: int) -> int:
     os.close(reply)
     if "error" in answer:
         return 1
-    birth.supervisor.run()
-    birth.farewell()
+    startup.supervisor.run()
+    startup.clear_away()
     return 0
 
 
-class _Birth:
+class _Startup:
     """What has to be there before the command can run, in this order; and taken away again if it cannot."""
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -171,8 +171,8 @@ class _Birth:
         listener.listen(BACKLOG)
         return listener
 
-    def farewell(self) -> None:
-        """The supervisor is about to end: nobody can reach it any more."""
+    def clear_away(self) -> None:
+        """Before the supervisor ends: from here on, nobody can reach it."""
         _unlink(self._path(task_info.socket_name))
         if self.supervisor.service is not None:
             self.supervisor.service.close()
@@ -229,8 +229,8 @@ def speak_to(output: str) -> None:
 def accesses(pool: int, umask: int) -> tuple[int, int]:
     """The modes of a task's directory and socket, by the pool directory's mode and the spawner's umask.
 
-    A task is as open as both allow: who may read the pool may read the task, and who may write to the pool may use
-    the task's socket. In a directory with the sticky bit everybody's tasks are their own.
+    A task is as open as both allow: whoever may read the pool may read the task, and whoever may write to the pool may
+    use the task's socket. In a directory with the sticky bit, only a task's owner may use its socket.
     """
     directory, control = 0o700, 0o600
     for shift in (3, 0):

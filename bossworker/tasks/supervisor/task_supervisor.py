@@ -35,7 +35,7 @@ OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the sam
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
 END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
 _MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
-_WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
+_WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # whoever pauses a task means all that it has started
 
 
 class TaskSupervisor(Supervisor):
@@ -308,7 +308,7 @@ class TaskSupervisor(Supervisor):
     # -- events -----------------------------------------------------------------------------------------
 
     def tell(self, event: dict[str, Any], key: object = None) -> None:
-        """Tell an event to all who watch."""
+        """Send an event to all clients that watch."""
         if self.service is not None:
             self.service.tell(event, key)
 

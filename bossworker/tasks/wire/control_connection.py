@@ -79,7 +79,7 @@ class ControlConnection:
         self._sock.close()
 
     def __del__(self) -> None:
-        """Tasks are cheap and nobody closes them: a connection goes with the last who had it."""
+        """Tasks are cheap and nobody closes them: a connection is closed with the last reference to it."""
         self._sock.close()
 
     def ask(self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = None) -> Frame:
