@@ -100,7 +100,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def collect_quickly() -> None:
-    """What is here already is not looked through again after each test, which would take longer than most tests."""
+    """What is here already is not looked through at each test."""
     gc.collect()
     gc.freeze()
 
@@ -131,6 +131,7 @@ def nothing_left() -> Iterator[None]:
     for pid in processes.children(os.getpid()):  # also what stands apart
         processes.kill_tree(pid)
     processes.end_children(1.0)
+    gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     assert not left, f"left behind: {sorted(left)}"
 
 
