@@ -11,10 +11,11 @@ from typing import Any, TypeGuard
 
 from bossworker.commands import job_status, jobdir
 from bossworker.commands.jobdir import Damaged
-from bossworker.commands.roots import Root, find_root, is_id
+from bossworker.commands.roots import Root, find_root, is_id, open_root
 from bossworker.system import identity
 
 START_SECONDS = 60.0  # after which a job that nobody has begun to start, and whose program is gone, never will be
+REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 
 _FINISHED = frozenset((jobdir.COMPLETED, jobdir.BY_REQUEST, jobdir.BY_ERROR))
 
@@ -136,8 +137,12 @@ def get_configuration(jobid: str, *, root: Root = None) -> tuple[dict[str, Any],
 def listing(root: Root = None) -> list[str]:
     """The ids of all jobs under a root, the oldest first. Whether each is whole, `status` tells."""
     try:
-        with os.scandir(find_root(root)) as entries:
-            return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        folder = open_root(root)
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        finally:
+            os.close(folder)
     except (OSError, ValueError) as error:  # a NUL in the root
         reraise_if_out_of_fds(error)
         return []
@@ -147,14 +152,29 @@ def listing(root: Root = None) -> list[str]:
 
 
 def open_job(jobid: object, root: Root = None) -> int | None:
-    """The descriptor of a job's directory; None if there is no such job."""
+    """The descriptor of a job's directory; None if there is no such job, or it or its root is another user's.
+
+    That may say anything: of a process of ours, for instance, that it is the job's command, to be ended with it.
+    """
     if not is_id(jobid):
         return None
     try:
-        return jobdir.open_folder(f"{find_root(root)}/{jobid}")
+        return _open_own(str(jobid), root)
     except (OSError, ValueError) as error:
         reraise_if_out_of_fds(error)
         return None
+
+
+def _open_own(jobid: str, root: Root) -> int:
+    folder = open_root(root)
+    try:
+        job = jobdir.open_folder(jobid, folder)
+    finally:
+        os.close(folder)
+    if jobdir.is_own(job):
+        return job
+    os.close(job)
+    raise PermissionError(errno.EPERM, "it is another user's", jobid)
 
 
 def reraise_if_out_of_fds(error: Exception) -> None:
@@ -203,7 +223,11 @@ def _was_asked_to_end(fd: int) -> bool:
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
     """What is on record; before there is anything, whether somebody is in charge already."""
     try:
-        return jobdir.read_json(fd, jobdir.STATUS)
+        try:
+            return jobdir.read_json(fd, jobdir.STATUS)
+        except Damaged:  # or just being written, in place, on a disk that is full
+            time.sleep(REWRITE_SECONDS)
+            return jobdir.read_json(fd, jobdir.STATUS)
     except FileNotFoundError:
         in_charge = {"supervisor": job["supervisor"]} if "supervisor" in job else {}
         return {"state": jobdir.CREATED, **in_charge}
@@ -220,16 +244,18 @@ def _judge(record: JobRecord, at_last: bool = False) -> None:
         record.state, record.reason = state, str(status.get("reason") or "")
     elif state not in (jobdir.CREATED, jobdir.RUNNING):
         raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
-    elif identity.holds(status.get("supervisor")):
-        record.state = state
+    elif identity.holds(status.get("supervisor")) and not status.get("given_up"):
+        record.state, record.reason = state, str(status.get("reason") or "")
     elif identity.holds(status.get("command")):
-        record.state, record.reason = state, "its supervisor is gone: its exit status will not be known"
+        record.state = state
+        record.reason = str(status.get("reason") or "its supervisor is gone: its exit status will not be known")
     elif where := _elsewhere(record):
         record.elsewhere = record.reason = where
     elif "supervisor" not in status and _may_still_start(record.job):
         record.state = state
     elif at_last:
-        record.state, record.reason = jobdir.BY_ERROR, _why_gone(status)
+        record.state = jobdir.BY_REQUEST if status.get("given_up") else jobdir.BY_ERROR
+        record.reason = _why_gone(status)
 
 
 def _elsewhere(record: JobRecord) -> str:
@@ -263,6 +289,8 @@ def _may_still_start(job: dict[str, Any]) -> bool:
 
 def _why_gone(status: dict[str, Any]) -> str:
     supervisor = status.get("supervisor")
+    if status.get("given_up"):
+        return str(status.get("reason"))
     if not isinstance(supervisor, list):
         return "it was never started: the program that asked for it is gone"
     if supervisor[2:3] != [identity.boot_id()]:
@@ -309,7 +337,7 @@ def _info(record: JobRecord) -> Info:
         created_at=job.get("created"),
         started_at=started,
         ended_at=status.get("ended"),
-        elapsed=status.get("elapsed", so_far),
+        elapsed=status.get("elapsed") if so_far is None else so_far,
         pid=_pid(status.get("command")),
         supervisor_pid=_pid(status.get("supervisor")),
         exit_code=status.get("exit_code"),

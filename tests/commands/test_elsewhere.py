@@ -1,10 +1,9 @@
-"""Whoever cannot see a process (other pid namespace, other host, no /proc) says so, and judges nothing."""
+"""Whoever cannot see a process (another pid namespace, another host, no /proc) says so, and judges nothing."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 from bossworker import jobs
 from bossworker.jobs import Status
 from bossworker.system import identity, proc
+from tests.commands.privileges import unshare
 from tests.conftest import alive, wait_for
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -39,14 +39,6 @@ def running(root: Path) -> str:
     jobid = jobs.start(["sh", "-c", "echo here; exec sleep 60"])
     wait_for(lambda: jobs.stdout(jobid) == "here\n")
     return jobid
-
-
-def unshare(*options: str, setup: str = "true") -> list[str]:
-    """The beginning of a command line that runs Python in namespaces of its own, with /proc as `setup` makes it."""
-    argv = ["unshare", *options, "sh", "-c", f'{setup} && exec "$@"', "sh"]
-    if os.geteuid() or shutil.which("unshare") is None or subprocess.run([*argv, "true"], check=False).returncode:
-        pytest.skip("namespaces need the superuser")
-    return [*argv, sys.executable]
 
 
 def boot_id_of_another(tmp_path: Path) -> str:
@@ -79,7 +71,7 @@ def test_to_look_from_elsewhere_is_harmless(running: str, tmp_path: Path, place:
     found = jobs.info(running)
     assert found is not None
     assert found.pid is not None
-    argv = [*make(tmp_path), "-c", LOOKS, running, json.dumps(identity.of(found.pid))]
+    argv = [*make(tmp_path), sys.executable, "-c", LOOKS, running, json.dumps(identity.of(found.pid))]
     seen = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout)
     assert seen == {
         "status": "unknown", "details": [told], "signal": False, "finished": False, "waited": "unknown", "one": 0,
@@ -94,14 +86,29 @@ def test_to_look_from_elsewhere_is_harmless(running: str, tmp_path: Path, place:
 def test_one_elsewhere_is_waited_for_and_followed_by_its_directory(root: Path) -> None:
     jobid = jobs.start(["sh", "-c", "echo first; sleep 0.5; echo last"])
     code = "import sys; from bossworker import jobs; print(''.join(jobs.follow(sys.argv[1])), jobs.wait(sys.argv[1]))"
-    argv = [*unshare("--pid", "--fork", "--mount-proc"), "-c", code, jobid]
+    argv = [*unshare("--pid", "--fork", "--mount-proc"), sys.executable, "-c", code, jobid]
     told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
     assert told == "first\nlast\n completed\n"
 
 
+def test_without_proc_no_job_is_started(root: Path) -> None:
+    code = """if True:
+        from bossworker import jobs
+        try:
+            jobs.start(["true"])
+        except OSError as error:
+            print(error)
+    """
+    argv = [*unshare("--mount", setup="mount -t tmpfs none /proc"), sys.executable, "-c", code]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.endswith(f"a detached job could not be found again: {identity.NO_PROC}\n")
+    assert jobs.listing() == []
+
+
 def test_a_job_of_a_container_is_unknown_outside(root: Path) -> None:
     code = "from bossworker import jobs; print(jobs.start(['sleep', '60']), flush=True); input()"
-    argv = [*unshare("--pid", "--fork", "--mount-proc", "--uts", "--kill-child", setup="hostname inside"), "-c", code]
+    inside = unshare("--pid", "--fork", "--mount-proc", "--uts", "--kill-child", setup="hostname inside")
+    argv = [*inside, sys.executable, "-c", code]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as container:
         assert container.stdout is not None
         jobid = container.stdout.readline().strip()

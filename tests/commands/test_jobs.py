@@ -395,12 +395,10 @@ def launchers() -> list[int]:
     return found
 
 
-def is_held(lock: threading.Lock) -> bool:
-    """Whether a lock is, now; if not, it gets time to be."""
-    if not lock.locked():
-        time.sleep(0.005)
-        return False
-    return True
+def is_busy(link: launching.Launcher) -> bool:
+    """Whether it is at work, and still is an instant later."""
+    time.sleep(0.005)
+    return link._busy
 
 
 def test_a_launcher_killed_under_many_orders() -> None:
@@ -413,7 +411,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(8) as threads:
         ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
-        wait_for(lambda: all(is_held(link._lock) for _ in range(20)))  # somebody cannot write
+        wait_for(lambda: all(is_busy(link) for _ in range(20)))  # somebody cannot write
         os.kill(pid, signal.SIGKILL)
         for number, jobid in enumerate(ids):
             assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
@@ -551,6 +549,29 @@ def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
             jobs.clean(jobid, root=small_disk)
         os.unlink(small_disk / "ballast")
         assert sorted(os.listdir(small_disk)) == before
+
+
+def test_a_disk_that_is_full_just_as_it_starts(small_disk: Path) -> None:
+    """Wherever it happens: nothing was started, or it can be found and ended."""
+    started = 0
+    for pages in range(2, 8):
+        fill(small_disk, leave=pages * 4096)
+        try:
+            jobid = jobs.start(["sleep", "60"], root=small_disk)
+        except OSError:
+            pass
+        else:
+            started += 1
+            assert jobs.status(jobid, root=small_disk) is Status.RUNNING
+            found = jobs.info(jobid, root=small_disk)
+            assert found is not None
+            assert found.pid is not None
+            assert jobs.signal(jobid, root=small_disk) is True
+            assert jobs.wait(jobid, 20, root=small_disk) is Status.TERMINATED_BY_REQUEST
+            assert jobs.clean(jobid, root=small_disk) > 0
+        os.unlink(small_disk / "ballast")
+        assert jobs.listing(small_disk) == []
+    assert started >= 3
 
 
 def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
