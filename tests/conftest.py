@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -51,18 +52,18 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.TemporaryDirectory(prefix="t-")
+    folder = tempfile.mkdtemp(prefix="t-")  # not a TemporaryDirectory, which a child that a test forks might tidy up
     before = os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = folder.name
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
     if worker or config.option.basetemp is None:
-        config.option.basetemp = f"{folder.name}/t"
+        config.option.basetemp = f"{folder}/t"
 
     def tidy_up() -> None:
         tempfile.tempdir = None
         del os.environ["TMPDIR"]
         if before is not None:
             os.environ["TMPDIR"] = before
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(tidy_up)
 
