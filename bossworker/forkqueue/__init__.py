@@ -59,3 +59,7 @@ all_exit_ok = default_queue.all_exit_ok
 running_now = default_queue.running_now
 running_weight = default_queue.running_weight
 exit = default_queue.exit
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

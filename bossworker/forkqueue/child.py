@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from bossworker.system import stdio
-from bossworker.system.callers_line import call_for_caller
-from bossworker.system.cpython import signal as _signal  # the sets of enums of the other cost more than the fork
-from bossworker.system.originals import native
+from bossworker.system import forking, stdio
+from bossworker.system.cpython import signal  # the whole module's sets of enums cost more than the fork
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
-
-
-def fork() -> int:
-    """``os.fork()``, as the program has it."""
-    pid: int = call_for_caller(native("fork"))
-    return pid
 
 
 def fork_to(fn: Callable[[], object]) -> int:
@@ -32,14 +23,14 @@ def fork_to(fn: Callable[[], object]) -> int:
     stdio.flush_streams()
     threaded = threading.active_count() > 1
     # A handler that raised in the child before run_and_leave's `try` would bring the child back into the program.
-    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
-        pid = fork()
+        pid = forking.fork()
         if pid == 0:
             run_and_leave(fn, mask, threaded)
         return pid
     finally:
-        _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool) -> NoReturn:
@@ -53,7 +44,7 @@ def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool)
     """
     code = 1
     try:
-        _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threaded:
             stdio.renew_streams()
         fn()

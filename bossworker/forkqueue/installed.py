@@ -10,7 +10,8 @@ from typing import Any, Unpack
 
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
-from bossworker.system.originals import call_for_caller, native, replaced
+from bossworker.system.forking import call_for_caller
+from bossworker.system.originals import native, replaced
 
 default_queue = ForkQueue()
 """The queue behind the functions of this module's package, and behind ``os`` while it is installed."""

@@ -19,6 +19,7 @@ from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
+from bossworker.system import forking
 from bossworker.system.checks import check_count, check_seconds
 
 T = TypeVar("T")
@@ -307,7 +308,7 @@ def _tell(message: str, *args: object) -> None:
 
 
 def _fork() -> Started:
-    return child.fork(), NO_FD
+    return forking.fork(), NO_FD
 
 
 def _check_callable(fn: object) -> None:

@@ -34,3 +34,7 @@ __all__ = [
     "wait",
     "working_dir",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

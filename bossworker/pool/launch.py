@@ -35,8 +35,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
-from bossworker.system import multiprocess, processes, signals, stdio
-from bossworker.system.callers_line import call_for_caller
+from bossworker.system import forking, multiprocess, processes, signals, stdio
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 
@@ -95,7 +94,7 @@ def _fork_boss(
     stdio.flush_streams()
     start = Start(handlers, options, os.getpid(), memory, len(sys._current_frames()) > 1)
     with signals.endings_blocked():
-        pid: int = call_for_caller(native("fork"))
+        pid = forking.fork()
         if pid == 0:
             _never_return(partial(_boss_main, start, theirs, ours))
     return pid
@@ -150,7 +149,7 @@ def _end(fork_server: Link, pid: int) -> None:
 
 def _fork_server_main(start: Start, boss: socket.socket, collecting: bool, on_sigpipe: signals.Handler) -> None:
     processes.adopt_orphans()
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:
         stdio.renew_streams()
     if isinstance(start.handlers, Packed):

@@ -5,6 +5,7 @@ identity.py     whether a pid is still the process that was meant, and whether w
 program.py      starts a program: no Python between fork and exec
 eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted
-signals.py, stdio.py    what a forked process inherits;  originals.py: os.fork and its kin under a fork queue
+signals.py, stdio.py    what a forked process inherits
+forking.py, originals.py    os.fork in the program's name; it and its kin under a fork queue
 checks.py       checks of values that several parts take;  cpython.py: what is private to CPython
 """

@@ -121,7 +121,7 @@ def test_shell_stdin_env_cwd(tmp_path: Path) -> None:
     assert jobs.stdout(jobid).strip() == "3"
     (tmp_path / "input").write_text("from a file")
     data = os.urandom(1 << 20) * 20
-    wants = [
+    wants: list[tuple[str, str | bytes]] = [
         (jobs.start(["cat"], stdin=data), data),
         (jobs.start(["cat"], stdin="größe"), "größe".encode()),
         (jobs.start(["cat"], stdin=tmp_path / "input"), b"from a file"),
@@ -395,6 +395,14 @@ def launchers() -> list[int]:
     return found
 
 
+def is_held(lock: threading.Lock) -> bool:
+    """Whether a lock is, now; if not, it gets time to be."""
+    if not lock.locked():
+        time.sleep(0.005)
+        return False
+    return True
+
+
 def test_a_launcher_killed_under_many_orders() -> None:
     """Whoever is about to write to it then hears so in another way than who comes later."""
     jobs.wait(jobs.start(["true"]))
@@ -405,7 +413,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(8) as threads:
         ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
-        wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
+        wait_for(lambda: all(is_held(link._lock) for _ in range(20)))  # somebody cannot write
         os.kill(pid, signal.SIGKILL)
         for number, jobid in enumerate(ids):
             assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
@@ -589,7 +597,7 @@ def test_cleaning_in_bulk(root: Path) -> None:
     assert os.listdir(root) == [running]
     for wrong in ({}, {"jobid": running, "older_than": 1}, {"status": "nonsense"}, {"older_than": -1}):
         with pytest.raises(ValueError, match=r"clean|status must be|older_than must be"):
-            jobs.clean(**wrong)  # type: ignore[arg-type]
+            jobs.clean(**wrong)
     jobs.clean(running)
 
 
@@ -705,7 +713,9 @@ def test_what_cannot_be_read_is_not_cleaned_unasked(root: Path) -> None:
     jobid = jobs.start(["sleep", "60"])
     status = root / jobid / "status.json"
     wait_for(lambda: jobs.status(jobid) == "running")
-    supervisor = jobs.info(jobid).supervisor_pid
+    told_of = jobs.info(jobid)
+    assert told_of is not None
+    supervisor = told_of.supervisor_pid
     told = status.read_text()
     status.write_text("{")
     assert jobs.clean(older_than=0) == 0

@@ -242,7 +242,7 @@ def test_a_forking_server() -> None:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         for _ in range(5):
-            with socket.create_connection(server.server_address) as client:
+            with socket.create_connection(("127.0.0.1", server.server_address[1])) as client:
                 client.sendall(b"hello")
                 server.handle_request()
                 assert client.recv(10) == b"HELLO"

@@ -131,12 +131,17 @@ def test_waitpids_takes_the_none_of_a_program_that_was_not_found(platform: str) 
 @pytest.mark.parametrize("seconds", [30 * 86_400, 1e9])
 def test_a_wait_of_any_length(seconds: float, gate: Gate, platform: str) -> None:
     q = ForkQueue(1)
+
+    def open_when_waited_for() -> None:
+        wait_for(lambda: bool(q._children._sleepers))
+        gate.open()
+
     pid = q.run_back(gate)
-    opening = in_thread(lambda: (wait_for(lambda: q._children._sleepers), gate.open()))
+    opening = in_thread(open_when_waited_for)
     assert q.waitpids(pid, timeout=seconds) == [(pid, 0)]
     opening.join()
     call = q.call(gate)
-    opening = in_thread(lambda: (wait_for(lambda: q._children._sleepers), gate.open()))
+    opening = in_thread(open_when_waited_for)
     assert call.result(seconds) is None
     opening.join()
 

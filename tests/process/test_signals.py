@@ -333,5 +333,5 @@ def test_a_socket_of_a_client_that_hangs_up_is_no_signal_either(pool: Pool) -> N
     bw.fileno()
     bw.add_work({"n": 1})
     with suppress(OSError):
-        bw._connection._sign._seen.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        bw._connection._readiness._seen.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
     assert bw.get_result() == {"n": 1}

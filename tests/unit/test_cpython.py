@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import logging
 import mmap
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,13 +73,13 @@ def test_json_without_the_module() -> None:
 
 def fork_exec(*argv: bytes, files: list[bytes], **changes: object) -> tuple[int, bytes]:
     """The status with which the program ends, and what was reported when none could be executed."""
-    settings = {"cwd": b"/", "environment": None, "keep": (), "umask": -1, "session": False, "last_step": None}
+    settings: dict[str, Any] = {"cwd": b"/", "environment": None, "keep": (), "umask": -1, "session": False}
     null = os.open(os.devnull, os.O_RDWR)
     failure, reporter = os.pipe()
     try:
-        settings |= {"stdio": (null, null, null)} | changes
-        keep = tuple(sorted((*settings.pop("keep"), reporter)))  # type: ignore[misc]
-        pid = cpython.fork_exec(list(argv), files, report=(failure, reporter), keep=keep, **settings)  # type: ignore[arg-type]
+        settings |= {"last_step": None, "stdio": (null, null, null)} | changes
+        keep = tuple(sorted((*settings.pop("keep"), reporter)))
+        pid = cpython.fork_exec(list(argv), files, report=(failure, reporter), keep=keep, **settings)
     finally:
         os.close(reporter)
         os.close(null)
@@ -168,7 +170,58 @@ def test_an_interpreters_flags_are_passed_on() -> None:
     assert set(told) >= {"-O", "-Werror", "dev", "-b"}
 
 
+# -- the end of a process -------------------------------------------------------------------------------------
+
+ENDING = """
+import atexit, os, sys, threading, weakref
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from bossworker.system import cpython
+
+class Resident: pass
+resident = Resident()
+executor = ThreadPoolExecutor(1)
+executor.submit(int).result()
+atexit.register(print, "the program's atexit", flush=True)
+weakref.finalize(resident, print, "the program's finalize", flush=True)
+if os.fork() == 0:
+    cpython.forget_exit_functions()
+    cpython.forget_executors()
+    late = threading.Event()
+    threading.Timer(0.1, late.set).start()
+    ThreadPoolExecutor(1).submit(lambda: late.wait() and print("executor", flush=True))
+    atexit.register(print, "atexit", flush=True)
+    atexit.register(lambda: 1 / 0)
+    weakref.finalize(resident, print, "finalize", flush=True)
+    cpython.join_threads()
+    cpython.run_exit_functions()
+    os._exit(0)
+os.wait()
+print("the program ends", executor.submit(int).result(), flush=True)
+"""
+
+
+def test_a_fork_ends_what_is_its_own() -> None:
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ENDING], cwd=HOME.parent, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == [
+        "executor", "finalize", "atexit", "the program ends 0", "the program's finalize", "the program's atexit"
+    ]  # fmt: skip
+    assert told.stderr.count("ZeroDivisionError") == 1
+
+
+def test_the_handlers_of_logging_are_found() -> None:
+    handler = logging.NullHandler()
+    assert handler in cpython.log_handlers()
+    handler.close()
+    del handler
+    assert None not in cpython.log_handlers()
+
+
 # -- nowhere else ---------------------------------------------------------------------------------------------
+
+
+DOCUMENTED = ("os._exit", "sys._current_frames")
 
 
 def private_names(path: Path) -> list[str]:
@@ -182,7 +235,7 @@ def private_names(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = ast.unparse(node.value)
-            if owner.split(".")[0] in library and ast.unparse(node) != "os._exit":
+            if owner.split(".")[0] in library and ast.unparse(node) not in DOCUMENTED:
                 found.append(ast.unparse(node))
     return found
 
@@ -192,5 +245,5 @@ def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     assert {path.name for path, names in users.items() if names} == {"cpython.py"}
     assert set(users[HOME / "system/cpython.py"]) == {
         "_json", "_posixsubprocess", "_signal", "_socket", "_multiprocessing",
-        "subprocess._args_from_interpreter_flags",
+        "subprocess._args_from_interpreter_flags", "threading._shutdown", "atexit._run_exitfuncs", "atexit._clear",
     }  # fmt: skip

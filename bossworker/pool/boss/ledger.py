@@ -400,7 +400,7 @@ class Ledger:
         return actions + self.on_tick(now)
 
     def on_stop(self, now: float) -> Actions:
-        """Nothing more is run: what is queued is dropped, and what still comes. Running jobs are yet to be cancelled."""
+        """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
         self.stopping = True
         self.queue.drain()
         return self.on_close(now)
