@@ -68,7 +68,9 @@ def test_locks_of_streams_that_threads_hold_at_the_fork_stop_nobody(tmp_path: Pa
     stuck, *bosses = map(int, out.split())
     assert stuck == 0
     wait_for(lambda: not any(map(alive, bosses)), what="the bosses to end with the program")
-    text = log.read_bytes().decode(errors="replace")  # with lines of the program's that were cut in two by those of workers
+    text = log.read_bytes().decode(
+        errors="replace"
+    )  # with lines of the program's that were cut in two by those of workers
     for n in range(4):
         assert text.count(f"handled {n}\n") == text.count(f"INFO:root:logged {n}\n") == 2
 

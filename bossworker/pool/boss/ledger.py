@@ -384,12 +384,12 @@ class Ledger:
         return count, actions + self._dispatch(now)
 
     def on_resize(self, target: int, now: float) -> Actions:
-        """Another number of workers. Those too many leave when they are idle."""
+        """Another number of workers. Those too many leave when they are idle, those with high numbers first."""
         self.target = target
         self._failed_starts = 0
         surplus = sum(not w.dismissed for w in self.workers.values()) - target
         actions: Actions = []
-        for slot in self._idle[: max(0, surplus)]:
+        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
             self._idle.remove(slot)
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
@@ -398,6 +398,9 @@ class Ledger:
             worker.dismissed = True
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
+
+    def _index(self, slot: int) -> int:
+        return self.workers[slot].index
 
     def on_stop(self, now: float) -> Actions:
         """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
