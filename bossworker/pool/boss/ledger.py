@@ -384,12 +384,12 @@ class Ledger:
         return count, actions + self._dispatch(now)
 
     def on_resize(self, target: int, now: float) -> Actions:
-        """Another number of workers. Those too many leave when they are idle."""
+        """Another number of workers. Those too many leave when they are idle, those with high numbers first."""
         self.target = target
         self._failed_starts = 0
         surplus = sum(not w.dismissed for w in self.workers.values()) - target
         actions: Actions = []
-        for slot in self._idle[: max(0, surplus)]:
+        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
             self._idle.remove(slot)
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
@@ -399,8 +399,11 @@ class Ledger:
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 
+    def _index(self, slot: int) -> int:
+        return self.workers[slot].index
+
     def on_stop(self, now: float) -> Actions:
-        """Nothing more is run: what is queued is dropped, and what still comes. Running jobs are cancelled later."""
+        """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
         self.stopping = True
         self.queue.drain()
         return self.on_close(now)

@@ -390,6 +390,9 @@ class BossWorker:
         retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
         so are the results: ``pending()`` is 0.
 
+        A worker that leaves in order waits for its threads, and for what its exit functions wait for: a
+        ``multiprocessing.Queue``, for instance, until somebody takes what was put into it.
+
         Args:
             timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to
                 go on waiting, or with ``force=True``.
