@@ -245,7 +245,7 @@ def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     assert {path.name for path, names in users.items() if names} == {"cpython.py"}
     assert set(users[HOME / "system/cpython.py"]) == {
         "_json", "_posixsubprocess", "_signal", "_socket", "_multiprocessing",
-        "subprocess._args_from_interpreter_flags", "sys._current_frames",
+        "subprocess._args_from_interpreter_flags",
         "atexit._clear", "atexit._run_exitfuncs", "threading._shutdown",
     }  # fmt: skip
 
