@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bossworker.jobkey import job_key
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
+    from bossworker.pool.caller.futures import JobFuture
     from bossworker.result import Result
 
 del TYPE_CHECKING
@@ -46,6 +47,7 @@ __all__ = [
     "BossWorkerError",
     "CommandHandler",
     "JobFailed",
+    "JobFuture",
     "JobTimeout",
     "NothingPending",
     "PoolClosed",
@@ -62,6 +64,7 @@ __all__ = [
 
 _MODULES = {
     "pool.caller.client": ("BossWorker",),
+    "pool.caller.futures": ("JobFuture",),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

@@ -14,6 +14,8 @@ private                                      here                 the public one
 ``_multiprocessing.SemLock._rebuild``        `semaphore_at`       there is none without a name in /dev/shm
 ``os.environb._data``                        `environment`        ``os.environb`` decodes and encodes each variable
 ``subprocess._args_from_interpreter_flags``  `interpreter_flags`  there is none
+``concurrent.futures.Future``: ``_state``,   ``PoolFuture``, by   a future of the public kind has a lock and three
+``_condition``, ``_waiters``, …              inheritance          containers each, and cannot say that it is waited for
 
 Where one is missing, the public one stands in if there is any.
 """

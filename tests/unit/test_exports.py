@@ -12,7 +12,7 @@ import bossworker
 from bossworker import errors
 
 POOL = {
-    "BossWorker", "CommandHandler", "run_command",
+    "BossWorker", "CommandHandler", "run_command", "JobFuture",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "RemoteError", "JobTimeout",
