@@ -116,9 +116,8 @@ def test_a_batch_keeps_to_the_bytes_it_may_have_but_has_one_job_at_least(seed: i
         assert batch.count >= 1
         assert len(batch.payload) <= most_bytes or len(batch.counts) == 1
         blocks = len(batch.counts)
-        whole = batch.skip + batch.count == sum(batch.counts)
         if len(cursor):  # it is as long as it may be
-            assert whole
+            assert batch.skip + batch.count == sum(batch.counts)
             assert sum(rest.sizes[: blocks + 1]) > most_bytes
         out += jobs_of(batch)
     assert out == jobs
