@@ -6,7 +6,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,17 +59,25 @@ class Outbox:
             1,
         )
 
-    def add_one(self, job: Mapping[Any, Any], job_options: JobOptions) -> range:
-        """The short way for programs that add one job at a time."""
+    def add_one(
+        self,
+        job: Mapping[Any, Any],
+        job_options: JobOptions,
+        route: deque[Result] | None = None,
+        admit: Callable[[int], None] | None = None,
+    ) -> range:
+        """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
         block = encode_one(job, 0, self._by_value)
         job = as_submitted(job)
-        with self._lock:
+        with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
             ids = self._new_ids(1)
+            if admit is not None:
+                admit(ids[0])
             if isinstance(block, Parcel):
-                self._submit_parcel(block, job_options, ids, (job,))
+                self._submit_parcel(block, job_options, ids, (job,), route)
             else:
-                self._submit(pack_one(ids[0], job_options, block), ids, (job,))
+                self._submit(pack_one(ids[0], job_options, block), ids, (job,), route)
         return ids
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
