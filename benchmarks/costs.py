@@ -165,7 +165,7 @@ def _worker_steps(jobs: list[Job], memory: Memory) -> dict[str, Step]:
 
     def claim_and_publish() -> None:
         recorder.open_batch(1, BATCH, 1, 0.0)
-        claim, publish = recorder.tickets.acquire, recorder.published.release
+        claim, publish = recorder.unclaimed.acquire, recorder.published.release
         for _ in numbers:
             claim(False)
             publish()

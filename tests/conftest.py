@@ -1,9 +1,14 @@
-"""What every test gets: a pool that is shut down, and a check that nothing is left behind."""
+"""What every test gets: a pool that is shut down, and a check that nothing is left behind.
+
+The whole suite runs in several processes side by side (pytest-xdist); `turns.py` keeps those tests apart that must run
+alone.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -12,31 +17,91 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from bossworker import BossWorker
 from bossworker.system import processes
+from tests.turns import Turns
 
+OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
+MOST_PROCESSES = 4  # that run tests side by side: each test's own processes want to run, too
+
+turns: Turns | None = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the storms at full length")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_folder() -> Iterator[None]:
-    """Temporary files go where no other program's are."""
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
-        yield
-        tempfile.tempdir = before
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite, or a folder, in several processes; single files in this one, where a debugger works."""
+    if all(".py" in argument for argument in config.args):
+        return 0
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files go where no other program's are; of several processes, each has a folder in that of the first.
+
+    The paths are short, as those of Unix sockets must be.
+    """
+    global turns
+    worker = hasattr(config, "workerinput")
+    if worker:
+        turns = Turns(tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="t-")  # not a TemporaryDirectory, which a child that a test forks might tidy up
+    before = os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    if worker or config.option.basetemp is None:
+        config.option.basetemp = f"{folder}/t"
+
+    def tidy_up() -> None:
+        tempfile.tempdir = None
         del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+    config.add_cleanup(tidy_up)
+
+
+# The same examples at each run, and few of them; --long looks further.
+settings.register_profile(
+    "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
+)
+settings.register_profile("long", database=None, deadline=None, max_examples=2000)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """How pools start where a test does not say: by fork, or as the environment has it."""
+    method = os.environ.get("BOSSWORKER_TESTS_START_METHOD", "fork")
+    BossWorker.__init__.__kwdefaults__["start_method"] = method  # type: ignore[index]
+    settings.load_profile("long" if session.config.getoption("--long") else "quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that must run alone come last: so the others wait for them only once."""
+    items.sort(key=is_alone)
+
+
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if turns is None:
+        return (yield)
+    with turns.taken(is_alone(item)):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def collect_quickly() -> None:
-    """What is here already is not looked through again after each test, which would take longer than most tests."""
+    """What is here already is not looked through at each test."""
     gc.collect()
     gc.freeze()
 
@@ -67,12 +132,13 @@ def nothing_left() -> Iterator[None]:
     for pid in processes.children(os.getpid()):  # also what stands apart
         processes.kill_tree(pid)
     processes.end_children(1.0)
+    gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     assert not left, f"left behind: {sorted(left)}"
 
 
 def _traces() -> set[str]:
     traces = {f"process {pid} {_command(pid)}" for pid in processes.children(os.getpid())}
-    traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir("/proc/self/fd") if _target(fd)}
+    traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir(OPEN) if _target(fd)}
     for folder in ("/dev/shm", tempfile.gettempdir()):
         if os.path.isdir(folder):
             names = os.listdir(folder)
@@ -82,7 +148,7 @@ def _traces() -> set[str]:
 
 def _target(entry: os.DirEntry[str]) -> str:
     try:
-        target = os.readlink(entry.path)
+        target = os.readlink(entry.path) if OPEN.startswith("/proc/") else "open"
     except OSError:
         return ""
     return "" if target.startswith("/proc/") else target
@@ -117,6 +183,14 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = ""
             pytest.fail(f"waited {seconds} s in vain{' for ' + what if what else ''}")
         time.sleep(0.002)
     return value
+
+
+def signals_in(mask: str) -> set[int]:
+    """The signals of a mask in /proc/PID/status, less those that libc keeps to itself.
+
+    What posix_spawn starts ignores them, and nobody can change that: 32 and 33, with glibc.
+    """
+    return {int(number) for number in signal.valid_signals() if int(mask, 16) >> (number - 1) & 1}
 
 
 def alive(pid: int) -> bool:

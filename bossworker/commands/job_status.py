@@ -6,7 +6,7 @@ import os
 import sys
 
 from bossworker.commands import jobdir
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,13 @@ def ended(
         "max_rss": usage.ru_maxrss * RSS_UNIT,
         "reason": reason,
     }
+
+
+def given_up(status: dict[str, Any], reason: str, now: float) -> dict[str, Any]:
+    """It was made to end and cannot be, and whoever has tried waits no longer: its end will not be on record."""
+    unknown = _nothing_known(now, reason)
+    del unknown["ended"]
+    return status | unknown | {"state": jobdir.RUNNING, "given_up": True, "elapsed": max(0.0, now - status["started"])}
 
 
 def lost(status: dict[str, Any], reason: str, now: float) -> dict[str, Any]:

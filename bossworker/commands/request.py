@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bossworker.commands import jobdir
-from bossworker.system import identity
+from bossworker.system import cpython, identity
 from bossworker.system.checks import check_seconds
 
 KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
@@ -20,6 +20,7 @@ JOB_VARIABLE = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
 _JOB_VARIABLE = JOB_VARIABLE.encode()
+_MARKS_OF_A_TASK = (b"BOSSWORKER_TASK_ID", b"BOSSWORKER_TASK_PID", b"BOSSWORKER_TASK_FD")
 
 Stdin = bytes | Path | None
 
@@ -54,9 +55,15 @@ class Request(NamedTuple):
         """As the operating system takes it."""
         return [os.fsencode(arg) for arg in self.argv]
 
-    def environment(self, jobid: str) -> list[bytes]:
-        """Ours with the changes and the job's id, as the operating system takes it."""
-        variables = dict(_our_environment())
+    def environment(self, jobid: str, *, detached: bool = False) -> list[bytes]:
+        """Ours with the changes and the job's id, as the operating system takes it.
+
+        A detached job does not inherit the marks of the task that started it. By these, whoever looks at a task whose
+        supervisor was killed finds what is left of it, and ends it.
+        """
+        variables = dict(cpython.environment())
+        for mark in _MARKS_OF_A_TASK if detached else ():
+            variables.pop(mark, None)
         for name, value in self.env.items():
             if value is None:
                 variables.pop(os.fsencode(name), None)
@@ -77,11 +84,6 @@ class Request(NamedTuple):
         fd = os.open(self.stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, open would wait for a writer
         os.set_blocking(fd, True)
         return fd
-
-
-def _our_environment() -> Mapping[bytes, bytes]:
-    """As `os.environb`, whose own bytes are at hand in CPython: to ask for each takes ten times as long."""
-    return getattr(os.environb, "_data", os.environb)
 
 
 def _stored(data: bytes) -> int:

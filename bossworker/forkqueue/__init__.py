@@ -7,7 +7,7 @@ that knows nothing of it, after :func:`install` or inside ``with installed(size=
 The files::
 
     queue.py       the queue, as programs use it;  settings.py: checked when they are set
-    line.py        who may start a child, and when;  limits.py: load and memory
+    admission.py   which thread may start a child, and when;  limits.py: load and memory
     children.py    which children there are, and which have ended;  sleeper.py: sleeping until one does
     waits.py       wait, waitpid and their kin
     child.py       what a child does;  calls.py: a value back from it
@@ -36,6 +36,7 @@ __all__ = [
     "run_back",
     "run_back_now",
     "running_now",
+    "running_weight",
     "system_back",
     "system_back_now",
     "uninstall",
@@ -56,4 +57,9 @@ system_back = default_queue.system_back
 system_back_now = default_queue.system_back_now
 all_exit_ok = default_queue.all_exit_ok
 running_now = default_queue.running_now
+running_weight = default_queue.running_weight
 exit = default_queue.exit
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,10 @@ It gets descriptors 0, 1 and 2 and no other, leads a session of its own, and has
 
 from __future__ import annotations
 
-import _posixsubprocess
 import errno
 import os
-import sys
 
-from bossworker.system.clib import signal
+from bossworker.system.cpython import fork_exec, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as a shell's
 
 _DEFAULT_PATH = os.defpath.encode()
-_fork_exec: Callable[..., int] = _posixsubprocess.fork_exec
-_VFORK: tuple[bool, ...] = (True,) if sys.version_info < (3, 14) else ()  # later: always
 _NAMES = "HUP INT QUIT ABRT ALRM TERM USR1 USR2 CHLD CONT TSTP TTIN TTOU URG WINCH IO VTALRM PROF XCPU SYS"
 _SIGNALS = [getattr(signal, f"SIG{name}") for name in _NAMES.split() if hasattr(signal, f"SIG{name}")]
 
@@ -114,29 +110,10 @@ def _start(
     last_step: Callable[[], object] | None,
 ) -> int:
     files = candidates(argv[0], environment)
-    into, out, err = stdio
-    fds = into, -1, -1, out, -1, err, *report
     kept = tuple(sorted((*keep, report[1])))
     ignored = _let_go_of_ignored()
     try:
-        return _fork_exec(
-            argv,
-            files,
-            True,
-            kept,
-            cwd,
-            environment,
-            *fds,
-            True,
-            session,
-            -1,
-            None,
-            None,
-            None,
-            umask,
-            last_step,
-            *_VFORK,
-        )
+        return fork_exec(argv, files, cwd, environment, stdio, report, kept, umask, session, last_step)
     finally:
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)

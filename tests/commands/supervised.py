@@ -10,7 +10,7 @@ from typing import Any
 
 from bossworker.commands import jobdir
 from bossworker.commands.supervision.supervisor import Order, Supervisor
-from bossworker.system.clib import loads
+from bossworker.system.cpython import loads
 from bossworker.system.eventloop import Loop
 
 ENVIRONMENT = [b"PATH=" + os.environb[b"PATH"], b"LC_ALL=C"]
@@ -33,7 +33,7 @@ def supervise(root: Path, argv: list[str], **order: Any) -> tuple[Path, int]:
         status = 1
         try:
             stdio = os.open(os.devnull, os.O_RDONLY), out, err
-            what = Order([os.fsencode(arg) for arg in argv], ENVIRONMENT, directory.files.encode(), stdio, **order)
+            what = Order([os.fsencode(arg) for arg in argv], ENVIRONMENT, directory.files(), stdio, **order)
             supervisor = Supervisor(directory, what, Loop())
             supervisor.begin()
             supervisor.run()

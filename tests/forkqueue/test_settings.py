@@ -81,6 +81,15 @@ def test_what_is_not_allowed_is_said_and_changes_nothing(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["delay", "max_load", "min_free_memory"])
+def test_none_is_no_limit_as_0_is(name: str) -> None:
+    q = ForkQueue(**{name: None})  # type: ignore[arg-type]
+    assert getattr(q, name) == 0
+    setattr(q, name, OTHERS[name])
+    setattr(q, name, None)
+    assert getattr(q, name) == 0
+
+
 def test_flags_may_be_0_and_1() -> None:
     q = ForkQueue(debug=1, trace=0)  # type: ignore[arg-type]
     assert (q.debug, q.trace) == (True, False)
@@ -114,6 +123,14 @@ def test_a_command_is_checked() -> None:
         q.system_back()
     with pytest.raises(TypeError, match="argument 1 of the command must be str, bytes or a path, not 3"):
         q.system_back("sleep", 3)  # type: ignore[arg-type]
+
+
+def test_what_users_complete_is_what_is_promised() -> None:
+    """Methods that the package needs for itself do not show."""
+    assert {name for name in dir(ForkQueue) if name[0] != "_"} == {
+        *DEFAULTS, "all_exit_ok", "call", "exit", "fork", "fork_now", "run_back", "run_back_now", "running_now",
+        "running_weight", "system_back", "system_back_now", "wait", "waitpid", "waitpids",
+    }  # fmt: skip
 
 
 def test_settings_explain_themselves() -> None:

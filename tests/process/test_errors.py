@@ -127,7 +127,7 @@ def test_sys_exit_is_an_exception_like_any_other(bw: BossWorker) -> None:
         (lambda: os._exit(3), "(exit code 3)"),
         (lambda: os._exit(0), "(exit code 0)"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "(signal 9, SIGKILL)"),
-        (lambda: os.kill(os.getpid(), signal.SIGTERM), "(signal 15, SIGTERM)"),
+        (lambda: os.kill(os.getpid(), signal.SIGALRM), "(signal 14, SIGALRM)"),
         (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"(signal {signal.SIGRTMIN + 3}"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_kill_for_want_of_memory_is_told_as_such(monkeypatch: pytest.MonkeyPat
     counter = tmp_path / "counter"
     counter.write_text("7")
     monkeypatch.setattr(processes, "oom_kills", lambda: int(counter.read_text()))
-    bw = pool(call, worker_count=1)
+    bw = pool(call, worker_count=1, start_method="fork")  # the boss has to see it, too
     killed = {"do": lambda: os.kill(os.getpid(), signal.SIGKILL)}
     assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL)"
     counter.write_text("8")
@@ -195,7 +195,7 @@ def test_a_result_must_be_a_mapping(bw: BossWorker, value: Any, text: str) -> No
 
 
 def test_generators_and_locks_are_bad_results(bw: BossWorker) -> None:
-    assert "a generator" in run(bw, {"do": lambda: (n for n in ())})["ERROR"]
+    assert "a generator" in run(bw, {"do": lambda: (n for n in range(0))})["ERROR"]
     result = run(bw, {"do": lambda: {"fine": 1, "guard": threading.Lock()}})
     assert result.error_kind == "bad_result"
     assert "'guard'" in result["ERROR"]
@@ -588,8 +588,9 @@ def test_init_and_exit_handlers_run_once_in_each_worker(tmp_path: Path) -> None:
 
 
 def test_an_exit_handler_that_raises_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    with BossWorker(call, worker_count=1, exit_handler=lambda: raise_it(ValueError("at the end"))):
-        pass
+    bw = BossWorker(call, worker_count=1, exit_handler=lambda: raise_it(ValueError("at the end")))
+    with pytest.warns(RuntimeWarning, match="exit_handler raised in one worker: ValueError: at the end"):
+        bw.shut_down()
     assert "ValueError: at the end" in capfd.readouterr().err
 
 

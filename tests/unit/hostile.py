@@ -33,6 +33,7 @@ OPTIONS = Options(
     max_jobs_per_worker=0,
     max_worker_memory=0,
     start_method="fork",
+    close_fds=False,
 )
 PATIENCE = 30  # turns that a worker which has misbehaved lives on when it is not ended
 
@@ -74,7 +75,7 @@ class FakeWorker:
         if self.batch is None:
             return
         own = self.recorder
-        if own.tickets.acquire(False):
+        if own.unclaimed.acquire(False):
             payload = b"result of %d" % (self.batch.first_id + self.claimed)
             start, self.end = self.end, self.end + len(payload)
             own.payload[start : self.end] = payload
@@ -137,7 +138,7 @@ class Stage:
     def obey(self) -> None:
         for frame in self.fork_server.receive():
             if frame.kind is Kind.SPAWN:
-                self.spawn(*messages.SPAWN.unpack(frame.head))
+                self.spawn(messages.SPAWN.unpack(frame.head)[0])
             else:
                 slot, pid, number = messages.KILL.unpack(frame.head)
                 if number == 0 and self.workers[slot].alive and self.workers[slot].pid == pid:
@@ -288,7 +289,7 @@ def scribble(rng: random.Random, worker: FakeWorker) -> None:
     """Bytes anywhere in the slot."""
     view = worker.recorder._view
     size = rng.choice([1, 8, 8, 64, 4096, len(view)])
-    places = [rng.randrange(len(view)), rng.randrange(4096), recorder._TICKETS_AT, recorder._PUBLISHED_AT]
+    places = [rng.randrange(len(view)), rng.randrange(4096), recorder._UNCLAIMED_AT, recorder._PUBLISHED_AT]
     at = rng.choice([0, *(place & -8 for place in places)])
     size = min(size, len(view) - at)
     view[at : at + size] = rng.choice([bytes(size), b"\xff" * size, rng.randbytes(size), b"\1".ljust(size, b"\0")])
@@ -297,7 +298,7 @@ def scribble(rng: random.Random, worker: FakeWorker) -> None:
 def forged_counts(rng: random.Random, worker: FakeWorker) -> None:
     """A plausible number of jobs left, or published."""
     words = worker.recorder._view.cast("Q")
-    at = rng.choice([recorder._TICKETS_AT, recorder._PUBLISHED_AT]) // 8
+    at = rng.choice([recorder._UNCLAIMED_AT, recorder._PUBLISHED_AT]) // 8
     words[at] = max(0, words[at] + rng.choice([-3, -2, -1, 1, 2, 3, 2000, 1 << 31, 1 << 40]))
 
 

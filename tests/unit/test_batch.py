@@ -22,67 +22,67 @@ def make(first_id: int, counts: list[int], rng: random.Random, first_block: int 
     return Batch(first_id, sum(counts) - skip, skip, TERMS, array("I", counts), sizes, b"".join(blocks))
 
 
-def some_run(rng: random.Random, first_id: int = 1, first_block: int = 0) -> Batch:
+def some_batch(rng: random.Random, first_id: int = 1, first_block: int = 0) -> Batch:
     counts = [rng.choice([1, 1, 2, 3, 7]) for _ in range(rng.randint(1, 9))]
     skip = rng.randint(0, counts[0] - 1)
     return make(first_id, counts, rng, first_block, skip)
 
 
-def jobs_of(run: Batch) -> list[Job]:
+def jobs_of(whole: Batch) -> list[Job]:
     """What a worker would make of it."""
     found: list[Job] = []
     at = 0
-    for count, size in zip(run.counts, run.sizes, strict=True):
-        block, _, announced = bytes(run.payload[at : at + size]).strip().strip(b"<>").partition(b":")
+    for count, size in zip(whole.counts, whole.sizes, strict=True):
+        block, _, announced = bytes(whole.payload[at : at + size]).strip().strip(b"<>").partition(b":")
         assert int(announced) == count
         found += [(int(block), n) for n in range(count)]
         at += size
-    assert at == len(run.payload)
-    assert run.skip < run.counts[0]
-    return found[run.skip : run.skip + run.count]
+    assert at == len(whole.payload)
+    assert whole.skip < whole.counts[0]
+    return found[whole.skip : whole.skip + whole.count]
 
 
-def carries_no_more_than_it_needs(run: Batch) -> bool:
+def carries_no_more_than_it_needs(whole: Batch) -> bool:
     """Whether its first and its last job are in its first and its last block."""
-    return run.skip < run.counts[0] and run.skip + run.count > sum(run.counts[:-1])
+    return whole.skip < whole.counts[0] and whole.skip + whole.count > sum(whole.counts[:-1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_part_is_the_same_part_of_the_list(seed: int) -> None:
     rng = random.Random(seed)
-    run = some_run(rng)
-    jobs = jobs_of(run)
-    for start in range(run.count):
-        for stop in range(start + 1, run.count + 1):
-            part = run.part(start, stop)
+    whole = some_batch(rng)
+    jobs = jobs_of(whole)
+    for start in range(whole.count):
+        for stop in range(start + 1, whole.count + 1):
+            part = whole.part(start, stop)
             assert jobs_of(part) == jobs[start:stop]
-            assert part.ids == run.ids[start:stop]
+            assert part.ids == whole.ids[start:stop]
             assert part.job_options == TERMS
             assert carries_no_more_than_it_needs(part)
-    assert jobs_of(run) == jobs
+    assert jobs_of(whole) == jobs
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_part_of_a_part_is_a_part(seed: int) -> None:
     rng = random.Random(seed)
-    run = some_run(rng)
-    jobs, first = jobs_of(run), run.first_id
-    while run.count > 1:
-        start = rng.randint(0, run.count - 1)
-        stop = rng.randint(start + 1, run.count)
-        run, jobs, first = run.part(start, stop), jobs[start:stop], first + start
-        assert jobs_of(run) == jobs
-        assert run.ids == range(first, first + len(jobs))
-        if (start, stop) == (0, run.count):
+    whole = some_batch(rng)
+    jobs, first = jobs_of(whole), whole.first_id
+    while whole.count > 1:
+        start = rng.randint(0, whole.count - 1)
+        stop = rng.randint(start + 1, whole.count)
+        whole, jobs, first = whole.part(start, stop), jobs[start:stop], first + start
+        assert jobs_of(whole) == jobs
+        assert whole.ids == range(first, first + len(jobs))
+        if (start, stop) == (0, whole.count):
             break
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cutting_gives_out_every_job_once_in_order(seed: int) -> None:
     rng = random.Random(seed)
-    run = some_run(rng)
-    jobs = jobs_of(run)
-    cursor = BatchCursor(run)
+    whole = some_batch(rng)
+    jobs = jobs_of(whole)
+    cursor = BatchCursor(whole)
     out: list[Job] = []
     ids: list[int] = []
     while len(cursor):
@@ -96,18 +96,18 @@ def test_cutting_gives_out_every_job_once_in_order(seed: int) -> None:
         if len(cursor):
             rest = cursor.rest()
             assert jobs_of(rest) == jobs[len(out) :]
-            assert rest.ids == run.ids[len(out) :]
+            assert rest.ids == whole.ids[len(out) :]
             assert carries_no_more_than_it_needs(rest)
     assert out == jobs
-    assert ids == list(run.ids)
+    assert ids == list(whole.ids)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_batch_keeps_to_the_bytes_it_may_have_but_has_one_job_at_least(seed: int) -> None:
     rng = random.Random(seed)
-    run = some_run(rng)
-    jobs = jobs_of(run)
-    cursor = BatchCursor(run)
+    whole = some_batch(rng)
+    jobs = jobs_of(whole)
+    cursor = BatchCursor(whole)
     out: list[Job] = []
     while len(cursor):
         most_bytes = rng.randint(1, 120)
@@ -116,9 +116,8 @@ def test_a_batch_keeps_to_the_bytes_it_may_have_but_has_one_job_at_least(seed: i
         assert batch.count >= 1
         assert len(batch.payload) <= most_bytes or len(batch.counts) == 1
         blocks = len(batch.counts)
-        whole = batch.skip + batch.count == sum(batch.counts)
         if len(cursor):  # it is as long as it may be
-            assert whole
+            assert batch.skip + batch.count == sum(batch.counts)
             assert sum(rest.sizes[: blocks + 1]) > most_bytes
         out += jobs_of(batch)
     assert out == jobs
@@ -127,9 +126,9 @@ def test_a_batch_keeps_to_the_bytes_it_may_have_but_has_one_job_at_least(seed: i
 @pytest.mark.parametrize("seed", SEEDS)
 def test_joined_runs_are_one_list(seed: int) -> None:
     rng = random.Random(seed)
-    run = some_run(rng)
-    jobs = jobs_of(run)
-    cursor = BatchCursor(run)
+    whole = some_batch(rng)
+    jobs = jobs_of(whole)
+    cursor = BatchCursor(whole)
     taken = 0
     for n in range(1, 6):
         if rng.random() < 0.6 and len(cursor) > 1:
@@ -137,10 +136,10 @@ def test_joined_runs_are_one_list(seed: int) -> None:
             assert jobs_of(batch) == jobs[taken : taken + batch.count]
             taken += batch.count
         counts = [rng.choice([1, 2, 5]) for _ in range(rng.randint(1, 4))]
-        other = make(run.first_id + run.count, counts, rng, 100 * n)
+        other = make(whole.first_id + whole.count, counts, rng, 100 * n)
         jobs += jobs_of(other)
-        assert run.join(other)
-        assert jobs_of(run) == jobs
+        assert whole.join(other)
+        assert jobs_of(whole) == jobs
     assert jobs_of(cursor.rest()) == jobs[taken:]
     while len(cursor):
         batch = cursor.cut(rng.randint(1, 4), 1 << 20)
@@ -151,82 +150,83 @@ def test_joined_runs_are_one_list(seed: int) -> None:
 
 def test_runs_join_only_if_they_follow_on_with_the_same_terms_and_whole_blocks() -> None:
     rng = random.Random(1)
-    run = make(1, [2, 3], rng)
+    whole = make(1, [2, 3], rng)
     follows = make(6, [2], rng, 10)
-    before = jobs_of(run)
-    assert not run.join(make(7, [2], rng, 10))
-    assert not run.join(make(5, [2], rng, 10))
-    assert not run.join(follows.with_options(TERMS._replace(retries=3)))
-    assert not run.join(make(6, [2, 2], rng, 10, skip=1))
-    assert not run.part(0, 4).join(make(5, [2], rng, 10))
-    assert jobs_of(run) == before
-    assert run.join(follows)
-    assert jobs_of(run) == [*before, (10, 0), (10, 1)]
+    before = jobs_of(whole)
+    assert not whole.join(make(7, [2], rng, 10))
+    assert not whole.join(make(5, [2], rng, 10))
+    assert not whole.join(follows.with_options(TERMS._replace(retries=3)))
+    assert not whole.join(make(6, [2, 2], rng, 10, skip=1))
+    assert not whole.part(0, 4).join(make(5, [2], rng, 10))
+    assert jobs_of(whole) == before
+    assert whole.join(follows)
+    assert jobs_of(whole) == [*before, (10, 0), (10, 1)]
 
 
 def test_a_run_does_not_grow_without_end() -> None:
     half = JOINED_BYTES // 2 + 1
-    run = Batch(1, 1, 0, TERMS, array("I", [1]), array("Q", [half]), bytes(half))
+    whole = Batch(1, 1, 0, TERMS, array("I", [1]), array("Q", [half]), bytes(half))
     other = Batch(2, 1, 0, TERMS, array("I", [1]), array("Q", [half]), bytes(half))
-    assert not run.join(other)
+    assert not whole.join(other)
 
 
 def test_joining_changes_no_batch_that_was_cut_before() -> None:
     rng = random.Random(2)
-    run = make(1, [2, 2], rng)
-    cursor = BatchCursor(run)
+    whole = make(1, [2, 2], rng)
+    cursor = BatchCursor(whole)
     batch = cursor.cut(3, 1 << 20)
     seen = jobs_of(batch)
-    run.join(make(5, [4], rng, 10))
+    whole.join(make(5, [4], rng, 10))
     cursor.cut(2, 1 << 20)
     assert jobs_of(batch) == seen == [(0, 0), (0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_travels(seed: int) -> None:
-    run = some_run(random.Random(seed), first_id=(1 << 40) + seed)
-    there = Batch.read(memoryview(run.head()), memoryview(b"".join(map(bytes, run.body()))))
-    assert (there.first_id, there.count, there.skip) == (run.first_id, run.count, run.skip)
+    whole = some_batch(random.Random(seed), first_id=(1 << 40) + seed)
+    there = Batch.read(memoryview(whole.head()), memoryview(b"".join(map(bytes, whole.body()))))
+    assert (there.first_id, there.count, there.skip) == (whole.first_id, whole.count, whole.skip)
     assert there.job_options == TERMS
-    assert (there.counts, there.sizes, bytes(there.payload)) == (run.counts, run.sizes, bytes(run.payload))
-    assert jobs_of(there) == jobs_of(run)
-    assert jobs_of(there.part(0, 1)) == jobs_of(run)[:1]
+    assert (there.counts, there.sizes, bytes(there.payload)) == (whole.counts, whole.sizes, bytes(whole.payload))
+    assert jobs_of(there) == jobs_of(whole)
+    assert jobs_of(there.part(0, 1)) == jobs_of(whole)[:1]
 
 
 @pytest.mark.parametrize("priority", [-(1 << 63), (1 << 63) - 1])
 def test_extreme_terms_travel(priority: int) -> None:
     job_options = JobOptions(priority, 1e9, (1 << 32) - 1, (1 << 32) - 1)
-    run = make(1, [1], random.Random(0)).with_options(job_options)
-    assert Batch.read(memoryview(run.head()), memoryview(b"".join(map(bytes, run.body())))).job_options == job_options
+    whole = make(1, [1], random.Random(0)).with_options(job_options)
+    head, body = memoryview(whole.head()), memoryview(b"".join(map(bytes, whole.body())))
+    assert Batch.read(head, body).job_options == job_options
 
 
 def test_with_terms_changes_the_terms_alone() -> None:
-    run = some_run(random.Random(3))
-    again = run.with_options(TERMS._replace(attempt=2))
+    whole = some_batch(random.Random(3))
+    again = whole.with_options(TERMS._replace(attempt=2))
     assert again.job_options.attempt == 2
-    assert run.job_options.attempt == 1
-    assert jobs_of(again) == jobs_of(run)
+    assert whole.job_options.attempt == 1
+    assert jobs_of(again) == jobs_of(whole)
 
 
 def test_a_small_run_travels_in_one_piece() -> None:
-    run = some_run(random.Random(4))
-    assert cut_up(run) == [run]
+    whole = some_batch(random.Random(4))
+    assert cut_up(whole) == [whole]
 
 
 @pytest.mark.parametrize("counts", [[1] * 40_000, [64] * 700, [1, SUBMIT_JOBS, 1, 5]])
 def test_many_jobs_travel_in_pieces(counts: list[int]) -> None:
-    run = make(5, counts, random.Random(5))
-    pieces = cut_up(run)
+    whole = make(5, counts, random.Random(5))
+    pieces = cut_up(whole)
     assert len(pieces) > 1
     assert max(piece.count for piece in pieces) <= SUBMIT_JOBS
-    assert [job for piece in pieces for job in jobs_of(piece)] == jobs_of(run)
-    assert [job_id for piece in pieces for job_id in piece.ids] == list(run.ids)
+    assert [job for piece in pieces for job in jobs_of(piece)] == jobs_of(whole)
+    assert [job_id for piece in pieces for job_id in piece.ids] == list(whole.ids)
 
 
 def test_large_jobs_travel_in_pieces_of_about_a_size() -> None:
     sizes = [SUBMIT_BYTES // 2, SUBMIT_BYTES // 2, 3 * SUBMIT_BYTES, 1, 1, SUBMIT_BYTES]
-    run = Batch(1, 6, 0, TERMS, array("I", [1] * 6), array("Q", sizes), bytes(sum(sizes)))
-    assert [(piece.first_id, list(piece.sizes)) for piece in cut_up(run)] == [
+    whole = Batch(1, 6, 0, TERMS, array("I", [1] * 6), array("Q", sizes), bytes(sum(sizes)))
+    assert [(piece.first_id, list(piece.sizes)) for piece in cut_up(whole)] == [
         (1, sizes[:2]),
         (3, sizes[2:3]),
         (4, sizes[3:5]),

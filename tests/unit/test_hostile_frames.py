@@ -60,7 +60,7 @@ def test_each_job_has_one_result_whatever_a_worker_writes(
             continue
         left -= 1
         if worker.batch is not None and rng.random() < 0.5:
-            worker.recorder.tickets.acquire(False)  # it is in a job
+            worker.recorder.unclaimed.acquire(False)  # it is in a job
         worker.turns_left = worker.turns_left if worker.turns_left > 0 else PATIENCE
         worker.works = worker.works and deed not in POSTS_NO_MORE and rng.random() < 0.5
         deed(rng, worker)
@@ -86,7 +86,7 @@ def test_a_worker_that_says_it_sends_and_does_not_is_ended(stage: Stage, deed: D
     stage.immortal = True
     for _ in range(20):
         worker = busy_worker(stage)
-        worker.recorder.tickets.acquire(False)
+        worker.recorder.unclaimed.acquire(False)
         deed(stage.rng, worker)
         stage.settle()
         assert not worker.alive

@@ -8,19 +8,22 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome, capture, encode_error, encode_text
+from bossworker.pool.caller import inbox as inbox_module
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.codec import encode_result
+from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
+from tests.unit.payloads import in_one
 from tests.unit.storm import Interruption, Storm
 
 PID = 77
@@ -33,9 +36,9 @@ def arrive(*segments: Segment) -> list[Segment]:
     return read_segments(memoryview(head), memoryview(body))
 
 
-def segment(first_id: int, encoded: Sequence[tuple[int, bytes]], base: int = 0, attempt: int = 1) -> Segment:
+def segment(first_id: int, given: Sequence[tuple[int, bytes | Parcel]], base: int = 0, attempt: int = 1) -> Segment:
     """A worker's results, as its recorder holds them from `base` on: each over the full stop of the one before."""
-    encoded = [(how, data[:-1] if how in (Outcome.OK, Outcome.REPORTED) else data) for how, data in encoded]
+    encoded = [(how, in_one(data)[: -1 if how in (Outcome.OK, Outcome.REPORTED) else None]) for how, data in given]
     ends = array("Q")
     for _, payload in encoded:
         ends.append((ends[-1] if ends else base) + len(payload))
@@ -113,18 +116,18 @@ def test_an_empty_inbox_has_nothing() -> None:
     inbox = Inbox()
     assert inbox.next() is None
     assert not inbox.has_news()
-    assert (inbox.unclaimed, inbox.unfinished()) == (0, 0)
+    assert (inbox.outstanding, inbox.unfinished()) == (0, 0)
 
 
 def test_news_and_numbers_follow_what_arrives() -> None:
     inbox = expecting(1, 10)
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 10, False)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (10, 10, False)
     inbox.receive(good(1, 4))
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (10, 6, True)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (10, 6, True)
     inbox.next()
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (9, 6, True)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (9, 6, True)
     list(drain(inbox))
-    assert (inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (6, 6, False)
+    assert (inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (6, 6, False)
 
 
 def test_a_segment_that_is_received_twice_does_no_harm() -> None:
@@ -199,7 +202,7 @@ def test_clearing_leaves_nothing() -> None:
     inbox.next()
     inbox.clear()
     assert inbox.next() is None
-    assert (len(inbox.jobs), inbox.unclaimed, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
+    assert (len(inbox.jobs), inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
 
 
 # -- results with a queue of their own -------------------------------------------------------------------------
@@ -209,7 +212,7 @@ def test_routed_results_go_to_their_own_queue_and_no_other() -> None:
     inbox = expecting(1, 12)
     queues: list[deque[Result]] = [deque(), deque()]
     inbox.routed.update({job_id: queues[job_id % 3] for job_id in range(1, 13) if job_id % 3 < 2})
-    assert inbox.unclaimed == 4
+    assert inbox.outstanding == 4
     inbox.receive(good(1, 5) + good(6, 7))
     assert [result.job_id for result in drain(inbox, queues[1])] == [1, 4, 7, 10]
     assert [result.job_id for result in drain(inbox)] == [2, 5, 8, 11]
@@ -232,7 +235,7 @@ def test_forgetting_a_routed_job_drops_its_result() -> None:
 def test_results_put_aside_for_a_queue_count_as_arrived() -> None:
     inbox = expecting(1, 4)
     queue: deque[Result] = deque()
-    inbox.routed.update(dict.fromkeys((1, 2, 3), queue))
+    inbox.expect(1, [{}, {}, {}], queue)
     inbox.receive(good(1, 2))
     assert inbox.next() is None
     assert (len(queue), inbox.unfinished(), inbox.has_news()) == (2, 2, False)
@@ -274,6 +277,56 @@ def test_several_threads_get_every_result_once() -> None:
             assert sorted(job_id for mine in found for job_id in mine) == list(range(1, jobs + 1))
     finally:
         sys.setswitchinterval(switch)
+
+
+def taken_with_a_switch(at: int, routed: bool) -> tuple[list[int], Inbox, bool]:
+    """Take all results, with another thread taking one as the `at`-th line of ours is reached; whether it was."""
+    inbox, route = Inbox(), deque[Result]() if routed else None
+    inbox.note_call(0)
+    inbox.expect(0, [{"job": n} for n in range(6)], route)
+    inbox.receive(good(0, 6))
+    taken: list[int] = []
+    lines = 0
+
+    def take() -> None:
+        if (result := inbox.next(route)) is not None:
+            taken.append(result["n"])
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal lines
+        if frame.f_code.co_filename != inbox_module.__file__:
+            return None
+        lines += event == "line"
+        if event == "line" and lines == at:
+            other = threading.Thread(target=take)
+            other.start()
+            others.append(other)
+            other.join(0.05)  # while we hold the lock that it waits for, it cannot end
+        return trace
+
+    others: list[threading.Thread] = []
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        take()
+    finally:
+        sys.settrace(before)
+    for other in others:
+        other.join()
+    while (result := inbox.next(route)) is not None:
+        taken.append(result["n"])
+    return taken, inbox, bool(others)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_each_result_is_given_out_once_whatever_line_threads_are_switched_at(routed: bool) -> None:
+    at, switched = 1, True
+    while switched:
+        taken, inbox, switched = taken_with_a_switch(at, routed)
+        assert sorted(taken) == list(range(6)), f"with a switch at line event {at}"
+        assert (len(inbox.jobs), len(inbox.routed), inbox.has_news()) == (0, 0, False)
+        at += 1
+    assert at > 10
 
 
 def test_one_thread_may_add_jobs_while_others_take_results() -> None:

@@ -21,15 +21,15 @@ def run_of(first_id: int, counts: list[int], priority: int = 0) -> Batch:
     return Batch(first_id, sum(counts), 0, JobOptions(priority, 0.0, 0, 1), array("I", counts), sizes, b"".join(blocks))
 
 
-def ids_of(run: Batch) -> list[int]:
+def ids_of(batch: Batch) -> list[int]:
     """The ids as its blocks tell them."""
     found: list[int] = []
     at = 0
-    for count, size in zip(run.counts, run.sizes, strict=True):
-        first = int(bytes(run.payload[at : at + size]).strip(b"<>"))
+    for count, size in zip(batch.counts, batch.sizes, strict=True):
+        first = int(bytes(batch.payload[at : at + size]).strip(b"<>"))
         found += range(first, first + count)
         at += size
-    return found[run.skip : run.skip + run.count]
+    return found[batch.skip : batch.skip + batch.count]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -70,8 +70,8 @@ def test_a_run_without_the_job_is_left_as_it_is() -> None:
     queue = Queue()
     for n in range(3):
         queue.add(run_of(1 + 1000 * n, [1] * 10))
-    before = [cursor.run for cursor in queue]
+    before = [cursor.batch for cursor in queue]
     assert queue.remove([1003]) == [(1003, 1)]
-    after = [cursor.run for cursor in queue]
+    after = [cursor.batch for cursor in queue]
     assert (after[0], after[-1]) == (before[0], before[-1])
     assert before[1] not in after

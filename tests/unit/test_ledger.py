@@ -68,7 +68,7 @@ def assigned(actions: Actions) -> list[tuple[int, list[int]]]:
 
 def queued(ledger: Ledger) -> list[tuple[int, int]]:
     """(id, attempt) of what waits, most urgent first."""
-    found = [(job_id, c.run.job_options.attempt) for c in ledger.queue for job_id in c.rest().ids]
+    found = [(job_id, c.batch.job_options.attempt) for c in ledger.queue for job_id in c.rest().ids]
     assert len(found) == ledger.queue.jobs
     return found
 
@@ -324,8 +324,8 @@ def test_a_retry_is_the_next_attempt_and_comes_before_everything_queued() -> Non
     assert queued(ledger) == [(1, 3), (2, 1), (3, 1), (4, 1)]
     up(ledger, 0, now=2.0)
     actions = ledger.on_exit(0, KILLED, running(1), 3.0)
-    (verdict,) = of(Finish, actions)
-    assert (verdict.job_id, verdict.attempt, verdict.outcome) == (1, 3, Outcome.CRASH)
+    (finish,) = of(Finish, actions)
+    assert (finish.job_id, finish.attempt, finish.outcome) == (1, 3, Outcome.CRASH)
     assert queued_ids(ledger) == [2, 3, 4]
 
 
@@ -365,8 +365,8 @@ def test_at_the_limit_an_interrupt_then_again_then_the_kill() -> None:
     assert exactly(ledger.on_look(0, running(1), 2.98), Interrupt(0, 1))
     assert ledger.sleep(2.98) == pytest.approx(0.02)
     assert exactly(ledger.on_look(0, running(1), 3.0), Kill(0))
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.01))
-    assert (verdict.outcome, verdict.text, verdict.started, verdict.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.01))
+    assert (finish.outcome, finish.text, finish.started, finish.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
 
 
 def test_after_the_kill_the_boss_may_sleep_until_the_worker_is_gone() -> None:
@@ -394,8 +394,8 @@ def test_a_timed_out_job_is_not_tried_again() -> None:
     ledger = timed(2.0, retries=5)
     ledger.on_look(0, running(1), 2.0)
     ledger.on_look(0, running(1), 3.0)
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
-    assert verdict.outcome is Outcome.TIMEOUT
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
+    assert finish.outcome is Outcome.TIMEOUT
     assert queued(ledger) == []
 
 
@@ -426,8 +426,8 @@ def test_the_next_job_that_dies_of_itself_has_crashed_not_timed_out() -> None:
     ledger = with_batch(2, timeout=2.0)
     ledger.on_look(0, running(1), 2.0)
     ledger.on_taken(0, 1)
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(2, started=2.01), 2.02))
-    assert (verdict.job_id, verdict.outcome) == (2, Outcome.CRASH)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(2, started=2.01), 2.02))
+    assert (finish.job_id, finish.outcome) == (2, Outcome.CRASH)
 
 
 def test_the_next_batch_starts_with_a_clean_slate() -> None:
@@ -477,10 +477,10 @@ def test_a_cancelled_job_tells_how_often_it_was_started() -> None:
 
 def test_an_unclaimed_job_of_a_batch_is_cancelled_as_a_queued_one() -> None:
     ledger = with_batch(4)
-    look = running(2)
+    snapshot = running(2)
     ledger.on_taken(0, 1)
-    ledger.reclaim(0, look, 0.0)
-    count, actions = ledger.on_cancel([3], {0: look}, 0.0)
+    ledger.reclaim(0, snapshot, 0.0)
+    count, actions = ledger.on_cancel([3], {0: snapshot}, 0.0)
     assert count == 1
     assert [v.job_id for v in of(Finish, actions)] == [3]
     assert not of(Interrupt, actions)
@@ -496,15 +496,15 @@ def test_a_running_job_that_is_cancelled_is_interrupted_and_killed_after_the_gra
     assert ledger.workers[0].cancelled == {1}
     assert 0 < (ledger.sleep(5.0) or 0) <= REPEAT_SECONDS
     assert exactly(ledger.on_look(0, running(1), 5.0 + GRACE), Kill(0))
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 6.1))
-    assert (verdict.outcome, verdict.text) == (Outcome.CANCELLED, CANCELLED)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 6.1))
+    assert (finish.outcome, finish.text) == (Outcome.CANCELLED, CANCELLED)
 
 
 def test_a_cancelled_job_whose_worker_dies_is_not_tried_again() -> None:
     ledger = timed(0.0, retries=3)
     ledger.on_cancel([1], {0: running(1)}, 5.0)
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 5.1))
-    assert verdict.outcome is Outcome.CANCELLED
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 5.1))
+    assert finish.outcome is Outcome.CANCELLED
     assert queued(ledger) == []
 
 
@@ -513,8 +513,8 @@ def test_a_cancel_wins_over_a_timeout() -> None:
     ledger.on_look(0, running(1), 2.0)
     count, actions = ledger.on_cancel([1], {0: running(1)}, 2.5)
     assert (count, actions) == (1, [])
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
-    assert verdict.outcome is Outcome.CANCELLED
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.1))
+    assert finish.outcome is Outcome.CANCELLED
 
 
 def test_the_grace_of_a_cancelled_job_is_not_extended_by_cancelling_again() -> None:
@@ -547,15 +547,15 @@ def test_the_job_after_a_cancelled_one_is_left_alone() -> None:
     ledger.on_taken(0, 1)
     after = running(2, started=0.1)
     assert not of(Kill, ledger.on_look(0, after, 5.0))
-    (verdict,) = of(Finish, ledger.on_exit(0, KILLED, after, 6.0))
-    assert (verdict.job_id, verdict.outcome) == (2, Outcome.CRASH)
+    (finish,) = of(Finish, ledger.on_exit(0, KILLED, after, 6.0))
+    assert (finish.job_id, finish.outcome) == (2, Outcome.CRASH)
 
 
 def test_a_worker_that_waits_for_a_job_gets_one_that_a_cancel_uncovered() -> None:
     ledger = with_batch(4, workers=2)
-    look = running(1)
-    ledger.reclaim(0, look, 0.0)
-    _, actions = ledger.on_cancel([2], {0: look}, 0.0)
+    snapshot = running(1)
+    ledger.reclaim(0, snapshot, 0.0)
+    _, actions = ledger.on_cancel([2], {0: snapshot}, 0.0)
     ((slot, jobs),) = assigned(actions)
     assert slot == 1
     assert jobs + queued_ids(ledger) == [3, 4]

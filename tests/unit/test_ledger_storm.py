@@ -40,7 +40,7 @@ class FakeWorker:
         self.told_to_leave = False
         self.doomed = False
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         running = self.claimed > self.published and self.published not in self.spilled
         return Snapshot(self.claimed, self.published, self.started, running)
 
@@ -117,7 +117,7 @@ class Storm:
         worker, seen = self.workers[slot], self.ledger.workers[slot]
         if worker.batch is None:
             return
-        stop = worker.look().published
+        stop = worker.snapshot().published
         for position in range(seen.taken, stop):
             if position not in worker.spilled:
                 self.collect(slot, worker.batch.first_id + position)
@@ -134,7 +134,7 @@ class Storm:
             return
         worker.limit = worker.claimed
         self.take(slot)
-        self.perform(self.ledger.on_taken_back(slot, worker.look(), self.now))
+        self.perform(self.ledger.on_taken_back(slot, worker.snapshot(), self.now))
 
     def result(self, job_id: int, outcome: Outcome) -> None:
         assert job_id not in self.outcomes, f"a second result of job {job_id}: {outcome!r}"
@@ -149,17 +149,22 @@ class Storm:
         while (left := count - sum(counts)) > 0:
             counts.append(self.rng.randint(1, left))
         retries = self.rng.choice([0, 0, 0, 1, 3])
-        job_options = JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1)
+        self.add(counts, JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1))
+
+    def add(self, counts: array[int], job_options: JobOptions) -> None:
+        """Submit jobs, so many in each block."""
+        count = sum(counts)
         run = Batch(self.next_id, count, 0, job_options, counts, array("Q", [3] * len(counts)), b"job" * len(counts))
-        self.retries.update(dict.fromkeys(run.ids, retries))
+        self.retries.update(dict.fromkeys(run.ids, job_options.retries))
         self.next_id += count
         self.perform(self.ledger.on_submit(run, self.now))
 
     def progress(self) -> None:
         """One worker does the next thing it can do."""
-        if not self.workers:
-            return
-        slot = self.rng.choice(list(self.workers))
+        if self.workers:
+            self.step(self.rng.choice(list(self.workers)))
+
+    def step(self, slot: int) -> None:
         worker = self.workers[slot]
         state = self.ledger.workers[slot].state
         if worker.doomed:
@@ -227,9 +232,10 @@ class Storm:
         if not forged:
             self.take(slot)
         seen = self.ledger.workers[slot]
-        for position in seen.lost(seen.limit) if forged and seen.batch is not None else ():  # each may have run
-            self.starts[seen.batch.first_id + position] = seen.batch.job_options.attempt
-        look = self.workers.pop(slot).look()
+        if forged and seen.batch is not None:
+            for position in seen.lost(seen.limit):  # each may have run
+                self.starts[seen.batch.first_id + position] = seen.batch.job_options.attempt
+        look = self.workers.pop(slot).snapshot()
         self.perform(self.ledger.on_exit(slot, Exit("signal 9, SIGKILL)", -9), None if forged else look, self.now))
 
     def kill(self) -> None:
@@ -244,7 +250,9 @@ class Storm:
             self.perform(self.ledger.on_misbehaved(slot, "scribbled"))
 
     def cancel(self) -> None:
-        ids = [self.rng.randint(1, self.next_id + 3) for _ in range(self.rng.choice([1, 1, 3, 20]))]
+        self.cancel_these([self.rng.randint(1, self.next_id + 3) for _ in range(self.rng.choice([1, 1, 3, 20]))])
+
+    def cancel_these(self, ids: list[int]) -> None:
         looks: dict[int, Snapshot] = {}
         for seen in self.ledger.busy():
             worker = self.workers[seen.slot]
@@ -252,8 +260,8 @@ class Storm:
             if set(ids) & set(worker.batch.ids) and not seen.condemned:
                 worker.limit = worker.claimed
                 self.take(seen.slot)
-                self.ledger.reclaim(seen.slot, worker.look(), self.now)
-                looks[seen.slot] = worker.look()
+                self.ledger.reclaim(seen.slot, worker.snapshot(), self.now)
+                looks[seen.slot] = worker.snapshot()
         unfinished = {i for i in ids if i < self.next_id and i not in self.outcomes and i not in self.cancelled}
         count, actions = self.ledger.on_cancel(ids, looks, self.now)
         assert count == len(unfinished)
@@ -264,14 +272,17 @@ class Storm:
         if self.rng.random() < 0.3:
             self.perform(self.ledger.on_resize(self.rng.randint(1, 6), self.now))
 
-    def look(self) -> None:
+    def snapshot(self) -> None:
         for slot in self.ledger.due(self.now):
             self.take(slot)
-            self.perform(self.ledger.on_look(slot, self.workers[slot].look(), self.now))
+            self.perform(self.ledger.on_look(slot, self.workers[slot].snapshot(), self.now))
 
     def pass_time(self) -> None:
-        self.now += self.rng.expovariate(1 / 0.003)
-        self.look()
+        self.pass_seconds(self.rng.expovariate(1 / 0.003))
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += seconds
+        self.snapshot()
         self.perform(self.ledger.on_tick(self.now))
 
     # -- the whole --------------------------------------------------------------------------------------
@@ -309,19 +320,23 @@ class Storm:
             assert (seen.batch is None) == (worker.batch is None)
             assert worker.batch is None or seen.limit == worker.limit or seen.limit >= worker.claimed
 
+    def check_results(self) -> None:
+        """At the end: one result a job, no more runs than its retries allow, and what was cancelled is that."""
+        jobs = set(range(1, self.next_id))
+        assert set(self.results) == jobs
+        assert set(self.results.values()) <= {1}
+        assert all(self.starts[job_id] <= 1 + self.retries[job_id] for job_id in jobs)
+        assert {self.outcomes[job_id] for job_id in self.cancelled} <= {Outcome.CANCELLED}
+        never_ran = {job_id for job_id in jobs if not self.starts[job_id]}
+        assert never_ran <= self.cancelled
+
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_job_ends_in_exactly_one_result(seed: int) -> None:
     storm = Storm(seed)
     storm.rage()
     storm.close()
-    jobs = set(range(1, storm.next_id))
-    assert set(storm.results) == jobs
-    assert set(storm.results.values()) == {1}
-    assert all(storm.starts[job_id] <= 1 + storm.retries[job_id] for job_id in jobs)
-    assert {storm.outcomes[job_id] for job_id in storm.cancelled} <= {Outcome.CANCELLED}
-    never_ran = {job_id for job_id in jobs if not storm.starts[job_id]}
-    assert never_ran <= storm.cancelled
+    storm.check_results()
 
 
 def test_the_storms_see_every_kind_of_end() -> None:

@@ -14,7 +14,7 @@ from bossworker.pool.wire.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClos
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 
-STORM_FRAMES = 6000
+STORM_FRAMES = 2500
 
 
 @pytest.fixture

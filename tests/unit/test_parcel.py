@@ -13,7 +13,7 @@ import pytest
 
 from bossworker.pool.wire import parcel
 from bossworker.pool.wire.codec import encode_jobs, encode_large_result, encode_one, load_job, load_result
-from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Held, Parcel, Segments, give_back
+from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Held, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.recorder import Memory
 
 
@@ -35,9 +35,9 @@ def inode(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
-def lend(segments: Segments, parcel: Parcel, job_id: int = 0) -> int | None:
+def lend(memory_files: MemoryFiles, parcel: Parcel, job_id: int = 0) -> int | None:
     fds: list[int] = []
-    assert segments.lend(parcel, fds, job_id) is bool(fds)
+    assert memory_files.lend(parcel, fds, job_id) is bool(fds)
     return fds[0] if fds else None
 
 
@@ -89,17 +89,17 @@ def test_a_large_result_in_the_frame_itself() -> None:
 
 
 def test_a_file_is_used_again_once_it_was_given_back(memory: Memory) -> None:
-    segments = Segments(memory)
-    first = lend(segments, large(1))
+    memory_files = MemoryFiles(memory)
+    first = lend(memory_files, large(1))
     assert first is not None
-    other = lend(segments, large(2))
+    other = lend(memory_files, large(2))
     assert other is not None
     assert inode(first) != inode(other), "the first is still lent"
     number = inode(first)
     assert (Arrived(memoryview(large(1).table()), first).load()["a"] == 1).all()
     give_back(first)
     os.close(first)
-    again = lend(segments, large(3))
+    again = lend(memory_files, large(3))
     assert again is not None
     assert inode(again) == number
     assert (arrived(large(3), again)["a"] == 3).all()
@@ -107,13 +107,13 @@ def test_a_file_is_used_again_once_it_was_given_back(memory: Memory) -> None:
 
 
 def test_what_was_read_stays_as_it_was_when_the_file_is_used_again(memory: Memory) -> None:
-    segments = Segments(memory)
-    fd = lend(segments, large(1))
+    memory_files = MemoryFiles(memory)
+    fd = lend(memory_files, large(1))
     assert fd is not None
     got = Arrived(memoryview(large(1).table()), fd).load()["a"]
     give_back(fd)
     os.close(fd)
-    fd = lend(segments, large(2))
+    fd = lend(memory_files, large(2))
     assert fd is not None
     os.close(fd)
     assert (got == 1).all()
@@ -121,8 +121,8 @@ def test_what_was_read_stays_as_it_was_when_the_file_is_used_again(memory: Memor
 
 def test_a_file_lent_for_a_job_waits_for_the_jobs_end(memory: Memory) -> None:
     unfinished = {7}
-    segments = Segments(memory, unfinished)
-    first = lend(segments, large(), 7)
+    memory_files = MemoryFiles(memory, unfinished)
+    first = lend(memory_files, large(), 7)
     assert first is not None
     number = inode(first)
     give_back(first)
@@ -130,18 +130,18 @@ def test_a_file_lent_for_a_job_waits_for_the_jobs_end(memory: Memory) -> None:
     for finished, expected in ((False, False), (True, True)):
         if finished:
             unfinished.clear()
-        fd = lend(segments, large())
+        fd = lend(memory_files, large())
         assert fd is not None
         assert (inode(fd) == number) is expected
         os.close(fd)
 
 
 def test_the_file_that_fits_best_is_taken(memory: Memory) -> None:
-    segments = Segments(memory)
+    memory_files = MemoryFiles(memory)
     numbers = {}
     lent = []
     for size in (1, 4, 2):
-        fd = lend(segments, large(size=size * LEAST_BYTES))
+        fd = lend(memory_files, large(size=size * LEAST_BYTES))
         assert fd is not None
         numbers[size] = inode(fd)
         lent.append(fd)
@@ -149,7 +149,7 @@ def test_the_file_that_fits_best_is_taken(memory: Memory) -> None:
         give_back(fd)
         os.close(fd)
     for size, expected in ((2, 2), (3, 4), (5, 1)):
-        fd = lend(segments, large(size=size * LEAST_BYTES))
+        fd = lend(memory_files, large(size=size * LEAST_BYTES))
         assert fd is not None
         assert inode(fd) == numbers[expected]
         assert (arrived(large(size=size * LEAST_BYTES), fd)["a"] == 0).all()
@@ -158,16 +158,16 @@ def test_the_file_that_fits_best_is_taken(memory: Memory) -> None:
 def test_what_is_kept_is_bounded(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parcel, "KEEP_BYTES", 5 * LEAST_BYTES)
     before = len(os.listdir("/proc/self/fd"))
-    segments = Segments(memory)
+    memory_files = MemoryFiles(memory)
     for n in range(3 * parcel.KEEP_FILES):
-        fd = lend(segments, large(n))  # never given back
+        fd = lend(memory_files, large(n))  # never given back
         assert fd is not None
         os.close(fd)
         assert len(os.listdir("/proc/self/fd")) - before <= 5
-    fd = lend(segments, large(size=6 * LEAST_BYTES))
+    fd = lend(memory_files, large(size=6 * LEAST_BYTES))
     assert fd is not None
     os.close(fd)
-    segments.close()
+    memory_files.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -180,20 +180,20 @@ def test_nothing_is_lent_when_the_system_has_no_more(
 
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, call, fail)
-    segments = Segments(memory)
-    assert lend(segments, large()) is None
-    segments.close()
+    memory_files = MemoryFiles(memory)
+    assert lend(memory_files, large()) is None
+    memory_files.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_nothing_is_lent_when_the_boss_holds_enough(memory: Memory) -> None:
     memory.most_held = parcel.ON_THEIR_WAY + 1
-    segments = Segments(memory)
-    fd = lend(segments, large())
+    memory_files = MemoryFiles(memory)
+    fd = lend(memory_files, large())
     assert fd is not None
     held = Held(fd, memory)
     assert memory.held == 1
-    assert lend(segments, large()) is None
+    assert lend(memory_files, large()) is None
     del held
     assert memory.held == 0
     with pytest.raises(OSError, match="Bad file"):
@@ -208,7 +208,7 @@ def test_writes_that_are_cut_short_go_on(memory: Memory, monkeypatch: pytest.Mon
     value = {"a": [np.full(LEAST_BYTES // 8, n, np.uint8) for n in range(9)]}
     packed = encode_one(value, 0, False)
     assert isinstance(packed, Parcel)
-    fd = lend(Segments(memory), packed)
+    fd = lend(MemoryFiles(memory), packed)
     assert fd is not None
     for got, sent in zip(arrived(packed, fd)["a"], value["a"], strict=True):
         assert (got == sent).all()

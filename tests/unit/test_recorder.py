@@ -48,7 +48,7 @@ def memory() -> Iterator[Memory]:
 
 def claim(recorder: Recorder) -> bool:
     """A worker's claim of its next job."""
-    return recorder.tickets.acquire(False)
+    return recorder.unclaimed.acquire(False)
 
 
 def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) -> None:
@@ -87,36 +87,36 @@ def in_child(act: Callable[[], None]) -> int:
 
 
 def test_a_batch_that_was_just_opened_is_untouched(memory: Memory) -> None:
-    look = opened(memory, 3).look()
-    assert (look.claimed, look.published, look.running) == (0, 0, False)
+    snapshot = opened(memory, 3).snapshot()
+    assert (snapshot.claimed, snapshot.published, snapshot.running) == (0, 0, False)
 
 
 def test_a_look_follows_the_worker_step_by_step(memory: Memory) -> None:
     recorder = opened(memory, 2)
     assert claim(recorder)
-    assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
+    assert recorder.snapshot() == Snapshot(claimed=1, published=0, started=0.0, running=True)
     publish(recorder, 0, b"one")
-    assert recorder.look() == Snapshot(claimed=1, published=1, started=at(1), running=False)
+    assert recorder.snapshot() == Snapshot(claimed=1, published=1, started=at(1), running=False)
     assert claim(recorder)
-    assert recorder.look() == Snapshot(claimed=2, published=1, started=at(1), running=True)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=1, started=at(1), running=True)
     publish(recorder, 1, b"two")
     assert not claim(recorder)
-    assert recorder.look() == Snapshot(claimed=2, published=2, started=at(2), running=False)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=2, started=at(2), running=False)
 
 
 def test_a_job_whose_result_is_being_sent_does_not_run(memory: Memory) -> None:
     recorder = opened(memory, 1)
     claim(recorder)
     recorder.words[SENDING] = 1
-    look = recorder.look()
-    assert (look.claimed, look.published, look.running) == (1, 0, False)
+    snapshot = recorder.snapshot()
+    assert (snapshot.claimed, snapshot.published, snapshot.running) == (1, 0, False)
 
 
 def test_another_mapping_of_the_slot_sees_the_same(memory: Memory) -> None:
     recorder = opened(memory, 2, slot=3)
     claim(memory.recorder(3))
-    look = recorder.look()
-    assert look.claimed == 1
+    snapshot = recorder.snapshot()
+    assert snapshot.claimed == 1
 
 
 def test_slots_do_not_touch_each_other(memory: Memory) -> None:
@@ -152,7 +152,7 @@ def test_opening_a_batch_wipes_what_the_last_one_left(memory: Memory) -> None:
     recorder.expire(103)
     recorder.open_batch(200, 3, 2, 7.0)
     assert [recorder.notes[LIMIT], recorder.words[EXPIRED], recorder.words[SENDING]] == [3, 0, 0]
-    assert recorder.look() == Snapshot(claimed=0, published=0, started=7.0, running=False)
+    assert recorder.snapshot() == Snapshot(claimed=0, published=0, started=7.0, running=False)
     assert bytes(recorder.outcomes[:3]) == bytes(3)
 
 
@@ -216,7 +216,7 @@ def test_what_is_taken_back_cannot_be_claimed(memory: Memory) -> None:
 
 def test_a_mere_look_takes_nothing_back(memory: Memory) -> None:
     recorder = opened(memory, 5)
-    recorder.look()
+    recorder.snapshot()
     assert all(claim(recorder) for _ in range(5))
 
 
@@ -241,7 +241,7 @@ def test_every_job_is_claimed_or_taken_back_never_both(memory: Memory) -> None:
         while races < RACES and rounds < 20 * RACES:
             rounds += 1
             recorder.open_batch(100, GIVEN, 1, 0.0)
-            _wait_until(lambda: recorder.look().claimed > 0)
+            _wait_until(lambda: recorder.snapshot().claimed > 0)
             for _ in range(rng.randint(0, GIVEN)):
                 pass
             claimed = recorder.take_back().claimed
@@ -285,7 +285,7 @@ def test_a_look_at_a_worker_at_full_speed_is_never_torn(memory: Memory) -> None:
     try:
         for _ in range(50):
             recorder.open_batch(100, MAX_BATCH, 1, 0.0)
-            while (look := recorder.look()).published < MAX_BATCH:
+            while (look := recorder.snapshot()).published < MAX_BATCH:
                 assert look.claimed - look.published in (0, 1)
                 assert look.running == (look.claimed > look.published)
                 assert look.started == at(look.published)
@@ -309,9 +309,9 @@ def test_a_worker_that_died_leaves_exact_counts(memory: Memory) -> None:
 
     _, status = os.waitpid(in_child(die), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert recorder.look() == Snapshot(claimed=2, published=1, started=at(1), running=True)
+    assert recorder.snapshot() == Snapshot(claimed=2, published=1, started=at(1), running=True)
     fresh = memory.recorder(0, fresh=True)
-    assert fresh.look() == Snapshot(claimed=0, published=0, started=0.0, running=False)
+    assert fresh.snapshot() == Snapshot(claimed=0, published=0, started=0.0, running=False)
 
 
 def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
@@ -322,13 +322,13 @@ def test_without_semaphores_one_job_at_a_time_is_counted_all_the_same(
     try:
         assert not exclusive()
         recorder = opened(memory, 1)
-        assert recorder.look().claimed == 0
+        assert recorder.snapshot().claimed == 0
         assert recorder.take_back().claimed == 1  # it stays the worker's
         assert claim(memory.recorder(0))
         assert not claim(recorder)
-        assert recorder.look() == Snapshot(claimed=1, published=0, started=0.0, running=True)
+        assert recorder.snapshot() == Snapshot(claimed=1, published=0, started=0.0, running=True)
         publish(memory.recorder(0), 0, b"one")
-        assert recorder.look() == Snapshot(claimed=1, published=1, started=at(1), running=False)
+        assert recorder.snapshot() == Snapshot(claimed=1, published=1, started=at(1), running=False)
     finally:
         exclusive.cache_clear()
 
@@ -340,7 +340,7 @@ def set_word(recorder: Recorder, at: int, value: int) -> None:
     recorder._view.cast("Q")[at // 8] = value
 
 
-TICKETS, PUBLISHED = recorder_module._TICKETS_AT, recorder_module._PUBLISHED_AT
+TICKETS, PUBLISHED = recorder_module._UNCLAIMED_AT, recorder_module._PUBLISHED_AT
 FORGERIES: dict[str, Callable[[Recorder], None]] = {
     "more left than given": lambda r: set_word(r, TICKETS, 9),
     "fewer claimed than before": lambda r: set_word(r, TICKETS, 8),
@@ -357,7 +357,7 @@ FORGERIES: dict[str, Callable[[Recorder], None]] = {
 
 @shared
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
-@pytest.mark.parametrize("ask", [Recorder.look, Recorder.take_back])
+@pytest.mark.parametrize("ask", [Recorder.snapshot, Recorder.take_back])
 def test_counts_and_times_that_cannot_be_true_are_not_believed(
     memory: Memory, ask: Callable[[Recorder], Snapshot], forge: Callable[[Recorder], None]
 ) -> None:
@@ -365,7 +365,7 @@ def test_counts_and_times_that_cannot_be_true_are_not_believed(
     claim(recorder)
     publish(recorder, 0, b"one")
     claim(recorder)
-    recorder.look()
+    recorder.snapshot()
     forge(recorder)
     with pytest.raises(ProtocolError, match="its flight recorder was written over"):
         ask(recorder)
@@ -390,7 +390,7 @@ def test_the_start_of_a_batch_is_not_taken_for_what_it_cannot_be(memory: Memory)
     recorder = opened(memory, 1)
     claim(recorder)
     publish(recorder, 0, b"one")
-    look = recorder.look()
+    look = recorder.snapshot()
     assert recorder.seconds(look) == look.started
     for wrong in (-1.0, 1e9, float("nan")):
         recorder.marks[0] = wrong
@@ -464,7 +464,7 @@ def test_where_memory_files_are_forbidden_an_ordinary_one_serves(monkeypatch: py
     memory.close_file()
     recorder = opened(memory, 1)
     claim(recorder)
-    assert recorder.look().claimed == 1
+    assert recorder.snapshot().claimed == 1
     memory.close()
 
 

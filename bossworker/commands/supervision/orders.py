@@ -12,7 +12,7 @@ import marshal
 import os
 import sys
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 LENGTH = 8  # bytes, little-endian
 DESCRIPTORS = 5  # of an order at most: job directory, stdin, stdout, stderr, and where the answer goes
 FD_BYTES = 4
+
+
+VERSION = 2  # of orders and greetings; to be changed with them
+GREETING = b"\0python\0"  # said at once: who says it is Python
+HELLO, END_OF_HELLO = b"\0launcher ", b"\0\n"  # said when it is up, with the version in between
+
+
+def hello() -> bytes:
+    """What a launcher says when it is up."""
+    return HELLO + b"%d" % VERSION + END_OF_HELLO
 
 
 def encode(entry: str, data: bytes) -> bytes:

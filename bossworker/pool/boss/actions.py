@@ -40,6 +40,12 @@ class Kill(NamedTuple):
     slot: int
 
 
+class ReplaceStuck(NamedTuple):
+    """End a worker that does not begin its batch, unless it merely waits for somebody to read what was printed."""
+
+    slot: int
+
+
 class TakeBack(NamedTuple):
     """Withdraw the jobs a worker has not claimed, and tell ``on_taken_back``."""
 
@@ -66,5 +72,5 @@ class Tell(NamedTuple):
     text: str
 
 
-Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Finish | Tell
+Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Tell
 Actions = list[Action]

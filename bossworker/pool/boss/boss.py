@@ -14,7 +14,18 @@ from contextlib import suppress
 from functools import partial
 
 from bossworker.failure import Outcome, encode_text
-from bossworker.pool.boss.actions import Actions, Assign, Finish, Interrupt, Kill, Leave, Spawn, TakeBack, Tell
+from bossworker.pool.boss.actions import (
+    Actions,
+    Assign,
+    Finish,
+    Interrupt,
+    Kill,
+    Leave,
+    ReplaceStuck,
+    Spawn,
+    TakeBack,
+    Tell,
+)
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
@@ -138,6 +149,8 @@ class Boss:
                 self.reply(number, take_stock(self.ledger, self.intake.recorders, self.delivery, now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
+            case Kind.STOP:
+                self.stop(now)
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from the caller")
 
@@ -207,16 +220,20 @@ class Boss:
             seconds = self.intake.done(slot)
             self.perform(self.ledger.on_done(slot, seconds, bool(leaves), time.monotonic()))
         else:
-            self.on_start_frame(slot, frame)
+            self.on_rare_frame(slot, frame)
 
-    def on_start_frame(self, slot: int, frame: Frame) -> None:
-        """A worker is up, or says why it will not be."""
-        if self.ledger.workers[slot].state is not State.STARTING or frame.kind not in (Kind.UP, Kind.INIT_FAILED):
-            raise ProtocolError(f"a frame of kind {frame.kind!r} out of turn")
-        if frame.kind is Kind.UP:
-            self.perform(self.ledger.on_up(slot, time.monotonic()))
-        else:
-            self.start_errors[slot] = str(frame.body, "utf-8", "replace")
+    def on_rare_frame(self, slot: int, frame: Frame) -> None:
+        """A worker is up, or says why it will not be; or its exit_handler has failed."""
+        worker = self.ledger.workers[slot]
+        match worker.state, frame.kind:
+            case State.STARTING, Kind.UP:
+                self.perform(self.ledger.on_up(slot, time.monotonic()))
+            case State.STARTING, Kind.INIT_FAILED:
+                self.start_errors[slot] = str(frame.body, "utf-8", "replace")
+            case State.LEAVING, Kind.EXIT_FAILED:
+                self.caller.send(Kind.EXIT_ERROR, messages.EXIT_ERROR.pack(worker.pid), [bytes(frame.body)])
+            case _:
+                raise ProtocolError(f"a frame of kind {frame.kind!r} out of turn")
 
     def misbehaved(self, slot: int, error: ProtocolError) -> None:
         """A handler has written into its worker's socket or recorder: end that worker."""
@@ -226,9 +243,9 @@ class Boss:
     def look_at_workers(self) -> None:
         """Look at the recorders that are due: for late jobs, and for results behind which a long job runs."""
         for slot in self.ledger.due(now := time.monotonic()):
-            look = self.look(slot)
-            if look is not None:
-                self.perform(self.ledger.on_look(slot, look, time.monotonic()))
+            snapshot = self.look(slot)
+            if snapshot is not None:
+                self.perform(self.ledger.on_look(slot, snapshot, time.monotonic()))
                 self._look_at_link(slot, now)
 
     def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.look) -> Snapshot | None:
@@ -293,10 +310,10 @@ class Boss:
             died = f"the worker died before it was up ({how.text}"
             self.start_failed(slot, self.start_errors.pop(slot, died))
             return
-        look = None
+        snapshot = None
         with suppress(ProtocolError):
-            look = self.intake.look(slot)
-        self.perform(self.ledger.on_exit(slot, how, look, time.monotonic()))
+            snapshot = self.intake.look(slot)
+        self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
 
     def _read_rest(self, slot: int) -> None:
         link = self.links[slot]
@@ -333,7 +350,7 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot))
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index))
 
     def assign(self, action: Assign) -> None:
         """Tell who gets what before sending it, so that nothing can be in two places."""
@@ -363,16 +380,20 @@ class Boss:
     def kill(self, action: Kill) -> None:
         self._signal(action.slot, 0)
 
+    def replace_stuck(self, action: ReplaceStuck) -> None:
+        if not processes.output_is_full():
+            self._signal(action.slot, 0)
+
     def _signal(self, slot: int, number: int) -> None:
         worker = self.ledger.workers[slot]
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
     def take_back(self, action: TakeBack) -> None:
-        look = self.look(action.slot, Intake.take_back)
-        if look is not None:
-            self.perform(self.ledger.on_taken_back(action.slot, look, time.monotonic()))
+        snapshot = self.look(action.slot, Intake.take_back)
+        if snapshot is not None:
+            self.perform(self.ledger.on_taken_back(action.slot, snapshot, time.monotonic()))
 
-    def verdict(self, action: Finish) -> None:
+    def finish(self, action: Finish) -> None:
         self.delivery.add(
             single(
                 action.job_id,
@@ -390,6 +411,12 @@ class Boss:
 
     # -- requests ---------------------------------------------------------------------------------------
 
+    def stop(self, now: float) -> None:
+        """Cancel everything, and let the workers leave."""
+        running = [job_id for worker in self.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
+        self.perform(self.ledger.on_stop(now))
+        self.cancel(0, running)
+
     def cancel(self, number: int, ids: list[int]) -> None:
         """Cancel jobs and reply how many were unfinished."""
         now = time.monotonic()
@@ -399,10 +426,10 @@ class Boss:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
-            look = self.look(worker.slot, Intake.take_back)
-            if look is not None:
-                self.ledger.reclaim(worker.slot, look, now)
-                looks[worker.slot] = look
+            snapshot = self.look(worker.slot, Intake.take_back)
+            if snapshot is not None:
+                self.ledger.reclaim(worker.slot, snapshot, now)
+                looks[worker.slot] = snapshot
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
@@ -420,7 +447,8 @@ _PERFORM: dict[type, Callable[..., None]] = {
     Leave: Boss.leave,
     Interrupt: Boss.interrupt,
     Kill: Boss.kill,
+    ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
-    Finish: Boss.verdict,
+    Finish: Boss.finish,
     Tell: Boss.tell,
 }

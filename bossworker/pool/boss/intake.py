@@ -39,17 +39,17 @@ class Intake:
 
     def look(self, slot: int) -> Snapshot:
         """What a worker has done so far. The results that it has published since the last look are taken."""
-        return self._take(slot, self.recorders[slot].look())
+        return self._take(slot, self.recorders[slot].snapshot())
 
     def take_back(self, slot: int) -> Snapshot:
         """The same, with the jobs taken away from it that it has not claimed."""
         return self._take(slot, self.recorders[slot].take_back())
 
-    def _take(self, slot: int, look: Snapshot) -> Snapshot:
+    def _take(self, slot: int, snapshot: Snapshot) -> Snapshot:
         worker = self._ledger.workers[slot]
-        batch, start, stop = worker.batch, worker.taken, look.published
+        batch, start, stop = worker.batch, worker.taken, snapshot.published
         if batch is None or start >= stop:
-            return look
+            return snapshot
         results = self.recorders[slot].results(
             start, stop, batch.first_id, worker.pid, batch.job_options.attempt, bool(worker.cancelled)
         )
@@ -57,22 +57,22 @@ class Intake:
         for segment in without(results, [position - start for position in elsewhere]) if elsewhere else (results,):
             self._delivery.note(segment, worker.cancelled)
         self._ledger.on_taken(slot, stop, len(results.payload), elsewhere)
-        return look
+        return snapshot
 
     def done(self, slot: int) -> float:
         """A worker says that it is through with its batch: all results are taken; the seconds that it took."""
-        look = self.look(slot)
+        snapshot = self.look(slot)
         worker = self._ledger.workers[slot]
-        if worker.batch is None or look.published != worker.limit or worker.awaited:
+        if worker.batch is None or snapshot.published != worker.limit or worker.awaited:
             raise ProtocolError("it was not through with its batch")
-        return self.recorders[slot].seconds(look)
+        return self.recorders[slot].seconds(snapshot)
 
     def spill(self, slot: int, frame: Frame, file: Held | None) -> None:
         """A result that the recorder had no room for; the data is in the frame, or in the file."""
         job_id, outcome, started, finished = messages.unpack(messages.SPILL, frame.head)
         recorder, worker = self.recorders[slot], self._ledger.workers[slot]
-        look, batch = recorder.look(), worker.batch
-        if batch is None or not worker.owes(job_id, look.claimed):
+        snapshot, batch = recorder.snapshot(), worker.batch
+        if batch is None or not worker.owes(job_id, snapshot.claimed):
             raise ProtocolError(f"a result of job {job_id} that it does not owe")
         # Its times are as true as those in the recorder: neither before the batch nor to come.
         if outcome not in FROM_WORKERS or not recorder.opened <= started <= finished <= time.monotonic():

@@ -1,4 +1,4 @@
-"""The jobs that wait for a worker, as runs, by priority."""
+"""The jobs that wait for a worker, as batches, by priority."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_BYTES = 1 << 20  # a batch of larger jobs is cut here
 
 
 class Queue:
-    """Runs by priority, first in first out; what is put back goes to the front."""
+    """Batches by priority, first in first out; what is put back goes to the front."""
 
     def __init__(self) -> None:
         self._lanes: dict[int, deque[BatchCursor]] = {}
@@ -41,18 +41,18 @@ class Queue:
         del self._lanes[priority]
         self._priorities.remove(priority)
 
-    def add(self, run: Batch) -> None:
-        lane = self._lane(run.job_options.priority)
-        self.jobs += run.count
-        if not (lane and lane[-1].run.join(run)):
-            lane.append(BatchCursor(run))
+    def add(self, batch: Batch) -> None:
+        lane = self._lane(batch.job_options.priority)
+        self.jobs += batch.count
+        if not (lane and lane[-1].batch.join(batch)):
+            lane.append(BatchCursor(batch))
 
-    def put_back(self, run: Batch) -> None:
-        self.jobs += run.count
-        self._lane(run.job_options.priority).appendleft(BatchCursor(run))
+    def put_back(self, batch: Batch) -> None:
+        self.jobs += batch.count
+        self._lane(batch.job_options.priority).appendleft(BatchCursor(batch))
 
     def cut(self, most: int) -> Batch:
-        """A batch of the most urgent jobs, of one run."""
+        """A batch of the most urgent jobs, all with the same options."""
         priority = self._priorities[-1]
         lane = self._lanes[priority]
         batch = lane[0].cut(most, BATCH_BYTES)
@@ -64,7 +64,7 @@ class Queue:
         return batch
 
     def remove(self, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Strike jobs out; those that were here, as (id, attempt). Runs that hold none of them are left as they are."""
+        """Strike jobs out; those that were here, as (id, attempt). Batches that hold none of them are left alone."""
         wanted = set(ids)
         removed: list[tuple[int, int]] = []
         for priority, lane in list(self._lanes.items()):
@@ -72,7 +72,7 @@ class Queue:
                 cursor = lane.popleft()
                 hits = _hits(cursor.ids, wanted)
                 if hits:
-                    removed += [(job_id, cursor.run.job_options.attempt) for job_id in hits]
+                    removed += [(job_id, cursor.batch.job_options.attempt) for job_id in hits]
                     lane.extend(map(BatchCursor, _without(cursor.rest(), hits)))
                 else:
                     lane.append(cursor)
@@ -83,7 +83,7 @@ class Queue:
 
     def drain(self) -> list[tuple[int, int]]:
         """Empty the queue; what was in it, as (id, attempt)."""
-        gone = [(job_id, cursor.run.job_options.attempt) for cursor in self for job_id in cursor.ids]
+        gone = [(job_id, cursor.batch.job_options.attempt) for cursor in self for job_id in cursor.ids]
         self._clear()
         return gone
 
@@ -95,9 +95,9 @@ def _hits(ids: range, wanted: set[int]) -> list[int]:
     return sorted(job_id for job_id in wanted if job_id in ids)
 
 
-def _without(run: Batch, hits: list[int]) -> Iterator[Batch]:
-    """What is left of a run, in pieces."""
-    cursor = BatchCursor(run)
+def _without(batch: Batch, hits: list[int]) -> Iterator[Batch]:
+    """What is left of a batch, in pieces."""
+    cursor = BatchCursor(batch)
     for _, group in groupby(enumerate(hits), lambda hit: hit[1] - hit[0]):  # the same as long as ids are consecutive
         gone = [job_id for _, job_id in group]
         if cursor.ids[0] < gone[0]:

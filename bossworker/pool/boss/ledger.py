@@ -3,17 +3,28 @@
 The boss tells the ledger what happened (``on_...``) and performs the actions it gets back. So every ordering of
 events is tested without a process.
 
-Jobs are kept as runs (see ``run.py``), never one by one: a queued job costs its bytes and a few more.
+Jobs are kept as batches (see ``batch.py``), never one by one: a queued job costs its bytes and a few more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import count, filterfalse, islice
 
 from bossworker.errors import CANCELLED, WORKER_DIED
 from bossworker.failure import Outcome
-from bossworker.pool.boss.actions import Actions, Assign, Finish, Interrupt, Kill, Leave, Spawn, TakeBack, Tell
+from bossworker.pool.boss.actions import (
+    Actions,
+    Assign,
+    Finish,
+    Interrupt,
+    Kill,
+    Leave,
+    ReplaceStuck,
+    Spawn,
+    TakeBack,
+    Tell,
+)
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.boss.starts import Starts
 from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerRecord
@@ -25,6 +36,7 @@ BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one ov
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
+STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
 GLANCE_SECONDS = 1.0  # a busy worker is looked at this often, whatever it says or does not say
 SENDING_SECONDS = 600.0  # a large result that is longer on its way will not come
@@ -41,6 +53,7 @@ class Ledger:
         self.workers: dict[int, WorkerRecord] = {}
         self.target = workers
         self.closing = False
+        self.stopping = False  # with no regard to what is queued
         self.restarts = 0
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
@@ -110,30 +123,30 @@ class Ledger:
             self._idle.remove(slot)
         return [Kill(slot), Tell(_WARNING, f"worker ended: pid={worker.pid} reason={why!r}")]
 
-    def on_exit(self, slot: int, how: Exit, look: Snapshot | None, now: float) -> Actions:
-        """A worker is gone, and everything it left has been taken from it. `look`: None where that cannot be told."""
+    def on_exit(self, slot: int, how: Exit, snapshot: Snapshot | None, now: float) -> Actions:
+        """A worker is gone, and everything it left has been taken from it. `snapshot`: None if nobody knows what."""
         worker = self.workers.pop(slot)
         if slot in self._idle:
             self._idle.remove(slot)
         orderly = worker.state is State.LEAVING
         actions: Actions = []
         if worker.batch is not None:
-            actions += self._wind_up(worker, worker.batch, how, look, now)
+            actions += self._wind_up(worker, worker.batch, how, snapshot, now)
         if not orderly:
             self.restarts += 1
             if worker.batch is None and not worker.jobs_done:
                 self.starts.on_fresh_death(now)
         return actions + self.on_tick(now)
 
-    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: Exit, look: Snapshot | None, now: float) -> Actions:
+    def _wind_up(self, worker: WorkerRecord, batch: Batch, how: Exit, snapshot: Snapshot | None, now: float) -> Actions:
         """Decide on the jobs a dead worker had: one may have been running, the rest never started.
 
         When its recorder tells nothing, each of them may have been running.
         """
-        claimed = worker.limit if look is None else look.claimed
+        claimed = worker.limit if snapshot is None else snapshot.claimed
         if claimed < worker.limit:
             self.queue.put_back(batch.part(claimed, worker.limit))
-        started = now if look is None else look.started
+        started = now if snapshot is None else snapshot.started
         actions = self._cancel_queued(worker.cancelled, now) if worker.condemned else []
         for position in reversed(worker.lost(claimed)):
             actions += self._lose(worker, batch, position, how, started, now)
@@ -193,15 +206,19 @@ class Ledger:
             return []
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
-        for slot in list(islice(free, self._vacant())):
-            self.workers[slot] = WorkerRecord(slot)
+        staying = {worker.index for worker in self.workers.values() if not worker.dismissed}
+        indexes = filterfalse(staying.__contains__, count())
+        for slot, index in zip(list(islice(free, self._vacant())), indexes):
+            self.workers[slot] = WorkerRecord(slot, index)
             actions.append(Spawn(slot))
         return actions
 
     # -- jobs -------------------------------------------------------------------------------------------
 
-    def on_submit(self, run: Batch, now: float) -> Actions:
-        self.queue.add(run)
+    def on_submit(self, batch: Batch, now: float) -> Actions:
+        if self.stopping:
+            return []
+        self.queue.add(batch)
         return self._dispatch(now)
 
     def _dispatch(self, now: float) -> Actions:
@@ -209,7 +226,7 @@ class Ledger:
         while self._idle and self.queue.jobs:
             worker = self.workers[self._idle.pop()]
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
-            worker.state = State.BUSY
+            worker.state, worker.given_at = State.BUSY, now
             worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
             worker.sending_since = 0.0
             for positions in (worker.spilled, worker.awaited, worker.cancelled):
@@ -285,34 +302,36 @@ class Ledger:
 
     # -- watching ---------------------------------------------------------------------------------------
 
-    def on_look(self, slot: int, look: Snapshot, now: float) -> Actions:
+    def on_look(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """What a look at a busy worker showed."""
         worker = self.workers[slot]
         batch = worker.batch
         if batch is None:
             return []
-        if self._sends_for_ever(worker, look, now):
+        if self._sends_for_ever(worker, snapshot, now):
             return self.on_misbehaved(slot, "a large result that did not come")
-        actions = self._enforce(worker, batch, look, now) if look.running else []
-        unclaimed = look.claimed < worker.limit
-        slow = look.claimed and now - look.started >= OVERDUE_SECONDS
+        actions = self._enforce(worker, batch, snapshot, now) if snapshot.running else []
+        unclaimed = snapshot.claimed < worker.limit
+        slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
         if unclaimed and (slow or (self._idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
-        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
-        if not look.claimed:  # the worker itself may be stopped
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+        if not snapshot.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
+            if now >= worker.given_at + self._kill_grace + STUCK_SECONDS:
+                actions.append(ReplaceStuck(slot))
         return actions
 
-    def _sends_for_ever(self, worker: WorkerRecord, look: Snapshot, now: float) -> bool:
-        if look.running or look.claimed == look.published:
+    def _sends_for_ever(self, worker: WorkerRecord, snapshot: Snapshot, now: float) -> bool:
+        if snapshot.running or snapshot.claimed == snapshot.published:
             worker.sending_since = 0.0
             return False
         worker.sending_since = worker.sending_since or now
         return now >= worker.sending_since + SENDING_SECONDS
 
-    def _enforce(self, worker: WorkerRecord, batch: Batch, look: Snapshot, now: float) -> Actions:
-        """Hold the running job to its time: a signal first, then the axe."""
-        position = look.claimed - 1
+    def _enforce(self, worker: WorkerRecord, batch: Batch, snapshot: Snapshot, now: float) -> Actions:
+        """Hold the running job to its time: a signal first, then SIGKILL."""
+        position = snapshot.claimed - 1
         if worker.expired == position:
             if now >= worker.kill_at:
                 worker.killed = True
@@ -320,7 +339,7 @@ class Ledger:
             return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
         worker.expired = -1
         timeout = batch.job_options.timeout
-        if timeout and now >= look.started + timeout:
+        if timeout and now >= snapshot.started + timeout:
             return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
         return []
 
@@ -329,20 +348,20 @@ class Ledger:
         worker.kill_at = now + self._kill_grace
         return [Interrupt(worker.slot, batch.first_id + position)]
 
-    def on_taken_back(self, slot: int, look: Snapshot, now: float) -> Actions:
+    def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """The jobs behind the claimed ones are the boss's again."""
-        self.reclaim(slot, look, now)
+        self.reclaim(slot, snapshot, now)
         return self._dispatch(now)
 
-    def reclaim(self, slot: int, look: Snapshot, now: float) -> None:
+    def reclaim(self, slot: int, snapshot: Snapshot, now: float) -> None:
         """Queue again what a worker was given but can no longer claim."""
         worker = self.workers[slot]
         batch = worker.batch
-        if batch is None or look.claimed >= worker.limit:
+        if batch is None or snapshot.claimed >= worker.limit:
             return
-        self.queue.put_back(batch.part(look.claimed, worker.limit))
-        worker.limit = look.claimed
-        worker.look_at = self._next_look(worker, look.started if look.claimed else now, now)
+        self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
+        worker.limit = snapshot.claimed
+        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
 
     # -- orders from the caller -------------------------------------------------------------------------
 
@@ -354,10 +373,10 @@ class Ledger:
         actions = self._cancel_queued(ids, now)
         wanted = set(ids)
         count = len(actions) + self._cancel_condemned(wanted)
-        for slot, look in looks.items():
+        for slot, snapshot in looks.items():
             worker = self.workers[slot]
-            batch, position = worker.batch, look.claimed - 1
-            if batch is None or position < look.published or position in worker.spilled:
+            batch, position = worker.batch, snapshot.claimed - 1
+            if batch is None or position < snapshot.published or position in worker.spilled:
                 continue
             job_id = batch.first_id + position
             if job_id in wanted and job_id not in worker.cancelled:
@@ -365,7 +384,7 @@ class Ledger:
                 worker.cancelled.add(job_id)
                 if worker.expired != position:
                     actions += self._expire(worker, batch, position, Terminated.CANCEL, now)
-                    worker.look_at = self._next_look(worker, look.started, now)
+                    worker.look_at = self._next_look(worker, snapshot.started, now)
         return count, actions + self._dispatch(now)
 
     def _cancel_queued(self, ids: Iterable[int], now: float) -> Actions:
@@ -384,12 +403,12 @@ class Ledger:
         return count
 
     def on_resize(self, target: int, now: float) -> Actions:
-        """Another number of workers. Those too many leave when they are idle."""
+        """Another number of workers. Those too many leave when they are idle, those with high numbers first."""
         self.target = target
         self.starts.begin_anew()
         surplus = sum(not w.dismissed for w in self.workers.values()) - target
         actions: Actions = []
-        for slot in self._idle[: max(0, surplus)]:
+        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
             self._idle.remove(slot)
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
@@ -398,6 +417,15 @@ class Ledger:
             worker.dismissed = True
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
+
+    def _index(self, slot: int) -> int:
+        return self.workers[slot].index
+
+    def on_stop(self, now: float) -> Actions:
+        """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
+        self.stopping = True
+        self.queue.drain()
+        return self.on_close(now)
 
     def on_close(self, now: float) -> Actions:
         """No more work will come; the workers leave once the queue is empty."""

@@ -69,10 +69,10 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
     job_id, seconds = None, 0.0
     if worker.batch is not None:
         with suppress(ProtocolError):  # then the worker is about to be ended
-            look = recorder.look()
-            if look.running:
-                job_id = worker.batch.first_id + look.claimed - 1
-                seconds = max(0.0, now - look.started)  # it may have started since `now`
+            snapshot = recorder.snapshot()
+            if snapshot.running:
+                job_id = worker.batch.first_id + snapshot.claimed - 1
+                seconds = max(0.0, now - snapshot.started)  # it may have started since `now`
     return {
         "pid": worker.pid,
         "state": worker.state.value,

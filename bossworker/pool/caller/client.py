@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -10,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 from bossworker.errors import (
     NothingPending,
@@ -31,9 +34,16 @@ from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import signals, stdio
+from bossworker.system.callers_line import warn_caller
 from bossworker.system.checks import check_callable, check_count, check_seconds
 
+if TYPE_CHECKING:
+    from bossworker.pool.caller.futures import JobFuture, OpenFutures
+
+LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
+
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+_logger = logging.getLogger("bossworker")
 
 
 class BossWorker:
@@ -47,10 +57,11 @@ class BossWorker:
         work_handler: Called with each job; returns a mapping, or None for an empty one.
         result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
             returns (a mapping, or None for an empty one) with the same attributes.
-        init_handler: Called once in each worker before its first job. Has no time limit. When it fails later, in a worker
-            that replaces another, it is tried again, after pauses that grow to two seconds, until it succeeds: the
-            jobs wait, and ``stats().start_error`` and the logger ``bossworker`` tell why.
-        exit_handler: Called once in each worker that leaves in order. Has no time limit.
+        init_handler: Called once in each worker before its first job. Has no time limit. When it fails in a worker that
+            replaces another, it is tried again, after pauses that grow to two seconds, until it succeeds: the jobs
+            wait, and ``stats().start_error`` and the logger ``bossworker`` tell why.
+        exit_handler: Called once in each worker that leaves in order. Has no time limit. What it raises goes to stderr,
+            and ``shut_down`` warns of it.
         global_timeout: Seconds a job may run; 0: no limit.
         worker_count: Number of workers; None: the CPUs this process may use.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
@@ -59,11 +70,20 @@ class BossWorker:
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
         max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never.
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
-            cloudpickle. For programs with threads.
+            cloudpickle and are loaded in each worker. For programs with threads.
+        close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
+            (with "spawn" they have none of them anyway). By default a file, a port or a pipe that this process closes
+            stays open in the workers, since handlers may use it; and so do they need the pipes of a
+            ``multiprocessing.Queue``.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
+
+    A worker is like a ``multiprocessing.Process``: queues, locks and proxies of that module work in handlers, and when
+    it leaves in order, it waits for threads that are no daemons, and runs what ``atexit`` has registered in it. Each
+    has its own random numbers (``random``, NumPy's global ones), and a name: ``BossWorker-3``. TERM, HUP, QUIT, USR1,
+    USR2 and INT do nothing in it, unless a handler asks for them: a service manager may send them to all processes.
 
     The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
     pickled (TypeError).
@@ -86,6 +106,7 @@ class BossWorker:
         max_jobs_per_worker: int = 0,
         max_worker_memory: int = 0,
         start_method: str = "fork",
+        close_fds: bool = False,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -100,11 +121,16 @@ class BossWorker:
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
             start_method=start_method,
+            close_fds=close_fds,
         )
         self._result_handler = result_handler
         self._inbox = Inbox()
-        self._signs = False  # whether fileno() is in use
+        self._fileno_used = False  # whether fileno() is in use
+        self._futures: OpenFutures | None = None  # from the first submit on
+        self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
+        # A worker that is spawned later opens their semaphores by name, which go with the last object here.
+        self._kept = handlers if start_method == "spawn" else None
         try:
             with signals.held(), stdio.stdio_reserved():
                 self._launch(handlers)
@@ -124,9 +150,12 @@ class BossWorker:
         except BaseException:
             launched.abandon()
             raise
-        self._standing = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._standing, self._options)
+        self._waiters = self._connection.turns.waiters
+        self._state = HandleState(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
         _handles.add(self)
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit)
 
     def _await_start(self) -> None:
         line = self._connection
@@ -159,16 +188,45 @@ class BossWorker:
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)
-        if len(jobs) == 1 and not self._options.max_pending:
+        if len(jobs) == 1:
             return outbox.add_one(jobs[0], job_options)
-        self._standing.check_open()
+        self._state.check_open()
         return outbox.add(jobs, job_options) if jobs else range(0)
+
+    def submit(
+        self,
+        job: Mapping[Any, Any],
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int | None = None,
+    ) -> JobFuture:
+        """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
+
+        Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
+        costs nothing after its job's end; the job is run all the same.
+        """
+        return self._open_futures().submit(job, self._outbox.job_options(timeout, priority, retries))
+
+    def _open_futures(self) -> OpenFutures:
+        if self._futures is None:
+            from bossworker.pool.caller.futures import OpenFutures  # loads concurrent.futures, which takes a while
+
+            parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
+            with self._first_future:
+                self._futures = self._futures or OpenFutures(parts)
+        return self._futures
 
     # -- results out ------------------------------------------------------------------------------------
 
     def pending(self) -> int:
-        """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
-        self._standing.check_owner()
+        """How many jobs were added whose results have not been retrieved. Truthy while there are any.
+
+        A job of ``submit`` counts until its future is done.
+        """
+        self._state.check_owner()
+        if self._futures is not None:
+            self._futures.look()
         return len(self._inbox.jobs)
 
     @overload
@@ -194,7 +252,7 @@ class BossWorker:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._signs or self._connection.bells:
+        if self._fileno_used or self._waiters:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
@@ -204,17 +262,17 @@ class BossWorker:
 
     def results(self) -> Iterator[Result]:
         """Results as they come, until nothing is pending."""
-        while self._inbox.unclaimed > 0:
+        while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
             except NothingPending:  # another thread took the last one
                 return
             if result is not None:
                 yield result
-        self._standing.check_owner()
+        self._state.check_owner()
 
     def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
-        self._standing.check_owner()
+        self._state.check_owner()
         inbox, line = self._inbox, self._connection
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
@@ -222,26 +280,26 @@ class BossWorker:
             line.poll()
             result = inbox.next()
             if result is None:
-                self._standing.check_results()
+                self._state.check_results()
                 self._tell_others()
             return result
         deadline = None if timeout is None else time.monotonic() + timeout
         while (result := inbox.next()) is None:
-            if inbox.unclaimed <= 0:
+            if inbox.outstanding <= 0:
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
             if not line.wait_until(self._has_news, deadline):
-                self._standing.check_results()
+                self._state.check_results()
                 return inbox.next()
         return result
 
     def _has_news(self) -> bool:
-        return self._inbox.has_news() or self._inbox.unclaimed <= 0
+        return self._inbox.has_news() or self._inbox.outstanding <= 0
 
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
-        if self._signs:
-            self._connection.sign(self._inbox.has_news)
-        if self._inbox.unclaimed <= 0:
+        if self._fileno_used:
+            self._connection.show_readiness(self._inbox.has_news)
+        if self._inbox.outstanding <= 0:
             self._connection.wake()
 
     def _handle(self, result: Result) -> Result:
@@ -280,8 +338,8 @@ class BossWorker:
         """
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
-        self._standing.check_open()
-        parts = PoolParts(self._outbox, self._inbox, self._connection, self._standing)
+        self._state.check_open()
+        parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
         return self._handled(Map(parts, iterator, job_options, ordered, self._options.worker_count).results())
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
@@ -305,7 +363,7 @@ class BossWorker:
         """
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
-        self._standing.check_owner()
+        self._state.check_owner()
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
         if not live or self._connection.gone:
             return 0
@@ -315,20 +373,20 @@ class BossWorker:
     def resize(self, n: int) -> None:
         """Change the number of workers. Those too many leave when they are through with their job."""
         check_workers("n", n)
-        self._standing.check_open()
+        self._state.check_open()
         self._ask(Kind.RESIZE, messages.COUNT.pack(n))
 
     def stats(self) -> Stats:
         """The pool at this instant. PoolClosed after ``shut_down``."""
-        self._standing.check_owner()
-        if self._standing.ended:
+        self._state.check_owner()
+        if self._state.ended:
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
 
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)
         if answer is None:
-            self._standing.check_alive()
+            self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
 
@@ -337,13 +395,13 @@ class BossWorker:
 
         It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
         """
-        self._standing.check_owner()
-        if self._standing.ended and not self._signs:
+        self._state.check_owner()
+        if self._state.ended and not self._fileno_used:
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
-        if not self._signs:
-            self._signs = True
-            self._connection.sign(self._inbox.has_news)
+        if not self._fileno_used:
+            self._fileno_used = True
+            self._connection.show_readiness(self._inbox.has_news)
         return fd
 
     @property
@@ -354,8 +412,8 @@ class BossWorker:
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """The process ids of the workers that are up; empty when the pool is down."""
-        self._standing.check_owner()
-        if self._standing.ended or self._connection.gone:
+        self._state.check_owner()
+        if self._state.ended or self._connection.gone:
             return ()
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
@@ -369,6 +427,9 @@ class BossWorker:
         retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
         so are the results: ``pending()`` is 0.
 
+        A worker that leaves in order waits for its threads, and for what its exit functions wait for: a
+        ``multiprocessing.Queue``, for instance, until somebody takes what was put into it.
+
         Args:
             timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to
                 go on waiting, or with ``force=True``.
@@ -376,13 +437,15 @@ class BossWorker:
         Raises:
             TimeoutError: The work was not done in `timeout` seconds.
             BossDied: The boss died before it was.
+
+        Warns (RuntimeWarning) of workers whose ``exit_handler`` has failed.
         """
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
-        self._standing.check_owner()
+        self._state.check_owner()
         if force:
             self._end(force=True)
-        elif not self._standing.ended:
+        elif not self._state.ended:
             self._wind_down(timeout)
 
     def _wind_down(self, timeout: float | None) -> None:
@@ -392,24 +455,46 @@ class BossWorker:
         if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
         if not line.orderly:
-            self._standing.look_back()
+            self._state.look_back()
         self._end()
-        self._standing.check_alive()
+        self._warn_of_exit_errors()
+        self._state.check_alive()
+
+    def _warn_of_exit_errors(self) -> None:
+        errors = list(self._connection.exit_errors.values())
+        if errors:
+            where = "one worker" if len(errors) == 1 else f"{len(errors)} workers, first"
+            warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)
 
     def _end(self, force: bool = False) -> None:
-        self._standing.closing = True
+        self._state.closing = True
         if force:
             self._inbox.clear()
-            self._signs = False
-        if not self._standing.ended:
-            self._standing.ended = True
-            self._connection.end(force=force)
+            self._fileno_used = False
+        if not self._state.ended:
+            with signals.held():  # what raises in between would leave a boss that nobody waits for
+                self._state.ended = True
+                self._connection.end(force=force)
             if force:
                 self._inbox.clear()  # what came in until then
-        self._connection.close(keep_sign=self._signs)
+        self._connection.close(keep_sign=self._fileno_used)
+        if self._futures is not None:
+            self._futures.close()
+
+    def _stop(self) -> None:
+        """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
+        line, state = self._connection, self._state
+        try:
+            if not state.ended and not line.gone:
+                state.closing = True
+                line.send(Kind.STOP)
+                line.wake()
+                line.wait_until(lambda: line.orderly, time.monotonic() + self._options.kill_grace + LEAVE_SECONDS)
+        finally:
+            self._end(force=True)
 
     def __enter__(self) -> Self:
-        self._standing.check_owner()
+        self._state.check_owner()
         return self
 
     def __exit__(
@@ -418,26 +503,49 @@ class BossWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._standing.foreign:
-            self.shut_down(force=kind is not None)
-
-    def __del__(self) -> None:
-        if not hasattr(self, "_outbox") or self._standing.foreign:  # construction failed
+        if self._state.foreign:
+            return
+        if kind is not None:
+            self._stop()
             return
         try:
-            if not self._standing.ended:
-                warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
+            self.shut_down()
+        except BaseException:
+            if not self._state.ended:  # it is Ctrl-C that comes while we wait
+                self._stop()
+            raise
+
+    def __del__(self) -> None:
+        if hasattr(self, "_outbox"):  # otherwise, construction failed
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody can shut it down any more."""
+        if self._state.foreign:
+            return
+        try:
+            if not self._state.ended:
+                self._warn_of_loss()
         finally:
             self._end(force=True)
 
+    def _warn_of_loss(self) -> None:
+        lost, text = self._inbox.unfinished(), f"{self!r} was not shut down"
+        if lost:
+            text += f", and {lost} of its jobs are unfinished"
+            _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
+        warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
+
     def __repr__(self) -> str:
-        state = "closed" if self._standing.closing else "open"
+        state = "closed" if self._state.closing else "open"
         return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
-        self._standing.foreign = True
+        self._state.foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
+        if self._futures is not None:
+            self._futures.disown()
         self._connection.close(in_child=True)
 
 
@@ -447,3 +555,8 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def _at_exit() -> None:
+    for handle in list(_handles):
+        handle._abandon()

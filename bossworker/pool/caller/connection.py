@@ -2,10 +2,10 @@
 
 Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py``):
 
-1. Locks are taken in the order adding (outbox), sending, listening's ``_lock``; or adding, unpacking (inbox). Nobody
-   waits for the boss with a lock held, but to send.
-2. Descriptors are closed by ``_give_back`` alone: by who closes, or, when threads are still listening or waiting, by
-   the last of them to leave.
+1. Locks are taken in the order adding (outbox), sending, turns (``listener_turns.py``); or adding, unpacking (inbox).
+   No thread waits for the boss with a lock held, but to send.
+2. Descriptors are closed by ``_give_back`` alone: by the thread that closes the connection or, when threads are still
+   listening or waiting, by the last of them to leave.
 3. What the garbage collector, a signal handler or a forked child may call takes no lock that the interrupted code
    could hold: ``try_send``, ``Inbox.forget``, ``close(in_child=True)``, and ``shut_down(force=True)``, whose locks may
    be taken twice.
@@ -22,22 +22,25 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import Segments, give_back
+from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
+from bossworker.system.cpython import NO_SIGPIPE
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
+MOST_EXIT_ERRORS = 100  # that are kept until shut_down; one tells what is wrong
 DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descriptor
 
 
@@ -47,21 +50,19 @@ class Connection:
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
         self.inbox = inbox
-        self.segments = Segments(self.memory, inbox.jobs)
+        self.memory_files = MemoryFiles(self.memory, inbox.jobs)
         self.up = False
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
+        self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
         self.failure = ""  # why no worker can be started
-        self.closed = False  # no thread may begin to listen
+        self.turns = ListenerTurns(self._give_back)
         self._given_back = False
         self._replies: dict[int, dict[str, Any]] = {}
-        self._requests = 0
+        self._numbers = count(1)  # of requests
         self._sending = threading.Lock()  # for putting frames into the link
-        self._lock = threading.RLock()  # for choosing the listener, and for closing
-        self._listener = False  # whether a thread listens now
-        self.bells: deque[_Waiter] = deque()  # of the threads that wait for it
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
-        self._sign = _ReadinessFd()
+        self._readiness = _ReadinessFd()
         self._selector = selectors.DefaultSelector()
         self._boss_fd = processes.pidfd(self.pid)
         self._wake_us.setblocking(False)
@@ -88,10 +89,12 @@ class Connection:
             self._flush()
 
     def _flush(self) -> None:
-        with suppress(LinkClosed):  # who waits for an answer will hear of it
+        try:
             while not self.link.flush():
                 if not processes.await_fd(self.link.fileno(), select.POLLOUT, DEATH_TICK) and not self.alive():
                     return
+        except LinkClosed:
+            self.poll()  # for what it sent before, and for its end: a program that only adds must hear of it, too
 
     def try_send(self, parts: Sequence[Part] = ()) -> bool:
         """Send without ever waiting, neither for the boss nor for another thread; False when that is not possible now.
@@ -116,8 +119,7 @@ class Connection:
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
-        with self._lock:
-            self._requests = number = self._requests + 1
+        number = next(self._numbers)
         self.send(kind, messages.REQUEST.pack(number) + head, body)
         self.wait_until(lambda: number in self._replies)
         return self._replies.pop(number, None)
@@ -133,51 +135,18 @@ class Connection:
             seconds = None if deadline is None else deadline - time.monotonic()
             if self.gone or self.closed or (seconds is not None and seconds <= 0):
                 return False
-            if not self._as_listener(lambda: self._listen(seconds)):  # noqa: B023
-                self._wait_for_listener(ready, seconds)
+            if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
+                self.turns.wait(ready, seconds)
         return True
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
-        self._as_listener(self._take_in)
-
-    def _as_listener(self, act: Callable[[], object]) -> bool:
-        """Do something that only one thread may do at a time; False when another does it now."""
-        mine = False
-        try:
-            with self._lock:
-                if not self._listener and not self.closed:
-                    self._listener = mine = True
-            if mine and not self.gone:
-                act()
-        finally:
-            if mine:
-                self._listener = False
-                self._leave()
-        return mine
-
-    def _wait_for_listener(self, ready: Callable[[], bool], seconds: float | None) -> None:
-        """Sleep until the listener has news, or leaves."""
-        bell = _Waiter()
-        self.bells.append(bell)
-        try:
-            if self._listener and not ready():
-                bell.wait(seconds)
-        finally:
-            with suppress(ValueError):
-                self.bells.remove(bell)
-            self._leave()
-
-    def _leave(self) -> None:
-        """Tell those who wait; the last to leave a closed connection gives back its descriptors."""
-        for bell in list(self.bells):
-            bell.ring()
-        if self.closed:
-            with self._lock:
-                if not self._listener and not self.bells:
-                    self._give_back()
+        if not self.gone:
+            self.turns.take(self._take_in)
 
     def _listen(self, seconds: float | None) -> None:
+        if self.gone:
+            return
         ticks = [] if seconds is None else [seconds]
         if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
@@ -220,7 +189,7 @@ class Connection:
     def _lose_boss(self) -> None:
         if not self.gone:
             self.gone = True
-            for selector in (self._selector, self._sign.selector):
+            for selector in (self._selector, self._readiness.selector):
                 for watched in (self.link.sock, self._boss_fd):
                     with suppress(AttributeError, KeyError, ValueError, TypeError):
                         selector.unregister(watched)  # type: ignore[union-attr, arg-type]
@@ -229,7 +198,7 @@ class Connection:
         match frame.kind:
             case Kind.RESULTS:
                 self.inbox.receive(read_segments(frame.head, frame.body), frame.fd)
-                self._sign.raise_()
+                self._readiness.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies[number] = json.loads(bytes(frame.body))
@@ -242,24 +211,31 @@ class Connection:
                 self.failure = str(frame.body, "utf-8", "replace")
             case Kind.CLOSED:
                 self.orderly = True
+            case Kind.EXIT_ERROR if len(self.exit_errors) < MOST_EXIT_ERRORS:
+                (pid,) = messages.EXIT_ERROR.unpack(frame.head)
+                self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
-        if self._listener:
+        if self.turns.taken:
             with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
-                self._waker.send(b"w")
-        for bell in list(self.bells):
-            bell.ring()
+                self._waker.send(b"w", NO_SIGPIPE)
+        self.turns.wake_waiters()
 
     def fileno(self) -> int:
         """A descriptor that is readable when something arrives, or while the sign is up."""
-        return self._sign.fileno(self._watch)
+        return self._readiness.fileno(self._watch)
 
-    def sign(self, has_news: Callable[[], bool]) -> None:
+    def show_readiness(self, has_news: Callable[[], bool]) -> None:
         """Have that descriptor show whether there is something to fetch here already."""
-        self._sign.lower()
+        self._readiness.lower()
         if has_news():
-            self._sign.raise_()
+            self._readiness.raise_()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no thread may begin to listen any more."""
+        return self.turns.closed
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -289,17 +265,16 @@ class Connection:
     def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
         """Give back every descriptor, as soon as no thread uses them; `keep_sign`: but for that of `fileno`."""
         if not keep_sign:
-            self._sign.close()
-        self.closed = True
+            self._readiness.close()
         if in_child:
+            self.turns.closed = True
             self.link.drop()
             self._give_back()
             return
         self.link.close()
+        self.turns.closed = True
         self.wake()
-        with self._lock:
-            if not self._listener and not self.bells:
-                self._give_back()
+        self.turns.close()
 
     def _give_back(self) -> None:
         if self._given_back:
@@ -311,7 +286,7 @@ class Connection:
         self._selector.close()
         self._wake_us.close()
         self._waker.close()
-        self.segments.close()
+        self.memory_files.close()
         self.memory.close()
 
 
@@ -319,21 +294,6 @@ def _log(level: int, text: str) -> None:
     """Say what the boss has to say, whatever the program's logging makes of it."""
     with suppress(Exception):
         logging.getLogger("bossworker").log(level, "%s", text)
-
-
-class _Waiter:
-    """Wakes one thread, once. (A Condition must take its lock again when it is interrupted, and can fail in that.)"""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wait(self, seconds: float | None) -> None:
-        self._lock.acquire(True, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-
-    def ring(self) -> None:
-        with suppress(RuntimeError):  # it has rung before
-            self._lock.release()
 
 
 class _ReadinessFd:
@@ -358,7 +318,7 @@ class _ReadinessFd:
     def raise_(self) -> None:
         if self._shown is not None:
             with suppress(BlockingIOError, OSError):
-                self._shown.send(b"s")
+                self._shown.send(b"s", NO_SIGPIPE)
 
     def lower(self) -> None:
         if self._seen is not None:

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 from operator import itemgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, ErrorData, Outcome, describe
@@ -28,10 +29,10 @@ _GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
 class Inbox:
     """Jobs without a result, and results as they came.
 
-    **Given out once, without a lock.** An item leaves in two neighbouring ``del`` statements: its job from `jobs`,
-    itself from the head of its queue. Between them the interpreter neither switches threads nor runs signal handlers
-    (it does so only at calls, jumps back and function entries), so an item is never half gone: neither Ctrl-C nor
-    another thread can lose it or get it twice. Who comes second finds the job gone, and looks again.
+    **Given out once.** A result is popped from its queue, which only one thread can do; then its job is struck out of
+    `jobs`, and whoever finds it gone drops the result. Neither a thread that is held anywhere nor another thread can
+    lose a result or get it twice. Nor can a Ctrl-C: CPython runs signal handlers at calls, at jumps back and as a
+    function is entered, and there is none of these from the pop to the return. (So it is an iterator that pops.)
 
     The same test makes all that comes before repeatable: a segment that is taken apart twice, because Ctrl-C came
     in between, yields items whose jobs are gone by then, and they are dropped.
@@ -41,9 +42,11 @@ class Inbox:
         self.jobs: dict[int, Job] = {}  # without a result given out
         self._calls: list[tuple[int, float]] = []  # for each add_work: its first id, and when it was
         self.routed: dict[int, deque[Result]] = {}  # ids of jobs whose results go to a queue of their own
+        self._routes: WeakValueDictionary[int, deque[Result]] = WeakValueDictionary()  # these queues
         self._forgotten: set[int] = set()  # ids of dropped jobs whose results are still to come
         self._segments: deque[Segment] = deque()
         self._ready: deque[Result] = deque()
+        self._pops = iter(self._ready.popleft, None)  # pops from there whenever it is advanced
         self._unpacking = threading.RLock()
 
     def note_call(self, first_id: int) -> None:
@@ -56,6 +59,8 @@ class Inbox:
     def expect(self, first_id: int, jobs: Sequence[Job], route: deque[Result] | None = None) -> None:
         """Note jobs that are about to be sent, and the queue that their results go to."""
         if route is not None:
+            if id(route) not in self._routes:
+                self._routes[id(route)] = route
             self.routed.update(zip(range(first_id, first_id + len(jobs)), repeat(route)))
         self.jobs.update(zip(count(first_id), jobs))
 
@@ -74,6 +79,11 @@ class Inbox:
                 self._forgotten.add(job_id)
             self.routed.pop(job_id, None)
 
+    def strike(self, job_id: int) -> None:
+        """A job's result has been given out by its queue's owner. May be done twice."""
+        self.jobs.pop(job_id, None)
+        self.routed.pop(job_id, None)
+
     def clear(self) -> None:
         """Drop everything."""
         with self._unpacking:
@@ -88,7 +98,7 @@ class Inbox:
         with self._unpacking:
             while self._segments:
                 self._unpack_next()
-            queues = [self._ready, *{id(queue): queue for queue in list(self.routed.values())}.values()]
+            queues = [self._ready, *self._routes.values()]
             return {result.job_id for queue in queues for result in list(queue)}
 
     def receive(self, segments: list[Segment], fd: int | None = None) -> None:
@@ -112,10 +122,11 @@ class Inbox:
             kept = [result for result in here if result.job_id not in self._forgotten]
             if len(kept) < len(here):
                 self._forgotten.difference_update([result.job_id for result in here])
-                self._ready = deque(kept)  # who still takes from the old one strikes the jobs out here, too
+                self._ready = deque(kept)  # whoever still pops from the old one strikes jobs out of the same `jobs`
+                self._pops = iter(self._ready.popleft, None)
 
     @property
-    def unclaimed(self) -> int:
+    def outstanding(self) -> int:
         """Jobs whose results are nobody's in particular."""
         return len(self.jobs) - len(self.routed)
 
@@ -128,40 +139,29 @@ class Inbox:
         if self._forgotten:
             self._sweep()
         here = len(self._ready) + sum(segment.jobs for segment in list(self._segments))
-        queues = {id(queue): queue for queue in list(self.routed.values())}
-        return len(self.jobs) - here - sum(map(len, queues.values()))
+        return len(self.jobs) - here - sum(map(len, list(self._routes.values())))
 
     def next(self, queue: deque[Result] | None = None) -> Result | None:
         """The next result, from the common queue or the given one; None when there is none."""
-        ready = self._ready if queue is None else queue
-        jobs, routed = self.jobs, self.routed
+        jobs = self.jobs
         while True:
             try:
-                result = ready[0]
+                for result in self._pops if queue is None else iter(queue.popleft, None):
+                    try:
+                        del jobs[result._facts[0]]
+                        if queue is not None:
+                            del self.routed[result._facts[0]]
+                    except KeyError:  # dropped, or here for the second time
+                        continue
+                    return result
             except IndexError:
-                if self._unpack(ready):
-                    continue
-                return None
-            job_id = result._facts[0]
-            try:
-                del jobs[job_id]
-                del ready[0]
-                if queue is not None:
-                    del routed[job_id]
-            except KeyError:
-                self._discard(ready, result)
-                continue
-            return result
+                if not self.fill(queue):
+                    return None
 
-    def _discard(self, ready: deque[Result], result: Result) -> None:
-        """Drop a result whose job is gone, unless another thread was quicker."""
+    def fill(self, queue: deque[Result] | None) -> bool:
+        """Take segments apart until there is something in a queue (None: the common one); whether there is."""
         with self._unpacking:
-            if ready and ready[0] is result and result.job_id not in self.jobs:
-                del ready[0]
-
-    def _unpack(self, wanted: deque[Result]) -> bool:
-        """Take segments apart until there is something in `wanted`; whether there is."""
-        with self._unpacking:
+            wanted = self._ready if queue is None else queue
             while not wanted and self._segments:
                 self._unpack_next()
             return bool(wanted)
@@ -170,6 +170,8 @@ class Inbox:
         segment = self._segments[0]
         ids = range(segment.first_id, segment.first_id + segment.jobs)
         results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
+        if dropped := self._forgotten and self._forgotten.intersection(ids):
+            results = [result for result in results if result.job_id not in dropped]
         if self.routed:
             for result in results:
                 self.routed.get(result.job_id, self._ready).append(result)
@@ -177,6 +179,8 @@ class Inbox:
             self._ready.extend(results)
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             del self._segments[0]
+        if dropped:
+            self._forgotten -= dropped
 
 
 def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:

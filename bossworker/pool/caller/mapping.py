@@ -30,7 +30,7 @@ class PoolParts(NamedTuple):
     outbox: Outbox
     inbox: Inbox
     connection: Connection
-    standing: HandleState
+    state: HandleState
 
 
 class Map:
@@ -44,7 +44,7 @@ class Map:
         ordered: bool,
         workers: int,
     ) -> None:
-        self.outbox, self.inbox, self.connection, self.standing = parts
+        self.outbox, self.inbox, self.connection, self.state = parts
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.job_options = job_options
         self.ordered = ordered
@@ -117,7 +117,7 @@ class Map:
         """Wait for results; those that may be yielded now."""
         inbox, line = self.inbox, self.connection
         if not line.wait_until(lambda: inbox.has_news(self.queue)):
-            self.standing.check_results(self.queue)
+            self.state.check_results(self.queue)
             if line.closed:
                 raise PoolClosed("the pool was shut down under a map")
         while (result := inbox.next(self.queue)) is not None:
@@ -133,7 +133,7 @@ class Map:
 
     def _drop(self) -> None:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
-        if self.standing.foreign:
+        if self.state.foreign:
             return
         left = [job_id for job_id, result in self.flight.items() if result is None]
         here = {result.job_id for result in list(self.queue)}

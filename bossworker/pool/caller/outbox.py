@@ -6,7 +6,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,11 +36,11 @@ from bossworker.system.checks import check_count, check_seconds
 class Outbox:
     """See the module."""
 
-    def __init__(self, connection: Connection, inbox: Inbox, standing: HandleState, options: Options) -> None:
+    def __init__(self, connection: Connection, inbox: Inbox, state: HandleState, options: Options) -> None:
         self._connection = connection
         self._inbox = inbox
         self._options = options
-        self._standing = standing
+        self._state = state
         self._by_value = options.start_method == "spawn"
         self._default_options = JobOptions(0, options.global_timeout, options.retries, 1)
         self._next_id = 1
@@ -59,17 +59,25 @@ class Outbox:
             1,
         )
 
-    def add_one(self, job: Mapping[Any, Any], job_options: JobOptions) -> range:
-        """The short way for programs that add one job at a time."""
+    def add_one(
+        self,
+        job: Mapping[Any, Any],
+        job_options: JobOptions,
+        route: deque[Result] | None = None,
+        admit: Callable[[int], None] | None = None,
+    ) -> range:
+        """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
         block = encode_one(job, 0, self._by_value)
         job = as_submitted(job)
-        with self._lock:
-            self._standing.check_open()
+        with self._entry() if self._options.max_pending else self._lock:
+            self._state.check_open()
             ids = self._new_ids(1)
+            if admit is not None:
+                admit(ids[0])
             if isinstance(block, Parcel):
-                self._submit_parcel(block, job_options, ids, (job,))
+                self._submit_parcel(block, job_options, ids, (job,), route)
             else:
-                self._submit(pack_one(ids[0], job_options, block), ids, (job,))
+                self._submit(pack_one(ids[0], job_options, block), ids, (job,), route)
         return ids
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
@@ -86,7 +94,7 @@ class Outbox:
     def reserve(self, count: int) -> range:
         """Ids for so many jobs."""
         with self._lock:
-            self._standing.check_open()
+            self._state.check_open()
             return self._new_ids(count)
 
     def _new_ids(self, count: int) -> range:
@@ -112,16 +120,16 @@ class Outbox:
                 with self._entry():
                     self._submit_parcel(payload, job_options, ids[start:stop], jobs[start:stop], route)
             else:
-                run = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
-                self._send_run(run, jobs[start:stop], route)
+                batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
+                self._send_batch(batch, jobs[start:stop], route)
             start = stop
 
-    def _send_run(self, run: Batch, jobs: Sequence[Mapping[Any, Any]], route: deque[Result] | None) -> None:
+    def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], route: deque[Result] | None) -> None:
         if not self._options.max_pending:
             with self._entry():
-                self._submit(pack_batches(cut_up(run)), run.ids, jobs, route)
+                self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, route)
             return
-        cursor = BatchCursor(run)
+        cursor = BatchCursor(batch)
         while len(cursor):
             with self._entry() as room:
                 start = cursor.taken
@@ -134,9 +142,9 @@ class Outbox:
         room = 0
         while room <= 0:
             if self._options.max_pending:
-                self._connection.wait_until(lambda: self._standing.closing or self._room() > 0)
+                self._connection.wait_until(lambda: self._state.closing or self._room() > 0)
             with self._lock:
-                self._standing.check_open()
+                self._state.check_open()
                 room = self._room()
                 if room > 0:
                     yield room
@@ -177,7 +185,7 @@ class Outbox:
         fds: list[int] = []
         parts: list[Part] = []
         try:
-            lent = self._connection.segments.lend(parcel, fds, ids[0])
+            lent = self._connection.memory_files.lend(parcel, fds, ids[0])
             parts = pack_one(ids[0], job_options, parcel.table() if lent else parcel.inline(), fds)
             self._submit(parts, ids, jobs, route)
         except BaseException:
@@ -197,8 +205,8 @@ class Outbox:
         if not self._lock.acquire(True, -1 if timeout is None else timeout):
             raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
         try:
-            if not self._standing.closing:
-                self._standing.closing = True
+            if not self._state.closing:
+                self._state.closing = True
                 self._connection.send(Kind.CLOSE)
         finally:
             self._lock.release()

@@ -2,7 +2,7 @@
 
 messages.py    the wire contract: kinds of frames and their layouts
 link.py        frames over sockets
-batch.py       jobs: runs of them, cut and joined without being read;  segments.py: results, likewise
+batch.py       jobs, cut and joined without being read;  segments.py: results, likewise
 codec.py       jobs and results become bytes
 recorder.py    the flight recorder: memory that a worker shares with the boss
                memory_file.py: the file it lies in;  shared_counter.py: the counts in it

@@ -1,8 +1,8 @@
-"""A run of jobs on its way from the caller to a worker: consecutive ids, the same options, one stretch of bytes.
+"""A batch of jobs on its way from the caller to a worker: consecutive ids, the same options, one stretch of bytes.
 
-The bytes are **blocks**. A block is one pickled job, or one pickled list of many jobs made of plain data. A run can be
-split at any job, also inside a block: then both halves carry that block's bytes, and `skip` says how many of its jobs
-belong to somebody else. So the boss cuts and joins runs without looking into a single job.
+The bytes are **blocks**. A block is one pickled job, or one pickled list of many jobs made of plain data. A batch can
+be split at any job, also inside a block: then both halves carry that block's bytes, and `skip` says how many of its
+jobs belong to somebody else. So the boss cuts and joins batches without looking into a single job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bossworker.pool.wire.link import Part, pack
 from bossworker.pool.wire.messages import BATCH_HEAD, BLOCK_COUNT, BLOCK_SIZE, Kind
 from bossworker.pool.wire.parcel import Held
 
-JOINED_BYTES = 1 << 20  # a run grows by joining to this size, so that what is used up is freed in pieces
+JOINED_BYTES = 1 << 20  # a batch grows by joining to this size, so that what is used up is freed in pieces
 SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
 SUBMIT_JOBS = 1 << 14  # and at most so many jobs
 _ONE_BLOCK = Struct("=" + BLOCK_COUNT + BLOCK_SIZE)
@@ -27,7 +27,7 @@ _SIZE_ITEM = array(BLOCK_SIZE).itemsize
 
 
 class JobOptions(NamedTuple):
-    """What holds for every job of a run."""
+    """What holds for every job of a batch."""
 
     priority: int
     timeout: float  # seconds; 0: no limit
@@ -107,7 +107,7 @@ class Batch:
         )
 
     def part(self, start: int, stop: int) -> Batch:
-        """The jobs at positions start..stop-1 as a run of their own, with just the blocks they need."""
+        """The jobs at positions start..stop-1 as a batch of their own, with just the blocks they need."""
         ends = list(accumulate(self.counts))  # jobs up to the end of each block
         first = bisect_left(ends, self.skip + start + 1)
         last = bisect_left(ends, self.skip + stop)
@@ -132,16 +132,16 @@ def pack_one(job_id: int, job_options: JobOptions, block: bytes, fds: Sequence[i
     )
 
 
-def pack_batches(runs: Sequence[Batch]) -> list[Part]:
-    """Packed SUBMIT frames, one a run."""
-    return [part for run in runs for part in pack(Kind.SUBMIT, run.head(), run.body())]
+def pack_batches(batches: Sequence[Batch]) -> list[Part]:
+    """Packed SUBMIT frames, one a batch."""
+    return [part for batch in batches for part in pack(Kind.SUBMIT, batch.head(), batch.body())]
 
 
-def cut_up(run: Batch) -> list[Batch]:
-    """A run as pieces of a size to travel."""
-    if run.count <= SUBMIT_JOBS and len(run.payload) <= SUBMIT_BYTES:
-        return [run]
-    cursor = BatchCursor(run)
+def cut_up(batch: Batch) -> list[Batch]:
+    """A batch as pieces of a size to travel."""
+    if batch.count <= SUBMIT_JOBS and len(batch.payload) <= SUBMIT_BYTES:
+        return [batch]
+    cursor = BatchCursor(batch)
     pieces = []
     while len(cursor):
         pieces.append(cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES))
@@ -149,60 +149,60 @@ def cut_up(run: Batch) -> list[Batch]:
 
 
 class BatchCursor:
-    """Cuts a queued run into batches from the front, at a cost that does not grow with what is left."""
+    """Cuts a queued batch into smaller ones from the front, at a cost that does not grow with what is left."""
 
-    __slots__ = ("block", "offset", "run", "skip", "taken")
+    __slots__ = ("batch", "block", "offset", "skip", "taken")
 
-    def __init__(self, run: Batch) -> None:
-        self.run = run
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self.taken = 0  # jobs cut off so far
         self.block = 0  # the block the next job is in
         self.offset = 0  # where that block's bytes start
-        self.skip = run.skip  # jobs of that block which are not ours, or cut off already
+        self.skip = batch.skip  # jobs of that block which are not ours, or cut off already
 
     def __len__(self) -> int:
-        return self.run.count - self.taken
+        return self.batch.count - self.taken
 
     @property
     def ids(self) -> range:
-        return self.run.ids[self.taken :]
+        return self.batch.ids[self.taken :]
 
     def rest(self) -> Batch:
         """What has not been cut off yet."""
-        run = self.run
+        batch = self.batch
         return Batch(
-            run.first_id + self.taken,
+            batch.first_id + self.taken,
             len(self),
             self.skip,
-            run.job_options,
-            run.counts[self.block :],
-            run.sizes[self.block :],
-            bytes(memoryview(run.payload)[self.offset :]),
-            run.file,
+            batch.job_options,
+            batch.counts[self.block :],
+            batch.sizes[self.block :],
+            bytes(memoryview(batch.payload)[self.offset :]),
+            batch.file,
         )
 
     def cut(self, most: int, most_bytes: int) -> Batch:
         """The next jobs, at most `most` of them, in blocks of at most `most_bytes` (but one block at least)."""
-        run = self.run
-        if not self.taken and run.count <= most and len(run.payload) <= most_bytes:
-            self.taken = run.count
-            return run
+        batch = self.batch
+        if not self.taken and batch.count <= most and len(batch.payload) <= most_bytes:
+            self.taken = batch.count
+            return batch
         most = min(most, len(self))
-        ends = list(accumulate(run.counts[self.block : self.block + most]))
-        bytes_to = list(accumulate(run.sizes[self.block : self.block + most]))
+        ends = list(accumulate(batch.counts[self.block : self.block + most]))
+        bytes_to = list(accumulate(batch.sizes[self.block : self.block + most]))
         last = bisect_left(ends, self.skip + most)
         if bytes_to[last] > most_bytes:
             last = max(0, bisect_right(bytes_to, most_bytes, 0, last) - 1)
             most = min(most, ends[last] - self.skip)
-        batch = Batch(
-            run.first_id + self.taken,
+        part = Batch(
+            batch.first_id + self.taken,
             most,
             self.skip,
-            run.job_options,
-            run.counts[self.block : self.block + last + 1],
-            run.sizes[self.block : self.block + last + 1],
-            bytes(memoryview(run.payload)[self.offset : self.offset + bytes_to[last]]),
-            run.file,
+            batch.job_options,
+            batch.counts[self.block : self.block + last + 1],
+            batch.sizes[self.block : self.block + last + 1],
+            bytes(memoryview(batch.payload)[self.offset : self.offset + bytes_to[last]]),
+            batch.file,
         )
         used = self.skip + most
         done = last + 1 if used == ends[last] else last  # blocks used up wholly
@@ -210,4 +210,4 @@ class BatchCursor:
         self.skip = used - (ends[done - 1] if done else 0)
         self.block += done
         self.offset += bytes_to[done - 1] if done else 0
-        return batch
+        return part

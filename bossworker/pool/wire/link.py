@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
+from bossworker.system.cpython import NO_SIGPIPE
 
 Buffer = bytes | bytearray | memoryview
 _Ancillary = tuple[int, int, bytes]
@@ -149,7 +150,7 @@ class Link:
                 if fds:
                     self._sent.extend(map(self._send_fds, (part,), (fds,)))
                 else:
-                    self._sent.extend(map(self.sock.send, (part,)))
+                    self._sent.extend(map(self.sock.send, (part,), (NO_SIGPIPE,)))
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -158,7 +159,8 @@ class Link:
                 raise LinkClosed(str(error)) from error
 
     def _send_fds(self, part: memoryview, fds: tuple[int, ...]) -> int:
-        return socket.send_fds(self.sock, [part], list(fds))
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+        return self.sock.sendmsg([part], [rights], NO_SIGPIPE)
 
     def _account(self) -> None:
         """Strike off what was sent. Only assignments between the reading of _sent and its clearing."""

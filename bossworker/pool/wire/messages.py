@@ -2,10 +2,10 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
     boss -> worker      BATCH  LEAVE
-    worker -> boss      UP  INIT_FAILED  DONE  SPILL
+    worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
 
@@ -35,6 +35,7 @@ class Kind(IntEnum):
     RESIZE = 3
     STATS = 4
     CLOSE = 5
+    STOP = 6
 
     READY = 16
     START_FAILED = 17
@@ -42,6 +43,7 @@ class Kind(IntEnum):
     REPLY = 19
     NOTE = 20
     CLOSED = 21
+    EXIT_ERROR = 22
 
     BATCH = 32
     LEAVE = 33
@@ -50,6 +52,7 @@ class Kind(IntEnum):
     INIT_FAILED = 49
     DONE = 50
     SPILL = 51
+    EXIT_FAILED = 52
 
     SPAWN = 64
     KILL = 65
@@ -59,7 +62,7 @@ class Kind(IntEnum):
     EXITED = 82
 
 
-# SUBMIT and BATCH describe a run of jobs: consecutive ids, the same options.
+# SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
 # first id, jobs, jobs of the first block to skip, blocks, priority, timeout (seconds), retries, attempt
 BATCH_HEAD = Struct("<QIIIqdII")
 BLOCK_COUNT = "I"  # array code of the column that counts the jobs of each block
@@ -72,10 +75,11 @@ REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
-SPAWN = Struct("<I")  # slot
+SPAWN = Struct("<II")  # slot, the worker's index
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II")  # slot, pid
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
+EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # of a segment with one job
 DONE = Struct("<B")  # 1: the worker leaves now, to be replaced

@@ -168,7 +168,7 @@ class Held:
             return ()
 
 
-class Segments:
+class MemoryFiles:
     """The memory files that a process lends out with its parcels.
 
     Args:

@@ -2,7 +2,7 @@
 
 A worker's batch of jobs leaves its trace here by plain memory writes, with no system call a job:
 
-    tickets     a semaphore: jobs of the batch that may still be claimed
+    unclaimed   a semaphore: jobs of the batch that may still be claimed
     published   a semaphore: jobs of the batch whose results are here
     SENDING     1 while a large result is on its way: its job has ended, and its time does not run on
     EXPIRED     1 + id of the job that must stop (its time is up, or it is cancelled)
@@ -11,8 +11,8 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker takes a ticket, and the boss
-takes back what it can get. Each ticket goes to one of them, so no job runs twice, whoever is stopped or dies at
+**Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
+and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
 whichever instruction. Neither ever waits.
 
 **Publishing.** A result is written, then counted by a post to `published`. Posting releases and taking acquires (in the
@@ -40,7 +40,7 @@ from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.segments import Segment
-from bossworker.pool.wire.shared_counter import counter, exclusive, fence, set_counter
+from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
@@ -53,8 +53,8 @@ _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
 PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
-_TICKETS_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
-_WORDS_END = _TICKETS_AT
+_UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
+_WORDS_END = _UNCLAIMED_AT
 
 # The boss's notes: words on the pool, then four on each slot's batch.
 _ASSIGNED, _SLOTS, _HELD, _MOST_HELD = range(4)
@@ -179,8 +179,8 @@ class Recorder:
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
             notes[:] = bytes(_NOTES_SIZE)
-        self.tickets = counter(view, _TICKETS_AT, fresh)
-        self.published = counter(view, _PUBLISHED_AT, fresh)
+        self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
+        self.published = shared_counter(view, _PUBLISHED_AT, fresh)
         self._fence = fence()
         # What the boss knows of the batch: neither time nor counts run backwards.
         self.opened = 0.0  # when it was handed out (monotonic seconds)
@@ -197,28 +197,29 @@ class Recorder:
         self._seen_claimed = self._seen_published = 0
         self.outcomes[:count] = bytes(count)
         set_counter(self.published, 0)
-        set_counter(self.tickets, count)
+        set_counter(self.unclaimed, count)
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """What the worker has done so far. ProtocolError, here and below: somebody has written over the slot."""
-        return self._look(self.notes[LIMIT] - self.tickets._get_value())
+        return self._snapshot(self.notes[LIMIT] - self.unclaimed._get_value())
 
     def take_back(self) -> Snapshot:
         """Withdraw the jobs that have not been claimed, where that can be done safely, and look: the rest counts as
         claimed.
         """
         limit = self.notes[LIMIT]
-        if exclusive():
-            withdrawn = 0
-            while withdrawn < limit and self.tickets.acquire(False):
-                withdrawn += 1
-            if self.tickets._get_value():
-                raise _written_over("more jobs were left than it was given")
-            limit -= withdrawn
-            self.notes[LIMIT] = limit
-        return self._look(limit)
+        if not exclusive():
+            snapshot = self.snapshot()
+            return snapshot._replace(claimed=limit, running=limit > snapshot.published and not self.words[SENDING])
+        withdrawn = 0
+        while withdrawn < limit and self.unclaimed.acquire(False):
+            withdrawn += 1
+        if self.unclaimed._get_value():
+            raise _written_over("more jobs were left than it was given")
+        self.notes[LIMIT] = limit - withdrawn
+        return self._snapshot(limit - withdrawn)
 
-    def _look(self, claimed: int) -> Snapshot:
+    def _snapshot(self, claimed: int) -> Snapshot:
         # Read after `claimed`: what was claimed then and is not published now was running all the time in between.
         published, limit = self.published._get_value(), self.notes[LIMIT]
         if not self._seen_published <= published <= limit:
@@ -234,12 +235,12 @@ class Recorder:
         self._seen_claimed, self._seen_published = claimed, published
         return Snapshot(max(claimed, published), published, started, claimed > published and not sending)
 
-    def seconds(self, look: Snapshot) -> float:
+    def seconds(self, snapshot: Snapshot) -> float:
         """How long the worker has been at the jobs that are published, from its own start of the batch."""
         began = self.marks[0]
-        if not self.opened <= began <= look.started:
+        if not self.opened <= began <= snapshot.started:
             raise _written_over(f"the batch began at {began}")
-        return look.started - began
+        return snapshot.started - began
 
     def results(
         self, start: int, stop: int, first_id: int, pid: int, attempt: int, one_by_one: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 from bossworker.system.eventloop import READ, WRITE
 from bossworker.tasks.wire.protocol import MAX_MESSAGE
 
@@ -48,7 +48,7 @@ class Pump:
                 return
 
     def close(self) -> None:
-        """Read no more: who writes finds the pipe broken."""
+        """Read no more: whoever writes finds the pipe broken."""
         if self.open:
             self.open = False
             self._loop.forget(self._pipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bossworker.commands import jobdir
-from bossworker.system.clib import signal
+from bossworker.system.cpython import signal
 from bossworker.tasks.wire.lockfile import LockHeld
 from bossworker.tasks.wire.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
 from bossworker.tasks.wire.stream_files import DATA, NAMES, STDIN, STORED
@@ -122,14 +122,14 @@ class Requests:
             raise BadRequest(str(error)) from None
 
     def terminate(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.leave(lambda: client.answer({}))
+        self.supervisor.leave(lambda: client.answer({}), client.refuse)
 
     def _delete(self, client: Client) -> None:
         self.supervisor.remove_files()
         client.answer({})
 
     def delete(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.leave(lambda: self._delete(client), grace=0.0)
+        self.supervisor.leave(lambda: self._delete(client), client.refuse, grace=0.0)
 
 
 _OPS: dict[str, Callable[[Requests, Client, Head, bytes], None]] = {

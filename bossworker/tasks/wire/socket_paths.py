@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bossworker.system.clib import socket
+from bossworker.system.cpython import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,40 +1,11 @@
-"""The lean JSON says what the usual one says; the loop calls what is due."""
+"""The loop calls what is due."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
 
-import pytest
-
-from bossworker.system import clib
 from bossworker.system.eventloop import READ, Loop
-
-VALUES: list[Any] = [
-    None, True, 0, -1, 1 << 70, 1.5, 1e300, "", "é\ud800\0\"\\\n", [], {}, [[{}]], {"a": [1, {"b": None}], "ü": "x"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("value", VALUES)
-def test_json_both_ways(value: Any) -> None:
-    assert clib.dumps(value) == json.dumps(value)
-    assert clib.loads(f" \n{json.dumps(value, indent=1)}\t ") == value
-
-
-def test_what_is_no_json() -> None:
-    for text in ("", " ", "{", "[1", '{"a"}', "nul", "1 2", "'a'", "[1,]", "\x00"):
-        with pytest.raises(ValueError, match=r"."):
-            clib.loads(text)
-    circular: list[Any] = []
-    circular.append(circular)
-    for value in (float("nan"), float("inf"), circular):
-        with pytest.raises(ValueError, match=r"."):
-            clib.dumps(value)
-    for value in (object(), b"bytes", {1, 2}, {(1, 2): 3}):
-        with pytest.raises(TypeError, match=r"."):
-            clib.dumps(value)
 
 
 def test_the_loop_calls_in_time_and_not_after_cancelling() -> None:
