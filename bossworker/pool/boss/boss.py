@@ -74,9 +74,6 @@ class Boss:
         self.perform(self.ledger.on_tick(time.monotonic()))
         while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
-            self.look_at_workers()
-            if self.ledger.pause_is_over(now := time.monotonic()):
-                self.perform(self.ledger.on_tick(now))
             if not self.ready:
                 self.announce()
             if self.delivery.unsent:
@@ -84,16 +81,23 @@ class Boss:
         self.caller.send(Kind.CLOSED)
 
     def wait(self) -> None:
-        """Sleep until something arrives or is due, and read what arrived."""
-        self.poller.wait(self._sleep_seconds())
-        if self.parent_fd is None and os.getppid() != self.parent:
-            raise CallerGone
+        """Sleep until something arrives or is due; read what arrived, attend to what is due."""
+        began = time.monotonic()
+        seconds = self.ledger.sleep(began)
+        if self.parent_fd is None:
+            self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
+            if os.getppid() != self.parent:
+                raise CallerGone
+        else:
+            self.poller.wait(seconds)
+        if seconds is not None and (now := time.monotonic()) >= began + seconds:
+            self.attend(now)
 
-    def _sleep_seconds(self) -> float | None:
-        seconds = self.ledger.sleep(time.monotonic())
-        if self.parent_fd is None and (seconds is None or seconds > PARENT_TICK):
-            return PARENT_TICK
-        return seconds
+    def attend(self, now: float) -> None:
+        """Do what is due by the clock."""
+        self.look_at_workers()
+        if self.ledger.pause_is_over(now):
+            self.perform(self.ledger.on_tick(now))
 
     def caller_died(self, events: int) -> None:
         raise CallerGone
@@ -106,8 +110,8 @@ class Boss:
     # -- the caller -------------------------------------------------------------------------------------
 
     def read_caller(self, events: int) -> None:
-        if events & EVENT_WRITE:
-            self.caller.flush()
+        if events & EVENT_WRITE and self.caller.flush():
+            self.poller.watch(self.caller, self.read_caller)
         try:
             frames = self.caller.receive()
         except LinkClosed:
@@ -158,7 +162,8 @@ class Boss:
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
-        self.poller.watch(self.caller, self.read_caller)
+        if self.caller.unsent:
+            self.poller.watch(self.caller, self.read_caller)
 
     # -- the workers ------------------------------------------------------------------------------------
 
@@ -320,7 +325,8 @@ class Boss:
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
-        self.poller.expect_answer(now)
+        if action.soon:
+            self.poller.expect_answer(now)
         fds = batch.file.copies() if batch.file is not None else ()
         self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
 
