@@ -104,7 +104,7 @@ def _consumer(worth: Callable[[Job], float]) -> Callable[[Iterable[Job]], float]
             for result in results:
                 total += worth(result)
         except KeyError:
-            raise WrongResults(f"a result is {result}")
+            raise WrongResults(f"a result is {result}") from None
         return total
 
     return consume
@@ -118,7 +118,7 @@ def _products(results: Iterable[Job]) -> float:
         for result in results:
             total += result["product"]
     except KeyError:
-        raise WrongResults(f"a result is {result}")
+        raise WrongResults(f"a result is {result}") from None
     return total
 
 

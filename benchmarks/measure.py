@@ -33,7 +33,7 @@ class Side:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.errors = TemporaryFile()
+        self.errors = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.answers, theirs = os.pipe()
         command = [sys.executable, "-m", "benchmarks.side", json.dumps(spec._asdict()), str(theirs)]
         self.process = subprocess.Popen(

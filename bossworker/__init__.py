@@ -16,6 +16,9 @@ What stands above may import what stands below, never the other way round: ``tes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bossworker import forkqueue as forkqueue
+    from bossworker import jobs as jobs
+    from bossworker import tasks as tasks
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.client import BossWorker
     from bossworker.result import Result
 
-del TYPE_CHECKING
+__version__ = "0.1.0"
 
 __all__ = [
     "CANCELLED",
@@ -70,19 +73,24 @@ _MODULES = {
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
+if not TYPE_CHECKING:  # or type checkers would take every name for one of ours
 
-def __getattr__(name: str) -> object:
-    """Load what is asked for, when it is: a supervisor, which is of this package too, has no use for a pool."""
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        """Load what is asked for, when it is: a supervisor, which is of this package too, has no use for a pool."""
+        from importlib import import_module
 
-    if name in _SUBMODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
+        if name in _SUBMODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+
+
+del TYPE_CHECKING
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What is public: neither what has been loaded meanwhile, nor what this file needs for itself."""
+    return sorted([*__all__, *_SUBMODULES, "__version__"])

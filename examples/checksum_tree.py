@@ -2,7 +2,8 @@
 
     python examples/checksum_tree.py [DIR] [--workers N] [--slowest N] [--timeout SECONDS] [--json FILE]
 
-Without DIR it reads the Python standard library's own folder. A file that cannot be read is listed, and the rest go on.
+Without DIR it reads the folder of Python's own standard library, less the packages that were installed into it. A file
+that cannot be read is listed, and the rest go on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from bossworker import BossWorker, Result
 
 CHUNK_BYTES = 1 << 20
 REDRAW_SECONDS = 0.1  # between two looks of the progress line on a terminal,
-LINE_SECONDS = 5.0  # and between two progress lines in a log
+LINE_SECONDS = 5.0  # and between two progress lines in a log,
+FIRST_LINE_SECONDS = 0.5  # the first of which shows that it is at work
+INSTALLED = ("site-packages", "dist-packages")  # folders of what is not of the standard library
 
 
 # -- in a worker ----------------------------------------------------------------------------------------
@@ -57,6 +60,7 @@ class Summary:
     """What is known of the tree so far."""
 
     root: str
+    skipped: tuple[str, ...] = ()  # folders of these names are left out
     files: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     bytes: int = 0
@@ -89,7 +93,8 @@ def find_jobs(summary: Summary) -> Iterator[dict[str, str]]:
     def unreadable(error: OSError) -> None:
         summary.fail(os.path.relpath(str(error.filename), summary.root), "folder", f"{type(error).__name__}: {error}")
 
-    for folder, _, names in os.walk(summary.root, onerror=unreadable):
+    for folder, below, names in os.walk(summary.root, onerror=unreadable):
+        below[:] = [name for name in below if name not in summary.skipped]
         for name in names:
             yield {"path": os.path.join(folder, name)}
 
@@ -101,7 +106,7 @@ class Progress:
         self.stream = stream
         self.is_terminal = stream.isatty()
         self.pause = REDRAW_SECONDS if self.is_terminal else LINE_SECONDS
-        self.due = 0.0 if self.is_terminal else time.monotonic() + LINE_SECONDS
+        self.due = 0.0 if self.is_terminal else time.monotonic() + FIRST_LINE_SECONDS
 
     def show(self, summary: Summary, at_end: bool = False) -> None:
         """Show the sums, if it is time to."""
@@ -123,7 +128,7 @@ def read_tree(pool: BossWorker, summary: Summary) -> None:
 
 
 def print_report(summary: Summary, slowest: int, seconds: float, workers: int) -> None:
-    """The table on stdout."""
+    """The table on stdout, below the line that said what is read."""
     if slowest:
         print(f"{'seconds':>10} {'bytes':>14} {'lines':>10}  {'sha256':<16}  slowest files")
     for one in heapq.nlargest(slowest, summary.files, key=lambda one: one["seconds"]):
@@ -160,7 +165,9 @@ def write_json(stream: TextIO, summary: Summary, seconds: float, workers: int) -
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description="Size, line count and SHA-256 of every file under a folder.")
-    parser.add_argument("dir", nargs="?", metavar="DIR", help="default: the folder of Python's standard library")
+    parser.add_argument(
+        "dir", nargs="?", metavar="DIR", help="default: Python's standard library, without what is installed"
+    )
     parser.add_argument(
         "--workers", type=whole(1, MAX_WORKERS), metavar="N", help="default: the CPUs this process may use"
     )
@@ -176,17 +183,19 @@ def main() -> int:
     """Run the program; its exit code."""
     parser = make_parser()
     options = parser.parse_args()
-    root = options.dir or sysconfig.get_path("stdlib")
-    if not Path(root).is_dir():
-        parser.error(f"no such folder: {root}")
+    summary = Summary(options.dir) if options.dir else Summary(sysconfig.get_path("stdlib"), INSTALLED)
+    if not Path(summary.root).is_dir():
+        parser.error(f"no such folder: {summary.root}")
     with contextlib.ExitStack() as stack:
         try:
             report = stack.enter_context(open(options.json, "w", encoding="utf-8")) if options.json else None
         except OSError as error:
             parser.error(f"argument --json: {error}")
+        without = f", without {' and '.join(summary.skipped)}" if summary.skipped else ""
+        print(f"every file under {printable(summary.root)}{without}", flush=True)
         pool = stack.enter_context(BossWorker(checksum, worker_count=options.workers, global_timeout=options.timeout))
         started = time.monotonic()
-        summary, workers = Summary(root), len(pool.worker_pids)
+        workers = len(pool.worker_pids)
         read_tree(pool, summary)
         elapsed = time.monotonic() - started
         if report:

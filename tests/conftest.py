@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from bossworker import BossWorker
 from bossworker.system import processes
 from tests.turns import Turns
 
+OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side: each test's own processes want to run, too
 
@@ -41,13 +43,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Temporary files go where no other program's are; of several processes, each has a folder in that of the first."""
+    """Temporary files go where no other program's are; of several processes, each has a folder in that of the first.
+
+    The paths are short, as those of Unix sockets must be.
+    """
     global turns
-    if hasattr(config, "workerinput"):
+    worker = hasattr(config, "workerinput")
+    if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.TemporaryDirectory(prefix="tests-")
+    folder = tempfile.TemporaryDirectory(prefix="t-")
     before = os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = folder.name
+    if worker or config.option.basetemp is None:
+        config.option.basetemp = f"{folder.name}/t"
 
     def tidy_up() -> None:
         tempfile.tempdir = None
@@ -57,6 +65,20 @@ def pytest_configure(config: pytest.Config) -> None:
         folder.cleanup()
 
     config.add_cleanup(tidy_up)
+
+
+# The same examples at each run, and few of them; --long looks further.
+settings.register_profile(
+    "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
+)
+settings.register_profile("long", database=None, deadline=None, max_examples=2000)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """How pools start where a test does not say: by fork, or as the environment has it."""
+    method = os.environ.get("BOSSWORKER_TESTS_START_METHOD", "fork")
+    BossWorker.__init__.__kwdefaults__["start_method"] = method  # type: ignore[index]
+    settings.load_profile("long" if session.config.getoption("--long") else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -114,7 +136,7 @@ def nothing_left() -> Iterator[None]:
 
 def _traces() -> set[str]:
     traces = {f"process {pid} {_command(pid)}" for pid in processes.children(os.getpid())}
-    traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir("/proc/self/fd") if _target(fd)}
+    traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir(OPEN) if _target(fd)}
     for folder in ("/dev/shm", tempfile.gettempdir()):
         if os.path.isdir(folder):
             names = os.listdir(folder)
@@ -124,7 +146,7 @@ def _traces() -> set[str]:
 
 def _target(entry: os.DirEntry[str]) -> str:
     try:
-        target = os.readlink(entry.path)
+        target = os.readlink(entry.path) if OPEN.startswith("/proc/") else "open"
     except OSError:
         return ""
     return "" if target.startswith("/proc/") else target
@@ -159,6 +181,14 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = ""
             pytest.fail(f"waited {seconds} s in vain{' for ' + what if what else ''}")
         time.sleep(0.002)
     return value
+
+
+def signals_in(mask: str) -> set[int]:
+    """The signals of a mask in /proc/PID/status, less those that libc keeps to itself.
+
+    What posix_spawn starts ignores them, and nobody can change that: 32 and 33, with glibc.
+    """
+    return {int(number) for number in signal.valid_signals() if int(mask, 16) >> (number - 1) & 1}
 
 
 def alive(pid: int) -> bool:

@@ -83,6 +83,13 @@ def ended(
     }
 
 
+def given_up(status: dict[str, Any], reason: str, now: float) -> dict[str, Any]:
+    """It was made to end and cannot be, and whoever has tried waits no longer: its end will not be on record."""
+    unknown = _nothing_known(now, reason)
+    del unknown["ended"]
+    return status | unknown | {"state": jobdir.RUNNING, "given_up": True, "elapsed": max(0.0, now - status["started"])}
+
+
 def lost(status: dict[str, Any], reason: str, now: float) -> dict[str, Any]:
     """It is gone, and nobody knows how it ended. `now` is Unix seconds."""
     return status | _nothing_known(now, reason) | {"elapsed": max(0.0, now - status["started"])}

@@ -27,6 +27,7 @@ import os
 import stat
 import time
 
+from bossworker.system import proc
 from bossworker.system.cpython import dumps, loads
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def time_of(jobid: str) -> float:
 class JobDirectory:
     """A job directory that is open for writing. Whoever runs the command owns it."""
 
-    __slots__ = ("_mode", "_mode_is_odd", "_spare", "fd", "id", "path")
+    __slots__ = ("_mode", "_mode_is_odd", "_spare", "_told", "fd", "id", "path")
 
     def __init__(self, path: str, fd: int, mode: int = PRIVATE, mode_is_odd: bool = False) -> None:
         """
@@ -91,7 +92,8 @@ class JobDirectory:
         self.fd = fd
         self._mode = mode
         self._mode_is_odd = mode_is_odd
-        self._spare = -1
+        self._spare = -1  # the room for the last status
+        self._told = -1  # the status that has taken this room
 
     # -- files ------------------------------------------------------------------------------------------
 
@@ -111,10 +113,11 @@ class JobDirectory:
             os.close(out)
             raise
 
-    @property
-    def files(self) -> str:
-        """The path of the command's working directory, unless it was told another."""
-        return f"{self.path}/{FILES}"
+    def files(self) -> bytes:
+        """The way to the command's working directory, unless it was told another: from here, where that can be."""
+        if proc.is_ours():
+            return b"/proc/self/fd/%d/%b" % (self.fd, FILES.encode())
+        return os.fsencode(f"{self.path}/{FILES}")
 
     def _create_files(self) -> None:
         os.mkdir(FILES, self._mode, dir_fd=self.fd)
@@ -143,7 +146,8 @@ class JobDirectory:
         try:
             if self.has_status():  # looked at in this order: the room taken becomes the last status
                 raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
-            if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
+            here = os.stat(f"../{self.id}", dir_fd=self.fd, follow_symlinks=False)
+            if not os.path.samestat(here, os.fstat(self.fd)):
                 raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
         except BaseException:
             self._give_back_room()
@@ -159,8 +163,28 @@ class JobDirectory:
         return STATUS in os.listdir(self.fd)
 
     def write_status(self, status: dict[str, Any]) -> None:
-        """Replace the status. OSError when it could not be: then the old one stands."""
-        self.write_json(STATUS, status)
+        """Replace the status. OSError when it could not be: then the old one stands.
+
+        One that says what runs finds room even on a full disk: without it, nobody could end what fills the disk.
+        """
+        try:
+            self.write_json(STATUS, status)
+        except OSError:
+            if self._spare < 0 or status["state"] != RUNNING:
+                raise
+            self._write_in_room(status)
+
+    def _write_in_room(self, status: dict[str, Any]) -> None:
+        """In that of the last one, which gets the room of the status before it, or is written over this one."""
+        write_all(self._spare, _fill_room(status), at=0)
+        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        if self._told >= 0:
+            os.close(self._told)
+        self._told, self._spare = self._spare, -1
+        try:
+            self.take_room()
+        except OSError:  # somebody else was faster
+            pass
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Replace a file as a whole. OSError when it could not be: then the old one stands."""
@@ -176,8 +200,14 @@ class JobDirectory:
 
     def write_last_status(self, status: dict[str, Any]) -> None:
         """Replace the status for the last time, in the room that was taken."""
-        self.take_room()
-        write_all(self._spare, dumps(status).encode().ljust(ROOM), at=0)
+        try:
+            self.take_room()
+        except OSError:
+            if self._told < 0:
+                raise
+            write_all(self._told, _fill_room(status), at=0)  # in place: a reader who meets it half written looks again
+            return
+        write_all(self._spare, _fill_room(status), at=0)
         os.close(self._spare)
         self._spare = -1
         try:
@@ -186,12 +216,45 @@ class JobDirectory:
             os.fchmod(self.fd, self._mode)
             self.write_status(status)
 
+    def discard(self) -> None:
+        """Delete it. OSError: it stays, or something in it does."""
+        root = os.open("..", _FOLDER, dir_fd=self.fd)
+        try:
+            if not self._discard_quickly(root):
+                discard(root, self.id)
+        finally:
+            os.close(root)
+
+    def _discard_quickly(self, root: int) -> bool:
+        """Whether it held nothing but what is always there, and is deleted."""
+        hidden = f"{HIDDEN}{self.id}"
+        try:
+            os.rmdir(FILES, dir_fd=self.fd)
+            os.rename(self.id, hidden, src_dir_fd=root, dst_dir_fd=root)
+        except OSError:
+            return False
+        try:
+            for name in (STDOUT, STDERR, JOB, STATUS, _NEXT):
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except FileNotFoundError:
+                    pass
+            os.rmdir(hidden, dir_fd=root)
+        except OSError:
+            os.rename(hidden, self.id, src_dir_fd=root, dst_dir_fd=root)
+            return False
+        return True
+
     def close(self) -> None:
         """Give up the descriptors."""
-        for fd in (self._spare, self.fd):
+        for fd in (self._spare, self._told, self.fd):
             if fd >= 0:
                 os.close(fd)
-        self._spare = self.fd = -1
+        self._spare = self._told = self.fd = -1
+
+
+def _fill_room(status: dict[str, Any]) -> bytes:
+    return dumps(status).encode().ljust(ROOM)
 
 
 # -- making and removing ----------------------------------------------------------------------------------------
@@ -207,13 +270,29 @@ def create(
         jobid: Its name, from `new_id`, for who needs to know it before.
     OSError when it could not be made; then nothing of it is left.
     """
+    folder = os.open(root, _FOLDER & ~os.O_NOFOLLOW)
+    try:
+        return create_at(folder, root, job, mode, jobid, own=False)
+    finally:
+        os.close(folder)
+
+
+def create_at(
+    folder: int, root: str, job: dict[str, Any], mode: int = PRIVATE, jobid: str | None = None, own: bool = True
+) -> tuple[JobDirectory, tuple[int, int]]:
+    """The same, under a root that is open: its path is not followed again.
+
+    PermissionError with `own`: where others may write to the root, one has put a directory of theirs in its place.
+    """
     text = dumps({"format": FORMAT, **job}).encode()
     name = jobid or new_id()
-    hidden = f"{root}/{HIDDEN}{name}"
-    os.mkdir(hidden, mode)
+    hidden = f"{HIDDEN}{name}"
+    os.mkdir(hidden, mode, dir_fd=folder)
     directory = None
     try:
-        directory = _open_new(f"{root}/{name}", hidden, mode)
+        directory = _open_new(f"{root}/{name}", folder, hidden, mode)
+        if own and not is_own(directory.fd):
+            raise PermissionError(errno.EPERM, "somebody else has taken its place", directory.path)
         fd = directory.create_file(JOB)
         try:
             write_all(fd, text)
@@ -221,33 +300,72 @@ def create(
             os.close(fd)
         directory._create_files()
         streams = directory.create_streams()
-        os.rename(hidden, directory.path)
+        os.rename(hidden, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         if directory is not None:
             directory.close()
-        remove_tree(hidden)
+        _remove_at(folder, hidden)
         raise
     return directory, streams
 
 
-def _open_new(path: str, hidden: str, mode: int) -> JobDirectory:
+def _open_new(path: str, folder: int, hidden: str, mode: int) -> JobDirectory:
     try:
-        fd = os.open(hidden, _FOLDER)
+        fd = os.open(hidden, _FOLDER, dir_fd=folder)
     except PermissionError:  # a umask that leaves the owner nothing
-        os.chmod(hidden, mode)
-        return JobDirectory(path, os.open(hidden, _FOLDER), mode, mode_is_odd=True)
+        _open_up(folder, hidden, mode)
+        return JobDirectory(path, os.open(hidden, _FOLDER, dir_fd=folder), mode, mode_is_odd=True)
     odd = os.fstat(fd).st_mode & 0o777 != mode  # a group's bit above these comes from the root
     if odd:
         os.fchmod(fd, mode)
     return JobDirectory(path, fd, mode, odd)
 
 
-def discard(path: str) -> int:
-    """Delete a job directory, so that nobody sees it half deleted; how many files were deleted. OSError: it stays."""
-    root, name = os.path.split(path)
-    hidden = f"{root}/{HIDDEN}{name}"
-    os.rename(path, hidden)
-    return remove_tree(hidden)
+def is_own(fd: int) -> bool:
+    """Whether a file or folder is this user's. What is another's may hold anything, and is not to be trusted."""
+    return os.fstat(fd).st_uid == os.geteuid()
+
+
+# `folders` is imported where something is removed, since supervisors can do without it.
+
+
+def _open_up(folder: int, name: str, mode: int) -> None:
+    from bossworker.system import folders
+
+    folders.open_up(name, folder, mode)
+
+
+def _remove_at(folder: int, name: str) -> None:
+    from bossworker.system import folders
+
+    folders.remove_at(folder, name)
+
+
+def discard(folder: int, jobid: str) -> int:
+    """Delete a job directory, so that nobody sees it half deleted; how many files were deleted.
+
+    Args:
+        folder: The descriptor of its root.
+    OSError: It stays, or something in it does, since it may not be deleted. Then it is a job as before, if only with
+    what is left of it.
+    """
+    from bossworker.system import folders
+
+    hidden = f"{HIDDEN}{jobid}"
+    os.rename(jobid, hidden, src_dir_fd=folder, dst_dir_fd=folder)
+    removed = folders.remove_at(folder, hidden, spare=(JOB, STATUS))
+    if removed.failure is not None:
+        os.rename(hidden, jobid, src_dir_fd=folder, dst_dir_fd=folder)
+        raise _told(removed.failure, jobid)
+    last = folders.remove_at(folder, hidden)
+    if last.failure is not None:
+        raise _told(last.failure, jobid)
+    return removed.count + last.count
+
+
+def _told(failure: OSError, jobid: str) -> OSError:
+    name = str(failure.filename).partition("/")[2]
+    return OSError(failure.errno, f"job {jobid} cannot be deleted: {failure.strerror}", name)
 
 
 def remove_tree(path: str) -> int:
@@ -271,9 +389,9 @@ def is_too_deep(value: object) -> bool:
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-def open_folder(path: str) -> int:
+def open_folder(path: str, parent: int | None = None) -> int:
     """The descriptor of a folder that is no link."""
-    return os.open(path, _FOLDER)
+    return os.open(path, _FOLDER, dir_fd=parent)
 
 
 def open_file(folder: int, name: str) -> int:

@@ -11,10 +11,11 @@ from typing import Any, TypeGuard
 
 from bossworker.commands import job_status, jobdir
 from bossworker.commands.jobdir import Damaged
-from bossworker.commands.roots import Root, find_root, is_id
+from bossworker.commands.roots import Root, find_root, is_id, open_root
 from bossworker.system import identity
 
 START_SECONDS = 60.0  # after which a job that nobody has begun to start, and whose program is gone, never will be
+REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 
 _FINISHED = frozenset((jobdir.COMPLETED, jobdir.BY_REQUEST, jobdir.BY_ERROR))
 
@@ -62,7 +63,9 @@ class Info:
     max_rss: int | None
     """Bytes, of the largest of its processes that were waited for."""
     reason: str
-    """Why it was made to end, could not be started, or is not what its directory says; mostly empty."""
+    """Why it was made to end, could not be started, or is not what its directory says; mostly empty.
+
+    ``on host NAME``: it may run where this process cannot see it."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class JobRecord:
     path: str
     state: str = jobdir.UNKNOWN
     reason: str = ""
+    elsewhere: str = ""
+    """Why it cannot be told from here whether it runs: "on host NAME", for instance. Then the state is unknown."""
     job: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
 
@@ -84,12 +89,21 @@ class JobRecord:
     def known(self) -> bool:
         return self.state != jobdir.UNKNOWN
 
+    @property
+    def may_change(self) -> bool:
+        """Whether it has not ended, as far as we know: there is something to wait for."""
+        return bool(self.elsewhere) or self.state in (jobdir.CREATED, jobdir.RUNNING)
+
 
 # -- from any process, by id --------------------------------------------------------------------------------------
 
 
 def status(jobid: str, *, root: Root = None) -> Status:
-    """How a job stands; never more than is true: a job whose processes are gone does not run."""
+    """How a job stands; never more than is true: a job whose processes are gone does not run.
+
+    One that may run where this process cannot see it (on another host, or in a container, that shares the root) is
+    ``unknown`` until its end is on record; `details` say where.
+    """
     return Status(read(jobid, root).state)
 
 
@@ -115,14 +129,20 @@ def get_configuration(jobid: str, *, root: Root = None) -> tuple[dict[str, Any],
     ``({}, None)`` for an unknown job. For the curious: what is in it may change between versions.
     """
     record = read(jobid, root)
-    return (record.job | record.status, f"{record.path}/{jobdir.STATUS}") if record.known else ({}, None)
+    if not (record.known or record.elsewhere):
+        return {}, None
+    return record.job | record.status, f"{record.path}/{jobdir.STATUS}"
 
 
 def listing(root: Root = None) -> list[str]:
     """The ids of all jobs under a root, the oldest first. Whether each is whole, `status` tells."""
     try:
-        with os.scandir(find_root(root)) as entries:
-            return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        folder = open_root(root)
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(one.name for one in entries if is_id(one.name) and one.is_dir(follow_symlinks=False))
+        finally:
+            os.close(folder)
     except (OSError, ValueError) as error:  # a NUL in the root
         reraise_if_out_of_fds(error)
         return []
@@ -132,14 +152,29 @@ def listing(root: Root = None) -> list[str]:
 
 
 def open_job(jobid: object, root: Root = None) -> int | None:
-    """The descriptor of a job's directory; None if there is no such job."""
+    """The descriptor of a job's directory; None if there is no such job, or it or its root is another user's.
+
+    That may say anything: of a process of ours, for instance, that it is the job's command, to be ended with it.
+    """
     if not is_id(jobid):
         return None
     try:
-        return jobdir.open_folder(f"{find_root(root)}/{jobid}")
+        return _open_own(str(jobid), root)
     except (OSError, ValueError) as error:
         reraise_if_out_of_fds(error)
         return None
+
+
+def _open_own(jobid: str, root: Root) -> int:
+    folder = open_root(root)
+    try:
+        job = jobdir.open_folder(jobid, folder)
+    finally:
+        os.close(folder)
+    if jobdir.is_own(job):
+        return job
+    os.close(job)
+    raise PermissionError(errno.EPERM, "it is another user's", jobid)
 
 
 def reraise_if_out_of_fds(error: Exception) -> None:
@@ -166,7 +201,8 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
         record.job = jobdir.read_json(fd, jobdir.JOB)
         record.status = _read_status(fd, record.job)
         _judge(record)
-        if not record.known:  # nobody runs it; or its last word was written between our look at it and at the processes
+        if not (record.known or record.elsewhere):
+            # Nobody runs it. Or its last word was written between our look at it and our look at the processes.
             record.status = _read_status(fd, record.job)
             _judge(record, at_last=True)
             if record.finished and "exit_code" not in record.status and _was_asked_to_end(fd):
@@ -187,7 +223,11 @@ def _was_asked_to_end(fd: int) -> bool:
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
     """What is on record; before there is anything, whether somebody is in charge already."""
     try:
-        return jobdir.read_json(fd, jobdir.STATUS)
+        try:
+            return jobdir.read_json(fd, jobdir.STATUS)
+        except Damaged:  # or just being written, in place, on a disk that is full
+            time.sleep(REWRITE_SECONDS)
+            return jobdir.read_json(fd, jobdir.STATUS)
     except FileNotFoundError:
         in_charge = {"supervisor": job["supervisor"]} if "supervisor" in job else {}
         return {"state": jobdir.CREATED, **in_charge}
@@ -204,14 +244,25 @@ def _judge(record: JobRecord, at_last: bool = False) -> None:
         record.state, record.reason = state, str(status.get("reason") or "")
     elif state not in (jobdir.CREATED, jobdir.RUNNING):
         raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
-    elif identity.holds(status.get("supervisor")):
-        record.state = state
+    elif identity.holds(status.get("supervisor")) and not status.get("given_up"):
+        record.state, record.reason = state, str(status.get("reason") or "")
     elif identity.holds(status.get("command")):
-        record.state, record.reason = state, "its supervisor is gone: its exit status will not be known"
+        record.state = state
+        record.reason = str(status.get("reason") or "its supervisor is gone: its exit status will not be known")
+    elif where := _elsewhere(record):
+        record.elsewhere = record.reason = where
     elif "supervisor" not in status and _may_still_start(record.job):
         record.state = state
     elif at_last:
-        record.state, record.reason = jobdir.BY_ERROR, _why_gone(status)
+        record.state = jobdir.BY_REQUEST if status.get("given_up") else jobdir.BY_ERROR
+        record.reason = _why_gone(status)
+
+
+def _elsewhere(record: JobRecord) -> str:
+    """Why we cannot see those who may run it; empty when we can, and they are gone."""
+    status = record.status
+    named = [status["supervisor"], status.get("command")] if "supervisor" in status else [record.job.get("by")]
+    return next(filter(None, map(identity.unseen, named)), "")
 
 
 _LARGEST = 1e18
@@ -238,9 +289,11 @@ def _may_still_start(job: dict[str, Any]) -> bool:
 
 def _why_gone(status: dict[str, Any]) -> str:
     supervisor = status.get("supervisor")
+    if status.get("given_up"):
+        return str(status.get("reason"))
     if not isinstance(supervisor, list):
         return "it was never started: the program that asked for it is gone"
-    if supervisor[-1:] != [identity.boot_id()]:
+    if supervisor[2:3] != [identity.boot_id()]:
         return "the machine was restarted: its exit status is not known"
     return "its supervisor is gone: its exit status is not known"
 
@@ -284,7 +337,7 @@ def _info(record: JobRecord) -> Info:
         created_at=job.get("created"),
         started_at=started,
         ended_at=status.get("ended"),
-        elapsed=status.get("elapsed", so_far),
+        elapsed=status.get("elapsed") if so_far is None else so_far,
         pid=_pid(status.get("command")),
         supervisor_pid=_pid(status.get("supervisor")),
         exit_code=status.get("exit_code"),

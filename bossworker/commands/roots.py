@@ -7,6 +7,8 @@ import os
 import re
 import sys
 
+from bossworker.system import folders
+
 ROOT_VARIABLE = "BOSSWORKER_ROOT"
 
 Root = str | os.PathLike[str] | None
@@ -57,7 +59,27 @@ def check_root(root: object) -> None:
         raise ValueError(f"root must be the path of a folder, not {path!r:.200}")
 
 
-def make_root(root: Root = None) -> str:
+def open_root(root: Root = None) -> int:
+    """A descriptor of the folder that holds the job directories.
+
+    Raises:
+        PermissionError: It is another user's, who may have put anything there.
+        OSError: There is none.
+    """
+    path = find_root(root)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        owner = os.fstat(fd).st_uid
+        if owner != os.geteuid():
+            told = f"root must be a folder of yours; it is another user's (uid {owner})"
+            raise PermissionError(errno.EPERM, told, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_root(root: Root = None) -> int:
     """The same, checked, and made if it is not there: for the user alone. OSError names it when it cannot be."""
     check_root(root)
     path = find_root(root)
@@ -65,7 +87,7 @@ def make_root(root: Root = None) -> str:
         _make_folders(path)
     except OSError as error:
         raise OSError(error.errno, f"root cannot be made: {error.strerror}", path) from error
-    return path
+    return open_root(path)
 
 
 def _make_folders(path: str) -> None:
@@ -86,9 +108,9 @@ def _make_folder(path: str, private: bool) -> None:
         if os.path.isdir(path):  # somebody else has just made it
             return
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    mode = os.stat(path).st_mode & 0o7777
+    mode = os.lstat(path).st_mode & 0o7777
     if mode & 0o700 != 0o700:
-        os.chmod(path, mode | 0o700)
+        folders.open_up(path, mode=mode | 0o700)
 
 
 def is_id(jobid: object) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "run_back",
     "run_back_now",
     "running_now",
+    "running_weight",
     "system_back",
     "system_back_now",
     "uninstall",
@@ -56,4 +57,9 @@ system_back = default_queue.system_back
 system_back_now = default_queue.system_back_now
 all_exit_ok = default_queue.all_exit_ok
 running_now = default_queue.running_now
+running_weight = default_queue.running_weight
 exit = default_queue.exit
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

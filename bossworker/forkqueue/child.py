@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NoReturn
 
-from bossworker.system import stdio
+from bossworker.system import forking, stdio
+from bossworker.system.cpython import signal  # the whole module's sets of enums cost more than the fork
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+_ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
+_inherited: list[object] = []
+"""Streams that a child has replaced. If they were collected, they would be flushed, under locks that are held."""
 
-def run_and_leave(fn: Callable[[], object]) -> NoReturn:
+
+def fork_to(fn: Callable[[], object]) -> int:
+    """Fork a child that runs `fn` and leaves; the child's pid."""
+    stdio.flush_streams()
+    threaded = threading.active_count() > 1
+    # A handler that raised in the child before run_and_leave's `try` would bring the child back into the program.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    try:
+        pid = forking.fork()
+        if pid == 0:
+            run_and_leave(fn, mask, threaded)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool) -> NoReturn:
     """Run `fn` and leave the process: the frames below, inherited from the parent, never run on.
 
     Exit code 0; 1 and a traceback on stderr after an exception; what ``sys.exit`` was given.
+
+    Args:
+        mask: The signals that `fn` is to find blocked.
+        threaded: Whether other threads ran at the fork.
     """
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threaded:
+            renew_streams()
         fn()
         code = 0
     except SystemExit as leaving:
@@ -38,6 +67,25 @@ def leave(code: int) -> NoReturn:
         stdio.flush_streams()
     finally:
         os._exit(code & 0xFF)
+
+
+def renew_streams() -> None:
+    """Replace this process's output streams by new ones on the same files.
+
+    A thread that wrote at the moment of the fork held the lock of its stream. That thread is not here, so nobody ever
+    releases the lock: the next print, or the flush at the end, would wait for ever. What such a stream has buffered is
+    the parent's, which will write it.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is io.TextIOWrapper and type(stream.buffer) is io.BufferedWriter:
+            with suppress(OSError, ValueError):  # closed
+                file = io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False))
+                renewed = io.TextIOWrapper(
+                    file, stream.encoding, stream.errors, None, stream.line_buffering, stream.write_through
+                )
+                _inherited.append(stream)
+                setattr(sys, name, renewed)
 
 
 def exit_code(value: object) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
+from bossworker.system.forking import call_for_caller
 from bossworker.system.originals import native, replaced
 
 default_queue = ForkQueue()
@@ -39,8 +40,8 @@ def install(**settings: Unpack[SettingValues]) -> ForkQueue:
     global _settings_before
     if replaced:
         raise RuntimeError("the fork queue is installed already; uninstall() it first")
-    before = default_queue.values()
-    default_queue.configure(dict(settings))
+    before = default_queue._as_dict()
+    default_queue._configure(dict(settings))
     _settings_before = before
     for name, function in _STANDING_IN.items():
         if hasattr(os, name):
@@ -60,7 +61,7 @@ def uninstall() -> None:
     for name, function in replaced.items():
         setattr(os, name, function)
     replaced.clear()
-    default_queue.configure(_settings_before)
+    default_queue._configure(_settings_before)
 
 
 @contextmanager
@@ -82,34 +83,34 @@ def _fork() -> int:
 
 
 def _forkpty() -> tuple[int, int]:
-    default_queue.trace_call("forkpty()")
-    started, fd = default_queue.enter(None, native("forkpty"))
+    default_queue._trace_call("forkpty()")
+    started, fd = default_queue._enter(None, lambda: call_for_caller(native("forkpty")))
     return started.pid, fd
 
 
 def _wait() -> tuple[int, int]:
-    default_queue.trace_call("wait()")
-    return default_queue.waits.wait()
+    default_queue._trace_call("wait()")
+    return default_queue._waits.wait()
 
 
 def _waitpid(pid: int, options: int, /) -> tuple[int, int]:
-    default_queue.trace_call("waitpid(%s, %s)", pid, options)
-    return default_queue.waits.waitpid(pid, options)
+    default_queue._trace_call("waitpid(%s, %s)", pid, options)
+    return default_queue._waits.waitpid(pid, options)
 
 
 def _waitid(idtype: int, id: int, options: int, /) -> Any:
-    default_queue.trace_call("waitid(%s, %s, %s)", idtype, id, options)
-    return default_queue.waits.waitid(idtype, id, options)
+    default_queue._trace_call("waitid(%s, %s, %s)", idtype, id, options)
+    return default_queue._waits.waitid(idtype, id, options)
 
 
 def _wait3(options: int) -> tuple[int, int, Any]:
-    default_queue.trace_call("wait3(%s)", options)
-    return default_queue.waits.wait3(options)
+    default_queue._trace_call("wait3(%s)", options)
+    return default_queue._waits.wait3(options)
 
 
 def _wait4(pid: int, options: int) -> tuple[int, int, Any]:
-    default_queue.trace_call("wait4(%s, %s)", pid, options)
-    return default_queue.waits.wait4(pid, options)
+    default_queue._trace_call("wait4(%s, %s)", pid, options)
+    return default_queue._waits.wait4(pid, options)
 
 
 _STANDING_IN: dict[str, Callable[..., Any]] = {

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 from bossworker.forkqueue import calls, child
 from bossworker.forkqueue.admission import Admission
@@ -19,9 +19,8 @@ from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
-from bossworker.system import stdio
+from bossworker.system import forking
 from bossworker.system.checks import check_count, check_seconds
-from bossworker.system.originals import native
 
 T = TypeVar("T")
 
@@ -80,17 +79,17 @@ class ForkQueue(Settings):
         self,
         size: int = DEFAULT_SIZE,
         *,
-        delay: float = 0,
+        delay: float | None = 0,
         weight: int = 1,
         allow_excess: bool = True,
         ignore_children: bool = False,
         debug: bool = False,
         trace: bool = False,
-        max_load: float = 0,
-        min_free_memory: int = 0,
+        max_load: float | None = 0,
+        min_free_memory: int | None = 0,
     ) -> None:
         self._children = Children(self._note)
-        self.waits = Waits(self._children)
+        self._waits = Waits(self._children)
         self._line = Admission(self, self._children)
         self._is_child = False
         super().__init__(
@@ -118,13 +117,13 @@ class ForkQueue(Settings):
 
         OSError as from ``os.fork``; nothing is counted then.
         """
-        self.trace_call("fork()")
-        return self.enter(weight, _fork)[0].pid
+        self._trace_call("fork()")
+        return self._enter(weight, _fork)[0].pid
 
     def fork_now(self, *, weight: int | None = None) -> int:
         """Fork without waiting for room; the child counts all the same. Only `delay` is kept."""
-        self.trace_call("fork_now()")
-        return self.enter(weight, _fork, at_once=True)[0].pid
+        self._trace_call("fork_now()")
+        return self._enter(weight, _fork, at_once=True)[0].pid
 
     def run_back(self, fn: Callable[[], object], *, weight: int | None = None) -> int:
         """Run a function in a child; the child's pid.
@@ -140,16 +139,15 @@ class ForkQueue(Settings):
 
     def _run(self, fn: Callable[[], object], weight: int | None, at_once: bool) -> int:
         _check_callable(fn)
-        self.trace_call("run_back%s(%r)", "_now" * at_once, fn)
-        return self.enter(weight, partial(self._fork_to, fn), at_once)[0].pid
+        self._trace_call("run_back%s(%r)", "_now" * at_once, fn)
+        return self._enter(weight, partial(self._fork_to, fn), at_once)[0].pid
 
     def _fork_to(self, fn: Callable[[], object]) -> Started:
-        stdio.flush_streams()
-        started = _fork()
-        if started[0] == 0:
+        def run() -> None:
             self._is_child = True
-            child.run_and_leave(fn)
-        return started
+            fn()
+
+        return child.fork_to(run), NO_FD
 
     def call(self, fn: Callable[..., T], *args: object, weight: int | None = None) -> Call[T]:
         """Call a function in a child, with these arguments, when there is room; a handle to its value.
@@ -157,10 +155,10 @@ class ForkQueue(Settings):
         What it returns travels back by pickle, or cloudpickle where that is needed; what it raises, too.
         """
         _check_callable(fn)
-        self.trace_call("call(%r)", fn)
+        self._trace_call("call(%r)", fn)
         file = calls.anonymous_file()
         try:
-            started, _ = self.enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
+            started, _ = self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
         except BaseException:
             os.close(file)
             raise
@@ -178,15 +176,15 @@ class ForkQueue(Settings):
         return self._system(cmd, weight, at_once=True)
 
     def _system(self, cmd: tuple[Argument, ...], weight: int | None, at_once: bool) -> int | None:
-        self.trace_call("system_back%s%r", "_now" * at_once, cmd)
+        self._trace_call("system_back%s%r", "_now" * at_once, cmd)
 
         def start() -> Started:
             return child.spawn(cmd) or NOT_FOUND, NO_FD
 
-        started, _ = self.enter(weight, start, at_once)
+        started, _ = self._enter(weight, start, at_once)
         return None if started.pid == NOT_FOUND else started.pid
 
-    def enter(self, weight: int | None, start: Callable[[], Started], at_once: bool = False) -> tuple[Child, int]:
+    def _enter(self, weight: int | None, start: Callable[[], Started], at_once: bool = False) -> tuple[Child, int]:
         """`start` a child when there is room, or `at_once`; the child, and the descriptor that `start` gave."""
         heavy = self.weight if weight is None else check_positive("weight", weight)
         started, fd = self._line.enter(heavy, start, at_once)
@@ -201,41 +199,49 @@ class ForkQueue(Settings):
         ChildProcessError when there is none left. Other children of the process, such as subprocess has them, are not
         touched: their statuses are for those who started them.
         """
-        self.trace_call("wait()")
-        return self.waits.wait_own()
+        self._trace_call("wait()")
+        return self._waits.wait_own()
 
     def waitpid(self, pid: int, options: int = 0) -> tuple[int, int]:
         """``os.waitpid()``; with -1 for a pid, any child of this queue, as with `wait`."""
-        self.trace_call("waitpid(%s, %s)", pid, options)
-        return self.waits.wait_own(options) if pid == -1 else self.waits.waitpid(pid, options)
+        self._trace_call("waitpid(%s, %s)", pid, options)
+        return self._waits.wait_own(options) if pid == -1 else self._waits.waitpid(pid, options)
 
-    def waitpids(self, *pids: int, timeout: float | None = None) -> list[tuple[int, int | None]]:
+    @overload
+    def waitpids(self, *pids: int, timeout: float | None = None) -> list[tuple[int, int | None]]: ...
+    @overload
+    def waitpids(self, *pids: int | None, timeout: float | None = None) -> list[tuple[int | None, int | None]]: ...
+    def waitpids(self, *pids: int | None, timeout: float | None = None) -> Any:
         """Wait until all these children have ended: a list of pid and wait status, in the order of the arguments.
 
-        The status is None for what is no child of this process, or not any more. After `timeout` seconds TimeoutError;
-        no status has been taken then.
+        The status is None for what is not, or no longer, a child of this process. None, which `system_back` returns
+        for a program that was not found, gives ``(None, None)``. After `timeout` seconds (None: no limit; 0: do not
+        wait) TimeoutError is raised, and no status has been taken.
         """
-        for pid in pids:
-            check_count("pid", pid, 1)
-        self.trace_call("waitpids(%s)", ", ".join(map(str, pids)))
+        started = [check_count("pid", pid, 1) for pid in pids if pid is not None]
+        self._trace_call("waitpids(%s)", ", ".join(map(str, pids)))
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-        self.waits.until_ended(pids, deadline)
-        return [(pid, self.waits.status_of(pid)) for pid in pids]
+        self._waits.until_ended(started, deadline)
+        return [(pid, None if pid is None else self._waits.status_of(pid)) for pid in pids]
 
     def all_exit_ok(self, *pids: int | None, timeout: float | None = None) -> bool:
         """Wait as `waitpids` does; whether all of them left with exit code 0.
 
-        None, which `system_back` gives for a program that was not found, did not.
+        None, which `system_back` returns for a program that was not found, did not.
         """
-        started = [pid for pid in pids if pid is not None]
-        statuses = self.waitpids(*started, timeout=timeout)
-        return len(started) == len(pids) and all(status == 0 for _, status in statuses)
+        return all(status == 0 for _, status in self.waitpids(*pids, timeout=timeout))
 
     def running_now(self) -> int:
-        """How many children of this queue are running."""
+        """How many children of this queue are running, whatever each of them weighs."""
         with self._children.lock:
             self._children.look()
             return len(self._children.running())
+
+    def running_weight(self) -> int:
+        """What the running children weigh together; `size` limits this."""
+        with self._children.lock:
+            self._children.look()
+            return self._children.weight()
 
     def __enter__(self) -> Self:
         return self
@@ -260,14 +266,14 @@ class ForkQueue(Settings):
         parent has on its stack (``finally``, ``with``) or registered to run at its end runs in the child. Elsewhere by
         ``sys.exit``.
         """
-        self.trace_call("exit(%r)", code)
+        self._trace_call("exit(%r)", code)
         if self._is_child:
             child.leave(child.exit_code(code))
         sys.exit(code)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def on_change(self) -> None:
+    def _on_change(self) -> None:
         """Settings are heeded at once."""
         with self._children.lock:
             self._children.ignored = self.ignore_children
@@ -275,14 +281,14 @@ class ForkQueue(Settings):
                 self._children.drop_all_kept()
             self._children.wake()
 
-    def forget_in_child(self) -> None:
+    def _forget_in_child(self) -> None:
         """In a forked child: it has no children, and may have one at a time."""
         self._children.forget_in_child()
         self._line.forget_in_child()
         self._values["size"] = 1
         self._is_child = False
 
-    def trace_call(self, message: str, *args: object) -> None:
+    def _trace_call(self, message: str, *args: object) -> None:
         """Log a call, if that is asked for."""
         if self.trace:
             _tell(message, *args)
@@ -302,7 +308,7 @@ def _tell(message: str, *args: object) -> None:
 
 
 def _fork() -> Started:
-    return native("fork")(), NO_FD
+    return forking.fork(), NO_FD
 
 
 def _check_callable(fn: object) -> None:
@@ -312,7 +318,7 @@ def _check_callable(fn: object) -> None:
 
 def _forget_in_child() -> None:
     for queue in list(_queues):
-        queue.forget_in_child()
+        queue._forget_in_child()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

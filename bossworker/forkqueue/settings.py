@@ -26,8 +26,15 @@ def check_flag(name: str, value: object) -> bool:
     raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
+def check_delay(name: str, value: object) -> float:
+    """A number of seconds; None is 0."""
+    return check_seconds(name, 0 if value is None else value)
+
+
 def check_load(name: str, value: object) -> float:
-    """A load average, 0 for no limit; ValueError where the platform has none."""
+    """A load average, 0 or None for no limit; ValueError where the platform has none."""
+    if value is None:
+        return 0.0
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a load average, a number, not {value!r}")
     value = float(value)
@@ -39,8 +46,8 @@ def check_load(name: str, value: object) -> float:
 
 
 def check_bytes(name: str, value: object) -> int:
-    """A number of bytes, 0 for no limit; ValueError where the platform does not tell how much is free."""
-    value = check_count(name, value, most=_BYTES_LIMIT)
+    """A number of bytes, 0 or None for no limit; ValueError where the platform does not tell how much is free."""
+    value = check_count(name, 0 if value is None else value, most=_BYTES_LIMIT)
     if value:
         _check_told(name, value, limits.available_memory)
     return value
@@ -72,28 +79,28 @@ class Setting(Generic[T]):
 
     def __set__(self, settings: Settings, value: T) -> None:
         settings._values[self._name] = self._check(self._name, value)
-        settings.on_change()
+        settings._on_change()
 
 
 class SettingValues(TypedDict, total=False):
     """The settings by name, as ``install`` takes them."""
 
     size: int
-    delay: float
+    delay: float | None
     weight: int
     allow_excess: bool
     ignore_children: bool
     debug: bool
     trace: bool
-    max_load: float
-    min_free_memory: int
+    max_load: float | None
+    min_free_memory: int | None
 
 
 class Settings:
     """What limits a queue. TypeError or ValueError names the setting, its value and what is allowed."""
 
     size = Setting(check_positive, "How much weight may run at once: with weights of 1, how many children.")
-    delay = Setting(check_seconds, "Seconds (monotonic) from one start to the next, at least; 0: none.")
+    delay = Setting(check_delay, "Seconds (monotonic) from one start to the next, at least; 0: none.")
     weight = Setting(check_positive, "What a child counts that is started without a weight of its own.")
     allow_excess = Setting(
         check_flag,
@@ -117,19 +124,19 @@ class Settings:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values: dict[str, Any] = {}
-        self.configure(values)
+        self._configure(values)
 
-    def configure(self, values: dict[str, Any]) -> None:
+    def _configure(self, values: dict[str, Any]) -> None:
         """Set several; all are checked before one is set."""
         checked = {name: _setting(name)._check(name, value) for name, value in values.items()}
         self._values.update(checked)
-        self.on_change()
+        self._on_change()
 
-    def values(self) -> dict[str, Any]:
+    def _as_dict(self) -> dict[str, Any]:
         """All of them, by name."""
         return dict(self._values)
 
-    def on_change(self) -> None:
+    def _on_change(self) -> None:
         """A setting has changed."""
 
 

@@ -6,12 +6,14 @@ unknown gets ``unknown``, None, False or nothing; never an exception, never anot
 no descriptors left, since then nothing can be known.) After Proc::Async, with what it lacked: stdin, timeout, env, cwd,
 meta, wait, follow, listing, resource use, the end of whole trees.
 
-    control.py   start, signal, wait, clean;  status, details, info and listing are those of ``commands/record.py``
+    control.py   start, signal, wait;  status, details, info and listing are those of ``commands/record.py``
+    cleaning.py  clean
     files.py     stdout, stderr, follow, result, result_list
 """
 
 from bossworker.commands.record import Info, Status, details, get_configuration, info, is_finished, listing, status
-from bossworker.jobs.control import clean, signal, start, wait
+from bossworker.jobs.cleaning import clean
+from bossworker.jobs.control import signal, start, wait
 from bossworker.jobs.files import follow, result, result_list, stderr, stdout, working_dir
 
 __all__ = [
@@ -34,3 +36,7 @@ __all__ = [
     "wait",
     "working_dir",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -168,7 +168,7 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
         with JobWatch(jobid, root) as watch:
             ended = False
             while not ended:
-                ended = watch.look().finished or not watch.record.known  # before we read: what is read then is all
+                ended = not watch.look().may_change  # before we read: what is read then is all
                 while data := os.read(fd, FOLLOW_BYTES):
                     yield data
                 if not ended:

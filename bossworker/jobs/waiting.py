@@ -15,6 +15,7 @@ from bossworker.system import identity
 
 FIRST_TICK = 0.001  # seconds between looks where an end cannot be waited for, doubled up to
 TICK = 0.05
+ELSEWHERE_TICK = 0.5  # of one on another host, perhaps over a network
 LONGEST_SLEEP = 3600.0  # seconds; poll takes no more than 24.8 days at once, and a look an hour costs nothing
 
 
@@ -51,7 +52,7 @@ class JobWatch:
             poll.poll(1000 * left)
         else:
             time.sleep(min(self._pause, left))
-            self._pause = min(2 * self._pause, TICK)
+            self._pause = min(2 * self._pause, ELSEWHERE_TICK if self.record.elsewhere else TICK)
 
     def _watches(self) -> bool:
         """Whether there is a descriptor that tells of the command's end."""

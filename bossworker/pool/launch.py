@@ -35,7 +35,7 @@ from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
-from bossworker.system import processes, signals, stdio
+from bossworker.system import forking, processes, signals, stdio
 from bossworker.system.cpython import interpreter_flags
 from bossworker.system.originals import native
 
@@ -82,7 +82,7 @@ def _fork_boss(
 ) -> int:
     stdio.flush_streams()
     parent = os.getpid()
-    pid: int = native("fork")()
+    pid = forking.fork()
     if pid == 0:
         _never_return(partial(_boss_main, lambda: handlers, options, theirs, memory, parent, ours))
     return pid
@@ -152,7 +152,7 @@ def _fork_server_main(
     collecting: bool,
 ) -> None:
     processes.adopt_orphans()
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     try:
         loaded: Handlers | BaseException = load_handlers()
     except BaseException as error:

@@ -1,10 +1,11 @@
 """What the operating system can do and tell. Nothing in here knows of pools, jobs or tasks.
 
 processes.py    parents, orphans, exits, memory;  descendants.py: a process and all that it started, and their end
-identity.py     whether a pid is still the process that was meant
+identity.py     whether a pid is still the process that was meant, and whether we can see it;  proc.py: reads /proc
 program.py      starts a program: no Python between fork and exec
 eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted
-signals.py, stdio.py    what a forked process inherits;  originals.py: os.fork and its kin under a fork queue
+signals.py, stdio.py    what a forked process inherits
+forking.py, originals.py    os.fork in the program's name; it and its kin under a fork queue
 checks.py       checks of values that several parts take;  cpython.py: what is private to CPython
 """

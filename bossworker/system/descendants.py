@@ -10,10 +10,12 @@ that it starts does not inherit.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 
+from bossworker.system import proc
 from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
@@ -22,9 +24,15 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.0005  # seconds until the first look whether all are gone, doubled up to
 LONGEST_PAUSE = 0.02
+HOPELESS_PAUSE = 0.5  # the longest of those who go on though somebody cannot be ended
+PATIENCE = 2.0  # seconds after KILL; the kernel may take long to give back much memory
+REFUSED_PATIENCE = 0.2  # the same where KILL was refused: it may still end by what has become of the others
+_NOBODY = (1 << 31) - 1  # a process group that there is not
 
 JOB, TASK = b"bossworker-job", b"bossworker-task"  # the names of supervisors that stand apart; 15 bytes at most
 _APART = (JOB + b"\n", TASK + b"\n")
+
+children = proc.children
 
 _prctl: Callable[..., object] | None = None
 _adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
@@ -79,22 +87,6 @@ def load_prctl() -> Callable[..., object]:
     return _prctl
 
 
-def children(pid: int) -> list[int]:
-    """The direct children of a process, zombies among them (Linux; elsewhere an empty list)."""
-    found: list[int] = []
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for thread in threads:
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
-                found += map(int, file.readall().split())
-        except OSError:
-            pass
-    return found
-
-
 def has_children() -> bool:
     """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
     if not hasattr(os, "waitid"):
@@ -115,11 +107,7 @@ def mark_detached(name: bytes) -> None:
 
 def is_detached(pid: int) -> bool:
     """Whether a process is such a supervisor."""
-    try:
-        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
-            return file.readall() in _APART
-    except OSError:
-        return False
+    return proc.read(f"{pid}/comm") in _APART
 
 
 def descendants(pid: int) -> list[int]:
@@ -142,23 +130,37 @@ def _below(pid: int) -> list[int]:
 
 
 class Ending:
-    """The end of all descendants of this process, or of some, step by step.
+    """The end of all descendants of this process, or of some, step by step: TERM, grace, KILL.
+
+    TERM is sent once, to those that are there when the ending begins. What they start in order to tidy up (by a trap
+    that calls ``docker rm``, for instance) has the grace for it. KILL goes to all, whenever they were born.
 
     The owner reaps before each step; so when nothing is found any more, nothing is left, not even a zombie.
     """
 
-    def __init__(self, grace: float, leader: int = 0, members: Callable[[], list[int]] | None = None) -> None:
+    def __init__(
+        self,
+        grace: float,
+        leader: int = 0,
+        members: Callable[[], list[int]] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         """
         Args:
             grace: Seconds between TERM and KILL.
             leader: A child that leads a process group, all we can find where descendants cannot be listed.
             members: Who is to end, parents first, asked for again at each step; all descendants by default.
+            patience: Seconds after KILL until `hopeless` says that somebody cannot be ended.
         """
         self.leader = leader
         self.members = members
+        self.patience = patience
         self.kill_at = time.monotonic() + grace
-        self.asked: set[int] = set()
         self.pause = FIRST_PAUSE
+        self.hopeless = ""
+        """Who does not end, and why, once KILL was sent in vain for a while. The steps may go on nevertheless."""
+        self._asked = False
+        self._killed_at = 0.0
 
     def step(self) -> float | None:
         """Signal whom it is time to; seconds until the next step, or None when all are gone."""
@@ -166,35 +168,57 @@ class Ending:
         if not found:
             return None
         if time.monotonic() >= self.kill_at:
-            send(signal.SIGKILL, found)
-        else:
-            self._ask([pid for pid in found if pid not in self.asked])
-        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+            self._kill(found)
+        elif not self._asked:
+            send(signal.SIGTERM, found)
+            send(signal.SIGCONT, found)  # or one that is stopped would not hear it
+        self._asked = True
+        self.pause = min(2 * self.pause, HOPELESS_PAUSE if self.hopeless else LONGEST_PAUSE)
         return self.pause
 
-    def kill_now(self) -> None:
-        """No more grace."""
-        self.kill_at = 0.0
+    def hurry(self, grace: float, patience: float = PATIENCE) -> None:
+        """No more grace from now on than this."""
+        self.kill_at = min(self.kill_at, time.monotonic() + grace)
+        self.patience = min(self.patience, patience)
 
-    def _ask(self, found: list[int]) -> None:
-        send(signal.SIGTERM, found)
-        send(signal.SIGCONT, found)  # or one that is stopped would not hear it
-        self.asked.update(found)
+    def _kill(self, found: list[int]) -> None:
+        refused = send(signal.SIGKILL, found)
+        now = time.monotonic()
+        self._killed_at = self._killed_at or now
+        patience = min(REFUSED_PATIENCE, self.patience) if refused == found else self.patience
+        if now >= self._killed_at + patience:
+            self.hopeless = _describe(found, refused)
 
     def _find(self) -> list[int]:
-        if sys.platform == "linux":
+        if proc.is_ours():
             return descendants(os.getpid()) if self.members is None else self.members()
         try:
-            os.killpg(self.leader, 0)
+            os.killpg(self.leader or _NOBODY, 0)
+        except PermissionError:
+            pass
         except OSError:
             return []
         return [-self.leader]
 
 
-def send(number: int, pids: list[int]) -> None:
-    """Send a signal to all of these, as far as they are there. They must be descendants: their numbers are theirs."""
+def _describe(found: list[int], refused: list[int]) -> str:
+    one = refused[0] if refused else found[0]
+    why = os.strerror(errno.EPERM) if refused else "it does not answer to SIGKILL"
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"process {abs(one)} cannot be ended: {why}{more}"
+
+
+def send(number: int, pids: list[int]) -> list[int]:
+    """Send a signal to all of these, as far as they are there; those to whom we may not send any.
+
+    They must be descendants: their numbers are theirs.
+    """
+    refused = []
     for pid in pids:
         try:
             os.kill(pid, number)
+        except PermissionError:
+            refused.append(pid)
         except OSError:
             pass
+    return refused

@@ -6,9 +6,11 @@ or replace them while we look. No link is ever followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHMOD_LINKS = os.chmod in os.supports_follow_symlinks and os.chmod in os.supports_dir_fd
@@ -129,52 +131,75 @@ def remove(path: str) -> int:
     except OSError:
         return 0
     try:
-        return _remove(os.path.basename(path), parent)
+        return remove_at(parent, os.path.basename(path)).count
     finally:
         os.close(parent)
 
 
-def _remove(name: str, parent: int) -> int:
-    count = 0
+class Removed:
+    """What came of a removal."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Files that were deleted."""
+        self.failure: OSError | None = None
+        """Why the first of those that stay could not be deleted, with its name from the top."""
+
+    def note(self, error: OSError, parts: list[str], name: str) -> None:
+        """That something stays."""
+        if self.failure is None and not isinstance(error, FileNotFoundError):
+            self.failure = OSError(error.errno, error.strerror, "/".join([*parts, name]))
+
+
+def remove_at(parent: int, name: str, spare: Collection[str] = ()) -> Removed:
+    """Delete a folder and all that is in it, as far as that is allowed.
+
+    Args:
+        parent: The descriptor of the folder that holds it.
+        spare: Names of files in it that stay, and with them the folder itself.
+    """
+    removed = Removed()
     descent = Descent(parent)
     waiting = [[name]]
     try:
         while True:
             if waiting[-1]:
-                emptied = _enter_to_empty(descent, waiting[-1].pop())
-                if emptied is not None:
-                    folders, files = emptied
-                    count += files
-                    waiting.append(folders)
+                below = _enter_to_empty(descent, waiting[-1].pop(), removed, spare)
+                if below is not None:
+                    waiting.append(below)
+                    spare = ()  # which are of the top alone
                 continue
             waiting.pop()
             if not waiting:
-                return count
-            _rmdir(descent.leave(), descent.fd)
-    except OSError:
-        return count
+                return removed
+            _rmdir(descent, removed)
+    except OSError as error:
+        removed.note(error, descent.parts, "")
+        return removed
     finally:
         descent.close()
 
 
-def _enter_to_empty(descent: Descent, name: str) -> tuple[list[str], int] | None:
-    """Go into a folder and delete its files; the folders in it, and how many files there were. None if we may not."""
+def _enter_to_empty(descent: Descent, name: str, removed: Removed, spare: Collection[str]) -> list[str] | None:
+    """Go into a folder and delete its files; the folders in it, or None if we may not go there."""
     try:
         _enter(descent, name)
-    except OSError:
+    except OSError as error:
+        removed.note(error, descent.parts, name)
         return None
     folders: list[str] = []
-    count = 0
     for entry in os.listdir(descent.fd):
+        if entry in spare:
+            continue
         try:
             if stat.S_ISDIR(os.stat(entry, dir_fd=descent.fd, follow_symlinks=False).st_mode):
                 folders.append(entry)
             else:
                 os.unlink(entry, dir_fd=descent.fd)
-                count += 1
-        except OSError:
-            pass
-    return folders, count
+                removed.count += 1
+        except OSError as error:
+            removed.note(error, descent.parts, entry)
+    return folders
 
 
 def _enter(descent: Descent, name: str) -> None:
@@ -182,26 +207,30 @@ def _enter(descent: Descent, name: str) -> None:
     try:
         descent.enter(name)
     except PermissionError:
-        _open_up(name, descent.fd)
+        open_up(name, descent.fd)
         descent.enter(name)
     if os.fstat(descent.fd).st_mode & 0o300 != 0o300:
-        os.fchmod(descent.fd, 0o700)
+        with suppress(OSError):  # another user's: what cannot be deleted will be told one by one
+            os.fchmod(descent.fd, 0o700)
 
 
-def _open_up(name: str, parent: int) -> None:
+def open_up(name: str, parent: int | None = None, mode: int = 0o700) -> None:
     """Give ourselves the rights to a folder; never to what a link points to."""
     if _CHMOD_LINKS:
-        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)
+        os.chmod(name, mode, dir_fd=parent, follow_symlinks=False)
     elif hasattr(os, "O_PATH"):  # Linux: a descriptor that takes no right to the folder itself
         fd = os.open(name, os.O_PATH | _FOLDER, dir_fd=parent)
         try:
-            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+            os.chmod(f"/proc/self/fd/{fd}", mode)
         finally:
             os.close(fd)
 
 
-def _rmdir(name: str, parent: int) -> None:
+def _rmdir(descent: Descent, removed: Removed) -> None:
+    """Go up, and delete the folder that was left. That it is not empty was told already."""
+    name = descent.leave()
     try:
-        os.rmdir(name, dir_fd=parent)
-    except OSError:
-        pass
+        os.rmdir(name, dir_fd=descent.fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            removed.note(error, descent.parts, name)

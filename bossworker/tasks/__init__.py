@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from bossworker.tasks.client.task_pool import TaskPool, default_task_pool, search, spawn
     from bossworker.tasks.errors import StreamClosed, TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 
-del TYPE_CHECKING
-
 __all__ = [
     "CurrentTask",
     "Stream",
@@ -42,11 +40,20 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Looked up when first used: a supervisor, which needs none of it, imports this package, too."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # or type checkers would take every name for one of ours
 
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"bossworker.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Looked up when first used: a supervisor, which needs none of it, imports this package, too."""
+        from importlib import import_module
+
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"bossworker.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+del TYPE_CHECKING
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -33,7 +33,7 @@ def supervise(root: Path, argv: list[str], **order: Any) -> tuple[Path, int]:
         status = 1
         try:
             stdio = os.open(os.devnull, os.O_RDONLY), out, err
-            what = Order([os.fsencode(arg) for arg in argv], ENVIRONMENT, directory.files.encode(), stdio, **order)
+            what = Order([os.fsencode(arg) for arg in argv], ENVIRONMENT, directory.files(), stdio, **order)
             supervisor = Supervisor(directory, what, Loop())
             supervisor.begin()
             supervisor.run()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.system import identity
+from bossworker.system import identity, proc
 from bossworker.system.identity import Identity
 from tests.conftest import wait_for
 
@@ -48,10 +48,10 @@ def test_own() -> None:
 
 
 def test_another_start_time_or_boot_is_another_process() -> None:
-    pid, started, boot = identity.own()
-    assert not identity.holds([pid, int(started) - 1, boot])
-    assert not identity.holds([pid, started, "another boot"])
-    assert not identity.send([pid, int(started) + 1, boot], signal.SIGKILL)
+    pid, started, boot, *place = identity.own()
+    assert not identity.holds([pid, int(started) - 1, boot, *place])
+    assert not identity.holds([pid, started, "another boot", *place])
+    assert not identity.send([pid, int(started) + 1, boot, *place], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("wrong", [None, [], [1], ["1", 2, ""], [0, 0, ""], [-1, 0, ""], {"pid": 1}, [True, 1], 7, "x"])
@@ -95,10 +95,10 @@ def test_a_pid_that_is_really_used_again() -> None:
 
 def test_who_has_no_environment_is_not_amid_exec_for_ever() -> None:
     with subprocess.Popen(["/bin/sleep", "60"], env={}) as child:
-        wait_for(lambda: not identity.amid_exec(child.pid))
+        wait_for(lambda: not proc.amid_exec(child.pid))
         assert Path(f"/proc/{child.pid}/environ").read_bytes() == b""
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert not identity.amid_exec(child.pid)
-    assert not identity.amid_exec(child.pid)
-    assert not identity.amid_exec(os.getpid())
+        assert not proc.amid_exec(child.pid)
+    assert not proc.amid_exec(child.pid)
+    assert not proc.amid_exec(os.getpid())

@@ -197,6 +197,24 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, pages: int) -> None:
         directory.close()
 
 
+def test_what_runs_finds_room_on_a_full_disk_and_so_does_the_last_word(small_disk: Path) -> None:
+    """Whether the room of the first status can be had again, or another is faster."""
+    for greedy in (False, True):
+        directory = create(small_disk)
+        directory.take_room()
+        directory.write_status({"state": "created"})
+        fill(small_disk)
+        if greedy:
+            os.link(f"{directory.path}/status.json", small_disk / "held")  # its room is not given back
+        directory.write_status({"state": "running", "command": [1]})
+        assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "running", "command": [1]}
+        directory.write_last_status({"state": "completed", "reason": "x" * 700})
+        assert jobdir.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
+        assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
+        directory.close()
+        (small_disk / "ballast").unlink()
+
+
 def test_the_last_word_finds_room_on_a_full_disk(small_disk: Path) -> None:
     directory = create(small_disk)
     directory.write_status({"state": "running"})

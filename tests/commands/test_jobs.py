@@ -121,7 +121,7 @@ def test_shell_stdin_env_cwd(tmp_path: Path) -> None:
     assert jobs.stdout(jobid).strip() == "3"
     (tmp_path / "input").write_text("from a file")
     data = os.urandom(1 << 20) * 20
-    wants = [
+    wants: list[tuple[str, str | bytes]] = [
         (jobs.start(["cat"], stdin=data), data),
         (jobs.start(["cat"], stdin="größe"), "größe".encode()),
         (jobs.start(["cat"], stdin=tmp_path / "input"), b"from a file"),
@@ -395,6 +395,12 @@ def launchers() -> list[int]:
     return found
 
 
+def is_busy(link: launching.Launcher) -> bool:
+    """Whether it is at work, and still is an instant later."""
+    time.sleep(0.005)
+    return link._busy
+
+
 def test_a_launcher_killed_under_many_orders() -> None:
     """Whoever is about to write to it then hears so in another way than who comes later."""
     jobs.wait(jobs.start(["true"]))
@@ -405,7 +411,7 @@ def test_a_launcher_killed_under_many_orders() -> None:
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(8) as threads:
         ids = [threads.submit(jobs.start, ["echo", str(number)]) for number in range(8)]
-        wait_for(lambda: all(link._lock.locked() or time.sleep(0.005) for _ in range(20)))  # somebody cannot write
+        wait_for(lambda: all(is_busy(link) for _ in range(20)))  # somebody cannot write
         os.kill(pid, signal.SIGKILL)
         for number, jobid in enumerate(ids):
             assert jobs.wait(jobid.result(), 20) is Status.COMPLETED
@@ -545,6 +551,29 @@ def test_a_full_disk_raises_and_leaves_nothing(small_disk: Path) -> None:
         assert sorted(os.listdir(small_disk)) == before
 
 
+def test_a_disk_that_is_full_just_as_it_starts(small_disk: Path) -> None:
+    """Wherever it happens: nothing was started, or it can be found and ended."""
+    started = 0
+    for pages in range(2, 8):
+        fill(small_disk, leave=pages * 4096)
+        try:
+            jobid = jobs.start(["sleep", "60"], root=small_disk)
+        except OSError:
+            pass
+        else:
+            started += 1
+            assert jobs.status(jobid, root=small_disk) is Status.RUNNING
+            found = jobs.info(jobid, root=small_disk)
+            assert found is not None
+            assert found.pid is not None
+            assert jobs.signal(jobid, root=small_disk) is True
+            assert jobs.wait(jobid, 20, root=small_disk) is Status.TERMINATED_BY_REQUEST
+            assert jobs.clean(jobid, root=small_disk) > 0
+        os.unlink(small_disk / "ballast")
+        assert jobs.listing(small_disk) == []
+    assert started >= 3
+
+
 def test_stdin_without_room(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     with pytest.raises(OSError, match=f"stdin cannot be stored: No space left on device: '{small_disk}'"):
@@ -589,7 +618,7 @@ def test_cleaning_in_bulk(root: Path) -> None:
     assert os.listdir(root) == [running]
     for wrong in ({}, {"jobid": running, "older_than": 1}, {"status": "nonsense"}, {"older_than": -1}):
         with pytest.raises(ValueError, match=r"clean|status must be|older_than must be"):
-            jobs.clean(**wrong)  # type: ignore[arg-type]
+            jobs.clean(**wrong)
     jobs.clean(running)
 
 
@@ -705,7 +734,9 @@ def test_what_cannot_be_read_is_not_cleaned_unasked(root: Path) -> None:
     jobid = jobs.start(["sleep", "60"])
     status = root / jobid / "status.json"
     wait_for(lambda: jobs.status(jobid) == "running")
-    supervisor = jobs.info(jobid).supervisor_pid
+    told_of = jobs.info(jobid)
+    assert told_of is not None
+    supervisor = told_of.supervisor_pid
     told = status.read_text()
     status.write_text("{")
     assert jobs.clean(older_than=0) == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pty
+import runpy
 import select
 import shlex
 import subprocess
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,10 +74,42 @@ def test_checksums_are_those_of_the_files(tree: Path, tmp_path: Path, workers: i
 
 def test_table_lists_the_slowest_files_first(tree: Path) -> None:
     table = run(CHECKSUM_TREE, tree, "--slowest", 3).stdout.splitlines()
-    assert table[0].split() == ["seconds", "bytes", "lines", "sha256", "slowest", "files"]
-    seconds = [float(line.split()[0]) for line in table[1:4]]
+    assert table[0] == f"every file under {tree}"
+    assert table[1].split() == ["seconds", "bytes", "lines", "sha256", "slowest", "files"]
+    seconds = [float(line.split()[0]) for line in table[2:5]]
     assert seconds == sorted(seconds, reverse=True)
-    assert len(table) == 1 + 3 + 2
+    assert len(table) == 2 + 3 + 2
+
+
+def test_the_standard_library_without_what_is_installed_in_it(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other folders are read with all that is below them."""
+    (tree / "site-packages").mkdir()
+    (tree / "site-packages" / "more").write_bytes(b"")
+    assert "\n8 files" in run(CHECKSUM_TREE, tree).stdout
+    monkeypatch.syspath_prepend(CHECKSUM_TREE.parent)
+    example = runpy.run_path(str(CHECKSUM_TREE))
+    jobs = example["find_jobs"](example["Summary"](str(tree), example["INSTALLED"]))
+    assert len(list(jobs)) == 7
+    with subprocess.Popen(command(CHECKSUM_TREE), stdout=-1, env=environment(), text=True) as program:
+        assert program.stdout is not None
+        folder = sysconfig.get_path("stdlib")
+        assert program.stdout.readline() == f"every file under {folder}, without site-packages and dist-packages\n"
+        program.kill()
+
+
+def test_the_first_line_in_a_log_comes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(CHECKSUM_TREE.parent)
+    example = runpy.run_path(str(CHECKSUM_TREE))
+    now, log = [100.0], io.StringIO()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = example["Progress"](log)
+    shown = []
+    for _ in range(120):
+        now[0] += 0.1
+        progress.show(example["Summary"]("/"))
+        shown.append(log.getvalue().count("\n"))
+    assert shown.index(1) < 10
+    assert shown[-1] == 1 + 11 // 5
 
 
 def test_names_that_would_upset_a_terminal_are_escaped(tree: Path) -> None:

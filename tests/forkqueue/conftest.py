@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def ended(pid: int) -> bool:
 
 def until_ended(*pids: int) -> None:
     for pid in pids:
-        wait_for(lambda pid=pid: ended(pid), what=f"process {pid} to end")
+        wait_for(partial(ended, pid), what=f"process {pid} to end")
 
 
 def leaving(code: int) -> Callable[[], None]:

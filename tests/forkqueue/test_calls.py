@@ -59,7 +59,7 @@ def test_big_values_need_no_reader() -> None:
 
 
 def test_the_same_value_at_every_call_of_result() -> None:
-    call = ForkQueue().call(list)
+    call: Call[list[int]] = ForkQueue().call(list)
     assert call.result() is call.result()
 
 
@@ -191,7 +191,7 @@ def test_no_room_for_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_timeout_and_a_second_try(gate: Gate, platform: str) -> None:
-    call = ForkQueue().call(lambda: (gate(), 42)[1])
+    call = ForkQueue().call(lambda: gate() or 42)  # type: ignore[func-returns-value]
     assert not call.done()
     with pytest.raises(TimeoutError, match=rf"process {call.pid} has no value after 0.02 s"):
         call.result(0.02)

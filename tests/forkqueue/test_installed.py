@@ -242,7 +242,7 @@ def test_a_forking_server() -> None:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         for _ in range(5):
-            with socket.create_connection(server.server_address) as client:
+            with socket.create_connection(("127.0.0.1", server.server_address[1])) as client:
                 client.sendall(b"hello")
                 server.handle_request()
                 assert client.recv(10) == b"HELLO"
@@ -470,7 +470,7 @@ def test_calls_are_traced(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_everything_is_put_back_exactly() -> None:
     before = {name: getattr(os, name) for name in NAMES}
-    settings = default_queue.values()
+    settings = default_queue._as_dict()
     with installed(size=9, delay=0.5, trace=True) as q:
         assert q is default_queue
         assert (q.size, q.delay, q.trace) == (9, 0.5, True)
@@ -480,7 +480,7 @@ def test_everything_is_put_back_exactly() -> None:
             assert getattr(os, name).__doc__ == before[name].__doc__
         q.size = 11
     assert {name: getattr(os, name) for name in NAMES} == before
-    assert default_queue.values() == settings
+    assert default_queue._as_dict() == settings
 
 
 def test_put_back_after_an_exception() -> None:
@@ -535,11 +535,11 @@ def test_what_was_not_the_systems_own_is_put_back_too(monkeypatch: pytest.Monkey
     [({"size": 0}, "size must be"), ({"sizes": 3}, "there is no setting 'sizes'; the settings are size, delay, ")],
 )
 def test_bad_settings_install_nothing(settings: dict[str, Any], words: str) -> None:
-    real, before = os.fork, default_queue.values()
+    real, before = os.fork, default_queue._as_dict()
     with pytest.raises((TypeError, ValueError), match=words):
         install(delay=3, **settings)
     assert os.fork is real
-    assert default_queue.values() == before
+    assert default_queue._as_dict() == before
 
 
 def test_children_that_outlive_the_block_are_as_any() -> None:

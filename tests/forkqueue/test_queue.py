@@ -110,7 +110,7 @@ def test_a_full_queue_uses_no_cpu(gate: Gate) -> None:
         looks += 1
         return 1000.0
 
-    q._line._seconds_to_look = count  # type: ignore[method-assign]
+    q._line._seconds_to_look = count  # type: ignore[method-assign, assignment]
     time.sleep(0.2)
     assert looks <= 1
     assert time.process_time() - before < 0.15
@@ -366,7 +366,7 @@ def test_nobody_is_in_a_hurry_to_see_a_delay_end(monkeypatch: pytest.MonkeyPatch
     q = ForkQueue(4, delay=0.1)
     looks = []
     seconds = q._line._seconds_to_look
-    monkeypatch.setattr(q._line, "_seconds_to_look", lambda *args: looks.append(seconds(*args)) or looks[-1])
+    monkeypatch.setattr(q._line, "_seconds_to_look", lambda *args: looks.append(seconds(*args)) or looks[-1])  # type: ignore[func-returns-value]
     pids = [q.run_back(lambda: None) for _ in range(2)]
     assert 1 <= len(looks) <= 10
     assert all(pause is not None and pause > 0 for pause in looks)
@@ -388,7 +388,7 @@ def test_threads_are_served_in_the_order_in_which_they_came(tmp_path: Path, gate
         threads = []
         for n in range(6):
             threads.append(in_thread(q.run_back, lambda n=n: sign(n), weight=6 - n))
-            wait_for(lambda n=n: in_line(q, n + 1))
+            wait_for(partial(in_line, q, n + 1))
         gate.open()
         for thread in threads:
             thread.join()
@@ -399,9 +399,13 @@ def test_threads_share_the_limit_and_lose_no_status(log: Log) -> None:
     q = ForkQueue(3)
     codes: dict[int, int] = {}
 
+    def run_and_leave(log: Log, code: int) -> None:
+        log.run(short_work)
+        leaving(code)()
+
     def work(n: int) -> None:
         for code in range(n * 6, n * 6 + 6):
-            pid = q.run_back(lambda code=code: (log.run(short_work), leaving(code)()))
+            pid = q.run_back(partial(run_and_leave, log, code))
             codes[code] = q.waitpid(pid)[1] >> 8
 
     threads = [in_thread(work, n) for n in range(4)]
@@ -623,13 +627,32 @@ def test_running_now_sees_ends_by_itself(gate: Gate, platform: str) -> None:
     pids = [q.run_back(gate) for _ in range(3)]
     for n in (2, 1, 0):
         gate.open()
-        wait_for(lambda n=n: q.running_now() == n)
+        wait_for(lambda n=n: q.running_now() == n)  # type: ignore[misc]
     assert q.all_exit_ok(*pids)
+
+
+def test_the_number_of_children_and_their_weight(gate: Gate, platform: str) -> None:
+    told = []
+    with ForkQueue(4, weight=3) as q:
+        for _ in range(2):
+            q.run_back(gate)
+            told.append((q.running_now(), q.running_weight()))
+        gate.open()
+        q.run_back(gate)  # waits: two of weight 3 are more than 4
+        told.append((q.running_now(), q.running_weight()))
+        gate.open(2)
+    assert told == [(1, 3), (2, 6), (2, 6)]
+    assert (q.running_now(), q.running_weight()) == (0, 0)
+
+
+def sleep_and_leave(code: int) -> None:
+    time.sleep(0.01)
+    leaving(code)()
 
 
 def test_with_waits_for_all_and_keeps_their_statuses(platform: str) -> None:
     with ForkQueue(2) as q:
-        pids = [q.run_back(lambda n=n: (time.sleep(0.01), leaving(n)())) for n in range(5)]
+        pids = [q.run_back(partial(sleep_and_leave, n)) for n in range(5)]
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert q.waitpids(*pids) == [(pid, n << 8) for n, pid in enumerate(pids)]
 

@@ -81,6 +81,15 @@ def test_what_is_not_allowed_is_said_and_changes_nothing(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["delay", "max_load", "min_free_memory"])
+def test_none_is_no_limit_as_0_is(name: str) -> None:
+    q = ForkQueue(**{name: None})  # type: ignore[arg-type]
+    assert getattr(q, name) == 0
+    setattr(q, name, OTHERS[name])
+    setattr(q, name, None)
+    assert getattr(q, name) == 0
+
+
 def test_flags_may_be_0_and_1() -> None:
     q = ForkQueue(debug=1, trace=0)  # type: ignore[arg-type]
     assert (q.debug, q.trace) == (True, False)

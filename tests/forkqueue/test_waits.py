@@ -120,7 +120,33 @@ def test_waitpids_of_a_child_that_the_queue_did_not_start(platform: str) -> None
     assert q.waitpids(pid) == [(pid, 4 << 8)]
 
 
-@pytest.mark.parametrize("pid", ["1", None, True, 0, -1])
+def test_waitpids_takes_the_none_of_a_program_that_was_not_found(platform: str) -> None:
+    q = ForkQueue()
+    pid, none = q.run_back(leaving(5)), q.system_back("no-such-program")
+    assert none is None
+    assert q.waitpids(none, pid, None) == [(None, None), (pid, 5 << 8), (None, None)]
+    assert not q.all_exit_ok(q.run_back(lambda: None), None)
+
+
+@pytest.mark.parametrize("seconds", [30 * 86_400, 1e9])
+def test_a_wait_of_any_length(seconds: float, gate: Gate, platform: str) -> None:
+    q = ForkQueue(1)
+
+    def open_when_waited_for() -> None:
+        wait_for(lambda: bool(q._children._sleepers))
+        gate.open()
+
+    pid = q.run_back(gate)
+    opening = in_thread(open_when_waited_for)
+    assert q.waitpids(pid, timeout=seconds) == [(pid, 0)]
+    opening.join()
+    call = q.call(gate)
+    opening = in_thread(open_when_waited_for)
+    assert call.result(seconds) is None
+    opening.join()
+
+
+@pytest.mark.parametrize("pid", ["1", True, 0, -1])
 def test_waitpids_takes_pids(pid: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="pid must be"):
         ForkQueue().waitpids(pid)
@@ -445,7 +471,7 @@ def test_a_look_between_the_kernels_answer_and_the_note_of_it(ignore: bool, monk
     call = q.call(os._exit, 3)
     found: list[int | None] = []
     monkeypatch.setattr(os, "waitpid", slow)
-    thread = in_thread(lambda: found.append(q.waits.status_of(call.pid)))
+    thread = in_thread(lambda: found.append(q._waits.status_of(call.pid)))
     reaped.wait()
     assert q.running_now() == 0
     looked.set()

@@ -57,12 +57,13 @@ def test_fileno_shows_results_that_other_calls_took_in(pool: Pool, call: str) ->
     fd = bw.fileno()
     bw.add_work({"n": 1})
     wait_for(lambda: bw.stats().done)
-    {
+    calls: dict[str, Callable[[], object]] = {
         "stats": bw.stats,
         "worker_pids": lambda: bw.worker_pids,
         "cancel": lambda: bw.cancel(1),
         "resize": lambda: bw.resize(2),
-    }[call]()
+    }
+    calls[call]()
     assert select.select([fd], [], [], 20)[0] == [fd]
     assert bw.get_result_nb() == {"n": 1}
 

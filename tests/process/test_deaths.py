@@ -439,7 +439,7 @@ def test_a_handler_that_cannot_travel_is_named(name: str) -> None:
 
     handlers = {"work_handler": nap, name: held}
     with pytest.raises(TypeError, match=f"{name} must be .*cloudpickle.*held.*cannot pickle '_thread.lock'"):
-        BossWorker(**handlers, start_method="spawn")
+        BossWorker(**handlers, start_method="spawn")  # type: ignore[arg-type]
 
 
 def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_kill_for_want_of_memory_is_told_as_such(monkeypatch: pytest.MonkeyPat
     counter = tmp_path / "counter"
     counter.write_text("7")
     monkeypatch.setattr(processes, "oom_kills", lambda: int(counter.read_text()))
-    bw = pool(call, worker_count=1)
+    bw = pool(call, worker_count=1, start_method="fork")  # the boss has to see it, too
     killed = {"do": lambda: os.kill(os.getpid(), signal.SIGKILL)}
     assert run(bw, killed)["ERROR"] == f"{DIED} (signal 9, SIGKILL)"
     counter.write_text("8")
@@ -195,7 +195,7 @@ def test_a_result_must_be_a_mapping(bw: BossWorker, value: Any, text: str) -> No
 
 
 def test_generators_and_locks_are_bad_results(bw: BossWorker) -> None:
-    assert "a generator" in run(bw, {"do": lambda: (n for n in ())})["ERROR"]
+    assert "a generator" in run(bw, {"do": lambda: (n for n in range(0))})["ERROR"]
     result = run(bw, {"do": lambda: {"fine": 1, "guard": threading.Lock()}})
     assert result.error_kind == "bad_result"
     assert "'guard'" in result["ERROR"]

@@ -317,7 +317,7 @@ def test_a_storm_of_kills_among_large_jobs(pool: Pool, request: pytest.FixtureRe
     count = 4000 if request.config.getoption("--long") else 300
     rng = random.Random(5)
     arrays = [np.random.default_rng(n).random(rng.choice([40_000, LARGE, 2 * LARGE])) for n in range(8)]
-    sums = [hashlib.sha1(a).hexdigest() for a in arrays]
+    sums = [hashlib.sha1(a.data).hexdigest() for a in arrays]
     bw = pool(digest, worker_count=3, retries=50)
     stop = threading.Event()
 

@@ -200,7 +200,9 @@ def test_short_jobs_are_not_held_up_behind_a_long_one(pool: Pool, tmp_path: Path
     list(bw.results())
     bw.add_work({"n": -1}, *[{"n": n} for n in range(3000)])
     for _ in range(3000):
-        assert bw.get_result(timeout=30)["n"] != -1
+        result = bw.get_result(timeout=30)
+        assert result is not None
+        assert result["n"] != -1
     gate.touch()
     assert bw.get_result() == {"n": -1}
 
@@ -303,7 +305,7 @@ def run_program(prefix: list[str], **settings: Any) -> str:
         **settings,
     )
     assert done.stderr == ""
-    return done.stdout
+    return str(done.stdout)
 
 
 def test_a_very_long_tmpdir_is_no_matter(tmp_path: Path) -> None:

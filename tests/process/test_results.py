@@ -75,7 +75,7 @@ def test_a_result_tells_where_it_comes_from(pool: Pool) -> None:
     assert result is not None
     assert result.job == job
     assert result.ok
-    assert result.error is result.error_kind is result.exception is result.traceback is None
+    assert [result.error, result.error_kind, result.exception, result.traceback] == [None] * 4
     assert result.worker_pid in bw.worker_pids
     assert result.attempts == 1
     assert before - 0.01 <= result.queued_at <= result.started_at <= result.finished_at <= time.time() + 0.01
@@ -328,7 +328,7 @@ def test_map_yields_in_the_order_of_the_jobs(pool: Pool) -> None:
 
 def test_map_yields_as_completed(pool: Pool) -> None:
     bw = pool(nap, worker_count=2)
-    jobs = [{"seconds": 0.5, "n": 0}, *[{"n": n} for n in range(1, 50)]]
+    jobs: list[dict[str, Any]] = [{"seconds": 0.5, "n": 0}, *[{"n": n} for n in range(1, 50)]]
     got = [r["n"] for r in bw.map(jobs, ordered=False)]
     assert sorted(got) == list(range(50))
     assert got[-1] == 0
@@ -350,7 +350,7 @@ def test_map_takes_an_endless_iterable_a_bounded_part_at_a_time(pool: Pool) -> N
     assert taken <= MAP_JOBS + MAP_STEP
     assert [next(results)["n"] for _ in range(999)] == list(range(1, 1000))
     assert taken <= 1000 + MAP_JOBS
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert bw.pending() == 0
     bw.add_work({"n": -1})
     assert bw.get_result() == {"n": -1}
@@ -374,7 +374,7 @@ def test_map_takes_few_jobs_until_results_come(pool: Pool, tmp_path: Path) -> No
     opener.start()
     assert next(results).ok
     opener.join()
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def once_there_is_a_gate(job: dict[str, str]) -> None:
@@ -395,7 +395,7 @@ def test_map_bounds_large_jobs_by_their_bytes(pool: Pool) -> None:
     results = bw.map(large())
     assert [next(results)["size"] for _ in range(30)] == [4 << 20] * 30
     assert taken <= 30 + 64
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_map_leaves_other_results_alone(pool: Pool) -> None:
@@ -429,7 +429,7 @@ def test_get_result_in_a_thread_does_not_steal_from_map(pool: Pool) -> None:
 
 def test_map_passes_errors_on_and_times_jobs_out(pool: Pool) -> None:
     bw = pool(nap, worker_count=2)
-    jobs = [{"seconds": 0}, {"seconds": 60}, {"seconds": "x"}, {"seconds": 0}]
+    jobs: list[dict[str, Any]] = [{"seconds": 0}, {"seconds": 60}, {"seconds": "x"}, {"seconds": 0}]
     assert [r.error_kind for r in bw.map(jobs, timeout=1.0)] == [None, "timeout", "exception", None]
 
 
@@ -491,7 +491,7 @@ def test_fileno_stays_readable_while_results_wait_here(pool: Pool) -> None:
     """Results come many to a message: taking one of them must not put the event loop to sleep over the others."""
     bw = pool(echo, worker_count=1)
     bw.add_work(*[{"n": n} for n in range(500)])
-    got = []
+    got: list[int] = []
     with selectors.DefaultSelector() as selector:
         selector.register(bw.fileno(), selectors.EVENT_READ)
         while len(got) < 500:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -115,7 +116,8 @@ def test_pipelined_requests_are_answered_in_order(pool: TaskPool) -> None:
     task = pool.spawn(SLEEP)
     with connected(pool, task.pid) as client:
         client.sendall(b"".join(encode({"op": "meta", "meta": {"n": n}}) for n in range(500)) + encode({"op": "info"}))
-        decoder, answers = Decoder(), []
+        decoder = Decoder()
+        answers: list[Any] = []
         while len(answers) < 501:
             decoder.feed(client.recv(1 << 16))
             while (frame := decoder.next()) is not None:
@@ -221,12 +223,14 @@ def cpu_seconds(pid: int) -> float:
 
 def test_several_write_and_each_piece_stays_whole(pool: TaskPool) -> None:
     task = pool.spawn(CAT)
-    writers = [
-        threading.Thread(
-            target=lambda n=n: [pool.task_by_pid(task.pid).stream(0).write(b"%d" % n * 9 + b"\n") for _ in range(20)]
-        )  # type: ignore[union-attr, misc]
-        for n in range(5)
-    ]
+
+    def write(n: int) -> None:
+        for _ in range(20):
+            one = pool.task_by_pid(task.pid)
+            assert one is not None
+            one.stream(0).write(b"%d" % n * 9 + b"\n")
+
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(5)]
     for writer in writers:
         writer.start()
     for writer in writers:

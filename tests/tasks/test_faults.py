@@ -132,7 +132,7 @@ def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
     def ask(key: str) -> None:
         for n in range(150):
             try:
-                task.apply_meta(**{key: n})
+                task.apply_meta({key: n})
                 if task.ask({"op": "info"})[0]["info"]["meta"][key] != n or not task.kill(0):
                     wrong.append(key)
             except Exception as error:

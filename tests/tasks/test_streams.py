@@ -243,8 +243,7 @@ def test_discarded_output_is_gone_for_all(pool: TaskPool) -> None:
 
 def read_all(path: str, pid: int, out: str) -> None:
     with open(out, "wb") as file:
-        for chunk in Task(TaskPool(path), pid).stream(1).follow():
-            file.write(chunk)
+        file.writelines(Task(TaskPool(path), pid).stream(1).follow())
 
 
 def test_two_processes_read_one_stream(pool: TaskPool, tmp_path: Path) -> None:

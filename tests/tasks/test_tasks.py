@@ -164,7 +164,8 @@ while True:
 def test_signals_reach_the_command(pool: TaskPool) -> None:
     task = pool.spawn(python(WAITER))
     wait_for_output(task, b"ready")
-    for count, name in enumerate(("USR1", "sigterm", "SIGUSR1", int(signal.SIGTERM), signal.SIGUSR1), 1):
+    names: list[str | int] = ["USR1", "sigterm", "SIGUSR1", int(signal.SIGTERM), signal.SIGUSR1]
+    for count, name in enumerate(names, 1):
         assert task.kill(name)
         wait_for(lambda count=count: task.stream(1).peek().count(b"SIG") == count)  # type: ignore[misc]
     assert task.kill(0)
@@ -487,7 +488,7 @@ def test_everything_public_is_there() -> None:
     for name in tasks.__all__:
         assert getattr(tasks, name)
     with pytest.raises(AttributeError):
-        _ = tasks.nothing
+        _ = tasks.nothing  # type: ignore[attr-defined]
     assert issubclass(TaskLocked, TaskNotStarted)
     assert issubclass(TaskNotStarted, tasks.TaskError)
     assert issubclass(tasks.TaskError, BossWorkerError)

@@ -35,12 +35,13 @@ from bossworker.pool.wire.codec import (
     load_result,
     load_results,
 )
+from tests.unit.payloads import in_one
 
 
 def decode(blocks: Blocks) -> list[Any]:
     """The jobs, as a worker loads them."""
     jobs: list[Any] = []
-    view = memoryview(blocks.payload())
+    view = memoryview(in_one(blocks.payload()))
     for count, size in zip(blocks.counts, blocks.sizes, strict=True):
         block, view = view[:size], view[size:]
         jobs += [pickle.loads(block)] if count == 1 else load_block(count, block)
@@ -292,7 +293,7 @@ def strung(values: list[dict[Any, Any]]) -> list[bytes]:
     """As a worker strings them together: each over the full stop of the one before."""
     encoded = [encode_result(value) for value in values]
     assert {outcome for outcome, _ in encoded} == {Outcome.OK}
-    return [payload[:-1] for _, payload in encoded]
+    return [in_one(payload)[:-1] for _, payload in encoded]
 
 
 def test_results_strung_together_load_at_one_go() -> None:
@@ -324,18 +325,18 @@ def test_a_result_that_holds_itself_travels() -> None:
 def test_results_that_need_cloudpickle_are_whole() -> None:
     outcome, payload = encode_result({"f": lambda x: x + 1})
     assert outcome == Outcome.OK | Outcome.WHOLE
-    assert load_result(outcome, memoryview(payload))["f"](1) == 2
+    assert load_result(outcome, memoryview(in_one(payload)))["f"](1) == 2
 
 
 def test_nothing_is_an_empty_result() -> None:
     outcome, payload = encode_result(None)
-    assert load_result(outcome, memoryview(payload)) == {}
+    assert load_result(outcome, memoryview(in_one(payload))) == {}
 
 
 @pytest.mark.parametrize("value", [OrderedDict(a=1), Frozen(a=1), UserDict(a=1), Labelled(a=1)])
 def test_a_result_of_any_mapping_is_a_dict(value: Mapping[str, int]) -> None:
     outcome, payload = encode_result(value)
-    again = load_result(outcome, memoryview(payload))
+    again = load_result(outcome, memoryview(in_one(payload)))
     assert type(again) is dict
     assert again == {"a": 1}
 
@@ -517,7 +518,7 @@ def chain(length: int, explicit: bool) -> BaseException:
             except BaseException as caught:
                 if explicit:
                     raise KeyError(n) from caught
-                raise KeyError(n)
+                raise KeyError(n)  # noqa: B904 - a context, not a cause
         except KeyError as last:
             error = last
     return error

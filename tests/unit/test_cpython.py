@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,13 +72,13 @@ def test_json_without_the_module() -> None:
 
 def fork_exec(*argv: bytes, files: list[bytes], **changes: object) -> tuple[int, bytes]:
     """The status with which the program ends, and what was reported when none could be executed."""
-    settings = {"cwd": b"/", "environment": None, "keep": (), "umask": -1, "session": False, "last_step": None}
+    settings: dict[str, Any] = {"cwd": b"/", "environment": None, "keep": (), "umask": -1, "session": False}
     null = os.open(os.devnull, os.O_RDWR)
     failure, reporter = os.pipe()
     try:
-        settings |= {"stdio": (null, null, null)} | changes
-        keep = tuple(sorted((*settings.pop("keep"), reporter)))  # type: ignore[misc]
-        pid = cpython.fork_exec(list(argv), files, report=(failure, reporter), keep=keep, **settings)  # type: ignore[arg-type]
+        settings |= {"last_step": None, "stdio": (null, null, null)} | changes
+        keep = tuple(sorted((*settings.pop("keep"), reporter)))
+        pid = cpython.fork_exec(list(argv), files, report=(failure, reporter), keep=keep, **settings)
     finally:
         os.close(reporter)
         os.close(null)

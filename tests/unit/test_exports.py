@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import types
+from pathlib import Path
 
 import pytest
 
 import bossworker
 from bossworker import errors
 
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
     "BossWorker", "CommandHandler", "run_command",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
@@ -52,7 +56,6 @@ def test_the_package_by_itself_loads_next_to_nothing() -> None:
 def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'bossworker' has no attribute 'nonsense'"):
         _ = bossworker.nonsense  # type: ignore[attr-defined]
-    assert set(bossworker.__all__) <= set(dir(bossworker))
 
 
 def test_every_export_is_there() -> None:
@@ -66,6 +69,21 @@ def test_nothing_else_is_public() -> None:
     public = {name for name in vars(bossworker) if not name.startswith("_")}
     modules = {name for name in public if isinstance(getattr(bossworker, name), types.ModuleType)}
     assert public - modules == POOL
+
+
+def test_dir_lists_what_is_public_and_nothing_else() -> None:
+    for name in bossworker.__all__:  # and with it the modules inside
+        getattr(bossworker, name)
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", "__version__"])
+    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
+        assert dir(module) == sorted(module.__all__), module.__name__
+
+
+def test_the_version_has_one_source() -> None:
+    """The build reads it from the package."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+([.\w]*)", bossworker.__version__)
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    assert ("version" in project, project["dynamic"]) == (False, ["version"])
 
 
 @pytest.mark.parametrize("name", ERRORS)

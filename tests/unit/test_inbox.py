@@ -20,8 +20,10 @@ from bossworker.pool.caller import inbox as inbox_module
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.codec import encode_result
+from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
+from tests.unit.payloads import in_one
 from tests.unit.storm import Interruption, Storm
 
 PID = 77
@@ -34,9 +36,9 @@ def arrive(*segments: Segment) -> list[Segment]:
     return read_segments(memoryview(head), memoryview(body))
 
 
-def segment(first_id: int, encoded: Sequence[tuple[int, bytes]], base: int = 0, attempt: int = 1) -> Segment:
+def segment(first_id: int, given: Sequence[tuple[int, bytes | Parcel]], base: int = 0, attempt: int = 1) -> Segment:
     """A worker's results, as its recorder holds them from `base` on: each over the full stop of the one before."""
-    encoded = [(how, data[:-1] if how in (Outcome.OK, Outcome.REPORTED) else data) for how, data in encoded]
+    encoded = [(how, in_one(data)[: -1 if how in (Outcome.OK, Outcome.REPORTED) else None]) for how, data in given]
     ends = array("Q")
     for _, payload in encoded:
         ends.append((ends[-1] if ends else base) + len(payload))

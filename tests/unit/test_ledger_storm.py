@@ -150,17 +150,22 @@ class Storm:
         while (left := count - sum(counts)) > 0:
             counts.append(self.rng.randint(1, left))
         retries = self.rng.choice([0, 0, 0, 1, 3])
-        job_options = JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1)
+        self.add(counts, JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1))
+
+    def add(self, counts: array[int], job_options: JobOptions) -> None:
+        """Submit jobs, so many in each block."""
+        count = sum(counts)
         run = Batch(self.next_id, count, 0, job_options, counts, array("Q", [3] * len(counts)), b"job" * len(counts))
-        self.retries.update(dict.fromkeys(run.ids, retries))
+        self.retries.update(dict.fromkeys(run.ids, job_options.retries))
         self.next_id += count
         self.perform(self.ledger.on_submit(run, self.now))
 
     def progress(self) -> None:
         """One worker does the next thing it can do."""
-        if not self.workers:
-            return
-        slot = self.rng.choice(list(self.workers))
+        if self.workers:
+            self.step(self.rng.choice(list(self.workers)))
+
+    def step(self, slot: int) -> None:
         worker = self.workers[slot]
         state = self.ledger.workers[slot].state
         if worker.doomed:
@@ -232,7 +237,9 @@ class Storm:
             self.die(self.rng.choice(list(self.workers)))
 
     def cancel(self) -> None:
-        ids = [self.rng.randint(1, self.next_id + 3) for _ in range(self.rng.choice([1, 1, 3, 20]))]
+        self.cancel_these([self.rng.randint(1, self.next_id + 3) for _ in range(self.rng.choice([1, 1, 3, 20]))])
+
+    def cancel_these(self, ids: list[int]) -> None:
         looks: dict[int, Snapshot] = {}
         for seen in self.ledger.busy():
             worker = self.workers[seen.slot]
@@ -258,7 +265,10 @@ class Storm:
             self.perform(self.ledger.on_look(slot, self.workers[slot].snapshot(), self.now))
 
     def pass_time(self) -> None:
-        self.now += self.rng.expovariate(1 / 0.003)
+        self.pass_seconds(self.rng.expovariate(1 / 0.003))
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += seconds
         self.snapshot()
         self.perform(self.ledger.on_tick(self.now))
 
@@ -296,19 +306,23 @@ class Storm:
             assert (seen.batch is None) == (worker.batch is None)
             assert worker.batch is None or seen.limit == worker.limit or seen.limit >= worker.claimed
 
+    def check_results(self) -> None:
+        """At the end: one result a job, no more runs than its retries allow, and what was cancelled is that."""
+        jobs = set(range(1, self.next_id))
+        assert set(self.results) == jobs
+        assert set(self.results.values()) <= {1}
+        assert all(self.starts[job_id] <= 1 + self.retries[job_id] for job_id in jobs)
+        assert {self.outcomes[job_id] for job_id in self.cancelled} <= {Outcome.CANCELLED}
+        never_ran = {job_id for job_id in jobs if not self.starts[job_id]}
+        assert never_ran <= self.cancelled or self.broken
+
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_job_ends_in_exactly_one_result(seed: int) -> None:
     storm = Storm(seed)
     storm.rage()
     storm.close()
-    jobs = set(range(1, storm.next_id))
-    assert set(storm.results) == jobs
-    assert set(storm.results.values()) == {1}
-    assert all(storm.starts[job_id] <= 1 + storm.retries[job_id] for job_id in jobs)
-    assert {storm.outcomes[job_id] for job_id in storm.cancelled} <= {Outcome.CANCELLED}
-    never_ran = {job_id for job_id in jobs if not storm.starts[job_id]}
-    assert never_ran <= storm.cancelled or storm.broken
+    storm.check_results()
 
 
 def test_the_storms_see_every_kind_of_end() -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.pool.caller import client
-from bossworker.pool.options import check_options, check_priority, check_workers
-from bossworker.pool.wire.recorder import MAX_WORKERS
+from bossworker.pool.options import MAX_WORKERS, check_options, check_priority, check_workers
 from bossworker.system import processes
 from bossworker.system.checks import MAX_SECONDS, check_seconds
 

@@ -13,12 +13,12 @@ from functools import partial
 import pytest
 
 from bossworker.failure import Outcome
+from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire import shared_counter
 from bossworker.pool.wire.recorder import (
     EXPIRED,
     LIMIT,
     MAX_BATCH,
-    MAX_WORKERS,
     PAYLOAD_SIZE,
     SENDING,
     SLOT_SIZE,

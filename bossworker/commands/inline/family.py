@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from bossworker.commands.request import JOB_VARIABLE
-from bossworker.system import descendants, identity
+from bossworker.system import descendants, identity, proc
 
 EXEC_SECONDS = 1.0  # what exec may take at most from where its caller goes on: microseconds, if it gets a core
 _PAUSE = 0.0005  # seconds between looks whether it is through
@@ -55,6 +55,14 @@ class Family:
             for child in self._unseen():
                 _reap(child)
 
+    def reap_group(self) -> None:
+        """Reap what is left of the command's process group, once the command itself is reaped. Needs no /proc."""
+        try:
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
     def _unseen(self) -> list[int]:
         """Children that ended before it was seen whose they were, but can be nobody's but a command's.
 
@@ -94,7 +102,7 @@ class _Leavings:
     """What commands that have ended left running, as children of ours."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may run a command while the program does
         self._left: dict[int, object] = {}  # start times
         self._jobs: deque[bytes] = deque(maxlen=MOST_JOBS)
 
@@ -129,7 +137,7 @@ class _Adoption:
     """Whether orphans come to this process: while any command runs, and for good where it was so before (Linux)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._commands = 0
         self._was = False
 
@@ -141,9 +149,11 @@ class _Adoption:
     def __enter__(self) -> None:
         with self._lock:
             if not self._commands:
-                self._was = descendants.adopts_orphans()
-                if not self._was:
+                was = descendants.adopts_orphans()
+                if not was:
                     descendants.adopt_orphans()
+                # A signal handler that has run a command since we looked found them adopted already, and left it so.
+                self._was = was
             self._commands += 1
 
     def __exit__(self, *error: object) -> None:
@@ -199,7 +209,7 @@ def _environment(pid: int) -> bytes:
         while True:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 variables = file.readall()
-            if variables or not identity.amid_exec(pid) or time.monotonic() >= give_up_at:
+            if variables or not proc.amid_exec(pid) or time.monotonic() >= give_up_at:
                 return b"\0" + variables
             time.sleep(_PAUSE)
     except OSError:

@@ -21,7 +21,7 @@ from bossworker.commands.inline.family import Family, adoption
 from bossworker.commands.inline.interruption import DefaultSigchld, Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request, check
-from bossworker.commands.roots import Root, check_root, find_root, make_root
+from bossworker.commands.roots import Root, check_root, find_root, make_root, open_root
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Failure, Outcome
 from bossworker.system import descendants, identity, processes, program
@@ -29,7 +29,8 @@ from bossworker.system.checks import check_count
 
 KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes
-GRACE = 0.5  # seconds between TERM and KILL, or half of what the pool leaves us, if that is less
+GRACE = 0.5  # seconds between TERM and KILL, unless the job or the pool says otherwise
+LAST_SECONDS = 0.5  # of what the pool leaves us, for KILL and the last word
 RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
@@ -92,7 +93,7 @@ class CommandHandler:
             interruption.restore()
 
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
-        run = _Run(self._create(request), request, interruption.in_pool)
+        run = _Run(self._create(request), request, interruption)
         try:
             run.start()
             try:
@@ -100,7 +101,7 @@ class CommandHandler:
                     run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
-                run.stop(STOPPED, min(GRACE, time_is_up.grace / 2))
+                run.stop(STOPPED, *_shares(time_is_up.grace, GRACE))
             return self._result(run, run.conclude())
         except BaseException as error:
             run.give_up(error)
@@ -111,9 +112,13 @@ class CommandHandler:
     def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
         root = self.root or find_root()
         try:
-            return jobdir.create(root, _record(request))
+            folder = open_root(root)
         except (FileNotFoundError, NotADirectoryError):
-            return jobdir.create(make_root(root), _record(request))
+            folder = make_root(root)
+        try:
+            return jobdir.create_at(folder, root, _record(request))
+        finally:
+            os.close(folder)
 
     def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
         stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
@@ -133,12 +138,15 @@ class CommandHandler:
             "meta": run.request.meta,
         }
         error = _error(status, run)
-        if self.keep == "none" or (self.keep == "failed" and not error):
-            jobdir.remove_tree(run.directory.path)
+        if run.lives_on:
+            pass
+        elif self.keep == "none" or (self.keep == "failed" and not error):
+            with suppress(OSError):  # of another user, for instance: its job stays listed
+                run.directory.discard()
         if not error:
             return result
         result["ERROR"] = error
-        return Failure(Outcome.TIMEOUT, result) if error == TIMED_OUT else result
+        return Failure(Outcome.TIMEOUT, result) if run.reason else result
 
 
 def _record(request: Request) -> dict[str, Any]:
@@ -154,10 +162,13 @@ def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Run:
     """One command, from its start to the last word about it."""
 
-    def __init__(self, created: tuple[JobDirectory, tuple[int, int]], request: Request, in_pool: bool) -> None:
+    def __init__(
+        self, created: tuple[JobDirectory, tuple[int, int]], request: Request, interruption: Interruption
+    ) -> None:
         self.directory, self.streams = created
         self.request = request
-        self.family = Family(self.directory.id, in_pool)
+        self.interruption = interruption
+        self.family = Family(self.directory.id, interruption.in_pool)
         self.status = job_status.created(identity.own())
         self.pid = 0
         self.started = 0.0  # monotonic seconds
@@ -165,6 +176,7 @@ class _Run:
         self.failure: program.CannotStart | None = None
         self.exit: tuple[int, struct_rusage, float] | None = None
         self.lost = False  # somebody else has reaped it
+        self.hopeless = ""  # who cannot be ended, and why
         self.concluded = False
 
     def start(self) -> None:
@@ -173,7 +185,8 @@ class _Run:
             self.directory.take_room()
             stdin = self.request.open_stdin()
         except OSError:
-            jobdir.remove_tree(self.directory.path)
+            with suppress(OSError):
+                self.directory.discard()
             self.concluded = True
             raise
         try:
@@ -191,7 +204,7 @@ class _Run:
         return program.start(
             request.encoded_argv(),
             request.environment(directory.id),
-            os.fsencode(request.cwd or directory.files),
+            os.fsencode(request.cwd) if request.cwd else directory.files(),
             (stdin, *self.streams),
             last_step=program.empty_signal_mask() if threading.active_count() == 1 else None,
         )
@@ -201,7 +214,7 @@ class _Run:
         self.status["command"] = identity.of(self.pid)
         try:
             self.directory.write_status(self.status)
-        except OSError:  # a full disk; there is room for the last word
+        except OSError:  # the command may have deleted its directory
             pass
 
     def wait(self, seconds: float = 0.0) -> bool:
@@ -213,12 +226,12 @@ class _Run:
             seconds = min(left, seconds or left)
         return _await_end(self.pid, seconds)
 
-    def stop(self, reason: str, grace: float) -> None:
+    def stop(self, reason: str, grace: float, patience: float = descendants.PATIENCE) -> None:
         """End all that it has started, unless it has just ended by itself."""
         self._reap()
         if self.exit is None and self.failure is None:
             self.reason = reason
-            self._end_tree(grace)
+            self._end_tree(grace, patience)
 
     def give_up(self, error: BaseException) -> None:
         """Something unforeseen, perhaps amid its start: end all that it has started, and write the last word."""
@@ -233,11 +246,16 @@ class _Run:
         finally:
             self.conclude()
 
-    def _end_tree(self, grace: float) -> None:
-        ending = descendants.Ending(grace, self.pid, self.family.members)
-        while (pause := ending.step()) is not None:
+    def _end_tree(self, grace: float, patience: float = descendants.PATIENCE) -> None:
+        ending = descendants.Ending(grace, self.pid, self.family.members, patience)
+        while (pause := ending.step()) is not None and not ending.hopeless:
             time.sleep(pause)
             self._reap()
+            if self.exit is not None:
+                self.family.reap_group()
+            if (left := self.interruption.take()) is not None:  # the pool's time is up as well
+                ending.hurry(*_shares(left, grace))
+        self.hopeless = ending.hopeless
 
     def _reap(self) -> None:
         """Reap the command and the orphans that came to us by it; nobody else's children."""
@@ -262,11 +280,19 @@ class _Run:
         self.concluded = True
         return status
 
+    @property
+    def lives_on(self) -> bool:
+        """Whether we have given it up, and it runs."""
+        return bool(self.hopeless) and self.exit is None
+
     def _last_status(self, now: float) -> dict[str, Any]:
         if self.failure is not None:
             return job_status.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
         if self.exit is not None:
             return self._ended(*self.exit)
+        if self.hopeless:
+            self.status["command"] = identity.of(self.pid)
+            return job_status.given_up(self.status, f"{self.reason}; {self.hopeless}", now)
         if not self.pid:
             return job_status.not_started(self.status, program.NOT_EXECUTABLE, self.reason, now)
         return job_status.lost(self.status, self.reason or LOST, now)
@@ -277,7 +303,8 @@ class _Run:
             requested = job_status.requested(code, jobdir.requested_signals(self.directory.fd))
             if job_status.ends_all(code, requested):
                 self._end_tree(0.0 if requested == signal.SIGKILL else GRACE)
-        return job_status.ended(self.status, code, usage, elapsed, reason=self.reason, requested=requested)
+        reason = f"{self.reason}; {self.hopeless}" if self.hopeless else self.reason
+        return job_status.ended(self.status, code, usage, elapsed, reason=reason, requested=requested)
 
     def close(self) -> None:
         """Give up the descriptors, and what it has left running."""
@@ -285,6 +312,12 @@ class _Run:
         for fd in self.streams:
             os.close(fd)
         self.directory.close()
+
+
+def _shares(left: float, grace: float) -> tuple[float, float]:
+    """What the pool leaves us before it kills its worker, shared between grace and patience, with a rest."""
+    grace = min(grace, max(left / 2, left - LAST_SECONDS))
+    return grace, min(descendants.PATIENCE, 0.6 * (left - grace))
 
 
 def _ends_in_time(run: _Run, interruption: Interruption) -> bool:
@@ -340,7 +373,7 @@ def _error(status: dict[str, Any], run: _Run) -> str:
     """What the result's ERROR says; empty when the command ended with exit code 0."""
     code, number = status["exit_code"], status["signal"]
     if run.reason:
-        return TIMED_OUT
+        return f"{TIMED_OUT}; {run.hopeless}" if run.hopeless else TIMED_OUT
     if run.failure is not None:
         return f"exit code {code}: {run.failure.reason}"
     if run.lost:

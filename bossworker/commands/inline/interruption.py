@@ -6,6 +6,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from bossworker.errors import JobTimeout
 from bossworker.system import signals
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, which takes longer
 
@@ -42,6 +43,17 @@ class Interruption:
         self.held = False
         if self.came:
             self.handler(_NUMBER, None)
+
+    def take(self) -> float | None:
+        """While it is held back: if it has come, the seconds of grace that it leaves us; else None."""
+        if not self.came:
+            return None
+        self.came = False
+        try:
+            self.handler(_NUMBER, None)
+        except JobTimeout as time_is_up:
+            return time_is_up.grace
+        return None
 
     def restore(self) -> None:
         """As it was; one that was held back is too late: the job has its result."""

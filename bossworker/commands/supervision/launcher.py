@@ -29,13 +29,19 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 5.0
 JOB = "bossworker.commands.supervision.launcher:supervise_job"  # what it runs for a detached job
 
+_NAMES = "SIGHUP SIGINT SIGQUIT SIGTERM SIGUSR1 SIGUSR2"
+OUTLIVED = tuple(getattr(signal, name) for name in _NAMES.split())
+"""What a service manager (or ``pkill``) sends to all processes of a service alike. A supervisor lives on, to put on
+record how its command ends by it; the launcher leaves with its program."""
+
 PROGRAM = (
-    "import os, sys; os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
+    f"import os, sys; os.write(int(sys.argv[2]), {orders.GREETING!r}); "
+    "os.fork() and os._exit(0); sys.path.append(sys.argv[1]); "
     "from bossworker.commands.supervision.launcher import main; "
     "main(int(sys.argv[2]), sys.argv[3] == 'detached')"
 )
-"""Run as ``python -I -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
-child of it goes on."""
+"""Run as ``python -s -P -S -c PROGRAM FOLDER DESCRIPTOR detached|attached``; what is started leaves at once, and a
+child of it goes on. Until it has said hello, its stderr is the socket: so its program hears why it could not."""
 
 
 def main(fd: int, detached: bool) -> None:
@@ -44,6 +50,7 @@ def main(fd: int, detached: bool) -> None:
         os.setsid()
     shed(fd)
     warm_up()
+    os.write(fd, orders.hello())
     program = socket.socket(fileno=fd)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -96,7 +103,7 @@ def shed(keep: int) -> None:
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
-    for number in (signal.SIGHUP, signal.SIGINT):  # a handler, not "ignored", which a command would inherit
+    for number in OUTLIVED:  # a handler, not "ignored", which a command would inherit
         signal.signal(number, lambda number, frame: None)
 
 
@@ -113,8 +120,9 @@ def supervise_job(data: bytes, fd: int, stdin: int, stdout: int, stderr: int, re
     """Start the command, say so, and see it through; the exit code."""
     descendants.mark_detached(descendants.JOB)
     path, argv, environment, cwd, umask, timeout = marshal.loads(data)
-    order = Order(argv, environment, cwd, (stdin, stdout, stderr), umask=umask, timeout=timeout)
-    supervisor = Supervisor(JobDirectory(path, fd), order, Loop())
+    directory = JobDirectory(path, fd)
+    order = Order(argv, environment, cwd or directory.files(), (stdin, stdout, stderr), umask=umask, timeout=timeout)
+    supervisor = Supervisor(directory, order, Loop())
     try:
         supervisor.begin()
     except OSError as error:

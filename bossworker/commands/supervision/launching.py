@@ -8,60 +8,75 @@ import marshal
 import os
 import select
 import socket
-import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
 from bossworker.commands.supervision import launcher, orders
-from bossworker.system import program
+from bossworker.commands.supervision.interpreter import Killed, start_launcher
+from bossworker.system.circumstances import inherited
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
 _ANSWER_SIZE = 1 << 16  # bytes: what a pipe holds, so that an answer is there as a whole
 _POLL_SECONDS = 60.0  # between looks whether an answer was lost without anybody's end; a safety net
 
-_PACKAGE_FOLDER = str(Path(__file__).parents[3])
-
 
 class Launcher:
-    """This process's launcher. Any thread may use it; a forked child starts one of its own."""
+    """This process's launcher. Any thread may use it, and any signal handler; a forked child starts one of its own.
+
+    What it starts has the launcher's rights, limits and namespaces. So when those of the calling thread are not what
+    they were when it was started, it is replaced.
+    """
 
     def __init__(self, detached: bool = True) -> None:
         """Whether it leaves this process's session and process group, or stays there."""
         self._detached = detached
-        self._lock = threading.Lock()
+        # One that its own thread may take again: a signal handler may start a job while the program starts one.
+        self._lock = threading.RLock()
+        self._busy = False
         self._sock: socket.socket | None = None
-        self._first = 0  # pid of what was started, and leaves at once
+        self._inherited: tuple[object, ...] = ()
 
     def send(self, data: bytes, fds: list[int]) -> int:
         """Hand over an order; a descriptor that hangs up when the launcher ends, for the caller to close.
 
-        OSError when there is no launcher to be had.
+        OSError when there is no launcher to be had; `Killed` when one was killed before it was up.
         """
         with self._lock:
-            if self._sock is not None and _has_hung_up(self._sock):
-                self._close()
-            if self._sock is None:
-                self._sock = self._start()
+            if self._busy:
+                # A signal has interrupted this very thread in the block below. The socket may hold half an order, so
+                # this one goes to a launcher of its own, which leaves when it has carried it out.
+                return self._send_apart(data, fds)
             try:
-                _send(self._sock, data, fds)
-            except ConnectionError:  # the answer, which does not come, tells the caller
-                pass
-            except BaseException:  # a part of it may have been sent: nothing can follow
-                self._close()
-                raise
-            return os.dup(self._sock.fileno())
+                self._busy = True
+                return self._send(data, fds)
+            finally:
+                self._busy = False
 
-    def settle(self) -> None:
-        """Once an answer has come: wait for what was started first, so that no zombie of it stays."""
-        with self._lock:
-            if self._first:
-                with suppress(ChildProcessError):
-                    os.waitpid(self._first, 0)
-                self._first = 0
+    def _send(self, data: bytes, fds: list[int]) -> int:
+        now = inherited()
+        if self._sock is not None and (self._inherited != now or _has_hung_up(self._sock)):
+            self._close()
+        if self._sock is None:
+            self._sock = start_launcher(self._detached)
+            self._inherited = now
+        try:
+            _send(self._sock, data, fds)
+        except ConnectionError:  # the answer, which does not come, tells the caller
+            pass
+        except BaseException:  # a part of it may have been sent: nothing can follow
+            self._close()
+            raise
+        return os.dup(self._sock.fileno())
+
+    def _send_apart(self, data: bytes, fds: list[int]) -> int:
+        other = Launcher(self._detached)
+        try:
+            return other.send(data, fds)
+        finally:
+            other.close()
 
     def close(self) -> None:
         """Let the launcher go, if there is one; the next order starts another."""
@@ -70,42 +85,14 @@ class Launcher:
 
     def forget(self) -> None:
         """In a forked child: it is the parent's."""
-        self._lock = threading.Lock()
-        self._first = 0
+        self._lock = threading.RLock()
+        self._busy = False
         self._close()
 
     def _close(self) -> None:
         if self._sock is not None:
             self._sock.close()
         self._sock = None
-
-    def _start(self) -> socket.socket:
-        if not sys.executable:
-            raise OSError("sys.executable is empty: without a Python program, no launcher can be started")
-        ours, theirs = socket.socketpair()
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            keep = theirs.fileno()
-            argv = [sys.executable, "-I", "-S", "-c", launcher.PROGRAM, _PACKAGE_FOLDER, str(keep)]
-            argv.append("detached" if self._detached else "attached")
-            environment = [b"%b=%b" % item for item in os.environb.items()]
-            self._first = program.start(
-                [os.fsencode(arg) for arg in argv],
-                environment,
-                b"/",
-                (null, null, null),
-                keep=(keep,),
-                session=self._detached,
-            )
-        except BaseException as error:
-            ours.close()
-            if isinstance(error, program.CannotStart):
-                raise OSError(f"no launcher could be started: {error}") from None
-            raise
-        finally:
-            theirs.close()
-            os.close(null)
-        return ours
 
 
 _launcher = Launcher()
@@ -143,12 +130,11 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
     umask = current_umask()
-    cwd = request.cwd or directory.files
     order = (
         directory.path,
         request.encoded_argv(),
         request.environment(directory.id),
-        os.fsencode(cwd),
+        request.cwd and os.fsencode(request.cwd),
         umask,
         request.timeout,
     )
@@ -181,11 +167,11 @@ def ask(by: Launcher, data: bytes, fds: list[int]) -> bytes:
     try:
         try:
             alive = by.send(data, [*fds, theirs])
+        except Killed:
+            return b""
         finally:
             os.close(theirs)
-        told = _await_answer(answer, alive)
-        by.settle()
-        return told
+        return _await_answer(answer, alive)
     finally:
         os.close(answer)
         if alive >= 0:

@@ -23,6 +23,16 @@ DESCRIPTORS = 5  # of an order at most: job directory, stdin, stdout, stderr, an
 FD_BYTES = 4
 
 
+VERSION = 2  # of orders and greetings; to be changed with them
+GREETING = b"\0python\0"  # said at once: who says it is Python
+HELLO, END_OF_HELLO = b"\0launcher ", b"\0\n"  # said when it is up, with the version in between
+
+
+def hello() -> bytes:
+    """What a launcher says when it is up."""
+    return HELLO + b"%d" % VERSION + END_OF_HELLO
+
+
 def encode(entry: str, data: bytes) -> bytes:
     """What is sent for an order, but for its descriptors."""
     order = b"%b\n%b" % (entry.encode(), data)

@@ -99,7 +99,9 @@ class Supervisor:
 
     def end(self, reason: str, grace: float | None = None) -> None:
         """Make the command end, and all that it started: TERM, and `grace` seconds later KILL."""
-        if self._ending is None and self.pid:
+        if self._ending is not None:
+            self._ending.hurry(self.order.grace if grace is None else grace)
+        elif self.pid:
             self.end_all(reason, grace)
 
     def end_all(self, reason: str, grace: float | None = None) -> None:
@@ -108,8 +110,8 @@ class Supervisor:
         self.reason = reason
         if self._ending is None:
             self._begin_ending(grace)
-        elif not grace:
-            self._ending.kill_now()
+        else:
+            self._ending.hurry(grace)
 
     def members(self) -> list[int]:
         """All that is to end when the command is made to end, parents first."""
@@ -147,7 +149,7 @@ class Supervisor:
             self.loop.after(self.order.timeout, self._time_is_up)
 
     def write_status(self) -> None:
-        """Put on record how it stands. On a full disk the old status stands until there is room or the end."""
+        """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
         try:
             self.directory.write_status(self.status)
         except OSError:
@@ -176,6 +178,15 @@ class Supervisor:
         """Write the last word."""
         self.directory.write_last_status(self.last_status())
         self.loop.stop()
+
+    def on_hopeless(self, why: str) -> None:
+        """Somebody cannot be ended, though KILL was sent. Say so; if it is the command itself, wait on for its end."""
+        self.reason = f"{self.reason}; {why}" if self.reason else why
+        if self._exit is not None:
+            self.on_all_gone()
+        else:
+            self.status["reason"] = self.reason
+            self.write_status()
 
     def on_all_gone(self) -> None:
         """All that was to be ended is gone."""
@@ -236,8 +247,12 @@ class Supervisor:
     def _go_on_ending(self) -> None:
         assert self._ending is not None
         self.reap()
+        was_hopeless = self._ending.hopeless
         pause = self._ending.step()
-        if pause is not None:
-            self.loop.after(pause, self._go_on_ending)
-        else:
+        if pause is None:
             self.on_all_gone()
+            return
+        if self._ending.hopeless and not was_hopeless:
+            self.on_hopeless(self._ending.hopeless)
+        if self._ending is not None:
+            self.loop.after(pause, self._go_on_ending)

@@ -48,7 +48,7 @@ def _kill_all(job_id: str, command: Any, owner: int) -> bool:
 def _session(command: Any) -> int | None:
     """The session that the command led; None when its number means another one by now."""
     match command:
-        case [int(pid), _, str(boot)] if boot == identity.boot_id():
+        case [int(pid), _, str(boot), *_] if boot == identity.boot_id():
             return pid if identity.start_time(pid) is None or identity.holds(command) else None
     return None
 

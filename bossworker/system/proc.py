@@ -1,0 +1,147 @@
+"""All that is read from /proc (Linux).
+
+Where /proc is missing, or belongs to another pid namespace than ours (``unshare --pid`` without ``--mount-proc``), its
+numbers are not our numbers: then nothing is known, and every reader says so by an empty value.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = "/proc"
+CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
+
+_STATE, _PARENT, _STARTED, _ENV_END = 0, 1, 19, 48  # fields 3, 4, 22 and 51 of /proc/PID/stat, counted from the third
+
+
+def is_ours() -> bool:
+    """Whether there is a /proc, and its pids are those that this process sees."""
+    try:
+        return int(os.readlink(f"{ROOT}/self")) == os.getpid()
+    except (OSError, ValueError):
+        return False
+
+
+def read(path: str) -> bytes:
+    """A file of /proc; nothing of a process that is gone, or whose file is not for us to read."""
+    try:
+        fd = os.open(f"{ROOT}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    parts = []
+    try:
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    except OSError:  # the process has ended meanwhile
+        pass
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def names(path: str) -> list[str]:
+    """What is in a folder of /proc."""
+    try:
+        return os.listdir(f"{ROOT}/{path}")
+    except OSError:
+        return []
+
+
+# -- one process ------------------------------------------------------------------------------------------------
+
+
+def state_and_start(pid: int) -> tuple[str, int | None]:
+    """A process's state letter, and its start time in clock ticks since boot. ``X`` and None when there is none.
+
+    A leader that has left its threads behind (by ``pthread_exit``) is shown as a zombie. The process lives on in them.
+    """
+    fields = _fields(pid)
+    try:
+        state, started = fields[_STATE].decode(), int(fields[_STARTED])
+    except (IndexError, ValueError):
+        return "X", None
+    return "S" if state == "Z" and len(names(f"{pid}/task")) > 1 else state, started
+
+
+def amid_exec(pid: int) -> bool:
+    """Whether a process has given up its old program and has not got its arguments and environment yet."""
+    fields = _fields(pid)
+    return len(fields) > _ENV_END and fields[_STATE] not in (b"Z", b"X") and fields[_ENV_END] == b"0"
+
+
+def _fields(pid: int) -> list[bytes]:
+    """What ``stat`` tells, from the third field on, past a name that may hold anything."""
+    return read(f"{pid}/stat").rpartition(b")")[2].split()
+
+
+def owner(pid: int) -> int | None:
+    """The user id that a process acts as."""
+    try:
+        return os.stat(f"{ROOT}/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def namespace(kind: str) -> int:
+    """The number of this process's namespace of a kind (``pid``, ``mnt``, ...); 0 when it is not known."""
+    try:
+        return os.stat(f"{ROOT}/self/ns/{kind}").st_ino
+    except OSError:
+        return 0
+
+
+# -- who descends from whom -------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process, zombies among them."""
+    return _find_children()(pid)
+
+
+def _listed(pid: int) -> list[int]:
+    """As the kernel lists them, thread by thread."""
+    found: list[int] = []
+    for thread in names(f"{pid}/task"):
+        found += map(int, read(f"{pid}/task/{thread}/{CHILDREN}").split())
+    return found
+
+
+def _searched(pid: int) -> list[int]:
+    """Where the kernel keeps no such lists: by asking all processes for their parents."""
+    found = [int(name) for name in names("") if name.isdigit()]
+    return [one for one in found if _parent(one) == pid]
+
+
+def _parent(pid: int) -> int | None:
+    fields = _fields(pid)
+    try:
+        return int(fields[_PARENT])
+    except (IndexError, ValueError):
+        return None
+
+
+def _nobody(pid: int) -> list[int]:
+    return []
+
+
+def _find_children() -> Callable[[int], list[int]]:
+    """The way to find children; looked for anew in each process, since a child may be in another pid namespace."""
+    global _way, _way_of
+    if _way_of != os.getpid():
+        _way, _way_of = _best_way(), os.getpid()
+    return _way
+
+
+def _best_way() -> Callable[[int], list[int]]:
+    if sys.platform != "linux" or not is_ours():
+        return _nobody
+    return _listed if os.path.exists(f"{ROOT}/self/task/{os.getpid()}/{CHILDREN}") else _searched
+
+
+_way: Callable[[int], list[int]] = _nobody
+_way_of = 0
