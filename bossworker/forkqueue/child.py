@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import NoReturn
 
 from bossworker.system import forking, stdio
@@ -18,8 +16,6 @@ from bossworker.system.cpython import signal  # the whole module's sets of enums
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
-_inherited: list[object] = []
-"""Streams that a child has replaced. If they were collected, they would be flushed, under locks that are held."""
 
 
 def fork_to(fn: Callable[[], object]) -> int:
@@ -50,7 +46,7 @@ def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threaded:
-            renew_streams()
+            stdio.renew_streams()
         fn()
         code = 0
     except SystemExit as leaving:
@@ -67,25 +63,6 @@ def leave(code: int) -> NoReturn:
         stdio.flush_streams()
     finally:
         os._exit(code & 0xFF)
-
-
-def renew_streams() -> None:
-    """Replace this process's output streams by new ones on the same files.
-
-    A thread that wrote at the moment of the fork held the lock of its stream. That thread is not here, so nobody ever
-    releases the lock: the next print, or the flush at the end, would wait for ever. What such a stream has buffered is
-    the parent's, which will write it.
-    """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if type(stream) is io.TextIOWrapper and type(stream.buffer) is io.BufferedWriter:
-            with suppress(OSError, ValueError):  # closed
-                file = io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False))
-                renewed = io.TextIOWrapper(
-                    file, stream.encoding, stream.errors, None, stream.line_buffering, stream.write_through
-                )
-                _inherited.append(stream)
-                setattr(sys, name, renewed)
 
 
 def exit_code(value: object) -> int:

@@ -2,7 +2,7 @@
 
 Four processes, a folder each, and what lies between them::
 
-    launch.py    starts the boss;  options.py: the settings of a pool, checked
+    launch.py    starts the boss;  fresh_interpreter.py;  options.py: the settings of a pool, checked
     caller/      the handle, in the program that uses the pool
     boss/        queues jobs, watches deadlines and workers
     worker/      runs the handlers; and the fork server, which forks the workers and reaps them

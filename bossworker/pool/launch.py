@@ -2,43 +2,44 @@
 
 A forked child inherits everything. What it must not keep, and why:
 
-    boss      Every descriptor but its links and 0-2: it would hold open the caller's pipes and sockets.
-              The caller's session: a Ctrl-C or a hang-up of the terminal is for the caller.
-              The caller's signal handlers and its garbage collection.
+    boss          Every descriptor but its links and 0-2: it would hold open the caller's pipes and sockets.
+                  The caller's session: a Ctrl-C or a hang-up of the terminal is for the caller.
+                  The caller's signal handlers and its garbage collection.
     fork server   The boss's link to the caller: only the boss may hold that open.
-              It keeps the caller's other descriptors, since handlers may use them.
-    workers   See forkserver.py.
+                  It keeps the caller's other descriptors, since handlers may use them, unless told to close them.
+    workers       See forkserver.py and bootstrap.py.
+
+Boss and fork server never touch the standard streams: a thread of the caller may have held a lock of theirs.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple, NoReturn
 
-import cloudpickle
-
-from bossworker.failure import describe
+from bossworker.pool import fresh_interpreter
 from bossworker.pool.boss.boss import Boss, CallerGone
+from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker import worker
+from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
-from bossworker.system import forking, processes, signals, stdio
-from bossworker.system.cpython import interpreter_flags
+from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
+from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 
+WORKER_NAME = "BossWorker"  # what comes before a worker's number in its name
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
 
 
@@ -56,9 +57,19 @@ class Launched(NamedTuple):
         self.memory.close()
 
 
+class Start(NamedTuple):
+    """What the boss and those below it are told."""
+
+    handlers: Handlers | Packed  # packed where the boss is a fresh interpreter
+    options: Options
+    caller: int  # process id
+    memory: Memory
+    threads: bool  # whether the caller had any when it was forked
+
+
 def launch(handlers: Handlers, options: Options) -> Launched:
     """Start a boss by the options' start method; with signals held, and the standard streams taken."""
-    start = _spawn_boss if options.start_method == "spawn" else _fork_boss
+    start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
     memory = Memory()
@@ -81,41 +92,33 @@ def _fork_boss(
     memory: Memory,
 ) -> int:
     stdio.flush_streams()
-    parent = os.getpid()
-    pid = forking.fork()
-    if pid == 0:
-        _never_return(partial(_boss_main, lambda: handlers, options, theirs, memory, parent, ours))
+    start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
+    with signals.endings_blocked():
+        pid = forking.fork()
+        if pid == 0:
+            _never_return(partial(_boss_main, start, theirs, ours))
     return pid
 
 
 def _never_return(main: Callable[[], None]) -> NoReturn:
-    """Run a forked child's main; the frames it inherited below this one must never run on."""
+    """Run the main of a child that has no use for the standard streams; the frames below must never run on in it."""
     status = 1
     try:
         main()
         status = 0
     except BaseException:
         with suppress(BaseException):
-            traceback.print_exc()
+            stdio.write_error(traceback.format_exc())
     finally:
-        stdio.flush_streams()
-        os._exit(status)
+        processes.exit_at_once(status)
 
 
-def _boss_main(
-    load_handlers: Callable[[], Handlers],
-    options: Options,
-    caller: socket.socket,
-    memory: Memory,
-    parent: int,
-    callers_end: socket.socket | None = None,
-) -> None:
+def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket | None = None) -> None:
     """The boss's process, from its first instruction to its last."""
     with suppress(PermissionError):  # a spawned boss leads its session already
         os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # this also drops one that came for the caller's group until now
-    signals.drop_handlers()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.disregard_endings()
+    on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     processes.adopt_orphans()
     _shut_stdin()
     collecting = gc.isenabled()
@@ -128,12 +131,12 @@ def _boss_main(
     if pid == 0:
         caller.close()
         fork_server.close()
-        _never_return(partial(_fork_server_main, load_handlers, options, fork_servers_end, memory, collecting))
+        _never_return(partial(_fork_server_main, start, fork_servers_end, collecting, on_sigpipe))
     fork_servers_end.close()
-    _close_all_but(caller.fileno(), fork_server.fileno(), memory.fd)
+    _close_all_but(caller.fileno(), fork_server.fileno(), start.memory.fd)
     link = Link(fork_server)
     with suppress(CallerGone, LinkClosed):
-        Boss(Link(caller), link, memory, options, parent).run()
+        Boss(Link(caller), link, start.memory, start.options, start.caller).run()
     _end(link, pid)
 
 
@@ -144,29 +147,47 @@ def _end(fork_server: Link, pid: int) -> None:
     processes.end_children(FORK_SERVER_END_SECONDS)
 
 
-def _fork_server_main(
-    load_handlers: Callable[[], Handlers],
-    options: Options,
-    boss: socket.socket,
-    memory: Memory,
-    collecting: bool,
-) -> None:
+def _fork_server_main(start: Start, boss: socket.socket, collecting: bool, on_sigpipe: signals.Handler) -> None:
     processes.adopt_orphans()
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
-    try:
-        loaded: Handlers | BaseException = load_handlers()
-    except BaseException as error:
-        loaded = error
+    if start.threads:
+        stdio.renew_streams()
+    if isinstance(start.handlers, Packed):
+        start.handlers.settle()
+    elif start.options.close_fds:
+        processes.release_descriptors({boss.fileno(), start.memory.fd, *_descriptors_in_use()})
 
-    def worker_main(recorder: Recorder, link: socket.socket) -> None:
+    def worker_main(recorder: Recorder, link: socket.socket, index: int) -> None:
+        if on_sigpipe is not None:
+            signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
-        if isinstance(loaded, BaseException):
-            worker.refuse(link, "the handlers could not be loaded", loaded)
-        else:
-            worker.main(recorder, link, memory, loaded, options)
+        _worker_main(start, recorder, link, WorkerIdentity(WORKER_NAME, index, start.caller))
 
-    ForkServer(boss, memory, worker_main).run(options.worker_count)
+    ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+
+
+def _worker_main(start: Start, recorder: Recorder, link: socket.socket, identity: WorkerIdentity) -> None:
+    handlers = start.handlers
+    if isinstance(handlers, Packed):
+        identity.take()
+        try:
+            handlers = handlers.load()
+        except BaseException as error:
+            worker.refuse(link, "the handlers could not be loaded", error)
+            return
+    else:
+        separate_from_program(identity)
+    worker.main(recorder, link, start.memory, handlers, start.options, identity)
+
+
+def _descriptors_in_use() -> Iterator[int]:
+    """Those of the caller's that Python itself uses in a worker."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # none, or no file
+            yield stream.fileno()
+    if (tracker := multiprocess.tracker_fd()) is not None:
+        yield tracker
 
 
 def _shut_stdin() -> None:
@@ -183,75 +204,8 @@ def _close_all_but(*keep: int) -> None:
         low = fd + 1
 
 
-# -- start_method="spawn" ---------------------------------------------------------------------------------------
-
-_PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from bossworker.pool.launch import spawned; spawned(*sys.argv[2:])"
-)
-
-
-def _spawn_boss(
-    handlers: Handlers,
-    options: Options,
-    ours: socket.socket,
-    theirs: socket.socket,
-    memory: Memory,
-) -> int:
-    """Start the boss in a fresh interpreter; the handlers travel by cloudpickle.
-
-    Safe in a program with threads: between fork and exec, no Python runs in the child.
-    """
-    import subprocess
-
-    pickled = _pickled(handlers)
-    fds = (theirs.fileno(), memory.fd)
-    command = [sys.executable, *interpreter_flags()]
-    command += ["-c", _PROGRAM, json.dumps(sys.path), json.dumps(asdict(options))]
-    command += map(str, (*fds, os.getpid(), len(pickled)))
-    boss = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
-    boss.returncode = 0  # its end is the handle's to wait for
-    ours.setblocking(True)
-    with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed
-        ours.sendall(pickled)
-    return boss.pid
-
-
-def _pickled(handlers: Handlers) -> bytes:
-    """The handlers' bytes; TypeError names the one that has none."""
-    try:
-        return cloudpickle.dumps(handlers)  # type: ignore[no-any-return]
-    except Exception as error:
-        name, handler = next((name, one) for name, one in _named(handlers) if not _travels(one))
-        text = (
-            f'{name}_handler must be something that cloudpickle takes along with start_method "spawn", not {handler!r}'
-        )
-        raise TypeError(f"{text} ({describe(error)})") from error
-
-
-def _named(handlers: Handlers) -> list[tuple[str, object]]:
-    return [("work", handlers.work), ("init", handlers.init), ("exit", handlers.exit)]
-
-
-def _travels(handler: object) -> bool:
-    try:
-        cloudpickle.dumps(handler)
-    except Exception:
-        return False
-    return True
-
-
-def spawned(options: str, link: str, memory: str, parent: str, size: str) -> None:
-    """The fresh interpreter's main: take in the handlers' bytes, then go on as a forked boss does."""
-    sys.argv[1:] = []
-    caller = socket.socket(fileno=int(link))
-    pickled = bytearray()
-    while len(pickled) < int(size):
-        data = caller.recv(int(size) - len(pickled))
-        if not data:
-            return
-        pickled += data
-    settings = Options(**json.loads(options))
-    shared = Memory(int(memory))
-    load = partial(cloudpickle.loads, bytes(pickled))
-    _never_return(partial(_boss_main, load, settings, caller, shared, int(parent)))
+def spawned(*told: str) -> None:
+    """The fresh interpreter's main: take in what it needs, then go on as a forked boss does."""
+    with suppress(EOFError):
+        packed, options, caller, memory, pid = fresh_interpreter.receive(*told)
+        _never_return(partial(_boss_main, Start(packed, options, pid, memory, threads=False), caller))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bossworker.system import processes
-from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.checks import check_bool, check_count, check_seconds
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
 START_METHODS = ("fork", "spawn")
@@ -26,6 +26,7 @@ class Options:
     max_jobs_per_worker: int
     max_worker_memory: int
     start_method: str
+    close_fds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def check_options(
     max_jobs_per_worker: object,
     max_worker_memory: object,
     start_method: object,
+    close_fds: object,
 ) -> Options:
     """The settings, all of them checked. TypeError or ValueError names the one at fault."""
     if worker_count is None:
@@ -80,4 +82,5 @@ def check_options(
         max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
         max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_SIGNED_LIMIT - 1),
         start_method=check_start_method(start_method),
+        close_fds=check_bool("close_fds", close_fds),
     )

@@ -23,6 +23,13 @@ def check_seconds(name: str, value: object) -> float:
     return value
 
 
+def check_bool(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
 def check_signal(value: object) -> int:
     """The number of a signal, from its number or its name, with or without SIG."""
     if isinstance(value, str):

@@ -1,4 +1,6 @@
-"""All that we use of CPython beyond its documented interface; nothing private to it is used anywhere else.
+"""All that we use of CPython beyond its documented interface, but for `multiprocessing` (see `multiprocess.py`).
+
+Nothing private to it is used anywhere else.
 
 `tests/unit/test_cpython.py` says of each what we rely on, so that a new version of Python fails there first.
 
@@ -14,6 +16,11 @@ private                                      here                 the public one
 ``_multiprocessing.SemLock._rebuild``        `semaphore_at`       there is none without a name in /dev/shm
 ``os.environb._data``                        `environment`        ``os.environb`` decodes and encodes each variable
 ``subprocess._args_from_interpreter_flags``  `interpreter_flags`  there is none
+``threading._shutdown``                      `join_threads`       the same for threads that end while one is joined,
+``atexit._run_exitfuncs``, ``_clear``,       `run_exit_...`,      and for executors, whose threads wait for ever:
+``weakref.finalize._registry``,              `forget_...`         a process can run them only as it ends by itself,
+``concurrent.futures.*._threads_...``                             which would run what it has from its parent, too
+``logging._handlerList``                     `log_handlers`       there is none before 3.12
 
 Where one is missing, the public one stands in if there is any.
 """
@@ -38,7 +45,26 @@ else:
         import signal
         import socket
 
-__all__ = ["dumps", "environment", "fork_exec", "interpreter_flags", "loads", "semaphore_at", "signal", "socket"]
+__all__ = [
+    "NO_SIGPIPE",
+    "dumps",
+    "environment",
+    "forget_executors",
+    "forget_exit_functions",
+    "fork_exec",
+    "has_other_threads",
+    "interpreter_flags",
+    "join_threads",
+    "loads",
+    "log_handlers",
+    "run_exit_functions",
+    "semaphore_at",
+    "signal",
+    "socket",
+]
+
+NO_SIGPIPE = int(getattr(socket, "MSG_NOSIGNAL", 0))
+"""For every send: a peer that is gone is an error, and does not kill a program that has SIGPIPE at its default."""
 
 _fork_exec: Callable[..., int] = _posixsubprocess.fork_exec
 _VFORK: tuple[bool, ...] = (True,) if sys.version_info < (3, 14) else ()  # later: always
@@ -135,6 +161,11 @@ def fork_exec(
     )  # fmt: skip
 
 
+def has_other_threads() -> bool:
+    """Whether threads run beside this one, those included that ``threading`` did not start."""
+    return len(sys._current_frames()) > 1
+
+
 def semaphore_at(address: int) -> Any:
     """Calls on the POSIX semaphore in the memory at `address`; None where there is no such thing.
 
@@ -160,3 +191,44 @@ def interpreter_flags() -> list[str]:
 
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return flags
+
+
+# -- the end of a process --------------------------------------------------------------------------------------------
+
+
+def join_threads() -> None:
+    """Wait for the threads that are no daemons, and have executors end theirs. Once in a process."""
+    import threading
+
+    threading._shutdown()  # type: ignore[attr-defined]
+
+
+def run_exit_functions() -> None:
+    """What `atexit` has registered, the last first; what one raises is printed."""
+    import atexit
+
+    atexit._run_exitfuncs()
+
+
+def forget_exit_functions() -> None:
+    """Those registered so far, by `atexit` and by ``weakref.finalize``: after a fork they are the parent's."""
+    import atexit
+    import weakref
+
+    atexit._clear()
+    finalize: Any = weakref.finalize
+    for info in list(finalize._registry.values()):
+        info.atexit = False
+    finalize._registered_with_atexit = False  # the next one has itself registered
+
+
+def forget_executors() -> None:
+    """After a fork: at our end we would tell their threads to stop, by locks that may be taken, and by shared pipes."""
+    for module, name in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        getattr(sys.modules.get(f"concurrent.futures.{module}"), name, {}).clear()
+
+
+def log_handlers() -> list[Any]:
+    """The handlers that `logging` has, if it is loaded."""
+    logging: Any = sys.modules.get("logging")
+    return [] if logging is None else [handler for one in logging._handlerList if (handler := one()) is not None]

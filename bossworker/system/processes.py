@@ -14,6 +14,7 @@ import time
 from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from bossworker.system.descendants import adopt_orphans, children, descendants, is_detached, load_prctl
 
@@ -34,6 +35,34 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the request was in place
         os._exit(1)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End this process with nothing more done, whatever a signal handler raises in between.
+
+    The frames below, which a forked child has inherited, must never run on in it.
+    """
+    try:
+        os._exit(status & 0xFF)
+    finally:
+        os._exit(status & 0xFF)
+
+
+def release_descriptors(keep: Container[int]) -> None:
+    """Let go of whatever descriptors above 2 refer to, but these.
+
+    Their numbers stay taken, by something that can be neither read nor written (EBADF): a number that an object of the
+    program's still holds must not come to mean a file that is opened later. (Linux; elsewhere they are closed.)
+    """
+    place = Path("/proc/self/fd") if sys.platform == "linux" else Path("/dev/fd")
+    doomed = [fd for fd in map(int, os.listdir(place)) if fd > 2 and fd not in keep]
+    nowhere = os.open("/", os.O_PATH) if hasattr(os, "O_PATH") else -1
+    for fd in doomed:
+        with suppress(OSError):  # the one that the listing itself used
+            os.fstat(fd)
+            os.close(fd) if nowhere < 0 else os.dup2(nowhere, fd, inheritable=False)
+    if nowhere >= 0:
+        os.close(nowhere)
 
 
 def pidfd(pid: int) -> int | None:
@@ -82,6 +111,14 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         found = poll.poll(left * 1000)
         if found or left < _LONGEST_POLL:
             return bool(found and found[0][1] & event)
+
+
+def output_is_full() -> bool:
+    """Whether whoever reads our standard output or error has stopped doing so: a writer waits then."""
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    poll.register(2, select.POLLOUT)
+    return len(poll.poll(0)) < 2  # one that is closed or broken is told of, too
 
 
 def is_alive(pid: int) -> bool:

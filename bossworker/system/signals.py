@@ -2,33 +2,81 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from bossworker.system.cpython import signal as _signal  # enums would cost more than the rest of a fork's set-up
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+"""What ``signal.signal`` takes and gives; None: one that was not installed by Python."""
 
 INTERRUPT = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
 
-def drop_handlers() -> None:
-    """Undo the signal set-up inherited from the caller: its handlers must not run in our processes."""
+ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+"""What service managers, terminals and ``pkill`` send to all processes of a program: the caller alone answers to it."""
+
+
+def _disregard(number: int, frame: FrameType | None) -> None:
+    """Do nothing. A handler, unlike SIG_IGN, does not pass to the programs that a process starts."""
+
+
+@contextmanager
+def endings_blocked() -> Iterator[None]:
+    """Around the start of a process that will disregard them: until it does, they wait for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def disregard_endings() -> None:
+    """Drop the program's handlers, which must not run in a process of the pool, and do nothing about ENDINGS.
+
+    What the program ignores stays ignored, and what C code handles (``faulthandler.register``) stays handled.
+    """
     for number in range(1, signal.NSIG):
         current = _signal.getsignal(number)
-        if callable(current) and current is not signal.default_int_handler:
+        if number in ENDINGS:
+            if callable(current) or current == signal.SIG_DFL:
+                signal.signal(number, _disregard)
+        elif callable(current):
             signal.signal(number, signal.SIG_DFL)
-    restore_defaults()
-
-
-def restore_defaults() -> None:
-    """Python's own settings, where we may have others: SIGINT raises KeyboardInterrupt, nothing is blocked."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that waited find the new handler
+
+
+def give_children_defaults() -> None:
+    """Let ENDINGS end what this process forks, unless it has set handlers of its own.
+
+    They are blocked from before the fork until the child has its defaults, so that none is lost in between.
+    """
+    masks = threading.local()  # several threads may fork at once
+
+    def block() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def be_as_usual() -> None:
+        ours = [number for number in ENDINGS if _signal.getsignal(number) is _disregard]
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        # If SIGINT has come already, let it end the child: KeyboardInterrupt, raised in here, would be dropped.
+        if signal.SIGINT in ours and signal.SIGINT not in signal.sigpending():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
 
 
 @contextmanager

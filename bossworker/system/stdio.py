@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any, TextIO
+
+from bossworker.system.cpython import log_handlers
 
 
 @contextmanager
@@ -39,7 +43,52 @@ def above_stdio(fd: int) -> int:
 
 
 def flush_streams() -> None:
-    """Empty Python's output buffers: before a fork, or it is written twice; before ``os._exit``, or it is lost."""
+    """Empty Python's output buffers: before a fork, or it is written twice; before ``os._exit``, or it is lost.
+
+    Whatever they raise: a program may have put anything there.
+    """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):
+        with suppress(Exception):
             stream.flush()
+
+
+def write_error(text: str) -> None:
+    """Write to descriptor 2 past ``sys.stderr``, whose lock may have been inherited as taken."""
+    with suppress(OSError):
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+_renewed: list[TextIO] = []
+"""Never to be collected: that would flush them, which takes their lock, and close their descriptors."""
+
+
+def renew_streams() -> None:
+    """After a fork of a program with threads: new buffers for stdout and stderr, over the same descriptors.
+
+    Another thread may have been printing: the copy of its lock is never released, and what is in the copy of its buffer
+    is written by the program. Streams of other classes than Python's own are left as they are.
+    """
+    for name in ("stdout", "stderr"):
+        old = getattr(sys, name)
+        with suppress(AttributeError, OSError, ValueError):  # none, closed
+            if (type(old), type(old.buffer), type(old.buffer.raw)) == (TextIOWrapper, BufferedWriter, FileIO):
+                _put_in_place(name, old, _twin(old))
+
+
+def _twin(old: TextIOWrapper) -> TextIOWrapper:
+    new = open(old.fileno(), "w", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115 - returned
+    new.reconfigure(line_buffering=old.line_buffering, write_through=old.write_through)
+    raw: Any = new.buffer.raw  # type: ignore[attr-defined]
+    raw.name = old.name
+    return new
+
+
+def _put_in_place(name: str, old: TextIOWrapper, new: TextIOWrapper) -> None:
+    """Have the new stream wherever Python keeps the old one: in `sys`, and in the handlers of `logging`."""
+    _renewed.append(old)
+    setattr(sys, name, new)
+    if getattr(sys, f"__{name}__") is old:
+        setattr(sys, f"__{name}__", new)
+    for handler in log_handlers():
+        if getattr(handler, "stream", None) is old:
+            handler.stream = new

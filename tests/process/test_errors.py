@@ -127,7 +127,7 @@ def test_sys_exit_is_an_exception_like_any_other(bw: BossWorker) -> None:
         (lambda: os._exit(3), "(exit code 3)"),
         (lambda: os._exit(0), "(exit code 0)"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "(signal 9, SIGKILL)"),
-        (lambda: os.kill(os.getpid(), signal.SIGTERM), "(signal 15, SIGTERM)"),
+        (lambda: os.kill(os.getpid(), signal.SIGALRM), "(signal 14, SIGALRM)"),
         (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"(signal {signal.SIGRTMIN + 3}"),
     ],
 )
@@ -588,8 +588,9 @@ def test_init_and_exit_handlers_run_once_in_each_worker(tmp_path: Path) -> None:
 
 
 def test_an_exit_handler_that_raises_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    with BossWorker(call, worker_count=1, exit_handler=lambda: raise_it(ValueError("at the end"))):
-        pass
+    bw = BossWorker(call, worker_count=1, exit_handler=lambda: raise_it(ValueError("at the end")))
+    with pytest.warns(RuntimeWarning, match="exit_handler raised in one worker: ValueError: at the end"):
+        bw.shut_down()
     assert "ValueError: at the end" in capfd.readouterr().err
 
 

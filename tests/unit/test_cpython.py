@@ -193,5 +193,22 @@ def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     assert {path.name for path, names in users.items() if names} == {"cpython.py"}
     assert set(users[HOME / "system/cpython.py"]) == {
         "_json", "_posixsubprocess", "_signal", "_socket", "_multiprocessing",
-        "subprocess._args_from_interpreter_flags",
+        "subprocess._args_from_interpreter_flags", "sys._current_frames",
+        "atexit._clear", "atexit._run_exitfuncs", "threading._shutdown",
     }  # fmt: skip
+
+
+# -- sys._current_frames ----------------------------------------------------------------------------------------
+
+
+def test_a_thread_beside_this_one_is_seen() -> None:
+    program = """
+import _thread, time
+from bossworker.system.cpython import has_other_threads
+print(has_other_threads())
+_thread.start_new_thread(time.sleep, (60,))
+print(has_other_threads())
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=HOME.parent, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "True"]

@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "max_jobs_per_worker": 0,
     "max_worker_memory": 0,
     "start_method": "fork",
+    "close_fds": False,
 }
 SECONDS = ("global_timeout", "kill_grace")
 COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
@@ -34,6 +35,7 @@ WRONG_TYPE: list[tuple[str, Any]] = [
     *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, b"5")],
     *[("worker_count", value) for value in ("2", 2.0, True, False, b"2")],
     *[("start_method", value) for value in (None, 1, b"fork")],
+    *[("close_fds", value) for value in (None, 1, "yes")],
     *[(name, value) for name in CALLABLES for value in ("name", 0, 1, b"")],
     *[("work_handler", value) for value in (None, "name", 0, b"")],
 ]
@@ -49,6 +51,7 @@ ALLOWED = {
     **dict.fromkeys(CALLABLES, "a callable or None"),
     "worker_count": "an int",
     "start_method": "str|'fork' or 'spawn'",
+    "close_fds": "True or False",
     "work_handler": "a callable",
 }
 

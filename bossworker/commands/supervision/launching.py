@@ -16,6 +16,7 @@ from bossworker.commands.request import Request
 from bossworker.commands.supervision import launcher, orders
 from bossworker.commands.supervision.interpreter import Killed, start_launcher
 from bossworker.system.circumstances import inherited
+from bossworker.system.cpython import NO_SIGPIPE
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
@@ -198,8 +199,8 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
 def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     """An encoded order, with the descriptors beside its first bytes."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    sent = sock.sendmsg([data], rights)
-    sock.sendall(data[sent:]) if sent < len(data) else None
+    sent = sock.sendmsg([data], rights, NO_SIGPIPE)
+    sock.sendall(data[sent:], NO_SIGPIPE) if sent < len(data) else None
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

@@ -41,6 +41,12 @@ class Kill(NamedTuple):
     slot: int
 
 
+class ReplaceStuck(NamedTuple):
+    """End a worker that does not begin its batch, unless it merely waits for somebody to read what was printed."""
+
+    slot: int
+
+
 class TakeBack(NamedTuple):
     """Withdraw the jobs a worker has not claimed, and tell ``on_taken_back``."""
 
@@ -65,5 +71,5 @@ class Broken(NamedTuple):
     text: str
 
 
-Action = Spawn | Assign | Leave | Interrupt | Kill | TakeBack | Finish | Broken
+Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Broken
 Actions = list[Action]

@@ -14,7 +14,18 @@ from contextlib import suppress
 from functools import partial
 
 from bossworker.failure import Outcome
-from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.pool.boss.actions import (
+    Actions,
+    Assign,
+    Broken,
+    Finish,
+    Interrupt,
+    Kill,
+    Leave,
+    ReplaceStuck,
+    Spawn,
+    TakeBack,
+)
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
@@ -138,6 +149,8 @@ class Boss:
                 self.reply(number, take_stock(self.ledger, self.recorders, self.delivery, now))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
+            case Kind.STOP:
+                self.stop(now)
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from the caller")
 
@@ -200,6 +213,9 @@ class Boss:
                 self.perform(self.ledger.on_up(slot, now))
             case Kind.INIT_FAILED:
                 self.start_errors[slot] = str(frame.body, "utf-8", "replace")
+            case Kind.EXIT_FAILED:
+                pid = self.ledger.workers[slot].pid
+                self.caller.send(Kind.EXIT_ERROR, messages.EXIT_ERROR.pack(pid), [bytes(frame.body)])
             case _:
                 complain(f"dropped a frame of kind {frame.kind!r} from a worker")
 
@@ -317,7 +333,7 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot))
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index))
 
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
@@ -348,6 +364,10 @@ class Boss:
     def kill(self, action: Kill) -> None:
         self._signal(action.slot, 0)
 
+    def replace_stuck(self, action: ReplaceStuck) -> None:
+        if not processes.output_is_full():
+            self._signal(action.slot, 0)
+
     def _signal(self, slot: int, number: int) -> None:
         worker = self.ledger.workers[slot]
         self.tell_nursery(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
@@ -374,6 +394,12 @@ class Boss:
         self.caller.send(Kind.BROKEN, b"", [action.text.encode()])
 
     # -- requests ---------------------------------------------------------------------------------------
+
+    def stop(self, now: float) -> None:
+        """Cancel everything, and let the workers leave."""
+        running = [job_id for worker in self.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
+        self.perform(self.ledger.on_stop(now))
+        self.cancel(0, running)
 
     def cancel(self, number: int, ids: list[int]) -> None:
         """Cancel jobs and reply how many were unfinished."""
@@ -405,6 +431,7 @@ _PERFORM: dict[type, Callable[..., None]] = {
     Leave: Boss.leave,
     Interrupt: Boss.interrupt,
     Kill: Boss.kill,
+    ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
     Finish: Boss.finish,
     Broken: Boss.broken,

@@ -8,11 +8,22 @@ Jobs are kept as batches (see ``batch.py``), never one by one: a queued job cost
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, filterfalse, islice
 
 from bossworker.errors import CANCELLED, WORKER_DIED
 from bossworker.failure import Outcome
-from bossworker.pool.boss.actions import Actions, Assign, Broken, Finish, Interrupt, Kill, Leave, Spawn, TakeBack
+from bossworker.pool.boss.actions import (
+    Actions,
+    Assign,
+    Broken,
+    Finish,
+    Interrupt,
+    Kill,
+    Leave,
+    ReplaceStuck,
+    Spawn,
+    TakeBack,
+)
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.boss.workers import NEVER, State, Terminated, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
@@ -27,6 +38,7 @@ FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's len
 START_ATTEMPTS = 5  # failed starts in a row before a vacancy is given up
 FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
 LONGEST_PAUSE_SECONDS = 1.0  # up to this
+STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
 
 
@@ -40,6 +52,7 @@ class Ledger:
         self.workers: dict[int, WorkerRecord] = {}
         self.target = workers
         self.closing = False
+        self.stopping = False  # with no regard to what is queued
         self.broken = ""  # why no worker can be started, once that is so
         self.restarts = 0
         self._kill_grace = kill_grace
@@ -205,14 +218,18 @@ class Ledger:
         self._spawn_at = 0.0
         actions: Actions = []
         free = (slot for slot in range(MAX_WORKERS) if slot not in self.workers)
-        for slot in list(islice(free, self._vacant())):
-            self.workers[slot] = WorkerRecord(slot)
+        staying = {worker.index for worker in self.workers.values() if not worker.dismissed}
+        indexes = filterfalse(staying.__contains__, count())
+        for slot, index in zip(list(islice(free, self._vacant())), indexes):
+            self.workers[slot] = WorkerRecord(slot, index)
             actions.append(Spawn(slot))
         return actions
 
     # -- jobs -------------------------------------------------------------------------------------------
 
     def on_submit(self, batch: Batch, now: float) -> Actions:
+        if self.stopping:
+            return []
         if self.broken:
             return self._lost([(job_id, batch.job_options.attempt) for job_id in batch.ids], now)
         self.queue.add(batch)
@@ -223,7 +240,7 @@ class Ledger:
         while self._idle and self.queue.jobs:
             worker = self.workers[self._idle.pop()]
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
-            worker.state = State.BUSY
+            worker.state, worker.given_at = State.BUSY, now
             worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
             worker.spilled.clear()
             worker.cancelled.clear()
@@ -304,6 +321,8 @@ class Ledger:
         worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
         if not snapshot.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
+            if now >= worker.given_at + self._kill_grace + STUCK_SECONDS:
+                actions.append(ReplaceStuck(slot))
         return actions
 
     def _enforce(self, worker: WorkerRecord, batch: Batch, snapshot: Snapshot, now: float) -> Actions:
@@ -383,6 +402,12 @@ class Ledger:
             worker.dismissed = True
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
+
+    def on_stop(self, now: float) -> Actions:
+        """Nothing more is run: what is queued is dropped, and what still comes. Running jobs are cancelled later."""
+        self.stopping = True
+        self.queue.drain()
+        return self.on_close(now)
 
     def on_close(self, now: float) -> Actions:
         """No more work will come; the workers leave once the queue is empty."""

@@ -33,12 +33,14 @@ class WorkerRecord:
     """A worker as the ledger sees it."""
 
     slot: int
+    index: int = 0  # its number, from 0: the lowest that none of the others has which stay
     pid: int = 0
     state: State = State.STARTING
     jobs_done: int = 0
     dismissed: bool = False  # leaves as soon as its job is done
     # The batch it has, and how far that is:
     batch: Batch | None = None
+    given_at: float = 0.0
     limit: int = 0  # jobs of the batch that are still its own
     taken: int = 0  # results that have been taken from it, from the front
     result_bytes: int = 0  # of the results that have been taken

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import time
 import warnings
@@ -31,9 +33,13 @@ from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import signals, stdio
+from bossworker.system.callers_line import warn_caller
 from bossworker.system.checks import check_callable, check_count, check_seconds
 
+LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
+
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+_logger = logging.getLogger("bossworker")
 
 
 class BossWorker:
@@ -48,7 +54,8 @@ class BossWorker:
         result_handler: Called with each result, in this process, inside ``get_result``, which then returns what it
             returns (a mapping, or None for an empty one) with the same attributes.
         init_handler: Called once in each worker before its first job. Has no time limit.
-        exit_handler: Called once in each worker that leaves in order. Has no time limit.
+        exit_handler: Called once in each worker that leaves in order. Has no time limit. What it raises goes to stderr,
+            and ``shut_down`` warns of it.
         global_timeout: Seconds a job may run; 0: no limit.
         worker_count: Number of workers; None: the CPUs this process may use.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
@@ -57,11 +64,20 @@ class BossWorker:
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
         max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never.
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
-            cloudpickle. For programs with threads.
+            cloudpickle and are loaded in each worker. For programs with threads.
+        close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
+            (with "spawn" they have none of them anyway). By default a file, a port or a pipe that this process closes
+            stays open in the workers, since handlers may use it; and so do they need the pipes of a
+            ``multiprocessing.Queue``.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
+
+    A worker is like a ``multiprocessing.Process``: queues, locks and proxies of that module work in handlers, and when
+    it leaves in order, it waits for threads that are no daemons, and runs what ``atexit`` has registered in it. Each
+    has its own random numbers (``random``, NumPy's global ones), and a name: ``BossWorker-3``. TERM, HUP, QUIT, USR1,
+    USR2 and INT do nothing in it, unless a handler asks for them: a service manager may send them to all processes.
 
     The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
     pickled (TypeError).
@@ -84,6 +100,7 @@ class BossWorker:
         max_jobs_per_worker: int = 0,
         max_worker_memory: int = 0,
         start_method: str = "fork",
+        close_fds: bool = False,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -98,11 +115,14 @@ class BossWorker:
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
             start_method=start_method,
+            close_fds=close_fds,
         )
         self._result_handler = result_handler
         self._inbox = Inbox()
         self._fileno_used = False  # whether fileno() is in use
         handlers = Handlers(work_handler, init_handler, exit_handler)
+        # A worker that is spawned later opens their semaphores by name, which go with the last object here.
+        self._kept = handlers if start_method == "spawn" else None
         try:
             with signals.held(), stdio.stdio_reserved():
                 self._launch(handlers)
@@ -126,6 +146,8 @@ class BossWorker:
         self._state = HandleState(self._connection, self._inbox)
         self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
         _handles.add(self)
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit)
 
     def _await_start(self) -> None:
         line = self._connection
@@ -375,6 +397,8 @@ class BossWorker:
         Raises:
             TimeoutError: The work was not done in `timeout` seconds.
             BossDied: The boss died before it was.
+
+        Warns (RuntimeWarning) of workers whose ``exit_handler`` has failed.
         """
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
@@ -393,7 +417,14 @@ class BossWorker:
         if not line.orderly:
             self._state.look_back()
         self._end()
+        self._warn_of_exit_errors()
         self._state.check_alive()
+
+    def _warn_of_exit_errors(self) -> None:
+        errors = list(self._connection.exit_errors.values())
+        if errors:
+            where = "one worker" if len(errors) == 1 else f"{len(errors)} workers, first"
+            warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)
 
     def _end(self, force: bool = False) -> None:
         self._state.closing = True
@@ -401,11 +432,24 @@ class BossWorker:
             self._inbox.clear()
             self._fileno_used = False
         if not self._state.ended:
-            self._state.ended = True
-            self._connection.end(force=force)
+            with signals.held():  # what raises in between would leave a boss that nobody waits for
+                self._state.ended = True
+                self._connection.end(force=force)
             if force:
                 self._inbox.clear()  # what came in until then
         self._connection.close(keep_sign=self._fileno_used)
+
+    def _stop(self) -> None:
+        """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
+        line, state = self._connection, self._state
+        try:
+            if not state.ended and not line.gone:
+                state.closing = True
+                line.send(Kind.STOP)
+                line.wake()
+                line.wait_until(lambda: line.orderly, time.monotonic() + self._options.kill_grace + LEAVE_SECONDS)
+        finally:
+            self._end(force=True)
 
     def __enter__(self) -> Self:
         self._state.check_owner()
@@ -417,17 +461,38 @@ class BossWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._state.foreign:
-            self.shut_down(force=kind is not None)
+        if self._state.foreign:
+            return
+        if kind is not None:
+            self._stop()
+            return
+        try:
+            self.shut_down()
+        except BaseException:
+            if not self._state.ended:  # it is Ctrl-C that comes while we wait
+                self._stop()
+            raise
 
     def __del__(self) -> None:
-        if not hasattr(self, "_outbox") or self._state.foreign:  # construction failed
+        if hasattr(self, "_outbox"):  # otherwise, construction failed
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody can shut it down any more."""
+        if self._state.foreign:
             return
         try:
             if not self._state.ended:
-                warnings.warn(f"{self!r} was not shut down", ResourceWarning, source=self, stacklevel=2)
+                self._warn_of_loss()
         finally:
             self._end(force=True)
+
+    def _warn_of_loss(self) -> None:
+        lost, text = self._inbox.unfinished(), f"{self!r} was not shut down"
+        if lost:
+            text += f", and {lost} of its jobs are unfinished"
+            _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
+        warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
@@ -446,3 +511,8 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def _at_exit() -> None:
+    for handle in list(_handles):
+        handle._abandon()

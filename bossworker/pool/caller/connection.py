@@ -35,9 +35,11 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
+from bossworker.system.cpython import NO_SIGPIPE
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
+MOST_EXIT_ERRORS = 100  # that are kept until shut_down; one tells what is wrong
 DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descriptor
 
 
@@ -51,6 +53,7 @@ class Connection:
         self.up = False
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
+        self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
@@ -85,10 +88,12 @@ class Connection:
             self._flush()
 
     def _flush(self) -> None:
-        with suppress(LinkClosed):  # who waits for an answer will hear of it
+        try:
             while not self.link.flush():
                 if not processes.await_fd(self.link.fileno(), select.POLLOUT, DEATH_TICK) and not self.alive():
                     return
+        except LinkClosed:
+            self.poll()  # for what it sent before, and for its end: a program that only adds must hear of it, too
 
     def try_send(self, parts: Sequence[Part] = ()) -> bool:
         """Send without ever waiting, neither for the boss nor for another thread; False when that is not possible now.
@@ -202,12 +207,15 @@ class Connection:
                 self.failure = str(frame.body, "utf-8", "replace")
             case Kind.CLOSED:
                 self.orderly = True
+            case Kind.EXIT_ERROR if len(self.exit_errors) < MOST_EXIT_ERRORS:
+                (pid,) = messages.EXIT_ERROR.unpack(frame.head)
+                self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
         if self.turns.taken:
             with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
-                self._waker.send(b"w")
+                self._waker.send(b"w", NO_SIGPIPE)
         self.turns.wake_waiters()
 
     def fileno(self) -> int:
@@ -300,7 +308,7 @@ class _ReadinessFd:
     def raise_(self) -> None:
         if self._shown is not None:
             with suppress(BlockingIOError, OSError):
-                self._shown.send(b"s")
+                self._shown.send(b"s", NO_SIGPIPE)
 
     def lower(self) -> None:
         if self._seen is not None:

@@ -156,8 +156,15 @@ def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
             except _INTERRUPTS:
                 raise
             except BaseException as error:
-                return f"key {key!r} holds {type(value).__name__} ({describe(error)})"
+                return f"key {key!r} holds {type(value).__name__} ({describe(error)}){_advice(error)}"
     return ""
+
+
+def _advice(error: BaseException) -> str:
+    """`multiprocessing` lets its queues, locks and events travel to a process only while that is started."""
+    if "through inheritance" not in str(error):
+        return ""
+    return ": let the handlers refer to it, as a global name for example, or take one of a multiprocessing.Manager()"
 
 
 def load_job(block: memoryview, fd: int | None) -> Any:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
+from bossworker.system.cpython import NO_SIGPIPE
 
 Buffer = bytes | bytearray | memoryview
 _Ancillary = tuple[int, int, bytes]
@@ -140,9 +141,9 @@ class Link:
             buffers, rights = self._next_parts()
             try:
                 if rights or len(buffers) > 1:
-                    self._sent.extend(map(self.sock.sendmsg, (buffers,), (rights,)))
+                    self._sent.extend(map(self.sock.sendmsg, (buffers,), (rights,), (NO_SIGPIPE,)))
                 else:
-                    self._sent.extend(map(self.sock.send, buffers))
+                    self._sent.extend(map(self.sock.send, buffers, (NO_SIGPIPE,)))
             except BlockingIOError:
                 return False
             except OSError as error:

@@ -2,10 +2,10 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  BROKEN  CLOSED
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  BROKEN  CLOSED  EXIT_ERROR
     boss -> worker      BATCH  LEAVE
-    worker -> boss      UP  INIT_FAILED  DONE  SPILL
+    worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
 
@@ -34,6 +34,7 @@ class Kind(IntEnum):
     RESIZE = 3
     STATS = 4
     CLOSE = 5
+    STOP = 6
 
     READY = 16
     START_FAILED = 17
@@ -41,6 +42,7 @@ class Kind(IntEnum):
     REPLY = 19
     BROKEN = 20
     CLOSED = 21
+    EXIT_ERROR = 22
 
     BATCH = 32
     LEAVE = 33
@@ -49,6 +51,7 @@ class Kind(IntEnum):
     INIT_FAILED = 49
     DONE = 50
     SPILL = 51
+    EXIT_FAILED = 52
 
     SPAWN = 64
     KILL = 65
@@ -70,10 +73,11 @@ SEGMENT = Struct("<QIQQII")
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7x")  # job id, outcome; MARKS follow
-SPAWN = Struct("<I")  # slot
+SPAWN = Struct("<II")  # slot, the worker's index
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II")  # slot, pid
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
+EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # SPILL: when the job began and ended (monotonic seconds)
 DONE = Struct("<B")  # 1: the worker leaves now, to be replaced

@@ -6,26 +6,28 @@ imported before the pool was made, however large the boss's queue has grown. It 
 
 from __future__ import annotations
 
-import gc
 import os
 import selectors
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import NoReturn
 
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.recorder import Memory, Recorder
-from bossworker.system import processes, signals, stdio
+from bossworker.pool.worker.leaving import exit_status, leave_at_once
+from bossworker.system import processes, signals
 from bossworker.system.descendants import is_detached
 from bossworker.system.originals import native
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[Recorder, socket.socket], None]
+WorkerMain = Callable[[Recorder, socket.socket, int], None]
+"""What a worker does with its recorder, its link and its index."""
 
 
 class ForkServer:
@@ -46,7 +48,7 @@ class ForkServer:
         signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
         try:
             for slot in range(first):
-                self._spawn(slot)
+                self._spawn(slot, slot)
             self._serve()
         except LinkClosed:
             pass
@@ -73,13 +75,14 @@ class ForkServer:
                 case Kind.KILL:
                     self._kill(*messages.KILL.unpack(frame.head))
 
-    def _spawn(self, slot: int) -> None:
+    def _spawn(self, slot: int, index: int) -> None:
         try:
             ours, theirs = link_pair()
         except OSError as error:
             self._report_failure(slot, error)
             return
         recorder = self.memory.recorder(slot, fresh=True)
+        server = os.getpid()
         try:
             pid = native("fork")()
         except OSError as error:
@@ -87,7 +90,8 @@ class ForkServer:
             self._report_failure(slot, error)
         else:
             if pid == 0:
-                self._become_worker(recorder, theirs, ours)
+                ours.close()
+                self._become_worker(server, partial(self.worker_main, recorder, theirs, index))
             self.slots[pid] = slot
             self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
         finally:
@@ -96,37 +100,33 @@ class ForkServer:
     def _report_failure(self, slot: int, error: OSError) -> None:
         self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))
 
-    def _become_worker(self, recorder: Recorder, link: socket.socket, other: socket.socket) -> None:
+    def _become_worker(self, server: int, work: Callable[[], None]) -> NoReturn:
         """In the child: shut what is the fork server's, lead a group of our own, work, and never return."""
         status = 1
         try:
-            parent = os.getppid()
-            processes.die_with(parent)
+            processes.die_with(server)
             os.setpgid(0, 0)
             processes.adopt_orphans()  # what a handler starts stays its worker's, and goes with it
             signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signals.give_children_defaults()
             for fd in (self.wake, self.waker):
                 os.close(fd)
-            other.close()
             self.boss.drop()
-            signals.restore_defaults()
-            gc.enable()
-            self.worker_main(recorder, link)
+            work()
             status = 0
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 1
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:
+            status = exit_status(error)
         finally:
-            stdio.flush_streams()
-            os._exit(status)
+            leave_at_once(status)
 
     def _kill(self, slot: int, pid: int, number: int) -> None:
         """Signal a worker of ours, or end its whole tree. It is not reaped yet, so the pid can be no one else's."""
         if self.slots.get(pid) != slot:
             return
         if number:
-            os.kill(pid, number)
+            with suppress(OSError):  # it may have another user's rights by now
+                os.kill(pid, number)
         else:
             processes.kill_tree(pid)
 

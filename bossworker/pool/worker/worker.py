@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from types import FrameType
 
@@ -23,8 +24,10 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
+from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
+from bossworker.system.multiprocess import WorkerIdentity
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
@@ -36,12 +39,19 @@ _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
 class Worker:
-    """One worker's whole life. `run` returns when it leaves in order."""
+    """One worker's whole life. `run` returns when it could not start."""
 
     def __init__(
-        self, recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options
+        self,
+        recorder: Recorder,
+        link: socket.socket,
+        memory: Memory,
+        handlers: Handlers,
+        options: Options,
+        identity: WorkerIdentity,
     ) -> None:
         self.link = Link(_out_of_the_way(link))
+        self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
         self.work = handlers.work
@@ -58,6 +68,11 @@ class Worker:
         self.copy = False  # whether this is a child that a handler forked
         os.register_at_fork(after_in_child=self._forked)
 
+    @property
+    def index(self) -> int:
+        """From 0; a successor has it from the one whose place it takes."""
+        return self.identity.index
+
     def _forked(self) -> None:
         self.copy = True
         self.armed = 0
@@ -67,7 +82,8 @@ class Worker:
     def run(self) -> None:
         if not self._start():
             return
-        while True:
+        leaves = False
+        while not leaves:
             self._tidy()
             frame = self._next_frame()
             if frame.kind is not Kind.BATCH:
@@ -77,34 +93,40 @@ class Worker:
             close_fds(frame.fds)
             leaves = self._too_large() or self._too_many_dead()
             self._send(Kind.DONE, messages.DONE.pack(leaves))
-            if leaves:
-                break
+            stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
         self._exit()
+        leave()
 
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
         signal.signal(signals.INTERRUPT, self._interrupted)
-        try:
-            if self.handlers.init is not None:
-                self.handlers.init()
-        except BaseException as error:
+        if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
             self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
             return False
-        self._stop_copies()
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         self._send(Kind.UP)
         return True
 
     def _exit(self) -> None:
+        """Run the exit_handler; the caller is told when it fails."""
+        if self.handlers.exit is not None and (error := self._call(self.handlers.exit)) is not None:
+            with suppress(BaseException):
+                traceback.print_exception(error)
+            self._send(Kind.EXIT_FAILED, body=(describe(error).encode("utf-8", "replace"),))
+
+    def _call(self, handler: Callable[[], object]) -> BaseException | None:
+        """Call a handler that is given nothing; what it raised."""
         try:
-            if self.handlers.exit is not None:
-                self.handlers.exit()
-        except BaseException:
-            traceback.print_exc()
+            handler()
+        except BaseException as error:
+            self._stop_copies(error)
+            return error
+        self._stop_copies()
+        return None
 
     def _tidy(self) -> None:
-        """Between batches: undo what a handler did to what we rely on, and let out what it printed."""
-        stdio.flush_streams()
+        """Between batches: undo what a handler did to what we rely on."""
+        self.identity.take()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if not self.init_set_timer:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -124,11 +146,10 @@ class Worker:
         self.count_at = now + COUNT_SECONDS
         return processes.dead_children() > MOST_DEAD
 
-    def _stop_copies(self) -> None:
+    def _stop_copies(self, error: BaseException | None = None) -> None:
         """A child that a handler forked, and that came back from it, must not go on as a second worker."""
         if self.copy:
-            stdio.flush_streams()
-            os._exit(0)
+            leave_as_child(error)
 
     # -- messages ---------------------------------------------------------------------------------------
 
@@ -215,7 +236,7 @@ class Worker:
             finally:
                 self.armed = 0
         except BaseException as error:
-            self._stop_copies()
+            self._stop_copies(error)
             return _failure(error, stage)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
@@ -282,9 +303,16 @@ def _out_of_the_way(link: socket.socket) -> socket.socket:
     return socket.socket(fileno=moved)
 
 
-def main(recorder: Recorder, link: socket.socket, memory: Memory, handlers: Handlers, options: Options) -> None:
-    """A worker's whole life; returns when it leaves in order, exits with status 1 when the boss is gone."""
+def main(
+    recorder: Recorder,
+    link: socket.socket,
+    memory: Memory,
+    handlers: Handlers,
+    options: Options,
+    identity: WorkerIdentity,
+) -> None:
+    """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     try:
-        Worker(recorder, link, memory, handlers, options).run()
+        Worker(recorder, link, memory, handlers, options, identity).run()
     except (LinkClosed, OSError):
         sys.exit(1)

@@ -13,7 +13,7 @@ from bossworker.commands import jobdir
 from bossworker.commands.supervision import orders
 from bossworker.commands.supervision.launching import ATTEMPTS, ask, current_umask, launcher_for
 from bossworker.system import processes
-from bossworker.system.cpython import dumps, loads
+from bossworker.system.cpython import NO_SIGPIPE, dumps, loads
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _start_program(pool: TaskPool, data: bytes, behavior: str) -> bytes:
         theirs.close()
         ours.settimeout(ANSWER_SECONDS)
         with suppress(OSError):  # it does not read, or has ended: no answer will come
-            ours.sendall(data)
+            ours.sendall(data, NO_SIGPIPE)
             ours.shutdown(socket.SHUT_WR)
         told = _await_answer(ours)
     if not told:

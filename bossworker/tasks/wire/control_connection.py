@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from bossworker.system import processes
+from bossworker.system.cpython import NO_SIGPIPE
 from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.wire import socket_paths
 from bossworker.tasks.wire.protocol import BadFrame, Decoder, Frame, encode
@@ -88,7 +89,7 @@ class ControlConnection:
         deadline = time.monotonic() + ANSWER_SECONDS
         while data:
             try:
-                data = data[self._sock.send(data) :]
+                data = data[self._sock.send(data, NO_SIGPIPE) :]
             except BlockingIOError:
                 self._await(select.POLLOUT, deadline)
             except OSError as error:
