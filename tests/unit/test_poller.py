@@ -9,16 +9,20 @@ from collections.abc import Iterator
 import pytest
 
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.recorder import Memory
 
 
 @pytest.fixture(params=["epoll", "poll"])
 def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
     if request.param == "poll":
         monkeypatch.delattr(select, "epoll", raising=False)
-    poller = Poller()
+    memory = Memory()
+    poller = Poller(Reports(memory))
     yield poller
+    memory.close()
     if poller._epoll is not None:
         poller._epoll.close()
 
@@ -99,3 +103,23 @@ def test_it_sleeps_no_longer_than_it_is_told(poller: Poller) -> None:
     began = time.monotonic()
     poller.wait(0.02)
     assert 0.02 <= time.monotonic() - began < 20
+
+
+def test_nobody_sleeps_beside_a_report(poller: Poller) -> None:
+    memory = poller._reports._memory
+    poller._reports.expect(0, memory.recorder(0, fresh=True).mailbox)
+    here, there = map(Link, link_pair())
+    poller.watch(here, lambda events: None)
+    there.send(Kind.DONE)
+    poller.wait(60)
+    assert not memory.boss_asleep
+    assert not poller._reports.slots()
+    here.receive()
+    memory.recorder(0).mailbox.report()
+    began = time.monotonic()
+    poller.wait(60)  # no link has anything
+    assert time.monotonic() - began < 30
+    assert poller._reports.slots() == [0]
+    poller._reports.forget(0)
+    here.close()
+    there.close()

@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Callable
 
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.spin import Spin
 
@@ -18,7 +19,8 @@ OnEvent = Callable[[int], None]
 class Poller:
     """See the module. (The module selectors does the same in twice the time, which counts while we stay awake.)"""
 
-    def __init__(self) -> None:
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._poll = self._epoll or select.poll()
         self._watched: dict[int, OnEvent] = {}
@@ -50,8 +52,11 @@ class Poller:
         self._awake_until = self._spin.until(now)
 
     def wait(self, seconds: float | None) -> None:
-        """Sleep until something is there, at most so many seconds (None: without limit), and tell those concerned."""
-        for fd, events in self._look_again() or self._look(seconds):
+        """Sleep until something is there, or a report, at most so many seconds (None: without limit).
+
+        Tells those concerned, but for the reports: what the links brought goes before them.
+        """
+        for fd, events in self._look_again() or self._sleep(seconds):
             if fd in self._watched:  # not so if one of those before it has ended it
                 self._watched[fd](events)
 
@@ -61,10 +66,17 @@ class Poller:
             return self._epoll.poll(seconds)
         return self._poll.poll(None if seconds is None else seconds * 1000)
 
+    def _sleep(self, seconds: float | None) -> list[tuple[int, int]]:
+        try:
+            return self._look(0 if self._reports.fall_asleep() else seconds)
+        finally:
+            self._reports.wake_up()
+
     def _look_again(self) -> list[tuple[int, int]]:
         """Stay awake while an answer is due."""
         while (now := time.monotonic()) < self._awake_until:
-            if ready := self._look(0):
+            ready = self._look(0)
+            if ready or self._reports.waiting():
                 return ready
             self._spin.rest(now)
         return []

@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
@@ -66,17 +66,55 @@ _Rights = tuple[tuple[int, int, "array.array[int]"], ...]
 
 def pack(kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> list[Part]:
     """A frame, ready to be queued."""
-    size = sum(map(len, body))
-    prefix = PREFIX.pack(VERSION, kind, len(fds), len(head), size)
-    if size < JOIN_BELOW:
+    prefix = prefix_of(kind, head, body, fds)
+    if sum(map(len, body)) < JOIN_BELOW:
         return [(memoryview(b"".join((prefix, head, *body))), tuple(fds))]
     parts: list[Part] = [(memoryview(prefix + head), tuple(fds))]
     parts += [(memoryview(part).cast("B"), ()) for part in body if len(part)]
     return parts
 
 
+Cut = tuple[list[Frame], int, int]
+"""Whole frames, the bytes they take, and the bytes that the next one lacks (0: unknown)."""
+
+
+def prefix_of(kind: Kind, head: bytes, body: Sequence[Buffer], fds: Sequence[int] = ()) -> bytes:
+    """What stands in front of a frame."""
+    return PREFIX.pack(VERSION, kind, len(fds), len(head), sum(map(len, body)))
+
+
+def frame_of(view: memoryview) -> Frame:
+    """The one frame, without descriptors, that these bytes are. ProtocolError if they are not."""
+    frames, used, _ = cut_frames(view, [])
+    if len(frames) != 1 or used != len(view):
+        raise ProtocolError("not one frame")
+    return frames[0]
+
+
+def cut_frames(view: memoryview, fds: list[int]) -> Cut:
+    """The whole frames in `view`. They take from `fds` what they say they carry."""
+    frames: list[Frame] = []
+    start, total = 0, len(view)
+    while total - start >= _PREFIX_SIZE:
+        version, kind, fd_count, head_size, body_size = _unpack_prefix(view, start)
+        if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
+            raise ProtocolError(f"not a frame: version {version}, kind {kind}")
+        head = start + _PREFIX_SIZE
+        body = head + head_size
+        end = body + body_size
+        if end > total:
+            return frames, start, end - total
+        frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], fds[:fd_count]))
+        if fd_count:
+            del fds[:fd_count]
+        start = end
+    return frames, start, 0
+
+
 class Link:
     """Frames over a nonblocking socket. Owned by one thread at a time for each direction."""
+
+    cut = staticmethod(cut_frames)
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -84,7 +122,7 @@ class Link:
         self._out: list[Part] = []
         self.queued: list[Part] = []  # what was queued last
         self._sent: list[int] = []  # bytes sent of _out, not yet accounted for
-        self._in = _Assembler([])
+        self._in = _Assembler([], self.cut)
         self._read: list[tuple[bytes, list[_Ancillary], int, Any]] = []  # what came in, not yet cut into frames
         self._filled: list[int] = []  # bytes read into the long frame, not yet accounted for
         self._ended = False
@@ -270,7 +308,7 @@ class Link:
         data, ancillary, flags, _ = self._read[0]
         if ancillary or flags & _LOST:
             return False
-        frames, used, _ = _frames(memoryview(data), [])
+        frames, used, _ = self.cut(memoryview(data), [])
         if used < len(data):
             return False
         self._read, self.frames = [], [*self.frames, *frames]
@@ -280,9 +318,10 @@ class Link:
 class _Assembler:
     """Puts frames together from a stream of bytes that arrives in pieces of any size."""
 
-    __slots__ = ("fds", "have", "missing", "parts", "place")
+    __slots__ = ("cut", "fds", "have", "missing", "parts", "place")
 
-    def __init__(self, fds: list[int]) -> None:
+    def __init__(self, fds: list[int], cut: Callable[[memoryview, list[int]], Cut]) -> None:
+        self.cut = cut
         self.parts: list[bytes] = []  # the beginning of a frame, as it came
         self.have = 0  # bytes in parts, or in place
         self.missing = 0  # bytes to the end of a frame whose length is known; 0: unknown
@@ -290,21 +329,21 @@ class _Assembler:
         self.fds = fds  # arrived with bytes, in order; frames claim them in order
 
     def copy(self) -> _Assembler:
-        twin = _Assembler(list(self.fds))
+        twin = _Assembler(list(self.fds), self.cut)
         twin.parts, twin.have, twin.missing = list(self.parts), self.have, self.missing
         return twin
 
     def in_place(self) -> _Assembler:
         """The same, with memory for the whole frame, into which the rest of it is read."""
-        twin = _Assembler(self.fds)
+        twin = _Assembler(self.fds, self.cut)
         twin.place, twin.have = memoryview(bytearray(self.have + self.missing)), self.have
         twin.place[: self.have] = b"".join(self.parts)
         return twin
 
     def filled(self) -> tuple[_Assembler, list[Frame]]:
         """What comes after the long frame, whose memory is full; and that frame."""
-        twin = _Assembler(list(self.fds))
-        frames, _, _ = _frames(self.place, twin.fds)  # type: ignore[arg-type]
+        twin = _Assembler(list(self.fds), self.cut)
+        frames, _, _ = self.cut(self.place, twin.fds)  # type: ignore[arg-type]
         return twin, frames
 
     def feed(self, data: bytes, fds: list[int]) -> list[Frame]:
@@ -316,7 +355,7 @@ class _Assembler:
         if self.parts:
             data = b"".join((*self.parts, data))
             self.parts, self.have = [], 0
-        frames, used, self.missing = _frames(memoryview(data), self.fds)
+        frames, used, self.missing = self.cut(memoryview(data), self.fds)
         if used < len(data):
             self._keep(data[used:])
         return frames
@@ -324,29 +363,6 @@ class _Assembler:
     def _keep(self, data: bytes) -> None:
         self.parts.append(data)
         self.have += len(data)
-
-
-def _frames(view: memoryview, fds: list[int]) -> tuple[list[Frame], int, int]:
-    """The whole frames in `view`, the bytes they take, and the bytes the next one lacks (0: unknown).
-
-    Frames take from `fds` what they say they carry.
-    """
-    frames: list[Frame] = []
-    start, total = 0, len(view)
-    while total - start >= _PREFIX_SIZE:
-        version, kind, fd_count, head_size, body_size = _unpack_prefix(view, start)
-        if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
-            raise ProtocolError(f"not a frame: version {version}, kind {kind}")
-        head = start + _PREFIX_SIZE
-        body = head + head_size
-        end = body + body_size
-        if end > total:
-            return frames, start, end - total
-        frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], fds[:fd_count]))
-        if fd_count:
-            del fds[:fd_count]
-        start = end
-    return frames, start, 0
 
 
 def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
