@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -111,6 +111,14 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         found = poll.poll(left * 1000)
         if found or left < _LONGEST_POLL:
             return bool(found and found[0][1] & event)
+
+
+def await_any(fds: Iterable[int], event: int) -> None:
+    """Wait for an event on one of these descriptors, or its end."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, event)
+    poll.poll()
 
 
 def output_is_full() -> bool:
@@ -260,10 +268,16 @@ def own_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def descriptor_ceiling() -> int:
+    """How many descriptors this process could have open, if it raised its limit as high as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+
+
 def most_descriptors() -> int:
     """How many descriptors this process may have open, once its limit is as high as it may raise it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    most = descriptor_ceiling()
     if soft == resource.RLIM_INFINITY or soft >= most:
         return most
     with suppress(OSError, ValueError):
