@@ -121,6 +121,7 @@ def inherit_orphans() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a descriptor, a shared-memory segment or a temporary file behind."""
+    gc.callbacks.clear()  # hypothesis leaves one, in which a signal handler of another test would raise unheard
     before = _traces()
     yield
     gc.collect()
