@@ -218,7 +218,11 @@ class JobDirectory:
 
     def discard(self) -> None:
         """Delete it. OSError: it stays, or something in it does."""
-        root = os.open("..", _FOLDER, dir_fd=self.fd)
+        try:
+            root = os.open("..", _FOLDER, dir_fd=self.fd)
+        except PermissionError:  # the command has taken our rights
+            os.fchmod(self.fd, self._mode)
+            root = os.open("..", _FOLDER, dir_fd=self.fd)
         try:
             if not self._discard_quickly(root):
                 discard(root, self.id)
