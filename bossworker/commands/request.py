@@ -134,6 +134,22 @@ def _stored(data: bytes) -> int:
         raise OSError(error.errno, f"stdin cannot be stored: {error.strerror}", tempfile.gettempdir()) from error
 
 
+def with_absolute_paths(job: object) -> Any:
+    """A job whose ``cwd`` and ``stdin`` mean the same in every folder; called where it is added.
+
+    Whatever else it is stays as it is: whoever runs it says what is wrong.
+    """
+    if not isinstance(job, Mapping):
+        return job
+    cwd, stdin = job.get("cwd"), job.get("stdin")
+    changes: dict[str, Any] = {}
+    if isinstance(cwd, (str, os.PathLike)) and not os.path.isabs(cwd):
+        changes["cwd"] = os.path.abspath(os.fsdecode(cwd))
+    if isinstance(stdin, os.PathLike) and not os.path.isabs(stdin):
+        changes["stdin"] = Path(os.path.abspath(os.fsdecode(stdin)))
+    return {**job, **changes} if changes else job
+
+
 def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
     """A request from a job's keys; `name` is what the caller calls the command.
 

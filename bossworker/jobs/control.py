@@ -13,6 +13,7 @@ from typing import Any
 
 from bossworker.commands import jobdir, record
 from bossworker.commands.record import JobRecord, Status
+from bossworker.commands.removal import discard_own
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, make_root
 from bossworker.commands.supervision import launching
@@ -106,7 +107,7 @@ def start(
         with suppress(OSError):
             if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
                 directory.claim()
-            directory.discard()
+            discard_own(directory)
         raise
     finally:
         for fd in streams:

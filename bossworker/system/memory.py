@@ -59,16 +59,17 @@ def excess(pids: Iterable[int], limit: int) -> int:
 
 def describe_excess(held: int, limit: int) -> str:
     """As in ``memory limit exceeded (612 MiB of 512)``."""
-    digits = 0 if round(held / MIB) > round(limit / MIB) else 1
-    return f"memory limit exceeded ({held / MIB:.{digits}f} MiB of {limit / MIB:.{digits}f})"
+    if limit % MIB:
+        return f"memory limit exceeded ({held / MIB:.1f} MiB of {limit / MIB:.1f})"
+    return f"memory limit exceeded ({-(-held // MIB)} MiB of {limit // MIB})"
 
 
 class ChildPeak:
     """The most memory that a child had.
 
-    What the kernel tells of a child that ended includes what its parent had when it executed its program, for as long
-    as both share their memory until then (vfork). So of a child smaller than us, only what is seen while it runs says
-    something.
+    What the kernel tells of a child that ended is never less than what its parent had, since both share their memory
+    until the child executes its program (vfork). So of a child smaller than us, it is what we see while it runs that
+    counts. Of one that ends before we look, the kernel tells how many pages it has touched.
     """
 
     def __init__(self) -> None:
@@ -81,8 +82,10 @@ class ChildPeak:
         self._seen = max(self._seen, peak(pid))
 
     def of(self, usage: resource.struct_rusage) -> int:
-        """Bytes, once it has ended. Of one smaller than us, as it was last seen; 0 when it never was."""
-        return usage.ru_maxrss * _RSS_UNIT if usage.ru_maxrss > self._ours else self._seen
+        """Bytes, once it has ended. Of one smaller than us, as it was last seen, or as estimated by its page faults."""
+        if usage.ru_maxrss > self._ours:
+            return usage.ru_maxrss * _RSS_UNIT
+        return self._seen or min(usage.ru_minflt * _PAGE, usage.ru_maxrss * _RSS_UNIT)
 
 
 # -- out of memory ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from bossworker.commands.inline.family import adoption
 from bossworker.commands.inline.interruption import DefaultSigchld, Interruption
 from bossworker.commands.inline.run import LOST, CommandRun
 from bossworker.commands.jobdir import JobDirectory
-from bossworker.commands.request import Request, check, check_keep
+from bossworker.commands.request import Request, check, check_keep, with_absolute_paths
 from bossworker.commands.roots import Root, check_root, find_root, make_root, open_root
 from bossworker.errors import MEMORY_EXCEEDED, TIMED_OUT, JobTimeout
 from bossworker.failure import Failure, Outcome
@@ -49,10 +49,11 @@ class CommandHandler:
     ``meta``                what JSON can hold, under str keys
 
     The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
-    (seconds), ``max_rss`` (bytes; of a command smaller than its worker what was last seen, and 0 if it ended before it
-    was), ``stdout``, ``stderr``, ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an ``ERROR`` unless the
-    command ended with exit code 0. `bossworker.jobs` answers for it by its id while it runs, and for as long as its
-    directory stays.
+    (seconds), ``max_rss`` (bytes; of a command smaller than its worker what was last seen, or an estimate by its page
+    faults if it ended before), ``stdout``, ``stderr``, ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an
+    ``ERROR`` unless the command ended with exit code 0. The ``error_kind`` is ``bad_job`` if it could not be started,
+    ``crash`` if a signal ended it, ``reported`` if it ended with another exit code, ``timeout`` or ``memory``.
+    `bossworker.jobs` answers for it by its id while it runs, and for as long as its directory stays.
 
     A timeout and a cancel end all that the command has started: TERM, after the grace (or sooner, when ``kill_grace``
     is short) KILL. One that cannot be ended, for it has other rights or is frozen, has its result some seconds later,
@@ -92,6 +93,8 @@ class CommandHandler:
                 return self._run(request, interruption)
         finally:
             interruption.restore()
+
+    prepare_job = staticmethod(with_absolute_paths)
 
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
         run = CommandRun(self._create(request), request, interruption)
@@ -161,6 +164,7 @@ def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
     return _handler(job)
 
 
+run_command.prepare_job = with_absolute_paths  # type: ignore[attr-defined]
 _handler = CommandHandler()
 
 

@@ -12,11 +12,12 @@ from resource import struct_rusage
 from typing import Any
 
 from bossworker.commands import job_status, jobdir
+from bossworker.commands.inline.end_watch import RECORD_AFTER, EndWatch, waits
 from bossworker.commands.inline.family import Family
 from bossworker.commands.inline.interruption import Interruption
-from bossworker.commands.inline.waiting import RECORD_AFTER, EndWatch, waits
 from bossworker.commands.jobdir import JobDirectory
-from bossworker.commands.limits import Limits
+from bossworker.commands.quota import Quota
+from bossworker.commands.removal import discard_own
 from bossworker.commands.request import Request
 from bossworker.commands.terminal import Terminal
 from bossworker.system import descendants, identity, program
@@ -37,7 +38,7 @@ class CommandRun:
         self.request = request
         self.interruption = interruption
         self.family = Family(self.directory.id, interruption.in_pool)
-        self.limits = Limits(request.memory, request.max_output, self.streams, self.family.members)
+        self.quota = Quota(request.memory, request.max_output, self.streams, self.family.members)
         self.grace = GRACE if request.grace is None else request.grace
         self.status = job_status.created(identity.own())
         self.pid = 0
@@ -65,7 +66,7 @@ class CommandRun:
             stdin = self.request.open_stdin()
         except OSError:
             with suppress(OSError):
-                self.directory.discard()
+                discard_own(self.directory)
             self.concluded = True
             raise
         try:
@@ -108,7 +109,7 @@ class CommandRun:
             return ""
         self._end = EndWatch(self.pid, self._terminal, self.interruption)
         until = self._started + self.request.timeout if self.request.timeout else float("inf")
-        for seconds in waits(bool(self.limits)):
+        for seconds in waits(bool(self.quota)):
             if self._end.wait(min(seconds, max(0.0001, until - time.monotonic()))):
                 return ""
             if time.monotonic() >= until:
@@ -123,7 +124,7 @@ class CommandRun:
         if waited == RECORD_AFTER:
             self._oom = OomWatch()
             self._record()
-        return self.limits.check() if self.limits else ""
+        return self.quota.check() if self.quota else ""
 
     def _record(self) -> None:
         """That it runs, and as what."""
@@ -201,7 +202,7 @@ class CommandRun:
         status = self._last_status(time.time())
         if self._terminal is not None:
             self._terminal.take()
-        self.limits.trim()
+        self.quota.trim()
         return status
 
     def conclude(self, status: dict[str, Any], keep: bool = True) -> None:
@@ -209,7 +210,7 @@ class CommandRun:
         self.concluded = True
         if not keep:
             with suppress(OSError):  # something in it is another user's, for instance
-                self.directory.discard()
+                discard_own(self.directory)
                 return
         with suppress(OSError):  # a command may have deleted its directory; there was room for the word
             self.directory.write_last_status(status)

@@ -6,7 +6,7 @@ import marshal
 import os
 
 from bossworker.commands.jobdir import JobDirectory
-from bossworker.commands.limits import TICK, Limits
+from bossworker.commands.quota import TICK, Quota
 from bossworker.commands.supervision import orders
 from bossworker.commands.supervision.supervisor import Order, Supervisor
 from bossworker.system import descendants
@@ -57,7 +57,7 @@ class JobSupervisor(Supervisor):
         self._streams: tuple[int, ...] = ()
         if asked["max_output"]:
             self._streams = tuple(map(os.dup, order.stdio[1:]))
-        self._limits = Limits(asked["memory"], asked["max_output"], self._streams, self.members)
+        self._quota = Quota(asked["memory"], asked["max_output"], self._streams, self.members)
         self._has_stdin: bool = asked["has_stdin"]
         self._wants_terminal: bool = asked["pty"]
         self._terminal: Terminal | None = None
@@ -91,15 +91,15 @@ class JobSupervisor(Supervisor):
 
     def on_started(self) -> None:
         super().on_started()
-        if self._limits:
-            self.loop.after(TICK, self._check_limits)
+        if self._quota:
+            self.loop.after(TICK, self._check_quota)
 
-    def _check_limits(self) -> None:
+    def _check_quota(self) -> None:
         if not self.pid:
             return
-        if why := self._limits.check():
+        if why := self._quota.check():
             self.end(why)
-        self.loop.after(TICK, self._check_limits)
+        self.loop.after(TICK, self._check_quota)
 
     def _take(self, events: int) -> None:
         if self._terminal is not None and not self._terminal.take():
@@ -108,5 +108,5 @@ class JobSupervisor(Supervisor):
     def conclude(self) -> None:
         if self._terminal is not None:
             self._terminal.take()
-        self._limits.trim()
+        self._quota.trim()
         super().conclude()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from bossworker.commands.inline.interruption import Interruption
-from bossworker.commands.limits import TICK
+from bossworker.commands.quota import TICK
 from bossworker.commands.terminal import Terminal
 from bossworker.system import identity, processes
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 TICK = 0.05  # seconds between looks
 
 
-class Limits:
-    """The limits of one command."""
+class Quota:
+    """That of one command."""
 
     def __init__(
         self, memory: int, max_output: int, streams: tuple[int, ...], members: Callable[[], list[int]]
