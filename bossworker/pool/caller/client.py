@@ -154,7 +154,9 @@ class BossWorker:
             raise
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
+        self._outbox = Outbox(
+            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
+        )
         _handles.add(self)
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
