@@ -566,9 +566,9 @@ def test_cancelling_many_queued_jobs_does_not_hold_the_boss_up(step: int) -> Non
     """At the cost of the whole queue for each of them, the boss would watch no deadline for many seconds."""
     ledger = new_ledger(1)
     ledger.on_submit(run_of(0, 1 << 13), 0.0)
-    before = time.monotonic()
+    before = time.process_time()
     count, actions = ledger.on_cancel(list(range(0, 1 << 13, step)), {}, 0.0)
-    assert time.monotonic() - before < 0.5
+    assert time.process_time() - before < 0.5
     assert count == len(actions) == (1 << 13) // step
     assert ledger.queue.jobs == (1 << 13) - count
 
