@@ -20,6 +20,7 @@ JOB_VARIABLE = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
 _JOB_VARIABLE = JOB_VARIABLE.encode()
+_MARKS_OF_A_TASK = (b"BOSSWORKER_TASK_ID", b"BOSSWORKER_TASK_PID", b"BOSSWORKER_TASK_FD")
 
 Stdin = bytes | Path | None
 
@@ -54,9 +55,15 @@ class Request(NamedTuple):
         """As the operating system takes it."""
         return [os.fsencode(arg) for arg in self.argv]
 
-    def environment(self, jobid: str) -> list[bytes]:
-        """Ours with the changes and the job's id, as the operating system takes it."""
+    def environment(self, jobid: str, *, detached: bool = False) -> list[bytes]:
+        """Ours with the changes and the job's id, as the operating system takes it.
+
+        A detached job does not inherit the marks of the task that started it. By these, whoever looks at a task whose
+        supervisor was killed finds what is left of it, and ends it.
+        """
         variables = dict(cpython.environment())
+        for mark in _MARKS_OF_A_TASK if detached else ():
+            variables.pop(mark, None)
         for name, value in self.env.items():
             if value is None:
                 variables.pop(os.fsencode(name), None)

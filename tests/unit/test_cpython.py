@@ -198,17 +198,80 @@ def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     }  # fmt: skip
 
 
-# -- sys._current_frames ----------------------------------------------------------------------------------------
+# -- sys._current_frames, and the end of a process --------------------------------------------------------------
+
+
+def told_by(program: str) -> list[str]:
+    """What a program says that uses a private part, in an interpreter of its own."""
+    command = [sys.executable, "-c", f"from bossworker.system import cpython\n{program}"]
+    return subprocess.run(command, cwd=HOME.parent, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_a_thread_beside_this_one_is_seen() -> None:
     program = """
 import _thread, time
-from bossworker.system.cpython import has_other_threads
-print(has_other_threads())
-_thread.start_new_thread(time.sleep, (60,))
-print(has_other_threads())
+print(cpython.has_other_threads())
+running = _thread.allocate_lock()
+running.acquire()
+_thread.start_new_thread(lambda: (running.release(), time.sleep(60)), ())
+running.acquire()
+print(cpython.has_other_threads())
 """
-    command = [sys.executable, "-c", program]
-    ended = subprocess.run(command, cwd=HOME.parent, capture_output=True, text=True, check=True)
-    assert ended.stdout.split() == ["False", "True"]
+    assert told_by(program) == ["False", "True"]
+
+
+def test_threads_and_executors_are_waited_for() -> None:
+    program = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread", flush=True))).start()
+ThreadPoolExecutor().submit(lambda: (time.sleep(0.1), print("executor", flush=True)))
+cpython.join_threads()
+print("end", flush=True)
+import os
+os._exit(0)
+"""
+    assert told_by(program) == ["thread", "executor", "end"]
+
+
+def test_exit_functions_are_run_or_forgotten() -> None:
+    program = """
+import atexit, os, weakref
+class Thing: pass
+kept = Thing()
+atexit.register(print, "before")
+weakref.finalize(kept, print, "finalized")
+cpython.forget_exit_functions()
+atexit.register(print, "first")
+later = weakref.finalize(Thing, print, "finalizer")
+cpython.run_exit_functions()
+print("end", flush=True)
+os._exit(0)
+"""
+    assert told_by(program) == ["finalizer", "first", "end"]
+
+
+def test_the_parents_executors_are_forgotten() -> None:
+    program = """
+import concurrent.futures.thread as thread
+from concurrent.futures import ThreadPoolExecutor
+executor = ThreadPoolExecutor()
+executor.submit(int).result()
+print(len(thread._threads_queues))
+cpython.forget_executors()
+print(len(thread._threads_queues))
+import os
+os._exit(0) if print("end", flush=True) is None else None
+"""
+    assert told_by(program) == ["1", "0", "end"]
+
+
+def test_the_handlers_of_logging() -> None:
+    program = """
+print(cpython.log_handlers())
+import logging
+logging.lastResort = None
+ours = logging.StreamHandler()
+print(ours in cpython.log_handlers())
+"""
+    assert told_by(program) == ["[]", "True"]

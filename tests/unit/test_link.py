@@ -25,7 +25,7 @@ from bossworker.pool.wire.link import (
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 
-STORM_FRAMES = 6000
+STORM_FRAMES = 2500
 
 
 @pytest.fixture

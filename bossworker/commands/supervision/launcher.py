@@ -76,7 +76,7 @@ def main(fd: int, detached: bool) -> None:
 def warm_up() -> None:
     """What every supervisor would do for itself otherwise, in pages of its own."""
     descendants.load_prctl()
-    identity.boot_id()
+    identity.own()
     gc.disable()
     gc.freeze()
 

@@ -134,7 +134,7 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     order = (
         directory.path,
         request.encoded_argv(),
-        request.environment(directory.id),
+        request.environment(directory.id, detached=True),
         request.cwd and os.fsencode(request.cwd),
         umask,
         request.timeout,
