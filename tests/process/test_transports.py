@@ -77,7 +77,7 @@ def test_jobs_of_all_sizes_have_their_results(pool: Pool, transport: str, start_
 
 @starts
 def test_libzmq_runs_in_the_boss_alone(pool: Pool, start_method: str) -> None:
-    bw = pool(handle, worker_count=2, start_method=start_method)
+    bw = pool(handle, worker_count=2, start_method=start_method, transport="zmq")
     before = threads(os.getpid())
     bw.add_work({"n": 1, "do": "fork"})  # on 3.12 and later, a thread would make this a warning, and that an error
     assert bw.get_result().ok
@@ -96,7 +96,7 @@ def test_without_pyzmq_socket_pairs_stand_in_and_the_log_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "zmq", None)  # as if it were not installed
     with caplog.at_level(logging.WARNING, "bossworker"):
-        bw = pool(handle, worker_count=1)
+        bw = pool(handle, worker_count=1, transport="zmq")
     assert [record.levelname for record in caplog.records if "transport=socketpair" in record.message] == ["WARNING"]
     bw.add_work({"n": 1})
     assert bw.get_result()["n"] == 1
