@@ -128,7 +128,7 @@ A_SPILL = messages.SPILL.pack(1, 0x10, 0.0, 0.0)
 FRAMES = {
     "zeros": bytes(1 << 16),
     "ones": b"\xff" * 1000,
-    "DONE with no head": frame(Kind.DONE),
+    "DONE with a head": frame(Kind.DONE, b"\0"),
     "SPILL with three bytes": frame(Kind.SPILL, b"abc"),
     "SPILL of another job": frame(Kind.SPILL, A_SPILL),
     "UP twice": frame(Kind.UP) * 2,
@@ -156,15 +156,16 @@ def test_a_frame_that_does_not_fit_ends_its_worker(pool: Pool, data: bytes, one_
 
 def test_what_the_worker_did_is_in_the_error_and_in_the_log(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     def stay() -> None:
-        to_the_boss(frame(Kind.DONE) * 2)
+        to_the_boss(frame(Kind.INIT_FAILED))
         time.sleep(60)
 
     with caplog.at_level(logging.WARNING, "bossworker"):
         results = run(pool, stay)
-    assert results[CULPRIT]["ERROR"] == CRASH + "a head of 0 bytes instead of 1"
+    reason = "a frame of kind <Kind.INIT_FAILED: 49> out of turn"
+    assert results[CULPRIT]["ERROR"] == CRASH + reason
     (record,) = [record for record in caplog.records if record.name == "bossworker"]
     pid = results[CULPRIT].worker_pid
-    assert record.getMessage() == f"worker ended: pid={pid} reason='a head of 0 bytes instead of 1'"
+    assert record.getMessage() == f"worker ended: pid={pid} reason={reason!r}"
 
 
 def test_results_that_were_sent_before_the_garbage_are_kept(pool: Pool) -> None:
@@ -226,8 +227,8 @@ def test_after_the_bosss_death_a_recorder_that_is_written_over_holds_nobody_up(p
     """The caller takes back what it can, and no more than there can be."""
 
     def spoil_and_wait(job: dict[str, Any]) -> None:
-        overwrite(b"\xff" * SLOT_SIZE)
         os.kill(os.getppid(), signal.SIGSTOP)  # the fork server: so the worker is not ended at once
+        overwrite(b"\xff" * SLOT_SIZE)
         time.sleep(60)
 
     bw = pool(spoil_and_wait, worker_count=1)

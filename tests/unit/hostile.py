@@ -20,6 +20,7 @@ from bossworker.pool.options import Options
 from bossworker.pool.wire import messages, recorder
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
+from bossworker.pool.wire.mailbox import REPORTS
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind
 from bossworker.pool.wire.recorder import SENDING, Memory, Recorder
 from bossworker.pool.wire.segments import Segment, read_segments
@@ -34,6 +35,7 @@ OPTIONS = Options(
     max_worker_memory=0,
     start_method="fork",
     close_fds=False,
+    transport="socketpair",
 )
 PATIENCE = 30  # turns that a worker which has misbehaved lives on when it is not ended
 
@@ -45,7 +47,6 @@ def check(segment: Segment) -> None:
     assert 0 <= ends[-1] - segment.base == len(segment.payload)
     assert not any(segment.outcomes) or [segment.base, *ends] == sorted([segment.base, *ends])
     assert set(segment.outcomes) <= {*FROM_WORKERS, *(kind | Outcome.TEXT for kind in range(8))}
-    assert 0.0 <= marks[-1] <= time.monotonic()
 
 
 class FakeWorker:
@@ -61,6 +62,7 @@ class FakeWorker:
         self.alive = True
         self.turns_left = -1  # until it dies by itself, once it has misbehaved
         self.works = True  # still, although it may have misbehaved
+        self.obeys = True
 
     def send(self, kind: Kind, head: bytes = b"", body: bytes = b"") -> None:
         with suppress(LinkClosed):
@@ -70,22 +72,30 @@ class FakeWorker:
         with suppress(OSError):
             self.link.sock.send(data)
 
+    def report(self) -> None:
+        self.recorder.mailbox.report()
+        self.send(Kind.DONE)
+
     def work(self) -> None:
         """One step of an honest worker."""
         if self.batch is None:
             return
-        own = self.recorder
-        if own.unclaimed.acquire(False):
-            payload = b"result of %d" % (self.batch.first_id + self.claimed)
-            start, self.end = self.end, self.end + len(payload)
-            own.payload[start : self.end] = payload
-            own.ends[self.claimed], own.outcomes[self.claimed] = self.end, 0
-            own.marks[self.claimed + 1] = time.monotonic()
-            self.claimed += 1
-            own.published.release()
+        if self.recorder.unclaimed.acquire(False):
+            self.publish(self.batch.first_id + self.claimed)
         else:
             self.batch = None
-            self.send(Kind.DONE, messages.DONE.pack(0))
+            self.report()
+
+    def publish(self, job_id: int) -> None:
+        """The job that is claimed has its result."""
+        own = self.recorder
+        payload = b"result of %d" % job_id
+        start, self.end = self.end, self.end + len(payload)
+        own.payload[start : self.end] = payload
+        own.ends[self.claimed], own.outcomes[self.claimed] = self.end, 0
+        own.marks[self.claimed + 1] = time.monotonic()
+        self.claimed += 1
+        own.published.release()
 
 
 class Stage:
@@ -112,9 +122,16 @@ class Stage:
     def close(self) -> None:
         for worker in self.workers.values():
             worker.link.close()
-        for link in (self.caller, self.fork_server, self.boss.caller, self.boss.fork_server, *self.boss.links.values()):
+        for link in (
+            self.caller,
+            self.fork_server,
+            self.boss.caller,
+            self.boss.fork_server,
+            *self.boss.lines.pairs.values(),
+        ):
             link.close()
-        self.boss.poller._selector.close()
+        if self.boss.poller._epoll is not None:
+            self.boss.poller._epoll.close()
         if self.boss.parent_fd is not None:
             os.close(self.boss.parent_fd)
         self.memory.close()
@@ -126,8 +143,8 @@ class Stage:
         self.pids += 1
         worker = FakeWorker(self.pids, theirs, self.memory.recorder(slot, fresh=True))
         self.workers[slot] = worker
-        self.fork_server.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, self.pids), fds=(ours.detach(),))
-        worker.send(Kind.UP)
+        self.fork_server.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, self.pids, b""), fds=(ours.detach(),))
+        worker.report()
 
     def exit(self, slot: int, status: int) -> None:
         worker = self.workers[slot]
@@ -176,6 +193,7 @@ class Stage:
         """Everybody has a go."""
         boss = self.boss
         boss.poller.wait(0)
+        boss.read_reports()
         boss.look_at_workers()
         boss.perform(boss.ledger.on_tick(math.inf))
         boss.announce() if not boss.ready else None
@@ -188,13 +206,14 @@ class Stage:
 
     def act(self, slot: int, worker: FakeWorker) -> None:
         with suppress(LinkClosed):
-            for frame in worker.link.receive():
-                if frame.kind is Kind.BATCH:
-                    worker.batch = Batch.read(frame.head, frame.body)
-                    worker.claimed = worker.end = 0
-                else:
-                    self.exit(slot, 0)
-                    return
+            worker.link.receive()
+        if worker.obeys and worker.recorder.mailbox.has_order():
+            order = worker.recorder.mailbox.take_order()
+            if order is None or order.kind is not Kind.BATCH:
+                self.exit(slot, 0)
+                return
+            worker.batch = Batch.read(order.head, order.body)
+            worker.claimed = worker.end = 0
         if worker.works:
             worker.work()
         worker.turns_left -= worker.turns_left > 0
@@ -240,10 +259,11 @@ def random_frame(rng: random.Random, worker: FakeWorker) -> None:
 def frame_out_of_turn(rng: random.Random, worker: FakeWorker) -> None:
     frame = rng.choice(
         [
-            _frame(Kind.DONE, messages.DONE.pack(rng.choice([0, 1, 255]))),
             _frame(Kind.DONE),
             _frame(Kind.UP),
             _frame(Kind.INIT_FAILED, b"", b"no luck"),
+            _frame(Kind.EXIT_FAILED, b"", b"no luck"),
+            _frame(Kind.WAKE),
         ]
     )
     worker.send_raw(frame * rng.choice([1, 2, 3]))
@@ -316,6 +336,15 @@ def forged_columns(rng: random.Random, worker: FakeWorker) -> None:
         own.outcomes[at] = 0x40
 
 
+def forged_report(rng: random.Random, worker: FakeWorker) -> None:
+    """That it is through, with or without results over the wire; or that it is through many times."""
+    words = worker.recorder.words
+    flags, count = words[REPORTS] & 3, words[REPORTS] >> 2
+    words[REPORTS] = (
+        rng.choice([flags, rng.randrange(4)]) | rng.choice([count + 1, count + 1, count + 2, max(0, count - 1)]) << 2
+    )
+
+
 def forged_sending(rng: random.Random, worker: FakeWorker) -> None:
     worker.recorder.words[SENDING] = rng.choice([1, 2, (1 << 64) - 1])
 
@@ -331,4 +360,4 @@ ON_THE_WIRE: tuple[Deed, ...] = (
     stray_descriptors,
     hang_up,
 )
-IN_MEMORY: tuple[Deed, ...] = (scribble, forged_counts, forged_columns, forged_sending)
+IN_MEMORY: tuple[Deed, ...] = (scribble, forged_counts, forged_columns, forged_report, forged_sending)

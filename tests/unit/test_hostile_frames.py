@@ -63,6 +63,7 @@ def test_each_job_has_one_result_whatever_a_worker_writes(
             worker.recorder.unclaimed.acquire(False)  # it is in a job
         worker.turns_left = worker.turns_left if worker.turns_left > 0 else PATIENCE
         worker.works = worker.works and deed not in POSTS_NO_MORE and rng.random() < 0.5
+        worker.obeys = worker.works
         deed(rng, worker)
     stage.settle()
     assert stage.notes or deed is hang_up, "no worker was ended for it"
@@ -71,12 +72,12 @@ def test_each_job_has_one_result_whatever_a_worker_writes(
 
 
 def busy_worker(stage: Stage) -> FakeWorker:
-    """One that has a job, and does nothing by itself."""
+    """One that is in a job, and does nothing by itself."""
     stage.submit(1)
     while True:
         for worker in stage.workers.values():
             worker.works = False
-            if worker.alive and worker.batch is not None:
+            if worker.alive and worker.batch is not None and worker.recorder.unclaimed.acquire(False):
                 return worker
         stage.turn()
 
@@ -86,7 +87,6 @@ def test_a_worker_that_says_it_sends_and_does_not_is_ended(stage: Stage, deed: D
     stage.immortal = True
     for _ in range(20):
         worker = busy_worker(stage)
-        worker.recorder.unclaimed.acquire(False)
         deed(stage.rng, worker)
         stage.settle()
         assert not worker.alive
@@ -94,5 +94,5 @@ def test_a_worker_that_says_it_sends_and_does_not_is_ended(stage: Stage, deed: D
 
 def test_a_result_is_taken_within_a_second_whatever_the_worker_does_not_say(stage: Stage) -> None:
     stage.immortal = True
-    busy_worker(stage).work()
+    busy_worker(stage).publish(1)
     stage.settle()

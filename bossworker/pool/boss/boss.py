@@ -30,22 +30,25 @@ from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.boss.worker_lines import WorkerLines, has_room
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.mailbox import fits
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import Held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
+from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 STALLED_SECONDS = 1.0  # after so long, half a frame from a worker that says that it sends nothing is not its own
-_DONE, _SPILL = Kind.DONE, Kind.SPILL  # an enum's attributes are slow to look up
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -56,7 +59,15 @@ class CallerGone(Exception):
 class Boss:
     """One pool's server. `run` returns when the pool is closed, or raises CallerGone."""
 
-    def __init__(self, caller: Link, fork_server: Link, memory: Memory, options: Options, parent: int) -> None:
+    def __init__(
+        self,
+        caller: Link,
+        fork_server: Link,
+        memory: Memory,
+        options: Options,
+        parent: int,
+        router: Router | None = None,
+    ) -> None:
         self.caller = caller
         self.fork_server = fork_server
         self.memory = memory
@@ -68,18 +79,21 @@ class Boss:
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
-        self.links: dict[int, Link] = {}
+        self.lines = WorkerLines(router)
         self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, and since when so many
         self.delivery = Delivery(caller)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
-        self.poller = Poller()
+        self.reports = Reports(memory, self.read_router)
+        self.poller = Poller(self.reports)
         self.parent_fd = processes.pidfd(parent)
-        memory.most_held = max(0, processes.most_descriptors() - OWN_DESCRIPTORS)
+        self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
         self.poller.watch(fork_server, self.read_fork_server)
+        if router is not None:
+            self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
         if self.parent_fd is not None:
             self.poller.watch_fd(self.parent_fd, self.caller_died)
 
@@ -89,9 +103,7 @@ class Boss:
         self.perform(self.ledger.on_tick(time.monotonic()))
         while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
-            self.look_at_workers()
-            if self.ledger.pause_is_over(now := time.monotonic()):
-                self.perform(self.ledger.on_tick(now))
+            self.read_reports()
             if not self.ready:
                 self.announce()
             if self.delivery.unsent:
@@ -99,16 +111,23 @@ class Boss:
         self.caller.send(Kind.CLOSED)
 
     def wait(self) -> None:
-        """Sleep until something arrives or is due, and read what arrived."""
-        self.poller.wait(self._sleep_seconds())
-        if self.parent_fd is None and os.getppid() != self.parent:
-            raise CallerGone
+        """Sleep until something arrives or is due; read what arrived, attend to what is due."""
+        began = time.monotonic()
+        seconds = self.ledger.sleep(began)
+        if self.parent_fd is None:
+            self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
+            if os.getppid() != self.parent:
+                raise CallerGone
+        else:
+            self.poller.wait(seconds)
+        if seconds is not None and (now := time.monotonic()) >= began + seconds:
+            self.attend(now)
 
-    def _sleep_seconds(self) -> float | None:
-        seconds = self.ledger.sleep(time.monotonic())
-        if self.parent_fd is None and (seconds is None or seconds > PARENT_TICK):
-            return PARENT_TICK
-        return seconds
+    def attend(self, now: float) -> None:
+        """Do what is due by the clock."""
+        self.look_at_workers()
+        if self.ledger.pause_is_over(now):
+            self.perform(self.ledger.on_tick(now))
 
     def caller_died(self, events: int) -> None:
         raise CallerGone
@@ -121,8 +140,8 @@ class Boss:
     # -- the caller -------------------------------------------------------------------------------------
 
     def read_caller(self, events: int) -> None:
-        if events & EVENT_WRITE:
-            self.caller.flush()
+        if events & EVENT_WRITE and self.caller.flush():
+            self.poller.watch(self.caller, self.read_caller)
         try:
             frames = self.caller.receive()
         except LinkClosed:
@@ -175,26 +194,38 @@ class Boss:
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
-        self.poller.watch(self.caller, self.read_caller)
+        if self.caller.unsent:
+            self.poller.watch(self.caller, self.read_caller)
 
     # -- the workers ------------------------------------------------------------------------------------
 
     def read_worker(self, slot: int, events: int = EVENT_READ) -> None:
-        link = self.links.get(slot)
+        link = self.lines.pairs.get(slot)
         if link is None:
             return
         try:
             if events & EVENT_WRITE and link.flush():
                 self.poller.watch(link, partial(self.read_worker, slot))
+            link.pull()
             self._take_frames(slot, link)
         except LinkClosed:  # the fork server will tell how it ended
             self.poller.forget(link)
         except ProtocolError as error:
             self.misbehaved(slot, error)
 
-    def _take_frames(self, slot: int, link: Link) -> bool:
-        """Act on what a worker sent; whether it sent anything."""
-        frames = link.receive()
+    def _read_all(self, slot: int) -> None:
+        """Read what a worker has sent up to now, to the last byte."""
+        link = self.lines.pairs[slot]
+        try:
+            with suppress(LinkClosed):
+                while link.pull():
+                    pass
+        finally:  # also what came before something that is no frame
+            self._take_frames(slot, link)
+
+    def _take_frames(self, slot: int, link: Link) -> None:
+        """Act on what has come from a worker."""
+        frames, link.frames = link.frames, []
         left = iter(frames)
         try:
             for frame in left:
@@ -203,41 +234,55 @@ class Boss:
             for frame in left:
                 close_fds(frame.fds)
         if link.garbled:
-            raise ProtocolError(link.garbled)
-        return bool(frames)
+            raise ProtocolError("bytes that are no frame")
+
+    def read_router(self) -> None:
+        """Take off what came over ZeroMQ: it only wakes us."""
+        if self.lines.router is None:
+            return
+        for route, why in self.lines.router.take():
+            slot = self.lines.slot_of(route)
+            if slot is not None:  # else it is a stranger's, or of a worker that is gone
+                self.misbehaved(slot, ProtocolError(why))
+
+    def read_reports(self) -> None:
+        """Look who is up, or through with its batch. What came over the links has been read before."""
+        for slot in self.reports.slots():
+            self.on_report(slot)
+
+    def on_report(self, slot: int) -> None:
+        self.reports.forget(slot)
+        try:
+            report = self.intake.recorders[slot].mailbox.read_report()
+            if report.spilled:
+                self._read_all(slot)  # a report overtakes what was sent before it
+            if report.first:
+                self.perform(self.ledger.on_up(slot, time.monotonic()))
+            else:
+                seconds = self.intake.done(slot)
+                self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
+        except ProtocolError as error:
+            self.misbehaved(slot, error)
 
     def on_worker_frame(self, slot: int, frame: Frame) -> None:
         """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
-        if frame.kind is _SPILL:
-            self.intake.spill(slot, frame, self.hold(frame))
-        elif frame.fds:
-            close_fds(frame.fds)
-            raise ProtocolError("a file that comes with no result")
-        elif self.ledger.workers[slot].condemned:
-            return
-        elif frame.kind is _DONE:
-            (leaves,) = messages.unpack(messages.DONE, frame.head)
-            seconds = self.intake.done(slot)
-            self.perform(self.ledger.on_done(slot, seconds, bool(leaves), time.monotonic()))
-        else:
-            self.on_rare_frame(slot, frame)
-
-    def on_rare_frame(self, slot: int, frame: Frame) -> None:
-        """A worker is up, or says why it will not be; or its exit_handler has failed."""
-        worker = self.ledger.workers[slot]
-        match worker.state, frame.kind:
-            case State.STARTING, Kind.UP:
-                self.perform(self.ledger.on_up(slot, time.monotonic()))
-            case State.STARTING, Kind.INIT_FAILED:
+        worker, file = self.ledger.workers[slot], self.hold(frame)  # closed with the last reference to it
+        match frame.kind:
+            case Kind.UP | Kind.DONE:
+                pass  # they wake us: the report lies in the mailbox
+            case Kind.SPILL:
+                self.intake.spill(slot, frame, file)
+            case Kind.INIT_FAILED if worker.state is State.STARTING:
                 self.start_errors[slot] = str(frame.body, "utf-8", "replace")
-            case State.LEAVING, Kind.EXIT_FAILED:
+            case Kind.EXIT_FAILED if worker.state is State.LEAVING:
                 self.caller.send(Kind.EXIT_ERROR, messages.EXIT_ERROR.pack(worker.pid), [bytes(frame.body)])
             case _:
                 raise ProtocolError(f"a frame of kind {frame.kind!r} out of turn")
 
     def misbehaved(self, slot: int, error: ProtocolError) -> None:
-        """A handler has written into its worker's socket or recorder: end that worker."""
-        self.poller.forget(self.links[slot])
+        """A handler has written into its worker's sockets or recorder: end that worker."""
+        self.poller.forget(self.lines.pairs[slot])
+        self.reports.forget(slot)
         self.perform(self.ledger.on_misbehaved(slot, str(error)))
 
     def look_at_workers(self) -> None:
@@ -258,7 +303,7 @@ class Boss:
 
     def _look_at_link(self, slot: int, now: float) -> None:
         """A frame of which a part is here, and the rest does not come, is none of ours: they are sent in one go."""
-        held = self.links[slot].held
+        held = self.lines.pairs[slot].held
         if not held or self.intake.recorders[slot].words[SENDING]:
             self.halves.pop(slot, None)
         elif self.halves.setdefault(slot, (held, now))[0] != held:
@@ -289,21 +334,29 @@ class Boss:
                     close_fds(frame.fds)
 
     def on_spawned(self, frame: Frame) -> None:
-        slot, pid = messages.SPAWNED.unpack(frame.head)
+        slot, pid, route = messages.SPAWNED.unpack(frame.head)
         if frame.fd is None:
-            limit = processes.most_descriptors()
-            self.start_failed(slot, f"the boss can open no more files than the {limit} it has: raise RLIMIT_NOFILE")
+            limit = self.most_descriptors
+            self.start_failed(slot, f"the boss has no more than {limit} descriptors: raise the limit (RLIMIT_NOFILE)")
             return
-        self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
+        mailbox = self.intake.recorders[slot].mailbox
+        mailbox.begin()
+        self.reports.expect(slot, mailbox)
+        pair = Link(socket.socket(fileno=frame.fds[0]))
+        self.lines.add(slot, pair, route)
         self.ledger.on_spawned(slot, pid)
-        self.poller.watch(self.links[slot], partial(self.read_worker, slot))
+        self.poller.watch(pair, partial(self.read_worker, slot))
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
         worker = self.ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
-        self._read_rest(slot)
+        with suppress(ProtocolError):
+            self._read_all(slot)
+        if slot in self.reports.slots():
+            self.on_report(slot)
+        self.reports.forget(slot)
         self._hang_up(slot)
         how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
@@ -315,14 +368,8 @@ class Boss:
             snapshot = self.intake.look(slot)
         self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
 
-    def _read_rest(self, slot: int) -> None:
-        link = self.links[slot]
-        with suppress(LinkClosed, ProtocolError):
-            while self._take_frames(slot, link):
-                pass
-
     def _hang_up(self, slot: int) -> None:
-        link = self.links.pop(slot)
+        link = self.lines.remove(slot)
         self.poller.forget(link)
         link.close()
         self.halves.pop(slot, None)
@@ -347,31 +394,42 @@ class Boss:
     def spawn(self, action: Spawn) -> None:
         slot = action.slot
         self.intake.open(slot)
+        workers = len(self.ledger.workers)
+        self.memory.most_held = max(0, self.most_descriptors - OWN_DESCRIPTORS - 2 * workers)
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index))
+            by_zmq = has_room(workers, self.most_descriptors)
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
 
     def assign(self, action: Assign) -> None:
-        """Tell who gets what before sending it, so that nothing can be in two places."""
+        """Note who gets what before sending it, so that nothing can be in two places."""
         batch, slot = action.batch, action.slot
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
-        self.intake.recorders[slot].open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
-        self.poller.expect_answer(now)
-        fds = batch.file.copies() if batch.file is not None else ()
-        self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
+        recorder = self.intake.recorders[slot]
+        recorder.open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
+        if action.soon:
+            self.poller.expect_answer(now)
+        head, body, mailbox = batch.head(), batch.body(), recorder.mailbox
+        self.reports.expect(slot, mailbox)
+        if batch.file is None and fits(head, body):
+            if mailbox.give(Kind.BATCH, head, body):
+                self._send_worker(slot, Kind.WAKE)
+            return
+        mailbox.give(Kind.BATCH, by_wire=True)
+        self._send_worker(slot, Kind.BATCH, head, body, batch.file.copies() if batch.file is not None else ())
 
     def leave(self, action: Leave) -> None:
-        self._send_worker(action.slot, Kind.LEAVE)
+        if self.intake.recorders[action.slot].mailbox.give(Kind.LEAVE):
+            self._send_worker(action.slot, Kind.WAKE)
 
     def _send_worker(
         self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
     ) -> None:
         with suppress(LinkClosed):  # its exit will be told
-            link = self.links[slot]
-            if not link.send(kind, head, body, fds):
-                self.poller.watch(link, partial(self.read_worker, slot))
+            if not self.lines.send(slot, kind, head, body, fds):
+                self.poller.watch(self.lines.pairs[slot], partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
         self.intake.recorders[action.slot].expire(action.job_id)

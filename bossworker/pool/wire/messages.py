@@ -4,7 +4,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
 
     caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
     boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
-    boss -> worker      BATCH  LEAVE
+    boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
@@ -47,6 +47,7 @@ class Kind(IntEnum):
 
     BATCH = 32
     LEAVE = 33
+    WAKE = 34
 
     UP = 48
     INIT_FAILED = 49
@@ -75,14 +76,13 @@ REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
-SPAWN = Struct("<II")  # slot, the worker's index
+SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
-SPAWNED = Struct("<II")  # slot, pid
+SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # of a segment with one job
-DONE = Struct("<B")  # 1: the worker leaves now, to be replaced
 
 
 def unpack(layout: Struct, head: memoryview) -> tuple[Any, ...]:

@@ -11,6 +11,8 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
+and the worker's mailbox (see ``mailbox.py``).
+
 **Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
 and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
 whichever instruction. Neither ever waits.
@@ -37,6 +39,7 @@ from typing import NamedTuple
 
 from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.segments import Segment
@@ -50,14 +53,15 @@ _MARKS_AT = _WORDS_SIZE
 _ENDS_AT = _MARKS_AT + 8 * (MAX_BATCH + 8)
 _OUTCOMES_AT = _ENDS_AT + 8 * MAX_BATCH
 _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
-PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
+_ORDER_AT = SLOT_SIZE - ORDER_ROOM
+PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
 _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
 
 # The boss's notes: words on the pool, then four on each slot's batch.
-_ASSIGNED, _SLOTS, _HELD, _MOST_HELD = range(4)
+_ASSIGNED, _SLOTS, _HELD, _MOST_HELD, _BOSS_ASLEEP = range(5)
 LIMIT, FIRST_ID, ATTEMPT = range(3)  # LIMIT: jobs the worker was given, less those that the boss took back
 _NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -105,6 +109,15 @@ class Memory:
     @held.setter
     def held(self, value: int) -> None:
         self._words[_HELD] = value
+
+    @property
+    def boss_asleep(self) -> bool:
+        """Whether the boss must be woken to see a report."""
+        return self._words[_BOSS_ASLEEP] != 0
+
+    @boss_asleep.setter
+    def boss_asleep(self, value: bool) -> None:
+        self._words[_BOSS_ASLEEP] = value
 
     @property
     def most_held(self) -> int:
@@ -175,13 +188,14 @@ class Recorder:
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
-        self.payload = self._view[_PAYLOAD_AT:]
+        self.payload = self._view[_PAYLOAD_AT:_ORDER_AT]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
             notes[:] = bytes(_NOTES_SIZE)
         self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
         self.published = shared_counter(view, _PUBLISHED_AT, fresh)
         self._fence = fence()
+        self.mailbox = Mailbox(self.words, self._view[_ORDER_AT:])
         # What the boss knows of the batch: neither time nor counts run backwards.
         self.opened = 0.0  # when it was handed out (monotonic seconds)
         self._seen_claimed = self._seen_published = 0

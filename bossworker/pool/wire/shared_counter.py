@@ -51,9 +51,9 @@ def exclusive() -> bool:
 
 @cache
 def fence() -> Counter:
-    """A counter of this process's own: to post and to take it orders what is read before and after.
+    """A counter of this process's own: to post and to take it orders what is read and written before and after.
 
-    It must not lie in memory that others can write to: to post a semaphore that was written over aborts the process.
+    It must not lie in memory that others can write to.
     """
     global _own_page
     _own_page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
