@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bossworker.jobkey import job_key
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
+    from bossworker.pool.caller.futures import JobFuture
     from bossworker.result import Result
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "BossWorkerError",
     "CommandHandler",
     "JobFailed",
+    "JobFuture",
     "JobTimeout",
     "NothingPending",
     "PoolClosed",
@@ -65,6 +67,7 @@ __all__ = [
 
 _MODULES = {
     "pool.caller.client": ("BossWorker",),
+    "pool.caller.futures": ("JobFuture",),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

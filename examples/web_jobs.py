@@ -230,8 +230,11 @@ def kill(request: Request) -> Response:
 
 def clean(request: Request) -> Response:
     """Delete one."""
-    if not jobs.clean(request.path_params["jobid"]):
-        return PlainTextResponse("no such job", 404)
+    try:
+        if not jobs.clean(request.path_params["jobid"]):
+            return PlainTextResponse("no such job", 404)
+    except OSError as error:  # it does not end, or somebody else's files are in it
+        return PlainTextResponse(str(error), 409)
     return RedirectResponse("/", 303)
 
 

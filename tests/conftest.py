@@ -82,6 +82,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     settings.load_profile("long" if session.config.getoption("--long") else "quick")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def chosen_transport() -> None:
+    """BOSSWORKER_TRANSPORT=socketpair runs every test whose pools do not say otherwise over socket pairs."""
+    chosen = os.environ.get("BOSSWORKER_TRANSPORT")
+    if chosen:
+        BossWorker.__init__.__kwdefaults__["transport"] = chosen  # type: ignore[index]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that must run alone come last: so the others wait for them only once."""
     items.sort(key=is_alone)
@@ -121,6 +129,7 @@ def inherit_orphans() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a descriptor, a shared-memory segment or a temporary file behind."""
+    gc.callbacks.clear()  # hypothesis leaves one, in which a signal handler of another test would raise unheard
     before = _traces()
     yield
     gc.collect()

@@ -21,6 +21,8 @@ private                                      here                 the public one
 ``weakref.finalize._registry``,              `forget_...`         a process can run them only as it ends by itself,
 ``concurrent.futures.*._threads_...``                             which would run what it has from its parent, too
 ``logging._handlerList``                     `log_handlers`       there is none before 3.12
+``concurrent.futures.Future``: ``_state``,   ``PoolFuture``, by   a future of the public kind has a lock and three
+``_condition``, ``_waiters``, …              inheritance          containers each, and cannot say that it is waited for
 
 Where one is missing, the public one stands in if there is any.
 """

@@ -11,12 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, as_completed, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bossworker
+from bossworker.pool.caller import futures
 from bossworker.system import cpython
 
 HOME = Path(bossworker.__file__).parent
@@ -218,6 +224,53 @@ def test_the_handlers_of_logging_are_found() -> None:
     assert None not in cpython.log_handlers()
 
 
+# -- concurrent.futures.Future --------------------------------------------------------------------------------
+
+
+class Asked(Future[int]):
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("_waiters", "_condition"):
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+
+def test_the_states_of_a_future() -> None:
+    future: Future[int] = Future()
+    assert future._state == futures.PENDING
+    future.cancel()
+    future.set_running_or_notify_cancel()
+    assert future._state == futures.CANCELLED
+    done: Future[int] = Future()
+    done.set_result(1)
+    assert done._state == futures.FINISHED
+
+
+@pytest.mark.parametrize("way", [wait, lambda fs, timeout: list(as_completed(fs, timeout))])
+def test_who_waits_for_a_future_asks_for_its_waiters_with_the_lock_held(way: Callable[..., object]) -> None:
+    future = Asked()
+    with suppress(TimeoutError):
+        way([future], timeout=0)
+    assert future.asked[:2] == ["_condition", "_waiters"]
+
+
+def test_waiters_are_told_by_three_calls() -> None:
+    future: Future[int] = Future()
+    thread = threading.Thread(target=wait, args=([future],))
+    thread.start()
+    while not future._waiters:
+        time.sleep(0.001)
+    (waiter,) = future._waiters
+    assert all(callable(getattr(waiter, name)) for name in ("add_result", "add_exception", "add_cancelled"))
+    future.set_result(1)
+    thread.join()
+
+
 # -- nowhere else ---------------------------------------------------------------------------------------------
 
 
@@ -245,7 +298,7 @@ def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     assert {path.name for path, names in users.items() if names} == {"cpython.py"}
     assert set(users[HOME / "system/cpython.py"]) == {
         "_json", "_posixsubprocess", "_signal", "_socket", "_multiprocessing",
-        "subprocess._args_from_interpreter_flags", "sys._current_frames",
+        "subprocess._args_from_interpreter_flags",
         "atexit._clear", "atexit._run_exitfuncs", "threading._shutdown",
     }  # fmt: skip
 

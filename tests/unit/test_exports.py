@@ -16,7 +16,7 @@ from bossworker import errors
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
-    "BossWorker", "CommandHandler", "run_command",
+    "BossWorker", "CommandHandler", "run_command", "JobFuture",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "RemoteError", "JobTimeout",

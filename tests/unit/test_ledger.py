@@ -169,6 +169,16 @@ def test_batches_are_worth_four_milliseconds_of_work(seconds: float, jobs: int) 
     assert given == list(range(2, 2 + jobs))
 
 
+@pytest.mark.parametrize(("seconds", "soon"), [(1e-6, True), (90e-6, True), (250e-6, False), (1.0, False)])
+def test_the_boss_stays_awake_for_batches_that_are_soon_done(seconds: float, soon: bool) -> None:
+    ledger = started(1)
+    (first,) = of(Assign, ledger.on_submit(run_of(1, 1), 0.0))
+    assert first.soon  # nobody knows
+    complete(ledger, 0, seconds=seconds)
+    (second,) = of(Assign, ledger.on_submit(run_of(2, 1), 0.0))
+    assert second.soon is soon
+
+
 def test_the_learned_length_follows_the_jobs() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 100_000), 0.0)

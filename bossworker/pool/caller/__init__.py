@@ -2,7 +2,7 @@
 
 client.py      BossWorker: add_work, get_result, map, cancel, shut_down
 outbox.py      jobs get ids and are sent;  inbox.py: results, each given out once
-mapping.py     map() over an iterable
+mapping.py     map() over an iterable;  futures.py: submit(), and who resolves futures
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens
 state.py       what may be asked of the handle now
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -12,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 from bossworker.errors import (
     NothingPending,
@@ -35,6 +36,9 @@ from bossworker.result import Result, make_result
 from bossworker.system import signals, stdio
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.checks import check_callable, check_count, check_seconds
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.futures import JobFuture, OpenFutures
 
 LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
 
@@ -69,6 +73,8 @@ class BossWorker:
             (with "spawn" they have none of them anyway). By default a file, a port or a pipe that this process closes
             stays open in the workers, since handlers may use it; and so do they need the pipes of a
             ``multiprocessing.Queue``.
+        transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
+            the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -101,6 +107,7 @@ class BossWorker:
         max_worker_memory: int = 0,
         start_method: str = "fork",
         close_fds: bool = False,
+        transport: Literal["zmq", "socketpair"] = "zmq",
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -116,10 +123,13 @@ class BossWorker:
             max_worker_memory=max_worker_memory,
             start_method=start_method,
             close_fds=close_fds,
+            transport=transport,
         )
         self._result_handler = result_handler
         self._inbox = Inbox()
         self._fileno_used = False  # whether fileno() is in use
+        self._futures: OpenFutures | None = None  # from the first submit on
+        self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
         # A worker that is spawned later opens their semaphores by name, which go with the last object here.
         self._kept = handlers if start_method == "spawn" else None
@@ -144,7 +154,9 @@ class BossWorker:
             raise
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
+        self._outbox = Outbox(
+            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
+        )
         _handles.add(self)
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -180,16 +192,45 @@ class BossWorker:
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)
-        if len(jobs) == 1 and not self._options.max_pending:
+        if len(jobs) == 1:
             return outbox.add_one(jobs[0], job_options)
         self._state.check_open()
         return outbox.add(jobs, job_options) if jobs else range(0)
 
+    def submit(
+        self,
+        job: Mapping[Any, Any],
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int | None = None,
+    ) -> JobFuture:
+        """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
+
+        Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
+        costs nothing after its job's end; the job is run all the same.
+        """
+        return self._open_futures().submit(job, self._outbox.job_options(timeout, priority, retries))
+
+    def _open_futures(self) -> OpenFutures:
+        if self._futures is None:
+            from bossworker.pool.caller.futures import OpenFutures  # loads concurrent.futures, which takes a while
+
+            parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
+            with self._first_future:
+                self._futures = self._futures or OpenFutures(parts)
+        return self._futures
+
     # -- results out ------------------------------------------------------------------------------------
 
     def pending(self) -> int:
-        """How many jobs were added whose results have not been retrieved. Truthy while there are any."""
+        """How many jobs were added whose results have not been retrieved. Truthy while there are any.
+
+        A job of ``submit`` counts until its future is done.
+        """
         self._state.check_owner()
+        if self._futures is not None:
+            self._futures.look()
         return len(self._inbox.jobs)
 
     @overload
@@ -441,6 +482,8 @@ class BossWorker:
             if force:
                 self._inbox.clear()  # what came in until then
         self._connection.close(keep_sign=self._fileno_used)
+        if self._futures is not None:
+            self._futures.close()
 
     def _stop(self) -> None:
         """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
@@ -505,6 +548,8 @@ class BossWorker:
         """In a forked child: let go of the parent's pool."""
         self._state.foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
+        if self._futures is not None:
+            self._futures.disown()
         self._connection.close(in_child=True)
 
 

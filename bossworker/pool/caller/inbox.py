@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 from operator import itemgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, ErrorData, Outcome, describe
@@ -41,6 +42,7 @@ class Inbox:
         self.jobs: dict[int, Job] = {}  # without a result given out
         self._calls: list[tuple[int, float]] = []  # for each add_work: its first id, and when it was
         self.routed: dict[int, deque[Result]] = {}  # ids of jobs whose results go to a queue of their own
+        self._routes: WeakValueDictionary[int, deque[Result]] = WeakValueDictionary()  # these queues
         self._forgotten: set[int] = set()  # ids of dropped jobs whose results are still to come
         self._segments: deque[Segment] = deque()
         self._ready: deque[Result] = deque()
@@ -57,6 +59,8 @@ class Inbox:
     def expect(self, first_id: int, jobs: Sequence[Job], route: deque[Result] | None = None) -> None:
         """Note jobs that are about to be sent, and the queue that their results go to."""
         if route is not None:
+            if id(route) not in self._routes:
+                self._routes[id(route)] = route
             self.routed.update(zip(range(first_id, first_id + len(jobs)), repeat(route)))
         self.jobs.update(zip(count(first_id), jobs))
 
@@ -75,6 +79,11 @@ class Inbox:
                 self._forgotten.add(job_id)
             self.routed.pop(job_id, None)
 
+    def strike(self, job_id: int) -> None:
+        """A job's result has been given out by its queue's owner. May be done twice."""
+        self.jobs.pop(job_id, None)
+        self.routed.pop(job_id, None)
+
     def clear(self) -> None:
         """Drop everything."""
         with self._unpacking:
@@ -89,7 +98,7 @@ class Inbox:
         with self._unpacking:
             while self._segments:
                 self._unpack_next()
-            queues = [self._ready, *{id(queue): queue for queue in list(self.routed.values())}.values()]
+            queues = [self._ready, *self._routes.values()]
             return {result.job_id for queue in queues for result in list(queue)}
 
     def receive(self, segments: list[Segment], fd: int | None = None) -> None:
@@ -130,8 +139,7 @@ class Inbox:
         if self._forgotten:
             self._sweep()
         here = len(self._ready) + sum(segment.jobs for segment in list(self._segments))
-        queues = {id(queue): queue for queue in list(self.routed.values())}
-        return len(self.jobs) - here - sum(map(len, queues.values()))
+        return len(self.jobs) - here - sum(map(len, list(self._routes.values())))
 
     def next(self, queue: deque[Result] | None = None) -> Result | None:
         """The next result, from the common queue or the given one; None when there is none."""
@@ -147,10 +155,10 @@ class Inbox:
                         continue
                     return result
             except IndexError:
-                if not self._unpack(queue):
+                if not self.fill(queue):
                     return None
 
-    def _unpack(self, queue: deque[Result] | None) -> bool:
+    def fill(self, queue: deque[Result] | None) -> bool:
         """Take segments apart until there is something in a queue (None: the common one); whether there is."""
         with self._unpacking:
             wanted = self._ready if queue is None else queue
@@ -162,6 +170,8 @@ class Inbox:
         segment = self._segments[0]
         ids = range(segment.first_id, segment.first_id + segment.jobs)
         results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
+        if dropped := self._forgotten and self._forgotten.intersection(ids):
+            results = [result for result in results if result.job_id not in dropped]
         if self.routed:
             for result in results:
                 self.routed.get(result.job_id, self._ready).append(result)
@@ -169,6 +179,8 @@ class Inbox:
             self._ready.extend(results)
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             del self._segments[0]
+        if dropped:
+            self._forgotten -= dropped
 
 
 def _call_of(job_id: int, calls: list[tuple[int, float]]) -> int:

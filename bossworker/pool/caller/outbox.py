@@ -6,7 +6,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,16 @@ from bossworker.system.checks import check_count, check_seconds
 class Outbox:
     """See the module."""
 
-    def __init__(self, connection: Connection, inbox: Inbox, state: HandleState, options: Options) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        inbox: Inbox,
+        state: HandleState,
+        options: Options,
+        prepare: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """`prepare` is what the handler wants done to each job where it is added, as far as it travels."""
+        self._prepare = prepare
         self._connection = connection
         self._inbox = inbox
         self._options = options
@@ -59,17 +68,25 @@ class Outbox:
             1,
         )
 
-    def add_one(self, job: Mapping[Any, Any], job_options: JobOptions) -> range:
-        """The short way for programs that add one job at a time."""
-        block = encode_one(job, 0, self._by_value)
+    def add_one(
+        self,
+        job: Mapping[Any, Any],
+        job_options: JobOptions,
+        route: deque[Result] | None = None,
+        admit: Callable[[int], None] | None = None,
+    ) -> range:
+        """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
+        block = encode_one(job if self._prepare is None else self._prepare(job), 0, self._by_value)
         job = as_submitted(job)
-        with self._lock:
+        with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
             ids = self._new_ids(1)
+            if admit is not None:
+                admit(ids[0])
             if isinstance(block, Parcel):
-                self._submit_parcel(block, job_options, ids, (job,))
+                self._submit_parcel(block, job_options, ids, (job,), route)
             else:
-                self._submit(pack_one(ids[0], job_options, block), ids, (job,))
+                self._submit(pack_one(ids[0], job_options, block), ids, (job,), route)
         return ids
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
@@ -81,7 +98,7 @@ class Outbox:
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
         """Pickle jobs; an error counts them from `first`."""
-        return encode_jobs(jobs, self._by_value, first)
+        return encode_jobs(jobs if self._prepare is None else list(map(self._prepare, jobs)), self._by_value, first)
 
     def reserve(self, count: int) -> range:
         """Ids for so many jobs."""

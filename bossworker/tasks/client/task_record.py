@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, removal
 from bossworker.commands.record import reraise_if_out_of_fds
 from bossworker.system import identity
 from bossworker.tasks.client.leftovers import end_leftovers
@@ -171,7 +171,7 @@ class TaskRecord:
         pool = os.open(self.pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with suppress(FileNotFoundError):
-                jobdir.discard(pool, self.id)
+                removal.discard(pool, self.id)
         finally:
             os.close(pool)
 

@@ -180,10 +180,12 @@ class _Startup:
 
     def _remove_all(self) -> None:
         if hasattr(self, "directory"):
+            from bossworker.commands import removal  # memory that other supervisors do without
+
             _unlink(self._path(task_info.socket_name))
             self._remove_output()
             try:
-                jobdir.discard(self.pool_fd, self.directory.id)
+                removal.discard(self.pool_fd, self.directory.id)
             except OSError:  # something of another user's is in it: whoever asked sees that it is still there
                 pass
 

@@ -1,0 +1,393 @@
+"""Futures: one for each job that ``submit`` added, and who resolves them.
+
+Nobody listens to the boss all the time; ``listener_turns.py`` says why. So a future is resolved
+
+1. by a thread that waits in its ``result`` or ``exception``: it listens itself, as ``get_result`` does;
+2. by ``done``, ``cancelled``, ``cancel`` and ``pending``, and by every so many calls of ``submit``: they look, but do
+   not wait. So what is submitted and never asked for does not pile up;
+3. by a thread of ours, the **attendant**, which exists only while somebody waits for a future in some other way: with
+   a callback (``asyncio.wrap_future`` adds one), or in ``concurrent.futures.wait`` or ``as_completed``. It starts when
+   the first such wait begins, and ends soon after the last. It alone calls callbacks, so that none is ever called from
+   under a lock that the program holds while it waits for something else.
+
+What that saves: with a thread that always listens, each result crosses a thread switch on its way to ``result()``. On
+two cores, a round trip took 1.4 times as long so (p50), and a program that forks would be warned by CPython, from 3.12
+on, after its first ``submit``. Now it is warned only if it forks while somebody waits in the third way.
+
+All futures of a pool share one lock. Results that arrive together are resolved together: the lock is taken once for
+all of them, and threads that wait for them are woken once. A future of its own has a lock, a condition and three
+containers, 1.5 KB; ours has none of these until a callback or a ``wait`` needs them.
+
+**Interrupted anywhere** (Ctrl-C, in the main thread), ``settle`` loses nothing: a result leaves the queue only after
+all that follows from it was done, and all of that can be done twice. Waiters and callbacks could not be told twice;
+that is the attendant's part, and Ctrl-C is raised in no thread but the main one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bossworker.errors import BossDied, PoolClosed, WorkerStartError
+from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.messages import Kind
+from bossworker.result import Result
+
+LINGER_SECONDS = 0.1  # the attendant stays so long when nobody needs it: starting a thread takes some 100 µs
+JOIN_SECONDS = 0.5  # to wait for it when the pool ends; a callback of the program may keep it longer
+LOOK_EVERY = 64  # submits between looks at what has arrived
+
+# States, as Future has them.
+PENDING, CANCELLED, FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"
+ENDED = (FINISHED, CANCELLED)
+
+T = TypeVar("T")
+_logger = logging.getLogger("concurrent.futures")  # where the other futures tell of what their callbacks raise
+
+
+class PoolFuture(Future[T]):
+    """What the futures of a pool have in common. ``OpenFutures`` makes and resolves them."""
+
+    job_id: int
+    """The job's id, as ``add_work`` would have returned it."""
+
+    def __init__(self, book: OpenFutures) -> None:  # not Future's, which makes a lock and three containers
+        self._book = book
+        self._state = PENDING
+        self._result: Any = None
+        self._exception = None
+        self._done_callbacks: Any = ()
+        self._watchers: list[Any] | None = None  # of ``wait`` and ``as_completed``
+        self.job_id = 0
+
+    if not TYPE_CHECKING:  # where they stay what Future has, so that a future of ours may stand for one
+
+        @property
+        def _condition(self) -> threading.RLock:
+            """``wait`` and ``as_completed`` lock by it. A Condition, in Python, could be left locked by Ctrl-C."""
+            return self._book.lock
+
+        @property
+        def _waiters(self) -> list[Any]:
+            """Only ``wait`` and ``as_completed`` ask for it, with the lock held: somebody must listen for them."""
+            if self._watchers is None:
+                self._watchers = []
+            if self._state == PENDING:
+                self._book.watch(self)
+            return self._watchers
+
+    def take_in(self, result: Result) -> None:
+        """Keep a result. May be done twice."""
+        self._result = result
+
+    def _failed(self) -> bool:
+        """Whether ``exception`` has one to return; it is done, and was not cancelled."""
+        return self._exception is not None
+
+    def done(self) -> bool:
+        """Whether it has a result, or was cancelled."""
+        if self._state == PENDING:
+            self._book.look()
+        return self._state in ENDED
+
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` came before the job's end."""
+        return self.done() and self._state == CANCELLED
+
+    def running(self) -> bool:
+        """Whether a worker is at the job now. Asks the boss, as ``stats`` does."""
+        return not self.done() and self._book.is_running(self)
+
+    def cancel(self) -> bool:
+        """Cancel the job: a queued one never runs, a running one is stopped as by a timeout.
+
+        Returns:
+            False only if the job ended before.
+
+        ``result`` and ``exception`` then raise ``CancelledError``. The callbacks are called here.
+        """
+        return self._book.cancel(self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the job's end.
+
+        Args:
+            timeout: Seconds to wait at most; None: no limit.
+
+        Raises:
+            TimeoutError: It had not ended by then.
+            CancelledError: ``cancel`` was called.
+            BossDied, PoolClosed: The pool ended before the job did.
+        """
+        try:
+            error = self.exception(timeout)
+            if error is not None:
+                raise error.with_traceback(None)
+            return self._result  # type: ignore[no-any-return]
+        finally:
+            error = None
+            del self  # the error's traceback refers to this frame
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait as ``result`` does, and return what it would raise; None if it would return."""
+        if self._state not in ENDED:
+            self._book.wait_for(self, timeout)
+        if self._state == CANCELLED:
+            raise CancelledError
+        return self._exception
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call `fn` with this future once it is done: from a thread of its own, or at once if it is done.
+
+        Callbacks are called in the order in which they were added. What they raise is logged (``concurrent.futures``).
+        """
+        with self._book.lock:
+            if self._book.watch(self):
+                self._done_callbacks = [*self._done_callbacks, fn]
+                return
+        _call(fn, self)
+
+
+class JobFuture(PoolFuture[Result]):
+    """The future of one job, from ``submit``. Its ``result()`` is the job's `Result`, also of one that failed.
+
+    A ``concurrent.futures.Future``: it works with ``as_completed``, ``wait`` and ``asyncio.wrap_future``. ``result``
+    raises for what concerns the pool, never for what the job did; ``result().raise_for_error()`` does.
+    """
+
+
+def _call(callback: Callable[[Any], object], future: Future[Any]) -> None:
+    try:
+        callback(future)
+    except BaseException:  # a SystemExit here, too, is no concern of whoever resolves futures
+        _logger.exception("exception calling callback for %r", future)
+
+
+class OpenFutures:
+    """The futures of a pool that are not done. See the module."""
+
+    def __init__(self, parts: PoolParts) -> None:
+        self._outbox, self._inbox, self._connection, self._state = parts
+        self.lock = threading.RLock()
+        self.open: dict[int, PoolFuture[Any]] = {}
+        self._queue: deque[Result] = deque()  # results of ours that have arrived
+        self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
+        self._resolved: deque[tuple[PoolFuture[Any], tuple[Any, ...]]] = deque()  # of these; and whom to tell
+        self._attendant: threading.Thread | None = None
+        self._needed = threading.Event()
+        self._closed = False
+        self._submitted = 0
+
+    # -- jobs in ----------------------------------------------------------------------------------------
+
+    def submit(self, job: Mapping[Any, Any], job_options: JobOptions) -> JobFuture:
+        """Send one job."""
+        future = JobFuture(self)
+        try:
+            self._outbox.add_one(job, job_options, self._queue, lambda job_id: self.admit(future, job_id))
+        except BaseException:
+            if future.job_id not in self._inbox.jobs:
+                self.open.pop(future.job_id, None)
+            raise
+        self._submitted += 1
+        if not self._submitted % LOOK_EVERY:
+            self.look()
+        return future
+
+    def admit(self, future: PoolFuture[Any], job_id: int) -> None:
+        """Note a future whose job is about to be sent."""
+        future.job_id = job_id
+        self.open[job_id] = future
+
+    # -- results out ------------------------------------------------------------------------------------
+
+    def wait_for(self, future: PoolFuture[Any], timeout: float | None) -> None:
+        """Wait until it is done. TimeoutError after `timeout` seconds."""
+        self._state.check_owner()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and timeout <= 0:
+            self.look()
+        if self._connection.wait_until(lambda: self._settled(future), deadline):
+            return
+        self.settle()  # what came in before the pool ended, if that is why we no longer wait
+        self.give_up()
+        if future._state not in ENDED:
+            raise TimeoutError(f"job {future.job_id} had not ended after {timeout} seconds")
+
+    def _settled(self, future: PoolFuture[Any]) -> bool:
+        self.settle()
+        return future._state in ENDED
+
+    def look(self) -> None:
+        """Resolve what can be resolved now, without waiting."""
+        if not self._state.foreign:
+            self._connection.poll()
+            self.settle()
+            self.give_up()
+
+    def settle(self) -> None:
+        """Resolve the futures whose results are here."""
+        while self._inbox.fill(self._queue):
+            with self.lock:
+                run = list(self._queue)
+                for result in run:
+                    self._resolve(result)
+                for _ in run:
+                    self._queue.popleft()
+
+    def _resolve(self, result: Result) -> None:
+        job_id = result.job_id
+        future = self.open.get(job_id)
+        if future is not None:
+            future.take_in(result)
+            self._end(future)
+        self._inbox.strike(job_id)
+        self.open.pop(job_id, None)
+
+    def _end(self, future: PoolFuture[Any]) -> None:
+        future._state = FINISHED
+        if future in self._watched:
+            # Who installs itself from now on finds a future that is done, and must not be told of it. So those to
+            # be told are noted at this very moment. (Noted twice after a Ctrl-C: the attendant looks at the first.)
+            self._resolved.append((future, tuple(future._watchers or ())))
+
+    def give_up(self) -> None:
+        """Once the pool has ended, and all that it sent is here: those that are still open will never have results."""
+        line = self._connection
+        if not self.open or not (line.gone or line.closed) or self._inbox.has_news(self._queue):
+            return
+        error = self._why()
+        with self.lock:
+            for job_id, future in list(self.open.items()):
+                future._exception = error
+                self._end(future)
+                self._inbox.strike(job_id)
+                self.open.pop(job_id, None)
+        line.wake()
+
+    def _why(self) -> Exception:
+        line = self._connection
+        if line.failure and not line.up:
+            return WorkerStartError(line.failure)
+        try:
+            self._state.check_alive()
+        except BossDied as error:
+            return error
+        return PoolClosed("the pool was shut down before this job had a result")
+
+    # -- orders -----------------------------------------------------------------------------------------
+
+    def cancel(self, future: PoolFuture[Any]) -> bool:
+        if future._state not in ENDED:
+            self._state.check_owner()
+            self.look()
+        with self.lock:
+            if future._state in ENDED:
+                return future._state == CANCELLED
+            future._state = CANCELLED
+            self._watched.discard(future)
+            self.open.pop(future.job_id, None)
+            self._inbox.forget((future.job_id,))
+            for waiter in future._watchers or ():
+                waiter.add_cancelled(future)
+            callbacks, future._done_callbacks = future._done_callbacks, ()
+        self._stop_job(future)
+        self._connection.wake()  # threads that wait in its result()
+        for callback in callbacks:
+            _call(callback, future)
+        return True
+
+    def _stop_job(self, future: PoolFuture[Any]) -> None:
+        ids = array("Q", (future.job_id,)).tobytes()
+        self._connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
+
+    def is_running(self, future: PoolFuture[Any]) -> bool:
+        self._state.check_owner()
+        answer = self._connection.request(Kind.STATS) or {"workers": ()}
+        return any(worker["job_id"] == future.job_id for worker in answer["workers"])
+
+    # -- the attendant ----------------------------------------------------------------------------------
+
+    def watch(self, future: PoolFuture[Any]) -> bool:
+        """Have the attendant tell of this future's end, unless it has been told. The lock is held."""
+        if future in self._watched:
+            return True
+        if future._state in ENDED:
+            return False
+        self._state.check_owner()
+        self._watched.add(future)
+        self._attend()
+        return True
+
+    def _attend(self) -> None:
+        self._needed.set()
+        if self._attendant is None:
+            # A daemon: a program may end without having shut its pool down.
+            self._attendant = threading.Thread(target=self._serve, name="bossworker futures", daemon=True)
+            try:
+                self._attendant.start()  # waits for nothing that needs our lock
+            except RuntimeError:  # no more threads
+                self._attendant = None
+                raise
+
+    def _serve(self) -> None:
+        while self._is_needed():
+            self._connection.wait_until(self._has_business)
+            self.settle()
+            self.give_up()
+            self._tell()
+
+    def _is_needed(self) -> bool:
+        """Wait until it is, off the connection, so that other threads listen for themselves; False: leave."""
+        if not self._watched:
+            self._needed.clear()
+            # Between this look and the next, `watch` may have set the event again; then it is seen in `_watched`.
+            if not self._watched and not self._closed:
+                self._needed.wait(LINGER_SECONDS)
+        with self.lock:
+            if not self._watched:
+                self._attendant = None
+            return bool(self._watched)
+
+    def _has_business(self) -> bool:
+        return bool(self._resolved or not self._watched or self._inbox.has_news(self._queue))
+
+    def _tell(self) -> None:
+        """Wake those that wait for what was resolved, and call callbacks."""
+        told: list[tuple[PoolFuture[Any], Iterable[Any]]] = []
+        with self.lock:
+            while self._resolved:
+                future, waiters = self._resolved.popleft()
+                if future in self._watched:
+                    self._watched.discard(future)
+                    for waiter in waiters:
+                        (waiter.add_exception if future._failed() else waiter.add_result)(future)
+                    told.append((future, future._done_callbacks))
+                    future._done_callbacks = ()
+        for future, callbacks in told:
+            for callback in callbacks:
+                _call(callback, future)
+
+    def close(self) -> None:
+        """The pool has ended: resolve what can be, fail the rest, and see the attendant off."""
+        self._closed = True
+        self.settle()
+        self.give_up()
+        self._needed.set()
+        attendant = self._attendant
+        if attendant is not None and attendant is not threading.current_thread():
+            attendant.join(JOIN_SECONDS)
+
+    def disown(self) -> None:
+        """In a forked child, where the attendant is not, though it may have held the lock."""
+        self.lock = threading.RLock()
+        self._attendant = None
+        self._watched.clear()
