@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -68,7 +67,7 @@ class Worker:
         self.init_set_timer = False
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
-        os.register_at_fork(after_in_child=self._forked)
+        signals.first_in_children.append(self._forked)
 
     @property
     def index(self) -> int:
