@@ -39,7 +39,7 @@ Side = Callable[[Path, int], float]
 @contextmanager
 def pool(root: Path) -> Iterator[BossWorker]:
     """Up and warm."""
-    with BossWorker(CommandHandler(root=root), worker_count=WORKERS) as made:
+    with BossWorker(CommandHandler(root=root, keep="all"), worker_count=WORKERS) as made:
         made.add_work(*[{"cmd": [COMMAND]}] * 50)
         list(made.results())
         yield made

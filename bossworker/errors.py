@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TIMED_OUT = "BossWorkerAsync: timed out"
 CANCELLED = "BossWorkerAsync: cancelled"
+MEMORY_EXCEEDED = "memory limit exceeded"
 WORKER_DIED = "BossWorkerAsync: worker died"
 
 

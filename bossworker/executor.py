@@ -29,7 +29,8 @@ from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.function_calls import run_call
 from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
 from bossworker.pool.caller.client import BossWorker
-from bossworker.pool.options import check_options, check_priority
+from bossworker.pool.caller.deferred import DeferredPool
+from bossworker.pool.options import check_priority
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.system import processes
 from bossworker.system.checks import check_callable, check_count, check_seconds
@@ -207,11 +208,8 @@ class Executor(concurrent.futures.Executor):
         return f"<Executor, {self._pool!r}>"
 
 
-class _CallPool(BossWorker):
-    """The pool of an executor. It takes calls while its workers come up."""
-
-    def _await_start(self) -> None:
-        """Not: what an initializer raises is told by the first call's future."""
+class _CallPool(DeferredPool):
+    """The pool of an executor."""
 
     def cancel_what_waits(self) -> None:
         """Once the workers are up: so that of many calls some are made, as with ``ProcessPoolExecutor``."""
@@ -221,7 +219,7 @@ class _CallPool(BossWorker):
 
     def _abandon(self) -> None:
         """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
-        for own in [own for own in _running if own.is_on(self)]:
+        for own in [own for own in _running if own.pool is self]:
             own.shut_down(wait=True, cancel_futures=False)
         super()._abandon()
 
@@ -233,11 +231,8 @@ class _Own:
     """The pool that an executor has for itself, and those that ``with_options`` made of it share."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        defaults = {"max_pending": 0, "max_worker_memory": 0, "close_fds": False}
-        others = {name: value for name, value in settings.items() if name not in ("init_handler", "max_job_memory")}
-        check_options(**defaults, **others)  # now; the pool is made later
-        self._settings = settings
-        self._pool: _CallPool | None = None
+        self.pool = _CallPool(run_call, **settings)
+        self._workers = settings["worker_count"]
         self._book: CallFutures | None = None
         self._closed = False
         self._closer: threading.Thread | None = None
@@ -246,9 +241,6 @@ class _Own:
 
     def renew_lock(self) -> None:
         self._lock = threading.RLock()
-
-    def is_on(self, pool: BossWorker) -> bool:
-        return self._pool is pool
 
     def book(self) -> CallFutures:
         """The pool's open calls. Starts it."""
@@ -259,58 +251,56 @@ class _Own:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._book is None:
-                pool = _CallPool(run_call, **self._settings)
-                self._book = pool._keep(CallFutures(pool._parts(), self._settings["worker_count"], plain=True))
-                self._pool = pool
+                self.pool.start()
+                self._book = self.pool._keep(CallFutures(self.pool._parts(), self._workers, plain=True))
                 _running.add(self)
         return self._book
 
     def shut_down(self, wait: bool, cancel_futures: bool) -> None:
         with self._lock:
             self._closed = True
-            pool, book = self._pool, self._book
-        if pool is None or book is None:
+        if self._book is None:
             return
-        book.close_entry(cancel_futures)
+        self._book.close_entry(cancel_futures)
         if wait:
-            self._finish(pool, cancel_futures)
+            self._finish(cancel_futures)
         else:
-            self._finish_later(pool, cancel_futures)
+            self._finish_later(cancel_futures)
 
-    def _finish(self, pool: _CallPool, cancel_futures: bool) -> None:
+    def _finish(self, cancel_futures: bool) -> None:
         with suppress(BossDied, WorkerStartError, PoolClosed):  # its futures tell of that
             if cancel_futures:
-                pool.cancel_what_waits()
-            pool.shut_down()
+                self.pool.cancel_what_waits()
+            self.pool.shut_down()
         _running.discard(self)
 
-    def _finish_later(self, pool: _CallPool, cancel_futures: bool) -> None:
+    def _finish_later(self, cancel_futures: bool) -> None:
         with self._lock:
             if self._closer is None:
-                act = partial(self._finish, pool, cancel_futures)
+                act = partial(self._finish, cancel_futures)
                 self._closer = threading.Thread(target=act, name="bossworker executor", daemon=True)
                 self._closer.start()
 
     def terminate(self) -> None:
         with self._lock:
             self._closed = True
-        if self._pool is not None:
-            self._pool.shut_down(force=True)
+        if self._book is not None:
+            self.pool.shut_down(force=True)
             _running.discard(self)
 
     def drop(self) -> None:
         """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
-        pool, book = self._pool, self._book
-        if pool is None or book is None or self not in _running or self._closer is not None:
+        book = self._book
+        if book is None or self not in _running or self._closer is not None:
             return
         self._closed = book.closing = True
-        if pool._inbox.jobs or book.unsent:
-            self._finish_later(pool, cancel_futures=False)
+        if self.pool._inbox.jobs or book.unsent:
+            self._finish_later(cancel_futures=False)
         else:
             self.terminate()
 
     def __repr__(self) -> str:
-        return repr(self._pool) if self._pool is not None else "not started"
+        return repr(self.pool) if self.pool.started else "not started"
 
 
 class _Foreign:
@@ -319,7 +309,7 @@ class _Foreign:
     def __init__(self, pool: BossWorker) -> None:
         if not isinstance(pool, BossWorker):
             raise TypeError(f"pool must be a BossWorker or None, not {pool!r}")
-        self._pool = pool
+        self.pool = pool
         self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count, plain=False))
 
     def book(self) -> CallFutures:
@@ -329,7 +319,7 @@ class _Foreign:
         self._book.close_entry(cancel_futures)
         if cancel_futures:
             with suppress(PoolClosed):
-                self._pool.cancel(*list(self._book.open), queued_only=True)
+                self.pool.cancel(*list(self._book.open), queued_only=True)
         if wait:
             concurrent.futures.wait(list(self._book.open.values()))
 
@@ -343,7 +333,7 @@ class _Foreign:
         """The pool sees to what was called."""
 
     def __repr__(self) -> str:
-        return f"on {self._pool!r}"
+        return f"on {self.pool!r}"
 
 
 class _Lease:

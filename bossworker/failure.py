@@ -18,7 +18,7 @@ EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its te
 
 
 class Outcome(IntEnum):
-    """How a job ended: one of the first eight, with flags that say how its payload is to be read."""
+    """How a job ended: one of the first nine, with flags that say how its payload is to be read."""
 
     OK = 0
     EXCEPTION = 1
@@ -28,6 +28,7 @@ class Outcome(IntEnum):
     BAD_RESULT = 5
     BAD_JOB = 6
     REPORTED = 7  # the handler returned an ERROR key of its own
+    MEMORY = 8  # it outgrew the memory that it may have
 
     WHOLE = 0x10  # a pickle of its own, not one to be loaded together with its neighbours
     TEXT = 0x20  # UTF-8, written by the boss

@@ -122,7 +122,7 @@ def main() -> int:
     if not Path(options.dir).is_dir():
         parser.error(f"no such folder: {options.dir}")
     root = os.path.abspath(options.root or tempfile.mkdtemp(prefix="map-commands-"))
-    with BossWorker(CommandHandler(root=root), worker_count=options.workers) as pool:
+    with BossWorker(CommandHandler(root=root, keep="all"), worker_count=options.workers) as pool:
         started = time.monotonic()
         tally = run(pool, options, root)
         elapsed = time.monotonic() - started

@@ -175,7 +175,7 @@ def main() -> int:
             tail(named(pool, options.name))
         else:
             steer(named(pool, options.name), options.action)
-    except BrokenPipeError:  # who reads what we print has had enough
+    except BrokenPipeError:  # whoever reads what we print has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (TaskError, OSError) as error:

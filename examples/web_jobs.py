@@ -7,17 +7,25 @@ server gets it, asks `bossworker.jobs` by that id: status, streams, result files
 The server may be restarted at any time, the jobs go on.
 
 What may be started is a list of its own (here: ``extester.py``, and a few harmless commands): a page that runs whatever
-a browser sends would be a shell for strangers. For the same reason only forms of this page itself are taken (their
-``Origin`` is ours), and only under this machine's own names (so that no other name can be made to point here).
+a browser sends would be a shell for strangers. For the same reason every request needs a token, since any user of this
+machine can reach the port. The server prints an address with the token in it; the browser that opens it gets a cookie.
+(Programs send the header ``Authorization: Bearer TOKEN``; ``$WEB_JOBS_TOKEN`` is the token, if it is set.) Forms of
+other pages are refused (by ``Origin`` and ``Sec-Fetch-Site``), and so is every host name but this machine's own, since
+somebody could make another name point here. No other page may show this one in a frame.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
+import hmac
 import html
 import json
 import os
+import secrets
 import shlex
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -29,9 +37,11 @@ from bossworker import jobs
 
 try:
     import uvicorn
-    from anyio import CapacityLimiter, to_thread
+    from anyio import CapacityLimiter, fail_after, to_thread
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import MutableHeaders
+    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
@@ -43,7 +53,7 @@ try:
         StreamingResponse,
     )
     from starlette.routing import Route
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
     raise SystemExit(f"web_jobs.py needs {error.name}, which comes with the extra web: pip install '.[web]'") from None
 
@@ -55,17 +65,33 @@ PROGRAMS: dict[str, Callable[[list[str]], list[str]]] = {
 }
 TIMEOUT = 600  # seconds that a job may run
 HOSTS = ["127.0.0.1", "localhost"]
+MOST_FORM_BYTES = 1 << 16
+FORM_SECONDS = 10.0  # for a form to arrive
+MOST_FOLLOWERS = 200  # streams at a time, each of which takes a thread
+SHOWN = 1 << 16  # characters of a stream on a job's page, from its end
+TOKEN = os.environ.get("WEB_JOBS_TOKEN") or secrets.token_urlsafe(32)
+COOKIE = "web_jobs"
 
+STYLE = """body { font: 16px sans-serif; margin: 2em auto; max-width: 60em }
+td, th { text-align: left; padding-right: 1em }
+pre { background: #eee; padding: 1em; overflow: auto } form { display: inline }"""
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 16px sans-serif; margin: 2em auto; max-width: 60em }}
-td, th {{ text-align: left; padding-right: 1em }}
-pre {{ background: #eee; padding: 1em; overflow: auto }} form {{ display: inline }}</style>
-<h1>{title}</h1>{body}</html>"""
+<style>{style}</style><h1>{title}</h1>{body}</html>"""
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",  # what a job has written never runs as a page of ours
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 def page(title: str, body: str) -> HTMLResponse:
     """A page. The body is HTML already, the title is not."""
-    text = PAGE.format(title=html.escape(title), body=body)
+    text = PAGE.format(title=html.escape(title), style=STYLE, body=body)
     return HTMLResponse(text.encode("utf-8", "replace"))  # arguments and files' names may be anything
 
 
@@ -96,18 +122,39 @@ def home(request: Request) -> Response:
 
 async def start(request: Request) -> Response:
     """Start one; on to its page."""
-    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    return await run_in_threadpool(_start, await _read_form(request))  # to split words may take long
+
+
+def _start(body: bytes) -> Response:
+    form = parse_qs(body.decode("utf-8", "replace"))
     program, text = form.get("program", [""])[0], form.get("args", [""])[0]
     if program not in PROGRAMS:
         return PlainTextResponse("no such program", 400)
     try:
         command = PROGRAMS[program](shlex.split(text))
-        jobid = await run_in_threadpool(jobs.start, command, timeout=TIMEOUT, meta={"program": program})
+        jobid = jobs.start(command, timeout=TIMEOUT, meta={"program": program})
     except ValueError as error:
         return PlainTextResponse(str(error), 400)
     except OSError as error:
         return PlainTextResponse(f"cannot start it: {error}", 507)
     return RedirectResponse(f"/jobs/{jobid}", 303)
+
+
+async def _read_form(request: Request) -> bytes:
+    """The body, if it is small enough: how large it is to be is looked at before it is read."""
+    size = request.headers.get("content-length", "0")
+    if not size.isdecimal() or len(size) > 20 or int(size) > MOST_FORM_BYTES:
+        raise HTTPException(413, f"a form must have at most {MOST_FORM_BYTES} bytes")
+    body = b""
+    try:
+        with fail_after(FORM_SECONDS):
+            async for part in request.stream():  # of a body whose size was not told, too
+                body += part
+                if len(body) > MOST_FORM_BYTES:
+                    raise HTTPException(413, f"a form must have at most {MOST_FORM_BYTES} bytes")
+    except TimeoutError:
+        raise HTTPException(408, "the form did not arrive in time") from None
+    return body
 
 
 def show(request: Request) -> Response:
@@ -124,8 +171,8 @@ def show(request: Request) -> Response:
         f"{reload}<p>{link('/', 'all jobs')}<p><code>{html.escape(shlex.join(told.args))}</code>"
         f'<p id="status"><b>{told.status}</b><ul>{lines}</ul>'
         f"{button(f'{path}/kill', 'Kill')} {button(f'{path}/clean', 'Clean')}"
-        f"<h2>{link(f'{path}/stdout', 'stdout')}</h2><pre>{html.escape(jobs.stdout(jobid))}</pre>"
-        f"<h2>{link(f'{path}/stderr', 'stderr')}</h2><pre>{html.escape(jobs.stderr(jobid))}</pre>"
+        f"<h2>{link(f'{path}/stdout', 'stdout')}</h2><pre>{html.escape(jobs.stdout(jobid)[-SHOWN:])}</pre>"
+        f"<h2>{link(f'{path}/stderr', 'stderr')}</h2><pre>{html.escape(jobs.stderr(jobid)[-SHOWN:])}</pre>"
         f"<h2>files</h2><ul>{files}</ul>"
     )
     return page(jobid, body)
@@ -146,14 +193,19 @@ def stream(request: Request) -> Response:
     jobid, name = request.path_params["jobid"], request.path_params["stream"]
     if jobs.info(jobid) is None or name not in ("stdout", "stderr"):
         return PlainTextResponse("no such stream", 404)
+    if followers.borrowed_tokens >= MOST_FOLLOWERS:
+        return PlainTextResponse("too many follow streams already", 503)
     return StreamingResponse(
         _follow(jobs.follow(jobid, stream=name, text=False)), media_type="text/plain; charset=utf-8"
     )
 
 
+followers = CapacityLimiter(MOST_FOLLOWERS)
+"""Threads for those who wait for a line, so that they keep no other request waiting for one."""
+
+
 async def _follow(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    thread = CapacityLimiter(1)  # of its own: who waits long for a line keeps no other request waiting for a thread
-    while chunk := await to_thread.run_sync(next, chunks, b"", limiter=thread):
+    while chunk := await to_thread.run_sync(next, chunks, b"", limiter=followers, abandon_on_cancel=True):
         yield chunk
 
 
@@ -163,8 +215,7 @@ def result(request: Request) -> Response:
     content = jobs.result(request.path_params["jobid"], os.fsdecode(unquote_to_bytes(raw)), text=False)
     if content is None:
         return PlainTextResponse("no such file", 404)
-    headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}  # never run as a page of ours
-    return Response(content, media_type="application/octet-stream", headers=headers)
+    return Response(content, media_type="application/octet-stream", headers={"Content-Disposition": "attachment"})
 
 
 def kill(request: Request) -> Response:
@@ -179,30 +230,65 @@ def kill(request: Request) -> Response:
 
 def clean(request: Request) -> Response:
     """Delete one."""
-    if not jobs.clean(request.path_params["jobid"]):
-        return PlainTextResponse("no such job", 404)
+    try:
+        if not jobs.clean(request.path_params["jobid"]):
+            return PlainTextResponse("no such job", 404)
+    except OSError as error:  # it does not end, or somebody else's files are in it
+        return PlainTextResponse(str(error), 409)
     return RedirectResponse("/", 303)
 
 
-class SameOrigin:
-    """Refuses what a form of another web page sends: a browser says where it comes from."""
+# -- who may ----------------------------------------------------------------------------------------------------
+
+
+class Guard:
+    """Refuses those without the token, and what another web page sends; puts the headers on what is answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is ours, or comes from no browser."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            headers = Request(scope).headers
-            origin = headers.get("origin")
-            if origin is not None and origin != f"{scope['scheme']}://{headers.get('host')}":
-                await PlainTextResponse("not from this page", 403)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        """Pass on what is ours."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        answer = refusal(Request(scope)) or self.app
+        await answer(scope, receive, send_guarded)
+
+
+def refusal(request: Request) -> Response | None:
+    """The answer to a request that is not to be seen to; None when it is."""
+    if is_token(request.query_params.get("token", "")):
+        answer = RedirectResponse(request.url.path, 303)  # the token leaves the address, and the browser's history
+        answer.set_cookie(COOKIE, TOKEN, httponly=True, samesite="strict")
+        return answer
+    given = request.headers.get("authorization", "").removeprefix("Bearer ") or request.cookies.get(COOKIE, "")
+    if not is_token(given):
+        return PlainTextResponse("a token is needed: open the address that the server has printed", 403)
+    if request.method not in ("GET", "HEAD") and not is_same_origin(request):
+        return PlainTextResponse("not from this page", 403)
+    return None
+
+
+def is_token(text: str) -> bool:
+    return hmac.compare_digest(text.encode("utf-8", "replace"), TOKEN.encode())
+
+
+def is_same_origin(request: Request) -> bool:
+    """Whether it comes from a page of ours, or from no browser: a browser says where it comes from."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    ours = f"{request.url.scheme}://{request.headers.get('host')}"
+    return origin in (None, ours) and site in (None, "same-origin", "none")
 
 
 app = Starlette(
-    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(SameOrigin)],
+    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(Guard)],
     routes=[
         Route("/", home),
         Route("/jobs", start, methods=["POST"]),
@@ -224,8 +310,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.root:
         os.environ["BOSSWORKER_ROOT"] = os.path.abspath(options.root)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning"))
-    server.run()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", options.port))
+        print(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={TOKEN}", flush=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -51,18 +52,18 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.TemporaryDirectory(prefix="t-")
+    folder = tempfile.mkdtemp(prefix="t-")  # not a TemporaryDirectory, which a child that a test forks might tidy up
     before = os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = folder.name
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
     if worker or config.option.basetemp is None:
-        config.option.basetemp = f"{folder.name}/t"
+        config.option.basetemp = f"{folder}/t"
 
     def tidy_up() -> None:
         tempfile.tempdir = None
         del os.environ["TMPDIR"]
         if before is not None:
             os.environ["TMPDIR"] = before
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(tidy_up)
 
@@ -79,6 +80,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     method = os.environ.get("BOSSWORKER_TESTS_START_METHOD", "fork")
     BossWorker.__init__.__kwdefaults__["start_method"] = method  # type: ignore[index]
     settings.load_profile("long" if session.config.getoption("--long") else "quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chosen_transport() -> None:
+    """BOSSWORKER_TRANSPORT=socketpair runs every test whose pools do not say otherwise over socket pairs."""
+    chosen = os.environ.get("BOSSWORKER_TRANSPORT")
+    if chosen:
+        BossWorker.__init__.__kwdefaults__["transport"] = chosen  # type: ignore[index]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -100,7 +109,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def collect_quickly() -> None:
-    """What is here already is not looked through again after each test, which would take longer than most tests."""
+    """What is here already is not looked through at each test."""
     gc.collect()
     gc.freeze()
 
@@ -120,6 +129,7 @@ def inherit_orphans() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a descriptor, a shared-memory segment or a temporary file behind."""
+    gc.callbacks.clear()  # hypothesis leaves one, in which a signal handler of another test would raise unheard
     before = _traces()
     yield
     gc.collect()
@@ -131,6 +141,7 @@ def nothing_left() -> Iterator[None]:
     for pid in processes.children(os.getpid()):  # also what stands apart
         processes.kill_tree(pid)
     processes.end_children(1.0)
+    gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     assert not left, f"left behind: {sorted(left)}"
 
 

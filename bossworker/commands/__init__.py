@@ -3,8 +3,12 @@
 request.py      what somebody wants run, checked
 roots.py        where job directories are kept, and how an id is written
 jobdir.py       the one module that knows what a job directory looks like
+removal.py      it is deleted
 job_status.py   from the facts to the record in status.json
 record.py       what is true of a job: what its directory says, held against what runs
+output.py       its streams' files: read, and cut to a length
+quota.py        what it may take of memory and disk
+terminal.py     a terminal for it
 inline/         run_command: a pool's worker sees a command through
 supervision/    detached commands, each under a supervisor of its own
 """

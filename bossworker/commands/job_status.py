@@ -58,6 +58,8 @@ def ended(
     *,
     reason: str = "",
     requested: int = 0,
+    max_rss: int | None = None,
+    out_of_memory: bool = False,
 ) -> dict[str, Any]:
     """It has ended.
 
@@ -66,6 +68,8 @@ def ended(
         elapsed: Seconds that it ran.
         reason: Why it was made to end; empty when it was not.
         requested: The signal that it ended by, or was to, because somebody asked; 0 if there is none.
+        max_rss: Bytes that it had in memory at most, if that is known better than by `usage`.
+        out_of_memory: Whether it was likely the kernel that killed it, for want of memory.
     """
     code = os.waitstatus_to_exitcode(wait_status)
     asked = bool(reason) or (requested in ENDING_SIGNALS and code != 0) or (code < 0 and requested == -code)
@@ -78,8 +82,9 @@ def ended(
         "core": os.WCOREDUMP(wait_status),
         "user_time": usage.ru_utime,
         "system_time": usage.ru_stime,
-        "max_rss": usage.ru_maxrss * RSS_UNIT,
+        "max_rss": usage.ru_maxrss * RSS_UNIT if max_rss is None else max_rss,
         "reason": reason,
+        **({"out_of_memory": True} if out_of_memory else {}),
     }
 
 

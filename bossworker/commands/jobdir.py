@@ -46,7 +46,7 @@ PRIVATE = 0o700  # nobody but the user
 MAX_DEPTH = 100  # of JSON: whoever reads it may be deep in calls already
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
-_NEW, _NEXT = ".status.new", ".status.next"
+_NEW, NEXT = ".status.new", ".status.next"
 _REQUEST = "request."  # and a number: somebody has asked for this signal to be sent
 _JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -130,7 +130,7 @@ class JobDirectory:
         """Make sure that the last status will find room. OSError when it would not."""
         if self._spare >= 0:
             return
-        self._spare = self.create_file(_NEXT)
+        self._spare = self.create_file(NEXT)
         try:
             write_all(self._spare, b" " * ROOM)
         except BaseException:
@@ -154,7 +154,7 @@ class JobDirectory:
             raise
 
     def _give_back_room(self) -> None:
-        os.unlink(_NEXT, dir_fd=self.fd)
+        os.unlink(NEXT, dir_fd=self.fd)
         os.close(self._spare)
         self._spare = -1
 
@@ -177,7 +177,7 @@ class JobDirectory:
     def _write_in_room(self, status: dict[str, Any]) -> None:
         """In that of the last one, which gets the room of the status before it, or is written over this one."""
         write_all(self._spare, _fill_room(status), at=0)
-        os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.rename(NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         if self._told >= 0:
             os.close(self._told)
         self._told, self._spare = self._spare, -1
@@ -211,39 +211,14 @@ class JobDirectory:
         os.close(self._spare)
         self._spare = -1
         try:
-            os.rename(_NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.rename(NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError:  # the command has thrown it away, or taken our rights
-            os.fchmod(self.fd, self._mode)
+            self.take_rights()
             self.write_status(status)
 
-    def discard(self) -> None:
-        """Delete it. OSError: it stays, or something in it does."""
-        root = os.open("..", _FOLDER, dir_fd=self.fd)
-        try:
-            if not self._discard_quickly(root):
-                discard(root, self.id)
-        finally:
-            os.close(root)
-
-    def _discard_quickly(self, root: int) -> bool:
-        """Whether it held nothing but what is always there, and is deleted."""
-        hidden = f"{HIDDEN}{self.id}"
-        try:
-            os.rmdir(FILES, dir_fd=self.fd)
-            os.rename(self.id, hidden, src_dir_fd=root, dst_dir_fd=root)
-        except OSError:
-            return False
-        try:
-            for name in (STDOUT, STDERR, JOB, STATUS, _NEXT):
-                try:
-                    os.unlink(name, dir_fd=self.fd)
-                except FileNotFoundError:
-                    pass
-            os.rmdir(hidden, dir_fd=root)
-        except OSError:
-            os.rename(hidden, self.id, src_dir_fd=root, dst_dir_fd=root)
-            return False
-        return True
+    def take_rights(self) -> None:
+        """Those to the directory, if the command has taken them from us."""
+        os.fchmod(self.fd, self._mode)
 
     def close(self) -> None:
         """Give up the descriptors."""
@@ -339,33 +314,6 @@ def _remove_at(folder: int, name: str) -> None:
     from bossworker.system import folders
 
     folders.remove_at(folder, name)
-
-
-def discard(folder: int, jobid: str) -> int:
-    """Delete a job directory, so that nobody sees it half deleted; how many files were deleted.
-
-    Args:
-        folder: The descriptor of its root.
-    OSError: It stays, or something in it does, since it may not be deleted. Then it is a job as before, if only with
-    what is left of it.
-    """
-    from bossworker.system import folders
-
-    hidden = f"{HIDDEN}{jobid}"
-    os.rename(jobid, hidden, src_dir_fd=folder, dst_dir_fd=folder)
-    removed = folders.remove_at(folder, hidden, spare=(JOB, STATUS))
-    if removed.failure is not None:
-        os.rename(hidden, jobid, src_dir_fd=folder, dst_dir_fd=folder)
-        raise _told(removed.failure, jobid)
-    last = folders.remove_at(folder, hidden)
-    if last.failure is not None:
-        raise _told(last.failure, jobid)
-    return removed.count + last.count
-
-
-def _told(failure: OSError, jobid: str) -> OSError:
-    name = str(failure.filename).partition("/")[2]
-    return OSError(failure.errno, f"job {jobid} cannot be deleted: {failure.strerror}", name)
 
 
 def remove_tree(path: str) -> int:

@@ -44,6 +44,13 @@ class Info:
     env: dict[str, str | None]
     stdin: str | None
     timeout: float
+    grace: float | None
+    """Seconds between TERM and KILL, if it was told; None: as whoever watches over it has it."""
+    memory: int
+    """Bytes that it may hold; 0: no limit."""
+    max_output: int
+    """Bytes of each stream that are kept; 0: all."""
+    pty: bool
     meta: dict[str, Any]
     directory: str
     created_at: float | None
@@ -61,7 +68,9 @@ class Info:
     user_time: float | None
     system_time: float | None
     max_rss: int | None
-    """Bytes, of the largest of its processes that were waited for."""
+    """Bytes, of the largest of its processes that were waited for.
+
+    Of one smaller than who watches over it, what was last seen; if it ended before, an estimate by its page faults."""
     reason: str
     """Why it was made to end, could not be started, or is not what its directory says; mostly empty.
 
@@ -241,7 +250,7 @@ def _judge(record: JobRecord, at_last: bool = False) -> None:
         raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
     if state in _FINISHED:
         _check(status)
-        record.state, record.reason = state, str(status.get("reason") or "")
+        record.state, record.reason = state, str(status.get("reason") or _why_killed(status))
     elif state not in (jobdir.CREATED, jobdir.RUNNING):
         raise Damaged(f"{jobdir.STATUS} is damaged: its state is {state!r:.100}")
     elif identity.holds(status.get("supervisor")) and not status.get("given_up"):
@@ -263,6 +272,10 @@ def _elsewhere(record: JobRecord) -> str:
     status = record.status
     named = [status["supervisor"], status.get("command")] if "supervisor" in status else [record.job.get("by")]
     return next(filter(None, map(identity.unseen, named)), "")
+
+
+def _why_killed(status: dict[str, Any]) -> str:
+    return "likely out of memory" if status.get("out_of_memory") else ""
 
 
 _LARGEST = 1e18
@@ -306,10 +319,10 @@ def _details(record: JobRecord) -> list[str]:
         return lines
     if status.get("signal") is not None:
         lines += [f"terminated by signal {status['signal']}", f"with{'' if status.get('core') else 'out'} coredump"]
-        lines += [f"terminated at {_at(status['ended'])}"]
     else:
-        lines += [f"exit code {status.get('exit_code')}", f"completed at {_at(status['ended'])}"]
-    return [*lines, f"elapsed time {int(status['elapsed'])} seconds"]
+        lines += [f"exit code {status.get('exit_code')}"]
+    how = "completed" if record.state == jobdir.COMPLETED else "terminated"
+    return [*lines, f"{how} at {_at(status['ended'])}", f"elapsed time {int(status['elapsed'])} seconds"]
 
 
 def _at(seconds: object) -> str:
@@ -332,6 +345,10 @@ def _info(record: JobRecord) -> Info:
         env=job.get("env", {}),
         stdin=job.get("stdin"),
         timeout=job.get("timeout", 0.0),
+        grace=job.get("grace"),
+        memory=job.get("memory", 0),
+        max_output=job.get("max_output", 0),
+        pty=job.get("pty", False),
         meta=job.get("meta", {}),
         directory=record.path,
         created_at=job.get("created"),

@@ -6,22 +6,33 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bossworker.commands import jobdir
 from bossworker.system import cpython, identity
-from bossworker.system.checks import check_seconds
+from bossworker.system.checks import check_count, check_seconds
 
-KEYS = ("cmd", "shell", "stdin", "env", "cwd", "timeout", "meta")
+KEYS = (
+    "cmd", "shell", "stdin", "env", "cwd", "timeout", "grace", "memory", "max_output", "stderr", "pty",
+    "text", "encoding", "keep", "meta",
+)  # fmt: skip
+KEEP = ("all", "failed", "none")
+MERGED = "stdout"  # the value of "stderr" that sends it there
+_SUBPROCESS_STDOUT = -2  # subprocess.STDOUT, which is taken, too; that module takes long to load
 SHELL = "/bin/sh"
 JOB_VARIABLE = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
+TASK_VARIABLES = ("BOSSWORKER_TASK_ID", "BOSSWORKER_TASK_PID", "BOSSWORKER_TASK_FD")
+"""Those of a background task's command: who has them speaks, and ends, for the task."""
+
 _JOB_VARIABLE = JOB_VARIABLE.encode()
+_TASK_VARIABLES = frozenset(map(str.encode, TASK_VARIABLES))
 
 Stdin = bytes | Path | None
+Checked = TypeVar("Checked")
 
 
 class Request(NamedTuple):
@@ -34,6 +45,16 @@ class Request(NamedTuple):
     cwd: str | None
     timeout: float
     meta: dict[str, Any]
+    grace: float | None = None
+    """Seconds between TERM and KILL; None: as whoever runs it has it."""
+    memory: int = 0
+    max_output: int = 0
+    merged: bool = False
+    """Whether stderr goes where stdout goes."""
+    pty: bool = False
+    encoding: str | None = "utf-8"
+    """Of what the result has of its output; None: bytes."""
+    keep: str | None = None
 
     def record(self) -> dict[str, Any]:
         """What is written into the job directory; of what is fed to stdin, only how much."""
@@ -45,18 +66,37 @@ class Request(NamedTuple):
             "env": self.env,
             "cwd": self.cwd,
             "timeout": self.timeout,
+            **self._more(),
             "meta": self.meta,
             "created": time.time(),
             "by": identity.own(),
         }
 
+    def _more(self) -> dict[str, Any]:
+        """What few jobs have, as far as this one has it."""
+        more = {
+            "grace": self.grace,
+            "memory": self.memory,
+            "max_output": self.max_output,
+            "stderr": MERGED if self.merged else None,
+            "pty": self.pty,
+        }
+        return {name: value for name, value in more.items() if value}
+
     def encoded_argv(self) -> list[bytes]:
         """As the operating system takes it."""
         return [os.fsencode(arg) for arg in self.argv]
 
-    def environment(self, jobid: str) -> list[bytes]:
-        """Ours with the changes and the job's id, as the operating system takes it."""
+    def environment(self, jobid: str, apart: bool = False) -> list[bytes]:
+        """Ours with the changes and the job's id, as the operating system takes it.
+
+        Args:
+            apart: Whether it is a part of nothing that we are a part of, such as a task's command.
+        """
         variables = dict(cpython.environment())
+        if apart:
+            for variable in _TASK_VARIABLES:
+                variables.pop(variable, None)
         for name, value in self.env.items():
             if value is None:
                 variables.pop(os.fsencode(name), None)
@@ -94,6 +134,22 @@ def _stored(data: bytes) -> int:
         raise OSError(error.errno, f"stdin cannot be stored: {error.strerror}", tempfile.gettempdir()) from error
 
 
+def with_absolute_paths(job: object) -> Any:
+    """A job whose ``cwd`` and ``stdin`` mean the same in every folder; called where it is added.
+
+    Whatever else it is stays as it is: whoever runs it says what is wrong.
+    """
+    if not isinstance(job, Mapping):
+        return job
+    cwd, stdin = job.get("cwd"), job.get("stdin")
+    changes: dict[str, Any] = {}
+    if isinstance(cwd, (str, os.PathLike)) and not os.path.isabs(cwd):
+        changes["cwd"] = os.path.abspath(os.fsdecode(cwd))
+    if isinstance(stdin, os.PathLike) and not os.path.isabs(stdin):
+        changes["stdin"] = Path(os.path.abspath(os.fsdecode(stdin)))
+    return {**job, **changes} if changes else job
+
+
 def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
     """A request from a job's keys; `name` is what the caller calls the command.
 
@@ -105,19 +161,75 @@ def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
             raise ValueError(_unknown(key))
     if job.get("cmd") is None:
         raise ValueError(f"{name} is missing: a list of str, the program and its arguments; allowed are {_list(KEYS)}")
-    shell = job.get("shell", False)
-    if not isinstance(shell, bool):
-        raise TypeError(f"shell must be True or False, not {shell!r}")
-    timeout = job.get("timeout")
+    shell = _check_flag("shell", job)
+    encoding = _check_encoding(job)
     return Request(
         argv=_check_shell_command(name, job["cmd"]) if shell else check_argv(name, job["cmd"]),
         shell=shell,
-        stdin=_check_stdin(job.get("stdin")),
+        stdin=_check_stdin(job.get("stdin"), encoding or "utf-8"),
         env=check_env(job.get("env")),
         cwd=_check_cwd(job.get("cwd")),
-        timeout=0.0 if timeout is None else check_seconds("timeout", timeout),
+        timeout=_check_optional("timeout", job, check_seconds) or 0.0,
         meta=check_meta(job.get("meta")),
+        grace=_check_optional("grace", job, check_seconds),
+        memory=_check_optional("memory", job, check_count) or 0,
+        max_output=_check_optional("max_output", job, check_count) or 0,
+        merged=_check_stderr(job.get("stderr")),
+        pty=_check_flag("pty", job),
+        encoding=encoding,
+        keep=_check_optional("keep", job, check_keep),
     )
+
+
+def _check_flag(name: str, job: Mapping[str, Any], default: bool = False) -> bool:
+    value = job.get(name, default)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r:.200}")
+    return value
+
+
+def _check_optional(name: str, job: Mapping[str, Any], check: Callable[[str, object], Checked]) -> Checked | None:
+    value = job.get(name)
+    return None if value is None else check(name, value)
+
+
+def check_keep(name: str, value: object) -> str:
+    """Which directories stay. ValueError that names it `name`."""
+    if value not in KEEP:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, KEEP))}, not {value!r:.200}")
+    return str(value)
+
+
+def _check_encoding(job: Mapping[str, Any]) -> str | None:
+    """Of the text in the result; None for bytes."""
+    if not _check_flag("text", job, default=True):
+        if job.get("encoding") is not None:
+            raise ValueError(
+                f"encoding must not be given with text=False, which is for bytes: {job['encoding']!r:.200}"
+            )
+        return None
+    value = job.get("encoding")
+    return "utf-8" if value is None else check_encoding(value)
+
+
+def check_encoding(value: object) -> str:
+    """One that Python knows, for text. TypeError or ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"encoding must be a str such as 'utf-8', not {value!r:.200}")
+    try:
+        "".encode(value)
+    except LookupError:
+        raise ValueError(f"encoding must be one that Python knows, such as 'utf-8', not {value!r:.200}") from None
+    return value
+
+
+def _check_stderr(value: object) -> bool:
+    """Whether it goes where stdout goes. As in subprocess, its STDOUT says so, too."""
+    if value is None:
+        return False
+    if value not in (MERGED, _SUBPROCESS_STDOUT):
+        raise ValueError(f"stderr must be {MERGED!r} (it goes where stdout goes) or None, not {value!r:.200}")
+    return True
 
 
 def _unknown(key: object) -> str:
@@ -180,14 +292,14 @@ def _check_text(name: str, value: str) -> str:
     return value
 
 
-def _check_stdin(value: object) -> Stdin:
+def _check_stdin(value: object, encoding: str) -> Stdin:
     if value is None:
         return None
     if isinstance(value, str):
         try:
-            return value.encode("utf-8", "surrogateescape")
+            return value.encode(encoding, "surrogateescape")
         except UnicodeEncodeError:
-            raise ValueError(f"stdin cannot be encoded as UTF-8: {value!r:.200}") from None
+            raise ValueError(f"stdin cannot be encoded as {encoding}: {value!r:.200}") from None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if not isinstance(value, os.PathLike):

@@ -7,7 +7,7 @@ that knows nothing of it, after :func:`install` or inside ``with installed(size=
 The files::
 
     queue.py       the queue, as programs use it;  settings.py: checked when they are set
-    line.py        who may start a child, and when;  limits.py: load and memory
+    admission.py   which thread may start a child, and when;  limits.py: load and memory
     children.py    which children there are, and which have ended;  sleeper.py: sleeping until one does
     waits.py       wait, waitpid and their kin
     child.py       what a child does;  calls.py: a value back from it

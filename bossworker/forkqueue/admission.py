@@ -1,4 +1,4 @@
-"""Who may start a child, and when."""
+"""Which thread may start a child, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("bossworker.forkqueue")
 
 
 class Admission:
-    """Those who wait to start a child: one may when it is first, there is room, and the delay is over."""
+    """The threads that wait to start a child. One may when it is first, there is room, and the delay is over."""
 
     def __init__(self, settings: Settings, children: Children) -> None:
         self._settings = settings

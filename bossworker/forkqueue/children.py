@@ -2,7 +2,7 @@
 
 The queue looks at its children without reaping them: an ended child stays a zombie until the program asks for its
 status. So every call of the ``os.wait`` family gives what it gives without a queue, the real resource usage included;
-a program that still means to signal a child cannot hit a stranger who got its number; and code that holds a
+a program that still means to signal a child cannot hit another process that got its number; and code that holds a
 reference to the real ``os.waitpid`` works as ever. Only when a program lets more than MOST_ZOMBIES pile up, or where
 the platform cannot look without reaping (macOS before Python 3.13), does the queue reap; it then keeps the status and
 hands it out once.

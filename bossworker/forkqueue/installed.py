@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
-from bossworker.system.callers_line import call_for_caller
+from bossworker.system.forking import call_for_caller
 from bossworker.system.originals import native, replaced
 
 default_queue = ForkQueue()

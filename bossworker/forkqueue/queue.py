@@ -55,7 +55,7 @@ class ForkQueue(Settings):
                      in a program that does not show that
     trace            log each call of fork, exit, wait, waitpid and their kin, there too
     max_load         start no child beside others unless the load average is below this; 0: no limit
-    min_free_memory  start no child beside others unless so many bytes are available; 0: no limit
+    min_free_memory  start no child beside others unless this many bytes are available; 0: no limit
 
     Load and memory are asked for as GNU parallel does, at each start; but as with make, one child may always run, so
     that the queue cannot stop for ever over what others do.

@@ -119,7 +119,7 @@ class Settings:
         "Start no child beside others unless the load average of the last minute is below this; 0: no limit.",
     )
     min_free_memory = Setting(
-        check_bytes, "Start no child beside others unless so many bytes of memory are available; 0: no limit."
+        check_bytes, "Start no child beside others unless this many bytes of memory are available; 0: no limit."
     )
 
     def __init__(self, values: dict[str, Any]) -> None:

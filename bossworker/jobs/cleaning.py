@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from bossworker.commands import jobdir, record
 from bossworker.commands.record import Status
+from bossworker.commands.removal import discard
 from bossworker.commands.roots import Root, is_id, open_root
 from bossworker.jobs.control import signal
 from bossworker.jobs.waiting import JobWatch
@@ -118,7 +119,7 @@ def _clean_one(folder: int, jobid: str, root: Root, elsewhere: bool) -> int:
     if not (is_id(jobid) and _is_ours(folder, jobid) and _end(jobid, root, elsewhere)):
         return 0
     try:
-        return jobdir.discard(folder, jobid)
+        return discard(folder, jobid)
     except FileNotFoundError:  # somebody else has just deleted it
         return 0
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bossworker.commands import jobdir, record
 from bossworker.commands.record import JobRecord, Status
+from bossworker.commands.removal import discard_own
 from bossworker.commands.request import check
 from bossworker.commands.roots import Root, find_root, make_root
 from bossworker.commands.supervision import launching
@@ -32,7 +33,12 @@ def start(
     *,
     shell: bool = False,
     timeout: float = 0,
+    grace: float | None = None,
+    memory: int = 0,
+    max_output: int = 0,
     stdin: bytes | str | os.PathLike[str] | None = None,
+    stderr: str | None = None,
+    pty: bool = False,
     env: Mapping[str, str | None] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     meta: Mapping[str, Any] | None = None,
@@ -48,9 +54,16 @@ def start(
     Args:
         args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked
             up in the PATH, one with is relative to `cwd`.
-        timeout: Seconds it may run, 0 for no limit. Then it and what it started get TERM, and 2 seconds later KILL.
+        timeout: Seconds it may run, 0 for no limit. Then it and what it started get TERM, and after `grace` KILL.
             (The supervisor sees to it: where somebody has killed that, nobody does.)
+        grace: Seconds between TERM and KILL, for it to tidy up; 2 by default.
+        memory: Bytes that it and what it started may hold together, 0 for no limit. Above, it ends as by a timeout.
+        max_output: Bytes of each stream that are kept, the newest, or a little more; 0 for all. What is older is given
+            back to the disk while it runs.
         stdin: What to feed, or the path of a file to read from; nothing by default.
+        stderr: ``"stdout"``: it goes there.
+        pty: Whether it has a terminal, for stdout and stderr (both are kept as stdout), and for stdin unless there is
+            something to feed. From that it reads nothing.
         env: Variables to add; None removes one.
         cwd: Where it runs; by default in the job's own folder, whose files are its results.
         meta: Whatever JSON can hold, under str keys; kept with the job.
@@ -64,8 +77,23 @@ def start(
 
     Of one that is interrupted (by Ctrl-C, for instance) nothing is left either, or it runs and is listed.
     """
-    asked = {"cmd": args, "shell": shell, "stdin": stdin, "env": env, "cwd": cwd, "timeout": timeout, "meta": meta}
-    request = check(asked, name="args")
+    request = check(
+        {
+            "cmd": args,
+            "shell": shell,
+            "timeout": timeout,
+            "grace": grace,
+            "memory": memory,
+            "max_output": max_output,
+            "stdin": stdin,
+            "stderr": stderr,
+            "pty": pty,
+            "env": env,
+            "cwd": cwd,
+            "meta": meta,
+        },
+        name="args",
+    )
     if sys.platform == "linux" and not proc.is_ours():
         raise OSError(errno.ENOSYS, f"a detached job could not be found again: {identity.NO_PROC}")
     folder = make_root(root)
@@ -79,7 +107,7 @@ def start(
         with suppress(OSError):
             if not isinstance(error, OSError):  # Ctrl-C, for instance: unless somebody runs it already, nobody shall
                 directory.claim()
-            directory.discard()
+            discard_own(directory)
         raise
     finally:
         for fd in streams:

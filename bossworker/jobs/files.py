@@ -9,49 +9,116 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, overload
 
-from bossworker.commands import jobdir, record
+from bossworker.commands import jobdir, output, record
 from bossworker.commands.jobdir import FILES, STDERR, STDOUT
+from bossworker.commands.request import check_encoding
 from bossworker.commands.roots import Root, find_root
 from bossworker.jobs.waiting import JobWatch
 from bossworker.system import folders
+from bossworker.system.checks import check_count
 
 FOLLOW_TICK = 0.05  # seconds between looks for new text
 FOLLOW_BYTES = 1 << 16
+MAX_OFFSET = (1 << 63) - 1
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @overload
-def stdout(jobid: str, *, text: Literal[True] = True, root: Root = None) -> str: ...
+def stdout(
+    jobid: str,
+    *,
+    text: Literal[True] = True,
+    encoding: str = ...,
+    offset: int = ...,
+    limit: int | None = ...,
+    root: Root = ...,
+) -> str: ...
 @overload
-def stdout(jobid: str, *, text: Literal[False], root: Root = None) -> bytes: ...
-def stdout(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
+def stdout(
+    jobid: str,
+    *,
+    text: Literal[False],
+    encoding: str = ...,
+    offset: int = ...,
+    limit: int | None = ...,
+    root: Root = ...,
+) -> bytes: ...
+def stdout(
+    jobid: str,
+    *,
+    text: bool = True,
+    encoding: str = "utf-8",
+    offset: int = 0,
+    limit: int | None = None,
+    root: Root = None,
+) -> str | bytes:
     """What it has written to stdout so far; empty when there is nothing, or no such job.
 
-    ``text=False`` gives the bytes; as text, what is no UTF-8 is replaced.
+    No more is read than is asked for: ``offset=-65536`` is the last 64 KiB, however much there is.
+
+    Args:
+        text: False gives the bytes; as text, what is not of its encoding is replaced.
+        encoding: Of the text.
+        offset: From which byte on; a negative one counts from the end. What was not kept (see ``max_output``) is passed
+            over.
+        limit: At most so many bytes; None: all.
+
+    Raises:
+        TypeError, ValueError: An offset or a limit is no number, or there is no such encoding.
     """
-    return _stream(jobid, STDOUT, text, root)
+    return _stream(jobid, STDOUT, text, encoding, offset, limit, root)
 
 
 @overload
-def stderr(jobid: str, *, text: Literal[True] = True, root: Root = None) -> str: ...
+def stderr(
+    jobid: str,
+    *,
+    text: Literal[True] = True,
+    encoding: str = ...,
+    offset: int = ...,
+    limit: int | None = ...,
+    root: Root = ...,
+) -> str: ...
 @overload
-def stderr(jobid: str, *, text: Literal[False], root: Root = None) -> bytes: ...
-def stderr(jobid: str, *, text: bool = True, root: Root = None) -> str | bytes:
+def stderr(
+    jobid: str,
+    *,
+    text: Literal[False],
+    encoding: str = ...,
+    offset: int = ...,
+    limit: int | None = ...,
+    root: Root = ...,
+) -> bytes: ...
+def stderr(
+    jobid: str,
+    *,
+    text: bool = True,
+    encoding: str = "utf-8",
+    offset: int = 0,
+    limit: int | None = None,
+    root: Root = None,
+) -> str | bytes:
     """The same of stderr. Of a program that could not be run, it holds the reason."""
-    return _stream(jobid, STDERR, text, root)
+    return _stream(jobid, STDERR, text, encoding, offset, limit, root)
 
 
-def _stream(jobid: object, name: str, text: bool, root: Root) -> str | bytes:
+def _stream(
+    jobid: object, name: str, text: bool, encoding: str, offset: int, limit: int | None, root: Root
+) -> str | bytes:
+    check_encoding(encoding)
+    check_count("offset", offset, least=-MAX_OFFSET, most=MAX_OFFSET)
+    if limit is not None:
+        check_count("limit", limit)
     data = b""
     with _opened(jobid, root) as folder, _nothing_there():
         if folder is not None:
             fd = jobdir.open_file(folder, name)
             try:
-                data = _read(fd)
+                data = output.read_at(fd, offset, limit)
             finally:
                 os.close(fd)
-    return _decoded(data) if text else data
+    return data.decode(encoding, "replace") if text else data
 
 
 def working_dir(jobid: str, *, root: Root = None) -> str | None:
@@ -137,23 +204,31 @@ def _descend(folder: int, parts: list[str]) -> int:
 
 
 @overload
-def follow(jobid: str, *, stream: str = "stdout", text: Literal[True] = True, root: Root = None) -> Iterator[str]: ...
+def follow(
+    jobid: str, *, stream: str = ..., text: Literal[True] = True, encoding: str = ..., root: Root = ...
+) -> Iterator[str]: ...
 @overload
-def follow(jobid: str, *, stream: str = "stdout", text: Literal[False], root: Root = None) -> Iterator[bytes]: ...
-def follow(jobid: str, *, stream: str = "stdout", text: bool = True, root: Root = None) -> Iterator[str | bytes]:
+def follow(
+    jobid: str, *, stream: str = ..., text: Literal[False], encoding: str = ..., root: Root = ...
+) -> Iterator[bytes]: ...
+def follow(
+    jobid: str, *, stream: str = "stdout", text: bool = True, encoding: str = "utf-8", root: Root = None
+) -> Iterator[str | bytes]:
     """What it writes, from the beginning and as it comes, until it has ended.
 
     Args:
         stream: ``stdout`` or ``stderr``.
-        text: Whether as str: characters of several bytes are never cut, what is no UTF-8 is replaced.
+        text: Whether as str: characters of several bytes are never cut, what is not of its encoding is replaced.
+        encoding: Of the text.
 
     Raises:
-        ValueError: There is no such stream.
+        ValueError: There is no such stream, or no such encoding.
     """
     if stream not in (STDOUT, STDERR):
         raise ValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
+    check_encoding(encoding)
     chunks = _chunks(jobid, stream, root)
-    return _as_text(chunks) if text else chunks
+    return _as_text(chunks, encoding) if text else chunks
 
 
 def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
@@ -169,16 +244,25 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
             ended = False
             while not ended:
                 ended = not watch.look().may_change  # before we read: what is read then is all
-                while data := os.read(fd, FOLLOW_BYTES):
-                    yield data
+                yield from _new(fd)
                 if not ended:
                     watch.sleep(time.monotonic() + FOLLOW_TICK)
     finally:
         os.close(fd)
 
 
-def _as_text(chunks: Iterator[bytes]) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+def _new(fd: int) -> Iterator[bytes]:
+    """What has come since; not what was not kept."""
+    at = os.lseek(fd, 0, os.SEEK_CUR)
+    if os.fstat(fd).st_size < at:  # it starts anew, with its end
+        at = 0
+    os.lseek(fd, output.begin_of(fd, at), os.SEEK_SET)
+    while data := os.read(fd, FOLLOW_BYTES):
+        yield data
+
+
+def _as_text(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
     for chunk in chunks:
         if part := decoder.decode(chunk):
             yield part

@@ -15,6 +15,7 @@ Boss and fork server never touch the standard streams: a thread of the caller ma
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -22,22 +23,30 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, NoReturn
 
+from bossworker.failure import describe
 from bossworker.pool import fresh_interpreter
 from bossworker.pool.boss.boss import Boss, CallerGone
+from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
+from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.recorder import Memory, Recorder
+from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
+from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
+
+_logger = logging.getLogger("bossworker")
 
 WORKER_NAME = "BossWorker"  # what comes before a worker's number in its name
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
@@ -69,6 +78,7 @@ class Start(NamedTuple):
 
 def launch(handlers: Handlers, options: Options) -> Launched:
     """Start a boss by the options' start method; with signals held, and the standard streams taken."""
+    options = _with_usable_transport(options)
     start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
@@ -82,6 +92,18 @@ def launch(handlers: Handlers, options: Options) -> Launched:
     finally:
         theirs.close()
     return Launched(pid, Link(ours), memory)
+
+
+def _with_usable_transport(options: Options) -> Options:
+    """Load pyzmq, once for all processes that are forked from this one (it starts no thread); or do without."""
+    if options.transport != "zmq":
+        return options
+    try:
+        import zmq  # noqa: F401
+    except Exception as error:  # whatever is wrong with the installation
+        _logger.warning("transport=socketpair reason=%r", f"pyzmq cannot be loaded: {describe(error)}")
+        return replace(options, transport="socketpair")
+    return options
 
 
 def _fork_boss(
@@ -127,17 +149,35 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     if callers_end is not None:
         callers_end.close()
     fork_server, fork_servers_end = link_pair()
+    doorway = _doorway(start.options)
     pid = native("fork")()
     if pid == 0:
         caller.close()
         fork_server.close()
-        _never_return(partial(_fork_server_main, start, fork_servers_end, collecting, on_sigpipe))
+        if doorway is not None:
+            doorway.listener.close()
+        _never_return(partial(_fork_server_main, start, fork_servers_end, doorway, collecting, on_sigpipe))
     fork_servers_end.close()
-    _close_all_but(caller.fileno(), fork_server.fileno(), start.memory.fd)
+    listener = [] if doorway is None else [doorway.listener.fileno()]
+    _close_all_but(caller.fileno(), fork_server.fileno(), start.memory.fd, *listener)
     link = Link(fork_server)
+    router = None if doorway is None else Router(doorway.listener)
     with suppress(CallerGone, LinkClosed):
-        Boss(Link(caller), link, start.memory, start.options, start.caller).run()
+        Boss(Link(caller), link, start.memory, start.options, start.caller, router).run()
+    if doorway is not None:
+        doorway.remove_name()
     _end(link, pid)
+
+
+def _doorway(options: Options) -> Doorway | None:
+    """Where workers find the boss's ZeroMQ socket. None: they speak over socket pairs alone."""
+    if options.transport != "zmq" or not has_room(options.worker_count, processes.descriptor_ceiling()):
+        return None
+    try:
+        return Doorway()
+    except OSError as error:
+        stdio.write_error(f"bossworker: no ZeroMQ between boss and workers, but socket pairs: {error}\n")
+        return None
 
 
 def _end(fork_server: Link, pid: int) -> None:
@@ -147,7 +187,9 @@ def _end(fork_server: Link, pid: int) -> None:
     processes.end_children(FORK_SERVER_END_SECONDS)
 
 
-def _fork_server_main(start: Start, boss: socket.socket, collecting: bool, on_sigpipe: signals.Handler) -> None:
+def _fork_server_main(
+    start: Start, boss: socket.socket, doorway: Doorway | None, collecting: bool, on_sigpipe: signals.Handler
+) -> None:
     processes.adopt_orphans()
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:
@@ -155,30 +197,34 @@ def _fork_server_main(start: Start, boss: socket.socket, collecting: bool, on_si
     if isinstance(start.handlers, Packed):
         start.handlers.settle()
     elif start.options.close_fds:
-        processes.release_descriptors({boss.fileno(), start.memory.fd, *_descriptors_in_use()})
+        ways = set() if doorway is None or doorway.way is None else {doorway.way}
+        processes.release_descriptors({boss.fileno(), start.memory.fd, *ways, *_descriptors_in_use()})
 
-    def worker_main(recorder: Recorder, link: socket.socket, index: int) -> None:
+    def worker_main(recorder: Recorder, link: socket.socket, index: int, route: bytes) -> None:
         if on_sigpipe is not None:
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
-        _worker_main(start, recorder, link, WorkerIdentity(WORKER_NAME, index, start.caller))
+        wire = WorkerWire(link, doorway, route)
+        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller))
 
     ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+    if doorway is not None:
+        doorway.remove_name()
 
 
-def _worker_main(start: Start, recorder: Recorder, link: socket.socket, identity: WorkerIdentity) -> None:
+def _worker_main(start: Start, recorder: Recorder, wire: WorkerWire, identity: WorkerIdentity) -> None:
     handlers = start.handlers
     if isinstance(handlers, Packed):
         identity.take()
         try:
             handlers = handlers.load()
         except BaseException as error:
-            worker.refuse(link, "the handlers could not be loaded", error)
+            worker.refuse(wire, "the handlers could not be loaded", error)
             return
     else:
         separate_from_program(identity)
-    worker.main(recorder, link, start.memory, handlers, start.options, identity)
+    worker.main(recorder, wire, start.memory, handlers, start.options, identity)
 
 
 def _descriptors_in_use() -> Iterator[int]:

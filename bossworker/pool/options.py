@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from bossworker.system.checks import check_bool, check_count, check_seconds
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
 START_METHODS = ("fork", "spawn")
+TRANSPORTS = ("zmq", "socketpair")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
 
 
@@ -27,6 +28,7 @@ class Options:
     max_worker_memory: int
     start_method: str
     close_fds: bool
+    transport: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,12 @@ def check_workers(name: str, value: object) -> int:
     return check_count(name, value, 1, MAX_WORKERS)
 
 
-def check_start_method(value: object) -> str:
-    """One of START_METHODS."""
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """One of those that are allowed."""
     if not isinstance(value, str):
-        raise TypeError(f"start_method must be a str, not {value!r}")
-    if value not in START_METHODS:
-        allowed = " or ".join(map(repr, START_METHODS))
-        raise ValueError(f"start_method must be {allowed}, not {value!r}")
+        raise TypeError(f"{name} must be a str, not {value!r}")
+    if value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
     return value
 
 
@@ -69,6 +70,7 @@ def check_options(
     max_worker_memory: object,
     start_method: object,
     close_fds: object,
+    transport: object,
 ) -> Options:
     """The settings, all of them checked. TypeError or ValueError names the one at fault."""
     if worker_count is None:
@@ -81,6 +83,7 @@ def check_options(
         max_pending=check_count("max_pending", max_pending),
         max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
         max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_SIGNED_LIMIT - 1),
-        start_method=check_start_method(start_method),
+        start_method=check_choice("start_method", start_method, START_METHODS),
         close_fds=check_bool("close_fds", close_fds),
+        transport=check_choice("transport", transport, TRANSPORTS),
     )

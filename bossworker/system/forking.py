@@ -8,14 +8,28 @@ that can do something about it (start no thread before, or take ``start_method="
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
-from bossworker.system.callers_line import call_for_caller
+from bossworker.system.callers_line import callers_frame
 from bossworker.system.originals import native
 
 _WARNS = sys.version_info >= (3, 12)
+_CALL = (lambda function: function()).__code__
 
 
 def fork() -> int:
     """``os.fork()``; its warning, if there is one, names the last line before this package."""
     pid: int = call_for_caller(native("fork")) if _WARNS else native("fork")()
     return pid
+
+
+def call_for_caller(function: Callable[[], Any]) -> Any:
+    """Call a function that may warn as if the line outside this package that led here called it."""
+    caller = callers_frame() if _WARNS else None
+    if caller is None:
+        return function()
+    # The frame that calls has the name, line and globals (with their register of warnings shown) of the caller's.
+    code = _CALL.replace(co_filename=caller.f_code.co_filename, co_firstlineno=caller.f_lineno)
+    return FunctionType(code, caller.f_globals)(function)

@@ -11,20 +11,20 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from bossworker.system.descendants import adopt_orphans, children, descendants, is_detached, load_prctl
+from bossworker.system.memory import oom_kills, resident
 
-__all__ = ["adopt_orphans", "children", "descendants"]
+__all__ = ["adopt_orphans", "children", "descendants", "oom_kills"]
 
 _LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
 DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
 
 _PR_SET_PDEATHSIG = 1
-_PAGE = resource.getpagesize()
 
 
 _prctl = load_prctl() if sys.platform == "linux" else lambda *_: None  # here, before any fork
@@ -111,6 +111,14 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         found = poll.poll(left * 1000)
         if found or left < _LONGEST_POLL:
             return bool(found and found[0][1] & event)
+
+
+def await_any(fds: Iterable[int], event: int) -> None:
+    """Wait for an event on one of these descriptors, or its end."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, event)
+    poll.poll()
 
 
 def output_is_full() -> bool:
@@ -220,35 +228,9 @@ def killed(status: int) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, in this machine and in our control group."""
-    return _counter("/proc/vmstat") + _counter(f"/sys/fs/cgroup{_cgroup()}/memory.events")
-
-
-def _counter(path: str) -> int:
-    with suppress(OSError, ValueError):
-        for line in Path(path).read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return 0
-
-
-def _cgroup() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                return line[3:]
-    return ""
-
-
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process in bytes; 0 when it is gone or the platform does not tell."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0
+    return resident(pid)
 
 
 def own_resident_bytes() -> int:
@@ -260,10 +242,16 @@ def own_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def descriptor_ceiling() -> int:
+    """How many descriptors this process could have open, if it raised its limit as high as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+
+
 def most_descriptors() -> int:
     """How many descriptors this process may have open, once its limit is as high as it may raise it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    most = descriptor_ceiling()
     if soft == resource.RLIM_INFINITY or soft >= most:
         return most
     with suppress(OSError, ValueError):

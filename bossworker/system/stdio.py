@@ -76,7 +76,7 @@ def renew_streams() -> None:
 
 
 def _twin(old: TextIOWrapper) -> TextIOWrapper:
-    new = open(old.fileno(), "w", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115 - returned
+    new = open(old.fileno(), "w", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115 - it stays
     new.reconfigure(line_buffering=old.line_buffering, write_through=old.write_through)
     raw: Any = new.buffer.raw  # type: ignore[attr-defined]
     raw.name = old.name

@@ -28,14 +28,22 @@ def log_job(job: dict[str, Any]) -> dict[str, Any]:
     return {"n": job["n"]}
 
 
+MOST_KILLS = 100
+
+
 @contextmanager
-def killing(pids: Callable[[], tuple[int, ...]], rate: float, rng: random.Random) -> Iterator[list[int]]:
-    """SIGKILL one of `pids`, about `rate` times a second; yields the list of those hit."""
+def killing(
+    pids: Callable[[], tuple[int, ...]], rate: float, rng: random.Random, most: int = MOST_KILLS
+) -> Iterator[list[int]]:
+    """SIGKILL one of `pids`, about `rate` times a second; yields the list of those hit.
+
+    After so many the storm is over: on a busy machine, workers would die more often than they get something done.
+    """
     hit: list[int] = []
     stop = threading.Event()
 
     def kill() -> None:
-        while not stop.wait(rng.expovariate(rate)):
+        while len(hit) < most and not stop.wait(rng.expovariate(rate)):
             with suppress(ProcessLookupError, IndexError):
                 pid = rng.choice(pids())
                 os.kill(pid, signal.SIGKILL)
@@ -61,7 +69,7 @@ def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: py
         pool.add_work(
             *[{"n": n, "log": log.fileno(), "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)]
         )
-        with killing(lambda: pool.worker_pids, 60, rng) as hit:
+        with killing(lambda: pool.worker_pids, 60, rng, jobs // 200) as hit:
             results = list(pool.results())
         restarts = pool.stats().restarts
     runs = Counter(map(int, (tmp_path / "log").read_text().split()))
@@ -160,7 +168,7 @@ class Interrupted(BaseException):
     """Raised from a signal handler, anywhere."""
 
 
-def test_interrupts_at_any_instant_lose_nothing() -> None:
+def test_interrupts_at_any_instant_lose_nothing(request: pytest.FixtureRequest) -> None:
     """As Ctrl-C does, but again and again: an exception out of a signal handler at random moments in every call."""
 
     armed = False
@@ -176,8 +184,8 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
     previous = signal.signal(signal.SIGALRM, interrupt)
     pool = BossWorker(log_nothing, worker_count=2)
     try:
-        deadline = time.monotonic() + 4
-        while time.monotonic() < deadline:
+        wanted = 2000 if request.config.getoption("--long") else 300
+        while interrupts < wanted:
             keys = range(len(added), len(added) + rng.choice([1, 3, 200]))
             try:
                 armed = True
@@ -191,7 +199,6 @@ def test_interrupts_at_any_instant_lose_nothing() -> None:
         rest = list(pool.results())
         for result in rest:
             seen[result["n"]] += 1
-        assert interrupts > 100
         assert pool.pending() == 0
         assert len({result.job_id for result in rest}) == len(rest)
         assert all(result.ok for result in rest)

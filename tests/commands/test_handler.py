@@ -53,7 +53,7 @@ Run = Callable[..., Result]
 
 
 def test_a_command_that_goes_well(run: Run, own_root: Path) -> None:
-    result = run(["sh", "-c", "echo out; echo err >&2; echo made > file"], meta={"n": [1, None]})
+    result = run(["sh", "-c", "echo out; echo err >&2; echo made > file"], meta={"n": [1, None]}, keep="all")
     assert result.ok
     assert (result["status"], result["exit_code"], result["signal"]) == ("completed", 0, None)
     assert (result["stdout"], result["stderr"]) == ("out\n", "err\n")
@@ -72,17 +72,18 @@ def test_a_command_that_goes_well(run: Run, own_root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "error", "status"),
+    ("script", "error", "kind"),
     [
-        ("exit 5", "exit code 5", "terminated by error"),
-        ("kill -9 $$", "terminated by signal 9 (SIGKILL)", "terminated by error"),
-        ("kill -40 $$", "terminated by signal 40", "terminated by error"),
+        ("exit 5", "exit code 5", "reported"),
+        ("kill -9 $$", "terminated by signal 9 (SIGKILL)", "crash"),
+        ("kill -40 $$", "terminated by signal 40", "crash"),
     ],
 )
-def test_a_command_that_goes_badly(run: Run, script: str, error: str, status: str) -> None:
+def test_a_command_that_goes_badly(run: Run, script: str, error: str, kind: str) -> None:
     result = run(["sh", "-c", f"echo said; {script}"])
-    assert (result.error, result.error_kind, result["status"]) == (error, "reported", status)
+    assert (result.error, result.error_kind, result["status"]) == (error, kind, "terminated by error")
     assert result["stdout"] == "said\n"
+    assert not any(line.startswith("completed") for line in jobs.details(result["jobid"]))
 
 
 @pytest.mark.parametrize(("program", "code"), [("no-such-program", 127), ("/etc/passwd", 126), ("/usr", 126)])
@@ -90,13 +91,13 @@ def test_a_program_that_cannot_run(run: Run, program: str, code: int) -> None:
     result = run([program])
     assert result.error is not None
     assert result.error.startswith(f"exit code {code}: cannot run {program!r}: ")
-    assert (result["exit_code"], result["status"]) == (code, "terminated by error")
+    assert (result["exit_code"], result["status"], result.error_kind) == (code, "terminated by error", "bad_job")
     assert result["stderr"].startswith("cannot run ")
     assert jobs.details(result["jobid"])[1] == f"exit code {code}"
 
 
 def test_only_the_end_of_much_output_is_in_the_result(pool: Pools) -> None:
-    commands = pool(CommandHandler(inline_output=10), worker_count=1)
+    commands = pool(CommandHandler(inline_output=10, keep="all"), worker_count=1)
     commands.add_work({"cmd": ["sh", "-c", "echo 123456789abc; echo 123456789 >&2"]})
     result = commands.get_result(timeout=20)
     assert result is not None
@@ -145,7 +146,7 @@ def test_environment_and_folder(run: Run, tmp_path: Path, own_root: Path) -> Non
 def test_the_environment_is_ours_of_the_moment_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environb, b"FROM_US", b"\xff=")
     monkeypatch.setenv("BOSSWORKER_JOB", "of an outer job")
-    first = run_command({"cmd": ["env"]})
+    first = run_command({"cmd": ["env"], "keep": "all"})
     assert f"BOSSWORKER_JOB={first['jobid']}\n" in first["stdout"]
     assert "outer" not in first["stdout"]
     assert b"FROM_US=\xff=\n" in jobs.stdout(first["jobid"], text=False)
@@ -416,9 +417,10 @@ def test_orphans_of_a_command_leave_no_zombies(pool: Pools) -> None:
     assert Path(f"/proc/{worker}/task/{worker}/children").read_text() == ""
 
 
-def test_a_timeout_at_any_moment_costs_no_result_and_leaves_nothing(pool: Pools) -> None:
+@pytest.mark.parametrize("keep", ["all", "failed"])
+def test_a_timeout_at_any_moment_costs_no_result_and_leaves_nothing(pool: Pools, keep: str) -> None:
     """The timeout comes before, in, and after the start of the command, and while its last word is written."""
-    commands = pool(run_command, worker_count=2, kill_grace=10.0)
+    commands = pool(CommandHandler(keep=keep), worker_count=2, kill_grace=10.0)
     for number in range(150):
         commands.add_work({"cmd": ["sleep", "0.002"], "meta": {"n": number}}, timeout=0.0005 + 0.00008 * number)
     results = list(commands.results())
@@ -426,7 +428,8 @@ def test_a_timeout_at_any_moment_costs_no_result_and_leaves_nothing(pool: Pools)
     assert {result.error for result in results} <= {None, TIMED_OUT}
     for result in results:
         if "jobid" in result:
-            assert jobs.status(result["jobid"]) == result["status"]
+            kept = keep == "all" or not result.ok
+            assert jobs.status(result["jobid"]) == (result["status"] if kept else "unknown")
             assert result.ok == (result["status"] == "completed")
     assert all(jobs.is_finished(jobid) for jobid in jobs.listing())
     assert not any(name.startswith(".") for name in os.listdir(os.environ["BOSSWORKER_ROOT"]))
@@ -463,7 +466,7 @@ def test_a_full_disk_is_told_and_the_pool_goes_on(pool: Pools, small_disk: Path)
     (small_disk / "ballast").unlink()
     commands.add_work({"cmd": ["true"]})
     assert next(commands.results()).ok
-    assert len(os.listdir(small_disk / "jobs")) == 2
+    assert len(os.listdir(small_disk / "jobs")) == 0
     assert len(commands.worker_pids) == 1
 
 

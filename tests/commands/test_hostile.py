@@ -38,7 +38,7 @@ NAMES: list[Any] = [
 def job(root: Path) -> str:
     """An ended job with files, links out of its directory, and a pipe that would block whoever opens it."""
     script = "echo made > made; mkdir sub; echo sub > sub/made; mkfifo pipe"
-    jobid: str = run_command({"cmd": ["sh", "-c", script]})["jobid"]
+    jobid: str = run_command({"cmd": ["sh", "-c", script], "keep": "all"})["jobid"]
     files = root / jobid / "files"
     (files / "link").symlink_to("/etc/passwd")
     (files / "linked").symlink_to("/etc")
@@ -211,7 +211,7 @@ import os, sys, time
 from bossworker import CommandHandler, jobs, run_command
 
 mischief = f"sleep 0.05; mkdir below; echo x > below/file; {sys.argv[1]}"
-result = run_command({"cmd": mischief, "shell": True})
+result = run_command({"cmd": mischief, "shell": True, "keep": "all"})
 print(result["status"], jobs.status(result["jobid"]), jobs.clean(result["jobid"]) > 0)
 jobid = jobs.start(mischief, shell=True)
 while not jobs.is_finished(jobid):  # the supervisor takes the rights back

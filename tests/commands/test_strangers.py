@@ -87,7 +87,7 @@ def test_the_command_runs_in_its_own_folder_though_the_path_leads_elsewhere(root
 
     jobdir.create_at = swapped  # type: ignore[assignment]
     try:
-        result = run_command({"cmd": ["sh", "-c", "touch made; pwd"], "env": {"PWD": None}})
+        result = run_command({"cmd": ["sh", "-c", "touch made; pwd"], "env": {"PWD": None}, "keep": "all"})
     finally:
         jobdir.create_at = real
     files = tmp_path / "moved" / result["jobid"] / "files"

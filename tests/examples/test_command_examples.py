@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import os
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -118,32 +119,26 @@ def test_extester_makes_nothing_elsewhere(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server in a process of its own."""
+    """The address, with its token, that a server in a process of its own prints."""
     root = tmp_path / "jobs"
     monkeypatch.setenv("BOSSWORKER_ROOT", str(root))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(command(WEB_JOBS, "--port", port, "--root", root), env=environment())
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: process.poll() is not None or _answers(address), what="the server")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(address).status_code == 200
-    except httpx.HTTPError:
-        return False
+    argv = command(WEB_JOBS, "--port", 0, "--root", root)
+    with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
 def browser(server: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server, timeout=20) as client:
+    """One that has opened the address."""
+    with httpx.Client(base_url=server.partition("?")[0], timeout=20) as client:
+        answer = client.get(server)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "SameSite=strict" in answer.headers["set-cookie"]
         yield client
 
 
@@ -219,7 +214,70 @@ def test_forms_of_other_pages(browser: httpx.Client) -> None:
     assert browser.post("/jobs", data=order, headers={"Host": "evil.example"}).status_code == 400
     assert "/jobs/" not in browser.get("/").text.replace('action="/jobs"', "")
     own = str(browser.base_url).rstrip("/")
-    assert browser.post("/jobs", data=order, headers={"Origin": own}).status_code == 303
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)):
+        assert browser.post("/jobs", data=order, headers={"Origin": own, "Sec-Fetch-Site": site}).status_code == status
+
+
+def test_a_local_user_without_the_token(browser: httpx.Client) -> None:
+    job = start(browser, "--sleep 60")
+    with httpx.Client(base_url=browser.base_url) as stranger:
+        for path in ("/", job, f"{job}/status", f"{job}/stdout", "/?token=", "/?token=x", "/?token=%ff"):
+            assert stranger.get(path).status_code == 403, path
+        for path in (f"{job}/kill", f"{job}/clean"):
+            assert stranger.post(path).status_code == 403
+        assert stranger.post("/jobs", data={"program": "date", "args": ""}).status_code == 403
+        stranger.cookies.set("web_jobs", "x" * 43)
+        assert stranger.get("/", headers={"Authorization": "Bearer nonsense"}).status_code == 403
+        token = browser.cookies["web_jobs"]
+        stranger.cookies.clear()
+        assert stranger.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert browser.get(f"{job}/status").json()["status"] == "running"
+    browser.post(f"{job}/kill")
+
+
+def test_no_other_page_may_frame_or_script_it(browser: httpx.Client) -> None:
+    job = start(browser, "--stdout '<script>alert(1)</script>' --create a.html=1")
+    ended(browser, job)
+    for path in ("/", job, f"{job}/stdout", f"{job}/status", f"{job}/files/a.html", "/nothing"):
+        headers = browser.get(path).headers
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    style = re.search(r"<style>(.*?)</style>", browser.get("/").text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in browser.get("/").headers["content-security-policy"]
+
+
+def test_a_large_form_stops_nobody(browser: httpx.Client) -> None:
+    """It is refused before it is read; and the largest that is not refused keeps no other visitor waiting."""
+    for size in (1 << 20, 1 << 24):
+        answer = browser.post("/jobs", content=b"program=extester&args=" + b"a" * size, headers={"Content-Type": FORM})
+        assert answer.status_code == 413
+
+    def endless() -> Iterator[bytes]:  # without a Content-Length
+        for _ in range(100):
+            yield b"a" * 10_000
+
+    with suppress(httpx.WriteError):  # it need not have read all of it
+        assert browser.post("/jobs", content=endless(), headers={"Content-Type": FORM}).status_code == 413
+    largest = b"program=extester&args=--stdout+" + b"a" * 65_000
+    assert browser.post("/jobs", content=largest, headers={"Content-Type": FORM}).status_code == 303
+    assert browser.get("/").status_code == 200
+
+
+def test_clients_that_send_and_read_slowly_stop_nobody(browser: httpx.Client) -> None:
+    host, port, token = browser.base_url.host, browser.base_url.port, browser.cookies["web_jobs"]
+    job = start(browser, "--stdout tick --repeat 1000 --sleep 0.05")
+    with ExitStack() as slow:
+        for n in range(60):  # more than the threads that the server has for all
+            sock = slow.enter_context(socket.create_connection((host, port), 20))
+            way = "POST /jobs HTTP/1.1\r\nContent-Length: 100" if n % 2 else f"GET {job}/stdout HTTP/1.1"
+            sock.sendall(f"{way}\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\npro".encode())
+        assert browser.get(f"{job}/status").json()["status"] == "running"
+        assert ended(browser, start(browser, "--stdout fine"))["status"] == "completed"
+        browser.post(f"{job}/kill")
 
 
 def test_names_that_are_no_utf8(browser: httpx.Client) -> None:
@@ -264,7 +322,7 @@ def raw(browser: httpx.Client, method: str, path: str) -> int:
     """A request whose path nobody tidies up on the way; its status."""
     host, port = browser.base_url.host, browser.base_url.port
     with socket.create_connection((host, port), 20) as sock:
-        sock.sendall(
-            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
-        )
+        token = browser.cookies["web_jobs"]
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        sock.sendall(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
         return int(sock.makefile("rb").readline().split()[1])

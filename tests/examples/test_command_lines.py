@@ -84,7 +84,8 @@ def test_ctrl_c_ends_the_web_page_quietly(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     args = command(EXAMPLES / "web_jobs.py", "--port", port, "--root", tmp_path)
-    with subprocess.Popen(args, stderr=subprocess.PIPE, text=True, env=environment(), process_group=0) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(args, stdout=pipe, stderr=pipe, text=True, env=environment(), process_group=0) as running:
         try:
             wait_for(lambda: listens(port), what="the server")
             interrupt(running)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -48,12 +49,13 @@ LEFT_OUT = {  # a test's name, or the end of its id, with wildcards: why it is l
 }
 
 IN_CHILDREN = """
-import builtins, concurrent.futures, multiprocessing
+import builtins, concurrent.futures, logging, multiprocessing
 import bossworker
 
 class ProcessPoolExecutor(bossworker.Executor):
     pass
 
+logging.getLogger("bossworker").setLevel("ERROR")  # where there is no pyzmq, pools tell that they do without
 concurrent.futures.ProcessPoolExecutor = ProcessPoolExecutor
 builtins.multiprocessing = multiprocessing  # used without an import by one test, which CPython skips for its own pool
 """
@@ -119,6 +121,7 @@ def main() -> int:
     parser.add_argument("patterns", nargs="*", metavar="PATTERN")
     parser.add_argument("--methods", default="fork,spawn", help="start methods (default: %(default)s)")
     args = parser.parse_args()
+    logging.getLogger("bossworker").setLevel("ERROR")
     found = modules()
     put_ours(found)
     suite, left_out = unittest.TestSuite(), dict[str, str]()

@@ -48,9 +48,7 @@ def executor() -> Iterator[Make]:
 
 
 def boss(executor: Executor) -> BossWorker:
-    pool = executor._pool._pool
-    assert pool is not None
-    return pool
+    return executor._pool.pool
 
 
 def square(n: int) -> int:

@@ -125,6 +125,14 @@ def test_a_command_is_checked() -> None:
         q.system_back("sleep", 3)  # type: ignore[arg-type]
 
 
+def test_what_users_complete_is_what_is_promised() -> None:
+    """Methods that the package needs for itself do not show."""
+    assert {name for name in dir(ForkQueue) if name[0] != "_"} == {
+        *DEFAULTS, "all_exit_ok", "call", "exit", "fork", "fork_now", "run_back", "run_back_now", "running_now",
+        "running_weight", "system_back", "system_back_now", "wait", "waitpid", "waitpids",
+    }  # fmt: skip
+
+
 def test_settings_explain_themselves() -> None:
     for name in DEFAULTS:
         assert getattr(ForkQueue, name).__doc__

@@ -238,16 +238,16 @@ def parcels(pid: int) -> list[str]:
 
 def test_more_large_jobs_than_the_boss_can_hold_files_for(pool: Pool) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    limit = 500
+    limit, jobs = 250, 300
     code = f"""
 import resource, numpy as np
 resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
 from bossworker import BossWorker
 with BossWorker(lambda job: {{"n": job["n"], "sum": job["a"].sum(), "a": job["a"]}}, worker_count=2) as bw:
     for _ in range(2):
-        bw.add_work(*[{{"n": n, "a": np.full(40_000, n, float)}} for n in range(600)])
+        bw.add_work(*[{{"n": n, "a": np.full(40_000, n, float)}} for n in range({jobs})])
         results = list(bw.results())
-        assert sorted(r["n"] for r in results) == list(range(600))
+        assert sorted(r["n"] for r in results) == list(range({jobs}))
         assert all(r["sum"] == r["n"] * 40_000 and r["a"][-1] == r["n"] for r in results)
 print("well")
 """
@@ -314,7 +314,7 @@ def digest(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_storm_of_kills_among_large_jobs(pool: Pool, request: pytest.FixtureRequest) -> None:
-    count = 4000 if request.config.getoption("--long") else 300
+    count = 4000 if request.config.getoption("--long") else 100
     rng = random.Random(5)
     arrays = [np.random.default_rng(n).random(rng.choice([40_000, LARGE, 2 * LARGE])) for n in range(8)]
     sums = [hashlib.sha1(a.data).hexdigest() for a in arrays]
@@ -322,9 +322,11 @@ def test_a_storm_of_kills_among_large_jobs(pool: Pool, request: pytest.FixtureRe
     stop = threading.Event()
 
     def kill() -> None:
-        while not stop.wait(rng.expovariate(30)):
+        kills = 0
+        while kills < count and not stop.wait(rng.expovariate(30)):
             with suppress(ProcessLookupError, IndexError):
                 os.kill(rng.choice(bw.worker_pids), signal.SIGKILL)
+                kills += 1
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -17,7 +17,6 @@ import pytest
 from bossworker.tasks import Task, TaskPool, TaskRefused
 from bossworker.tasks.supervisor.clients import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
 from bossworker.tasks.wire.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
-from tests.conftest import wait_for
 from tests.tasks.programs import CAT, SLEEP, python, wait_for_info
 from tests.tasks.test_streams import MB, uss
 
@@ -81,7 +80,7 @@ def test_garbage_ends_its_connection_and_nothing_else(pool: TaskPool) -> None:
 def test_requests_that_are_none(pool: TaskPool, request_: dict[str, object], error: str) -> None:
     task = pool.spawn(SLEEP)
     with pytest.raises(TaskRefused, match=error):
-        task.new_connection().ask(request_)
+        task._contact.connect().ask(request_)
     assert task.kill(0)
 
 
@@ -248,9 +247,9 @@ def test_who_hangs_up_in_the_middle_is_forgotten(pool: TaskPool) -> None:
     task.stream(0).write(bytes(MB), timeout=0)
     with connected(pool, task.pid) as client:
         client.sendall(encode({"op": "write", "stream": 0, "wait": None}, b"never"))
-        wait_for_info(task, lambda info: info["clients"] >= 2)
+        wait_for_info(task, lambda info: info["clients"] == 3)  # for stdin, the task has a connection of its own
         time.sleep(0.05)
-    wait_for(lambda: task.info(fresh=True)["clients"] == 1)
+    wait_for_info(task, lambda info: info["clients"] == 2)
     task.resume()
     task.stream(0).close()
     task.wait(20)

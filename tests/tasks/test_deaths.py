@@ -45,7 +45,7 @@ def test_a_killed_supervisor_takes_its_command_with_it(pool: TaskPool) -> None:
     assert info["meta"] == {"name": "x"}
     assert info["streams"]["stdout"] == {"start": 0, "limit": 7, "eof": True}
     assert task.stream(1).read() == b"before\n"
-    assert list(task.stream(1).follow()) == [b"before\n"]
+    assert list(Task(pool, task.pid).stream(1).follow()) == [b"before\n"]
     assert task.wait(5) == info["status"]
     assert pool.search({"status": {"running": True}}) == []
     assert not os.path.lexists(pool.socket_path(task.pid))
@@ -123,7 +123,7 @@ def test_the_spawners_death_changes_nothing(pool: TaskPool, behavior: str) -> No
 
 
 def test_a_supervisor_that_is_stopped_holds_up_nobody(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bossworker.tasks.client.task_record.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("bossworker.tasks.client.survey.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr("bossworker.tasks.wire.control_connection.ANSWER_SECONDS", 0.2)
     stopped, other = pool.spawn(SLEEP), pool.spawn(SLEEP)
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -143,41 +143,50 @@ def test_a_supervisor_that_is_stopped_holds_up_nobody(pool: TaskPool, monkeypatc
         os.kill(stopped.pid, signal.SIGCONT)
 
 
+def files(pool: TaskPool, *tasks: Task) -> set[str]:
+    """Of what the pool should hold for living tasks."""
+    return {name for task in tasks for name in (task.id, f"{task.id[-12:]}.sock", f"{task.id[-12:]}.out")}
+
+
 def test_a_dead_supervisors_socket_is_cleared_away_and_no_other(pool: TaskPool) -> None:
-    living = pool.spawn(SLEEP)
-    for pid in (1, os.getpid(), 4_000_000):  # also where the number is somebody else's by now
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(pool.socket_path(pid))
-    pool.search()
-    assert sorted(name for name in os.listdir(pool.path) if name.endswith(".sock")) == [f"{living.pid}.sock"]
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(pool.socket_path(1))
-    assert pool.task_by_pid(1) is None
-    assert not os.path.lexists(pool.socket_path(1))
-    with socket.socket(socket.AF_UNIX) as dead:  # of supervisors that were killed while they were being born
-        dead.bind(f"{pool.path}/.4000000.sock")
-    for name, said in (("4000000.out", ""), ("4000001.out", "why"), (f"{os.getpid()}.out", "")):
-        Path(pool.path, name).write_text(said)
-    pool.search()
-    kept = {"4000001.out", f"{os.getpid()}.out", f"{living.pid}.sock", f"{living.pid}.out", living.id}
-    assert set(os.listdir(pool.path)) == kept
-    for name in ("4000001.out", f"{os.getpid()}.out"):
-        os.unlink(f"{pool.path}/{name}")
+    living, dead, said = pool.spawn(SLEEP), pool.spawn(SLEEP), pool.spawn(SLEEP)
+    assert set(os.listdir(pool.path)) == files(pool, living, dead, said)
+    for task in (dead, said):
+        kill(task.pid)
+    Path(pool.output_path(said.pid)).write_text("why it died")
+    assert pool.task_by_pid(dead.pid) is None
+    assert pool.search() == [living, dead, said]
+    assert set(os.listdir(pool.path)) == {*files(pool, living), dead.id, said.id, f"{said.id[-12:]}.out"}
+
+
+def test_a_supervisor_that_was_killed_before_its_command_ran(pool: TaskPool) -> None:
+    """What it has made is found, told about, and deleted."""
+    task = pool.spawn(SLEEP)
+    kill(task.pid)
+    os.unlink(f"{pool.path}/{task.id}/status.json")
+    assert pool.search({"status": {"state": "terminated by error"}, "pid": None}) == [task]
+    assert Task(pool, task.pid).info()["status"]["reason"] == "its supervisor died"
+    task.delete()
+    assert os.listdir(pool.path) == []
 
 
 def test_a_strangers_socket_is_no_supervisor(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP)
+    path = pool.socket_path(task.pid)
+    os.rename(path, f"{path}.hidden")
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(pool.socket_path(1))
+        stranger.bind(path)
         stranger.listen()
-        assert pool.task_by_pid(1) is None
+        assert pool.task_by_pid(task.pid) is None
         reason: dict[str, object] = {}
-        assert not Task(pool, 1).connect(reason)
+        assert not Task(pool, task.pid).connect(reason)
         assert f"of process {os.getpid()}" in str(reason["error"])
-    pool.search()
+        assert pool.search({"status": {"running": True}}) == [task]  # by its files
+    os.rename(f"{path}.hidden", path)
 
 
 def test_searchers_and_spawners_at_once(pool: TaskPool) -> None:
-    """Dead sockets lie about, several search, and meanwhile tasks come: no living socket is taken for a dead one."""
+    """Several search, and meanwhile tasks come: no socket of a supervisor that is about to listen is taken for dead."""
     search = python(
         "import sys\nfrom bossworker.tasks import *\np = TaskPool(sys.argv[1])\nwhile p.search(): pass", pool.path
     )
@@ -185,8 +194,6 @@ def test_searchers_and_spawners_at_once(pool: TaskPool) -> None:
     searchers = [subprocess.Popen(search, env={**os.environ, "PYTHONPATH": PROJECT}) for _ in range(2)]
     made = [first]
     for _ in range(10):
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(pool.socket_path(4_000_000 + len(made)))
         made.append(pool.spawn(SLEEP))
         assert made[-1].connect()
     assert all(task.connect() for task in made)
@@ -203,7 +210,7 @@ def test_a_pid_that_is_another_tasks_by_now(pool: TaskPool) -> None:
     old.terminate_supervisor()
     new = pool.spawn(SLEEP)
     old.pid = new.pid
-    status = Path(old.record.folder) / "status.json"
+    status = Path(old._contact.record.folder) / "status.json"
     told = json.loads(status.read_text())
     told["supervisor"][0] = new.pid
     status.write_text(json.dumps(told))
@@ -225,6 +232,8 @@ def test_a_supervisor_that_is_told_to_end_ends_its_command(pool: TaskPool) -> No
         assert not alive(command)
         assert task.info(fresh=True)["status"]["state"] == "terminated by request"
         assert not os.path.lexists(pool.socket_path(task.pid))
+        assert os.listdir(pool.path) == [task.id]
+        task.delete()
 
 
 def test_a_full_disk_makes_the_command_wait_and_loses_nothing(small_disk: Path) -> None:
@@ -262,7 +271,7 @@ def test_damaged_files_are_no_error(pool: TaskPool) -> None:
     task = pool.spawn(["true"])
     task.wait(20)
     task.terminate_supervisor()
-    folder = Path(task.record.folder)
+    folder = Path(task._contact.record.folder)
     for name in ("job.json", "meta.json"):
         (folder / name).write_bytes(b"\xff{")
     assert [found.info()["command"] for found in pool.search()] == [[None]]
@@ -281,7 +290,7 @@ def test_one_damaged_task_hides_no_other(pool: TaskPool, name: str) -> None:
     other, task = pool.spawn(SLEEP), pool.spawn(shell("echo hi"))
     assert task.wait(20)
     task.terminate_supervisor()
-    file = Path(task.record.folder, name)
+    file = Path(task._contact.record.folder, name)
     sound = json.loads(file.read_text())
     values: list[Any] = [None, 5, True, "x", 1e400, [], ["x"], [[]], {}, {"a": 1}, [10**30, 1, "x"], [task.pid]]
     for key in sound:
@@ -291,7 +300,7 @@ def test_one_damaged_task_hides_no_other(pool: TaskPool, name: str) -> None:
             assert pool.search({"status": {"running": True}}) == [other]
             assert task.wait(0)
             assert task.info(fresh=True)["status"]["running"] is False
-            assert task.stream(1).read() == b"hi\n"
+            assert task.stream(1).read(0) == b"hi\n"
     task.delete()
     assert pool.search() == [other]
 
@@ -303,9 +312,9 @@ def test_nobody_can_have_others_end_their_own_processes(pool: TaskPool) -> None:
     kill(task.pid)
     wait_for(lambda: not alive(task.pid))
     with subprocess.Popen(SLEEP, start_new_session=True) as ours:
-        status = Path(task.record.folder, "status.json")
+        status = Path(task._contact.record.folder, "status.json")
         status.write_text(json.dumps(json.loads(status.read_text()) | {"command": identity.of(ours.pid)}))
-        os.chown(task.record.folder, 65534, 65534)
+        os.chown(task._contact.record.folder, 65534, 65534)
         assert not task.info(fresh=True)["status"]["running"]
         task.terminate_supervisor()
         assert pool.search() == [task]

@@ -22,7 +22,7 @@ def test_a_supervisor_leaves_some_time_after_the_end(pool: TaskPool) -> None:
     assert (info["status"]["state"], info["status"]["exit_code"], info["meta"]) == ("terminated by error", 3, {"a": 1})
     assert info["supervisor"] == {"pid": task.pid, "running": False}
     assert (task.stream(1).read(), task.stream(2).read()) == (b"out\n", b"err\n")
-    assert list(task.stream(1).follow()) == [b"out\n"]
+    assert list(Task(pool, task.pid).stream(1).follow()) == [b"out\n"]
     assert pool.search({"status": {"exit_code": 3}}) == [task]
     assert pool.task_by_pid(task.pid) is None
     assert not os.path.exists(pool.socket_path(task.pid))
@@ -100,7 +100,7 @@ def test_what_an_ended_command_had_left_to_a_supervisor_that_was_killed(
 def test_two_tasks_of_one_pid_are_two(pool: TaskPool) -> None:
     first, second = pool.spawn(CAT), pool.spawn(CAT)
     namesake = Task(pool, first.pid)
-    namesake.belong_to(second.id)
+    namesake._belong_to(second.id)
     assert namesake != first
     assert Task(pool, first.pid) == first
     wait_for_info(first, lambda info: info["status"]["running"])

@@ -54,7 +54,7 @@ def test_timers_may_be_years_away(pool: TaskPool) -> None:
     assert info["restarts"]["next"] > info["times"]["ended"] + 9e6
     assert task.restart()
     full = pool.spawn(SLEEP)
-    connection = full.new_connection()
+    connection = full._contact.connect()
     connection.send({"op": "write", "stream": 0, "wait": 1e9}, bytes(1 << 18))  # more than a pipe takes
     assert full.info(fresh=True)["status"]["running"]
     full.stream(3).close(immediate=True)
@@ -133,7 +133,7 @@ def test_one_task_object_for_several_threads_and_forks(pool: TaskPool) -> None:
         for n in range(150):
             try:
                 task.apply_meta({key: n})
-                if task.ask({"op": "info"})[0]["info"]["meta"][key] != n or not task.kill(0):
+                if task._contact.ask({"op": "info"})[0]["info"]["meta"][key] != n or not task.kill(0):
                     wrong.append(key)
             except Exception as error:
                 wrong.append(error)
@@ -215,7 +215,7 @@ def test_events_end_with_the_supervisor_and_not_before(pool: TaskPool) -> None:
                 list(follower)
     finally:
         os.rename(hidden, pool.socket_path(task.pid))
-    follower = task.stream(1).follow()
+    follower = Task(pool, task.pid).stream(1).follow()
     assert next(follower) == b"x"
     os.kill(task.pid, signal.SIGKILL)
     assert list(follower) == []
@@ -231,25 +231,19 @@ def test_the_status_of_what_has_ended_takes_no_wait(pool: TaskPool) -> None:
     assert due.wait(0) is None
 
 
-def test_a_living_task_that_cannot_be_reached_is_not_deleted(pool: TaskPool) -> None:
+@pytest.mark.parametrize("name", ["commands.jobdir.open_folder", "tasks.wire.socket_paths.connect"])
+def test_a_living_task_that_is_not_for_us_is_not_deleted(pool: TaskPool, name: str) -> None:
+    """Neither where its files may not be read, nor where its supervisor may not be talked to."""
     task = pool.spawn(SLEEP)
-    folder, socket_path = task.record.folder, pool.socket_path(task.pid)
-    os.rename(folder, pool.path + "/elsewhere")
-    os.rename(socket_path, socket_path + ".hidden")
-    Path(socket_path).touch()  # what is not for us to talk to, for who may do everything
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TaskPool, "connect", refuse)
-            with pytest.raises(TaskGone):
-                Task(pool, task.pid).delete()
-    finally:
-        os.rename(socket_path + ".hidden", socket_path)
-        os.rename(pool.path + "/elsewhere", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"bossworker.{name}", refuse)
+        with pytest.raises(TaskGone):
+            Task(pool, task.pid).delete()
     assert task.kill(0)
 
 
-def refuse(pool: TaskPool, pid: int) -> NoReturn:
-    raise TaskGone("not for us") from PermissionError(1, "not permitted")
+def refuse(*_: object) -> NoReturn:
+    raise PermissionError(1, "not permitted")
 
 
 def test_who_watches_and_does_not_listen_costs_bounded_memory(pool: TaskPool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -129,6 +131,22 @@ def test_a_pipe_is_taken_over_byte_by_byte(tmp_path: Path) -> None:
 def test_where_the_kernel_cannot_move_bytes_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ByteStore, "_move", ByteStore._copy)
     test_a_pipe_is_taken_over_byte_by_byte(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_this_file_system_cannot_move_bytes_they_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    attempts = 0
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        nonlocal attempts
+        attempts += 1
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "splice", refuse)
+    test_a_pipe_is_taken_over_byte_by_byte(tmp_path)
+    assert attempts == 1
 
 
 def test_messages_are_whole_and_counted(tmp_path: Path) -> None:

@@ -150,13 +150,14 @@ def test_a_supervisor_of_ones_own_making(pool: TaskPool, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("made", ["os.mkfifo(path)", "os.link(sys.argv[2], path)", "os.symlink(sys.argv[2], path)"])
 def test_what_a_supervisor_says_goes_to_a_file_of_its_own(tmp_path: Path, made: str) -> None:
-    """Whatever somebody who guessed its pid has put in its place."""
+    """Whatever somebody who saw its task come has put in its place."""
     program = f"""
 import os, sys
-from bossworker.tasks.supervisor.startup import shed
+from bossworker.tasks.supervisor.startup import shed, speak_to
 path = sys.argv[1]
 {made}
-shed(path)
+shed()
+speak_to(path)
 os.write(1, b"said")
 """
     told, precious = tmp_path / "1.out", tmp_path / "precious"

@@ -135,6 +135,34 @@ def test_metadata_is_merged_and_told(pool: TaskPool) -> None:
     assert set(task.info(fresh=True)["meta"]) == {"a", "b", "d", "x"}
 
 
+def test_mappings_in_metadata_are_merged_at_every_depth(pool: TaskPool) -> None:
+    task = pool.spawn(SLEEP, meta={"n": {"a": 1, "list": [1, 2], "deep": {"x": {"y": 1}}}, "kept": True})
+    task.apply_meta(n={"b": 2})
+    task.apply_meta({"n": {"list": [3], "deep": {"x": {"z": 2}}}})
+    merged = {"a": 1, "b": 2, "list": [3], "deep": {"x": {"y": 1, "z": 2}}}
+    assert task.info(fresh=True)["meta"] == {"n": merged, "kept": True}
+    task.apply_meta(n={"deep": "flat"}, kept={"a": None})
+    assert task.info(fresh=True)["meta"] == {"n": {**merged, "deep": "flat"}, "kept": {"a": None}}
+    task.apply_meta(n={"deep": {"again": 1}})
+    assert task.info(fresh=True)["meta"]["n"]["deep"] == {"again": 1}
+    deep = nested(99)
+    task.apply_meta(deep)
+    task.apply_meta(nested(99))
+    assert task.info(fresh=True)["meta"]["in"] == deep["in"]
+
+
+def test_what_users_complete_is_what_is_promised() -> None:
+    """Methods that the package needs for itself do not show."""
+    assert {name for name in dir(TaskPool) if name[0] != "_"} == {
+        "apply_supervisor_env", "output_path", "search", "socket_dir", "socket_path", "spawn", "supervisor_cmd",
+        "supervisor_env", "task_by_pid",
+    }  # fmt: skip
+    assert {name for name in dir(Task) if name[0] != "_"} == {
+        "apply_meta", "connect", "delete", "disconnect", "events", "id", "info", "kill", "pause", "restart", "resume",
+        "stream", "terminate_supervisor", "wait",
+    }  # fmt: skip
+
+
 def test_events_tell_a_life(pool: TaskPool) -> None:
     task = pool.spawn(shell("read a; echo x; read a; exit 3"))
     events = task.events()

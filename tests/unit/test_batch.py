@@ -47,6 +47,27 @@ def carries_no_more_than_it_needs(whole: Batch) -> bool:
     return whole.skip < whole.counts[0] and whole.skip + whole.count > sum(whole.counts[:-1])
 
 
+def test_a_batch_that_came_in_a_frame_goes_on_as_it_is() -> None:
+    rng = random.Random(1)
+    whole = some_batch(rng)
+    head, body = whole.head(), b"".join(map(bytes, whole.body()))
+    again = Batch.read(memoryview(head), view := memoryview(body))
+    assert again.head() == head
+    (passed_on,) = again.body()
+    assert passed_on is view
+    assert jobs_of(again) == jobs_of(whole)  # taken apart now, and the same afterwards:
+    assert (again.head(), b"".join(map(bytes, again.body()))) == (head, body)
+
+
+def test_a_batch_from_a_frame_that_another_was_joined_to_is_sent_as_both() -> None:
+    rng = random.Random(2)
+    first, second = make(1, [2, 1], rng), make(4, [3], rng, first_block=2)
+    joined = Batch.read(memoryview(first.head()), memoryview(b"".join(map(bytes, first.body()))))
+    assert joined.join(second)
+    again = Batch.read(memoryview(joined.head()), memoryview(b"".join(map(bytes, joined.body()))))
+    assert jobs_of(again) == jobs_of(first) + jobs_of(second)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_part_is_the_same_part_of_the_list(seed: int) -> None:
     rng = random.Random(seed)

@@ -169,6 +169,16 @@ def test_batches_are_worth_four_milliseconds_of_work(seconds: float, jobs: int) 
     assert given == list(range(2, 2 + jobs))
 
 
+@pytest.mark.parametrize(("seconds", "soon"), [(1e-6, True), (90e-6, True), (250e-6, False), (1.0, False)])
+def test_the_boss_stays_awake_for_batches_that_are_soon_done(seconds: float, soon: bool) -> None:
+    ledger = started(1)
+    (first,) = of(Assign, ledger.on_submit(run_of(1, 1), 0.0))
+    assert first.soon  # nobody knows
+    complete(ledger, 0, seconds=seconds)
+    (second,) = of(Assign, ledger.on_submit(run_of(2, 1), 0.0))
+    assert second.soon is soon
+
+
 def test_the_learned_length_follows_the_jobs() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 100_000), 0.0)
@@ -556,9 +566,9 @@ def test_cancelling_many_queued_jobs_does_not_hold_the_boss_up(step: int) -> Non
     """At the cost of the whole queue for each of them, the boss would watch no deadline for many seconds."""
     ledger = new_ledger(1)
     ledger.on_submit(run_of(0, 1 << 13), 0.0)
-    before = time.monotonic()
+    before = time.process_time()
     count, actions = ledger.on_cancel(list(range(0, 1 << 13, step)), {}, 0.0)
-    assert time.monotonic() - before < 0.5
+    assert time.process_time() - before < 0.5
     assert count == len(actions) == (1 << 13) // step
     assert ledger.queue.jobs == (1 << 13) - count
 

@@ -7,14 +7,25 @@ import random
 import resource
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from bossworker.pool.wire.link import JOIN_BELOW, MAX_FDS, Frame, Link, LinkClosed, close_fds, link_pair, pack
+from bossworker.pool.wire.link import (
+    JOIN_BELOW,
+    MAX_FDS,
+    READ_SIZE,
+    Frame,
+    Link,
+    LinkClosed,
+    close_fds,
+    link_pair,
+    pack,
+)
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 
-STORM_FRAMES = 6000
+STORM_FRAMES = 2500
 
 
 @pytest.fixture
@@ -158,6 +169,96 @@ def test_frames_can_be_left_in_the_link_and_taken_one_by_one(ends: tuple[Link, L
     assert [frame.kind for frame in there.frames] == [Kind.UP, Kind.LEAVE]
     del there.frames[0]
     assert [frame.kind for frame in there.receive()] == [Kind.LEAVE]
+
+
+class CountingSocket(socket.socket):
+    """Counts the system calls that send and receive."""
+
+    calls = 0
+
+    def send(self, *args: Any) -> int:
+        self.calls += 1
+        return super().send(*args)
+
+    def sendmsg(self, *args: Any) -> int:
+        self.calls += 1
+        return super().sendmsg(*args)
+
+    def recvmsg(self, *args: Any) -> Any:
+        self.calls += 1
+        return super().recvmsg(*args)
+
+    def recv_into(self, *args: Any) -> int:
+        self.calls += 1
+        return super().recv_into(*args)
+
+
+def counting_pair() -> tuple[Link, Link]:
+    here, there = (CountingSocket(fileno=end.detach()) for end in link_pair())
+    return Link(here), Link(there)
+
+
+def calls(link: Link) -> int:
+    assert isinstance(link.sock, CountingSocket)
+    return link.sock.calls
+
+
+def test_a_long_frame_of_many_parts_goes_out_in_one_system_call() -> None:
+    here, there = counting_pair()
+    columns = [os.urandom(size) for size in (8 * 1000, 8 * 1000, 1000, JOIN_BELOW)]
+    assert here.send(Kind.RESULTS, b"head", columns)
+    assert calls(here) == 1
+    assert list(map(plain, there.receive())) == [(Kind.RESULTS, b"head", b"".join(columns))]
+    here.close()
+    there.close()
+
+
+def test_frames_that_piled_up_go_out_together_but_for_those_with_descriptors() -> None:
+    here, there = counting_pair()
+    fd = a_descriptor()[0]
+    for number in range(5):
+        here.queue(pack(Kind.SUBMIT, b"%d" % number, (), (fd,) if number == 2 else ()))
+    assert here.flush()
+    assert calls(here) == 2
+    frames = there.receive()
+    assert [(bytes(frame.head), len(frame.fds)) for frame in frames] == [(b"%d" % n, n == 2) for n in range(5)]
+    close_fds(frames[2].fds)
+    here.close()
+    there.close()
+
+
+def test_the_rest_of_a_long_frame_is_received_in_place(ends: tuple[Link, Link]) -> None:
+    here, there = ends
+    body = os.urandom(1 << 20)
+    here.send(Kind.SUBMIT, b"head", [body])
+    here.queue(pack(Kind.LEAVE))
+    long, short = pump(here, there)
+    assert (plain(long), plain(short)) == ((Kind.SUBMIT, b"head", body), (Kind.LEAVE, b"", b""))
+    assert isinstance(long.body.obj, bytearray)
+    assert len(long.body.obj) == PREFIX.size + len(b"head") + len(body)
+
+
+def test_a_frame_that_claims_to_be_very_long_gets_memory_only_as_it_comes(wire: tuple[socket.socket, Link]) -> None:
+    raw, link = wire
+    raw.sendall(PREFIX.pack(VERSION, Kind.SPILL, 0, 0, 1 << 60) + bytes(100_000))
+    assert link.receive() == []
+    assert link.receive() == []
+
+
+@pytest.mark.parametrize("left_over", [0, 1, READ_SIZE - 1])
+def test_a_frame_as_long_as_what_is_received_in_place_is_followed_by_the_next(
+    wire: tuple[socket.socket, Link], left_over: int
+) -> None:
+    """The shortest that are, and the longest that are not."""
+    raw, link = wire
+    expected = [(Kind.RESULTS, b"", os.urandom(READ_SIZE - PREFIX.size + left_over)), (Kind.DONE, b"1", b"")] * 3
+    frames = []
+    for frame in expected:
+        raw.sendall(bytes_of(*frame))
+        frames += link.receive(1)
+    while len(frames) < len(expected):
+        frames += link.receive()
+    assert list(map(plain, frames)) == expected
 
 
 # -- descriptors -----------------------------------------------------------------------------------------------
@@ -355,6 +456,37 @@ def test_no_byte_is_lost_whenever_a_signal_handler_raises(ends: tuple[Link, Link
     assert [way.arrived for way in ways] == [STORM_FRAMES] * 2
     assert not here.unsent
     assert not there.unsent
+
+
+def test_descriptors_and_their_frames_survive_a_signal_handler_that_raises(ends: tuple[Link, Link]) -> None:
+    """The count of what was sent with a descriptor must not be lost either: the stream would be garbled."""
+    here, there = ends
+    rng = random.Random(3)
+    inode = os.fstat(here.fileno()).st_ino
+    arrived = number = 0
+    parts = pack(Kind.SPAWNED, b"0", [b"x"], (os.dup(here.fileno()),))
+    with Storm(Interruption, rng) as storm:
+        while arrived < 3000:
+            try:
+                storm.open = True
+                if here.queued is not parts:
+                    here.queue(parts)
+                here.flush()
+                there.pull(4)
+                storm.open = False
+            except Interruption:
+                continue
+            for frame in there.frames:
+                assert (int(bytes(frame.head)), bytes(frame.body)) == (arrived, b"x")
+                assert os.fstat(frame.fds[0]).st_ino == inode
+                close_fds(frame.fds)
+                arrived += 1
+            there.frames = []
+            if here.queued is parts:
+                number += 1
+                parts = pack(Kind.SPAWNED, b"%d" % number, [b"x"], (os.dup(here.fileno()),))
+    close_fds(parts[0][1])
+    assert storm.hits > 50
 
 
 def test_a_descriptor_without_room_here_is_missed_by_its_own_frame_alone(ends: tuple[Link, Link]) -> None:

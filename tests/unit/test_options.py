@@ -25,6 +25,7 @@ GOOD: dict[str, Any] = {
     "max_worker_memory": 0,
     "start_method": "fork",
     "close_fds": False,
+    "transport": "zmq",
 }
 SECONDS = ("global_timeout", "kill_grace")
 COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
@@ -35,6 +36,7 @@ WRONG_TYPE: list[tuple[str, Any]] = [
     *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, b"5")],
     *[("worker_count", value) for value in ("2", 2.0, True, False, b"2")],
     *[("start_method", value) for value in (None, 1, b"fork")],
+    *[("transport", value) for value in (None, 1, b"zmq")],
     *[("close_fds", value) for value in (None, 1, "yes")],
     *[(name, value) for name in CALLABLES for value in ("name", 0, 1, b"")],
     *[("work_handler", value) for value in (None, "name", 0, b"")],
@@ -44,6 +46,7 @@ WRONG_VALUE: list[tuple[str, Any]] = [
     *[(name, value) for name in COUNTS for value in (-1, 1 << 64)],
     *[("worker_count", value) for value in (0, -1, MAX_WORKERS + 1)],
     *[("start_method", value) for value in ("", "FORK", "forkserver", "thread")],
+    *[("transport", value) for value in ("", "ZMQ", "tcp")],
 ]
 ALLOWED = {
     **dict.fromkeys(SECONDS, "seconds"),
@@ -51,6 +54,7 @@ ALLOWED = {
     **dict.fromkeys(CALLABLES, "a callable or None"),
     "worker_count": "an int",
     "start_method": "str|'fork' or 'spawn'",
+    "transport": "str|'zmq' or 'socketpair'",
     "close_fds": "True or False",
     "work_handler": "a callable",
 }

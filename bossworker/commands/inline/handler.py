@@ -7,53 +7,57 @@ command's children leave behind, so all that the command has started is below it
 from __future__ import annotations
 
 import os
-import select
 import signal
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import suppress
-from resource import struct_rusage
 from typing import Any
 
-from bossworker.commands import job_status, jobdir
-from bossworker.commands.inline.family import Family, adoption
+from bossworker.commands import jobdir, output
+from bossworker.commands.inline.family import adoption
 from bossworker.commands.inline.interruption import DefaultSigchld, Interruption
+from bossworker.commands.inline.run import LOST, CommandRun
 from bossworker.commands.jobdir import JobDirectory
-from bossworker.commands.request import Request, check
+from bossworker.commands.request import Request, check, check_keep, with_absolute_paths
 from bossworker.commands.roots import Root, check_root, find_root, make_root, open_root
-from bossworker.errors import TIMED_OUT, JobTimeout
+from bossworker.errors import MEMORY_EXCEEDED, TIMED_OUT, JobTimeout
 from bossworker.failure import Failure, Outcome
-from bossworker.system import descendants, identity, processes, program
+from bossworker.system import identity
 from bossworker.system.checks import check_count
 
-KEEP = ("all", "failed", "none")
 INLINE_OUTPUT = 65536  # bytes
-GRACE = 0.5  # seconds between TERM and KILL, unless the job or the pool says otherwise
-LAST_SECONDS = 0.5  # of what the pool leaves us, for KILL and the last word
-RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
-LOST = "its exit status is not known: it was reaped by another part of the program, or SIGCHLD is ignored"
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
 
 
 class CommandHandler:
     """A work handler that runs each job as a command, in a job directory of its own. `run_command` is one.
 
-    A job is a dict: ``cmd``, a list, the program and its arguments (or one str, with ``shell=True``), and optionally
-    ``stdin`` (bytes or str to feed, or a Path), ``env`` (variables to add; None removes one), ``cwd`` (default: the
-    job's own folder), ``timeout`` (seconds), ``meta`` (what JSON can hold, under
-    str keys).
+    A job is a dict:
+
+    ``cmd``                 the program and its arguments, a list; or one str, with ``shell=True``
+    ``shell``               whether ``/bin/sh`` runs it
+    ``stdin``               bytes or str to feed, or a Path to read from; nothing by default
+    ``env``                 variables to add to those that the pool was made with; None removes one
+    ``cwd``                 where it runs; by default in the job's own folder. Like a path for ``stdin``, relative to
+                            the folder of whoever adds the job
+    ``timeout``, ``grace``  seconds that it may run, and between TERM and KILL when it is made to end (default: 0.5)
+    ``memory``              bytes that it and all that it has started may hold together
+    ``max_output``          bytes of each stream that are kept, the newest
+    ``stderr``              ``"stdout"``: it goes there
+    ``pty``                 whether it has a terminal, for stdout and stderr, and for stdin unless it is given one
+    ``text``, ``encoding``  whether the result has str or bytes, and of what encoding the str
+    ``keep``                ``"all"``, ``"failed"`` or ``"none"``, instead of the handler's
+    ``meta``                what JSON can hold, under str keys
 
     The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
-    (seconds), ``max_rss`` (bytes; never less than the worker had when it started the command), ``stdout`` and
-    ``stderr`` (text), ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an ``ERROR`` unless the command ended
-    with exit code 0. `bossworker.jobs` answers for it by its id.
+    (seconds), ``max_rss`` (bytes; of a command smaller than its worker what was last seen, or an estimate by its page
+    faults if it ended before), ``stdout``, ``stderr``, ``stdout_truncated``, ``stderr_truncated``, ``meta``, and an
+    ``ERROR`` unless the command ended with exit code 0. The ``error_kind`` is ``bad_job`` if it could not be started,
+    ``crash`` if a signal ended it, ``reported`` if it ended with another exit code, ``timeout`` or ``memory``.
+    `bossworker.jobs` answers for it by its id while it runs, and for as long as its directory stays.
 
-    A timeout and a cancel end all that the command has started: TERM, half a second later KILL (sooner, when
-    ``kill_grace`` is short). What it leaves running when it ends by itself lives on until its worker ends.
+    A timeout and a cancel end all that the command has started: TERM, after the grace (or sooner, when ``kill_grace``
+    is short) KILL. One that cannot be ended, for it has other rights or is frozen, has its result some seconds later,
+    which says that it lives on. What it leaves running when it ends by itself lives on until its worker ends.
 
     It may be called outside a pool as well, in several threads, too. Then an exception that comes in between, such as
     KeyboardInterrupt, ends all that the command has started before it passes through; what has left the command's
@@ -62,7 +66,7 @@ class CommandHandler:
     that the program has, and no exit status while SIGCHLD is one of them.
     """
 
-    def __init__(self, root: Root = None, keep: str = "all", inline_output: int = INLINE_OUTPUT) -> None:
+    def __init__(self, root: Root = None, keep: str = "failed", inline_output: int = INLINE_OUTPUT) -> None:
         """
         Args:
             root: The folder for job directories; as for `bossworker.jobs` by default.
@@ -73,10 +77,8 @@ class CommandHandler:
             TypeError, ValueError: Names what is wrong.
         """
         check_root(root)
-        if keep not in KEEP:
-            raise ValueError(f"keep must be one of {', '.join(map(repr, KEEP))}, not {keep!r}")
         self.root = None if root is None else find_root(root)
-        self.keep = keep
+        self.keep = check_keep("keep", keep)
         self.inline_output = check_count("inline_output", inline_output)
 
     def __call__(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -92,17 +94,19 @@ class CommandHandler:
         finally:
             interruption.restore()
 
+    prepare_job = staticmethod(with_absolute_paths)
+
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
-        run = _Run(self._create(request), request, interruption)
+        run = CommandRun(self._create(request), request, interruption)
         try:
             run.start()
             try:
-                if not _ends_in_time(run, interruption):
-                    run.stop(f"timed out after {request.timeout:g} seconds", GRACE)
+                if why := run.attend():
+                    run.stop(why)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
-                run.stop(STOPPED, *_shares(time_is_up.grace, GRACE))
-            return self._result(run, run.conclude())
+                run.stop(STOPPED, time_is_up.grace)
+            return self._conclude(run)
         except BaseException as error:
             run.give_up(error)
             raise
@@ -120,9 +124,20 @@ class CommandHandler:
         finally:
             os.close(folder)
 
-    def _result(self, run: _Run, status: dict[str, Any]) -> Mapping[str, Any]:
-        stdout, stderr = (_end_of(fd, self.inline_output) for fd in run.streams)
-        result = {
+    def _conclude(self, run: CommandRun) -> Mapping[str, Any]:
+        status = run.end()
+        result = self._result(run, status)
+        kind, error = _error(status, run)
+        keep = run.request.keep or self.keep
+        run.conclude(status, run.lives_on or keep == "all" or (keep == "failed" and kind is not Outcome.OK))
+        if kind is Outcome.OK:
+            return result
+        result["ERROR"] = error
+        return result if kind is Outcome.REPORTED else Failure(kind, result)
+
+    def _result(self, run: CommandRun, status: dict[str, Any]) -> dict[str, Any]:
+        stdout, stderr = (_end_of(fd, self.inline_output, run.request.encoding) for fd in run.streams)
+        return {
             "jobid": run.directory.id,
             "status": status["state"],
             "exit_code": status["exit_code"],
@@ -137,16 +152,6 @@ class CommandHandler:
             "stderr_truncated": stderr[1],
             "meta": run.request.meta,
         }
-        error = _error(status, run)
-        if run.lives_on:
-            pass
-        elif self.keep == "none" or (self.keep == "failed" and not error):
-            with suppress(OSError):  # of another user, for instance: its job stays listed
-                run.directory.discard()
-        if not error:
-            return result
-        result["ERROR"] = error
-        return Failure(Outcome.TIMEOUT, result) if run.reason else result
 
 
 def _record(request: Request) -> dict[str, Any]:
@@ -159,228 +164,39 @@ def run_command(job: Mapping[str, Any]) -> Mapping[str, Any]:
     return _handler(job)
 
 
-class _Run:
-    """One command, from its start to the last word about it."""
-
-    def __init__(
-        self, created: tuple[JobDirectory, tuple[int, int]], request: Request, interruption: Interruption
-    ) -> None:
-        self.directory, self.streams = created
-        self.request = request
-        self.interruption = interruption
-        self.family = Family(self.directory.id, interruption.in_pool)
-        self.status = job_status.created(identity.own())
-        self.pid = 0
-        self.started = 0.0  # monotonic seconds
-        self.reason = ""
-        self.failure: program.CannotStart | None = None
-        self.exit: tuple[int, struct_rusage, float] | None = None
-        self.lost = False  # somebody else has reaped it
-        self.hopeless = ""  # who cannot be ended, and why
-        self.concluded = False
-
-    def start(self) -> None:
-        """OSError when there is no room; then nothing is left of the directory. Or when no process can be made."""
-        try:
-            self.directory.take_room()
-            stdin = self.request.open_stdin()
-        except OSError:
-            with suppress(OSError):
-                self.directory.discard()
-            self.concluded = True
-            raise
-        try:
-            self.started = time.monotonic()
-            self.pid = self.family.pid = self._execute(stdin)
-        except program.CannotStart as failure:
-            self.failure = failure
-            program.tell(self.streams[1], failure)
-        finally:
-            self.status = job_status.running(identity.own(), [self.pid, 0, identity.boot_id()], time.time())
-            os.close(stdin)
-
-    def _execute(self, stdin: int) -> int:
-        request, directory = self.request, self.directory
-        return program.start(
-            request.encoded_argv(),
-            request.environment(directory.id),
-            os.fsencode(request.cwd) if request.cwd else directory.files(),
-            (stdin, *self.streams),
-            last_step=program.empty_signal_mask() if threading.active_count() == 1 else None,
-        )
-
-    def record(self) -> None:
-        """That it runs, and as what."""
-        self.status["command"] = identity.of(self.pid)
-        try:
-            self.directory.write_status(self.status)
-        except OSError:  # the command may have deleted its directory
-            pass
-
-    def wait(self, seconds: float = 0.0) -> bool:
-        """Until it has ended, or its own time or `seconds` are over; whether it has ended. It stays to be reaped."""
-        if self.failure is not None:
-            return True
-        if self.request.timeout:
-            left = max(0.0001, self.started + self.request.timeout - time.monotonic())
-            seconds = min(left, seconds or left)
-        return _await_end(self.pid, seconds)
-
-    def stop(self, reason: str, grace: float, patience: float = descendants.PATIENCE) -> None:
-        """End all that it has started, unless it has just ended by itself."""
-        self._reap()
-        if self.exit is None and self.failure is None:
-            self.reason = reason
-            self._end_tree(grace, patience)
-
-    def give_up(self, error: BaseException) -> None:
-        """Something unforeseen, perhaps amid its start: end all that it has started, and write the last word."""
-        if self.concluded:
-            return
-        self.reason = self.reason or f"given up: {type(error).__name__}"
-        try:
-            self._end_tree(GRACE)
-        except BaseException:  # whoever interrupts twice is in a hurry
-            self._end_tree(0.0)
-            raise
-        finally:
-            self.conclude()
-
-    def _end_tree(self, grace: float, patience: float = descendants.PATIENCE) -> None:
-        ending = descendants.Ending(grace, self.pid, self.family.members, patience)
-        while (pause := ending.step()) is not None and not ending.hopeless:
-            time.sleep(pause)
-            self._reap()
-            if self.exit is not None:
-                self.family.reap_group()
-            if (left := self.interruption.take()) is not None:  # the pool's time is up as well
-                ending.hurry(*_shares(left, grace))
-        self.hopeless = ending.hopeless
-
-    def _reap(self) -> None:
-        """Reap the command and the orphans that came to us by it; nobody else's children."""
-        if self.pid and self.exit is None and not self.lost:
-            try:
-                reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                self.lost = True
-            else:
-                if reaped:
-                    self.exit = status, usage, time.monotonic() - self.started
-        self.family.reap()
-
-    def conclude(self) -> dict[str, Any]:
-        """Reap it, end what a requested signal has left, and write the last word, if there is a place for it."""
-        self._reap()
-        status = self._last_status(time.time())
-        try:
-            self.directory.write_last_status(status)
-        except OSError:  # a command may have deleted its directory; there was room for the word
-            pass
-        self.concluded = True
-        return status
-
-    @property
-    def lives_on(self) -> bool:
-        """Whether we have given it up, and it runs."""
-        return bool(self.hopeless) and self.exit is None
-
-    def _last_status(self, now: float) -> dict[str, Any]:
-        if self.failure is not None:
-            return job_status.not_started(self.status, self.failure.exit_code, self.failure.reason, now)
-        if self.exit is not None:
-            return self._ended(*self.exit)
-        if self.hopeless:
-            self.status["command"] = identity.of(self.pid)
-            return job_status.given_up(self.status, f"{self.reason}; {self.hopeless}", now)
-        if not self.pid:
-            return job_status.not_started(self.status, program.NOT_EXECUTABLE, self.reason, now)
-        return job_status.lost(self.status, self.reason or LOST, now)
-
-    def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
-        requested = 0
-        if code:
-            requested = job_status.requested(code, jobdir.requested_signals(self.directory.fd))
-            if job_status.ends_all(code, requested):
-                self._end_tree(0.0 if requested == signal.SIGKILL else GRACE)
-        reason = f"{self.reason}; {self.hopeless}" if self.hopeless else self.reason
-        return job_status.ended(self.status, code, usage, elapsed, reason=reason, requested=requested)
-
-    def close(self) -> None:
-        """Give up the descriptors, and what it has left running."""
-        self.family.leave()
-        for fd in self.streams:
-            os.close(fd)
-        self.directory.close()
+run_command.prepare_job = with_absolute_paths  # type: ignore[attr-defined]
+_handler = CommandHandler()
 
 
-def _shares(left: float, grace: float) -> tuple[float, float]:
-    """What the pool leaves us before it kills its worker, shared between grace and patience, with a rest."""
-    grace = min(grace, max(left / 2, left - LAST_SECONDS))
-    return grace, min(descendants.PATIENCE, 0.6 * (left - grace))
-
-
-def _ends_in_time(run: _Run, interruption: Interruption) -> bool:
-    """Wait for the end; whether it came before the command's own time was up. JobTimeout passes through."""
-    for seconds in (RECORD_AFTER, 0.0):
-        interruption.let_through()
-        ended = run.wait(seconds)
-        interruption.hold_back()
-        if ended:
-            return True
-        if seconds:
-            run.record()
-    return False
-
-
-def _await_end(pid: int, timeout: float) -> bool:
-    """Wait for a child to end, without reaping it; whether it has, within `timeout` seconds (0: however long)."""
-    if not timeout and hasattr(os, "waitid"):
-        with suppress(ChildProcessError):  # SIGCHLD is ignored, or somebody else has reaped it
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        return True
-    ended = processes.pidfd(pid)
-    if ended is None:
-        return _look_for_end(pid, timeout)
-    try:
-        return processes.await_fd(ended, select.POLLIN, timeout or None)
-    finally:
-        os.close(ended)
-
-
-def _look_for_end(pid: int, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout if timeout else float("inf")
-    pause = _FIRST_PAUSE
-    while identity.start_time(pid) is not None:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-    return True
-
-
-def _end_of(fd: int, limit: int) -> tuple[str, bool]:
-    """The last `limit` bytes of a file as text, and whether there are more."""
+def _end_of(fd: int, limit: int, encoding: str | None) -> tuple[str | bytes, bool]:
+    """The last `limit` bytes of a file, as text or as they are, and whether there are more, or were."""
     size = os.lseek(fd, 0, os.SEEK_END)
     if not size:
-        return "", False
-    start = max(0, size - limit)
-    data = os.pread(fd, size - start, start)
-    return data.decode("utf-8", "replace"), start > 0
+        return "" if encoding else b"", False
+    data = output.read_at(fd, -limit) if limit else b""
+    return data.decode(encoding, "replace") if encoding else data, len(data) < size
 
 
-def _error(status: dict[str, Any], run: _Run) -> str:
-    """What the result's ERROR says; empty when the command ended with exit code 0."""
+def _error(status: dict[str, Any], run: CommandRun) -> tuple[Outcome, str]:
+    """What kind of error it is, and what the result's ERROR says; OK when the command ended with exit code 0."""
     code, number = status["exit_code"], status["signal"]
     if run.reason:
-        return f"{TIMED_OUT}; {run.hopeless}" if run.hopeless else TIMED_OUT
-    if run.failure is not None:
-        return f"exit code {code}: {run.failure.reason}"
+        return _stopped(run)
+    if run.failure is not None:  # it never ran, and never will
+        return Outcome.BAD_JOB, f"exit code {code}: {run.failure.reason}"
     if run.lost:
-        return LOST
+        return Outcome.REPORTED, LOST
     if number is not None:
-        return f"terminated by signal {_name(number)}" + _full(run)
-    return f"exit code {code}" + _full(run) if code else ""
+        return Outcome.CRASH, f"terminated by signal {_name(number)}" + _why(run)
+    return (Outcome.REPORTED, f"exit code {code}" + _why(run)) if code else (Outcome.OK, "")
+
+
+def _stopped(run: CommandRun) -> tuple[Outcome, str]:
+    """Of one that was made to end."""
+    lives_on = f"; {run.hopeless}" if run.hopeless else ""
+    if run.reason.startswith(MEMORY_EXCEEDED):
+        return Outcome.MEMORY, f"BossWorkerAsync: {run.reason}{lives_on}"
+    return Outcome.TIMEOUT, f"{TIMED_OUT}{lives_on}"
 
 
 def _name(number: int) -> str:
@@ -390,10 +206,9 @@ def _name(number: int) -> str:
         return str(number)
 
 
-def _full(run: _Run) -> str:
-    """Why a command may have failed that had nowhere to write to."""
+def _why(run: CommandRun) -> str:
+    """Why a command may have failed: there was no memory, or it had nowhere to write to."""
+    if run.out_of_memory:
+        return ", likely out of memory"
     disk = os.fstatvfs(run.directory.fd)
     return "" if disk.f_bavail * disk.f_frsize >= LEAST_SPACE else " (no space left on the job directory's disk)"
-
-
-_handler = CommandHandler()

@@ -10,24 +10,19 @@ What it is told comes from the program that started it, over a socket pair; see 
 from __future__ import annotations
 
 import gc
-import marshal
 import os
 import select
 import sys
 
-from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.supervision import orders
-from bossworker.commands.supervision.supervisor import Order, Supervisor
 from bossworker.system import descendants, identity
 from bossworker.system.cpython import signal, socket
-from bossworker.system.eventloop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_SECONDS = 5.0
-JOB = "bossworker.commands.supervision.launcher:supervise_job"  # what it runs for a detached job
 
 _NAMES = "SIGHUP SIGINT SIGQUIT SIGTERM SIGUSR1 SIGUSR2"
 OUTLIVED = tuple(getattr(signal, name) for name in _NAMES.split())
@@ -76,7 +71,7 @@ def main(fd: int, detached: bool) -> None:
 def warm_up() -> None:
     """What every supervisor would do for itself otherwise, in pages of its own."""
     descendants.load_prctl()
-    identity.boot_id()
+    identity.own()
     gc.disable()
     gc.freeze()
 
@@ -114,21 +109,3 @@ def become(entry: str, data: bytes, fds: list[int]) -> None:
         status = main_of(entry)(data, *fds)
     finally:
         os._exit(status)
-
-
-def supervise_job(data: bytes, fd: int, stdin: int, stdout: int, stderr: int, reply: int) -> int:
-    """Start the command, say so, and see it through; the exit code."""
-    descendants.mark_detached(descendants.JOB)
-    path, argv, environment, cwd, umask, timeout = marshal.loads(data)
-    directory = JobDirectory(path, fd)
-    order = Order(argv, environment, cwd or directory.files(), (stdin, stdout, stderr), umask=umask, timeout=timeout)
-    supervisor = Supervisor(directory, order, Loop())
-    try:
-        supervisor.begin()
-    except OSError as error:
-        orders.answer(reply, error)
-        raise
-    orders.answer(reply)
-    os.close(reply)
-    supervisor.run()
-    return 0

@@ -13,8 +13,9 @@ from contextlib import suppress
 
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.request import Request
-from bossworker.commands.supervision import launcher, orders
+from bossworker.commands.supervision import job_supervisor, orders
 from bossworker.commands.supervision.interpreter import Killed, start_launcher
+from bossworker.commands.supervision.supervisor import GRACE
 from bossworker.system.circumstances import inherited
 from bossworker.system.cpython import NO_SIGPIPE
 
@@ -130,16 +131,9 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
 
     OSError when the directory cannot be written to, or no process can be made: then nothing runs.
     """
-    umask = current_umask()
-    order = (
-        directory.path,
-        request.encoded_argv(),
-        request.environment(directory.id),
-        request.cwd and os.fsencode(request.cwd),
-        umask,
-        request.timeout,
-    )
-    data = orders.encode(launcher.JOB, marshal.dumps(order))
+    data = orders.encode(job_supervisor.ENTRY, marshal.dumps(_asked(directory, request)))
+    out, err = streams
+    streams = (out, out) if request.merged else (out, err)
     stdin = request.open_stdin()
     try:
         for _ in range(ATTEMPTS):
@@ -148,6 +142,23 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
         raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
+
+
+def _asked(directory: JobDirectory, request: Request) -> dict[str, object]:
+    """What `supervise_job` reads."""
+    return {
+        "path": directory.path,
+        "argv": request.encoded_argv(),
+        "environment": request.environment(directory.id, apart=True),
+        "cwd": request.cwd and os.fsencode(request.cwd),
+        "umask": current_umask(),
+        "timeout": request.timeout,
+        "grace": GRACE if request.grace is None else request.grace,
+        "memory": request.memory,
+        "max_output": request.max_output,
+        "pty": request.pty,
+        "has_stdin": request.stdin is not None,
+    }
 
 
 def _order(data: bytes, fds: list[int]) -> bool:

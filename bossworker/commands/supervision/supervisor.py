@@ -15,15 +15,18 @@ from bossworker.system import identity, program
 from bossworker.system.cpython import signal
 from bossworker.system.descendants import Ending, adopt_orphans, descendants, die_with_parent
 from bossworker.system.eventloop import Loop
+from bossworker.system.memory import ChildPeak, OomWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from resource import struct_rusage
     from typing import Any
 
     from bossworker.commands.jobdir import JobDirectory
 
 GRACE = 2.0  # seconds between TERM and KILL
+FIRST_LOOK, LONGEST_LOOK = 0.005, 60.0  # seconds between looks at the memory that a command takes
 
 
 class Order:
@@ -79,6 +82,8 @@ class Supervisor:
         self.pid = 0  # of the command, until it is reaped
         self.status: dict[str, Any] = {}
         self.reason = ""  # why we make it end
+        self._peak = ChildPeak()
+        self._oom: OomWatch | None = None
         self._ending: Ending | None = None
         self._exit: tuple[int, struct_rusage, float] | None = None
         self._started = 0.0  # monotonic seconds
@@ -128,6 +133,7 @@ class Supervisor:
     def start(self) -> None:
         """Start the command, or note why it cannot be."""
         order = self.order
+        self._peak, self._oom = ChildPeak(), None
         self._started, self._started_at = time.monotonic(), time.time()  # before it: its time is never told too short
         try:
             self.pid = self._execute(order)
@@ -138,7 +144,7 @@ class Supervisor:
         else:
             self.on_started()
         finally:
-            for fd in order.stdio:
+            for fd in set(order.stdio):
                 os.close(fd)
 
     def on_started(self) -> None:
@@ -147,6 +153,7 @@ class Supervisor:
         self.write_status()
         if self.order.timeout:
             self.loop.after(self.order.timeout, self._time_is_up)
+        self._look(self.pid, FIRST_LOOK)
 
     def write_status(self) -> None:
         """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
@@ -157,11 +164,15 @@ class Supervisor:
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         """Nothing runs: say so where people look, and end."""
-        program.tell(self.order.stdio[2], error)
+        self.complain(error)
         self.directory.write_last_status(
             job_status.not_started(self.status, error.exit_code, error.reason, time.time())
         )
         self.loop.stop()
+
+    def complain(self, error: program.CannotStart) -> None:
+        """Write where the command's own complaints would be."""
+        program.tell(self.order.stdio[2], error)
 
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
@@ -199,7 +210,17 @@ class Supervisor:
         assert self._exit is not None
         wait_status, usage, elapsed = self._exit
         requested = self.requested_signal()
-        return job_status.ended(self.status, wait_status, usage, elapsed, reason=self.reason, requested=requested)
+        by_itself = not (self.reason or requested)
+        return job_status.ended(
+            self.status,
+            wait_status,
+            usage,
+            elapsed,
+            reason=self.reason,
+            requested=requested,
+            max_rss=self._peak.of(usage),
+            out_of_memory=by_itself and self._oom is not None and self._oom.likely(wait_status),
+        )
 
     def requested_signal(self) -> int:
         """The signal that the command ended by, or was to, because somebody asked; 0 if there is none."""
@@ -208,9 +229,18 @@ class Supervisor:
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _execute(order: Order) -> int:
-        last_step = None if order.parting else die_with_parent()
+    def last_step(self) -> Callable[[], object] | None:
+        """What the child has to do before exec."""
+        return None if self.order.parting else die_with_parent()
+
+    def _look(self, pid: int, wait: float) -> None:
+        """See how much memory it takes, now and again, while it is this command that runs."""
+        if pid == self.pid:
+            self._oom = self._oom or OomWatch()
+            self._peak.look(pid)
+            self.loop.after(wait, lambda: self._look(pid, min(4 * wait, LONGEST_LOOK)))
+
+    def _execute(self, order: Order) -> int:
         return program.start(
             order.argv,
             order.environment,
@@ -218,7 +248,7 @@ class Supervisor:
             order.stdio,
             umask=order.umask,
             keep=order.keep,
-            last_step=last_step,
+            last_step=self.last_step(),
         )
 
     def _time_is_up(self) -> None:

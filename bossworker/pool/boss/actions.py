@@ -19,6 +19,7 @@ class Assign(NamedTuple):
 
     slot: int
     batch: Batch
+    soon: bool = True  # whether it may be through within the instant that the boss stays awake for
 
 
 class Leave(NamedTuple):

@@ -29,15 +29,19 @@ from bossworker.pool.boss.actions import (
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.boss.worker_lines import WorkerLines, has_room
 from bossworker.pool.boss.workers import State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.mailbox import fits
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import Held
 from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot
+from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
@@ -53,7 +57,15 @@ class CallerGone(Exception):
 class Boss:
     """One pool's server. `run` returns when the pool is closed, or raises CallerGone."""
 
-    def __init__(self, caller: Link, fork_server: Link, memory: Memory, options: Options, parent: int) -> None:
+    def __init__(
+        self,
+        caller: Link,
+        fork_server: Link,
+        memory: Memory,
+        options: Options,
+        parent: int,
+        router: Router | None = None,
+    ) -> None:
         self.caller = caller
         self.fork_server = fork_server
         self.memory = memory
@@ -65,17 +77,20 @@ class Boss:
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
-        self.links: dict[int, Link] = {}
+        self.lines = WorkerLines(router)
         self.recorders: dict[int, Recorder] = {}
         self.delivery = Delivery(caller)
         self.start_errors: dict[int, str] = {}
         self.ready = False
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
-        self.poller = Poller()
+        self.reports = Reports(memory, self.read_router)
+        self.poller = Poller(self.reports)
         self.parent_fd = processes.pidfd(parent)
-        memory.most_held = max(0, processes.most_descriptors() - OWN_DESCRIPTORS)
+        self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
         self.poller.watch(fork_server, self.read_fork_server)
+        if router is not None:
+            self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
         if self.parent_fd is not None:
             self.poller.watch_fd(self.parent_fd, self.caller_died)
 
@@ -85,9 +100,7 @@ class Boss:
         self.perform(self.ledger.on_tick(time.monotonic()))
         while not (self.ledger.finished and not self.delivery.unsent):
             self.wait()
-            self.look_at_workers()
-            if self.ledger.pause_is_over(now := time.monotonic()):
-                self.perform(self.ledger.on_tick(now))
+            self.read_reports()
             if not self.ready:
                 self.announce()
             if self.delivery.unsent:
@@ -95,16 +108,23 @@ class Boss:
         self.caller.send(Kind.CLOSED)
 
     def wait(self) -> None:
-        """Sleep until something arrives or is due, and read what arrived."""
-        self.poller.wait(self._sleep_seconds())
-        if self.parent_fd is None and os.getppid() != self.parent:
-            raise CallerGone
+        """Sleep until something arrives or is due; read what arrived, attend to what is due."""
+        began = time.monotonic()
+        seconds = self.ledger.sleep(began)
+        if self.parent_fd is None:
+            self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
+            if os.getppid() != self.parent:
+                raise CallerGone
+        else:
+            self.poller.wait(seconds)
+        if seconds is not None and (now := time.monotonic()) >= began + seconds:
+            self.attend(now)
 
-    def _sleep_seconds(self) -> float | None:
-        seconds = self.ledger.sleep(time.monotonic())
-        if self.parent_fd is None and (seconds is None or seconds > PARENT_TICK):
-            return PARENT_TICK
-        return seconds
+    def attend(self, now: float) -> None:
+        """Do what is due by the clock."""
+        self.look_at_workers()
+        if self.ledger.pause_is_over(now):
+            self.perform(self.ledger.on_tick(now))
 
     def caller_died(self, events: int) -> None:
         raise CallerGone
@@ -117,8 +137,8 @@ class Boss:
     # -- the caller -------------------------------------------------------------------------------------
 
     def read_caller(self, events: int) -> None:
-        if events & EVENT_WRITE:
-            self.caller.flush()
+        if events & EVENT_WRITE and self.caller.flush():
+            self.poller.watch(self.caller, self.read_caller)
         try:
             frames = self.caller.receive()
         except LinkClosed:
@@ -172,12 +192,13 @@ class Boss:
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
-        self.poller.watch(self.caller, self.read_caller)
+        if self.caller.unsent:
+            self.poller.watch(self.caller, self.read_caller)
 
     # -- the workers ------------------------------------------------------------------------------------
 
     def read_worker(self, slot: int, events: int = EVENT_READ) -> None:
-        link = self.links.get(slot)
+        link = self.lines.pairs.get(slot)
         if link is None:
             return
         try:
@@ -195,18 +216,45 @@ class Boss:
         for frame in frames:
             self.on_worker_frame(slot, frame)
 
-    def on_worker_frame(self, slot: int, frame: Frame) -> None:
+    def read_router(self) -> None:
+        """Take off what came over ZeroMQ: it only wakes us."""
+        if self.lines.router is None:
+            return
+        for route, why in self.lines.router.take():
+            slot = self.lines.slot_of(route)
+            if slot is not None:  # else it is a stranger's, or of a worker that is gone
+                complain(f"ending worker {self.ledger.workers[slot].pid}: {why}")
+                self.perform([Kill(slot)])
+
+    def read_reports(self) -> None:
+        """Look who is up, or through with its batch. What came over the links has been read before."""
+        for slot in self.reports.slots():
+            self.on_report(slot)
+
+    def on_report(self, slot: int) -> None:
+        self.reports.forget(slot)
+        recorder = self.recorders[slot]
+        try:
+            report = recorder.mailbox.read_report()
+            if report.spilled:
+                self._read_all(slot)  # a report overtakes what was sent before it
+        except ProtocolError as error:
+            complain(f"ending worker {self.ledger.workers[slot].pid}: {error}")
+            self.perform([Kill(slot)])
+            return
         now = time.monotonic()
+        if report.first:
+            self.perform(self.ledger.on_up(slot, now))
+        else:
+            self.take(slot, recorder.snapshot())
+            self.perform(self.ledger.on_done(slot, self._batch_seconds(slot), report.leaves, now))
+
+    def on_worker_frame(self, slot: int, frame: Frame) -> None:
         match frame.kind:
-            case Kind.DONE:
-                (leaves,) = messages.DONE.unpack(frame.head)
-                self.take(slot, self.recorders[slot].snapshot())
-                seconds = self._batch_seconds(slot)
-                self.perform(self.ledger.on_done(slot, seconds, bool(leaves), now))
+            case Kind.UP | Kind.DONE:
+                pass  # they wake us: the report lies in the mailbox
             case Kind.SPILL:
                 self.on_spill(slot, frame)
-            case Kind.UP:
-                self.perform(self.ledger.on_up(slot, now))
             case Kind.INIT_FAILED:
                 self.start_errors[slot] = str(frame.body, "utf-8", "replace")
             case Kind.EXIT_FAILED:
@@ -274,17 +322,24 @@ class Boss:
                     close_fds(frame.fds)
 
     def on_spawned(self, frame: Frame) -> None:
-        slot, pid = messages.SPAWNED.unpack(frame.head)
-        self.links[slot] = Link(socket.socket(fileno=frame.fds[0]))
+        slot, pid, route = messages.SPAWNED.unpack(frame.head)
+        self.recorders[slot].mailbox.begin()
+        self.reports.expect(slot, self.recorders[slot].mailbox)
+        pair = Link(socket.socket(fileno=frame.fds[0]))
+        self.lines.add(slot, pair, route)
         self.ledger.on_spawned(slot, pid)
-        self.poller.watch(self.links[slot], partial(self.read_worker, slot))
+        self.poller.watch(pair, partial(self.read_worker, slot))
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
         worker = self.ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
-        self._read_rest(slot)
+        with suppress(ProtocolError):
+            self._read_all(slot)
+        if slot in self.reports.slots():
+            self.on_report(slot)
+        self.reports.forget(slot)
         self._hang_up(slot)
         how = processes.describe_exit(status) + self._memory_hint(status)
         if worker.state is State.STARTING:
@@ -295,15 +350,18 @@ class Boss:
         self.take(slot, snapshot)
         self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
 
-    def _read_rest(self, slot: int) -> None:
-        link = self.links[slot]
-        with suppress(LinkClosed, ProtocolError):
-            while frames := link.receive():
-                for frame in frames:
-                    self.on_worker_frame(slot, frame)
+    def _read_all(self, slot: int) -> None:
+        """Read what a worker has sent up to now, to the last byte."""
+        link = self.lines.pairs[slot]
+        with suppress(LinkClosed):
+            while link.pull():
+                pass
+        frames, link.frames = link.frames, []
+        for frame in frames:
+            self.on_worker_frame(slot, frame)
 
     def _hang_up(self, slot: int) -> None:
-        link = self.links.pop(slot)
+        link = self.lines.remove(slot)
         self.poller.forget(link)
         link.close()
 
@@ -326,10 +384,13 @@ class Boss:
         if slot not in self.recorders:
             self.recorders[slot] = self.memory.recorder(slot)
             self.memory.slots = max(self.memory.slots, slot + 1)
+        workers = len(self.ledger.workers)
+        self.memory.most_held = max(0, self.most_descriptors - OWN_DESCRIPTORS - 2 * workers)
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index))
+            by_zmq = has_room(workers, self.most_descriptors)
+            self.tell_nursery(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
 
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
@@ -337,20 +398,27 @@ class Boss:
         self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
         self.recorders[slot].open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
-        self.poller.expect_answer(now)
-        fds = batch.file.copies() if batch.file is not None else ()
-        self._send_worker(slot, Kind.BATCH, batch.head(), batch.body(), fds)
+        if action.soon:
+            self.poller.expect_answer(now)
+        head, body, mailbox = batch.head(), batch.body(), self.recorders[slot].mailbox
+        self.reports.expect(slot, mailbox)
+        if batch.file is None and fits(head, body):
+            if mailbox.give(Kind.BATCH, head, body):
+                self._send_worker(slot, Kind.WAKE)
+            return
+        mailbox.give(Kind.BATCH, by_wire=True)
+        self._send_worker(slot, Kind.BATCH, head, body, batch.file.copies() if batch.file is not None else ())
 
     def leave(self, action: Leave) -> None:
-        self._send_worker(action.slot, Kind.LEAVE)
+        if self.recorders[action.slot].mailbox.give(Kind.LEAVE):
+            self._send_worker(action.slot, Kind.WAKE)
 
     def _send_worker(
         self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
     ) -> None:
         with suppress(LinkClosed):  # its exit will be told
-            link = self.links[slot]
-            if not link.send(kind, head, body, fds):
-                self.poller.watch(link, partial(self.read_worker, slot))
+            if not self.lines.send(slot, kind, head, body, fds):
+                self.poller.watch(self.lines.pairs[slot], partial(self.read_worker, slot))
 
     def interrupt(self, action: Interrupt) -> None:
         self.recorders[action.slot].expire(action.job_id)

@@ -13,7 +13,7 @@ from bossworker.pool.wire.segments import END, Segment, split
 
 RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
 
-_GOOD = (Outcome.OK, Outcome.OK | Outcome.WHOLE)
+_OK, _OK_WHOLE = int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE)  # as enums, they are slow
 
 
 class Delivery:
@@ -31,7 +31,7 @@ class Delivery:
 
     def note(self, segment: Segment, cancelled: set[int]) -> None:
         """Results for the caller; those of cancelled jobs become that."""
-        if cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
+        if not cancelled or cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
             self.add(segment)
             return
         for one in split(segment):
@@ -39,7 +39,8 @@ class Delivery:
 
     def add(self, segment: Segment) -> None:
         if segment.jobs:
-            good = sum(bytes(segment.outcomes).count(outcome) for outcome in _GOOD)
+            outcomes = bytes(segment.outcomes)
+            good = outcomes.count(_OK) + outcomes.count(_OK_WHOLE)
             self.done += good
             self.failed += segment.jobs - good
             self._waiting.append(segment)
@@ -60,7 +61,7 @@ class Delivery:
             size += segment.size
             file = segment.beside
         head = b"".join([segment.head() for segment in batch])
-        body = [part for segment in batch for part in segment.body()]
+        body = segment.body() if len(batch) == 1 else [part for segment in batch for part in segment.body()]
         return self._caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
 
 

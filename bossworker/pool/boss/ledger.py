@@ -31,6 +31,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
 
 BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
+SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
@@ -178,8 +179,7 @@ class Ledger:
 
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
-        surplus = sum(not w.dismissed for w in self.workers.values()) - self.target
-        if surplus > 0:
+        if len(self.workers) > self.target and self._surplus() > 0:
             worker.dismissed = True
         spent = self._max_jobs and worker.jobs_done >= self._max_jobs
         worker.state = State.IDLE
@@ -189,6 +189,10 @@ class Ledger:
             return self._leave(worker) + self._replace(now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
+
+    def _surplus(self) -> int:
+        """How many workers there are beyond those that are wanted."""
+        return sum(not w.dismissed for w in self.workers.values()) - self.target
 
     def _leave(self, worker: WorkerRecord) -> Actions:
         worker.state = State.LEAVING
@@ -206,7 +210,7 @@ class Ledger:
             return 0
         if self._failed_starts >= START_ATTEMPTS and self.workers:
             return 0  # those that are left go on alone
-        return max(0, self.target - sum(not w.dismissed for w in self.workers.values()))
+        return max(0, -self._surplus())
 
     def _fill(self, now: float) -> Actions:
         if now < self._spawn_at:
@@ -241,7 +245,7 @@ class Ledger:
             worker.spilled.clear()
             worker.cancelled.clear()
             worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
-            actions.append(Assign(worker.slot, batch))
+            actions.append(Assign(worker.slot, batch, batch.count * (self._estimate or 0.0) <= SOON_SECONDS))
         if self.closing and not self.queue.jobs and not self.busy():
             while self._idle:
                 actions += self._leave(self.workers[self._idle.pop()])
@@ -384,12 +388,12 @@ class Ledger:
         return count, actions + self._dispatch(now)
 
     def on_resize(self, target: int, now: float) -> Actions:
-        """Another number of workers. Those too many leave when they are idle."""
+        """Another number of workers. Those too many leave when they are idle, those with high numbers first."""
         self.target = target
         self._failed_starts = 0
-        surplus = sum(not w.dismissed for w in self.workers.values()) - target
+        surplus = self._surplus()
         actions: Actions = []
-        for slot in self._idle[: max(0, surplus)]:
+        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
             self._idle.remove(slot)
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
@@ -399,8 +403,11 @@ class Ledger:
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 
+    def _index(self, slot: int) -> int:
+        return self.workers[slot].index
+
     def on_stop(self, now: float) -> Actions:
-        """Nothing more is run: what is queued is dropped, and what still comes. Running jobs are cancelled later."""
+        """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
         self.stopping = True
         self.queue.drain()
         return self.on_close(now)

@@ -2,59 +2,81 @@
 
 from __future__ import annotations
 
-import selectors
+import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.spin import Spin
 
-EVENT_READ, EVENT_WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+EVENT_READ, EVENT_WRITE = select.POLLIN, select.POLLOUT
 
 OnEvent = Callable[[int], None]
-"""Called with the events that are there: EVENT_READ, EVENT_WRITE or both."""
+"""Called with the events that are there: EVENT_READ, EVENT_WRITE, or what the system tells of an end."""
 
 
 class Poller:
-    """See the module."""
+    """See the module. (The module selectors does the same in twice the time, which counts while we stay awake.)"""
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll = self._epoll or select.poll()
+        self._watched: dict[int, OnEvent] = {}
         self._spin = Spin()
         self._awake_until = 0.0
 
     def watch(self, link: Link, on_event: OnEvent) -> None:
         """Have it called when the link has something for us, or takes something that waits to be sent."""
-        events = EVENT_READ | (EVENT_WRITE if link.unsent else 0)
-        key = self._selector.get_map().get(link.sock)
-        if key is None:
-            self._selector.register(link.sock, events, on_event)
-        elif key.events != events:
-            self._selector.modify(link.sock, events, on_event)
+        self._watch(link.fileno(), EVENT_READ | (EVENT_WRITE if link.unsent else 0), on_event)
 
     def watch_fd(self, fd: int, on_event: OnEvent) -> None:
         """Have it called while the descriptor is readable."""
-        self._selector.register(fd, EVENT_READ, on_event)
+        self._watch(fd, EVENT_READ, on_event)
+
+    def _watch(self, fd: int, events: int, on_event: OnEvent) -> None:
+        if fd in self._watched:
+            self._poll.modify(fd, events)
+        else:
+            self._poll.register(fd, events)
+        self._watched[fd] = on_event
 
     def forget(self, link: Link) -> None:
         """Watch it no more, if it is watched."""
-        with suppress(KeyError):
-            self._selector.unregister(link.sock)
+        if self._watched.pop(link.fileno(), None) is not None:
+            self._poll.unregister(link.fileno())
 
     def expect_answer(self, now: float) -> None:
         """Do not fall asleep at once."""
         self._awake_until = self._spin.until(now)
 
     def wait(self, seconds: float | None) -> None:
-        """Sleep until something is there, at most so many seconds (None: without limit), and tell those concerned."""
-        for key, events in self._look_again() or self._selector.select(seconds):
-            key.data(events)
+        """Sleep until something is there, or a report, at most so many seconds (None: without limit).
 
-    def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
+        Tells those concerned, but for the reports: what the links brought goes before them.
+        """
+        for fd, events in self._look_again() or self._sleep(seconds):
+            if fd in self._watched:  # not so if one of those before it has ended it
+                self._watched[fd](events)
+
+    def _look(self, seconds: float | None) -> list[tuple[int, int]]:
+        """What is there within so many seconds: descriptors and events."""
+        if self._epoll is not None:
+            return self._epoll.poll(seconds)
+        return self._poll.poll(None if seconds is None else seconds * 1000)
+
+    def _sleep(self, seconds: float | None) -> list[tuple[int, int]]:
+        try:
+            return self._look(0 if self._reports.fall_asleep() else seconds)
+        finally:
+            self._reports.wake_up()
+
+    def _look_again(self) -> list[tuple[int, int]]:
         """Stay awake while an answer is due."""
         while (now := time.monotonic()) < self._awake_until:
-            if ready := self._selector.select(0):
+            ready = self._look(0)
+            if ready or self._reports.waiting():
                 return ready
             self._spin.rest(now)
         return []

@@ -75,6 +75,8 @@ class BossWorker:
             (with "spawn" they have none of them anyway). By default a file, a port or a pipe that this process closes
             stays open in the workers, since handlers may use it; and so do they need the pipes of a
             ``multiprocessing.Queue``.
+        transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
+            the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -107,6 +109,7 @@ class BossWorker:
         max_worker_memory: int = 0,
         start_method: str = "fork",
         close_fds: bool = False,
+        transport: Literal["zmq", "socketpair"] = "zmq",
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -122,6 +125,7 @@ class BossWorker:
             max_worker_memory=max_worker_memory,
             start_method=start_method,
             close_fds=close_fds,
+            transport=transport,
         )
         self._result_handler = result_handler
         self._inbox = Inbox()
@@ -153,7 +157,9 @@ class BossWorker:
             raise
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options)
+        self._outbox = Outbox(
+            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
+        )
         _handles.add(self)
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -438,6 +444,9 @@ class BossWorker:
         In order: queued work is processed, ``exit_handler`` runs in each worker, and every result can still be
         retrieved afterwards. With ``force=True``: boss, workers and what they started are gone within a second, and
         so are the results: ``pending()`` is 0.
+
+        A worker that leaves in order waits for its threads, and for what its exit functions wait for: a
+        ``multiprocessing.Queue``, for instance, until somebody takes what was put into it.
 
         Args:
             timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to

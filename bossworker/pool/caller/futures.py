@@ -183,7 +183,7 @@ class OpenFutures:
         self.open: dict[int, PoolFuture[Any]] = {}
         self._queue: deque[Result] = deque()  # results of ours that have arrived
         self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
-        self._resolved: deque[tuple[PoolFuture[Any], tuple[Any, ...]]] = deque()  # of these; and whom to tell
+        self._resolved: dict[PoolFuture[Any], tuple[Any, ...]] = {}  # of these; and whom to tell
         self._attendant: threading.Thread | None = None
         self._needed = threading.Event()
         self._closed = False
@@ -249,17 +249,17 @@ class OpenFutures:
     def _resolve(self, result: Result) -> None:
         job_id = result.job_id
         future = self.open.get(job_id)
-        if future is not None and future._state != CANCELLED:
+        if future is not None and future._state == PENDING:
             self._end(future, future.take_in(result))
         self._inbox.strike(job_id)
         self.open.pop(job_id, None)
 
     def _end(self, future: PoolFuture[Any], state: str) -> None:
-        future._state = state
         if future in self._watched:
             # Who installs itself from now on finds a future that is done, and must not be told of it. So those to
-            # be told are noted at this very moment. (Noted twice after a Ctrl-C: the attendant looks at the first.)
-            self._resolved.append((future, tuple(future._watchers or ())))
+            # be told are noted at this very moment. (If Ctrl-C comes before the next line, they are noted again.)
+            self._resolved[future] = tuple(future._watchers or ())
+        future._state = state
 
     def give_up(self) -> None:
         """Once the pool has ended, and all that it sent is here: those that are still open will never have results."""
@@ -379,9 +379,9 @@ class OpenFutures:
         """Wake those that wait for what was resolved, and call callbacks."""
         told: list[tuple[PoolFuture[Any], Iterable[Any]]] = []
         with self.lock:
-            while self._resolved:
-                future, waiters = self._resolved.popleft()
-                if future in self._watched:
+            resolved, self._resolved = self._resolved, {}
+            for future, waiters in resolved.items():
+                if future in self._watched and future._state in ENDED:
                     self._watched.discard(future)
                     for waiter in waiters:
                         getattr(waiter, future._how())(future)

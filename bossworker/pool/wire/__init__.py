@@ -1,10 +1,12 @@
 """Between the processes of a pool.
 
 messages.py    the wire contract: kinds of frames and their layouts
-link.py        frames over sockets
+link.py        frames over sockets;  zmtp.py: a worker's end of ZeroMQ;  router.py: the boss's
+doorway.py     where workers find that
 batch.py       jobs, cut and joined without being read;  segments.py: results, likewise
 codec.py       jobs and results become bytes
 recorder.py    the flight recorder: memory that a worker shares with the boss;  shared_counter.py: counts in it
+mailbox.py     small orders and reports, in that memory
 parcel.py      large payloads, in shared memory
 spin.py        staying awake while an answer is due
 """

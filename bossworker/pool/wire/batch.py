@@ -23,7 +23,8 @@ SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
 SUBMIT_JOBS = 1 << 14  # and at most so many jobs
 _ONE_BLOCK = Struct("=" + BLOCK_COUNT + BLOCK_SIZE)
 _COUNT_ITEM = array(BLOCK_COUNT).itemsize
-_SIZE_ITEM = array(BLOCK_SIZE).itemsize
+_BLOCK_COLUMNS = _COUNT_ITEM + array(BLOCK_SIZE).itemsize  # bytes a block in the columns
+_NO_COUNTS, _NO_SIZES = array(BLOCK_COUNT), array(BLOCK_SIZE)
 
 
 class JobOptions(NamedTuple):
@@ -36,9 +37,24 @@ class JobOptions(NamedTuple):
 
 
 class Batch:
-    """See the module. `count` jobs from `first_id` on; the first `skip` jobs of the first block are not ours."""
+    """See the module. `count` jobs from `first_id` on; the first `skip` jobs of the first block are not ours.
 
-    __slots__ = ("_held", "count", "counts", "file", "first_id", "job_options", "payload", "sizes", "skip")
+    One that has come in a frame and goes on as it is does so unread: its columns are taken apart when they are needed.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_body",
+        "_counts",
+        "_held",
+        "_sizes",
+        "count",
+        "file",
+        "first_id",
+        "job_options",
+        "payload",
+        "skip",
+    )
 
     def __init__(
         self,
@@ -55,11 +71,33 @@ class Batch:
         self.count = count
         self.skip = skip
         self.job_options = job_options
-        self.counts = counts
-        self.sizes = sizes
+        self._counts = counts
+        self._sizes = sizes
+        self._body: memoryview | None = None  # columns and payload as they came, while they are unchanged
+        self._blocks = 0  # in that body
         self.payload = payload
         self.file = file  # with the data of a single large job
         self._held = -1  # jobs in all the blocks, ours or not, once it is known
+
+    @property
+    def counts(self) -> array[int]:
+        """How many jobs each block holds."""
+        self._take_apart()
+        return self._counts
+
+    @property
+    def sizes(self) -> array[int]:
+        """How many bytes each block has."""
+        self._take_apart()
+        return self._sizes
+
+    def _take_apart(self) -> None:
+        body = self._body
+        if body is not None:
+            sizes_at = self._blocks * _COUNT_ITEM
+            self._counts = array(BLOCK_COUNT, bytes(body[:sizes_at]))
+            self._sizes = array(BLOCK_SIZE, bytes(body[sizes_at : self._blocks * _BLOCK_COLUMNS]))
+            self._body = None
 
     @property
     def held(self) -> int:
@@ -72,25 +110,29 @@ class Batch:
         return range(self.first_id, self.first_id + self.count)
 
     def head(self) -> bytes:
-        return BATCH_HEAD.pack(self.first_id, self.count, self.skip, len(self.counts), *self.job_options)
+        blocks = len(self._counts) if self._body is None else self._blocks
+        return BATCH_HEAD.pack(self.first_id, self.count, self.skip, blocks, *self.job_options)
 
-    def body(self) -> tuple[bytes, bytes, bytes | bytearray | memoryview]:
-        return self.counts.tobytes(), self.sizes.tobytes(), self.payload
+    def body(self) -> tuple[bytes | bytearray | memoryview, ...]:
+        if self._body is not None:
+            return (self._body,)
+        return self._counts.tobytes(), self._sizes.tobytes(), self.payload
 
     @classmethod
     def read(cls, head: memoryview, body: memoryview, file: Held | None = None) -> Batch:
         first_id, count, skip, blocks, *job_options = BATCH_HEAD.unpack(head)
-        sizes_at = blocks * _COUNT_ITEM
-        payload_at = sizes_at + blocks * _SIZE_ITEM
-        counts = array(BLOCK_COUNT, bytes(body[:sizes_at]))
-        sizes = array(BLOCK_SIZE, bytes(body[sizes_at:payload_at]))
-        return cls(first_id, count, skip, JobOptions(*job_options), counts, sizes, body[payload_at:], file)
+        payload = body[blocks * _BLOCK_COLUMNS :]
+        batch = cls(first_id, count, skip, JobOptions(*job_options), _NO_COUNTS, _NO_SIZES, payload, file)
+        batch._body, batch._blocks = body, blocks
+        return batch
 
     def join(self, other: Batch) -> bool:
         """Take `other` in at the end, if it follows on with the same terms; False when it does not."""
-        follows = self.first_id + self.count == other.first_id and self.job_options == other.job_options
-        whole = not other.skip and self.skip + self.count == self.held and not (self.file or other.file)
-        if not (follows and whole) or len(self.payload) + len(other.payload) > JOINED_BYTES:
+        if self.first_id + self.count != other.first_id or self.job_options != other.job_options:
+            return False
+        if len(self.payload) + len(other.payload) > JOINED_BYTES:
+            return False
+        if other.skip or self.file or other.file or self.skip + self.count != self.held:
             return False
         if not isinstance(self.payload, bytearray):
             self.payload = bytearray(self.payload)

@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
@@ -28,7 +28,9 @@ _Ancillary = tuple[int, int, bytes]
 
 READ_SIZE = 1 << 16  # bytes a read asks for; for more, the allocator goes to the kernel each time
 LONG_READ_SIZE = 1 << 18  # the same in the midst of a long frame: what a socket holds
-JOIN_BELOW = 1 << 16  # bytes; smaller parts are joined, so that a small frame is one system call
+JOIN_BELOW = 1 << 16  # bytes; smaller frames are joined, which costs less than to send their parts by one system call
+PARTS_AT_ONCE = 64  # as many go into one system call; the kernel takes 1,024
+IN_PLACE_BELOW = 1 << 26  # bytes; a frame that claims to be longer gets its memory only as it comes
 CUT_READS = 16  # as many as are read at once
 SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied the socket
 MAX_FDS = 1  # descriptors a frame may carry; so one that could not be received leaves no doubt whose it was
@@ -59,29 +61,70 @@ class Frame(NamedTuple):
 Part = tuple[memoryview, tuple[int, ...]]
 """Bytes of a frame, and the descriptors that go with the first of them."""
 
+_Rights = tuple[tuple[int, int, "array.array[int]"], ...]
+
 
 def pack(kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> list[Part]:
     """A frame, ready to be queued."""
-    size = sum(map(len, body))
-    prefix = PREFIX.pack(VERSION, kind, len(fds), len(head), size)
-    if size < JOIN_BELOW:
+    prefix = prefix_of(kind, head, body, fds)
+    if sum(map(len, body)) < JOIN_BELOW:
         return [(memoryview(b"".join((prefix, head, *body))), tuple(fds))]
     parts: list[Part] = [(memoryview(prefix + head), tuple(fds))]
     parts += [(memoryview(part).cast("B"), ()) for part in body if len(part)]
     return parts
 
 
+Cut = tuple[list[Frame], int, int]
+"""Whole frames, the bytes they take, and the bytes that the next one lacks (0: unknown)."""
+
+
+def prefix_of(kind: Kind, head: bytes, body: Sequence[Buffer], fds: Sequence[int] = ()) -> bytes:
+    """What stands in front of a frame."""
+    return PREFIX.pack(VERSION, kind, len(fds), len(head), sum(map(len, body)))
+
+
+def frame_of(view: memoryview) -> Frame:
+    """The one frame, without descriptors, that these bytes are. ProtocolError if they are not."""
+    frames, used, _ = cut_frames(view, [])
+    if len(frames) != 1 or used != len(view):
+        raise ProtocolError("not one frame")
+    return frames[0]
+
+
+def cut_frames(view: memoryview, fds: list[int]) -> Cut:
+    """The whole frames in `view`. They take from `fds` what they say they carry."""
+    frames: list[Frame] = []
+    start, total = 0, len(view)
+    while total - start >= _PREFIX_SIZE:
+        version, kind, fd_count, head_size, body_size = _unpack_prefix(view, start)
+        if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
+            raise ProtocolError(f"not a frame: version {version}, kind {kind}")
+        head = start + _PREFIX_SIZE
+        body = head + head_size
+        end = body + body_size
+        if end > total:
+            return frames, start, end - total
+        frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], fds[:fd_count]))
+        if fd_count:
+            del fds[:fd_count]
+        start = end
+    return frames, start, 0
+
+
 class Link:
     """Frames over a nonblocking socket. Owned by one thread at a time for each direction."""
+
+    cut = staticmethod(cut_frames)
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._out: deque[Part] = deque()
+        self._out: list[Part] = []
         self.queued: list[Part] = []  # what was queued last
-        self._sent: list[int] = []  # bytes sent of _out[0], not yet accounted for
-        self._in = _Assembler()
+        self._sent: list[int] = []  # bytes sent of _out, not yet accounted for
+        self._in = _Assembler([], self.cut)
         self._read: list[tuple[bytes, list[_Ancillary], int, Any]] = []  # what came in, not yet cut into frames
+        self._filled: list[int] = []  # bytes read into the long frame, not yet accounted for
         self._ended = False
         self.frames: list[Frame] = []  # whole frames, not yet taken
 
@@ -105,7 +148,7 @@ class Link:
         """Close this process's copy of the descriptor; the link itself goes on elsewhere."""
         self.sock.close()
         while self._out:
-            close_fds(self._out.popleft()[1])
+            close_fds(self._out.pop()[1])
         while self.frames:
             close_fds(self.frames.pop().fds)
         close_fds(self._in.fds)
@@ -133,12 +176,12 @@ class Link:
                 self._account()
             if not self._out:
                 return True
-            part, fds = self._out[0]
+            buffers, rights = self._next_parts()
             try:
-                if fds:
-                    self._sent.extend(map(self._send_fds, (part,), (fds,)))
+                if rights or len(buffers) > 1:
+                    self._sent.extend(map(self.sock.sendmsg, (buffers,), (rights,), (NO_SIGPIPE,)))
                 else:
-                    self._sent.extend(map(self.sock.send, (part,), (NO_SIGPIPE,)))
+                    self._sent.extend(map(self.sock.send, buffers, (NO_SIGPIPE,)))
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -146,20 +189,35 @@ class Link:
                     raise
                 raise LinkClosed(str(error)) from error
 
-    def _send_fds(self, part: memoryview, fds: tuple[int, ...]) -> int:
+    def _next_parts(self) -> tuple[Sequence[memoryview], _Rights]:
+        """What the next system call sends: up to the next descriptors, which go with the first bytes of a call."""
+        first, fds = self._out[0]
+        if len(self._out) == 1 and not fds:
+            return (first,), ()
+        buffers = [first]
+        for part, its_fds in self._out[1:PARTS_AT_ONCE]:
+            if its_fds:
+                break
+            buffers.append(part)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        return self.sock.sendmsg([part], [rights], NO_SIGPIPE)
+        return buffers, (rights,) if fds else ()
 
     def _account(self) -> None:
-        """Strike off what was sent. Only assignments between the reading of _sent and its clearing."""
-        part, fds = self._out[0]
-        rest = part[self._sent[0] :]
-        if len(rest):
-            self._out[0], self._sent = (rest, ()), []
-        else:
-            del self._out[0]
-            self._sent = []
-        close_fds(fds)  # they left with the first byte
+        """Strike off what was sent. Only assignments between the making of `closing` and the clearing of _sent."""
+        left = self._sent[0]
+        fds = self._out[0][1]
+        whole = 0
+        for part, _ in self._out:
+            if len(part) > left:
+                break
+            left -= len(part)
+            whole += 1
+        rest = self._out[whole:]
+        if left:
+            rest[0] = (rest[0][0][left:], ())
+        closing = map(os.close, fds)  # they left with the first byte
+        self._out, self._sent = rest, []
+        _exhaust(closing)  # the first call since `closing` was made: what is struck off is closed
 
     # -- receiving --------------------------------------------------------------------------------------
 
@@ -178,29 +236,56 @@ class Link:
         Whether anything came: there may be more then.
         """
         came = False
+        if self._filled or self._read:  # left over from an interrupted call
+            self._resume()
         while most and not self._ended:
             most -= 1
-            size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
-            try:
-                self._read.extend(map(self.sock.recvmsg, (size,), (FD_SPACE,)))
-            except BlockingIOError:
+            size = self._read_once()
+            came = came or size > 0
+            if size < SMALL_READ:
                 break
-            except OSError as error:
-                if error.errno not in HUNG_UP:
-                    raise
-                self._ended = True
-                break
-            data = self._read[-1][0]
-            if not data:
-                self._ended = True
-                break
-            came = True
-            if len(data) < SMALL_READ:
-                break
-        self._cut()
         if self._ended and not self.frames:
             raise LinkClosed("the peer hung up")
         return came
+
+    def _resume(self) -> None:
+        """Take in what an interrupted call has read."""
+        if self._filled:
+            self._account_filled()
+        self._cut()
+
+    def _read_once(self) -> int:
+        """Read once, and take in what came; how many bytes."""
+        if self._in.place is None and READ_SIZE <= self._in.missing < IN_PLACE_BELOW:
+            self._in = self._in.in_place()
+        try:
+            if self._in.place is not None:
+                self._filled.extend(map(self.sock.recv_into, (self._in.place[self._in.have :],)))
+                return self._account_filled()
+            size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
+            self._read.extend(map(self.sock.recvmsg, (size,), (FD_SPACE,)))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in HUNG_UP:
+                raise
+            self._ended = True
+            return 0
+        size = len(self._read[-1][0])
+        self._ended = not size
+        self._cut()
+        return size
+
+    def _account_filled(self) -> int:
+        """Count what was read into the long frame. Only assignments between the sums and the clearing of _filled."""
+        assembler, size = self._in, self._filled[0]
+        have = assembler.have + size
+        if have < len(assembler.place):  # type: ignore[arg-type]  # we are filling it
+            assembler.have, self._filled, self._ended = have, [], not size
+        else:
+            done, frames = assembler.filled()
+            self._in, self.frames, self._filled = done, [*self.frames, *frames], []
+        return size
 
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
@@ -223,7 +308,7 @@ class Link:
         data, ancillary, flags, _ = self._read[0]
         if ancillary or flags & _LOST:
             return False
-        frames, used, _ = _Assembler().frames(memoryview(data))
+        frames, used, _ = self.cut(memoryview(data), [])
         if used < len(data):
             return False
         self._read, self.frames = [], [*self.frames, *frames]
@@ -231,21 +316,35 @@ class Link:
 
 
 class _Assembler:
-    """Cuts a stream of bytes, arriving in pieces of any size, into frames."""
+    """Puts frames together from a stream of bytes that arrives in pieces of any size."""
 
-    __slots__ = ("fds", "have", "missing", "parts")
+    __slots__ = ("cut", "fds", "have", "missing", "parts", "place")
 
-    def __init__(self) -> None:
+    def __init__(self, fds: list[int], cut: Callable[[memoryview, list[int]], Cut]) -> None:
+        self.cut = cut
         self.parts: list[bytes] = []  # the beginning of a frame, as it came
-        self.have = 0  # bytes in parts
+        self.have = 0  # bytes in parts, or in place
         self.missing = 0  # bytes to the end of a frame whose length is known; 0: unknown
-        self.fds: list[int] = []  # arrived with bytes, in order; frames claim them in order
+        self.place: memoryview | None = None  # memory for a whole long frame, instead of parts
+        self.fds = fds  # arrived with bytes, in order; frames claim them in order
 
     def copy(self) -> _Assembler:
-        twin = _Assembler()
-        twin.parts, twin.have = list(self.parts), self.have
-        twin.missing, twin.fds = self.missing, list(self.fds)
+        twin = _Assembler(list(self.fds), self.cut)
+        twin.parts, twin.have, twin.missing = list(self.parts), self.have, self.missing
         return twin
+
+    def in_place(self) -> _Assembler:
+        """The same, with memory for the whole frame, into which the rest of it is read."""
+        twin = _Assembler(self.fds, self.cut)
+        twin.place, twin.have = memoryview(bytearray(self.have + self.missing)), self.have
+        twin.place[: self.have] = b"".join(self.parts)
+        return twin
+
+    def filled(self) -> tuple[_Assembler, list[Frame]]:
+        """What comes after the long frame, whose memory is full; and that frame."""
+        twin = _Assembler(list(self.fds), self.cut)
+        frames, _, _ = self.cut(self.place, twin.fds)  # type: ignore[arg-type]
+        return twin, frames
 
     def feed(self, data: bytes, fds: list[int]) -> list[Frame]:
         self.fds += fds
@@ -255,34 +354,15 @@ class _Assembler:
             return []
         if self.parts:
             data = b"".join((*self.parts, data))
-            self.parts, self.have, self.missing = [], 0, 0
-        frames, used, missing = self.frames(memoryview(data))
+            self.parts, self.have = [], 0
+        frames, used, self.missing = self.cut(memoryview(data), self.fds)
         if used < len(data):
             self._keep(data[used:])
-        self.missing = missing
         return frames
 
     def _keep(self, data: bytes) -> None:
         self.parts.append(data)
         self.have += len(data)
-
-    def frames(self, view: memoryview) -> tuple[list[Frame], int, int]:
-        """The whole frames in `view`, the bytes they take, and the bytes the next one lacks (0: unknown)."""
-        frames: list[Frame] = []
-        start, total = 0, len(view)
-        while total - start >= PREFIX.size:
-            version, kind, fd_count, head_size, body_size = PREFIX.unpack_from(view, start)
-            if version != VERSION or kind not in _KINDS or fd_count > MAX_FDS:
-                raise ProtocolError(f"not a frame: version {version}, kind {kind}")
-            head = start + PREFIX.size
-            body = head + head_size
-            end = body + body_size
-            if end > total:
-                return frames, start, end - total
-            taken, self.fds = self.fds[:fd_count], self.fds[fd_count:]
-            frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], taken))
-            start = end
-        return frames, start, 0
 
 
 def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
@@ -294,8 +374,10 @@ def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
     return found.tolist() or [-1] * bool(flags & _LOST)
 
 
+_exhaust = deque[None](maxlen=0).extend
 _LOST = int(socket.MSG_CTRUNC)  # as an enum, it is slow
 _KINDS = {int(kind): kind for kind in Kind}
+_PREFIX_SIZE, _unpack_prefix = PREFIX.size, PREFIX.unpack_from
 
 
 def link_pair() -> tuple[socket.socket, socket.socket]:

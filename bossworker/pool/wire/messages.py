@@ -4,7 +4,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
 
     caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
     boss -> caller      READY  START_FAILED  RESULTS  REPLY  BROKEN  CLOSED  EXIT_ERROR
-    boss -> worker      BATCH  LEAVE
+    boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
@@ -46,6 +46,7 @@ class Kind(IntEnum):
 
     BATCH = 32
     LEAVE = 33
+    WAKE = 34
 
     UP = 48
     INIT_FAILED = 49
@@ -74,11 +75,10 @@ REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7x")  # job id, outcome; MARKS follow
-SPAWN = Struct("<II")  # slot, the worker's index
+SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
-SPAWNED = Struct("<II")  # slot, pid
+SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # SPILL: when the job began and ended (monotonic seconds)
-DONE = Struct("<B")  # 1: the worker leaves now, to be replaced

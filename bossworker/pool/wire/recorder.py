@@ -12,6 +12,8 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
+and the worker's mailbox (see ``mailbox.py``).
+
 **Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
 and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
 whichever instruction. Neither ever waits.
@@ -34,6 +36,7 @@ from typing import NamedTuple
 
 from bossworker.failure import Outcome
 from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, set_counter, shared_counter
 from bossworker.system.stdio import above_stdio
@@ -46,7 +49,8 @@ _MARKS_AT = _WORDS_SIZE
 _ENDS_AT = _MARKS_AT + 8 * (MAX_BATCH + 8)
 _OUTCOMES_AT = _ENDS_AT + 8 * MAX_BATCH
 _PAYLOAD_AT = _OUTCOMES_AT + MAX_BATCH
-PAYLOAD_SIZE = SLOT_SIZE - _PAYLOAD_AT
+_ORDER_AT = SLOT_SIZE - ORDER_ROOM
+PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 _FILE_SIZE = mmap.PAGESIZE + MAX_WORKERS * SLOT_SIZE
 
 LIMIT, EXPIRED, SENDING, FIRST_ID, ATTEMPT = range(5)
@@ -96,6 +100,15 @@ class Memory:
     @held.setter
     def held(self, value: int) -> None:
         self._words[2] = value
+
+    @property
+    def boss_asleep(self) -> bool:
+        """Whether the boss must be woken to see a report."""
+        return self._words[4] != 0
+
+    @boss_asleep.setter
+    def boss_asleep(self, value: bool) -> None:
+        self._words[4] = value
 
     @property
     def most_held(self) -> int:
@@ -150,12 +163,13 @@ class Recorder:
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
-        self.payload = self._view[_PAYLOAD_AT:]
+        self.payload = self._view[_PAYLOAD_AT:_ORDER_AT]
         if fresh:
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
         self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
         self.published = shared_counter(view, _PUBLISHED_AT, fresh)
         self._fence = shared_counter(view, _FENCE_AT, fresh)
+        self.mailbox = Mailbox(self.words, self._view[_ORDER_AT:])
 
     # -- the boss's side --------------------------------------------------------------------------------
 

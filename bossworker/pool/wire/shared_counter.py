@@ -49,6 +49,21 @@ def exclusive() -> bool:
     return semaphore is not None and _set_semaphore(semaphore, 0)
 
 
+@cache
+def fence() -> Counter:
+    """A counter of this process's own: to post and to take it orders what is read and written before and after.
+
+    It must not lie in memory that others can write to.
+    """
+    global _own_page
+    _own_page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    return shared_counter(memoryview(_own_page), 0, fresh=True)
+
+
+_own_page: mmap.mmap | None = None
+"""Keeps the fence's memory: its counter knows the address alone."""
+
+
 def shared_counter(area: memoryview, at: int, fresh: bool) -> Counter:
     """The counter that lives at this place; `fresh`: made anew, with the value 0."""
     counter: Counter = _semaphore(area, at) if exclusive() else _PlainCounter(area[at : at + 8])

@@ -26,8 +26,8 @@ from bossworker.system.originals import native
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[Recorder, socket.socket, int], None]
-"""What a worker does with its recorder, its link and its index."""
+WorkerMain = Callable[[Recorder, socket.socket, int, bytes], None]
+"""What a worker does with its recorder, its link, its index and its identity at the boss's ZeroMQ socket."""
 
 
 class ForkServer:
@@ -75,7 +75,7 @@ class ForkServer:
                 case Kind.KILL:
                     self._kill(*messages.KILL.unpack(frame.head))
 
-    def _spawn(self, slot: int, index: int) -> None:
+    def _spawn(self, slot: int, index: int, by_zmq: bool = True) -> None:
         try:
             ours, theirs = link_pair()
         except OSError as error:
@@ -83,6 +83,8 @@ class ForkServer:
             return
         recorder = self.memory.recorder(slot, fresh=True)
         server = os.getpid()
+        # An identity that is nobody else's, ever, and cannot be guessed.
+        route = slot.to_bytes(4, "little") + os.urandom(8) if by_zmq else b""
         try:
             pid = native("fork")()
         except OSError as error:
@@ -91,9 +93,9 @@ class ForkServer:
         else:
             if pid == 0:
                 ours.close()
-                self._become_worker(server, partial(self.worker_main, recorder, theirs, index))
+                self._become_worker(server, partial(self.worker_main, recorder, theirs, index, route))
             self.slots[pid] = slot
-            self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid), fds=(ours.detach(),))
+            self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid, route), fds=(ours.detach(),))
         finally:
             theirs.close()
 

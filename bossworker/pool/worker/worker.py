@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
-import socket
 import sys
 import time
 import traceback
@@ -20,11 +18,12 @@ from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
-from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
+from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
@@ -32,7 +31,6 @@ from bossworker.system.multiprocess import WorkerIdentity
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
-LINK_FD_FROM = 200  # the link's descriptor is moved out of the way of those that handlers open and close
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
 _EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
@@ -45,13 +43,13 @@ class Worker:
     def __init__(
         self,
         recorder: Recorder,
-        link: socket.socket,
+        wire: WorkerWire,
         memory: Memory,
         handlers: Handlers,
         options: Options,
         identity: WorkerIdentity,
     ) -> None:
-        self.link = Link(_out_of_the_way(link))
+        self.wire = wire
         self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
@@ -60,6 +58,10 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.by_value = options.start_method == "spawn"
         self.spin = Spin()
+        self.memory = memory
+        self.mailbox = recorder.mailbox
+        self.orders: list[Frame] = []  # that came over the wire: one at the most
+        self.spilled = False  # whether results of this batch went over the wire
         self.memory_files = MemoryFiles(memory)
         self.encode = encode_result
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
@@ -86,14 +88,14 @@ class Worker:
         leaves = False
         while not leaves:
             self._tidy()
-            frame = self._next_frame()
+            frame = self._next_order()
             if frame.kind is not Kind.BATCH:
                 break
             self.file = frame.fd
             self._perform(Batch.read(frame.head, frame.body))
             close_fds(frame.fds)
             leaves = self._too_large() or self._too_many_dead()
-            self._send(Kind.DONE, messages.DONE.pack(leaves))
+            self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
         self._exit()
         leave()
@@ -105,7 +107,8 @@ class Worker:
             self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
             return False
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
-        self._send(Kind.UP)
+        self.wire.greet()
+        self._report(Kind.UP)
         return True
 
     def _exit(self) -> None:
@@ -154,25 +157,40 @@ class Worker:
 
     # -- messages ---------------------------------------------------------------------------------------
 
-    def _next_frame(self) -> Frame:
+    def _next_order(self) -> Frame:
         """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
-        awake_until = self.spin.until(time.monotonic())
-        while True:
-            frames = self.link.receive(1)
-            if frames:
-                return frames[0]
+        mailbox = self.mailbox
+        awake_until = 0.0 if mailbox.always else self.spin.until(time.monotonic())
+        while not mailbox.has_order():
             now = time.monotonic()
             if now >= awake_until:
-                processes.await_fd(self.link.fileno(), select.POLLIN)
+                self._sleep()
             else:
                 self.spin.rest(now)
+        return mailbox.take_order() or self._order_by_wire()
+
+    def _sleep(self) -> None:
+        """Until an order is given, or about to come."""
+        if not self.mailbox.fall_asleep():
+            self.wire.wait()
+            self.orders += self.wire.orders()
+        self.mailbox.wake_up()
+
+    def _order_by_wire(self) -> Frame:
+        while not self.orders:
+            self.wire.wait()
+            self.orders += self.wire.orders()
+        return self.orders.pop()
+
+    def _report(self, kind: Kind, leaves: bool = False) -> None:
+        """Tell the boss that we are up, or through with a batch."""
+        must = self.mailbox.report(self.spilled, leaves)
+        self.spilled = False
+        if must or self.memory.boss_asleep:
+            self.wire.ring(kind)
 
     def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
-        """Send, however long it takes: once it returns, the bytes are safe from our death."""
-        sent = self.link.send(kind, head, body, fds)
-        while not sent:
-            processes.await_fd(self.link.fileno(), select.POLLOUT)
-            sent = self.link.flush()
+        self.wire.send(kind, head, body, fds)
 
     # -- jobs -------------------------------------------------------------------------------------------
 
@@ -259,6 +277,7 @@ class Worker:
             body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
         head = messages.SPILL.pack(job_id, outcome) + messages.MARKS.pack(started, now)
         self._send(Kind.SPILL, head, body, fds)
+        self.spilled = True
         self.recorder.words[SENDING] = 0
 
 
@@ -290,26 +309,14 @@ def _start_error(what: str, error: BaseException) -> bytes:
     return f"{what}: {describe(error)}\n\n{trace}".encode("utf-8", "replace")
 
 
-def refuse(link: socket.socket, what: str, error: BaseException) -> None:
+def refuse(wire: WorkerWire, what: str, error: BaseException) -> None:
     """Report that this worker cannot start, and why."""
-    Link(link).send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
-
-
-def _out_of_the_way(link: socket.socket) -> socket.socket:
-    """Move the link to a high descriptor, where a file opened after ``os.closerange(3, …)`` will not land."""
-    import fcntl
-
-    try:
-        moved = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
-    except OSError:  # a low limit on descriptors
-        return link
-    link.close()
-    return socket.socket(fileno=moved)
+    wire.send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
 
 
 def main(
     recorder: Recorder,
-    link: socket.socket,
+    wire: WorkerWire,
     memory: Memory,
     handlers: Handlers,
     options: Options,
@@ -317,6 +324,6 @@ def main(
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     try:
-        Worker(recorder, link, memory, handlers, options, identity).run()
+        Worker(recorder, wire, memory, handlers, options, identity).run()
     except (LinkClosed, OSError):
         sys.exit(1)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bossworker.system import processes
 from bossworker.system.checks import check_seconds
+from bossworker.system.cpython import NO_SIGPIPE
 from bossworker.tasks.client.leftovers import TASK_ID
-from bossworker.tasks.client.stream import Stream, check_message, stream_number
+from bossworker.tasks.client.stream import Stream, check_message
 from bossworker.tasks.client.task import Task
 from bossworker.tasks.errors import StreamClosed, TaskError
 from bossworker.tasks.wire.protocol import MAX_MESSAGE
@@ -31,15 +36,31 @@ class OwnMessages(Stream):
     def write(self, data: bytes | bytearray | memoryview | str, timeout: float | None = None) -> int:
         """Send one message; see `Stream.write`. Waits while the supervisor cannot keep it: its disk is full."""
         view = check_message(data)
+        deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
         try:
-            return os.write(self._fd, view)
-        except (BrokenPipeError, ConnectionError) as error:
+            while self._await(select.POLLOUT | select.POLLHUP | select.POLLERR, deadline):
+                with suppress(BlockingIOError):
+                    return self._send(view)
+        except ConnectionError as error:
             raise StreamClosed("the supervisor is gone") from error
+        return 0
+
+    def _send(self, view: memoryview) -> int:
+        with socket.socket(fileno=os.dup(self._fd)) as sock:
+            sock.setblocking(True)  # for whoever shares it, whatever socket.setdefaulttimeout says
+            return sock.send(view, NO_SIGPIPE | socket.MSG_DONTWAIT)
+
+    def _await(self, event: int, deadline: float | None) -> bool:
+        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return processes.await_fd(self._fd, event, seconds)
 
     def receive(self, timeout: float | None = None) -> bytes | None:
-        """The next message from outside; None when there is none in `timeout` seconds, or none can come any more."""
-        seconds = None if timeout is None else check_seconds("timeout", timeout)
-        if not processes.await_fd(self._fd, select.POLLIN, seconds):
+        """The next message from outside; None when there is none in `timeout` seconds, or none can come any more.
+
+        A `timeout` of 0 does not wait; None: no limit.
+        """
+        deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        if not self._await(select.POLLIN, deadline):
             return None
         try:
             return os.read(self._fd, 2 * MAX_MESSAGE) or None
@@ -66,17 +87,22 @@ class CurrentTask(Task):
 
     def __init__(self, task_pool: TaskPool, pid: int, job_id: str, fd: int | None) -> None:
         super().__init__(task_pool, pid)
-        self.belong_to(job_id)
+        self._belong_to(job_id)
         self._fd = fd
 
     def stream(self, index_or_name: int | str) -> Stream:
-        """As for any task; ``data`` is this program's own end of it: see `OwnMessages`."""
-        number = stream_number(index_or_name)
-        return self.messages if number == stream_number("data") else Stream(self, number)
+        """As for any task; ``data`` is this program's own end of it: see `messages`."""
+        return super().stream(index_or_name)
 
-    @property
+    def _make_stream(self, number: int) -> Stream:
+        return self.messages if number == DATA else super()._make_stream(number)
+
+    @cached_property
     def messages(self) -> OwnMessages:
-        """Messages to and from those who watch. TaskError when the descriptor was not passed on to this process."""
+        """Messages to and from those who watch: the stream ``data`` from this side.
+
+        TaskError when the descriptor was not passed on to this process.
+        """
         if self._fd is None:
             raise TaskError("this process has no descriptor for messages")
         return OwnMessages(self, self._fd)
@@ -94,9 +120,10 @@ def current() -> CurrentTask | None:
     """The task that this program runs as; None when it does not run as one.
 
     A program in any language finds the same in its environment: ``BOSSWORKER_TASKS`` (the pool's directory),
-    ``BOSSWORKER_TASK_PID`` (the supervisor's pid, and so its socket), ``BOSSWORKER_TASK_ID``, and
-    ``BOSSWORKER_TASK_FD``, the number of a descriptor: each write to it is a message to those who watch, each read one
-    from them. A message may have 131072 bytes; a write of more than the socket takes fails (EMSGSIZE), never cut.
+    ``BOSSWORKER_TASK_PID`` (the supervisor's pid), ``BOSSWORKER_TASK_ID`` (of which the last twelve digits, with
+    ``.sock`` behind them, name the supervisor's socket in that directory), and ``BOSSWORKER_TASK_FD``, the number of a
+    descriptor: each write to it is a message to those who watch, each read one from them. A message may have 131072
+    bytes; a write of more than the socket takes fails (EMSGSIZE), never cut.
     """
     from bossworker.tasks.client.task_pool import TaskPool
 

@@ -10,24 +10,24 @@ from bossworker.tasks.errors import TaskGone
 from bossworker.tasks.wire import protocol
 
 if TYPE_CHECKING:
-    from bossworker.tasks.client.task import Task
+    from bossworker.tasks.client.contact import Contact
     from bossworker.tasks.wire.control_connection import ControlConnection
 
 END_SECONDS = 10.0  # for a supervisor that has hung up, or does not answer, to end or to be reached again
 FIRST_PAUSE = 0.05  # seconds before it is tried, doubled each time up to
-LONGEST_PAUSE = 1.0  # since among too many who watch, each costs another one its connection
+LONGEST_PAUSE = 1.0  # since among too many watchers, each new one costs another its connection
 
 
 class EventWatch:
     """Events of one task: first those that tell what is so already.
 
-    A supervisor hangs up on who is too far behind, or one of too many. Then we connect again, and are told once more
-    what is so, all metadata included: nothing is missed but steps in between.
+    A supervisor hangs up on a watcher that is too far behind, or one of too many. Then we connect again, and are told
+    once more what is so, all metadata included. Only steps in between are missed.
     """
 
-    def __init__(self, task: Task, deadline: float | None = None) -> None:
+    def __init__(self, contact: Contact, deadline: float | None = None) -> None:
         """TaskGone when the supervisor cannot be reached, or not by the deadline."""
-        self._task = task
+        self._contact = contact
         self._pause = FIRST_PAUSE
         self._connection = self._connect(deadline)
         self._missed: dict[str, Any] | None = None
@@ -45,7 +45,7 @@ class EventWatch:
     def event(self, deadline: float | None) -> dict[str, Any] | None:
         """The next event; None when there is none by the deadline.
 
-        TaskGone when the supervisor has ended, or lives (`Task.supervised`) and cannot be reached any more.
+        TaskGone when the supervisor has ended, or lives (`Contact.may_live`) and cannot be reached any more.
         """
         while self._missed is None:
             try:
@@ -62,7 +62,7 @@ class EventWatch:
                 try:
                     event = self.event(None)
                 except TaskGone:
-                    if self._task.supervised():
+                    if self._contact.may_live():
                         raise
                     return
                 if event is not None:
@@ -74,8 +74,8 @@ class EventWatch:
         deadline = latest if deadline is None else min(deadline, latest)
         while True:
             try:
-                connection = self._task.new_connection()
-                connection.send({"op": "watch", "task": self._task.id})
+                connection = self._contact.connect()
+                connection.send({"op": "watch", "task": self._contact.record.id})
                 connection.answer(deadline)
                 return connection
             except TaskGone as error:
@@ -87,13 +87,13 @@ class EventWatch:
         self._connection.close()
         self._wait_or_raise(error)
         self._connection = self._connect()
-        meta = self._task.ask({"op": "info"})[0]["info"]["meta"]
+        meta = self._contact.ask({"op": "info"})[0]["info"]["meta"]
         self._missed = {"event": protocol.META, "meta": meta} if meta else None
 
     def _wait_or_raise(self, error: TaskGone) -> None:
         """Wait until it may be tried again; TaskGone when the supervisor is not there any more."""
-        if self._task.supervised():
+        if self._contact.may_live():
             time.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        if not self._task.supervised():
+        if not self._contact.may_live():
             raise error

@@ -1,10 +1,10 @@
-"""The end of a command whose supervisor was killed: found by whoever meets it, since nobody else is left to do it.
+"""The end of what a killed supervisor left: whoever meets it ends it, since nobody else is left to do so.
 
 The kernel ends the command itself together with its supervisor (on Linux). What the command had started is known by two
 marks that it inherits: the task's id in its environment, and the session that the command led.
 
-What is on record is what the owner of the task's directory says, who may be anybody in a pool that users share. So
-nothing is ended but processes of that user, whoever it is that looks.
+What is on record was written by the owner of the task's directory, which may be any user in a pool that users share. So
+only processes of that user are ended, whoever looks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SECONDS = 2.0  # after SIGKILL, for all to be gone
 _PAUSE = 0.005  # seconds
 
 
-def end_remains(job_id: str, status: dict[str, Any], owner: int) -> None:
+def end_leftovers(job_id: str, status: dict[str, Any], owner: int) -> None:
     """SIGKILL all of the owner's processes that are left of a task, as far as we may, and wait until they are gone."""
     command = status.get("command")
     if identity.holds(command) and _is_of(owner, int(command[0])):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.wire.control_connection import ANSWER_SECONDS, ControlConnection, Silent
 from bossworker.tasks.wire.protocol import Frame
-
-if TYPE_CHECKING:
-    from bossworker.tasks.client.task_pool import TaskPool
 
 MOST_KEPT = 100  # connections: a program may hold on to thousands of tasks, and need its descriptors for other things
 
@@ -19,22 +18,24 @@ MOST_KEPT = 100  # connections: a program may hold on to thousands of tasks, and
 class SharedConnection:
     """One connection, made when it is needed, and kept unless this process has very many.
 
-    A request and its answer are one thread's at a time.
+    A request and its answer are one thread's at a time. A signal handler that asks while the thread that it interrupted
+    waits for an answer would take that one for its own: it gets a connection for itself.
 
     A forked child has a copy of its parent's connection, and would take the parent's answers: it makes one of its own.
     """
 
-    def __init__(self, pool: TaskPool, pid: int) -> None:
-        self._pool = pool
-        self._pid = pid
+    def __init__(self, connect: Callable[[], ControlConnection]) -> None:
+        """`connect` makes a connection, or raises TaskGone."""
+        self._connect = connect
         self._begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SharedConnection, (self._pool, self._pid)
+        return SharedConnection, (self._connect,)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._connection: ControlConnection | None = None
+        self._busy = False  # a request is under way
         self._owner = os.getpid()
 
     def connect(self) -> None:
@@ -43,9 +44,10 @@ class SharedConnection:
             self._connected()
 
     def disconnect(self) -> None:
-        """Hang up, if we are connected."""
-        with self._taken(None):
-            self._hang_up()
+        """Hang up, if there is a connection and no request is under way on it."""
+        with suppress(Silent), self._taken(0.0, patience=0.0):
+            if not self._busy:
+                self._hang_up()
 
     def ask(
         self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = 0.0, again: bool = True
@@ -56,6 +58,8 @@ class SharedConnection:
             again: Ask once more on a new connection when an old one was found dead.
         """
         with self._taken(seconds):
+            if self._busy:  # a signal handler's, amid a request of the same thread
+                return self._ask_apart(request, body, seconds)
             kept = self._connection is not None
             try:
                 return self._ask(request, body, seconds)
@@ -66,6 +70,7 @@ class SharedConnection:
 
     def _ask(self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None) -> Frame:
         try:
+            self._busy = True
             return self._connected().ask(request, body, seconds)
         except TaskRefused:
             raise
@@ -75,10 +80,18 @@ class SharedConnection:
         finally:
             if len(ControlConnection.open) > MOST_KEPT:
                 self._hang_up()
+            self._busy = False
+
+    def _ask_apart(self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None) -> Frame:
+        connection = self._connect()
+        try:
+            return connection.ask(request, body, seconds)
+        finally:
+            connection.close()
 
     def _connected(self) -> ControlConnection:
         if self._connection is None:
-            self._connection = self._pool.connect(self._pid)
+            self._connection = self._connect()
         return self._connection
 
     def _hang_up(self) -> None:
@@ -86,12 +99,12 @@ class SharedConnection:
             self._connection.close()
             self._connection = None
 
-    def _taken(self, seconds: float | None) -> _Taken:
+    def _taken(self, seconds: float | None, patience: float = ANSWER_SECONDS) -> _Taken:
         if self._owner != os.getpid():
             with _forked:
                 if self._owner != os.getpid():
                     self._begin()
-        return _Taken(self._lock, seconds)
+        return _Taken(self._lock, None if seconds is None else seconds + patience)
 
 
 class _Taken:
@@ -99,7 +112,7 @@ class _Taken:
 
     def __init__(self, lock: Any, seconds: float | None) -> None:
         self._lock = lock
-        self._timeout = -1.0 if seconds is None else min(seconds + ANSWER_SECONDS, threading.TIMEOUT_MAX)
+        self._timeout = -1.0 if seconds is None else min(seconds, threading.TIMEOUT_MAX)
 
     def __enter__(self) -> None:
         if not self._lock.acquire(timeout=self._timeout):
@@ -109,13 +122,13 @@ class _Taken:
         self._lock.release()
 
 
-_forked = threading.Lock()
-"""Held while a forked child's first thread to use a line begins it anew."""
+_forked = threading.RLock()
+"""Held while a forked child's first thread to use a line begins it anew. A signal handler may come in between."""
 
 
 def _begin_forked() -> None:
     global _forked
-    _forked = threading.Lock()
+    _forked = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_begin_forked)

@@ -1,4 +1,4 @@
-"""The spawner's side of a supervisor's birth: the request is handed over, and the answer waited for."""
+"""The spawner's side of a supervisor's startup: it hands the request over, and waits for the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import select
 import socket
 import subprocess
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from bossworker.commands import jobdir
 from bossworker.commands.supervision import orders
@@ -15,35 +15,59 @@ from bossworker.commands.supervision.launching import ATTEMPTS, ask, current_uma
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE, dumps, loads
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
-
-if TYPE_CHECKING:
-    from bossworker.tasks.client.task_pool import TaskPool
+from bossworker.tasks.wire import task_info
+from bossworker.tasks.wire.task_info import PATHS
 
 ANSWER_SECONDS = 60.0  # for a supervisor to say whether its command runs; a machine may be slow
 _ANSWER_SIZE = 1 << 16  # bytes
 SUPERVISOR = "bossworker.tasks.supervisor.startup:forked"  # what the launcher runs
 
 
-def spawn_supervisor(pool: TaskPool, job: dict[str, Any], environment: list[str]) -> tuple[int, str]:
-    """Have a supervisor start a command; its pid and the id of the task. See `TaskPool.spawn` for what is raised."""
-    behavior, task_id = job["task"]["behavior"], jobdir.new_id()
+class Program(NamedTuple):
+    """A program that becomes a supervisor: its argv and environment."""
+
+    argv: list[str]
+    environment: dict[str, str]
+
+
+def spawn_supervisor(
+    pool: str, job: dict[str, Any], environment: list[str], program: Program | None
+) -> tuple[int, str]:
+    """Have a supervisor start a command; its pid and the id of the task. See `TaskPool.spawn` for what is raised.
+
+    Args:
+        program: Becomes the supervisor; None: it is forked.
+    """
+    behavior, task_id = job[task_info.TASK]["behavior"], jobdir.new_id()
+    lockfile = job[task_info.TASK]["lockfile"]
     request = {
-        "pool": pool.path,
+        "pool": _carried(pool),
         "id": task_id,
         "job": job,
-        "environment": environment,
+        "argv": [_carried(arg) for arg in job["argv"]],
+        "cwd": _carried(job["cwd"]),
+        "environment": [_carried(variable) for variable in environment],
+        "lockfile": lockfile and _carried(lockfile),
         "umask": current_umask(),
         "behavior": behavior,
     }
     data = dumps(request).encode()
-    if behavior == "foreground" or not pool.forks_supervisors:
-        told = _start_program(pool, data, behavior)
+    if program is None:
+        told = _have_forked(data, behavior == "daemon", f"{pool}/{task_id}")
     else:
-        told = _have_forked(data, behavior == "daemon", f"{pool.path}/{task_id}")
+        told = _start_program(program, data, behavior)
     answer = loads(told.decode()) if told else {"error": "the supervisor ended before it had started the command"}
     if "error" not in answer:
         return int(answer["pid"]), str(answer["id"])
     raise _failure(answer)
+
+
+def _carried(text: str) -> str:
+    """The bytes that a text means to the operating system, as JSON carries them.
+
+    They are made of it here. The supervisor is another interpreter, and may use another encoding.
+    """
+    return os.fsencode(text).decode(PATHS)
 
 
 def _failure(answer: dict[str, Any]) -> Exception:
@@ -66,12 +90,11 @@ def _have_forked(data: bytes, detached: bool, folder: str) -> bytes:
     return b""
 
 
-def _start_program(pool: TaskPool, data: bytes, behavior: str) -> bytes:
-    """Run the pool's supervisor program: request and answer over its stdin."""
+def _start_program(program: Program, data: bytes, behavior: str) -> bytes:
+    """Run a program that becomes a supervisor: request and answer over its stdin."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        environment = {**os.environ, **pool.supervisor_env}
-        started = subprocess.Popen(pool.supervisor_cmd, stdin=theirs.fileno(), env=environment)
+        started = subprocess.Popen(program.argv, stdin=theirs.fileno(), env=program.environment)
         theirs.close()
         ours.settimeout(ANSWER_SECONDS)
         with suppress(OSError):  # it does not read, or has ended: no answer will come

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bossworker.system.checks import check_count, check_seconds
+from bossworker.tasks.client.events import EventWatch
 from bossworker.tasks.client.shared_connection import SharedConnection
 from bossworker.tasks.errors import StreamClosed, TaskGone, TaskRefused
 from bossworker.tasks.wire import protocol
@@ -16,7 +17,6 @@ from bossworker.tasks.wire.stream_files import DATA, NAMES, STDIN
 from bossworker.tasks.wire.stream_reader import Extent, Gone
 
 if TYPE_CHECKING:
-    from bossworker.tasks.client.events import EventWatch
     from bossworker.tasks.client.task import Task
 
 BYTES_AT_ONCE = 1 << 20  # in a piece of what is followed: there may be gigabytes to begin with
@@ -27,8 +27,9 @@ _MOST = (1 << 63) - 1  # bytes: no stream is longer
 class Stream:
     """One stream of a task: ``stdin``, ``stdout``, ``stderr``, or ``data``, which carries whole messages both ways.
 
-    Like an open file, a stream object has a position of its own, where `read` goes on; each call of `Task.stream` makes
-    one that stands at the start. What is counted is bytes from the first that the task ever wrote; for ``data``
+    A stream object has a position, where `read`, iteration and `follow` go on, as a file has. `Task.stream` returns the
+    same object each time, so that whoever asks again gets what is new; another `Task` object of the same task has
+    streams, and positions, of its own. What is counted is bytes from the first that the task ever wrote; for ``data``
     messages.
 
     Output is read from the task's files: no supervisor is needed for it, nor disturbed. Only where file permissions
@@ -41,9 +42,10 @@ class Stream:
         self.task = task
         self.number = number
         self.name = NAMES[number]
+        self._contact = task._contact
         self._position: int | None = None  # None: at the start, wherever that is by then
-        # A connection of its own, so that nothing waits for a command that does not read:
-        self._writer = SharedConnection(task.task_pool, task.pid)
+        # A connection of its own, so that nothing else waits for a command that does not read.
+        self._writer = SharedConnection(self._contact.connect)
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.task!r}>"
@@ -63,7 +65,7 @@ class Stream:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come: the stream was closed by all who write to it, or the supervisor is dead."""
-        return self._extent().ended or not self.task.supervised()
+        return self._extent().ended or not self._contact.may_live()
 
     @property
     def position(self) -> int:
@@ -75,10 +77,12 @@ class Stream:
 
         Args:
             ofs: Begin there; None: at the position, which then moves on behind what was read.
-            count: At most so many; None: all.
+            count: At most that many; None: all.
 
-        What is not there any more is left out: ``position`` minus the length is where the bytes really begin. Reading
-        is what `retain_output` of `TaskPool.spawn` speaks of: it may let go of what was read.
+        What is no longer there is left out of the range that was asked for: of the bytes 0 to 2, when the first four
+        are gone, nothing is left. (The original gives three bytes from 4 on.) After a read without `ofs`, ``position``
+        minus the length is where the bytes really began. What `retain_output` of `TaskPool.spawn` does not keep is
+        given up once it has been read.
         """
         begin, found = self._read(ofs, count)
         end = begin + len(found)
@@ -89,17 +93,21 @@ class Stream:
         return found
 
     def peek(self, ofs: int | None = None, count: int | None = None) -> Any:
-        """As `read`, but the position stays, and nothing counts as having been read."""
+        """The same bytes or messages as `read`, but the position stays, and nothing counts as having been read."""
         return self._read(ofs, count)[1]
 
     def discard(self, count: int | None = None) -> int:
-        """Give up the oldest `count` bytes or messages (None: all there are), for everyone; the new start.
+        """Give up the oldest bytes or messages, for everyone; the new start.
+
+        Args:
+            count: How many of those that are still there. (The original takes the number of the last byte to go.) None:
+                all of them.
 
         Raises TaskGone without a supervisor to do it.
         """
         extent = self._extent()
         upto = extent.limit if count is None else extent.start + check_count("count", count, most=_MOST)
-        head, _ = self.task.ask({"op": "discard", "stream": self._stored(), "upto": min(upto, extent.limit)})
+        head, _ = self._contact.ask({"op": "discard", "stream": self._stored(), "upto": min(upto, extent.limit)})
         return int(head["start"])
 
     def __iter__(self) -> Iterator[Any]:
@@ -117,19 +125,19 @@ class Stream:
         started holds it open, or while a restart is due.
 
         Args:
-            timeout: Stop after so many seconds without anything new.
+            timeout: Stop after this many seconds without anything new; 0: do not wait at all; None: no limit.
 
-        Raises TaskGone when the supervisor lives and cannot be reached.
+        Raises TaskGone when the supervisor lives, or may live on another host, and cannot be reached.
         """
         timeout = None if timeout is None else check_seconds("timeout", timeout)
         try:
-            with self.task.watching() as watch:
+            with EventWatch(self._contact) as watch:
                 while not self._extent().ended:
                     yield from self._new()
                     if not self._await_more(watch, timeout):
                         return
         except TaskGone:
-            if self.task.supervised():
+            if self._contact.may_live():
                 raise
         yield from self._new()
 
@@ -156,7 +164,7 @@ class Stream:
         if self.number == STDIN:
             raise ValueError("stdin is written to, not read")
         try:
-            return self.task.record.reader(self.number).read(ofs, count)
+            return self._contact.record.reader(self.number).read(ofs, count)
         except PermissionError:
             return self._read_by_supervisor(ofs, count)
         except Gone as error:
@@ -169,16 +177,16 @@ class Stream:
         found: list[bytes] = []
         while at < end:
             request = {"op": "read", "stream": self.number, "ofs": at, "count": min(end - at, MAX_BODY)}
-            head, body = self.task.ask(request)
+            head, body = self._contact.ask(request)
             begin = begin if found else head["ofs"]
             at = head["ofs"] + head.get("count", len(body))
             found.append(body)
         return begin, found if self.number == DATA else b"".join(found)
 
     def _consumed(self, upto: int) -> None:
-        if self.task.lets_go_of_what_was_read():
+        if not self._contact.keeps_all():
             with suppress(TaskGone, TaskRefused):
-                self.task.ask({"op": "consumed", "stream": self.number, "upto": upto})
+                self._contact.ask({"op": "consumed", "stream": self.number, "upto": upto})
 
     def _stored(self) -> int:
         if self.number == STDIN:
@@ -188,7 +196,7 @@ class Stream:
     def _extent(self) -> Extent:
         if self.number != STDIN:
             with suppress(PermissionError, Gone):
-                return self.task.record.reader(self.number).extent()
+                return self._contact.record.reader(self.number).extent()
         told = self.task.info(fresh=True)["streams"].get(self.name)
         return Extent(told["start"], told["limit"], told["eof"]) if told else Extent(0, 0, True)
 
@@ -201,7 +209,8 @@ class Stream:
         them up. A str is written in UTF-8.
 
         Args:
-            timeout: Give up after so many seconds; then fewer bytes than given may have been taken. None: never.
+            timeout: Give up after this many seconds; then fewer bytes than given may have been taken. 0: take what
+                there is room for, do not wait; None: no limit.
 
         Raises:
             StreamClosed: It was closed, or the command has ended.
@@ -226,7 +235,7 @@ class Stream:
 
     def _write(self, piece: memoryview, wait: float | None) -> int:
         try:
-            request = {"op": "write", "stream": self.number, "wait": wait, "task": self.task.id}
+            request = {"op": "write", "stream": self.number, "wait": wait, "task": self._contact.record.id}
             return int(self._writer.ask(request, piece, wait, again=False)[0]["written"])
         except TaskRefused as error:
             if error.facts.get("closed"):
@@ -239,7 +248,7 @@ class Stream:
         Args:
             immediate: Drop what other clients have under way; otherwise it is delivered first.
         """
-        self.task.ask({"op": "close", "stream": self.number, "immediate": bool(immediate)})
+        self._contact.ask({"op": "close", "stream": self.number, "immediate": bool(immediate)})
         self._writer.disconnect()
 
 

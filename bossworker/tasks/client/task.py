@@ -10,24 +10,22 @@ from collections.abc import Generator, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from bossworker.commands import jobdir
 from bossworker.commands.request import check_meta
 from bossworker.system import identity
 from bossworker.system.checks import check_seconds, check_signal
+from bossworker.tasks.client.contact import Contact
 from bossworker.tasks.client.events import EventWatch
-from bossworker.tasks.client.shared_connection import SharedConnection
 from bossworker.tasks.client.stream import Stream, stream_number
-from bossworker.tasks.client.task_record import TaskRecord
+from bossworker.tasks.client.task_record import Facts
 from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
 from bossworker.tasks.wire import protocol
-from bossworker.tasks.wire.control_connection import ControlConnection
-from bossworker.tasks.wire.protocol import Frame
 
 if TYPE_CHECKING:
     from bossworker.tasks.client.task_pool import TaskPool
 
 END_SECONDS = 10.0  # for a command to end: more than its grace and what its tree takes
 POLL_SECONDS = 0.1  # between two looks at a task whose supervisor cannot be heard
+PAUSE = 0.001  # seconds between two looks whether a supervisor that is about to end has done so
 
 
 class Task:
@@ -56,9 +54,8 @@ class Task:
             raise TypeError(f"pid must be an int, not {pid!r}")
         self.pid = pid
         self.task_pool = task_pool
-        self._record: TaskRecord | None = None
-        self._lets_go: bool | None = None
-        self._line = SharedConnection(task_pool, pid)
+        self._contact = Contact(task_pool.path, pid)
+        self._streams: dict[int, Stream] = {}
         self._info: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -69,48 +66,22 @@ class Task:
             return NotImplemented
         if (self.pid, self.task_pool.path) != (other.pid, other.task_pool.path):
             return False
-        ids = {task._record.id for task in (self, other) if task._record is not None}
+        ids = {record.id for record in (self._contact.known, other._contact.known) if record is not None}
         return len(ids) < 2  # a supervisor that has ended may have had the pid of another
 
     def __hash__(self) -> int:
         return hash((self.pid, self.task_pool.path))
 
-    # -- who it is --------------------------------------------------------------------------------------
+    # -- which task it is --------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """The name of its job directory, which no other task ever has."""
-        return self.record.id
+        """The name of its job directory, which no other task ever has. TaskGone when there is no task of this pid."""
+        return self._contact.record.id
 
-    @property
-    def record(self) -> TaskRecord:
-        """Its directory. Raises TaskGone when the pool has no task of this pid."""
-        if self._record is None:
-            self._record = TaskRecord(self.task_pool.path, self._find_id())
-        return self._record
-
-    def belong_to(self, job_id: str) -> None:
+    def _belong_to(self, task_id: str) -> None:
         """Mean the task of this id and no other, whoever has its supervisor's pid by now."""
-        self._record = TaskRecord(self.task_pool.path, job_id)
-
-    def lets_go_of_what_was_read(self) -> bool:
-        """Whether its supervisor wants to hear what has been read."""
-        if self._lets_go is None:
-            self._lets_go = self.record.lets_go_of_what_was_read()
-        return self._lets_go
-
-    def _find_id(self) -> str:
-        """By its supervisor, or in the records of those whose supervisors are dead."""
-        with suppress(TaskGone, TaskRefused):
-            return str(self._line.ask({"op": "info"})[0]["info"]["id"])
-        for job_id in reversed(self.task_pool.job_ids()):
-            if TaskRecord(self.task_pool.path, job_id).supervisor() == self.pid:
-                return job_id
-        raise TaskGone(f"no task {self.pid} in {self.task_pool.path}")
-
-    def supervised(self) -> bool:
-        """Whether its supervisor lives."""
-        return self.record.supervised()
+        self._contact = Contact(self.task_pool.path, self.pid, task_id)
 
     # -- talking to the supervisor ----------------------------------------------------------------------
 
@@ -122,7 +93,7 @@ class Task:
                 ``path``); then the answer is False. None: TaskGone is raised instead.
         """
         try:
-            self._line.connect()
+            self._contact.hang_on()
             return True
         except TaskGone as error:
             if fail_reason is None:
@@ -134,24 +105,7 @@ class Task:
 
     def disconnect(self) -> None:
         """Hang up, if we are connected. The next call that needs it connects again."""
-        self._line.disconnect()
-
-    def ask(self, request: dict[str, Any], body: bytes = b"", seconds: float | None = 0.0) -> Frame:
-        """Have the supervisor do something of `bossworker.tasks.wire.protocol`; its answer. TaskGone; TaskRefused.
-
-        A supervisor hangs up on who has been silent when too many are connected: then we connect and ask once more.
-        """
-        if self._record is not None:
-            request = {**request, "task": self._record.id}
-        return self._line.ask(request, body, seconds)
-
-    def new_connection(self) -> ControlConnection:
-        """Another connection to the supervisor. TaskGone when it cannot be reached."""
-        return self.task_pool.connect(self.pid)
-
-    def watching(self, deadline: float | None = None) -> EventWatch:
-        """Events, to be closed: first those that tell what is so already. TaskGone, also when not by the deadline."""
-        return EventWatch(self, deadline)
+        self._contact.hang_up()
 
     # -- what it tells ----------------------------------------------------------------------------------
 
@@ -163,8 +117,8 @@ class Task:
             id, command, shell, cwd, behavior, lockfile     as it was spawned; id names its job directory
             pid             of the command while it runs, otherwise None
             supervisor      pid, running
-            status          state ("created", "running", "completed", "terminated by request", "terminated by error"),
-                            running, paused, exit_code, signal, core, reason
+            status          state ("created", "running", "completed", "terminated by request", "terminated by error",
+                            "unknown"), running, paused, exit_code, signal, core, reason
             meta            the metadata
             streams         stdin, stdout, stderr, data: each start, limit, eof
             clients         how many connections the supervisor has
@@ -172,6 +126,10 @@ class Task:
             restarts        policy, limit, count, next (Unix seconds)
             usage           user_time, system_time (seconds), max_rss (bytes)
             trouble         what the supervisor cannot do at present: a list of texts
+
+        A task of another host, or of a container, whose supervisor can neither be seen nor reached from here is
+        "unknown": ``running`` is None, for it may run, and the reason says where. Pids are those that count where the
+        supervisor lives.
 
         Raises TaskGone when there is no such task (any more).
         """
@@ -181,18 +139,27 @@ class Task:
 
     def _fetch_info(self) -> dict[str, Any]:
         try:
-            return dict(self.ask({"op": "info"})[0]["info"])
+            return dict(self._contact.ask({"op": "info"})[0]["info"])
         except (TaskGone, TaskRefused):
             self._check_exists()
-            return self.record.info()
+            return self._contact.record.info()
 
     def _check_exists(self) -> None:
-        if not self.record.exists():
+        if not self._contact.record.exists():
             raise TaskGone(f"task {self.pid} has been deleted from {self.task_pool.path}")
 
     def stream(self, index_or_name: int | str) -> Stream:
-        """One of its streams: 0 or "stdin", 1 or "stdout", 2 or "stderr", 3 or "data". ValueError for any other."""
-        return Stream(self, stream_number(index_or_name))
+        """One of its streams: 0 or "stdin", 1 or "stdout", 2 or "stderr", 3 or "data". ValueError for any other.
+
+        The same object each time, so that ``task.stream("stdout").read()`` in a loop gives what is new.
+        """
+        number = stream_number(index_or_name)
+        if number not in self._streams:
+            self._streams.setdefault(number, self._make_stream(number))  # of two threads at once, one has made it
+        return self._streams[number]
+
+    def _make_stream(self, number: int) -> Stream:
+        return Stream(self, number)
 
     def events(self, forever: bool = False) -> Generator[dict[str, Any], None, None]:
         """Yield what happens as it happens, pushed by the supervisor; what has happened already comes first.
@@ -205,11 +172,11 @@ class Task:
             restart             pid, count
 
         They end when the command has ended and no restart of its own is due (the last one is an exit whose ``final`` is
-        true); with `forever`, since somebody may call `restart`, only when the supervisor does. Who does not keep up
-        hears of the latest output only; who is very far behind, of all metadata at once. Raises TaskGone when there is
-        no supervisor, or one that lives cannot be reached any more.
+        true); with `forever`, since somebody may call `restart`, only when the supervisor does. A watcher that falls
+        behind hears of the latest output only; one that is very far behind, of all metadata at once. Raises TaskGone
+        when there is no supervisor, or when one that lives cannot be reached any more.
         """
-        watch = EventWatch(self)  # now, not when the first is taken: nothing that happens in between is missed
+        watch = EventWatch(self._contact)  # now, not when the first is taken: nothing that happens in between is missed
         return self._events(watch, forever)
 
     @staticmethod
@@ -221,14 +188,18 @@ class Task:
                     return
 
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """Wait until the command has ended and no restart is due; ``info()["status"]``, or None after `timeout`
-        seconds.
+        """Wait until the command has ended and no restart is due; ``info()["status"]``.
 
-        A supervisor that is killed meanwhile ends the wait, too: its command ends with it. Raises TaskGone when the
-        task has been deleted.
+        A supervisor that is killed meanwhile ends the wait, too: its command ends with it. One that this process can
+        neither see nor reach (see `info`) is waited for by the task's files.
+
+        Args:
+            timeout: None is returned after this many seconds; 0: do not wait; None: no limit.
+
+        Raises TaskGone when the task has been deleted.
         """
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
-        with suppress(TaskGone, TaskRefused), self.watching(deadline) as watch:
+        with suppress(TaskGone, TaskRefused), EventWatch(self._contact, deadline) as watch:
             while (event := watch.event(deadline)) is not None:
                 if event.get("event") == protocol.EXIT and event.get("final"):
                     return dict(self.info(fresh=True)["status"])
@@ -240,18 +211,23 @@ class Task:
         return status
 
     def _final_status(self) -> dict[str, Any] | None:
-        """None while the command runs or a restart is due. From the disk: a supervisor might not answer in time."""
+        """None while the command runs or may run, or a restart is due. From the disk: a supervisor might not answer."""
         self._check_exists()
         self._info = None
-        info = self.record.info() if self.record.readable() else self.info()
-        return None if info["status"]["running"] or info["restarts"]["next"] else dict(info["status"])
+        record = self._contact.record
+        info = record.info() if record.facts().status else self.info()
+        return None if info["status"]["running"] is not False or info["restarts"]["next"] else dict(info["status"])
 
     # -- what is done to it -----------------------------------------------------------------------------
 
     def apply_meta(self, mapping: Mapping[str, Any] | None = None, **attrs: Any) -> None:
-        """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor."""
+        """Merge into its metadata: JSON values under str keys. TypeError for others; TaskGone without a supervisor.
+
+        Mappings are merged at every depth: ``apply_meta(n={"b": 2})`` leaves what else is in ``n``. Everything else,
+        lists included, replaces what was there.
+        """
         change = check_size(check_meta({**check_meta(mapping), **attrs}))
-        self.ask({"op": "meta", "meta": change})
+        self._contact.ask({"op": "meta", "meta": change})
         self._info = None
 
     def kill(self, signal: int | str | signals.Signals = "KILL") -> bool:
@@ -267,7 +243,7 @@ class Task:
             signal: A number, or a name with or without ``SIG``; 0 only asks. TypeError or ValueError for any other.
         """
         number = 0 if signal == 0 else check_signal(signal)
-        return bool(self.ask({"op": "signal", "signal": number})[0]["sent"])
+        return bool(self._contact.ask({"op": "signal", "signal": number})[0]["sent"])
 
     def pause(self, on: bool = True) -> bool:
         """Stop all processes of the command where they are; or with False let them go on."""
@@ -285,7 +261,7 @@ class Task:
         """
         self._info = None
         try:
-            return bool(self.ask({"op": "restart"})[0]["restarted"])
+            return bool(self._contact.ask({"op": "restart"})[0]["restarted"])
         except TaskRefused as error:
             raise refusal(error) from error
 
@@ -295,6 +271,9 @@ class Task:
 
         The files stay, so that status and output are still told, and `TaskPool.search` still finds the task. When the
         supervisor is dead, what it could not end any more is ended.
+
+        Raises TaskGone when the supervisor lives, or may live where this process cannot see it, and cannot be reached;
+        TaskRefused when a process of the task is not for the supervisor to end.
         """
         self._end({"op": "terminate"})
 
@@ -302,47 +281,61 @@ class Task:
         """Kill the command and all that it started, end the supervisor, and remove every file of the task.
 
         Also for a task whose supervisor is dead. A lock file stays: it was never the task's own. Raises TaskGone when
-        the supervisor lives and cannot be reached, TaskError when files are not for this user to remove.
+        the supervisor lives, or may live where this process cannot see it, and cannot be reached; TaskRefused when a
+        process of the task is not for the supervisor to end, TaskError when a file is not for this user to remove. Then
+        the task stays.
         """
         try:
-            record = self.record
-        except TaskGone:
-            if self._is_hidden():
-                raise
+            record = self._contact.record
+        except TaskGone as error:
+            if isinstance(error.__cause__, PermissionError) and identity.start_time(self.pid) is not None:
+                raise  # it may live, and is not for us to talk to, nor are its files to be read
             return  # it has been deleted
         self._end({"op": "delete"})
-        if record.exists():
-            jobdir.remove_tree(record.folder)
-        self.task_pool.clear_socket(self.pid)
-        self.task_pool.clear_output(self.pid)
-        if record.exists():
-            raise TaskError(f"{record.folder} cannot be removed by this user")
-
-    def _is_hidden(self) -> bool:
-        """Whether there may be a living supervisor that is not for us to talk to, nor its files to be read."""
-        return os.path.lexists(self.task_pool.socket_path(self.pid)) and identity.start_time(self.pid) is not None
+        try:
+            record.discard()
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise TaskError(f"task {self.pid} cannot be deleted: {why}: {error.filename!r}") from error
+        record.clear(said=True)
 
     def _end(self, request: dict[str, Any]) -> None:
-        """Have the supervisor end, and wait until it has. TaskGone when it lives, and is not for us to talk to."""
+        """Have the supervisor end, and wait until it has. TaskGone when it may live, and is not for us to talk to."""
         self._info = None
-        supervisor = self.record.status().get("supervisor")
+        record = self._contact.record
+        facts = record.facts()
         failure = None
         try:
-            self.ask(request, seconds=END_SECONDS)
+            self._contact.ask(request, seconds=END_SECONDS)
         except TaskGone as error:
             failure = error
         finally:
             self.disconnect()
-        unreachable = isinstance(failure, TimeoutError) or isinstance(failure and failure.__cause__, PermissionError)
-        deadline = time.monotonic() + (0.0 if unreachable else END_SECONDS)
-        while identity.holds(supervisor):  # it has answered, or was killed just then, and is about to be gone
+        self._await_end(facts, failure)
+        self._reap(facts)
+        record.end_leftovers()
+
+    def _await_end(self, facts: Facts, failure: TaskGone | None) -> None:
+        """Wait until the supervisor is gone: it has answered, or was killed just then. TaskGone when it is not."""
+        socket, cause = self._contact.record.socket, failure and failure.__cause__
+        hopeless = isinstance(failure, TimeoutError) or isinstance(cause, PermissionError)
+        deadline = time.monotonic() + (0.0 if hopeless else END_SECONDS)
+        while (sight := facts.sight) != identity.GONE:
+            if sight != identity.ALIVE:  # one that cannot be seen is believed what it says, and takes its socket away
+                if failure:
+                    raise failure
+                if not os.path.lexists(socket):
+                    return
             if time.monotonic() >= deadline:
                 raise failure or TaskGone(f"the supervisor {self.pid} does not end")
-            time.sleep(0.001)
-        if supervisor is not None and identity.of(self.pid) == supervisor:  # a zombie: a child of ours, or somebody's
+            time.sleep(PAUSE)
+
+    def _reap(self, facts: Facts) -> None:
+        """A supervisor in the foreground is a child of the process that has spawned it, and a zombie until then."""
+        supervisor = facts.status.get("supervisor")
+        if supervisor is not None and identity.of(self.pid) == supervisor:
             with suppress(ChildProcessError):
                 os.waitpid(self.pid, os.WNOHANG)
-        self.record.end_remains()
 
 
 def check_size(meta: dict[str, Any]) -> dict[str, Any]:

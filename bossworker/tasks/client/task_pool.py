@@ -1,32 +1,30 @@
-"""A pool of tasks: a directory, and who is found in it."""
+"""A pool of tasks: a directory, and the tasks in it."""
 
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bossworker.commands import request, roots
+from bossworker.commands import request
+from bossworker.commands.supervision.interpreter import find_python
 from bossworker.system import identity
 from bossworker.system.checks import check_count, check_seconds
 from bossworker.tasks.client.patterns import Pattern, matcher
-from bossworker.tasks.client.spawning import spawn_supervisor
+from bossworker.tasks.client.spawning import Program, spawn_supervisor
+from bossworker.tasks.client.survey import describe_all
 from bossworker.tasks.client.task import Task, check_size
-from bossworker.tasks.client.task_record import TaskRecord, describe_all
-from bossworker.tasks.errors import TaskGone, TaskRefused
+from bossworker.tasks.client.task_record import TaskRecord, find
+from bossworker.tasks.errors import TaskGone
 from bossworker.tasks.supervisor import restarts
 from bossworker.tasks.wire import directory, task_info
-from bossworker.tasks.wire.control_connection import ControlConnection
-from bossworker.tasks.wire.lockfile import lock_pool
 
 LINGER_SECONDS = 3600.0  # for somebody to look at what has ended, and to restart it
+GRACE_SECONDS = 2.0  # for a command to tidy up
 BEHAVIORS = ("foreground", "background", "daemon")
 
-_OF_A_SUPERVISOR = re.compile(r"\.?(\d{1,10})\.(?:sock|out)", re.ASCII)
 _PACKAGE_FOLDER = str(Path(__file__).parents[3])
 _PROGRAM = (
     f"import sys; sys.path.append({_PACKAGE_FOLDER!r}); from bossworker.tasks.supervisor.startup import main; main()"
@@ -36,10 +34,10 @@ _PROGRAM = (
 class TaskPool:
     """A directory with tasks in it: a view of it, and methods to start tasks there and to find them.
 
-    A task in it is a directory with all that is known of it, and while its supervisor lives a socket named after the
-    supervisor's pid. Whoever may read the pool's directory may look at the tasks, and whoever may write to it may
-    control them, as far as the umask of who spawned them allows it, too; in a directory with the sticky bit, such as
-    /tmp, everybody controls their own.
+    A task in it is a directory with all that is known of it and, while its supervisor lives, a socket. Both are named
+    after the task's id. Whoever may read the pool's directory may look at the tasks, and whoever may write to it may
+    control them, as far as the umask of their spawner allows it, too; in a directory with the sticky bit, such as /tmp,
+    everybody controls their own.
 
     Source: RapidApp::BgTask::TaskPool.
     """
@@ -91,11 +89,15 @@ class TaskPool:
         """argv of the program that becomes a supervisor, for instance one that begins with ``nice`` or ``sudo``.
 
         It finds the request on its stdin and ends up in ``bossworker.tasks.supervisor.startup.main``, as the default
-        does. Setting it (None: the default again) means that each supervisor is an interpreter of its own, started from
-        nothing; by default they are forked from a small process that is ready for it, which is quicker and takes less
-        memory.
+        does, which is run by ``$BOSSWORKER_PYTHON`` or else ``sys.executable``. Setting it (None: the default again)
+        means that each supervisor is an interpreter of its own, started from nothing; by default they are forked from a
+        small process that is ready for it, which is quicker and takes less memory.
         """
-        return list(self._supervisor_cmd or [sys.executable, "-I", "-S", "-c", _PROGRAM])
+        if self._supervisor_cmd is not None:
+            return list(self._supervisor_cmd)
+        # -I would ignore PYTHONHOME as well, without which some Pythons find no library.
+        apart = ["-s", "-P"] if "PYTHONHOME" in os.environ else ["-I"]
+        return [find_python(), *apart, "-S", "-c", _PROGRAM]
 
     @supervisor_cmd.setter
     def supervisor_cmd(self, argv: Sequence[str | os.PathLike[str]] | None) -> None:
@@ -129,12 +131,25 @@ class TaskPool:
         return {name: value for name, value in checked.items() if value is not None}
 
     def output_path(self, pid: int | None = None) -> str:
-        """The file that the stdout of the supervisor of that pid (None: this process) goes to, until it ends unused."""
-        return f"{self.path}/{task_info.output_name(os.getpid() if pid is None else pid)}"
+        """The file that the stdout of the supervisor of that pid (None: this process) goes to, until it ends unused.
+
+        Its name comes from the task's id. When the pool has no task of that pid, there is no such file.
+        """
+        return self._path_of(pid, task_info.output_name)
 
     def socket_path(self, pid: int | None = None) -> str:
-        """The Unix socket that the supervisor of that pid (None: this process) listens on."""
-        return f"{self.path}/{task_info.socket_name(os.getpid() if pid is None else pid)}"
+        """The Unix socket that the supervisor of that pid (None: this process) listens on.
+
+        Its name comes from the task's id. When the pool has no task of that pid, there is no such file.
+        """
+        return self._path_of(pid, task_info.socket_name)
+
+    def _path_of(self, pid: int | None, name: Callable[[str], str]) -> str:
+        pid = os.getpid() if pid is None else pid
+        try:
+            return f"{self.path}/{name(find(self.path, pid).id)}"
+        except (TaskGone, OSError):
+            return f"{self.path}/{name(str(pid))}"
 
     # -- starting tasks ---------------------------------------------------------------------------------
 
@@ -155,6 +170,7 @@ class TaskPool:
         restart_backoff: float = 1.0,
         restart_backoff_max: float = 60.0,
         linger: float | None = LINGER_SECONDS,
+        grace: float = GRACE_SECONDS,
     ) -> Task:
         """Start a command under a supervisor of its own; returns when the command really runs.
 
@@ -169,22 +185,24 @@ class TaskPool:
             cwd: The command's working directory; None: this process's.
             behavior: ``"foreground"``: the supervisor is a child of this process, with its terminal, stdout and process
                 group; it is reaped by `Task.delete` and `Task.terminate_supervisor`, or else to be waited for by
-                ``os.waitpid``. ``"background"``: a child of nobody
-                here, but still of this process's process group and session: Ctrl-C and a hang-up reach it, and it ends
-                its command. ``"daemon"``: in a session of its own.
+                ``os.waitpid``. ``"background"``: no child of this process, but in its process group and session: Ctrl-C
+                and a hang-up reach it, and it ends its command. It outlives the program that spawned it, a leader of
+                the session included. (The original's ends within seconds.) ``"daemon"``: in a session of its own.
             meta: Metadata, JSON values under str keys.
-            retain_output: So many bytes are kept after they have been read, the rest is given up; None: all are kept.
-            max_read_buf_size: Only so many of the newest bytes of each stream are kept; None: all.
+            retain_output: How many bytes are kept after they have been read; the rest is given up. None: all are kept.
+            max_read_buf_size: How many of the newest bytes of each stream are kept. None or 0: all.
             lockfile: A file that must be lockable, and is locked while the command runs or is due to be restarted.
             restart: ``"never"``, ``"on-failure"`` (exit code not 0, or a signal) or ``"always"``: when a command that
                 has ended is started again by itself. One that somebody ended through the task stays ended.
-            restart_limit: At most so many times; None: without end.
+            restart_limit: How often at most; None or 0: no limit.
             restart_backoff: Seconds before the first restart; doubled with each that follows, until the command has run
                 for a minute,
-            restart_backoff_max: up to so many seconds.
-            linger: So many seconds after the command's end the supervisor leaves, and can restart it no more; status,
-                metadata and output stay, and are told from the disk. As long as something that the command has started
-                lives, or has one of its streams open, the supervisor stays. None: it stays until somebody ends it.
+            restart_backoff_max: up to this many seconds.
+            linger: Seconds from the command's end until the supervisor leaves (0: at once), after which it can restart
+                nothing; status, metadata and output stay, and are told from the disk. As long as something that the
+                command has started lives, or has one of its streams open, the supervisor stays. None: it stays until
+                somebody ends it.
+            grace: Seconds between TERM and KILL when somebody ends the task.
 
         Raises:
             TypeError, ValueError: An argument is not allowed; the text names it.
@@ -200,13 +218,14 @@ class TaskPool:
         task = {
             "behavior": behavior,
             "retain_output": _optional("retain_output", retain_output),
-            "max_read_buf_size": _optional("max_read_buf_size", max_read_buf_size),
+            "max_read_buf_size": _optional("max_read_buf_size", max_read_buf_size) or None,
             "lockfile": None if lockfile is None else request.check_path("lockfile", lockfile),
             "restart": restart,
-            "restart_limit": _optional("restart_limit", restart_limit),
+            "restart_limit": _optional("restart_limit", restart_limit) or None,
             "restart_backoff": check_seconds("restart_backoff", restart_backoff),
             "restart_backoff_max": check_seconds("restart_backoff_max", restart_backoff_max),
             "linger": None if linger is None else check_seconds("linger", linger),
+            "grace": check_seconds("grace", grace),
         }
         job = {
             **wanted.record(),
@@ -214,18 +233,27 @@ class TaskPool:
             "meta": check_size(wanted.meta),
             task_info.TASK: task,
         }
-        pid, job_id = spawn_supervisor(self, job, self._environment(wanted.env))
-        return self._task(pid, job_id)
+        environment = self._environment(wanted.env, detached=behavior == "daemon")
+        program = self._program() if behavior == "foreground" or self._has_own_program() else None
+        return self._task(*spawn_supervisor(self.path, job, environment, program))
 
-    def _environment(self, env: Mapping[str, str | None]) -> list[str]:
-        """What a command gets: this process's variables, the supervisor's, and its own, as ``NAME=value``."""
+    def _has_own_program(self) -> bool:
+        """Whether supervisors are not what they are by default, and so must be started from nothing."""
+        return self._supervisor_cmd is not None or self._supervisor_env != self._default_env()
+
+    def _program(self) -> Program:
+        return Program(self.supervisor_cmd, {**os.environ, **self._supervisor_env})
+
+    def _environment(self, env: Mapping[str, str | None], detached: bool) -> list[str]:
+        """What a command gets: this process's variables, the supervisor's, and its own, as ``NAME=value``.
+
+        A daemon does not inherit the mark of the pool's job that spawned it, which says what ends with that job. (Marks
+        of a task are replaced by its own.)
+        """
         merged = {**os.environ, **self._supervisor_env, **env}
+        if detached and request.JOB_VARIABLE not in env:
+            merged.pop(request.JOB_VARIABLE, None)
         return [f"{name}={value}" for name, value in merged.items() if value is not None]
-
-    @property
-    def forks_supervisors(self) -> bool:
-        """Whether supervisors are what they are by default, and so need not be started from nothing."""
-        return self._supervisor_cmd is None and self._supervisor_env == self._default_env()
 
     # -- finding tasks ----------------------------------------------------------------------------------
 
@@ -233,89 +261,38 @@ class TaskPool:
         """The tasks whose info matches, the oldest first.
 
         Those whose supervisors have ended are among them, as long as their files are there: their info says
-        ``{"supervisor": {"running": False}}``. What other users do not let us see is not. Sockets of dead supervisors
-        are cleared away on the occasion.
+        ``{"supervisor": {"running": False}}``. Those that other users hide from this one are not. The supervisor of a
+        task that this process cannot see (on another host or in a container that shares the pool) is asked; when it
+        cannot be reached, the task is ``unknown``. Looking changes nothing about it. Sockets of supervisors that are
+        known to be dead are removed.
 
         Args:
             pattern: A nested mapping, whose keys must all be in the info, at every depth, with these values; or a
                 predicate on the info, whose errors count as no match; None: all tasks. See `Task.info`.
         """
         matches = matcher(pattern)
-        records = [TaskRecord(self.path, job_id) for job_id in self.job_ids()]
-        found = [(pid, record) for record in records if (pid := record.supervisor()) is not None]
-        self._clear_dead_sockets({pid for pid, record in found if record.supervised()})
-        return [self._task(pid, job_id) for pid, job_id, info in describe_all(self, found) if matches(info)]
+        records = [TaskRecord(self.path, task_id) for task_id in directory.task_ids(self.path)]
+        found = describe_all(records)
+        return [self._task(pid, task_id) for pid, task_id, info in found if matches(info)]
 
     def task_by_pid(self, pid: int) -> Task | None:
         """The task of a supervisor's pid, if that is a supervisor and listens on its socket; None otherwise."""
         if isinstance(pid, int) and pid < 0:
             return None
-        found = Task(self, check_count("pid", pid))
-        with suppress(TaskGone, TaskRefused, OSError):
-            found.connect()
-            return self._task(pid, found.id)
+        check_count("pid", pid)
+        with suppress(TaskGone, OSError):
+            record = find(self.path, pid)
+            facts = record.facts()
+            if facts.sight == identity.ALIVE:  # not where the same number is another process's
+                record.connect(facts).close()
+                return self._task(pid, record.id)
         return None
 
-    def job_ids(self) -> list[str]:
-        """The names of the tasks' directories, the oldest first."""
-        return sorted(name for name in os.listdir(self.path) if roots.is_id(name))
-
-    def _task(self, pid: int, job_id: str) -> Task:
+    def _task(self, pid: int, task_id: str) -> Task:
         task = self.task_class(self, pid)
         if isinstance(task, Task):
-            task.belong_to(job_id)
+            task._belong_to(task_id)
         return task
-
-    # -- sockets ----------------------------------------------------------------------------------------
-
-    def connect(self, pid: int) -> ControlConnection:
-        """A connection to the supervisor of a pid. TaskGone when there is none; a dead one's socket is cleared away."""
-        try:
-            return ControlConnection(self.path, task_info.socket_name(pid), pid)
-        except ConnectionRefusedError as error:
-            self.clear_socket(pid)
-            raise TaskGone(f"the supervisor {pid} of {self.path} is dead") from error
-        except FileNotFoundError as error:
-            raise TaskGone(f"no supervisor {pid} in {self.path}") from error
-        except OSError as error:
-            raise TaskGone(f"the supervisor {pid} of {self.path} cannot be reached: {error}") from error
-
-    def clear_output(self, pid: int) -> None:
-        """Remove what the supervisor of a pid has said, unless another one has that pid by now."""
-        if not os.path.lexists(self.socket_path(pid)):
-            with suppress(FileNotFoundError, PermissionError):
-                os.unlink(self.output_path(pid))
-
-    def clear_socket(self, pid: int) -> None:
-        """Remove the socket of a pid if nobody listens on it any more."""
-        with suppress(OSError):
-            held = lock_pool(self.path, 0.0)
-            if held is None:  # somebody else is at it
-                return
-            try:
-                self._clear(pid)
-            finally:
-                os.close(held)
-
-    def _clear(self, pid: int) -> None:
-        try:
-            ControlConnection(self.path, task_info.socket_name(pid), pid).close()
-            return
-        except ConnectionRefusedError:
-            os.unlink(self.socket_path(pid))
-        except FileNotFoundError:
-            pass
-        if identity.start_time(pid) is None:  # nor is it one that is being born
-            for path in (f"{self.path}/.{task_info.socket_name(pid)}", self.output_path(pid)):
-                with suppress(FileNotFoundError):
-                    if not os.path.getsize(path):  # otherwise it may say why it died
-                        os.unlink(path)
-
-    def _clear_dead_sockets(self, living: set[int]) -> None:
-        for name in os.listdir(self.path):
-            match = _OF_A_SUPERVISOR.fullmatch(name)
-            if match and int(match[1]) not in living:
-                self.clear_socket(int(match[1]))
 
 
 _default: TaskPool | None = None

@@ -3,7 +3,7 @@
 What one of them does must not cost the others anything:
 
 - Requests of a client are answered one by one. While one of them is being seen to, or its answer has not left yet,
-  nothing more is read from that client: who writes much, or does not listen, fills nobody's memory but its own.
+  nothing more is read from that client. A client that writes much, or does not listen, fills no memory but its own.
 - A client that watches and does not keep up is told once that there is output, not a thousand times. If even so too
   much is owed to it, it is dropped.
 - When there are too many, the one goes whose last request is the longest ago: whoever holds connections open in
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 896  # of the 1024 descriptors that a process may commonly have,
 SPARE_DESCRIPTORS = 128  # since the supervisor needs some itself: where it may have fewer, fewer clients, but at least
 LEAST_CLIENTS = 8
-ASKING = 8  # one place in so many is not for who watches
+ASKING = 8  # one place in eight is not for clients that watch
 MOST_ACCEPTED = 64  # connections in one turn of the loop
 MOST_OWED = 1000  # events that a client may be behind, those that say the same counted once,
 MOST_OWED_BYTES = 1 << 20  # and bytes of them
@@ -41,7 +41,7 @@ NO_ROOM_SECONDS = 0.1  # without descriptors or memory for another connection, b
 
 
 def most_clients(descriptors: int) -> int:
-    """For a process that may have so many descriptors; negative: no limit."""
+    """The number for a process that may have this many descriptors; negative: no limit."""
     return MOST_CLIENTS if descriptors < 0 else max(LEAST_CLIENTS, min(MOST_CLIENTS, descriptors - SPARE_DESCRIPTORS))
 
 
@@ -214,7 +214,7 @@ class Service:
         self._listen()
 
     def tell(self, event: dict[str, Any], key: object = None) -> None:
-        """Send an event to all who watch. Of those with the same key, the latest is enough for who is behind."""
+        """Send an event to all clients that watch. One that is behind gets only the latest of those with one key."""
         self._events += 1
         frame = encode(event)
         for client in [client for client in self.clients.values() if client.watching]:
@@ -222,7 +222,7 @@ class Service:
         self._keep_owed_bounded()
 
     def _keep_owed_bounded(self) -> None:
-        """Drop who is owed the most, as long as all are owed too much together."""
+        """Drop the client that is owed the most, as long as all together are owed too much."""
         while sum(client.owed for client in self.clients.values()) > MOST_OWED_TO_ALL:
             self.drop(max(self.clients.values(), key=lambda client: client.owed))
 
@@ -244,7 +244,7 @@ class Service:
         self._dropped(client)
 
     def keep_memory_bounded(self) -> None:
-        """Drop who holds the most of an unfinished request, when they hold too much together."""
+        """Drop the client that holds the most of an unfinished request, when all together hold too much."""
         clients = self.clients.values()
         if sum(client.buffered for client in clients) > MOST_BUFFERED:
             self.drop(max(clients, key=lambda client: client.buffered))

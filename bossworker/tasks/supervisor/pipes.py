@@ -48,7 +48,7 @@ class Pump:
                 return
 
     def close(self) -> None:
-        """Read no more: who writes finds the pipe broken."""
+        """Read no more: whoever writes finds the pipe broken."""
         if self.open:
             self.open = False
             self._loop.forget(self._pipe)

@@ -122,14 +122,14 @@ class Requests:
             raise BadRequest(str(error)) from None
 
     def terminate(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.leave(lambda: client.answer({}))
+        self.supervisor.leave(lambda: client.answer({}), client.refuse)
 
     def _delete(self, client: Client) -> None:
         self.supervisor.remove_files()
         client.answer({})
 
     def delete(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.leave(lambda: self._delete(client), grace=0.0)
+        self.supervisor.leave(lambda: self._delete(client), client.refuse, grace=0.0)
 
 
 _OPS: dict[str, Callable[[Requests, Client, Head, bytes], None]] = {

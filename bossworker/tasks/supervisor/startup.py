@@ -13,22 +13,24 @@ import stat
 
 from bossworker.commands import jobdir
 from bossworker.commands.supervision.supervisor import Order
-from bossworker.system import descendants
+from bossworker.system import descendants, identity
 from bossworker.system.cpython import dumps, loads, signal, socket
 from bossworker.system.eventloop import Loop
 from bossworker.tasks.supervisor.clients import Service
 from bossworker.tasks.supervisor.requests import Requests
 from bossworker.tasks.supervisor.task_supervisor import TASK_FD, TaskSupervisor
 from bossworker.tasks.wire import socket_paths, task_info
-from bossworker.tasks.wire.lockfile import LockFile, LockHeld, lock_pool
+from bossworker.tasks.wire.lockfile import LockFile, LockHeld
+from bossworker.tasks.wire.task_info import PATHS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 BACKLOG = 1024  # connections that wait to be accepted, while the supervisor does something else
-LOCK_SECONDS = 1.0  # for others to be done with the pool's sockets; whoever holds on for longer is not waited for
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_SURVIVED = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main() -> None:
@@ -55,8 +57,8 @@ def supervise(request: dict[str, Any], reply: int) -> int:
     """Be the supervisor, to the end; the exit code. `reply` is where the answer goes, and is closed then."""
     reply = keep_number_free(TASK_FD, reply)
     try:
-        birth = _Birth(request)
-        answer = birth.start()
+        startup = _Startup(request)
+        answer = startup.start()
     except OSError as error:
         number, path = error.errno or errno.EIO, error.filename
         answer = {"error": error.strerror or str(error), "errno": number, "path": path and os.fsdecode(path)}
@@ -69,26 +71,40 @@ def supervise(request: dict[str, Any], reply: int) -> int:
     os.close(reply)
     if "error" in answer:
         return 1
-    birth.supervisor.run()
-    birth.farewell()
+    startup.supervisor.run()
+    startup.clear_away()
     return 0
 
 
-class _Birth:
+class _Startup:
     """What has to be there before the command can run, in this order; and taken away again if it cannot."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.request = request
-        self.pool: str = request["pool"]
-        self.pid = os.getpid()
         self.loop = Loop()
-        self.lock = (
-            LockFile(request["job"][task_info.TASK]["lockfile"]) if request["job"][task_info.TASK]["lockfile"] else None
-        )
-        self.access, self.socket_access = accesses(os.stat(self.pool).st_mode, request["umask"])
+        self._outlive_signals()
+        self.pool = os.fsdecode(request["pool"].encode(PATHS))
+        self.pool_fd = os.open(self.pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.pid = os.getpid()
+        lockfile = request["lockfile"]
+        self.lock = None if lockfile is None else LockFile(os.fsdecode(lockfile.encode(PATHS)))
+        self.access, self.socket_access = accesses(os.fstat(self.pool_fd).st_mode, request["umask"])
         os.umask(0o777 & ~self.access)
         if request["behavior"] != "foreground":
-            shed(f"{self.pool}/{task_info.output_name(self.pid)}")
+            shed()
+
+    def _outlive_signals(self) -> None:
+        """From here on, a signal that is sent to all (by systemd, docker, pkill) does not keep us from telling the end.
+
+        They are handled, not ignored: the command would inherit that a signal is ignored.
+        """
+        for number in _ENDING:
+            signal.signal(number, self._on_signal)
+        for number in _SURVIVED:
+            signal.signal(number, lambda number, frame: None)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.loop.after(0.0, lambda: self.supervisor.told_to_end(number))
 
     def start(self) -> dict[str, Any]:
         """Start the command; the answer for whoever asked for it."""
@@ -98,7 +114,6 @@ class _Birth:
             self.supervisor = self._prepare()
             self.supervisor.begin()
         except LockHeld as error:
-            self._remove_output()
             return {"error": str(error), "holder": error.pid}
         except BaseException:
             self._remove_all()
@@ -111,67 +126,76 @@ class _Birth:
 
     def _prepare(self) -> TaskSupervisor:
         request = self.request
-        self.directory, streams = jobdir.create(self.pool, request["job"], self.access, request["id"])
+        job = {**request["job"], "supervisor": identity.own()}
+        self.directory, streams = jobdir.create_at(self.pool_fd, self.pool, job, self.access, request["id"])
         for fd in streams:  # ours are written to by offset, not appended to
             os.close(fd)
-        supervisor = TaskSupervisor(self.directory, self._order(), self.loop, request["job"], self.lock)
+        if request["behavior"] != "foreground":
+            speak_to(self._path(task_info.output_name))
+        supervisor = TaskSupervisor(self.directory, self._order(), self.loop, job, self.lock)
         supervisor.remove_files = self._remove_all
         requests = Requests(supervisor)
         supervisor.service = Service(self.loop, self._listen(), requests.serve, supervisor.plumbing.forget)
-        for number in _ENDING:
-            signal.signal(number, lambda number, frame: self.loop.after(0.0, self._told_to_end))
         return supervisor
 
     def _order(self) -> Order:
         request = self.request
         own = {
-            "BOSSWORKER_TASKS": self.pool,
+            "BOSSWORKER_TASKS": request["pool"],
             "BOSSWORKER_TASK_ID": self.directory.id,
             "BOSSWORKER_TASK_PID": str(self.pid),
             "BOSSWORKER_TASK_FD": str(TASK_FD),
         }
         given = dict(one.split("=", 1) for one in request["environment"])  # by a task, perhaps: with that one's names
-        environment = [os.fsencode(f"{name}={value}") for name, value in {**given, **own}.items()]
-        argv = [os.fsencode(arg) for arg in request["job"]["argv"]]
-        cwd = os.fsencode(request["job"]["cwd"])
-        return Order(argv, environment, cwd, (-1, -1, -1), umask=request["umask"], parting=False)
+        environment = [f"{name}={value}".encode(PATHS) for name, value in {**given, **own}.items()]
+        argv = [arg.encode(PATHS) for arg in request["argv"]]
+        cwd = request["cwd"].encode(PATHS)
+        grace = request["job"][task_info.TASK]["grace"]
+        return Order(argv, environment, cwd, (-1, -1, -1), umask=request["umask"], grace=grace, parting=False)
 
     def _listen(self) -> socket.socket:
-        """A socket under a hidden name, which gets its own when connections to it are not refused any more."""
-        name, hidden = task_info.socket_name(self.pid), f".{task_info.socket_name(self.pid)}"
+        """The socket, with the mode that it is to have from its first moment on.
+
+        To change the mode by its path would be too late: whoever may write to the pool could have put a link there.
+        """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        _unlink(f"{self.pool}/{hidden}")  # of one that had our pid
-        socket_paths.bind(listener, self.pool, hidden)
-        os.chmod(f"{self.pool}/{hidden}", self.socket_access)
+        try:
+            os.fchmod(listener.fileno(), self.socket_access)  # Linux: also where the pool has a default ACL
+        except OSError:
+            pass
+        before = os.umask(0o777 & ~self.socket_access)
+        try:
+            socket_paths.bind(listener, self.pool, task_info.socket_name(self.directory.id))
+        finally:
+            os.umask(before)
         listener.listen(BACKLOG)
-        with_pool = lock_pool(self.pool, LOCK_SECONDS)
-        os.rename(f"{self.pool}/{hidden}", f"{self.pool}/{name}")
-        if with_pool is not None:
-            os.close(with_pool)
         return listener
 
-    def _told_to_end(self) -> None:
-        self.supervisor.leave(lambda: None)
-
-    def farewell(self) -> None:
-        """The supervisor is about to end: nobody can reach it any more."""
-        _unlink(f"{self.pool}/{task_info.socket_name(self.pid)}")
+    def clear_away(self) -> None:
+        """Before the supervisor ends: from here on, nobody can reach it."""
+        _unlink(self._path(task_info.socket_name))
         if self.supervisor.service is not None:
             self.supervisor.service.close()
         self._remove_output(if_empty=True)
 
     def _remove_all(self) -> None:
-        for name in (task_info.socket_name(self.pid), f".{task_info.socket_name(self.pid)}"):
-            _unlink(f"{self.pool}/{name}")
-        self._remove_output()
         if hasattr(self, "directory"):
-            jobdir.remove_tree(self.directory.path)
+            from bossworker.commands import removal  # memory that other supervisors do without
+
+            _unlink(self._path(task_info.socket_name))
+            self._remove_output()
+            try:
+                removal.discard(self.pool_fd, self.directory.id)
+            except OSError:  # something of another user's is in it: whoever asked sees that it is still there
+                pass
 
     def _remove_output(self, if_empty: bool = False) -> None:
         """The file that our own stdout goes to; with `if_empty`, only if we have had nothing to say."""
-        path = f"{self.pool}/{task_info.output_name(self.pid)}"
-        if self.request["behavior"] != "foreground" and not (if_empty and os.path.getsize(path)):
-            _unlink(path)
+        if self.request["behavior"] != "foreground" and not (if_empty and os.fstat(1).st_size):
+            _unlink(self._path(task_info.output_name))
+
+    def _path(self, name: Callable[[str], str]) -> str:
+        return f"{self.pool}/{name(self.directory.id)}"
 
 
 def keep_number_free(number: int, other: int) -> int:
@@ -185,24 +209,30 @@ def keep_number_free(number: int, other: int) -> int:
     return moved
 
 
-def shed(output: str) -> None:
+def shed() -> None:
     """Let go of what was the spawner's: its folder, and its stdin, stdout and stderr."""
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDONLY)
-    _unlink(output)  # of one that had our pid; or a trap, in a directory that all may write to
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-    for fd, ours in ((0, null), (1, out), (2, out)):
-        os.dup2(ours, fd)
-    for fd in (null, out):
-        if fd > 2:
-            os.close(fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def speak_to(output: str) -> None:
+    """Have stdout and stderr go to a new file, whatever somebody may have put in its place."""
+    _unlink(output)
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    for fd in (1, 2):
+        os.dup2(out, fd)
+    os.close(out)
 
 
 def accesses(pool: int, umask: int) -> tuple[int, int]:
     """The modes of a task's directory and socket, by the pool directory's mode and the spawner's umask.
 
-    A task is as open as both allow: who may read the pool may read the task, and who may write to the pool may use
-    the task's socket. In a directory with the sticky bit everybody's tasks are their own.
+    A task is as open as both allow: whoever may read the pool may read the task, and whoever may write to the pool may
+    use the task's socket. In a directory with the sticky bit, only a task's owner may use its socket.
     """
     directory, control = 0o700, 0o600
     for shift in (3, 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bossworker.tasks.wire.stream_files import SIZE_BYTES, Marks, file_name
@@ -14,6 +15,7 @@ COPY_SIZE = 1 << 16  # the same where bytes have to come through this process
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPLICE_NONBLOCK = 2  # SPLICE_F_NONBLOCK
+_CANNOT_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)  # a file system (eCryptfs), a kernel, a seccomp filter
 
 
 def file_size_for(cap: int | None, retain: int | None) -> int | None:
@@ -121,6 +123,7 @@ class ByteStore(Store):
         super().__init__(folder, name, marks, cap, retain)
         self._file_size = file_size_for(cap, retain)
         self._unsaved = b""  # taken from a pipe by copying, and not on the disk yet
+        self._cannot_splice = False
 
     @property
     def start(self) -> int:
@@ -157,10 +160,19 @@ class ByteStore(Store):
 
     def _splice(self, pipe: int) -> int:
         """Through the kernel alone; what finds no room on the disk stays in the pipe."""
+        if self._cannot_splice:
+            return self._copy(pipe)
         room = self._room(SPLICE_SIZE)
-        return os.splice(pipe, self._fd, room, flags=_SPLICE_NONBLOCK)
+        try:
+            return os.splice(pipe, self._fd, room, flags=_SPLICE_NONBLOCK)
+        except OSError as error:
+            if error.errno not in _CANNOT_SPLICE:
+                raise
+        self._cannot_splice = True
+        return self._copy(pipe)
 
     def _copy(self, pipe: int) -> int:
+        """Through this process. What finds no room on the disk is kept here, and written first the next time."""
         if not self._unsaved:
             self._unsaved = os.read(pipe, COPY_SIZE)
         if not self._unsaved:

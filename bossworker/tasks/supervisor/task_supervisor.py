@@ -35,7 +35,7 @@ OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the sam
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
 END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
 _MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
-_WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # who pauses a task means all that it has started
+_WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # whoever pauses a task means all that it has started
 
 
 class TaskSupervisor(Supervisor):
@@ -68,6 +68,8 @@ class TaskSupervisor(Supervisor):
         self._asked: dict[int, float] = {}  # signals that clients had sent, and when, in monotonic seconds
         self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._leaving: Callable[[], object] | None = None
+        self._leaves_next = False  # as soon as the command has ended
+        self._refuse_to_leave: Callable[[str], object] | None = None
         self.remove_files: Callable[[], object] = lambda: None
         """Removes all that there is of the task."""
 
@@ -116,7 +118,7 @@ class TaskSupervisor(Supervisor):
 
     def _ended(self, status: dict[str, Any], elapsed: float) -> None:
         delay = None
-        if self._leaving is None:
+        if self._leaving is None and not self._leaves_next:
             delay = self._restarts.delay(
                 failed=status["state"] != jobdir.COMPLETED,
                 requested=status["state"] == jobdir.BY_REQUEST,
@@ -132,6 +134,8 @@ class TaskSupervisor(Supervisor):
         else:
             self._is_over()
         self.tell(self._exit_event())
+        if self._leaves_next and self._leaving is None:
+            self.leave(_nothing)
 
     def _is_over(self) -> None:
         """No restart is due: the lock is given up before anybody hears of the end, and we leave some day."""
@@ -145,7 +149,7 @@ class TaskSupervisor(Supervisor):
         if self.plumbing.connected or self.members():
             self._linger_timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
         else:
-            self.leave(lambda: None)
+            self.leave(_nothing)
 
     def _start_again(self) -> None:
         self._restart_timer = 0
@@ -214,7 +218,7 @@ class TaskSupervisor(Supervisor):
 
     def apply_meta(self, change: dict[str, Any]) -> None:
         """Merge into the metadata. OSError or ValueError when it cannot be put on record: then it is as it was."""
-        meta = {**self.meta, **change}
+        meta = merged(self.meta, change)
         size = len(dumps(meta))
         if size > protocol.MAX_META:
             raise ValueError(f"all of it would have {size} bytes in JSON; {protocol.MAX_META} are allowed")
@@ -255,13 +259,43 @@ class TaskSupervisor(Supervisor):
         self._start_connected()
         return True
 
-    def leave(self, then: Callable[[], object], grace: float | None = None) -> None:
-        """End the command and all that it has started, and then the supervisor; `then` is called in between."""
+    def leave(
+        self, then: Callable[[], object], refuse: Callable[[str], object] | None = None, grace: float | None = None
+    ) -> None:
+        """End the command and all that it has started, and then the supervisor; `then` is called in between.
+
+        When somebody cannot be ended, `refuse` is called with the reason instead, and the supervisor stays.
+        """
         if self._leaving is not None and grace is None:
             return
-        self._leaving = then
+        self._leaving, self._refuse_to_leave = then, refuse
         self._cancel_restart()
         self.end_all("its supervisor was ended", grace)
+        if self._ending is not None and self._ending.hopeless:  # it was tried before
+            self._stay(self._ending.hopeless)
+
+    def told_to_end(self, number: int) -> None:
+        """This process has been sent a signal that means its end: end the command, and then leave.
+
+        The command is told in the same way, for it may handle the one and not the other. If the signal was sent to all
+        processes alike, TERM in its place would end the command before it has done what it does on that signal.
+        """
+        self._leaves_next = True
+        if number != signal.SIGTERM and self._leaving is None and self.signal(number):
+            self.loop.after(self.order.grace, lambda: self.leave(_nothing))  # TERM, then, and KILL
+        else:
+            self.leave(_nothing)
+
+    def on_hopeless(self, why: str) -> None:
+        self._stay(why)
+        super().on_hopeless(why)
+
+    def _stay(self, why: str) -> None:
+        """Tell whoever wanted us to leave that we cannot. Without anybody to tell, we leave when it is over."""
+        refuse, self._refuse_to_leave = self._refuse_to_leave, None
+        if refuse is not None:
+            self._leaving = None
+            refuse(why)
 
     def on_all_gone(self) -> None:
         super().on_all_gone()
@@ -274,7 +308,7 @@ class TaskSupervisor(Supervisor):
     # -- events -----------------------------------------------------------------------------------------
 
     def tell(self, event: dict[str, Any], key: object = None) -> None:
-        """Tell an event to all who watch."""
+        """Send an event to all clients that watch."""
         if self.service is not None:
             self.service.tell(event, key)
 
@@ -313,3 +347,13 @@ class TaskSupervisor(Supervisor):
         status = self.status
         told = {key: status.get(key) for key in ("state", "exit_code", "signal", "core", "reason")}
         return {"event": protocol.EXIT, **told, "final": self._next_start is None}
+
+
+def _nothing() -> None:
+    pass
+
+
+def merged(old: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """The change put over the old mapping: mappings are merged at every depth, anything else is replaced."""
+    both = {key: value for key, value in change.items() if isinstance(value, dict) and isinstance(old.get(key), dict)}
+    return {**old, **change, **{key: merged(old[key], value) for key, value in both.items()}}

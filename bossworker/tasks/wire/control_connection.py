@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import sys
 import time
 from collections.abc import Iterator
+from struct import Struct
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -21,17 +21,23 @@ ANSWER_SECONDS = 20.0  # a supervisor answers at once; one that is stopped, or s
 CONNECT_PAUSE = 0.005  # seconds between two attempts
 READ_SIZE = 1 << 18  # bytes
 
+_CREDENTIALS = Struct("=iII")
+
 
 class ControlConnection:
-    """Connected to the supervisor of a pid in a pool's directory. Not for two threads at a time."""
+    """Connected to a supervisor, whose socket is in a pool's directory. Not for two threads at a time."""
 
     open: ClassVar[WeakSet[ControlConnection]] = WeakSet()
     """All that this process has."""
 
-    def __init__(self, folder: str, name: str, pid: int) -> None:
+    def __init__(self, folder: str, name: str, *, pid: int | None, owner: int | None = None) -> None:
         """OSError when nobody can be reached there: ConnectionRefusedError when the socket's owner is dead.
 
-        In a directory that all may write to, anybody could put a socket of that name: the kernel tells whose it is.
+        In a directory that all may write to, anybody could put a socket of that name. The kernel tells whose it is.
+
+        Args:
+            pid: The supervisor's, as this process sees it.
+            owner: Instead, the user id that it must have, since its pid is one of another pid namespace.
         """
         self.name = f"{folder}/{name}"
         self._decoder = Decoder()
@@ -39,13 +45,19 @@ class ControlConnection:
         try:
             self._sock.setblocking(False)
             self._connect(folder, name)
-            owner = _owner(self._sock)
-            if owner not in (pid, 0):  # 0: of another pid namespace
-                raise PermissionError(errno.EPERM, f"the socket is of process {owner}, not of its supervisor", name)
+            self._check_peer(name, pid, owner)
         except BaseException:
             self._sock.close()
             raise
         self.open.add(self)
+
+    def _check_peer(self, name: str, pid: int | None, owner: int | None) -> None:
+        peer = _peer(self._sock)
+        if peer is None:
+            return
+        if (peer[0] != pid) if owner is None else (peer[1] != owner):
+            whose = f"of process {peer[0]} of user {peer[1]}"
+            raise PermissionError(errno.EPERM, f"the socket is {whose}, not of the task's supervisor", name)
 
     def _connect(self, folder: str, name: str) -> None:
         """The queue of a supervisor that accepts nobody may be full: then it is tried again for a while."""
@@ -67,7 +79,7 @@ class ControlConnection:
         self._sock.close()
 
     def __del__(self) -> None:
-        """Tasks are cheap and nobody closes them: a connection goes with the last who had it."""
+        """Tasks are cheap and nobody closes them: a connection is closed with the last reference to it."""
         self._sock.close()
 
     def ask(self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = None) -> Frame:
@@ -142,11 +154,12 @@ class ControlConnection:
             raise Silent(f"{self.name}: no answer in time")
 
 
-def _owner(sock: socket.socket) -> int:
-    """The pid that listens on the other side (Linux; elsewhere 0)."""
+def _peer(sock: socket.socket) -> tuple[int, int] | None:
+    """The pid and user id of whoever listens on the other side (Linux; elsewhere None)."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return 0
-    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+        return None
+    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
 
 
 class Silent(TaskGone, TimeoutError):

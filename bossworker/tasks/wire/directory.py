@@ -1,14 +1,12 @@
-"""The directory of a pool: which one it is by default, and how one is made."""
+"""The directory of a pool: which one it is by default, how one is made, and what is in it."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 
-from bossworker.commands import roots
-from bossworker.commands.jobdir import PRIVATE
+from bossworker.commands import jobdir, roots
 from bossworker.system.checks import check_count
 
 PATH_VARIABLE = "BOSSWORKER_TASKS"
@@ -40,13 +38,26 @@ def ensure(path: str, making: Making | None) -> None:
 
 def _make(path: str, mode: int | None, uid: int | None, gid: int | None) -> None:
     """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
-    os.makedirs(os.path.dirname(path), mode=PRIVATE, exist_ok=True)
-    with suppress(FileExistsError):  # somebody else makes it just now
-        os.mkdir(path, PRIVATE)
-        if uid is not None or gid is not None:
-            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+    os.makedirs(os.path.dirname(path), mode=jobdir.PRIVATE, exist_ok=True)
+    try:
+        os.mkdir(path, jobdir.PRIVATE)
+    except FileExistsError:  # somebody else makes it just now
+        return
+    # Whoever may write to the folder above could have put a link or another directory in its place by now.
+    fd = jobdir.open_folder(path)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid() or os.listdir(fd):
+            raise PermissionError(errno.EPERM, "somebody has exchanged the new directory", path)
+        os.fchown(fd, -1 if uid is None else uid, -1 if gid is None else gid)
         if mode is not None:
-            os.chmod(path, mode)  # whatever the umask is
+            os.fchmod(fd, mode)  # whatever the umask is
+    finally:
+        os.close(fd)
+
+
+def task_ids(path: str) -> list[str]:
+    """The ids of the tasks in a pool, which are the names of their directories; the oldest first."""
+    return sorted(name for name in os.listdir(path) if roots.is_id(name))
 
 
 def check_making(wanted: object) -> Making | None:

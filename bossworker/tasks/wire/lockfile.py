@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import time
 
 _POOL_LOCK_PAUSE = 0.001  # seconds between two tries for a pool's lock
 
@@ -32,7 +32,7 @@ class LockFile:
         """
         if self._fd >= 0:  # a second descriptor of ours would be somebody else
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = _open(self.path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._fd, fd = fd, -1
@@ -49,8 +49,21 @@ class LockFile:
             self._fd = -1
 
 
+def _open(path: str) -> int:
+    """Made when it is missing, but not where a link leads, which somebody else may have put there."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+
+
 def _holder(fd: int) -> int | None:
-    """Who has locked the file, by the kernel's list (Linux; elsewhere nobody tells)."""
+    """The pid of the process that has locked the file, by the kernel's list (Linux; elsewhere None)."""
     found = os.fstat(fd)
     wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
@@ -71,23 +84,3 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def lock_pool(pool: str, seconds: float) -> int | None:
-    """Be the only one who gives or takes names of sockets in a pool, until the descriptor is closed; None if not in
-    time.
-
-    Without it, who has found a dead supervisor's socket could remove the one that a new supervisor of the same pid puts
-    in its place just then.
-    """
-    fd = os.open(pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                return None
-            time.sleep(_POOL_LOCK_PAUSE)

@@ -4,14 +4,15 @@ A frame is a header of twelve bytes (a mark that names the version, the sizes of
 object in UTF-8, and a body of raw bytes, most often empty. Whoever has a Unix socket and JSON can speak it.
 
 Client to supervisor: a request names an ``op`` below and its arguments; requests of one connection are answered one
-by one, in order. Supervisor to client: the answer, which has ``ok``; between answers, to who asked by ``watch``,
-events, which have ``event`` instead. A request that cannot be met is answered by ``{"ok": false, "error": text}``.
+by one, in order. Supervisor to client: the answer, which has ``ok``; and between answers, to a client that asked by
+``watch``, events, which have ``event`` instead. A request that cannot be met is answered by ``{"ok": false, "error":
+text}``.
 
     info                                    -> info
     meta      meta: object                  merged into the task's metadata
     signal    signal: number
     restart
-    read      stream, ofs, count            -> ofs, and the bytes as the body (only who may not read the files needs it)
+    read      stream, ofs, count            -> ofs, and the bytes as the body (for those who may not read the files)
     consumed  stream, upto                  bytes before `upto` have been read: retain_output decides what stays
     discard   stream, upto                  bytes before `upto` go -> start
     write     stream, wait: seconds | null, and the bytes as the body -> written

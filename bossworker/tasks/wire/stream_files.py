@@ -7,7 +7,7 @@ by two numbers in the file ``marks``; so a reader needs nobody's help, and nothi
 its hands::
 
     marks   three numbers of 64 bits for each stream: the floor (nothing below it is given out any more); 0, or one
-            more than the cap (so many of the newest bytes are given out); and 1 when no more will come
+            more than the cap (only this many of the newest bytes are given out); and 1 when no more will come
 
 What a reader has read while the writer removed the file is right, for an open file outlives its name. A reader that
 comes too late to open one starts over with the list of files.

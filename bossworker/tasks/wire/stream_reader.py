@@ -1,4 +1,4 @@
-"""Streams as anyone may read them who may read the files: no supervisor is needed, nor waited for."""
+"""Streams as whoever may read the files reads them: no supervisor is needed, nor waited for."""
 
 from __future__ import annotations
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TASK, META = "task", "meta.json"
 """Where a task's own facts are: a key of job.json and of status.json; and a file for metadata that came later."""
+_NAME_DIGITS = 12  # hexadecimal: 48 bits
+PATHS = "latin-1"
+"""In which the JSON of a request carries the bytes of paths, arguments and variables, whatever the locales are."""
 
 
 def info(
@@ -24,7 +27,7 @@ def info(
     meta: dict[str, Any],
     streams: dict[str, Any],
     *,
-    alive: bool,
+    alive: bool | None,
     clients: int = 0,
     paused: bool = False,
     usage: dict[str, Any] | None = None,
@@ -35,14 +38,15 @@ def info(
     Args:
         job: What job.json says.
         status: What status.json says, or will.
-        alive: Whether the supervisor is.
+        alive: Whether the supervisor is; None when that cannot be seen from here.
         usage: What the command has used so far; None: what the status says.
         trouble: What the supervisor cannot do at present.
     """
     asked, own = facts(job), facts(status)
     argv = job.get("argv") or [None]
     command = argv[-1] if job.get("shell") and isinstance(argv, list) else argv
-    running = status.get("state") == jobdir.RUNNING
+    state = status.get("state", jobdir.UNKNOWN)
+    running = None if alive is None and state == jobdir.UNKNOWN else state == jobdir.RUNNING
     return {
         "id": job_id,
         "command": command,
@@ -53,7 +57,7 @@ def info(
         "behavior": asked.get("behavior"),
         "lockfile": asked.get("lockfile"),
         "status": {
-            "state": status.get("state", jobdir.UNKNOWN),
+            "state": state,
             "running": running,
             "paused": paused,
             **{key: status.get(key) for key in ("exit_code", "signal", "core", "reason")},
@@ -69,11 +73,25 @@ def info(
             "policy": asked.get("restart"),
             "limit": asked.get("restart_limit"),
             "count": own.get("restarts", 0),
-            "next": own.get("next_start") if alive else None,
+            "next": own.get("next_start") if alive is not False else None,
         },
         "usage": usage or {key: status.get(key) for key in ("user_time", "system_time", "max_rss")},
         "trouble": trouble or [],
     }
+
+
+def socket_name(task_id: str) -> str:
+    """The socket of a task's supervisor, in the pool's directory: the end of the task's id, which is random.
+
+    A pid would not do: in two containers that share a pool, two supervisors may have the same. All of the id would be
+    too long, for an address holds only a hundred bytes.
+    """
+    return f"{task_id[-_NAME_DIGITS:]}.sock"
+
+
+def output_name(task_id: str) -> str:
+    """The file that a supervisor's own stdout and stderr go to, in the pool's directory."""
+    return f"{task_id[-_NAME_DIGITS:]}.out"
 
 
 def facts(record: dict[str, Any]) -> dict[str, Any]:
@@ -88,16 +106,6 @@ def pid_of(identity: object) -> int | None:
         case [int(pid), *_]:
             return pid
     return None
-
-
-def socket_name(pid: int) -> str:
-    """The socket of a supervisor, in its pool's directory."""
-    return f"{pid}.sock"
-
-
-def output_name(pid: int) -> str:
-    """The file that a supervisor's own stdout and stderr go to, in its pool's directory."""
-    return f"{pid}.out"
 
 
 def live(pid: int) -> tuple[bool, dict[str, Any] | None]:

@@ -1,0 +1,71 @@
+"""What a command writes: its files are read from where they begin, and cut to a length while they grow."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK = 4096  # bytes; the beginning of a file is given back to the disk in blocks
+_PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
+
+_fallocate: Callable[..., int] | None = None
+
+
+def begin_of(fd: int, at: int = 0) -> int:
+    """Where from this offset on there is something to be read: the beginning may have been given back."""
+    found = os.fstat(fd)
+    if at >= found.st_size or found.st_blocks * 512 >= found.st_size:
+        return at
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA) if hasattr(os, "SEEK_DATA") else at
+    except OSError:
+        return at
+
+
+def read_at(fd: int, offset: int = 0, limit: int | None = None) -> bytes:
+    """What is there from an offset on, which counts from the end if it is negative; at most `limit` bytes.
+
+    No more than there is now: it may be written faster than it can be read.
+    """
+    size = os.fstat(fd).st_size
+    at = begin_of(fd, max(0, size + offset) if offset < 0 else offset)
+    left = max(0, size - at)
+    left = left if limit is None else min(left, limit)
+    parts = []
+    while left and (part := os.pread(fd, min(left, 1 << 20), at)):
+        parts.append(part)
+        at += len(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def trim(fd: int, most: int) -> None:
+    """Give back to the disk what is in a file before its last `most` bytes. Offsets stay what they are.
+
+    Where a file system knows no holes, the file starts anew with these bytes (and what is written to it in this very
+    instant may be lost).
+    """
+    found = os.fstat(fd)
+    spare = (found.st_size - most) // BLOCK * BLOCK
+    if spare <= 0 or found.st_blocks * 512 <= most:
+        return
+    if not _punch(fd, spare):
+        last = read_at(fd, -most)
+        os.ftruncate(fd, 0)
+        os.write(fd, last)
+
+
+def _punch(fd: int, size: int) -> bool:
+    global _fallocate
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    if _fallocate is None:
+        libc = ctypes.CDLL(None)
+        _fallocate = getattr(libc, "fallocate64", None) or libc.fallocate  # musl has one for all
+    return _fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0

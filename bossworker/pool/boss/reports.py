@@ -1,0 +1,49 @@
+"""The mailboxes of those workers that owe the boss a report; and whether they must wake it for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bossworker.pool.wire.mailbox import Mailbox
+from bossworker.pool.wire.recorder import Memory
+from bossworker.pool.wire.shared_counter import fence
+
+
+class Reports:
+    """See the module. `before_sleep` is called whenever the boss is about to sleep."""
+
+    def __init__(self, memory: Memory, before_sleep: Callable[[], None] = lambda: None) -> None:
+        self._memory = memory
+        self._before_sleep = before_sleep
+        self._owed: dict[int, Mailbox] = {}
+
+    def expect(self, slot: int, mailbox: Mailbox) -> None:
+        """A worker came up, or was given an order."""
+        self._owed[slot] = mailbox
+
+    def forget(self, slot: int) -> None:
+        """It has reported, or never will."""
+        self._owed.pop(slot, None)
+
+    def waiting(self) -> bool:
+        """Whether there is a report to be read."""
+        for mailbox in self._owed.values():  # noqa: SIM110 - any() and a generator take twice the time, and the boss spins here
+            if mailbox.has_report():
+                return True
+        return False
+
+    def slots(self) -> list[int]:
+        """Those of the workers that have reported."""
+        return [slot for slot, mailbox in self._owed.items() if mailbox.has_report()]
+
+    def fall_asleep(self) -> bool:
+        """Have the workers wake us; whether one of them has reported already."""
+        self._before_sleep()
+        self._memory.boss_asleep = True
+        fence().release()  # see mailbox.py: they look whether we sleep after they have reported
+        fence().acquire(False)
+        return self.waiting()
+
+    def wake_up(self) -> None:
+        """They need not wake us."""
+        self._memory.boss_asleep = False

@@ -1,0 +1,80 @@
+"""A worker's line to the boss: its socket pair, and beside it ZeroMQ.
+
+The pair carries what ZeroMQ cannot: descriptors, what must survive its sender once it is sent, and the boss's end. With
+``transport="socketpair"`` it carries everything. (The boss's half of this seam is in ``boss/worker_lines.py``.)
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+
+from bossworker.pool.wire.doorway import Doorway
+from bossworker.pool.wire.link import Buffer, Frame, Link
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.zmtp import DealerLink, greet
+from bossworker.system import processes
+
+LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
+BELLS_BY_ZMQ = True  # whether what only wakes the other side goes over ZeroMQ
+
+
+class WorkerWire:
+    """See the module."""
+
+    def __init__(self, pair: socket.socket, doorway: Doorway | None, route: bytes) -> None:
+        """`route`: our identity at the boss's ZeroMQ socket; empty where the boss has no descriptor left for us."""
+        self._pair = Link(_out_of_the_way(pair))
+        self._route = route
+        self._dealer: DealerLink | None = None
+        if doorway is not None and not route:
+            doorway.close_way()
+        elif doorway is not None:
+            with suppress(OSError):  # no descriptor is left: the pair carries everything
+                self._dealer = DealerLink(_out_of_the_way(doorway.connect()))
+
+    def greet(self) -> None:
+        """Make ourselves known to the boss. What can be sent at once waits for this."""
+        if self._dealer is not None:
+            greet(self._dealer.sock, self._route)
+
+    def send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
+        """Send, however long it takes: once it returns, the bytes are safe from our death."""
+        _send(self._pair, kind, head, body, fds)
+
+    def ring(self, kind: Kind) -> None:
+        """Wake the boss."""
+        _send(self._dealer if self._dealer is not None and BELLS_BY_ZMQ else self._pair, kind)
+
+    def wait(self) -> None:
+        """Sleep until something comes."""
+        fds = [self._pair.fileno()] if self._dealer is None else [self._pair.fileno(), self._dealer.fileno()]
+        processes.await_any(fds, select.POLLIN)
+
+    def orders(self) -> list[Frame]:
+        """All that has come but what was to wake us: an order may come right behind that. Raises LinkClosed."""
+        frames = self._pair.receive()
+        if self._dealer is not None:
+            frames += self._dealer.receive()
+        return [frame for frame in frames if frame.kind is not Kind.WAKE]
+
+
+def _send(link: Link, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
+    sent = link.send(kind, head, body, fds)
+    while not sent:
+        processes.await_fd(link.fileno(), select.POLLOUT)
+        sent = link.flush()
+
+
+def _out_of_the_way(link: socket.socket) -> socket.socket:
+    """Move the link to a high descriptor, where a file opened after ``os.closerange(3, …)`` will not land."""
+    import fcntl
+
+    try:
+        moved = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
+    except OSError:  # a low limit on descriptors
+        return link
+    link.close()
+    return socket.socket(fileno=moved)

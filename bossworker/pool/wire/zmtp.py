@@ -1,0 +1,104 @@
+"""A worker's end of the ZeroMQ wire: a DEALER that speaks ZMTP 3.0 (NULL mechanism) without libzmq.
+
+libzmq in a worker would break promises: it starts threads (of which CPython warns at each fork that a handler makes),
+aborts when a handler closes its descriptors, and has not sent what it was given when the worker is killed the next
+instant. This end is a `Link`: nothing is lost when a signal handler raises, and what was sent is with the kernel.
+
+A message is one part: flags, a length of one or eight bytes, and one of our frames.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Sequence
+
+from bossworker.pool.wire.link import Buffer, Cut, Frame, Link, LinkClosed, Part, frame_of, pack
+from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.system import processes
+from bossworker.system.cpython import NO_SIGPIPE
+
+_MORE, _LONG, _COMMAND = 1, 2, 4  # flags of a message
+_SIGNATURE_SIZE, _GREETING_SIZE = 10, 64
+_GREETING = (
+    b"\xff" + bytes(8) + b"\x7f"  # signature
+    b"\x03\x00"  # version
+    + b"NULL".ljust(20, b"\0")  # mechanism
+    + bytes(32)  # not a server; filler
+)
+
+
+def greet(sock: socket.socket, identity: bytes) -> None:
+    """Shake hands, as a DEALER of this identity. LinkClosed, ProtocolError when there is no ZeroMQ at the other end.
+
+    Nothing may be sent before the boss's READY has come: libzmq drops whoever is ahead of it.
+    """
+    sock.setblocking(True)
+    sock.sendall(_GREETING, NO_SIGPIPE)
+    greeting = _exactly(sock, _GREETING_SIZE)
+    if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3 or greeting[12:16] != b"NULL":
+        raise ProtocolError("no greeting of ZMTP 3")
+    sock.sendall(_command(b"READY", {b"Socket-Type": b"DEALER", b"Identity": identity}), NO_SIGPIPE)
+    flags, size = _exactly(sock, 2)
+    if flags != _COMMAND or not _exactly(sock, size).startswith(b"\x05READY"):
+        raise ProtocolError("no READY")
+    sock.setblocking(False)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        processes.await_fd(sock.fileno(), select.POLLIN)
+        data = sock.recv(size - len(found))
+        if not data:
+            raise LinkClosed("the boss hung up")
+        found += data
+    return found
+
+
+def _command(name: bytes, properties: dict[bytes, bytes]) -> bytes:
+    body = bytes([len(name)]) + name
+    for key, value in properties.items():
+        body += bytes([len(key)]) + key + len(value).to_bytes(4, "big") + value
+    return bytes([_COMMAND, len(body)]) + body
+
+
+def header_of(size: int) -> bytes:
+    """What stands in front of a message of this size."""
+    return bytes((0, size)) if size < 256 else bytes((_LONG,)) + size.to_bytes(8, "big")
+
+
+def cut_messages(view: memoryview, fds: list[int]) -> Cut:
+    """As `link.cut_frames`, of messages with a frame each. Commands are passed over."""
+    frames: list[Frame] = []
+    start, total = 0, len(view)
+    while total - start >= 2:
+        flags, body = view[start], start + 2
+        if flags & ~(_LONG | _COMMAND):
+            raise ProtocolError(f"not a message of one part: flags {flags}")
+        if flags & _LONG:
+            body = start + 9
+            if body > total:
+                break
+            end = body + int.from_bytes(view[start + 1 : body], "big")
+        else:
+            end = body + view[start + 1]
+        if end > total:
+            return frames, start, end - total
+        if not flags & _COMMAND:
+            frames.append(frame_of(view[body:end]))
+        start = end
+    return frames, start, 0
+
+
+class DealerLink(Link):
+    """A link to a ROUTER, once hands have been shaken."""
+
+    cut = staticmethod(cut_messages)
+
+    def send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> bool:
+        assert not fds, "no message of ZeroMQ carries a descriptor"
+        parts = pack(kind, head, body)
+        header: Part = (memoryview(header_of(sum(len(part) for part, _ in parts))), ())
+        self.queue([header, *parts])
+        return self.flush()
