@@ -72,6 +72,7 @@ BLOCK_SIZE = "Q"  # array code of the column with each block's bytes
 SEGMENT = Struct("<QIQQII")
 
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
+QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7x")  # job id, outcome; MARKS follow
 SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
