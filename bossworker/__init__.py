@@ -26,14 +26,17 @@ if TYPE_CHECKING:
         BossDied,
         BossWorkerError,
         JobFailed,
+        JobTimedOut,
         JobTimeout,
         NothingPending,
         PoolClosed,
         RemoteError,
         ResultHandlerError,
         UnfinishedJob,
+        WorkerDied,
         WorkerStartError,
     )
+    from bossworker.executor import Executor
     from bossworker.jobkey import job_key
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
@@ -49,8 +52,10 @@ __all__ = [
     "BossWorker",
     "BossWorkerError",
     "CommandHandler",
+    "Executor",
     "JobFailed",
     "JobFuture",
+    "JobTimedOut",
     "JobTimeout",
     "NothingPending",
     "PoolClosed",
@@ -59,6 +64,7 @@ __all__ = [
     "ResultHandlerError",
     "Stats",
     "UnfinishedJob",
+    "WorkerDied",
     "WorkerStartError",
     "WorkerStats",
     "job_key",
@@ -66,6 +72,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "executor": ("Executor",),
     "pool.caller.client": ("BossWorker",),
     "pool.caller.futures": ("JobFuture",),
     "commands.inline.handler": ("CommandHandler", "run_command"),

@@ -9,6 +9,8 @@ The tree::
      +-- BossDied               the boss process is gone; ``unfinished`` names the jobs without a result
      +-- ResultHandlerError     the caller's own result_handler raised; ``result`` is not lost
      +-- JobFailed              from Result.raise_for_error; ``result`` is the failed result
+     |    +-- WorkerDied        from a future of an Executor: also a BrokenProcessPool
+     |    +-- JobTimedOut       from a future of an Executor: also a TimeoutError
      +-- RemoteError            stands in for a worker's exception that cannot be rebuilt here
 
     JobTimeout (BaseException)  raised inside a handler whose time is up, or whose job is cancelled
@@ -82,6 +84,33 @@ class ResultHandlerError(_ErrorWithResult):
 
 class JobFailed(_ErrorWithResult):
     """Raised by ``Result.raise_for_error``, with the worker's exception as its cause."""
+
+
+class JobTimedOut(JobFailed, TimeoutError):
+    """A call of an ``Executor`` outran its time. Its cause tells where it was."""
+
+
+if TYPE_CHECKING:
+    from concurrent.futures.process import BrokenProcessPool
+
+    class WorkerDied(JobFailed, BrokenProcessPool):
+        """See below."""
+
+
+def __getattr__(name: str) -> type:
+    """``WorkerDied`` is made when it is asked for: what it derives from takes as long to load as all of ours."""
+    if name != "WorkerDied":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from concurrent.futures.process import BrokenProcessPool
+
+    class WorkerDied(JobFailed, BrokenProcessPool):
+        """The worker of a call of an ``Executor`` died, and its retries are used up.
+
+        A ``BrokenProcessPool``, so that what was written for ``ProcessPoolExecutor`` catches it; but the pool goes on.
+        """
+
+    WorkerDied.__qualname__ = name
+    return globals().setdefault(name, WorkerDied)  # type: ignore[no-any-return]
 
 
 class RemoteError(BossWorkerError):

@@ -75,19 +75,14 @@ settings.register_profile(
 settings.register_profile("long", database=None, deadline=None, max_examples=2000)
 
 
+CHOICES = {"BOSSWORKER_START_METHOD": "start_method", "BOSSWORKER_TRANSPORT": "transport"}
+"""Variables, and what they choose for pools where a test does not say: ``BOSSWORKER_TRANSPORT=socketpair``."""
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """How pools start where a test does not say: by fork, or as the environment has it."""
-    method = os.environ.get("BOSSWORKER_TESTS_START_METHOD", "fork")
-    BossWorker.__init__.__kwdefaults__["start_method"] = method  # type: ignore[index]
+    defaults: dict[str, Any] = BossWorker.__init__.__kwdefaults__  # type: ignore[assignment]
+    defaults.update({name: os.environ[variable] for variable, name in CHOICES.items() if variable in os.environ})
     settings.load_profile("long" if session.config.getoption("--long") else "quick")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def chosen_transport() -> None:
-    """BOSSWORKER_TRANSPORT=socketpair runs every test whose pools do not say otherwise over socket pairs."""
-    chosen = os.environ.get("BOSSWORKER_TRANSPORT")
-    if chosen:
-        BossWorker.__init__.__kwdefaults__["transport"] = chosen  # type: ignore[index]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

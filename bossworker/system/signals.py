@@ -54,6 +54,10 @@ def disregard_endings() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that waited find the new handler
 
 
+first_in_children: list[Callable[[], None]] = []
+"""What a child does before it hears of signals again, which may raise: see `give_children_defaults`."""
+
+
 def give_children_defaults() -> None:
     """Let ENDINGS end what this process forks, unless it has set handlers of its own.
 
@@ -68,13 +72,16 @@ def give_children_defaults() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
     def be_as_usual() -> None:
+        for step in first_in_children:
+            step()
         ours = [number for number in ENDINGS if _signal.getsignal(number) is _disregard]
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-        # If SIGINT has come already, let it end the child: KeyboardInterrupt, raised in here, would be dropped.
-        if signal.SIGINT in ours and signal.SIGINT not in signal.sigpending():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        unblock()
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        try:
+            unblock()
+        except KeyboardInterrupt:  # SIGINT has come already; and what a hook of a fork raises is dropped
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
 

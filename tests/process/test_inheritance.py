@@ -36,7 +36,7 @@ PRINTING = """
 
     def noise():
         while not stop.is_set():
-            print("x" * 200)
+            print("x" * 200, flush=True)
 
     def handle(job):
         print("handled", job["n"])

@@ -141,8 +141,8 @@ class Enough(Exception):
 
 def hold(job: dict[str, Any]) -> dict[str, Any]:
     """Work for ever, and tidy up when told to stop."""
-    Path(job["path"] + ".begun").touch()
     try:
+        Path(job["path"] + ".begun").touch()
         time.sleep(300)
     except JobTimeout as stopped:
         Path(job["path"] + ".grace").write_text(str(stopped.grace))
@@ -155,9 +155,9 @@ def hold(job: dict[str, Any]) -> dict[str, Any]:
 
 def ignore(job: dict[str, Any]) -> None:
     """Work for ever, whatever anybody says."""
-    Path(job["path"] + ".begun").write_text(str(os.getpid()))
     while True:
         try:
+            Path(job["path"] + ".begun").touch()
             time.sleep(300)
         except JobTimeout:
             Path(job["path"] + ".told").touch()

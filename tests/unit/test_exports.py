@@ -16,10 +16,10 @@ from bossworker import errors
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
-    "BossWorker", "CommandHandler", "run_command", "JobFuture",
+    "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
-    "JobFailed", "RemoteError", "JobTimeout",
+    "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
 }  # fmt: skip
 ERRORS = (
     "PoolClosed",
@@ -28,6 +28,8 @@ ERRORS = (
     "BossDied",
     "ResultHandlerError",
     "JobFailed",
+    "JobTimedOut",
+    "WorkerDied",
     "RemoteError",
 )
 
@@ -94,6 +96,7 @@ def test_every_error_derives_from_the_one(name: str) -> None:
 
 
 def test_no_public_error_is_outside_the_tree() -> None:
+    assert errors.WorkerDied is not None  # made when it is asked for
     found = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, BaseException) and n[0] != "_"}
     assert found == {*ERRORS, "BossWorkerError", "JobTimeout"}
 

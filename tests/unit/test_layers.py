@@ -19,6 +19,7 @@ LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("pool.options",),
     ("result",),
     ("failure",),
+    ("function_calls",),
     ("errors", "pickling", "jobkey"),
     ("system",),
 )

@@ -155,8 +155,9 @@ class Boss:
             case Kind.SUBMIT:
                 self.perform(self.ledger.on_submit(Batch.read(frame.head, frame.body, self.hold(frame)), now))
             case Kind.CANCEL:
-                (number,) = messages.REQUEST.unpack(frame.head)
-                self.cancel(number, frame.body.cast("Q").tolist())
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                queued_only = len(frame.head) > messages.REQUEST.size
+                self.cancel(number, frame.body.cast("Q").tolist(), queued_only)
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
@@ -475,12 +476,12 @@ class Boss:
         self.perform(self.ledger.on_stop(now))
         self.cancel(0, running)
 
-    def cancel(self, number: int, ids: list[int]) -> None:
-        """Cancel jobs and reply how many were unfinished."""
+    def cancel(self, number: int, ids: list[int], queued_only: bool = False) -> None:
+        """Cancel jobs and reply how many were unfinished; `queued_only`: but not those that a worker has."""
         now = time.monotonic()
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
-        for worker in self.ledger.busy():
+        for worker in () if queued_only else self.ledger.busy():
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from bossworker.errors import (
     NothingPending,
@@ -35,10 +35,12 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import signals, stdio
 from bossworker.system.callers_line import warn_caller
-from bossworker.system.checks import check_callable, check_count, check_seconds
+from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
+
+    _Book = TypeVar("_Book", bound=OpenFutures)
 
 LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
 
@@ -130,7 +132,8 @@ class BossWorker:
         self._result_handler = result_handler
         self._inbox = Inbox()
         self._fileno_used = False  # whether fileno() is in use
-        self._futures: OpenFutures | None = None  # from the first submit on
+        self._futures: OpenFutures | None = None  # those of submit, from the first on
+        self._books: list[OpenFutures] = []  # these, and those of executors
         self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
         # A worker that is spawned later opens their semaphores by name, which go with the last object here.
@@ -218,10 +221,18 @@ class BossWorker:
         if self._futures is None:
             from bossworker.pool.caller.futures import OpenFutures  # loads concurrent.futures, which takes a while
 
-            parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
             with self._first_future:
-                self._futures = self._futures or OpenFutures(parts)
+                self._futures = self._futures or self._keep(OpenFutures(self._parts()))
         return self._futures
+
+    def _keep(self, book: _Book) -> _Book:
+        """Take care of open futures, here and at our end."""
+        self._books.append(book)
+        return book
+
+    def _parts(self) -> PoolParts:
+        """What maps, futures and the other faces of a pool stand on."""
+        return PoolParts(self._outbox, self._inbox, self._connection, self._state)
 
     # -- results out ------------------------------------------------------------------------------------
 
@@ -231,8 +242,8 @@ class BossWorker:
         A job of ``submit`` counts until its future is done.
         """
         self._state.check_owner()
-        if self._futures is not None:
-            self._futures.look()
+        for book in self._books:
+            book.look()
         return len(self._inbox.jobs)
 
     @overload
@@ -345,8 +356,7 @@ class BossWorker:
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        parts = PoolParts(self._outbox, self._inbox, self._connection, self._state)
-        return self._handled(Map(parts, iterator, job_options, ordered, self._options.worker_count).results())
+        return self._handled(Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results())
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
         """Results after the ``result_handler``, if there is one."""
@@ -361,11 +371,14 @@ class BossWorker:
 
     # -- orders -----------------------------------------------------------------------------------------
 
-    def cancel(self, *ids: int) -> int:
+    def cancel(self, *ids: int, queued_only: bool = False) -> int:
         """Cancel jobs; return how many of them had not finished.
 
         A queued one never runs; a running one is stopped as by a timeout. Each still yields one Result, with
         ERROR ``BossWorkerAsync: cancelled``. Ids that are finished or unknown are passed over.
+
+        Args:
+            queued_only: Leave those alone that a worker has got, and do not count them.
         """
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
@@ -373,7 +386,8 @@ class BossWorker:
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
         if not live or self._connection.gone:
             return 0
-        answer = self._connection.request(Kind.CANCEL, b"", [array("Q", live).tobytes()])
+        how = messages.QUEUED_ONLY if check_bool("queued_only", queued_only) else b""
+        answer = self._connection.request(Kind.CANCEL, how, [array("Q", live).tobytes()])
         return int(answer["count"]) if answer is not None else 0
 
     def resize(self, n: int) -> None:
@@ -484,8 +498,8 @@ class BossWorker:
             if force:
                 self._inbox.clear()  # what came in until then
         self._connection.close(keep_sign=self._fileno_used)
-        if self._futures is not None:
-            self._futures.close()
+        for book in self._books:
+            book.close()
 
     def _stop(self) -> None:
         """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
@@ -550,8 +564,8 @@ class BossWorker:
         """In a forked child: let go of the parent's pool."""
         self._state.foreign = True
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
-        if self._futures is not None:
-            self._futures.disown()
+        for book in self._books:
+            book.disown()
         self._connection.close(in_child=True)
 
 

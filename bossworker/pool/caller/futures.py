@@ -41,7 +41,7 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 
-LINGER_SECONDS = 0.1  # the attendant stays so long when nobody needs it: starting a thread takes some 100 µs
+LINGER_SECONDS = 0.2  # the attendant stays so long when nobody needs it: starting a thread takes some 100 µs
 JOIN_SECONDS = 0.5  # to wait for it when the pool ends; a callback of the program may keep it longer
 LOOK_EVERY = 64  # submits between looks at what has arrived
 
@@ -84,13 +84,16 @@ class PoolFuture(Future[T]):
                 self._book.watch(self)
             return self._watchers
 
-    def take_in(self, result: Result) -> None:
-        """Keep a result. May be done twice."""
+    def take_in(self, result: Result) -> str:
+        """Keep a result; the state to be in with it. May be done twice."""
         self._result = result
+        return FINISHED
 
-    def _failed(self) -> bool:
-        """Whether ``exception`` has one to return; it is done, and was not cancelled."""
-        return self._exception is not None
+    def _how(self) -> str:
+        """By which call waiters are told of its end."""
+        if self._state == CANCELLED:
+            return "add_cancelled"
+        return "add_result" if self._exception is None else "add_exception"
 
     def done(self) -> bool:
         """Whether it has a result, or was cancelled."""
@@ -180,7 +183,7 @@ class OpenFutures:
         self.open: dict[int, PoolFuture[Any]] = {}
         self._queue: deque[Result] = deque()  # results of ours that have arrived
         self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
-        self._resolved: deque[tuple[PoolFuture[Any], tuple[Any, ...]]] = deque()  # of these; and whom to tell
+        self._resolved: dict[PoolFuture[Any], tuple[Any, ...]] = {}  # of these; and whom to tell
         self._attendant: threading.Thread | None = None
         self._needed = threading.Event()
         self._closed = False
@@ -246,18 +249,17 @@ class OpenFutures:
     def _resolve(self, result: Result) -> None:
         job_id = result.job_id
         future = self.open.get(job_id)
-        if future is not None:
-            future.take_in(result)
-            self._end(future)
+        if future is not None and future._state == PENDING:
+            self._end(future, future.take_in(result))
         self._inbox.strike(job_id)
         self.open.pop(job_id, None)
 
-    def _end(self, future: PoolFuture[Any]) -> None:
-        future._state = FINISHED
+    def _end(self, future: PoolFuture[Any], state: str) -> None:
         if future in self._watched:
             # Who installs itself from now on finds a future that is done, and must not be told of it. So those to
-            # be told are noted at this very moment. (Noted twice after a Ctrl-C: the attendant looks at the first.)
-            self._resolved.append((future, tuple(future._watchers or ())))
+            # be told are noted at this very moment. (If Ctrl-C comes before the next line, they are noted again.)
+            self._resolved[future] = tuple(future._watchers or ())
+        future._state = state
 
     def give_up(self) -> None:
         """Once the pool has ended, and all that it sent is here: those that are still open will never have results."""
@@ -267,11 +269,15 @@ class OpenFutures:
         error = self._why()
         with self.lock:
             for job_id, future in list(self.open.items()):
-                future._exception = error
-                self._end(future)
+                self._fail(future, error)
                 self._inbox.strike(job_id)
                 self.open.pop(job_id, None)
         line.wake()
+
+    def _fail(self, future: PoolFuture[Any], error: BaseException) -> None:
+        if future._state == PENDING:
+            future._exception = error
+            self._end(future, FINISHED)
 
     def _why(self) -> Exception:
         line = self._connection
@@ -306,6 +312,8 @@ class OpenFutures:
         return True
 
     def _stop_job(self, future: PoolFuture[Any]) -> None:
+        if not future.job_id:  # not sent yet
+            return
         ids = array("Q", (future.job_id,)).tobytes()
         self._connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
 
@@ -340,22 +348,29 @@ class OpenFutures:
 
     def _serve(self) -> None:
         while self._is_needed():
-            self._connection.wait_until(self._has_business)
-            self.settle()
-            self.give_up()
-            self._tell()
+            self._do_business()
 
     def _is_needed(self) -> bool:
         """Wait until it is, off the connection, so that other threads listen for themselves; False: leave."""
-        if not self._watched:
+        if self._is_idle():
             self._needed.clear()
-            # Between this look and the next, `watch` may have set the event again; then it is seen in `_watched`.
-            if not self._watched and not self._closed:
+            # Between this look and the next, `_attend` may have set the event again; then the next sees why.
+            if self._is_idle() and not self._closed:
                 self._needed.wait(LINGER_SECONDS)
         with self.lock:
-            if not self._watched:
+            idle = self._is_idle()
+            if idle:
                 self._attendant = None
-            return bool(self._watched)
+            return not idle
+
+    def _is_idle(self) -> bool:
+        return not self._watched
+
+    def _do_business(self) -> None:
+        self._connection.wait_until(self._has_business)
+        self.settle()
+        self.give_up()
+        self._tell()
 
     def _has_business(self) -> bool:
         return bool(self._resolved or not self._watched or self._inbox.has_news(self._queue))
@@ -364,12 +379,12 @@ class OpenFutures:
         """Wake those that wait for what was resolved, and call callbacks."""
         told: list[tuple[PoolFuture[Any], Iterable[Any]]] = []
         with self.lock:
-            while self._resolved:
-                future, waiters = self._resolved.popleft()
-                if future in self._watched:
+            resolved, self._resolved = self._resolved, {}
+            for future, waiters in resolved.items():
+                if future in self._watched and future._state in ENDED:
                     self._watched.discard(future)
                     for waiter in waiters:
-                        (waiter.add_exception if future._failed() else waiter.add_result)(future)
+                        getattr(waiter, future._how())(future)
                     told.append((future, future._done_callbacks))
                     future._done_callbacks = ()
         for future, callbacks in told:

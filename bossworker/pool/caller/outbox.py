@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from bossworker.pickling import MainDefinitions
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.state import HandleState
@@ -50,7 +51,8 @@ class Outbox:
         self._inbox = inbox
         self._options = options
         self._state = state
-        self._by_value = options.start_method == "spawn"
+        self.definitions = None if options.start_method == "spawn" else MainDefinitions()  # that the workers know
+        self.by_value = self.definitions if self.definitions is not None else True
         self._default_options = JobOptions(0, options.global_timeout, options.retries, 1)
         self._next_id = 1
         self._lock = threading.Lock()  # ids are given out, and jobs sent, in the same order
@@ -76,7 +78,7 @@ class Outbox:
         admit: Callable[[int], None] | None = None,
     ) -> range:
         """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
-        block = encode_one(job if self._prepare is None else self._prepare(job), 0, self._by_value)
+        block = encode_one(job if self._prepare is None else self._prepare(job), 0, self.by_value)
         job = as_submitted(job)
         with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
@@ -98,7 +100,7 @@ class Outbox:
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
         """Pickle jobs; an error counts them from `first`."""
-        return encode_jobs(jobs if self._prepare is None else list(map(self._prepare, jobs)), self._by_value, first)
+        return encode_jobs(jobs if self._prepare is None else list(map(self._prepare, jobs)), self.by_value, first)
 
     def reserve(self, count: int) -> range:
         """Ids for so many jobs."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bossworker.errors import JobTimeout
 from bossworker.failure import ErrorData, Failure, Outcome, decode_text, describe
-from bossworker.pickling import MAIN, PROTOCOL, dumps
+from bossworker.pickling import MAIN, PROTOCOL, MainDefinitions, dumps
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Parcel, is_parcel
 
@@ -90,10 +90,10 @@ class Blocks(NamedTuple):
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)  # type: ignore[arg-type]
 
 
-def encode_jobs(jobs: Sequence[object], by_value: bool = False, first: int = 0) -> Blocks:
+def encode_jobs(jobs: Sequence[object], by_value: bool | MainDefinitions = False, first: int = 0) -> Blocks:
     """Pickle jobs; TypeError names the job, and the key, that is no mapping or cannot be pickled.
 
-    `by_value`: definitions in ``__main__`` travel along, for workers that have another ``__main__``. `first`: what
+    `by_value`: definitions in ``__main__`` travel along, for workers that do not have them. `first`: what
     the first job is counted as in an error.
     """
     counts, sizes = array(BLOCK_COUNT), array(BLOCK_SIZE)
@@ -124,7 +124,7 @@ def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> bytes |
         return None
 
 
-def encode_one(job: object, index: int, by_value: bool) -> bytes | Parcel:
+def encode_one(job: object, index: int, by_value: bool | MainDefinitions) -> bytes | Parcel:
     """Pickle one job; TypeError as from `encode_jobs`."""
     if not isinstance(job, dict):
         if not isinstance(job, Mapping):
@@ -137,7 +137,7 @@ def encode_one(job: object, index: int, by_value: bool) -> bytes | Parcel:
         raise TypeError(f"job {index} cannot be pickled: {culprit or describe(error)}") from error
 
 
-def _encode(value: object, by_value: bool) -> bytes | Parcel:
+def _encode(value: object, by_value: bool | MainDefinitions) -> bytes | Parcel:
     """Pickle; a Parcel if it is large."""
     buffers: list[pickle.PickleBuffer] = []
     data = dumps(value, by_value, buffers)
@@ -147,7 +147,7 @@ def _encode(value: object, by_value: bool) -> bytes | Parcel:
     return parcel if len(parcel) >= LEAST_BYTES else dumps(value, by_value)
 
 
-def _culprit(mapping: Mapping[Any, Any], by_value: bool) -> str:
+def _culprit(mapping: Mapping[Any, Any], by_value: bool | MainDefinitions) -> str:
     """Which entry of a mapping cannot be pickled, and why."""
     for key, value in mapping.items():
         for part in (key, value):

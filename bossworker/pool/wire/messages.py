@@ -73,6 +73,7 @@ BLOCK_SIZE = "Q"  # array code of the column with each block's bytes
 SEGMENT = Struct("<QIQQII")
 
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
+QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -13,6 +12,7 @@ from types import FrameType
 
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, capture, describe, encode_error
+from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
@@ -68,7 +68,7 @@ class Worker:
         self.init_set_timer = False
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
-        os.register_at_fork(after_in_child=self._forked)
+        signals.first_in_children.append(self._forked)
 
     @property
     def index(self) -> int:
@@ -238,6 +238,7 @@ class Worker:
     def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
         self.armed = number
+        work = self.work
         stage = _BAD_JOB
         try:
             try:
@@ -245,8 +246,10 @@ class Worker:
                     job = codec.load_job(job, self.file)
                     if self.file is not None:
                         give_back(self.file)
+                    if type(job) is FunctionCall:
+                        work = run_call
                 stage = _EXCEPTION
-                value = self.work(job)
+                value = work(job)
                 if self.copy:
                     self._stop_copies()
                 stage = _BAD_RESULT

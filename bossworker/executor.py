@@ -1,0 +1,359 @@
+"""``Executor``: a pool in the place of ``concurrent.futures.ProcessPoolExecutor``.
+
+Like that one, it starts its processes with the first call, so that a call finds what the program has defined until
+then; it needs no ``if __name__ == "__main__"`` for that, nor with ``"spawn"``. What is written for the one works with
+the other. What differs:
+
+- A worker that dies costs its own call (``WorkerDied``, a ``BrokenProcessPool``); the others, and the pool, go on.
+- ``cancel()`` of a future stops a call that runs, too; so does an ``asyncio.wait_for`` around ``run_in_executor``.
+- Lambdas, closures and what is defined in ``__main__`` after the start travel. ``chunksize`` is not needed.
+- ``timeout``, ``retries`` and ``priority``, for all calls or, by ``with_options``, for some.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from bossworker.errors import BossDied, PoolClosed, WorkerStartError
+from bossworker.function_calls import run_call
+from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
+from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.deferred import DeferredPool
+from bossworker.pool.options import check_priority
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.system import processes
+from bossworker.system.checks import check_callable, check_count, check_seconds
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
+__all__ = ["Executor"]
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls in the processes of a pool. See the module for what is different from ``ProcessPoolExecutor``.
+
+    Args:
+        max_workers: Number of processes; None: the CPUs that this process may use.
+        mp_context: Its start method is taken: ``"fork"``, or anything else for ``"spawn"``.
+        initializer: Called with `initargs` in each worker, before its first call. If it raises, the pool is broken.
+        max_tasks_per_child: Replace a worker after this many calls.
+        timeout: Seconds a call may run; 0: no limit. Then its future raises ``JobTimedOut``, a ``TimeoutError``.
+        kill_grace: Seconds between the soft timeout (``JobTimeout`` in the function) and SIGKILL.
+        retries: How often a call whose worker died is given to another worker.
+        max_job_memory: Bytes by which a call may have its worker grow; 0: no limit.
+        start_method: ``"fork"`` or ``"spawn"``, where there is no `mp_context`.
+        pool: A ``BossWorker`` to run the calls, whatever its handler, instead of a pool of its own. It decides on all
+            of the above but `timeout` and `retries`, and is not shut down with the executor.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        timeout: float = 0,
+        kill_grace: float = 1.0,
+        retries: int = 0,
+        max_job_memory: int = 0,
+        start_method: str = "fork",
+        pool: BossWorker | None = None,
+    ) -> None:
+        if mp_context is not None:
+            start_method = "fork" if mp_context.get_start_method() == "fork" else "spawn"
+        if max_workers is None:
+            max_workers = processes.usable_cpus()
+        elif not isinstance(max_workers, int) or max_workers < 1:
+            kind = ValueError if isinstance(max_workers, int) else TypeError
+            raise kind(f"max_workers must be greater than 0, an int or None, not {max_workers!r}")
+        check_callable("initializer", initializer)
+        if max_tasks_per_child is not None:
+            check_count("max_tasks_per_child", max_tasks_per_child, 1)
+        self._max_workers = max_workers  # by this name, others ask for it: dask, for one
+        settings: dict[str, Any] = {
+            "init_handler": None if initializer is None else partial(initializer, *initargs),
+            "global_timeout": timeout,
+            "worker_count": max_workers,
+            "kill_grace": kill_grace,
+            "retries": retries,
+            "max_jobs_per_worker": max_tasks_per_child or 0,
+            "start_method": start_method,
+        }
+        if max_job_memory:
+            settings["max_job_memory"] = max_job_memory
+        self._pool = _Foreign(pool) if pool is not None else _Own(settings)
+        own = pool is None  # otherwise its settings hold, unless others are given here
+        self._options: dict[str, Any] = {
+            "timeout": None if own or not timeout else timeout,
+            "priority": 0,
+            "retries": None if own or not retries else retries,
+        }
+        self._terms: JobOptions | None = None  # the same, checked, once the pool is there
+        self._lease = _Lease(self._pool)
+
+    def with_options(
+        self, *, timeout: float | None = None, priority: int | None = None, retries: int | None = None
+    ) -> Self:
+        """The same executor, with other settings for what is called by it; None: as here.
+
+        Args:
+            timeout: Seconds a call may run; 0: no limit.
+            priority: Calls of a higher one run first.
+            retries: How often a call is given to another worker after its worker died.
+        """
+        changes: dict[str, Any] = {
+            "timeout": None if timeout is None else check_seconds("timeout", timeout),
+            "priority": None if priority is None else check_priority(priority),
+            "retries": None if retries is None else check_count("retries", retries),
+        }
+        other = copy.copy(self)
+        other._options = self._options | {name: value for name, value in changes.items() if value is not None}
+        other._terms = None
+        return other
+
+    def _find_terms(self) -> JobOptions:
+        terms = self._pool.book()._outbox.job_options(**self._options)
+        self._terms = terms
+        return terms
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CallFuture:
+        """Have ``fn(*args, **kwargs)`` called by a worker; the future of what it returns.
+
+        Raises:
+            RuntimeError: After ``shutdown``.
+            BrokenProcessPool: The boss died, or no worker can be started.
+        """
+        book = self._pool.book()
+        return book.add(book.job(fn, args, kwargs), self._terms or self._find_terms())
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As the builtin ``map``, but workers make the calls. Values come in order; an error is raised in its turn.
+
+        Args:
+            timeout: Seconds for all; then ``TimeoutError``.
+            chunksize: Taken, and of no effect: the pool sizes its batches itself.
+            buffersize: Take no more than this many from the iterables beyond what was yielded; None: take all, now.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if buffersize is not None:
+            check_count("buffersize", buffersize, 1)
+            return self._map_some(fn, zip(*iterables), deadline, buffersize)
+        book = self._pool.book()
+        book.check_open()
+        book.flush()  # what was called before goes before
+        calls = CallMap(book, self._terms or self._find_terms(), deadline)
+        calls.send(book.jobs(fn, zip(*iterables)))
+        return calls.values()
+
+    def _map_some(
+        self, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]], deadline: float | None, buffersize: int
+    ) -> Iterator[Any]:
+        futures = deque(self.submit(fn, *args) for args in islice(calls, buffersize))
+        executor = weakref.ref(self)  # one that is dropped submits no more
+
+        def values() -> Iterator[Any]:
+            try:
+                while futures:
+                    if (alive := executor()) is not None and (args := next(calls, None)) is not None:
+                        futures.append(alive.submit(fn, *args))
+                    del alive
+                    yield futures.popleft().result(None if deadline is None else deadline - time.monotonic())
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return values()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end the pool when those that were made are through. May be called again.
+
+        Args:
+            wait: For that end. Otherwise, the program waits for it when it ends itself.
+            cancel_futures: Cancel the calls that no worker has begun.
+        """
+        self._pool.shut_down(wait, cancel_futures)
+
+    def terminate_workers(self) -> None:
+        """End the pool now, and what it runs: boss and workers are gone within a second. Open futures raise."""
+        self._pool.terminate()
+
+    def kill_workers(self) -> None:
+        """``terminate_workers()``."""
+        self._pool.terminate()
+
+    def __repr__(self) -> str:
+        return f"<Executor, {self._pool!r}>"
+
+
+class _CallPool(DeferredPool):
+    """The pool of an executor."""
+
+    def cancel_what_waits(self) -> None:
+        """Once the workers are up: so that of many calls some are made, as with ``ProcessPoolExecutor``."""
+        line = self._connection
+        line.wait_until(lambda: line.up or bool(line.failure))
+        self.cancel(*list(self._inbox.jobs), queued_only=True)
+
+    def _abandon(self) -> None:
+        """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
+        for own in [own for own in _running if own.pool is self]:
+            own.shut_down(wait=True, cancel_futures=False)
+        super()._abandon()
+
+    def _warn_of_loss(self) -> None:
+        """No: an executor that is dropped sees to the end of its pool."""
+
+
+class _Own:
+    """The pool that an executor has for itself, and those that ``with_options`` made of it share."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.pool = _CallPool(run_call, **settings)
+        self._workers = settings["worker_count"]
+        self._book: CallFutures | None = None
+        self._closed = False
+        self._closer: threading.Thread | None = None
+        self.renew_lock()
+        _pools.add(self)
+
+    def renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+    def book(self) -> CallFutures:
+        """The pool's open calls. Starts it."""
+        return self._book or self._start()
+
+    def _start(self) -> CallFutures:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._book is None:
+                self.pool.start()
+                self._book = self.pool._keep(CallFutures(self.pool._parts(), self._workers, plain=True))
+                _running.add(self)
+        return self._book
+
+    def shut_down(self, wait: bool, cancel_futures: bool) -> None:
+        with self._lock:
+            self._closed = True
+        if self._book is None:
+            return
+        self._book.close_entry(cancel_futures)
+        if wait:
+            self._finish(cancel_futures)
+        else:
+            self._finish_later(cancel_futures)
+
+    def _finish(self, cancel_futures: bool) -> None:
+        with suppress(BossDied, WorkerStartError, PoolClosed):  # its futures tell of that
+            if cancel_futures:
+                self.pool.cancel_what_waits()
+            self.pool.shut_down()
+        _running.discard(self)
+
+    def _finish_later(self, cancel_futures: bool) -> None:
+        with self._lock:
+            if self._closer is None:
+                act = partial(self._finish, cancel_futures)
+                self._closer = threading.Thread(target=act, name="bossworker executor", daemon=True)
+                self._closer.start()
+
+    def terminate(self) -> None:
+        with self._lock:
+            self._closed = True
+        if self._book is not None:
+            self.pool.shut_down(force=True)
+            _running.discard(self)
+
+    def drop(self) -> None:
+        """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
+        book = self._book
+        if book is None or self not in _running or self._closer is not None:
+            return
+        self._closed = book.closing = True
+        if self.pool._inbox.jobs or book.unsent:
+            self._finish_later(cancel_futures=False)
+        else:
+            self.terminate()
+
+    def __repr__(self) -> str:
+        return repr(self.pool) if self.pool.started else "not started"
+
+
+class _Foreign:
+    """A pool that is somebody else's."""
+
+    def __init__(self, pool: BossWorker) -> None:
+        if not isinstance(pool, BossWorker):
+            raise TypeError(f"pool must be a BossWorker or None, not {pool!r}")
+        self.pool = pool
+        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count, plain=False))
+
+    def book(self) -> CallFutures:
+        return self._book
+
+    def shut_down(self, wait: bool, cancel_futures: bool) -> None:
+        self._book.close_entry(cancel_futures)
+        if cancel_futures:
+            with suppress(PoolClosed):
+                self.pool.cancel(*list(self._book.open), queued_only=True)
+        if wait:
+            concurrent.futures.wait(list(self._book.open.values()))
+
+    def terminate(self) -> None:
+        """The pool is not ours: only our calls are cancelled."""
+        self._book.close_entry(cancel=True)
+        for future in list(self._book.open.values()):
+            future.cancel()
+
+    def drop(self) -> None:
+        """The pool sees to what was called."""
+
+    def __repr__(self) -> str:
+        return f"on {self.pool!r}"
+
+
+class _Lease:
+    """Goes with the last of the executors that share a pool."""
+
+    def __init__(self, pool: _Own | _Foreign) -> None:
+        self._pool = pool
+
+    def __del__(self) -> None:
+        self._pool.drop()
+
+
+_pools: weakref.WeakSet[_Own] = weakref.WeakSet()
+_running: set[_Own] = set()  # those that the program must not leave
+
+
+def _in_child() -> None:
+    _running.clear()
+    for pool in list(_pools):
+        pool.renew_lock()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,422 @@
+"""Calls of functions as jobs of a pool: their futures, the outbox that collects them, and the map of one.
+
+**The outbox.** A frame and a system call for each call would cost more than the call. So while a worker may be idle, a
+call is sent at once; otherwise calls are collected, and sent together: by the thread that adds the next one, when there
+are many or the last ones left a millisecond ago; by the thread that waits for one of them; or by the attendant, a
+millisecond after it was called. Nobody waits longer for that, as the workers have other calls to run meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Any
+
+from bossworker import errors
+from bossworker.errors import BossDied, BossWorkerError, JobFailed, JobTimedOut, PoolClosed, WorkerStartError
+from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, VALUE, Function, FunctionCall, name_of
+from bossworker.pickling import dumps
+from bossworker.pool.caller.futures import CANCELLED, FINISHED, PENDING, OpenFutures, PoolFuture
+from bossworker.pool.caller.mapping import MAP_STEP, PoolParts
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.codec import Blocks
+from bossworker.result import Result
+
+COLLECT_CALLS = 128  # this many are sent together,
+COLLECT_SECONDS = 0.001  # or as many as there are after this
+LOOK_SECONDS = 0.05  # between looks at what has arrived that nobody waits for
+BUSY_CALLS = 2  # to a worker, from which on it is not idle while others are collected
+
+Job = dict[str, Any]
+
+
+class RemoteTraceback(BossWorkerError):
+    """The cause of what a call raised: the worker's traceback, as text."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class NotRebuilt(JobFailed, BrokenProcessPool):
+    """The arguments of a call did not rebuild in the worker, or its value did not rebuild here."""
+
+
+class PoolBroken(BossWorkerError, BrokenProcessPool):
+    """The pool beneath an executor has ended before its time. The cause tells why."""
+
+
+def error_of(result: Result) -> BaseException:
+    """What a call raised, with the worker's traceback as its cause; or what became of it otherwise."""
+    error = _error_by_kind(result, f"call {result.job_id}: {result.error}")
+    if result.traceback:
+        error.__cause__ = RemoteTraceback(result.traceback)
+    return error
+
+
+def _error_by_kind(result: Result, text: str) -> BaseException:  # noqa: PLR0911 - a table
+    exception = result.exception
+    match result.error_kind:
+        case "cancelled":
+            return CancelledError()
+        case "exception":
+            return exception or JobFailed(text, result)
+        case "timeout":
+            return JobTimedOut(text, result)
+        case "crash":
+            return errors.WorkerDied(text, result)
+        case "bad_result" if exception is not None and exception.__cause__ is not None:  # what its pickling raised
+            return exception.__cause__
+        case "bad_job" | "bad_result":
+            return NotRebuilt(text, result)
+        case _:
+            return JobFailed(text, result)
+
+
+def broken(error: BaseException) -> PoolBroken:
+    """A pool's error as one that is known from ``ProcessPoolExecutor``, too."""
+    mine = PoolBroken(str(error))
+    mine.__cause__ = error
+    return mine
+
+
+class CallFuture(PoolFuture[Any]):
+    """The future of one call, from ``Executor.submit``. Its ``result()`` is what the function returned, or raises."""
+
+    _failure: Result | None = None  # while nobody has asked for its exception
+
+    def take_in(self, result: Result) -> str:
+        if result.ok:
+            self._result = result.get(VALUE)
+        elif result.error_kind == "cancelled":
+            return CANCELLED
+        else:
+            self._failure = result
+        return FINISHED
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait as ``result`` does, and return what it would raise; None if it would return."""
+        super().exception(timeout)
+        failure = self._failure
+        if failure is not None and self._exception is None:
+            self._exception = error_of(failure)
+        self._failure = None
+        return self._exception
+
+    def __repr__(self) -> str:
+        if self._failure is not None:
+            self.exception()  # so that it is shown
+        return super().__repr__()
+
+    def _how(self) -> str:
+        return "add_exception" if self._failure is not None else super()._how()
+
+
+_Call = tuple[CallFuture, Job]
+
+
+class CallFutures(OpenFutures):
+    """The calls of a pool that are not done, and those that are not sent yet. See the module."""
+
+    def __init__(self, parts: PoolParts, workers: int, plain: bool) -> None:
+        """
+        Args:
+            workers: How many calls run at once.
+            plain: Whether the pool's handler is ``run_call``; another pool has to be told that a job is a call.
+        """
+        super().__init__(parts)
+        self.parts = parts
+        self.closing = False
+        self._busy = BUSY_CALLS * workers
+        self._plain = plain
+        self._last_name: tuple[Function, str] | tuple[None, None] = (None, None)
+        self._unsent: deque[tuple[CallFuture, Job, JobOptions]] = deque()
+        self._sending = threading.RLock()
+        self._sent_at = 0.0  # monotonic seconds
+
+    @property
+    def unsent(self) -> bool:
+        """Whether any calls are collected now."""
+        return bool(self._unsent)
+
+    # -- calls in ---------------------------------------------------------------------------------------
+
+    def job(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        """A call as a job."""
+        job: Job = {FUNCTION: self._name(function) or function, ARGUMENTS: args}
+        if kwargs:
+            job[KEYWORDS] = kwargs
+        return job if self._plain else FunctionCall(job)
+
+    def jobs(self, function: Function, calls: Iterable[tuple[Any, ...]]) -> Iterator[Job]:
+        """Many calls of a function, which is pickled once for all of them; their arguments."""
+        travels = self._name(function) or dumps(function, self._outbox.by_value)
+        jobs = ({FUNCTION: travels, ARGUMENTS: args} for args in calls)
+        return jobs if self._plain else map(FunctionCall, jobs)
+
+    def _name(self, function: Function) -> str | None:
+        last, name = self._last_name
+        if last is not function:
+            name = name_of(function, self._outbox.definitions)
+            if name is not None:  # others are not kept alive
+                self._last_name = (function, name)
+        return name
+
+    def add(self, job: Job, job_options: JobOptions) -> CallFuture:
+        """A call's future; it is sent now or soon. RuntimeError once no more are taken."""
+        self.check_open()
+        future = CallFuture(self)
+        with self.lock:
+            if self.closing:  # since we looked
+                self.check_open()
+            self._unsent.append((future, job, job_options))
+            waiting = len(self._unsent)
+            if self._attendant is None:
+                self._attend()
+        if len(self.open) < self._busy or waiting >= COLLECT_CALLS or self._is_time():
+            self.flush()
+        elif waiting == 1:
+            self._needed.set()
+            if self._watched:  # then the attendant listens
+                self._connection.wake()
+        return future
+
+    def check_open(self) -> None:
+        line, state = self._connection, self._state
+        if self.closing or state.closing:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if state.foreign:
+            raise RuntimeError("this executor belongs to the process that this one was forked from")
+        if line.gone or line.failure:
+            raise self._why()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._sent_at > COLLECT_SECONDS
+
+    def flush(self) -> None:
+        """Send what has been collected. Interrupted (Ctrl-C), it leaves the rest to the next."""
+        with self._sending:
+            while run := self._next_run():
+                # Those that were sent are still here if we were interrupted since.
+                self._send([(future, job) for future, job, _ in run if not future.job_id], run[0][2])
+                for entry in run:
+                    if self._unsent and self._unsent[0] is entry:  # a signal handler may have ended the pool meanwhile
+                        self._unsent.popleft()
+            self._sent_at = time.monotonic()
+        if len(self.open) > COLLECT_CALLS:
+            self.look()
+
+    def _next_run(self) -> list[tuple[CallFuture, Job, JobOptions]]:
+        """The first of them, as many as have the same options."""
+        run: list[tuple[CallFuture, Job, JobOptions]] = []
+        for n in range(min(len(self._unsent), COLLECT_CALLS)):
+            entry = self._unsent[n]
+            if run and entry[2] != run[0][2]:
+                break
+            run.append(entry)
+        return run
+
+    def _send(self, calls: list[_Call], job_options: JobOptions) -> None:
+        calls = [(future, job) for future, job in calls if future._state == PENDING]
+        if not calls:
+            return
+        try:
+            blocks = self._outbox.encode([job for _, job in calls])
+        except BaseException:
+            good = self._picklable(calls)
+            if len(good) == len(calls):  # it was not their pickling that raised, but a signal handler
+                raise
+            self._send(good, job_options)
+            return
+        try:
+            self._send_encoded(calls, blocks, job_options)
+        except (PoolClosed, BossDied, WorkerStartError) as error:
+            self._fail_unsent(calls, broken(error))
+
+    def _picklable(self, calls: list[_Call]) -> list[_Call]:
+        """Fail those that cannot be pickled, with what their pickling raised."""
+        good = []
+        for future, job in calls:
+            try:
+                self._outbox.encode([job])
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # sys.exit, for one
+                self._fail_unsent([(future, job)], error.__cause__ or error)
+            else:
+                good.append((future, job))
+        return good
+
+    def _send_encoded(self, calls: list[_Call], blocks: Blocks, job_options: JobOptions) -> None:
+        ids = self._outbox.reserve(len(calls))
+        try:
+            with self.lock:
+                for job_id, (future, _) in zip(ids, calls):
+                    self.admit(future, job_id)
+            self._outbox.send(ids, [job for _, job in calls], blocks, job_options, self._queue)
+        except BaseException:
+            self._recall(calls)
+            raise
+        for future, _ in calls:
+            if future._state == CANCELLED:  # while we sent it
+                self.open.pop(future.job_id, None)
+                self._inbox.forget((future.job_id,))
+                self._stop_job(future)
+
+    def _recall(self, calls: list[_Call]) -> None:
+        """Those that were not sent after all may be sent again."""
+        with self.lock:
+            for future, _ in calls:
+                if future.job_id not in self._inbox.jobs and future._state == PENDING:
+                    self.open.pop(future.job_id, None)
+                    future.job_id = 0
+
+    def _fail_unsent(self, calls: list[_Call], error: BaseException) -> None:
+        with self.lock:
+            for future, _ in calls:
+                if not future.job_id:
+                    self._fail(future, error)
+        self._connection.wake()
+
+    # -- results out ------------------------------------------------------------------------------------
+
+    def wait_for(self, future: PoolFuture[Any], timeout: float | None) -> None:
+        if not future.job_id:
+            self.flush()
+        super().wait_for(future, timeout)
+
+    def _why(self) -> Exception:
+        return broken(super()._why())
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def close_entry(self, cancel: bool) -> None:
+        """Take no more calls; send, or cancel, those that were collected. `cancel`: also those that no worker has."""
+        with self.lock:
+            self.closing = True
+        if cancel:
+            for future, _, _ in list(self._unsent):
+                future.cancel()
+        self.flush()
+
+    def close(self) -> None:
+        self.closing = True
+        self.flush()
+        super().close()
+
+    def disown(self) -> None:
+        super().disown()
+        self._sending = threading.RLock()
+
+    # -- the attendant ----------------------------------------------------------------------------------
+
+    def _is_idle(self) -> bool:
+        return not (self.open or self._unsent) and super()._is_idle()
+
+    def _has_business(self) -> bool:
+        return bool(self._unsent) or super()._has_business()
+
+    def _do_business(self) -> None:
+        if self._watched:
+            super()._do_business()
+        elif not self._unsent:  # nobody waits, or whoever does listens: what is forgotten is freed all the same
+            self._needed.wait(LOOK_SECONDS)
+            self._needed.clear()
+            self.look()
+        else:
+            time.sleep(COLLECT_SECONDS)
+        self.flush()
+
+
+class CallMap:
+    """All calls of one ``Executor.map``: sent at once, and their values in order."""
+
+    def __init__(self, book: CallFutures, job_options: JobOptions, deadline: float | None) -> None:
+        self._book = book
+        self._outbox, self._inbox, self._connection, self._state = book.parts
+        self._job_options = job_options
+        self._deadline = deadline  # for all values (monotonic seconds)
+        self._sent: list[range] = []  # job ids
+        self._queue: deque[Result] = deque()  # results that have arrived
+        self._problem: BaseException | None = None  # why no more were sent; raised after the values of those before
+
+    def send(self, jobs: Iterator[Job]) -> None:
+        """Send all of them. What the iterator raises is raised here."""
+        try:
+            while self._problem is None and (chunk := list(islice(jobs, MAP_STEP))):
+                self._send(chunk)
+        except BaseException:
+            self._drop(cancel=True)
+            raise
+
+    def _send(self, chunk: list[Job]) -> None:
+        try:
+            blocks = self._outbox.encode(chunk)
+        except Exception as problem:
+            if len(chunk) == 1:
+                self._problem = problem.__cause__ or problem
+                return
+            for job in chunk:  # one by one, up to the one at fault
+                if self._problem is None:
+                    self._send([job])
+            return
+        ids = self._outbox.reserve(len(chunk))
+        self._sent.append(ids)
+        self._outbox.send(ids, chunk, blocks, self._job_options, self._queue)
+
+    def values(self) -> Generator[Any, None, None]:
+        values = self._values()
+        next(values)
+        return values
+
+    def _values(self) -> Generator[Any, None, None]:
+        wanted = False
+        here: dict[int, Result] = {}
+        try:
+            yield  # where it stands from the beginning, so that what follows is done even if nobody takes a value
+            wanted = True
+            for job_id in chain.from_iterable(self._sent):
+                while job_id not in here:
+                    here.update(self._arrived())
+                result = here.pop(job_id)
+                if not result.ok:
+                    raise error_of(result)
+                yield result.pop(VALUE)
+            if self._problem is not None:
+                raise self._problem
+        finally:
+            del here
+            self._drop(cancel=wanted)
+
+    def _arrived(self) -> dict[int, Result]:
+        """Wait for results, and take them; by job id."""
+        inbox, line, queue = self._inbox, self._connection, self._queue
+        if not line.wait_until(lambda: inbox.has_news(queue), self._deadline) and not inbox.has_news(queue):
+            if line.gone or line.closed:
+                raise self._book._why()
+            raise TimeoutError("not all values were there when the time was up")
+        inbox.fill(queue)
+        run = {result.job_id: result for result in [queue.popleft() for _ in range(len(queue))]}
+        for job_id in run:
+            inbox.strike(job_id)
+        return run
+
+    def _drop(self, cancel: bool) -> None:
+        """Let go of what has not been taken. Takes no lock: the garbage collector may call this.
+
+        Args:
+            cancel: Do not run it either. (If nobody has asked for a value, the calls were made for what they do.)
+        """
+        if self._state.foreign:
+            return
+        jobs = self._inbox.jobs
+        left = [job_id for ids in self._sent for job_id in ids if job_id in jobs]
+        here = {result.job_id for result in list(self._queue)}
+        self._inbox.forget(left, here)
+        if cancel:
+            self._outbox.dropped.extend([job_id for job_id in left if job_id not in here])
+            self._outbox.cancel_dropped()
