@@ -54,9 +54,19 @@ def trim(fd: int, most: int) -> None:
     if spare <= 0 or found.st_blocks * 512 <= most:
         return
     if not _punch(fd, spare):
+        _start_anew(fd, most)
+
+
+def _start_anew(fd: int, most: int) -> None:
+    """With the last bytes; tried a few times, until nothing is written as we read them."""
+    for _ in range(3):
+        size = os.fstat(fd).st_size
         last = read_at(fd, -most)
-        os.ftruncate(fd, 0)
-        os.write(fd, last)
+        if os.fstat(fd).st_size == size:
+            break
+    # What comes between that look and this call is lost.
+    os.ftruncate(fd, 0)
+    os.write(fd, last)
 
 
 def _punch(fd: int, size: int) -> bool:

@@ -15,9 +15,10 @@ from bossworker.system import cpython, identity
 from bossworker.system.checks import check_count, check_seconds
 
 KEYS = (
-    "cmd", "shell", "stdin", "env", "cwd", "timeout", "grace", "memory", "max_output", "stderr", "pty",
-    "text", "encoding", "keep", "meta",
+    "cmd", "shell", "stdin", "env", "cwd", "timeout", "meta",
+    "grace", "memory", "max_output", "stderr", "pty", "text", "encoding", "keep",
 )  # fmt: skip
+_RARE_KEYS = frozenset(KEYS[7:])
 KEEP = ("all", "failed", "none")
 MERGED = "stdout"  # the value of "stderr" that sends it there
 _SUBPROCESS_STDOUT = -2  # subprocess.STDOUT, which is taken, too; that module takes long to load
@@ -74,6 +75,8 @@ class Request(NamedTuple):
 
     def _more(self) -> dict[str, Any]:
         """What few jobs have, as far as this one has it."""
+        if self[_USUAL:] == _DEFAULTS:
+            return {}
         more = {
             "grace": self.grace,
             "memory": self.memory,
@@ -134,6 +137,10 @@ def _stored(data: bytes) -> int:
         raise OSError(error.errno, f"stdin cannot be stored: {error.strerror}", tempfile.gettempdir()) from error
 
 
+_USUAL = len(Request._fields) - len(Request._field_defaults)  # fields that each request is given
+_DEFAULTS = tuple(Request._field_defaults.values())
+
+
 def with_absolute_paths(job: object) -> Any:
     """A job whose ``cwd`` and ``stdin`` mean the same in every folder; called where it is added.
 
@@ -162,23 +169,30 @@ def check(job: Mapping[str, Any], name: str = "cmd") -> Request:
     if job.get("cmd") is None:
         raise ValueError(f"{name} is missing: a list of str, the program and its arguments; allowed are {_list(KEYS)}")
     shell = _check_flag("shell", job)
-    encoding = _check_encoding(job)
+    more = {} if _RARE_KEYS.isdisjoint(job) else _check_rare(job)
     return Request(
         argv=_check_shell_command(name, job["cmd"]) if shell else check_argv(name, job["cmd"]),
         shell=shell,
-        stdin=_check_stdin(job.get("stdin"), encoding or "utf-8"),
+        stdin=_check_stdin(job.get("stdin"), more.get("encoding") or "utf-8"),
         env=check_env(job.get("env")),
         cwd=_check_cwd(job.get("cwd")),
         timeout=_check_optional("timeout", job, check_seconds) or 0.0,
         meta=check_meta(job.get("meta")),
-        grace=_check_optional("grace", job, check_seconds),
-        memory=_check_optional("memory", job, check_count) or 0,
-        max_output=_check_optional("max_output", job, check_count) or 0,
-        merged=_check_stderr(job.get("stderr")),
-        pty=_check_flag("pty", job),
-        encoding=encoding,
-        keep=_check_optional("keep", job, check_keep),
+        **more,
     )
+
+
+def _check_rare(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What few jobs have: not looked for where there is none of it, since this is a part of each command's time."""
+    return {
+        "grace": _check_optional("grace", job, check_seconds),
+        "memory": _check_optional("memory", job, check_count) or 0,
+        "max_output": _check_optional("max_output", job, check_count) or 0,
+        "merged": _check_stderr(job.get("stderr")),
+        "pty": _check_flag("pty", job),
+        "encoding": _check_encoding(job),
+        "keep": _check_optional("keep", job, check_keep),
+    }
 
 
 def _check_flag(name: str, job: Mapping[str, Any], default: bool = False) -> bool:

@@ -7,10 +7,11 @@ import resource
 
 from bossworker.system import proc
 
-_STATUS = (
-    b"Uid:", b"Gid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Seccomp_filters:", b"Cap",
-    b"Cpus_allowed:", b"Mems_allowed:",
-)  # fmt: skip
+_STATUS = (  # from where to where in /proc/PID/status: users and groups; capabilities, seccomp, processors
+    (b"\nUid:", b"\nFDSize:"),
+    (b"\nGroups:", b"\nNStgid:"),
+    (b"\nCapInh:", b"\nvoluntary_ctxt_switches:"),
+)
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 _FILES = ("cgroup", "oom_score_adj", "attr/current")
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -24,22 +25,23 @@ def inherited() -> tuple[object, ...]:
     command passes them on itself.
     """
     root = os.stat("/")
+    status = proc.read("thread-self/status")
     return (
-        os.getresuid() if hasattr(os, "getresuid") else (os.getuid(), os.geteuid()),
-        os.getresgid() if hasattr(os, "getresgid") else (os.getgid(), os.getegid()),
-        tuple(os.getgroups()),
         os.getpriority(os.PRIO_PROCESS, 0),
         (root.st_dev, root.st_ino),
-        *_told_by_kernel(),
+        *(_told_by_kernel(status) if status else _asked_for()),
     )
 
 
-def _told_by_kernel() -> tuple[object, ...]:
-    if not os.path.exists(f"{proc.ROOT}/thread-self"):
-        return tuple(map(resource.getrlimit, _LIMITS))
-    lines = proc.read("thread-self/status").splitlines()
+def _asked_for() -> tuple[object, ...]:
+    """What can be known without /proc."""
+    ids = [getattr(os, name) for name in ("getuid", "geteuid", "getgid", "getegid", "getgroups")]
+    return (*(repr(ask()) for ask in ids), *map(resource.getrlimit, _LIMITS))
+
+
+def _told_by_kernel(status: bytes) -> tuple[object, ...]:
     return (
-        tuple(line for line in lines if line.startswith(_STATUS)),
+        *(status[status.find(begin) : status.find(end)] for begin, end in _STATUS),
         proc.read("thread-self/limits"),
         (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority),
         *(proc.read(f"thread-self/{name}") for name in _FILES),

@@ -33,7 +33,8 @@ _MACHINE_ID = "/etc/machine-id"
 _UNKNOWN = "unknown"
 
 _boot_id = ""
-_place: tuple[int, str, str] = (0, "", "")  # of which process: its namespaces, its host
+_host = ""
+_space: tuple[int, str] = (0, "")  # of which process: its namespaces
 _own: Identity = [0]
 
 
@@ -147,12 +148,13 @@ def _read_boot_id() -> str:
 
 
 def _where() -> tuple[str, str]:
-    """This process's namespaces that numbers depend on, and its host; looked up once, and again in a forked child."""
-    global _place
+    """This process's namespaces that numbers depend on (looked up again in a forked child), and its host."""
+    global _host, _space
     pid = os.getpid()
-    if _place[0] != pid:
-        _place = pid, f"{proc.namespace('pid')}+{proc.namespace('time')}", _read_host()
-    return _place[1], _place[2]
+    if _space[0] != pid:
+        _space = pid, f"{proc.namespace('pid')}+{proc.namespace('time')}"
+    _host = _host or _read_host()
+    return _space[1], _host
 
 
 def _read_host() -> str:

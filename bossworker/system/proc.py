@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROOT = "/proc"
 CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 
+_SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
 _STATE, _PARENT, _STARTED, _ENV_END = 0, 1, 19, 48  # fields 3, 4, 22 and 51 of /proc/PID/stat, counted from the third
 
 
@@ -37,6 +38,8 @@ def read(path: str) -> bytes:
     try:
         while part := os.read(fd, 65536):
             parts.append(part)
+            if len(part) < _SHORT:
+                break
     except OSError:  # the process has ended meanwhile
         pass
     finally:

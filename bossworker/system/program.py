@@ -121,14 +121,13 @@ def _start(
 
 def _let_go_of_ignored() -> list[int]:
     """Handlers become default at exec, but what is ignored stays so: handle it instead, by doing nothing."""
-    ignored = []
-    for number in _SIGNALS:
-        if signal.getsignal(number) == signal.SIG_IGN:
-            try:
-                signal.signal(number, _nothing)
-            except ValueError:  # not the main thread: the program inherits it, as from any subprocess
-                break
-            ignored.append(number)
+    disposition, ignore = signal.getsignal, signal.SIG_IGN  # looked up once: each command pays for this
+    ignored = [number for number in _SIGNALS if disposition(number) == ignore]
+    try:
+        for number in ignored:
+            signal.signal(number, _nothing)
+    except ValueError:  # not the main thread: the program inherits it, as from any subprocess
+        return []
     return ignored
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from bossworker import TIMED_OUT, BossWorker, CommandHandler, jobs, run_command
 from bossworker.jobs import Status
-from bossworker.system import descendants
+from bossworker.system import descendants, proc
 from bossworker.tasks import TaskPool
 from tests.commands.privileges import make_sudo, need_root, nobodys_folder, python_as_nobody, unshare
+from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -195,6 +196,20 @@ def test_a_frozen_command_keeps_nobody_waiting(pool: Callable[..., BossWorker], 
     (freezer / "freezer.state").write_text("THAWED")
     assert jobs.wait(job, 20) is Status.TERMINATED_BY_REQUEST
     assert "cannot be ended" in jobs.details(job)[0]
+
+
+def test_a_command_ends_with_all_it_started_where_the_kernel_lists_no_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proc, "CHILDREN", "no-such-file")
+    monkeypatch.setattr(proc, "_way_of", 0)
+    try:
+        escapes = escaping(f"open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(60)")
+        result = run_command({"cmd": ["sh", "-c", '"$@"; sleep 60', "sh", *escapes], "timeout": 1})
+        assert result["ERROR"] == TIMED_OUT
+        assert not alive(int((tmp_path / "pid").read_text()))
+    finally:
+        proc._way_of = 0
 
 
 # -- where processes cannot be listed ---------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def on_disk(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-CHATTY = ["sh", "-c", "seq 400000; sleep 0.3; seq 400001 800000; echo end; sleep 0.3"]  # some 5 MB
+CHATTY = ["sh", "-c", "seq 400000; sleep 0.3; seq 400001 800000; sleep 0.3; echo end; sleep 0.3"]  # some 5 MB
 
 
 @pytest.mark.parametrize("punches", [True, False])

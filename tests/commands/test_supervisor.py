@@ -13,7 +13,7 @@ import pytest
 
 from bossworker.commands import jobdir
 from bossworker.commands.jobdir import JobDirectory
-from bossworker.system import identity, program
+from bossworker.system import identity, proc, program
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping, read_status, supervise
 from tests.conftest import alive, wait_for
@@ -85,6 +85,14 @@ def test_a_timeout_ends_the_whole_tree(tmp_path: Path) -> None:
     assert status["signal"] == signal.SIGTERM
     assert not alive(int(mark.read_text()))
     assert os.listdir(directory / "files") == []
+
+
+def test_the_whole_tree_ends_where_the_kernel_lists_no_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without CONFIG_PROC_CHILDREN."""
+    monkeypatch.setattr(proc, "CHILDREN", "no-such-file")
+    test_a_timeout_ends_the_whole_tree(tmp_path)
 
 
 def test_who_ignores_term_gets_kill(tmp_path: Path) -> None:

@@ -12,19 +12,14 @@ from bossworker.commands.quota import TICK
 from bossworker.commands.terminal import Terminal
 from bossworker.system import identity, processes
 
-FIRST_LOOK = 0.0003  # seconds; most commands take longer, and half of those that do nothing
 RECORD_AFTER = 0.005  # seconds; a command that ends sooner goes from "created" to its end, and saves a file for it
 LONGEST_WAIT = 60.0  # seconds between looks at one that has neither limits nor a terminal
 
-_SHORTEST_POLL = 0.001  # seconds; poll has milliseconds, select has microseconds but few descriptors
-_SELECTABLE = 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be looked for
 
 
 def waits(limited: bool) -> Iterator[float]:
-    """For how many seconds to wait until the next look at a command."""
-    yield FIRST_LOOK
-    yield RECORD_AFTER
+    """For how many seconds to wait until the next look at a command that has been put on record."""
     seconds = TICK
     while True:
         yield seconds
@@ -44,14 +39,7 @@ class EndWatch:
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within this time."""
-        if self._ended is None:
-            return self._look(seconds)
-        if self._terminal is None and seconds < _SHORTEST_POLL and self._ended < _SELECTABLE:
-            self._interruption.let_through()
-            found = select.select([self._ended], [], [], seconds)[0]
-            self._interruption.hold_back()
-            return bool(found)
-        return self._poll(self._ended, seconds)
+        return self._look(seconds) if self._ended is None else self._poll(self._ended, seconds)
 
     def close(self) -> None:
         """Give up the descriptor."""

@@ -108,23 +108,26 @@ class CommandRun:
         if self.failure is not None:
             return ""
         self._end = EndWatch(self.pid, self._terminal, self.interruption)
-        until = self._started + self.request.timeout if self.request.timeout else float("inf")
+        timeout = self.request.timeout
+        if self._end.wait(min(timeout, RECORD_AFTER) if timeout else RECORD_AFTER):  # as most do
+            return ""
+        return self._attend_longer(self._end, self._started + timeout if timeout else float("inf"))
+
+    def _attend_longer(self, end: EndWatch, until: float) -> str:
+        """The same, until a monotonic time, with a look now and again at what it takes."""
+        self._peak.look(self.pid)
+        self._record()
         for seconds in waits(bool(self.quota)):
-            if self._end.wait(min(seconds, max(0.0001, until - time.monotonic()))):
-                return ""
-            if time.monotonic() >= until:
+            left = until - time.monotonic()
+            if left <= 0:
                 return f"timed out after {self.request.timeout:g} seconds"
-            if why := self._look(seconds):
+            if end.wait(min(seconds, left)):
+                return ""
+            self._peak.look(self.pid)
+            self._oom = self._oom or OomWatch()
+            if self.quota and (why := self.quota.check()):
                 return why
         raise AssertionError("there is always another look")
-
-    def _look(self, waited: float) -> str:
-        """See how much it takes, and put on record that it runs; why it has to be stopped, if it has to."""
-        self._peak.look(self.pid)
-        if waited == RECORD_AFTER:
-            self._oom = OomWatch()
-            self._record()
-        return self.quota.check() if self.quota else ""
 
     def _record(self) -> None:
         """That it runs, and as what."""

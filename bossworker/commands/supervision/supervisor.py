@@ -153,7 +153,8 @@ class Supervisor:
         self.write_status()
         if self.order.timeout:
             self.loop.after(self.order.timeout, self._time_is_up)
-        self._look(self.pid, FIRST_LOOK)
+        pid = self.pid
+        self.loop.after(FIRST_LOOK, lambda: self._look(pid, 4 * FIRST_LOOK))  # when it has been loaded, at least
 
     def write_status(self) -> None:
         """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
