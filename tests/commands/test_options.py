@@ -136,7 +136,7 @@ def test_max_rss_is_the_commands_own(run: Run) -> None:
     for result in (run(["sleep", "0.2"]), run_command({"cmd": ["sleep", "0.2"]})):
         assert 100_000 < result["max_rss"] < 8 * MIB
     assert 100_000 < run(["true"])["max_rss"] < 8 * MIB
-    assert run([sys.executable, "-c", "x = bytearray(100 << 20)"])["max_rss"] > 100 * MIB
+    assert run([sys.executable, "-c", "import time; x = bytearray(100 << 20); time.sleep(0.5)"])["max_rss"] > 100 * MIB
     found = jobs.info(detached(["sleep", "0.2"]))
     assert found is not None
     assert found.max_rss is not None

@@ -20,11 +20,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds, where an end can only be 
 
 def waits(limited: bool) -> Iterator[float]:
     """For how many seconds to wait until the next look at a command that has been put on record."""
-    seconds = TICK
+    seconds = TICK if limited else RECORD_AFTER
     while True:
         yield seconds
-        if not limited:
-            seconds = min(4 * seconds, LONGEST_WAIT)
+        if not limited:  # so that the last look is never longer ago than it had run by then
+            seconds = min(2 * seconds, LONGEST_WAIT)
 
 
 class EndWatch:

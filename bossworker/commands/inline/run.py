@@ -25,6 +25,7 @@ from bossworker.system.memory import ChildPeak, OomWatch
 
 GRACE = 0.5  # seconds between TERM and KILL, unless the job says otherwise, or the pool leaves us less
 LAST_SECONDS = 0.5  # of what the pool leaves us, for KILL and the last word
+OOM_AFTER = 0.02  # seconds between looks, when the kernel's counters are read, too; to fill a memory takes longer
 LOST = "its exit status is not known: it was reaped by another part of the program, or SIGCHLD is ignored"
 
 
@@ -124,7 +125,8 @@ class CommandRun:
             if end.wait(min(seconds, left)):
                 return ""
             self._peak.look(self.pid)
-            self._oom = self._oom or OomWatch()
+            if seconds >= OOM_AFTER:
+                self._oom = self._oom or OomWatch()
             if self.quota and (why := self.quota.check()):
                 return why
         raise AssertionError("there is always another look")

@@ -154,7 +154,7 @@ class Supervisor:
         if self.order.timeout:
             self.loop.after(self.order.timeout, self._time_is_up)
         pid = self.pid
-        self.loop.after(FIRST_LOOK, lambda: self._look(pid, 4 * FIRST_LOOK))  # when it has been loaded, at least
+        self.loop.after(FIRST_LOOK, lambda: self._look(pid, FIRST_LOOK))  # when it has been loaded, at least
 
     def write_status(self) -> None:
         """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
@@ -239,7 +239,7 @@ class Supervisor:
         if pid == self.pid:
             self._oom = self._oom or OomWatch()
             self._peak.look(pid)
-            self.loop.after(wait, lambda: self._look(pid, min(4 * wait, LONGEST_LOOK)))
+            self.loop.after(wait, lambda: self._look(pid, min(2 * wait, LONGEST_LOOK)))
 
     def _execute(self, order: Order) -> int:
         return program.start(
