@@ -41,7 +41,7 @@ class Outcome(IntEnum):
 KIND_BITS = 0x0F
 FROM_WORKERS = bytes(
     kind | flags
-    for kind in range(Outcome.REPORTED + 1)
+    for kind in range(Outcome.MEMORY + 1)
     for flags in (0, Outcome.WHOLE, Outcome.GIVEN, Outcome.WHOLE | Outcome.GIVEN)
 )
 """What a worker may say of how a job ended."""
