@@ -23,8 +23,8 @@ def waits(limited: bool) -> Iterator[float]:
     seconds = TICK if limited else RECORD_AFTER
     while True:
         yield seconds
-        if not limited:  # so that the last look is never longer ago than it had run by then
-            seconds = min(2 * seconds, LONGEST_WAIT)
+        if not limited:  # a look is cheap, and few are needed: each after four times as long as the one before
+            seconds = min(4 * seconds, LONGEST_WAIT)
 
 
 class EndWatch:

@@ -239,7 +239,7 @@ class Supervisor:
         if pid == self.pid:
             self._oom = self._oom or OomWatch()
             self._peak.look(pid)
-            self.loop.after(wait, lambda: self._look(pid, min(2 * wait, LONGEST_LOOK)))
+            self.loop.after(wait, lambda: self._look(pid, min(4 * wait, LONGEST_LOOK)))
 
     def _execute(self, order: Order) -> int:
         return program.start(
