@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SLACK = 16 << 20  # bytes at least that a file may be too large, where it has to start anew
 BLOCK = 4096  # bytes; the beginning of a file is given back to the disk in blocks
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
@@ -43,17 +44,18 @@ def read_at(fd: int, offset: int = 0, limit: int | None = None) -> bytes:
     return b"".join(parts)
 
 
-def trim(fd: int, most: int) -> None:
+def trim(fd: int, most: int, at_last: bool = False) -> None:
     """Give back to the disk what is in a file before its last `most` bytes. Offsets stay what they are.
 
-    Where a file system knows no holes, the file starts anew with these bytes (and what is written to it in this very
-    instant may be lost).
+    Where a file system knows no holes, the file starts anew with these bytes, and what is written to it in this very
+    instant is lost. So there it is done `at_last`, when nobody writes any more; and before only if the file has become
+    many times as large.
     """
     found = os.fstat(fd)
     spare = (found.st_size - most) // BLOCK * BLOCK
     if spare <= 0 or found.st_blocks * 512 <= most:
         return
-    if not _punch(fd, spare):
+    if not _punch(fd, spare) and (at_last or found.st_size > most + max(3 * most, SLACK)):
         _start_anew(fd, most)
 
 

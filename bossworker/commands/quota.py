@@ -40,11 +40,11 @@ class Quota:
             return memory.describe_excess(held, self.memory)
         return ""
 
-    def trim(self) -> None:
-        """Cut its output to the limit."""
+    def trim(self, at_last: bool = False) -> None:
+        """Cut its output to the limit; `at_last` once it has ended."""
         if self.max_output:
             for fd in self._streams:
                 try:
-                    output.trim(fd, self.max_output)
+                    output.trim(fd, self.max_output, at_last)
                 except OSError:  # where neither is possible: it grows
                     pass

@@ -200,6 +200,21 @@ def test_the_newest_output_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "\0" not in kept
 
 
+def test_where_there_are_no_holes_a_file_starts_anew_when_it_is_far_too_large(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_punch", lambda fd, size: False)
+    monkeypatch.setattr(output, "SLACK", 1000)
+    path = tmp_path / "stdout"
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    for size, left in ((19_000, 19_000), (2_000, 5_000)):
+        os.write(fd, bytes(size - 4) + b"end\n")
+        output.trim(fd, 5_000)
+        assert path.stat().st_size == left
+    assert path.read_bytes().endswith(b"end\n")
+    os.close(fd)
+
+
 def test_a_jobs_output_is_kept_below_a_limit_while_it_runs(root: Path) -> None:
     jobid = jobs.start(["sh", "-c", "seq 700000; echo up >&2; sleep 60"], max_output=100_000)
     wait_for(lambda: jobs.stderr(jobid))

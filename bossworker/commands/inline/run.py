@@ -207,7 +207,7 @@ class CommandRun:
         status = self._last_status(time.time())
         if self._terminal is not None:
             self._terminal.take()
-        self.quota.trim()
+        self.quota.trim(at_last=True)
         return status
 
     def conclude(self, status: dict[str, Any], keep: bool = True) -> None:

@@ -108,5 +108,5 @@ class JobSupervisor(Supervisor):
     def conclude(self) -> None:
         if self._terminal is not None:
             self._terminal.take()
-        self._quota.trim()
+        self._quota.trim(at_last=True)
         super().conclude()
