@@ -28,6 +28,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from bossworker.failure import describe
+from bossworker.pickling import identify_classes
 from bossworker.pool import fresh_interpreter
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.boss.worker_lines import has_room
@@ -115,6 +116,7 @@ def _fork_boss(
     memory: Memory,
 ) -> int:
     stdio.flush_streams()
+    identify_classes()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
     with signals.endings_blocked():
         pid = forking.fork()

@@ -15,6 +15,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
+from bossworker.display import table
 from bossworker.errors import (
     NothingPending,
     PoolClosed,
@@ -559,6 +560,11 @@ class BossWorker:
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
         return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+
+    def _repr_html_(self) -> str:
+        """What is known here: the boss is not asked, and nothing waits."""
+        rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        return table(f"BossWorker, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
