@@ -25,6 +25,7 @@ from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.leaving import leave, leave_as_child
+from bossworker.pool.worker.offspring import Offspring
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
@@ -62,6 +63,7 @@ class Worker:
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
         self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
         self.spin = Spin()
+        self.offspring = Offspring()
         self.memory = memory
         self.mailbox = recorder.mailbox
         self.orders: list[Frame] = []  # that came over the wire: one at the most
@@ -96,6 +98,7 @@ class Worker:
             if frame.kind is not Kind.BATCH:
                 break
             self.file = frame.fd
+            self.offspring.note()
             self._perform(Batch.read(frame.head, frame.body))
             close_fds(frame.fds)
             leaves = self._too_large() or self._too_many_dead()
@@ -263,6 +266,8 @@ class Worker:
                 self.armed = 0
         except BaseException as error:
             self._stop_copies(error)
+            if isinstance(error, JobTimeout):
+                self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
             return _failure(error, stage, self.by_value)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
