@@ -55,13 +55,13 @@ class _Search:
         return None
 
     def deepest(self, path: str, part: object, error: BaseException) -> tuple[str, object, BaseException]:
-        """The innermost part that cannot be pickled: where it is, itself, and why."""
+        """The innermost part that cannot be pickled, for the same reason: where it is, itself, and why."""
         for _ in range(DEEPEST):
             if "recursion" in str(error):  # not this or that part is to blame, but how deep it lies
                 break
             for step, inner in _parts(part):
                 why = self.error_of(inner)
-                if why is not None:
+                if why is not None and describe(why) == describe(error):
                     path, part, error = path + step, inner, why
                     break
             else:

@@ -111,9 +111,9 @@ def test_what_synchronises_is_pickled_for_a_start_alone() -> None:
 
 
 def test_the_processes_that_it_keeps_for_itself_are_known() -> None:
-    from multiprocessing import forkserver, resource_tracker
-
     def check() -> None:
+        from multiprocessing import forkserver, resource_tracker  # here alone: once loaded, it is kept running
+
         tracker: Any = resource_tracker._resource_tracker
         tracker._pid = tracker._fd = None
         before = multiprocess.server_pids()

@@ -25,7 +25,7 @@ from bossworker.pickling import dumps
 from bossworker.pool.caller.futures import CANCELLED, FINISHED, PENDING, OpenFutures, PoolFuture
 from bossworker.pool.caller.mapping import MAP_STEP, PoolParts
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.codec import Blocks
+from bossworker.pool.wire.codec import BadResult, Blocks
 from bossworker.result import Result, exception_of
 
 COLLECT_CALLS = 128  # this many are sent together,
@@ -70,8 +70,8 @@ def _error_by_kind(result: Result, text: str) -> BaseException:  # noqa: PLR0911
             return JobTimedOut(text, result)
         case "crash":
             return errors.WorkerDied(text, result)
-        case "bad_result" if exception is not None and exception.__cause__ is not None:  # what its pickling raised
-            return exception.__cause__
+        case "bad_result" if isinstance(exception, BadResult) and exception.__cause__ is not None:
+            return exception.__cause__  # what its pickling raised
         case "bad_job" | "bad_result":
             return NotRebuilt(text, result)
         case _:
