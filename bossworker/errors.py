@@ -133,7 +133,8 @@ class JobTimeout(BaseException):
     """Raised inside the handler when its job's time is up or the job is cancelled.
 
     A ``BaseException``, so that ``except Exception`` does not swallow it. A handler may catch it to tidy
-    up, and has ``kill_grace`` seconds for that before its worker is killed.
+    up, and has ``kill_grace`` seconds for that before its worker is killed. One that lets it pass has what its job has
+    started ended: its worker's children that were not there before the job, with all below them.
     """
 
     grace = 0.0

@@ -32,8 +32,8 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.options import check_priority
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.system import processes
 from bossworker.system.checks import check_callable, check_count, check_seconds
+from bossworker.system.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -76,7 +76,7 @@ class Executor(concurrent.futures.Executor):
         if mp_context is not None:
             start_method = "fork" if mp_context.get_start_method() == "fork" else "spawn"
         if max_workers is None:
-            max_workers = processes.usable_cpus()
+            max_workers = usable_cpus()
         elif not isinstance(max_workers, int) or max_workers < 1:
             kind = ValueError if isinstance(max_workers, int) else TypeError
             raise kind(f"max_workers must be greater than 0, an int or None, not {max_workers!r}")

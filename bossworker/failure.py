@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from bossworker.errors import TIMED_OUT, JobTimeout, RemoteError
-from bossworker.pickling import PROTOCOL, dumps
+from bossworker.pickling import PROTOCOL, MainDefinitions, dumps
 
 CHAIN_LENGTH = 10  # causes of an exception that are told
 EXCEPTION_BYTES = 1 << 20  # a pickled exception above this stays behind; its text travels
@@ -80,9 +80,17 @@ def _message(error: BaseException) -> str:
         return f"<its __str__ raised {type(second).__name__}>"
 
 
-def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: int = 0) -> ErrorData:
+def capture(
+    error: BaseException,
+    skip_frames: int = 0,
+    text: str = "",
+    depth: int = 0,
+    by_value: bool | MainDefinitions = False,
+) -> ErrorData:
     """An exception as data, with its traceback (less the outermost frames) and its chain of causes."""
     trace, cause = _trace_and_cause(error)
+    if depth >= CHAIN_LENGTH:
+        cause = None
     for _ in range(skip_frames):
         trace = trace.tb_next if trace is not None else None
     return ErrorData(
@@ -90,17 +98,15 @@ def capture(error: BaseException, skip_frames: int = 0, text: str = "", depth: i
         type(error).__name__,
         _message(error),
         _format(error, trace, depth),
-        _pickled(error),
-        tuple(capture(cause, depth=depth + 1)) if cause is not None and depth < CHAIN_LENGTH else None,
+        _pickled(error, by_value),
+        tuple(capture(cause, depth=depth + 1, by_value=by_value)) if cause is not None else None,
     )
 
 
 def _trace_and_cause(error: BaseException) -> tuple[TracebackType | None, BaseException | None]:
-    try:
-        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        return error.__traceback__, cause if isinstance(cause, BaseException) else None
-    except BaseException:  # its class has its own idea of these attributes
-        return None, None
+    """What Python has noted, whatever the exception's class makes of these attributes."""
+    cause, context, hidden, trace = (slot.__get__(error) for slot in (_CAUSE, _CONTEXT, _HIDDEN, _TRACE))
+    return trace, cause or (None if hidden else context)
 
 
 def _format(error: BaseException, trace: Any, depth: int) -> str:
@@ -112,9 +118,9 @@ def _format(error: BaseException, trace: Any, depth: int) -> str:
         return describe(error)
 
 
-def _pickled(error: BaseException) -> bytes | None:
+def _pickled(error: BaseException, by_value: bool | MainDefinitions) -> bytes | None:
     try:
-        data = dumps(error)
+        data = dumps(error, by_value)
     except BaseException:
         return None
     return data if len(data) <= EXCEPTION_BYTES else None
@@ -144,8 +150,29 @@ def rebuild(data: ErrorData) -> BaseException:
         text = data.message or data.text
         error = RemoteError(data.type_name or "BossWorkerError", text, data.traceback)
     if data.cause is not None:
-        error.__cause__ = error.__context__ = rebuild(ErrorData(*data.cause))
+        set_cause(error, rebuild(ErrorData(*data.cause)))
     return error
+
+
+def set_cause(error: BaseException, cause: BaseException) -> None:
+    """As ``raise error from cause`` does, whatever the exception's class thinks of assignments (one may be frozen)."""
+    for slot in (_CAUSE, _CONTEXT):
+        slot.__set__(error, cause)
+
+
+_CAUSE, _CONTEXT, _HIDDEN, _TRACE = (
+    BaseException.__dict__[name] for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
+)
+
+
+def add_trace(error: BaseException, trace: str) -> None:
+    """Have the traceback of another process shown with an exception, wherever that is printed; never raises."""
+    note = f"\nIn the process where it was raised:\n\n{trace.rstrip()}"
+    with suppress(Exception):
+        try:
+            error.add_note(note)
+        except Exception:  # its class takes no new attributes
+            BaseException.__getattribute__(error, "__dict__")["__notes__"] = [*getattr(error, "__notes__", ()), note]
 
 
 def _unpickled(data: ErrorData) -> BaseException | None:

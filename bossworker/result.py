@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from bossworker.display import shorten, table
 from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout
-from bossworker.failure import KIND_BITS, ErrorData, Outcome, rebuild
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, add_trace, rebuild
+
+
+class MissingFromFailure(KeyError):
+    """What a failed result has not: a KeyError that says why the job failed."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        super().__init__(key, reason)
+
+    def __str__(self) -> str:
+        return f"{shorten(self.args[0])}: {self.args[1]}"
 
 
 class Origin(NamedTuple):
@@ -117,13 +128,31 @@ class Result(dict[Any, Any]):
 
     @property
     def exception(self) -> BaseException | None:
-        """The exception, rebuilt now with its causes; a RemoteError stands in for what cannot be rebuilt here."""
+        """The exception, rebuilt now with its causes; a RemoteError stands in for what cannot be rebuilt here.
+
+        Its notes end with the worker's traceback, so that whatever prints it shows where it was raised.
+        """
+        error = exception_of(self)
+        if error is not None and self.traceback:
+            add_trace(error, self.traceback)
+        return error
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the worker exited with, when its death is the error (``crash``) and no signal was the cause."""
+        code = self._exit_code
+        return code if code is not None and code >= 0 else None
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that killed the worker, when its death is the error (``crash``)."""
+        code = self._exit_code
+        return -code if code is not None and code < 0 else None
+
+    @property
+    def _exit_code(self) -> int | None:
         error = self._facts[5]
-        if error is None:
-            return None
-        if self.error_kind == "timeout" and error.pickled is None:
-            return JobTimeout(TIMED_OUT)
-        return rebuild(error)
+        return error.code if error is not None else None
 
     def raise_for_error(self) -> Self:
         """Return self when ok; otherwise raise JobFailed, with the worker's exception as its cause."""
@@ -131,11 +160,23 @@ class Result(dict[Any, Any]):
             return self
         raise JobFailed(f"job {self.job_id}: {self.error}", self) from self.exception
 
+    def __missing__(self, key: object) -> Any:
+        if hasattr(self, "_facts") and self.error is not None:
+            raise MissingFromFailure(key, f"job {self.job_id} failed: {self.error}")
+        raise KeyError(key)
+
     def __repr__(self) -> str:
+        return f"<{self._title()}: {shorten(dict(self))}>"
+
+    def _title(self) -> str:
         if not hasattr(self, "_facts"):  # made by hand
-            return f"<Result: {dict.__repr__(self)}>"
-        state = "ok" if self.ok else self.error_kind
-        return f"<Result of job {self.job_id}, {state}: {dict.__repr__(self)}>"
+            return "Result"
+        return f"Result of job {self.job_id}, {'ok' if self.ok else self.error_kind}"
+
+    def _repr_html_(self) -> str:
+        facts = hasattr(self, "_facts")
+        rows = [*self.items(), *([("took", f"{self.duration:.3g} s"), ("job", self.job)] if facts else ())]
+        return table(self._title(), rows, (self.traceback or "") if facts else "")
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not hasattr(self, "_facts"):  # made by hand
@@ -149,3 +190,13 @@ def make_result(value: Mapping[Any, Any], facts: Facts) -> Result:
     result = Result(value)
     result._facts = facts
     return result
+
+
+def exception_of(result: Result) -> BaseException | None:
+    """As ``result.exception``, without the worker's traceback."""
+    error = result._facts[5]
+    if error is None:
+        return None
+    if result.error_kind == "timeout" and error.pickled is None:
+        return JobTimeout(TIMED_OUT)
+    return rebuild(error)

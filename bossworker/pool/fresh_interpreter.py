@@ -19,6 +19,7 @@ from typing import NamedTuple
 import cloudpickle
 
 from bossworker.failure import describe
+from bossworker.pickling import Pickler
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.recorder import Memory
 from bossworker.system import multiprocess, signals
@@ -139,7 +140,7 @@ def _dumps(value: object) -> bytes:
     return file.getvalue()
 
 
-class _HandlerPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _HandlerPickler(Pickler):
     """By cloudpickle, and what it cannot take along by the rules of `multiprocessing`."""
 
     def __init__(self, file: io.BytesIO) -> None:

@@ -14,12 +14,15 @@ Boss and fork server never touch the standard streams: a thread of the caller ma
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,13 +31,16 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from bossworker.failure import describe
+from bossworker.pickling import identify_classes
 from bossworker.pool import fresh_interpreter
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
+from bossworker.pool.wire import messages
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
+from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
@@ -43,12 +49,14 @@ from bossworker.pool.worker import worker
 from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
+from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 
 _logger = logging.getLogger("bossworker")
 
 WORKER_NAME = "BossWorker"  # what comes before a worker's number in its name
+ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
 
 
@@ -115,6 +123,7 @@ def _fork_boss(
     memory: Memory,
 ) -> int:
     stdio.flush_streams()
+    identify_classes()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
     with signals.endings_blocked():
         pid = forking.fork()
@@ -149,25 +158,57 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     gc.freeze()
     if callers_end is not None:
         callers_end.close()
-    fork_server, fork_servers_end = link_pair()
     doorway = _doorway(start.options)
+    try:
+        fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
+        router = None if doorway is None else _router(doorway)
+        boss = Boss(Link(caller), fork_server, start.memory, start.options, start.caller, router)
+    except OSError as error:  # no process, or no descriptor, to be had
+        _report_no_start(caller, error)
+        return
+    with suppress(CallerGone, LinkClosed):
+        boss.run()
+    if doorway is not None:
+        doorway.remove_name()
+    _end(fork_server, pid)
+
+
+def _start_fork_server(
+    start: Start, caller: socket.socket, doorway: Doorway | None, collecting: bool, on_sigpipe: signals.Handler
+) -> tuple[Link, int]:
+    """Fork it; the boss's link to it, and its pid. The boss keeps no descriptor but those that it needs itself."""
+    ours, theirs = link_pair()
     pid = native("fork")()
     if pid == 0:
         caller.close()
-        fork_server.close()
+        ours.close()
         if doorway is not None:
             doorway.listener.close()
-        _never_return(partial(_fork_server_main, start, fork_servers_end, doorway, collecting, on_sigpipe))
-    fork_servers_end.close()
+        _never_return(partial(_fork_server_main, start, theirs, doorway, collecting, on_sigpipe))
+    theirs.close()
     listener = [] if doorway is None else [doorway.listener.fileno()]
-    _close_all_but(caller.fileno(), fork_server.fileno(), *listener)
-    link = Link(fork_server)
-    router = None if doorway is None else Router(doorway.listener)
-    with suppress(CallerGone, LinkClosed):
-        Boss(Link(caller), link, start.memory, start.options, start.caller, router).run()
-    if doorway is not None:
-        doorway.remove_name()
-    _end(link, pid)
+    close_all_but(caller.fileno(), ours.fileno(), *listener)
+    return Link(ours), pid
+
+
+def _router(doorway: Doorway) -> Router:
+    """OSError where no threads can be started: libzmq, which needs two, aborts the process then."""
+    try:
+        threads = [threading.Thread(target=time.sleep, args=(0.0,)) for _ in range(ZEROMQ_THREADS)]
+        for thread in threads:
+            thread.start()
+    except RuntimeError as error:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+    for thread in threads:
+        thread.join()
+    return Router(doorway.listener)
+
+
+def _report_no_start(caller: socket.socket, error: OSError) -> None:
+    """In a boss that could not get what it needs: tell the caller why."""
+    reason = f"no boss: {processes.describe_shortage(error.errno or 0)}"
+    with suppress(LinkClosed):
+        Link(caller).send(Kind.START_FAILED, b"", [reason.encode()])
 
 
 def _doorway(options: Options) -> Doorway | None:
@@ -210,7 +251,11 @@ def _fork_server_main(
         wire = WorkerWire(link, doorway, route)
         _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller))
 
-    ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+    try:
+        ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+    except OSError as error:  # no descriptor to be had
+        with suppress(LinkClosed):
+            Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
     if doorway is not None:
         doorway.remove_name()
 
@@ -242,14 +287,6 @@ def _shut_stdin() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-
-
-def _close_all_but(*keep: int) -> None:
-    """Close every descriptor above 2 except these."""
-    low = 3
-    for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
-        os.closerange(low, fd)
-        low = fd + 1
 
 
 def spawned(*told: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bossworker.system import processes
 from bossworker.system.checks import check_bool, check_count, check_seconds
+from bossworker.system.cpus import usable_cpus
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
 START_METHODS = ("fork", "spawn")
@@ -59,6 +59,11 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     return value
 
 
+def _limit(value: object) -> object:
+    """0 and None mean the same of a limit: there is none."""
+    return 0 if value is None else value
+
+
 def check_options(
     *,
     global_timeout: object,
@@ -74,15 +79,15 @@ def check_options(
 ) -> Options:
     """The settings, all of them checked. TypeError or ValueError names the one at fault."""
     if worker_count is None:
-        worker_count = min(processes.usable_cpus(), MAX_WORKERS)
+        worker_count = min(usable_cpus(), MAX_WORKERS)
     return Options(
-        global_timeout=check_seconds("global_timeout", global_timeout),
+        global_timeout=check_seconds("global_timeout", _limit(global_timeout)),
         worker_count=check_workers("worker_count", worker_count),
         kill_grace=check_seconds("kill_grace", kill_grace),
         retries=check_count("retries", retries),
-        max_pending=check_count("max_pending", max_pending),
-        max_jobs_per_worker=check_count("max_jobs_per_worker", max_jobs_per_worker),
-        max_worker_memory=check_count("max_worker_memory", max_worker_memory, most=_SIGNED_LIMIT - 1),
+        max_pending=check_count("max_pending", _limit(max_pending)),
+        max_jobs_per_worker=check_count("max_jobs_per_worker", _limit(max_jobs_per_worker)),
+        max_worker_memory=check_count("max_worker_memory", _limit(max_worker_memory), most=_SIGNED_LIMIT - 1),
         start_method=check_choice("start_method", start_method, START_METHODS),
         close_fds=check_bool("close_fds", close_fds),
         transport=check_choice("transport", transport, TRANSPORTS),

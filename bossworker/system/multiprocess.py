@@ -95,6 +95,16 @@ def tracker_fd() -> int | None:
     return fd
 
 
+def server_pids() -> set[int]:
+    """The processes that `multiprocessing` has started for itself: that tracker, and the fork server."""
+    tracker, server = _part("resource_tracker"), _part("forkserver")
+    found = (
+        tracker and getattr(tracker._resource_tracker, "_pid", None),
+        server and getattr(server._forkserver, "_forkserver_pid", None),
+    )
+    return {pid for pid in found if pid is not None}
+
+
 # -- to a fresh interpreter ------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ Each call has a fallback where a platform lacks it, as cheap as the guarantee al
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -21,7 +22,7 @@ from bossworker.system.memory import oom_kills, resident
 
 __all__ = ["adopt_orphans", "children", "descendants", "oom_kills"]
 
-_LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
+LONGEST_POLL = 3600.0  # seconds; poll takes milliseconds in 31 bits
 DESCRIPTORS = 1 << 16  # as many as a process of ours ever asks for
 
 _PR_SET_PDEATHSIG = 1
@@ -63,6 +64,18 @@ def release_descriptors(keep: Container[int]) -> None:
             os.close(fd) if nowhere < 0 else os.dup2(nowhere, fd, inheritable=False)
     if nowhere >= 0:
         os.close(nowhere)
+
+
+def describe_shortage(number: int, text: str | None = None) -> str:
+    """An errno in words (`text`, if somebody has more to say of it), and which limit it may be that was reached."""
+    text = text or os.strerror(number)
+    limit = {errno.EAGAIN: "RLIMIT_NPROC", errno.EMFILE: "RLIMIT_NOFILE"}.get(number)
+    if limit is None or not hasattr(resource, limit):
+        return text
+    soft, _ = resource.getrlimit(getattr(resource, limit))
+    told = "unlimited" if soft == resource.RLIM_INFINITY else soft
+    also = ", or pids.max of a control group is reached" if number == errno.EAGAIN else ""
+    return f"{text} ({limit} is {told}{also})"
 
 
 def pidfd(pid: int) -> int | None:
@@ -107,9 +120,9 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
     poll.register(fd, event)
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
-        left = _LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
+        left = LONGEST_POLL if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_POLL)
         found = poll.poll(left * 1000)
-        if found or left < _LONGEST_POLL:
+        if found or left < LONGEST_POLL:
             return bool(found and found[0][1] & event)
 
 
@@ -258,10 +271,3 @@ def most_descriptors() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         return most
     return soft
-
-
-def usable_cpus() -> int:
-    """The number of processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, CommandHandler, JobTimeout, PoolClosed, jobs
+from bossworker.system import processes
 from tests.conftest import alive, wait_for
 from tests.process.programs import environment, run_program, write_program
 
@@ -36,10 +37,11 @@ RESIDENT = Resident()
 
 # -- workers that leave in order -------------------------------------------------------------------------------------
 
+HOARD: list[bytes] = []
 WAYS: dict[str, dict[str, Any]] = {
     "shut_down": {},
     "jobs": {"max_jobs_per_worker": 1},
-    "memory": {"max_worker_memory": 1},
+    "memory": {},  # see below
     "resize": {},
 }
 
@@ -60,8 +62,13 @@ def test_what_a_worker_has_begun_is_ended_before_it_leaves(
         atexit.register(note, "atexit")
         multiprocessing.util.Finalize(None, note, ("finalize",), exitpriority=0)
         weakref.finalize(RESIDENT, note, "weakref")
+        if way == "memory":
+            HOARD.append(b"x" * (256 << 20))
 
-    bw = pool(begin, exit_handler=lambda: note("exit_handler"), worker_count=2, start_method=start_method, **WAYS[way])
+    settings = {"worker_count": 2, "start_method": start_method, **WAYS[way]}
+    if way == "memory":  # room for what a new worker has, and not for what the job keeps
+        settings["max_worker_memory"] = processes.resident_bytes(os.getpid()) + (64 << 20)
+    bw = pool(begin, exit_handler=lambda: note("exit_handler"), **settings)
     bw.add_work({})
     result = bw.get_result()
     assert result.ok, result.traceback

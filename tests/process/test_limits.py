@@ -126,10 +126,11 @@ def test_workers_are_replaced_when_they_have_grown(pool: Pool) -> None:
         kept.append(bytearray(os.urandom(1)) * (20 << 20))
         return {"pid": os.getpid(), "kept": len(kept)}
 
-    bw = pool(hoard, worker_count=1, max_worker_memory=150 << 20)
+    most = processes.resident_bytes(os.getpid()) + (64 << 20)
+    bw = pool(hoard, worker_count=1, max_worker_memory=most)
     results = list(bw.map({} for _ in range(20)))
-    assert max(result["kept"] for result in results) <= 8
-    assert len({result["pid"] for result in results}) >= 3
+    assert max(result["kept"] for result in results) <= 12
+    assert len({result["pid"] for result in results}) >= 2
     assert all(result.ok for result in results)
 
 

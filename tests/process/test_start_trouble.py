@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker
+from bossworker import BossWorker, WorkerStartError
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -119,8 +123,96 @@ def test_forks_that_fail_for_a_while_are_tried_again(
     full.touch()
     bw.add_work({"die": True}, {"die": True}, *({"n": n} for n in range(10)))
     wait_for(lambda: bw.stats().failed_starts > 3)
-    assert bw.stats().start_error == "fork failed: Resource temporarily unavailable"
+    assert (bw.stats().start_error or "").startswith("fork failed: Resource temporarily unavailable (RLIMIT_NPROC is ")
     full.unlink()
     results = list(bw.results())
     assert [result.error_kind for result in results].count("crash") == 2
     assert sorted(result["n"] for result in results if result.ok) == list(range(10))
+
+
+# -- when the pool is made -----------------------------------------------------------------------------------------
+
+
+def forks_until(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    """Of this process and those below it, one after another, only so many forks succeed."""
+    fork, left = os.fork, [allowed]
+
+    def counted() -> int:
+        if not left[0]:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        left[0] -= 1
+        return fork()
+
+    monkeypatch.setattr(os, "fork", counted)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "reason"),
+    [
+        (0, r"the pool's processes could not be started: Resource temporarily unavailable \(RLIMIT_NPROC is "),
+        (1, r"no boss: Resource temporarily unavailable \(RLIMIT_NPROC is "),
+        (2, r"fork failed: Resource temporarily unavailable \(RLIMIT_NPROC is "),
+        (3, r"fork failed: Resource temporarily unavailable \(RLIMIT_NPROC is "),
+    ],
+)
+def test_a_fork_that_fails_is_told_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], allowed: int, reason: str
+) -> None:
+    forks_until(monkeypatch, allowed)
+    with pytest.raises(WorkerStartError, match=reason):
+        BossWorker(handle, worker_count=2, start_method="fork")
+    assert capfd.readouterr().err == ""
+
+
+LIMITED = """
+import resource, sys
+import random, subprocess, zmq  # what the pool itself would have to open
+from bossworker import BossWorker, WorkerStartError
+import bossworker.pool.caller.client
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+try:
+    with BossWorker(lambda job: {"n": 1}, worker_count=2, start_method=sys.argv[2]) as pool:
+        pool.add_work({})
+        print(pool.get_result(timeout=60))
+except WorkerStartError as error:
+    print("told:", error)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> None:
+    answers = []
+    for most in range(4, 16):
+        command = [sys.executable, "-c", LIMITED, str(most), start_method]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout.strip())
+    good = "<Result of job 1, ok: {'n': 1}>"
+    for most, answer in enumerate(answers, 4):
+        assert answer == good or (answer.startswith("told:") and f"RLIMIT_NOFILE is {most}" in answer)
+    assert "told:" in answers[0]
+    assert answers[-1] == good
+
+
+def test_threads_that_cannot_be_started_are_told_before_libzmq_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
+        BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
+
+
+def test_a_signal_handlers_own_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object) -> None:
+        raise TimeoutError("the program's own")
+
+    monkeypatch.setattr("bossworker.pool.caller.client.launch", interrupted)
+    with pytest.raises(TimeoutError, match="the program's own"):
+        BossWorker(handle)
+
+
+def test_a_limit_of_memory_below_what_a_new_worker_has_is_told() -> None:
+    with pytest.raises(WorkerStartError, match=r"has \d+ bytes in memory already, and max_worker_memory is 1000000: "):
+        BossWorker(handle, worker_count=2, max_worker_memory=1_000_000)

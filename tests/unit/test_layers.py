@@ -17,10 +17,10 @@ LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("pool.boss", "pool.worker", "pool.interpreter", "tasks.wire", "commands.supervision", "forkqueue"),
     ("pool.wire", "commands"),
     ("pool.options",),
-    ("result",),
+    ("result", "culprits"),
     ("failure",),
     ("function_calls",),
-    ("errors", "pickling", "jobkey"),
+    ("errors", "pickling", "jobkey", "display"),
     ("system",),
 )
 FACES = ("executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel")  # nobody imports them

@@ -11,6 +11,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,20 @@ def test_what_synchronises_is_pickled_for_a_start_alone() -> None:
         end.close()
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(multiprocessing.get_context("fork").Lock())
+
+
+def test_the_processes_that_it_keeps_for_itself_are_known() -> None:
+    def check() -> None:
+        from multiprocessing import forkserver, resource_tracker  # here alone: once loaded, it is kept running
+
+        tracker: Any = resource_tracker._resource_tracker
+        tracker._pid = tracker._fd = None
+        before = multiprocess.server_pids()
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+        found = multiprocess.server_pids() - before
+        assert len(found) == 2
+        for pid in found:
+            os.kill(pid, 9)
+
+    in_child(check)

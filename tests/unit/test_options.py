@@ -12,8 +12,8 @@ import pytest
 from bossworker import BossWorker
 from bossworker.pool.caller import client
 from bossworker.pool.options import MAX_WORKERS, check_options, check_priority, check_workers
-from bossworker.system import processes
 from bossworker.system.checks import MAX_SECONDS, check_seconds
+from bossworker.system.cpus import usable_cpus
 
 GOOD: dict[str, Any] = {
     "global_timeout": 0,
@@ -29,11 +29,13 @@ GOOD: dict[str, Any] = {
 }
 SECONDS = ("global_timeout", "kill_grace")
 COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
+LIMITS = ("global_timeout", "max_pending", "max_jobs_per_worker", "max_worker_memory")  # 0 or None: there is none
 CALLABLES = ("result_handler", "init_handler", "exit_handler")
 
 WRONG_TYPE: list[tuple[str, Any]] = [
-    *[(name, value) for name in SECONDS for value in ("5", None, b"5", True, 1j)],
-    *[(name, value) for name in COUNTS for value in ("5", None, 1.0, True, b"5")],
+    *[(name, value) for name in SECONDS for value in ("5", b"5", True, 1j)],
+    *[(name, value) for name in COUNTS for value in ("5", 1.0, True, b"5")],
+    *[(name, None) for name in (*SECONDS, *COUNTS) if name not in LIMITS],
     *[("worker_count", value) for value in ("2", 2.0, True, False, b"2")],
     *[("start_method", value) for value in (None, 1, b"fork")],
     *[("transport", value) for value in (None, 1, b"zmq")],
@@ -111,8 +113,13 @@ def test_a_handle_that_was_never_made_goes_away_in_silence() -> None:
 
 def test_the_defaults_are_good() -> None:
     options = check_options(**GOOD)
-    assert options.worker_count == min(processes.usable_cpus(), MAX_WORKERS)
+    assert options.worker_count == min(usable_cpus(), MAX_WORKERS)
     assert (options.global_timeout, options.kill_grace, options.start_method) == (0.0, 1.0, "fork")
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_of_a_limit_none_is_0(name: str) -> None:
+    assert getattr(check_options(**{**GOOD, name: None}), name) == 0
 
 
 @pytest.mark.parametrize(

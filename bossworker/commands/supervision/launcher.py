@@ -17,6 +17,7 @@ import sys
 from bossworker.commands.supervision import orders
 from bossworker.system import descendants, identity
 from bossworker.system.cpython import signal, socket
+from bossworker.system.descriptors import close_all_but
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def shed(keep: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+    close_all_but(keep)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
     for number in OUTLIVED:  # a handler, not "ignored", which a command would inherit

@@ -5,6 +5,7 @@ It never looks into a job, so that no job can harm it; it forks nothing, and wai
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -85,6 +86,7 @@ class Boss:
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.start_errors: dict[int, str] = {}
         self.ready = False
+        self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.reports = Reports(memory, self.read_router)
         self.poller = Poller(self.reports)
@@ -258,12 +260,20 @@ class Boss:
             if report.spilled:
                 self._read_all(slot)  # a report overtakes what was sent before it
             if report.first:
-                self.perform(self.ledger.on_up(slot, time.monotonic()))
+                self.on_up(slot)
             else:
                 seconds = self.intake.done(slot)
                 self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
         except ProtocolError as error:
             self.misbehaved(slot, error)
+
+    def on_up(self, slot: int) -> None:
+        """A worker's init_handler is through. One of the first must not be larger than it may ever be."""
+        if not self.ready and self.max_worker_memory:
+            size = processes.resident_bytes(self.ledger.workers[slot].pid)
+            if size > self.max_worker_memory:
+                self.start_failed(slot, _too_large(size, self.max_worker_memory))
+        self.perform(self.ledger.on_up(slot, time.monotonic()))
 
     def on_worker_frame(self, slot: int, frame: Frame) -> None:
         """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
@@ -328,17 +338,16 @@ class Boss:
                 case Kind.EXITED:
                     self.on_exited(*messages.EXITED.unpack(frame.head))
                 case Kind.SPAWN_FAILED:
-                    slot, errno = messages.SPAWN_FAILED.unpack(frame.head)
-                    self.start_failed(slot, f"fork failed: {os.strerror(errno)}")
+                    slot, number = messages.SPAWN_FAILED.unpack(frame.head)
+                    self.start_failed(slot, f"fork failed: {processes.describe_shortage(number)}")
                 case _:
                     complain(f"dropped a frame of kind {frame.kind!r} from the fork server")
                     close_fds(frame.fds)
 
     def on_spawned(self, frame: Frame) -> None:
         slot, pid, route = messages.SPAWNED.unpack(frame.head)
-        if frame.fd is None:
-            limit = self.most_descriptors
-            self.start_failed(slot, f"the boss has no more than {limit} descriptors: raise the limit (RLIMIT_NOFILE)")
+        if frame.fd is None:  # there was no room for it here
+            self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
             return
         mailbox = self.intake.recorders[slot].mailbox
         mailbox.begin()
@@ -492,6 +501,11 @@ class Boss:
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         self.reply(number, {"count": count})
+
+
+def _too_large(size: int, most: int) -> str:
+    told = f"a worker that has run no job has {size} bytes in memory already, and max_worker_memory is {most}"
+    return f"{told}: it would be replaced after each batch; allow it more than the program itself has loaded"
 
 
 def complain(text: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from bossworker.pool.boss.reports import Reports
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.spin import Spin
+from bossworker.system.processes import LONGEST_POLL
 
 EVENT_READ, EVENT_WRITE = select.POLLIN, select.POLLOUT
 
@@ -61,7 +62,9 @@ class Poller:
                 self._watched[fd](events)
 
     def _look(self, seconds: float | None) -> list[tuple[int, int]]:
-        """What is there within so many seconds: descriptors and events."""
+        """What is there within so many seconds, or LONGEST_POLL: descriptors and events."""
+        if seconds is not None:
+            seconds = min(seconds, LONGEST_POLL)
         if self._epoll is not None:
             return self._epoll.poll(seconds)
         return self._poll.poll(None if seconds is None else seconds * 1000)

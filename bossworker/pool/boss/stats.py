@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from bossworker.display import table
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import WorkerRecord
@@ -31,7 +32,7 @@ class WorkerStats:
     """Resident memory in bytes; 0 where the platform does not tell."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """A pool, at one instant. ``done`` ended well, ``failed`` with an ERROR."""
 
@@ -46,6 +47,18 @@ class Stats:
     start_error: str | None
     """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
+
+    def __repr__(self) -> str:
+        """On one line, however many workers there are; each of them has a repr of its own."""
+        jobs = f"{self.queued} queued, {self.running} running, {self.done} done, {self.failed} failed"
+        busy = sum(worker.state == "busy" for worker in self.workers)
+        trouble = f", {self.failed_starts} failed starts" if self.failed_starts else ""
+        return f"<Stats: {jobs}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
+
+    def _repr_html_(self) -> str:
+        columns = [field.name for field in fields(WorkerStats)]
+        rows = [columns, *[[getattr(worker, column) for column in columns] for worker in self.workers]]
+        return table(repr(self)[1:-1], rows, self.start_error or "")
 
 
 def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Delivery, now: float) -> dict[str, object]:

@@ -19,13 +19,14 @@ from typing import Any
 
 from bossworker import errors
 from bossworker.errors import BossDied, BossWorkerError, JobFailed, JobTimedOut, PoolClosed, WorkerStartError
+from bossworker.failure import set_cause
 from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, VALUE, Function, FunctionCall, name_of
 from bossworker.pickling import dumps
 from bossworker.pool.caller.futures import CANCELLED, FINISHED, PENDING, OpenFutures, PoolFuture
 from bossworker.pool.caller.mapping import MAP_STEP, PoolParts
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.codec import Blocks
-from bossworker.result import Result
+from bossworker.pool.wire.codec import BadResult, Blocks
+from bossworker.result import Result, exception_of
 
 COLLECT_CALLS = 128  # this many are sent together,
 COLLECT_SECONDS = 0.001  # or as many as there are after this
@@ -54,12 +55,12 @@ def error_of(result: Result) -> BaseException:
     """What a call raised, with the worker's traceback as its cause; or what became of it otherwise."""
     error = _error_by_kind(result, f"call {result.job_id}: {result.error}")
     if result.traceback:
-        error.__cause__ = RemoteTraceback(result.traceback)
+        set_cause(error, RemoteTraceback(result.traceback))
     return error
 
 
 def _error_by_kind(result: Result, text: str) -> BaseException:  # noqa: PLR0911 - a table
-    exception = result.exception
+    exception = exception_of(result)
     match result.error_kind:
         case "cancelled":
             return CancelledError()
@@ -69,8 +70,8 @@ def _error_by_kind(result: Result, text: str) -> BaseException:  # noqa: PLR0911
             return JobTimedOut(text, result)
         case "crash":
             return errors.WorkerDied(text, result)
-        case "bad_result" if exception is not None and exception.__cause__ is not None:  # what its pickling raised
-            return exception.__cause__
+        case "bad_result" if isinstance(exception, BadResult) and exception.__cause__ is not None:
+            return exception.__cause__  # what its pickling raised
         case "bad_job" | "bad_result":
             return NotRebuilt(text, result)
         case _:

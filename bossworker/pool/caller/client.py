@@ -15,6 +15,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
+from bossworker.display import table
 from bossworker.errors import (
     NothingPending,
     PoolClosed,
@@ -33,7 +34,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
-from bossworker.system import signals, stdio
+from bossworker.system import processes, signals, stdio
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
 
@@ -70,7 +71,8 @@ class BossWorker:
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
-        max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never.
+        max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never. A new
+            worker has what this program has loaded; when that alone is more, WorkerStartError says so.
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
             cloudpickle and are loaded in each worker. For programs with threads.
         close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
@@ -82,7 +84,12 @@ class BossWorker:
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
-        WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback.
+        WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback, or the limit that
+            was reached.
+
+    Of a limit, 0 and None mean that there is none. Of a wait, a `timeout` of None means as long as it takes, and 0 not
+    to wait at all. A job's time stands still while the machine sleeps. It runs on while the processes are stopped
+    (Ctrl-Z, ``docker pause``).
 
     A worker is like a ``multiprocessing.Process``: queues, locks and proxies of that module work in handlers, and when
     it leaves in order, it waits for threads that are no daemons, and runs what ``atexit`` has registered in it. Each
@@ -102,13 +109,13 @@ class BossWorker:
         result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
         init_handler: Callable[[], object] | None = None,
         exit_handler: Callable[[], object] | None = None,
-        global_timeout: float = 0,
+        global_timeout: float | None = 0,
         worker_count: int | None = None,
         kill_grace: float = 1.0,
         retries: int = 0,
-        max_pending: int = 0,
-        max_jobs_per_worker: int = 0,
-        max_worker_memory: int = 0,
+        max_pending: int | None = 0,
+        max_jobs_per_worker: int | None = 0,
+        max_worker_memory: int | None = 0,
         start_method: str = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
@@ -139,9 +146,7 @@ class BossWorker:
         # A worker that is spawned later opens their semaphores by name, which go with the last object here.
         self._kept = handlers if start_method == "spawn" else None
         try:
-            with signals.held(), stdio.stdio_reserved():
-                self._launch(handlers)
-            self._await_start()
+            self._start(handlers)
         except BaseException:
             if hasattr(self, "_outbox"):
                 self._end(force=True)
@@ -149,6 +154,17 @@ class BossWorker:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
+
+    def _start(self, handlers: Handlers) -> None:
+        try:
+            with signals.held(), stdio.stdio_reserved():
+                self._launch(handlers)
+        except OSError as error:
+            if error.errno is None:  # what a signal handler of the program's raises, a TimeoutError for instance
+                raise
+            reason = processes.describe_shortage(error.errno, error.strerror)
+            raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
+        self._await_start()
 
     def _launch(self, handlers: Handlers) -> None:
         launched = launch(handlers, self._options)
@@ -559,6 +575,11 @@ class BossWorker:
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
         return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+
+    def _repr_html_(self) -> str:
+        """What is known here: the boss is not asked, and nothing waits."""
+        rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        return table(f"BossWorker, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""

@@ -147,7 +147,7 @@ class Connection:
     def _listen(self, seconds: float | None) -> None:
         if self.gone:
             return
-        ticks = [] if seconds is None else [seconds]
+        ticks = [] if seconds is None else [min(seconds, processes.LONGEST_POLL)]
         if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
             ticks.append(UNSENT_TICK)

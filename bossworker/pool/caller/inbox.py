@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from bossworker.errors import CANCELLED
-from bossworker.failure import KIND_BITS, ErrorData, Outcome, describe
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, capture, describe
 from bossworker.pool.wire.codec import load_error, load_result, load_results
 from bossworker.pool.wire.parcel import Arrived
 from bossworker.pool.wire.segments import Segment
@@ -246,7 +246,7 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
     except BaseException as problem:
         kind = Outcome.BAD_RESULT
         text = f"BossWorkerAsync: the result could not be rebuilt here: {describe(problem)}"
-        error = ErrorData(text, type(problem).__name__, describe(problem), "", None, None)
+        error = capture(problem, skip_frames=1, text=text)
     return {"ERROR": error.text}, kind, error
 
 

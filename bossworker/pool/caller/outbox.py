@@ -213,7 +213,7 @@ class Outbox:
 
     def close(self, timeout: float | None) -> None:
         """Tell the boss that no more jobs will come. TimeoutError when others are adding some, for so many seconds."""
-        if not self._lock.acquire(True, -1 if timeout is None else timeout):
+        if not self._lock.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
             raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
         try:
             if not self._state.closing:

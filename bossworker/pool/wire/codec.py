@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from bossworker.culprits import culprit_of
+from bossworker.display import shorten
 from bossworker.errors import JobTimeout
 from bossworker.failure import ErrorData, Failure, Outcome, decode_text, describe
 from bossworker.pickling import MAIN, PROTOCOL, MainDefinitions, dumps
@@ -128,13 +130,20 @@ def encode_one(job: object, index: int, by_value: bool | MainDefinitions) -> byt
     """Pickle one job; TypeError as from `encode_jobs`."""
     if not isinstance(job, dict):
         if not isinstance(job, Mapping):
-            raise TypeError(f"job {index} must be a mapping (a dict), not {type(job).__name__}: {job!r:.200}")
+            raise TypeError(f"job {index} must be a mapping (a dict), not {_what(job)}")
         job = dict(job)
     try:
         return _encode(job, by_value)
     except Exception as error:
-        culprit = _culprit(job, by_value)
+        culprit = culprit_of("job", job, by_value, _INTERRUPTS)
         raise TypeError(f"job {index} cannot be pickled: {culprit or describe(error)}") from error
+
+
+def _what(job: object) -> str:
+    """What somebody takes for a job, and what to do with it instead if it may hold jobs."""
+    told = f"{type(job).__name__}: {shorten(job)}"
+    many = isinstance(job, Iterable) and not isinstance(job, str | bytes | bytearray)
+    return f"{told}; to add the jobs in it, pass *jobs, or use map" if many else told
 
 
 def _encode(value: object, by_value: bool | MainDefinitions) -> bytes | Parcel:
@@ -145,26 +154,6 @@ def _encode(value: object, by_value: bool | MainDefinitions) -> bytes | Parcel:
         return data
     parcel = Parcel([data, *[buffer.raw() for buffer in buffers]])
     return parcel if len(parcel) >= LEAST_BYTES else dumps(value, by_value)
-
-
-def _culprit(mapping: Mapping[Any, Any], by_value: bool | MainDefinitions) -> str:
-    """Which entry of a mapping cannot be pickled, and why."""
-    for key, value in mapping.items():
-        for part in (key, value):
-            try:
-                dumps(part, by_value)
-            except _INTERRUPTS:
-                raise
-            except BaseException as error:
-                return f"key {key!r} holds {type(value).__name__} ({describe(error)}){_advice(error)}"
-    return ""
-
-
-def _advice(error: BaseException) -> str:
-    """`multiprocessing` lets its queues, locks and events travel to a process only while that is started."""
-    if "through inheritance" not in str(error):
-        return ""
-    return ": let the handlers refer to it, as a global name for example, or take one of a multiprocessing.Manager()"
 
 
 def load_job(block: memoryview, fd: int | None) -> Any:
@@ -193,7 +182,7 @@ class BadResult(Exception):
     """What the handler returned is no result."""
 
 
-def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
+def encode_result(value: object, by_value: bool | MainDefinitions = False) -> tuple[int, bytes | Parcel]:
     """Outcome and payload of what a handler returned. BadResult says what is wrong with it.
 
     Of a payload that is not WHOLE, the last byte is the pickle's full stop; what follows may be written over it.
@@ -205,7 +194,7 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | P
     outcome = _REPORTED if "ERROR" in value else _OK
     try:
         data = _pickle(value, RESULT_PROTOCOL)
-        if not (by_value and MAIN in data):
+        if by_value is not True or MAIN not in data:
             return outcome, data
     except _INTERRUPTS:
         raise
@@ -214,7 +203,7 @@ def encode_result(value: object, by_value: bool = False) -> tuple[int, bytes | P
     return encode_large_result(value, by_value)
 
 
-def encode_large_result(value: object, by_value: bool = False) -> tuple[int, bytes | Parcel]:
+def encode_large_result(value: object, by_value: bool | MainDefinitions = False) -> tuple[int, bytes | Parcel]:
     """The same, at less cost for large results and more for small ones."""
     kind = value.kind | Outcome.GIVEN if type(value) is Failure else _REPORTED
     value = _as_dict(value)
@@ -224,7 +213,7 @@ def encode_large_result(value: object, by_value: bool = False) -> tuple[int, byt
     except _INTERRUPTS:
         raise
     except BaseException as error:  # a __reduce__ may raise anything, SystemExit for instance
-        culprit = _culprit(value, by_value) or describe(error)
+        culprit = culprit_of("result", value, by_value, _INTERRUPTS) or describe(error)
         raise BadResult(f"the handler returned a dict that cannot be pickled: {culprit}") from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import weakref
@@ -55,8 +56,6 @@ def _temporary_file() -> int:
 
 def _seal(fd: int) -> None:
     """Nobody changes the file's size any more, where the system knows seals, and the file takes them."""
-    import fcntl
-
     if hasattr(fcntl, "F_ADD_SEALS"):
         with suppress(OSError):  # an ordinary file
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

@@ -32,6 +32,7 @@ behind, and a full or missing /dev/shm does not matter.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import time
@@ -88,6 +89,8 @@ class Memory:
             self._view = mapped(self.fd, _FILE_SIZE)
         except OSError as error:
             self.close_file()
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             need = f"a pool needs {_FILE_SIZE >> 20} MiB of address space, and a sparse file as large, mostly unused"
             raise OSError(error.errno, f"{error.strerror} ({need})") from error
         self._words = self._view[:_NOTES_AT].cast("Q")

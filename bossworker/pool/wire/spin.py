@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from bossworker.system import processes
+from bossworker.system.cpus import schedulable_cpus
 
 SPIN_SECONDS = 150e-6  # how long to look again before sleeping
 STOLEN_SECONDS = 200e-6  # a look that took so long gave the core to somebody who keeps it
@@ -20,7 +20,7 @@ class Spin:
     """One process's patience. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seconds = SPIN_SECONDS if processes.usable_cpus() > 1 else 0.0
+        self._seconds = SPIN_SECONDS if schedulable_cpus() > 1 else 0.0
         self._not_before = 0.0
 
     def until(self, now: float) -> float:

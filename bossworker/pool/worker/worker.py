@@ -13,6 +13,7 @@ from types import FrameType
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, capture, describe, encode_error
 from bossworker.function_calls import FunctionCall, run_call
+from bossworker.pickling import MainDefinitions
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
@@ -24,6 +25,7 @@ from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.leaving import leave, leave_as_child
+from bossworker.pool.worker.offspring import Offspring
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
@@ -33,6 +35,9 @@ COUNT_SECONDS = 1.0  # between counts of them
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
 _EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
+_SINCE_THE_FORK = (
+    ' (workers know what was defined when the pool was made: make a new one, reload it, or use start_method="spawn")'
+)
 _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
@@ -55,8 +60,10 @@ class Worker:
         self.work = handlers.work
         self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
-        self.by_value = options.start_method == "spawn"
+        # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
+        self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
         self.spin = Spin()
+        self.offspring = Offspring()
         self.memory = memory
         self.mailbox = recorder.mailbox
         self.orders: list[Frame] = []  # that came over the wire: one at the most
@@ -91,6 +98,7 @@ class Worker:
             if frame.kind is not Kind.BATCH:
                 break
             self.file = frame.fd
+            self.offspring.note()
             self._perform(Batch.read(frame.head, frame.body))
             close_fds(frame.fds)
             leaves = self._too_large() or self._too_many_dead()
@@ -258,7 +266,9 @@ class Worker:
                 self.armed = 0
         except BaseException as error:
             self._stop_copies(error)
-            return _failure(error, stage)
+            if isinstance(error, JobTimeout):
+                self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
+            return _failure(error, stage, self.by_value)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
@@ -291,7 +301,7 @@ def _blocks(batch: Batch) -> Iterator[Iterable[object]]:
         skip = 0
 
 
-def _failure(error: BaseException, stage: int) -> tuple[int, bytes | Parcel]:
+def _failure(error: BaseException, stage: int, by_value: bool | MainDefinitions) -> tuple[int, bytes | Parcel]:
     """An error as outcome and payload."""
     text = ""
     if isinstance(error, JobTimeout):
@@ -300,7 +310,9 @@ def _failure(error: BaseException, stage: int) -> tuple[int, bytes | Parcel]:
         text = f"BossWorkerAsync: {error}"
     elif stage == _BAD_JOB:
         text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {describe(error)}"
-    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text))
+        if by_value is not True and isinstance(error, AttributeError | ImportError):
+            text += _SINCE_THE_FORK
+    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text, by_value=by_value))
 
 
 def _start_error(what: str, error: BaseException) -> bytes:

@@ -1,0 +1,67 @@
+"""How values are shown to people: short, on one line in consoles and logs, as a small table in notebooks."""
+
+from __future__ import annotations
+
+import html
+import reprlib
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+LONGEST_REPR = 120  # characters of a value; what is shown around it makes less than 80 more
+LONGEST_CELL = 400  # characters of a value in a table
+
+
+class _Short(reprlib.Repr):
+    """Looks at as much of a value as it will show, however large that is."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = 12
+        self.maxstring = self.maxlong = self.maxother = longest
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        """In the order of its entries, which reprlib sorts."""
+        if value and level <= 0:
+            return "{...}"
+        entries = islice(value.items(), self.maxdict)
+        shown = [f"{self.repr1(key, level - 1)}: {self.repr1(inner, level - 1)}" for key, inner in entries]
+        return f"{{{', '.join([*shown, '...'] if len(value) > len(shown) else shown)}}}"
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return self.repr_instance(value[: self.longest + 1], level)
+
+    repr_bytearray = repr_bytes
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if abs(value) < 1 << 1000 else f"<int of {value.bit_length()} bits>"
+
+
+def shorten(value: object, longest: int = LONGEST_REPR) -> str:
+    """The value's repr, cut in the middle where it is longer; never raises."""
+    try:
+        text = " ".join(_Short(longest).repr(value).split("\n"))
+    except Exception as error:  # a class may have its own idea of its type
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    if len(text) <= longest:
+        return text
+    head = (longest - 3) * 2 // 3
+    return f"{text[:head]}...{text[len(text) - (longest - 3 - head) :]}"
+
+
+def table(title: str, rows: Iterable[Iterable[object]], details: str = "") -> str:
+    """HTML: a title, rows of which the first cell is a name, and text that is folded away. All of it is escaped."""
+    lines = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    folded = f"<details><summary>details</summary><pre>{html.escape(details)}</pre></details>" if details else ""
+    return f"<div><b>{html.escape(title)}</b><table>{lines}</table>{folded}</div>"
+
+
+def _cells(row: Iterable[object]) -> str:
+    name, *values = row
+    cells = "".join(f"<td>{html.escape(_text(value))}</td>" for value in values)
+    return f"<th style='text-align:left'>{html.escape(_text(name))}</th>{cells}"
+
+
+def _text(value: object) -> str:
+    return value if type(value) is str and len(value) <= LONGEST_CELL else shorten(value, LONGEST_CELL)
