@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bossworker.errors import PoolClosed
 from bossworker.pool.caller.futures import JobFuture, OpenFutures
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
@@ -50,7 +51,8 @@ def line() -> Line:
 
 @pytest.fixture
 def book(line: Line) -> OpenFutures:
-    state = SimpleNamespace(foreign=False, check_owner=lambda: None, check_alive=lambda: None)
+    closed = PoolClosed("the pool was shut down")
+    state = SimpleNamespace(foreign=False, check_owner=lambda: None, why_ended=lambda: closed)
     parts: Any = (SimpleNamespace(), Inbox(), line, state)
     return OpenFutures(PoolParts(*parts))
 

@@ -34,7 +34,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
@@ -280,14 +279,7 @@ class OpenFutures:
             self._end(future, FINISHED)
 
     def _why(self) -> Exception:
-        line = self._connection
-        if line.failure and not line.up:
-            return WorkerStartError(line.failure)
-        try:
-            self._state.check_alive()
-        except BossDied as error:
-            return error
-        return PoolClosed("the pool was shut down before this job had a result")
+        return self._state.why_ended()
 
     # -- orders -----------------------------------------------------------------------------------------
 
