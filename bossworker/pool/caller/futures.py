@@ -11,8 +11,9 @@ Nobody listens to the boss all the time; ``listener_turns.py`` says why. So a fu
    under a lock that the program holds while it waits for something else.
 
 What that saves: with a thread that always listens, each result crosses a thread switch on its way to ``result()``. On
-two cores, a round trip took 1.4 times as long so (p50), and a program that forks would be warned by CPython, from 3.12
-on, after its first ``submit``. Now it is warned only if it forks while somebody waits in the third way.
+two busy cores, a round trip took 1.1 to 2.1 times as long so (p50, six alternating pairs) and 1.5 times the CPU time.
+And a program that forks would be warned by CPython, from 3.12 on, after its first ``submit``; now it is warned only if
+it forks while somebody waits in the third way.
 
 All futures of a pool share one lock. Results that arrive together are resolved together: the lock is taken once for
 all of them, and threads that wait for them are woken once. A future of its own has a lock, a condition and three

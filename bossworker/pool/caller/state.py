@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from bossworker.errors import BossDied, PoolClosed, UnfinishedJob
+from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.result import Result
