@@ -180,7 +180,7 @@ class CallFutures(OpenFutures):
         if len(self.open) < self._busy or waiting >= COLLECT_CALLS or self._is_time():
             self.flush()
         elif waiting == 1:
-            self._needed.set()
+            self._needed.wake()
             if self._watched:  # then the attendant listens
                 self._connection.wake()
         return future
@@ -344,7 +344,6 @@ class CallFutures(OpenFutures):
             super()._do_business()
         elif not self._unsent:  # nobody waits, or whoever does listens: what is forgotten is freed all the same
             self._needed.wait(LOOK_SECONDS)
-            self._needed.clear()
             self.look()
         else:
             time.sleep(COLLECT_SECONDS)

@@ -33,6 +33,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bossworker.pool.caller.mapping import PoolParts
@@ -174,6 +175,24 @@ def _call(callback: Callable[[Any], object], future: Future[Any]) -> None:
         _logger.exception("exception calling callback for %r", future)
 
 
+class _Wakeup:
+    """An event that wakes one thread. (A `threading.Event` is set in Python: Ctrl-C could leave its lock taken.)"""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it has been woken, and did not wait since
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        self._lock.acquire(True, seconds)
+
+    def clear(self) -> None:
+        self._lock.acquire(False)
+
+
 class OpenFutures:
     """The futures of a pool that are not done. See the module."""
 
@@ -185,7 +204,7 @@ class OpenFutures:
         self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
         self._resolved: dict[PoolFuture[Any], tuple[Any, ...]] = {}  # of these; and whom to tell
         self._attendant: threading.Thread | None = None
-        self._needed = threading.Event()
+        self._needed = _Wakeup()
         self._closed = False
         self._submitted = 0
 
@@ -329,7 +348,7 @@ class OpenFutures:
         return True
 
     def _attend(self) -> None:
-        self._needed.set()
+        self._needed.wake()
         if self._attendant is None:
             # A daemon: a program may end without having shut its pool down.
             self._attendant = threading.Thread(target=self._serve, name="bossworker futures", daemon=True)
@@ -347,7 +366,7 @@ class OpenFutures:
         """Wait until it is, off the connection, so that other threads listen for themselves; False: leave."""
         if self._is_idle():
             self._needed.clear()
-            # Between this look and the next, `_attend` may have set the event again; then the next sees why.
+            # Between this look and the next, `_attend` may have woken us again; then the next look sees why.
             if self._is_idle() and not self._closed:
                 self._needed.wait(LINGER_SECONDS)
         with self.lock:
@@ -389,7 +408,7 @@ class OpenFutures:
         self._closed = True
         self.settle()
         self.give_up()
-        self._needed.set()
+        self._needed.wake()
         attendant = self._attendant
         if attendant is not None and attendant is not threading.current_thread():
             attendant.join(JOIN_SECONDS)
@@ -398,4 +417,5 @@ class OpenFutures:
         """In a forked child, where the attendant is not, though it may have held the lock."""
         self.lock = threading.RLock()
         self._attendant = None
+        self._needed = _Wakeup()
         self._watched.clear()
