@@ -19,6 +19,9 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossDied, BossWorker, PoolClosed, Result, WorkerStartError
 from bossworker.pool.caller import on_loop
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.link import pack
+from bossworker.pool.wire.messages import Kind
 from tests.conftest import alive, wait_for
 
 
@@ -195,6 +198,21 @@ async def test_the_pool_beneath_may_be_used_from_other_threads() -> None:
         results = await asyncio.gather(*[pool.run({"n": n}) for n in range(500)])
         assert [result["n"] for result in results] == list(range(500))
         assert await thread == list(range(200))
+
+
+@in_loop
+async def test_a_job_that_finds_another_thread_sending_is_sent_later() -> None:
+    """Nothing else arrives that would bring it back."""
+    async with AsyncBossWorker(work, worker_count=1) as pool:
+        await pool.run({})
+        line = pool.pool._connection
+        with line._sending:  # as another thread does
+            line.link.queue(pack(Kind.CANCEL, messages.REQUEST.pack(0)))
+            task = asyncio.create_task(pool.run({"n": 1}))
+            await asyncio.sleep(0.05)
+            assert pool._jobs is not None
+            assert pool._jobs.unsent
+        assert (await task)["n"] == 1
 
 
 # -- cancelling -----------------------------------------------------------------------------------------------

@@ -70,9 +70,14 @@ class LoopConnection(Connection):
             return
         try:
             if not self.link.flush():
-                self._loop.add_writer(self._watched[0], self._go_on)
+                self.send_rest()
         except LinkClosed:
             self.poll()
+
+    def send_rest(self) -> None:
+        """As soon as the boss takes more; then `on_news` is called."""
+        if self._loop is not None:
+            self._loop.add_writer(self._watched[0], self._go_on)
 
     def _go_on(self) -> None:
         """Send the rest of what the boss had no room for."""
@@ -238,7 +243,11 @@ class LoopJobs:
 
     def _send(self) -> bool:
         """Send jobs; whether there are more for which there is room."""
-        if not self._unsent or self._connection.link.unsent:  # the boss takes no more now
+        if not self._unsent:
+            return False
+        if self._connection.link.unsent:
+            # The boss takes no more now; or another thread is at it, and would not tell us when it is through.
+            self._connection.send_rest()
             return False
         room = self._outbox.room()
         if room <= 0:
