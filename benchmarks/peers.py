@@ -116,6 +116,9 @@ class ExecutorPeer(Peer):
         futures = [self.pool.submit(self.handler, job) for job in jobs]
         return (future.result() for future in as_completed(futures))
 
+    def map_1(self, jobs: list[Job]) -> Iterable[Job]:
+        return self.pool.map(self.handler, jobs)  # type: ignore[no-any-return]
+
     def map_64(self, jobs: list[Job]) -> Iterable[Job]:
         return self.pool.map(self.handler, jobs, chunksize=64)  # type: ignore[no-any-return]
 
@@ -131,6 +134,15 @@ class ProcessPoolPeer(ExecutorPeer):
         from concurrent.futures import ProcessPoolExecutor
 
         self.pool = ProcessPoolExecutor(workers)
+
+
+class OursPeer(ExecutorPeer):
+    """bossworker.Executor, in the same way."""
+
+    def open(self, workers: int) -> None:
+        from bossworker import Executor
+
+        self.pool = Executor(workers, timeout=self.timeout)
 
 
 class LokyPeer(ExecutorPeer):
@@ -223,6 +235,7 @@ PEERS: dict[str, type[Peer]] = {
     "nospin": NeverSpinningPeer,
     "pool": PoolPeer,
     "executor": ProcessPoolPeer,
+    "ours": OursPeer,
     "loky": LokyPeer,
     "joblib": JoblibPeer,
     "pebble": PebblePeer,
@@ -252,6 +265,10 @@ LABELS = {
     "pool.one": "Pool.apply",
     "executor.each": "ProcessPoolExecutor.submit",
     "executor.as_completed": "ProcessPoolExecutor.submit, as_completed",
+    "executor.map_1": "ProcessPoolExecutor.map(chunksize=1)",
+    "ours.each": "bossworker.Executor.submit",
+    "ours.map_1": "bossworker.Executor.map",
+    "ours.one": "bossworker.Executor",
     "executor.map_64": "ProcessPoolExecutor.map(chunksize=64)",
     "loky.each": "loky submit",
     "loky.map_64": "loky map(chunksize=64)",

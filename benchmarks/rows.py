@@ -72,6 +72,12 @@ def _start(key: str, theirs: str, floor: float | None = None) -> Row:
     return _row("start", key, "start + one job + stop", 10, "one", theirs, floor)
 
 
+def _face(key: str, mode: str, what: str, count: int, way: str, floor: float) -> Row:
+    """Our Executor beside the one of concurrent.futures, used in the same way."""
+    row = _row(mode, key, what, count, way, f"executor.{way}", floor)
+    return row._replace(ours=row.ours._replace(peer="ours"))
+
+
 def _row(
     mode: str,
     key: str,
@@ -100,6 +106,9 @@ ROWS = [
     _array("array/1MiB", "a 1 MiB array there and back", "array", MIB, 100, 4),
     _array("array/64MiB", "a 64 MiB array there and back", "array", 64 * MIB, 5, 6),
     _start("start/pool", "pool.one", 0.8),
+    _face("face/submit", "batch", "{count:,} calls, submit and result", 10_000, "each", 4),
+    _face("face/map_1", "batch", "{count:,} calls, map with chunksize=1", 10_000, "map_1", 20),
+    _face("face/round", "round", "one call, submit and result, p50", 2000, "one", 1.3),
     _tiny("others/bulk/executor.map_64", 20_000, "bulk", "executor.map_64"),
     _tiny("others/bulk/loky.map_64", 20_000, "bulk", "loky.map_64"),
     _tiny("others/bulk/joblib", 20_000, "bulk", "joblib.bulk"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bossworker import forkqueue as forkqueue
     from bossworker import jobs as jobs
     from bossworker import tasks as tasks
+    from bossworker.aio import AsyncBossWorker
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CANCELLED",
     "TIMED_OUT",
+    "AsyncBossWorker",
     "BossDied",
     "BossWorker",
     "BossWorkerError",
@@ -72,6 +74,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "aio": ("AsyncBossWorker",),
     "executor": ("Executor",),
     "pool.caller.client": ("BossWorker",),
     "pool.caller.futures": ("JobFuture",),

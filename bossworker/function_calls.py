@@ -41,9 +41,9 @@ def run_call(job: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def found(name: str) -> Function:
-    """What ``module:path`` names, here."""
+    """What ``module:path`` names, here; without a module, in ``__main__``."""
     module, _, path = name.partition(":")
-    return _attribute(import_module(module), path)  # type: ignore[no-any-return]
+    return _attribute(import_module(module or MAIN_NAME), path)  # type: ignore[no-any-return]
 
 
 def _attribute(module: Any, path: str) -> Any:
@@ -73,4 +73,7 @@ def name_of(function: Function, definitions: MainDefinitions | None) -> str | No
         same = _attribute(sys.modules[module], path) is function
     except AttributeError:  # of a function in a function, for one
         return None
-    return f"{module}:{path}" if same else None
+    if not same:
+        return None
+    # A pickle that names `__main__` is looked through for what the workers do not know: this one need not be.
+    return f":{path}" if module == MAIN_NAME else f"{module}:{path}"

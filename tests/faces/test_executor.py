@@ -544,7 +544,7 @@ ENDINGS = {
     "without waiting": "ex.submit(late, 'apple'); ex.shutdown(wait=False)",
     "dropped": "ex.submit(late, 'apple'); del ex",
     "by an error": "ex.submit(late, 'apple'); sys.exit(3)",
-    "with another pool": "ex.submit(late, 'apple'); bw = BossWorker(print); bw.shut_down()",
+    "with another pool": "ex.submit(late, 'apple'); bw = BossWorker(print, start_method='spawn'); bw.shut_down()",
     "in a with": "with ex: ex.submit(late, 'apple')",
 }
 

@@ -16,7 +16,7 @@ from bossworker import errors
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
-    "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor",
+    "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor", "AsyncBossWorker",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bossworker.errors import PoolClosed
 from bossworker.pool.caller.futures import JobFuture, OpenFutures
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
@@ -28,18 +30,17 @@ class Line:
         self.gone = self.closed = self.up = False
         self.failure = ""
         self.turns = ListenerTurns(lambda: None)
-        self.news = threading.Event()
 
     def poll(self) -> None: ...
 
     def wake(self) -> None:
-        self.news.set()
+        """Whoever waits looks again and again. (An Event could be left locked by an interruption.)"""
 
     def wait_until(self, ready: Callable[[], bool], deadline: float | None = None) -> bool:
         while not ready():
             if self.gone:
                 return False
-            self.news.wait(0.01)
+            time.sleep(0.001)
         return True
 
 
@@ -50,7 +51,8 @@ def line() -> Line:
 
 @pytest.fixture
 def book(line: Line) -> OpenFutures:
-    state = SimpleNamespace(foreign=False, check_owner=lambda: None, check_alive=lambda: None)
+    closed = PoolClosed("the pool was shut down")
+    state = SimpleNamespace(foreign=False, check_owner=lambda: None, why_ended=lambda: closed)
     parts: Any = (SimpleNamespace(), Inbox(), line, state)
     return OpenFutures(PoolParts(*parts))
 

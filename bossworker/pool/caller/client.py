@@ -152,6 +152,8 @@ class BossWorker:
                 self._end(force=True)
             raise
 
+    _connection_type = Connection
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
 
@@ -169,7 +171,7 @@ class BossWorker:
     def _launch(self, handlers: Handlers) -> None:
         launched = launch(handlers, self._options)
         try:
-            self._connection = Connection(launched, self._inbox)
+            self._connection = self._connection_type(launched, self._inbox)
         except BaseException:
             launched.abandon()
             raise

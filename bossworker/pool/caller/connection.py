@@ -119,9 +119,21 @@ class Connection:
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
+        number = self.ask(kind, head, body)
+        self.wait_until(lambda: self.answered(number))
+        return self.answer(number)
+
+    def ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> int:
+        """Send a request; its number."""
         number = next(self._numbers)
         self.send(kind, messages.REQUEST.pack(number) + head, body)
-        self.wait_until(lambda: number in self._replies)
+        return number
+
+    def answered(self, number: int) -> bool:
+        return number in self._replies
+
+    def answer(self, number: int) -> dict[str, Any] | None:
+        """The boss's answer, once; None when there is none."""
         return self._replies.pop(number, None)
 
     # -- listening --------------------------------------------------------------------------------------

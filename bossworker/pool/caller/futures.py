@@ -11,8 +11,9 @@ Nobody listens to the boss all the time; ``listener_turns.py`` says why. So a fu
    under a lock that the program holds while it waits for something else.
 
 What that saves: with a thread that always listens, each result crosses a thread switch on its way to ``result()``. On
-two cores, a round trip took 1.4 times as long so (p50), and a program that forks would be warned by CPython, from 3.12
-on, after its first ``submit``. Now it is warned only if it forks while somebody waits in the third way.
+two busy cores, a round trip took 1.1 to 2.1 times as long so (p50, six alternating pairs) and 1.5 times the CPU time.
+And a program that forks would be warned by CPython, from 3.12 on, after its first ``submit``; now it is warned only if
+it forks while somebody waits in the third way.
 
 All futures of a pool share one lock. Results that arrive together are resolved together: the lock is taken once for
 all of them, and threads that wait for them are woken once. A future of its own has a lock, a condition and three
@@ -32,9 +33,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
@@ -174,6 +175,24 @@ def _call(callback: Callable[[Any], object], future: Future[Any]) -> None:
         _logger.exception("exception calling callback for %r", future)
 
 
+class _Wakeup:
+    """An event that wakes one thread. (A `threading.Event` is set in Python: Ctrl-C could leave its lock taken.)"""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it has been woken, and did not wait since
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        self._lock.acquire(True, seconds)
+
+    def clear(self) -> None:
+        self._lock.acquire(False)
+
+
 class OpenFutures:
     """The futures of a pool that are not done. See the module."""
 
@@ -185,7 +204,7 @@ class OpenFutures:
         self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
         self._resolved: dict[PoolFuture[Any], tuple[Any, ...]] = {}  # of these; and whom to tell
         self._attendant: threading.Thread | None = None
-        self._needed = threading.Event()
+        self._needed = _Wakeup()
         self._closed = False
         self._submitted = 0
 
@@ -280,14 +299,7 @@ class OpenFutures:
             self._end(future, FINISHED)
 
     def _why(self) -> Exception:
-        line = self._connection
-        if line.failure and not line.up:
-            return WorkerStartError(line.failure)
-        try:
-            self._state.check_alive()
-        except BossDied as error:
-            return error
-        return PoolClosed("the pool was shut down before this job had a result")
+        return self._state.why_ended()
 
     # -- orders -----------------------------------------------------------------------------------------
 
@@ -336,7 +348,7 @@ class OpenFutures:
         return True
 
     def _attend(self) -> None:
-        self._needed.set()
+        self._needed.wake()
         if self._attendant is None:
             # A daemon: a program may end without having shut its pool down.
             self._attendant = threading.Thread(target=self._serve, name="bossworker futures", daemon=True)
@@ -354,7 +366,7 @@ class OpenFutures:
         """Wait until it is, off the connection, so that other threads listen for themselves; False: leave."""
         if self._is_idle():
             self._needed.clear()
-            # Between this look and the next, `_attend` may have set the event again; then the next sees why.
+            # Between this look and the next, `_attend` may have woken us again; then the next look sees why.
             if self._is_idle() and not self._closed:
                 self._needed.wait(LINGER_SECONDS)
         with self.lock:
@@ -396,7 +408,7 @@ class OpenFutures:
         self._closed = True
         self.settle()
         self.give_up()
-        self._needed.set()
+        self._needed.wake()
         attendant = self._attendant
         if attendant is not None and attendant is not threading.current_thread():
             attendant.join(JOIN_SECONDS)
@@ -405,4 +417,5 @@ class OpenFutures:
         """In a forked child, where the attendant is not, though it may have held the lock."""
         self.lock = threading.RLock()
         self._attendant = None
+        self._needed = _Wakeup()
         self._watched.clear()

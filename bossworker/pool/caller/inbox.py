@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import count, repeat
+from itertools import count, pairwise, repeat
 from operator import itemgetter
 from typing import Any
 from weakref import WeakValueDictionary
@@ -70,7 +70,11 @@ class Inbox:
         first, last = _call_of(ids[0], calls), _call_of(ids[-1], calls)
         if first == last:
             return calls[first][1]
-        return [calls[_call_of(job_id, calls)][1] for job_id in ids]
+        starts = [ids.start, *(calls[n][0] for n in range(first + 1, last + 1)), ids.stop]
+        times: list[float] = []
+        for n, (start, stop) in enumerate(pairwise(starts), first):
+            times += [calls[n][1]] * (stop - start)
+        return times
 
     def forget(self, ids: Iterable[int], here: Container[int] = ()) -> None:
         """Drop jobs: their results, but for those that are `here` already, will be thrown away. Takes no lock."""
@@ -83,6 +87,11 @@ class Inbox:
         """A job's result has been given out by its queue's owner. May be done twice."""
         self.jobs.pop(job_id, None)
         self.routed.pop(job_id, None)
+
+    def strike_all(self, ids: Sequence[int]) -> None:
+        """The same for many, without a call of ours for each."""
+        deque(map(self.jobs.pop, ids, repeat(None)), maxlen=0)
+        deque(map(self.routed.pop, ids, repeat(None)), maxlen=0)
 
     def clear(self) -> None:
         """Drop everything."""
@@ -166,17 +175,23 @@ class Inbox:
                 self._unpack_next()
             return bool(wanted)
 
+    def _distribute(self, results: list[Result]) -> None:
+        """Each to its queue. Those that come together go mostly to one."""
+        ids = [result._facts[0] for result in results]
+        queues = list(map(self.routed.get, ids, repeat(self._ready))) if self.routed else [self._ready] * bool(ids)
+        if len(set(map(id, queues))) == 1:
+            queues[0].extend(results)
+        else:
+            for result, queue in zip(results, queues):
+                queue.append(result)
+
     def _unpack_next(self) -> None:
         segment = self._segments[0]
         ids = range(segment.first_id, segment.first_id + segment.jobs)
         results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
         if dropped := self._forgotten and self._forgotten.intersection(ids):
             results = [result for result in results if result.job_id not in dropped]
-        if self.routed:
-            for result in results:
-                self.routed.get(result.job_id, self._ready).append(result)
-        else:
-            self._ready.extend(results)
+        self._distribute(results)
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             del self._segments[0]
         if dropped:

@@ -153,14 +153,15 @@ class Outbox:
         room = 0
         while room <= 0:
             if self._options.max_pending:
-                self._connection.wait_until(lambda: self._state.closing or self._room() > 0)
+                self._connection.wait_until(lambda: self._state.closing or self.room() > 0)
             with self._lock:
                 self._state.check_open()
-                room = self._room()
+                room = self.room()
                 if room > 0:
                     yield room
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many jobs ``max_pending`` leaves room for."""
         most = self._options.max_pending
         return most - self._inbox.unfinished() if most else sys.maxsize
 

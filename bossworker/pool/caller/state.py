@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from bossworker.errors import BossDied, PoolClosed, UnfinishedJob
+from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.result import Result
@@ -41,6 +41,17 @@ class HandleState:
         line = self._connection
         if line.gone and not line.orderly and (not self.ended or self._inbox.jobs):
             raise self._boss_died()
+
+    def why_ended(self) -> Exception:
+        """What to tell those who wait for a result that will not come, since the pool has ended."""
+        line = self._connection
+        if line.failure and not line.up:
+            return WorkerStartError(line.failure)
+        try:
+            self.check_alive()
+        except BossDied as error:
+            return error
+        return PoolClosed("the pool was shut down before this job had a result")
 
     def check_results(self, queue: deque[Result] | None = None) -> None:
         """The same, once all that the boss sent for this queue has been taken."""

@@ -1,0 +1,371 @@
+"""``AsyncBossWorker``: a pool for programs on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from bossworker.errors import PoolClosed, WorkerStartError
+from bossworker.pool.boss.stats import Stats, stats_of
+from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
+from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
+from bossworker.pool.options import check_workers
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.messages import Kind
+from bossworker.result import Result
+from bossworker.system.checks import check_seconds
+
+__all__ = ["AsyncBossWorker"]
+
+Jobs = Iterable[Mapping[Any, Any]] | AsyncIterable[Mapping[Any, Any]]
+TURN_RESULTS = 32  # of a map that are there already, before the loop has its turn again
+SENT_TICK = 0.001  # seconds between looks whether all jobs have been sent, before a pool is closed
+
+T = TypeVar("T")
+
+
+class AsyncBossWorker:
+    """A `BossWorker` whose calls are awaited, and block the event loop for nothing.
+
+    Takes the arguments of `BossWorker`, and checks them; the processes are started by ``async with``, or by the first
+    call, and belong to that event loop. No thread is started for jobs. With ``max_pending``, ``run`` waits for room::
+
+        async with AsyncBossWorker(handle, worker_count=4) as pool:
+            result = await pool.run({"n": 1}, timeout=5)
+            async for result in pool.map({"n": n} for n in range(100)): ...
+
+    A ``result_handler`` is not called: whoever awaits a result can handle it.
+    """
+
+    def __init__(self, work_handler: Callable[[Any], Mapping[Any, Any] | None], **settings: Any) -> None:
+        self._pool = LoopPool(work_handler, **settings)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._jobs: LoopJobs | None = None
+        self._starting: asyncio.Task[LoopJobs] | None = None
+        self._closed = False
+
+    @property
+    def pool(self) -> BossWorker:
+        """The `BossWorker` beneath, for what is not here; its calls block. RuntimeError before it is started."""
+        if not self._pool.started:
+            raise RuntimeError("the pool is not started yet: enter its `async with` first")
+        return self._pool
+
+    # -- the start --------------------------------------------------------------------------------------
+
+    async def _started(self) -> LoopJobs:
+        """The pool's jobs; starts it. WorkerStartError when a worker does not come up."""
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise PoolClosed("the pool has been shut down and takes no more work")
+        if self._loop not in (None, loop):
+            raise RuntimeError("this pool belongs to another event loop")
+        if self._jobs is None:
+            self._loop = loop
+            if self._starting is None:
+                self._starting = loop.create_task(self._start(loop))
+            self._jobs = await asyncio.shield(self._starting)  # others may wait for it, too
+        return self._jobs
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> LoopJobs:
+        pool = self._pool
+        if pool._options.start_method == "spawn":
+            await _in_thread(pool.start)  # which sends the handlers to an interpreter that has yet to come up
+        else:
+            pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
+        line = pool._connection
+        jobs = LoopJobs(pool._parts(), line, loop)
+        await jobs.until(lambda: line.up or bool(line.failure) or line.gone)
+        if not line.up:
+            await self._end(jobs, force=True)
+            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+        return jobs
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._started()
+        except asyncio.CancelledError:  # `__aexit__` will not be called
+            if self._starting is not None:
+                self._starting.cancel()
+                await self._kill()
+            raise
+        return self
+
+    # -- jobs -------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        job: Mapping[Any, Any],
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int | None = None,
+    ) -> Result:
+        """The `Result` of a job. What went wrong with it is in there: ``raise_for_error()`` raises it.
+
+        If the task that awaits it is cancelled, so is the job: one that is queued never runs, one that runs is stopped
+        as by a timeout, and its end is awaited, for ``kill_grace`` seconds at most.
+
+        Args and errors as for ``BossWorker.add_work``. BossDied, PoolClosed: The pool ended before the job did.
+        """
+        jobs = self._jobs or await self._started()
+        ticket = jobs.add(job, self._pool._outbox.job_options(timeout, priority, retries))
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            await jobs.cancel(ticket)
+            raise
+
+    def map(self, jobs: Jobs, *, ordered: bool = True, timeout: float | None = None) -> AsyncGenerator[Result, None]:
+        """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
+
+        Lazy, as ``BossWorker.map``: takes from `jobs` as results are taken from it, and keeps a bounded number in
+        flight. Those are cancelled when it is closed early (``aclose``, or ``contextlib.aclosing`` around it). What
+        `jobs` raises is raised after the results of the jobs before.
+
+        Args:
+            ordered: Yield in the order of `jobs`; otherwise, as completed.
+            timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+        """
+        if not isinstance(jobs, AsyncIterable | Iterable):
+            raise TypeError(f"jobs must be an iterable or an async iterable, not {type(jobs).__name__}")
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        return self._map(jobs, ordered, timeout)
+
+    async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
+        jobs = self._jobs or await self._started()
+        flow = _Flow(jobs, self._pool._outbox.job_options(timeout, 0, None), ordered, self._pool._options.worker_count)
+        feeder = asyncio.get_running_loop().create_task(flow.feed(source))
+        try:
+            while (result := await flow.next()) is not None:
+                yield result
+        finally:
+            feeder.cancel()
+            flow.drop()
+            with suppress(asyncio.CancelledError):
+                await feeder
+
+    # -- orders -----------------------------------------------------------------------------------------
+
+    async def stats(self) -> Stats:
+        """The pool at this instant. PoolClosed after ``shut_down``."""
+        return stats_of(await self._ask(Kind.STATS))
+
+    async def resize(self, n: int) -> None:
+        """Change the number of workers. Those too many leave when they are through with their job."""
+        await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
+
+    async def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
+        jobs = self._jobs or await self._started()
+        if self._closed:
+            raise PoolClosed("the pool has been shut down")
+        answer = await jobs.ask(kind, head)
+        if answer is None:
+            raise self._pool._state.why_ended()
+        return answer
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    async def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
+        """End the pool, as ``BossWorker.shut_down`` does. May be called again.
+
+        In order: what was asked for is run, and whoever awaits it has its result. With ``force=True``, whoever still
+        awaits one gets PoolClosed.
+
+        Raises:
+            TimeoutError: The work was not done in `timeout` seconds.
+            BossDied: The boss died before it was.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if self._starting is None:
+            self._closed = True
+            return
+        jobs = await asyncio.shield(self._starting)
+        self._closed = True
+        if not force:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wind_down(jobs)
+            except TimeoutError:
+                raise TimeoutError(f"the pool was not through with its work after {timeout} seconds") from None
+        await self._end(jobs, force)
+
+    async def aclose(self) -> None:
+        """``shut_down()``."""
+        await self.shut_down()
+
+    async def _wind_down(self, jobs: LoopJobs) -> None:
+        line = self._pool._connection
+        while jobs.unsent and not line.gone:
+            await asyncio.sleep(SENT_TICK)
+        await _in_thread(partial(self._pool._outbox.close, None))  # another thread may be adding jobs
+        await jobs.until(lambda: line.orderly or line.gone or line.closed)
+
+    async def _end(self, jobs: LoopJobs, force: bool) -> None:
+        """What is left to be done by a thread does not take long."""
+        self._closed = True
+        self._pool._connection.detach()
+        try:
+            await _in_thread(partial(self._pool.shut_down, force))
+        finally:
+            jobs.give_up()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As ``BossWorker``: an exception stops running handlers, which have ``kill_grace`` to tidy up."""
+        if kind is not None:
+            await self._stop()
+            return
+        try:
+            await self.shut_down()
+        except BaseException:
+            if not self._pool._state.ended:  # we are cancelled while we wait
+                await self._stop()
+            raise
+
+    async def _stop(self) -> None:
+        self._closed = True
+        if self._jobs is not None:
+            self._pool._connection.detach()
+            try:
+                await _in_thread(partial(self._pool.__exit__, asyncio.CancelledError, None, None))
+            finally:
+                self._jobs.give_up()
+
+    async def _kill(self) -> None:
+        self._closed = True
+        if self._pool.started:
+            self._pool._connection.detach()
+            await _in_thread(partial(self._pool.shut_down, True))
+
+    def __repr__(self) -> str:
+        return f"<AsyncBossWorker, {self._pool!r}>"
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Await a call that blocks, but not for long: the loop's own threads may all be in use for longer."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def end(value: T | None, error: BaseException | None) -> None:
+        if future.done():  # cancelled
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type]
+
+    def work() -> None:
+        try:
+            ended = partial(end, call(), None)
+        except BaseException as error:
+            ended = partial(end, None, error)
+        with suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(ended)
+
+    threading.Thread(target=work, name="bossworker aio", daemon=True).start()
+    return await future
+
+
+class _Flow:
+    """One ``map``: jobs in, as there is room, and results out."""
+
+    def __init__(self, jobs: LoopJobs, job_options: JobOptions, ordered: bool, workers: int) -> None:
+        self._jobs = jobs
+        self._job_options = job_options
+        self._ordered = ordered
+        self._window = MAP_FIRST * workers  # how many may be in flight
+        self._flight: set[Ticket] = set()
+        self._ready: deque[Ticket] = deque()  # those in flight in their order or, without one, those that are done
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._fed = False  # no more will come
+        self._problem: BaseException | None = None  # raised when all results are through
+        self._taken = 0
+
+    async def feed(self, source: Jobs) -> None:
+        """Add jobs while there is room. A task of its own, since an async iterable may take its time."""
+        take = _taker(source)
+        try:
+            while self._problem is None:
+                while len(self._flight) >= self._window:
+                    self._room.clear()
+                    await self._room.wait()
+                self._add(await take())
+        except StopAsyncIteration:
+            pass
+        except Exception as problem:
+            self._problem = self._problem or problem
+        finally:
+            self._fed = True
+            self._changed.set()
+
+    def _add(self, job: Mapping[Any, Any]) -> None:
+        ticket = self._jobs.add(job, self._job_options)
+        self._flight.add(ticket)
+        if self._ordered:
+            self._ready.append(ticket)
+        ticket.future.add_done_callback(lambda future: self._on_done(ticket))
+
+    def _on_done(self, ticket: Ticket) -> None:
+        if not self._ordered:
+            self._ready.append(ticket)
+        self._changed.set()
+
+    async def next(self) -> Result | None:
+        """The next result; None when there are no more."""
+        self._taken += 1
+        if not self._taken % TURN_RESULTS:
+            await asyncio.sleep(0)
+        while self._flight or not self._fed:
+            if not self._ready or not self._ready[0].future.done():
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            ticket = self._ready.popleft()
+            self._flight.remove(ticket)
+            self._window = min(self._window + 1, MAP_JOBS)
+            self._room.set()
+            error = ticket.future.exception()
+            if error is None:
+                return ticket.future.result()
+            self._problem = self._problem or error  # no more are taken
+            if self._ordered:
+                break
+        if self._problem is not None:
+            raise self._problem
+        return None
+
+    def drop(self) -> None:
+        """Cancel what is in flight."""
+        self._jobs.drop(ticket for ticket in self._flight if not ticket.future.done())
+
+
+def _taker(source: Jobs) -> Callable[[], Awaitable[Mapping[Any, Any]]]:
+    """What gives the next job when it is awaited; StopAsyncIteration at the end."""
+    if isinstance(source, AsyncIterable):
+        return aiter(source).__anext__
+    numbered = enumerate(source, 1)
+
+    async def take() -> Mapping[Any, Any]:
+        for number, job in numbered:
+            if not number % TURN_RESULTS:
+                await asyncio.sleep(0)
+            return job
+        raise StopAsyncIteration
+
+    return take

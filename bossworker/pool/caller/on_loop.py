@@ -1,0 +1,305 @@
+"""A pool on an event loop: nothing here waits, and no thread is started.
+
+The loop's thread listens to the boss whenever the loop finds that something has arrived (another thread may listen
+too: whoever takes something in tells the loop). All that there is to do, it does in slices, so that ten thousand
+results that arrive at once do not keep the loop from everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from bossworker.errors import BossDied, BossWorkerError, PoolClosed, WorkerStartError
+from bossworker.pool.caller.connection import DEATH_TICK, Connection
+from bossworker.pool.caller.deferred import DeferredPool
+from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.caller.outbox import as_submitted
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.link import Frame, LinkClosed
+from bossworker.pool.wire.messages import Kind
+from bossworker.result import Result
+
+SLICE_JOBS = 64  # jobs that are sent, or results that are given out, before the loop has its turn again
+
+
+class LoopConnection(Connection):
+    """A connection that never waits in the thread of its event loop, and tells the loop of what others take in."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_news: Callable[[], None]) -> None:
+        """Listen from now on whenever the loop finds something; then `on_news` is called, in the loop's thread."""
+        self._on_news = on_news
+        self._thread = threading.get_ident()
+        self._watched = [self.link.fileno()] + ([self._boss_fd] if self._boss_fd is not None else [])
+        self._loop = loop
+        for fd in self._watched:
+            loop.add_reader(fd, self._look)
+        self._look_again()
+
+    def detach(self) -> None:
+        """Leave the loop, while the descriptors are still ours."""
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            for fd in self._watched:
+                loop.remove_reader(fd)
+            loop.remove_writer(self._watched[0])
+
+    def _look(self) -> None:
+        if self._loop is None:
+            return
+        self.turns.take(lambda: self._listen(0))
+        if self.gone:
+            self.detach()  # or the loop would find its end again and again
+        self._on_news()
+
+    def _look_again(self) -> None:
+        self._look()
+        if self._loop is not None and self._boss_fd is None:  # nothing tells of the boss's death but a look
+            self._loop.call_later(DEATH_TICK, self._look_again)
+
+    def _flush(self) -> None:
+        if self._loop is None or threading.get_ident() != self._thread:
+            super()._flush()
+            return
+        try:
+            if not self.link.flush():
+                self.send_rest()
+        except LinkClosed:
+            self.poll()
+
+    def send_rest(self) -> None:
+        """As soon as the boss takes more; then `on_news` is called."""
+        if self._loop is not None:
+            self._loop.add_writer(self._watched[0], self._go_on)
+
+    def _go_on(self) -> None:
+        """Send the rest of what the boss had no room for."""
+        self.try_send()
+        if not self.link.unsent and self._loop is not None:
+            self._loop.remove_writer(self._watched[0])
+        self._on_news()
+
+    def _on_frame(self, frame: Frame) -> None:
+        super()._on_frame(frame)
+        self._tell_loop()
+
+    def _lose_boss(self) -> None:
+        super()._lose_boss()
+        self._tell_loop()
+
+    def _tell_loop(self) -> None:
+        loop = self._loop
+        if loop is not None and threading.get_ident() != self._thread:
+            try:
+                loop.call_soon_threadsafe(self._look)
+            except RuntimeError:  # the loop has been closed
+                self._loop = None
+
+
+class LoopPool(DeferredPool):
+    """The ``BossWorker`` beneath an ``AsyncBossWorker``."""
+
+    _connection_type = LoopConnection
+    _connection: LoopConnection
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, "BossWorker")
+
+
+class Ticket:
+    """A job that has been asked for, and the future of its result."""
+
+    __slots__ = ("future", "job", "job_id", "job_options")
+
+    def __init__(self, job: Mapping[Any, Any] | None, job_options: JobOptions, future: asyncio.Future[Result]) -> None:
+        self.job = job  # None: it is not to be sent any more
+        self.job_options = job_options
+        self.future = future
+        self.job_id = 0  # once it was sent
+
+
+class LoopJobs:
+    """The jobs of a pool that an event loop waits for. Used in the loop's thread only."""
+
+    def __init__(self, parts: PoolParts, connection: LoopConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self._outbox, self._inbox, _, self._state = parts
+        self._connection = connection
+        self._loop = loop
+        self._open: dict[int, Ticket] = {}
+        self._queue: deque[Result] = deque()  # results that have arrived
+        self._unsent: deque[Ticket] = deque()
+        self._to_cancel: list[int] = []
+        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._scheduled = False
+        connection.attach(loop, self._work)
+
+    # -- what can be asked for --------------------------------------------------------------------------
+
+    def add(self, job: Mapping[Any, Any], job_options: JobOptions) -> Ticket:
+        """Send a job, with others that are added before the loop has its turn."""
+        self._state.check_open()
+        ticket = Ticket(as_submitted(job), job_options, self._loop.create_future())
+        self._unsent.append(ticket)
+        self._schedule()
+        return ticket
+
+    async def cancel(self, ticket: Ticket) -> None:
+        """Cancel a job, and wait for its end; cancelled once more, no longer."""
+        if not self._give_back([ticket]):
+            return
+        self._open[ticket.job_id] = ticket
+        ticket.future = self._loop.create_future()
+        try:
+            await ticket.future
+        except BossWorkerError:  # then it has ended, too
+            pass
+
+    def drop(self, tickets: Iterable[Ticket]) -> None:
+        """Cancel jobs, and let go of their results."""
+        self._inbox.forget([ticket.job_id for ticket in self._give_back(tickets)])
+
+    def _give_back(self, tickets: Iterable[Ticket]) -> list[Ticket]:
+        """Have jobs cancelled; those of them that a worker may have."""
+        sent = []
+        for ticket in tickets:
+            ticket.future.cancel()
+            if self._open.pop(ticket.job_id, None) is not None:
+                sent.append(ticket)
+            ticket.job = None
+        self._to_cancel += [ticket.job_id for ticket in sent]
+        self._schedule()
+        return sent
+
+    async def ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any] | None:
+        """The boss's answer to a request; None when it is gone."""
+        line = self._connection
+        number = line.ask(kind, head)
+        await self.until(lambda: line.answered(number) or line.gone or line.closed)
+        return line.answer(number)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something arrives that makes a condition true."""
+        if not condition():
+            future = self._loop.create_future()
+            self._conditions.append((condition, future))
+            await future
+
+    @property
+    def unsent(self) -> bool:
+        """Whether jobs wait to be sent."""
+        return bool(self._unsent)
+
+    def give_up(self) -> None:
+        """Once the pool has ended, and all that it sent is here: those that are left will never have results."""
+        while self._settle():
+            pass
+        left = [*self._open.values(), *(ticket for ticket in self._unsent if ticket.job is not None)]
+        self._open.clear()
+        self._unsent.clear()
+        if left:
+            _fail(left, self._state.why_ended())
+            for ticket in left:
+                self._inbox.strike(ticket.job_id)
+        self._look_at_conditions(all_of_them=True)
+
+    # -- slices -----------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        """A slice of all that there is to do."""
+        self._scheduled = False
+        more = self._settle()
+        more |= self._send()
+        self._send_cancels()
+        self._look_at_conditions()
+        if more:
+            self._schedule()
+        elif self._connection.gone or self._connection.closed:
+            self.give_up()
+
+    def _settle(self) -> bool:
+        """Give out results; whether there are more."""
+        inbox, queue = self._inbox, self._queue
+        if not inbox.fill(queue):
+            return False
+        for _ in range(min(SLICE_JOBS, len(queue))):
+            result = queue.popleft()
+            inbox.strike(result.job_id)
+            ticket = self._open.pop(result.job_id, None)
+            if ticket is not None and not ticket.future.done():
+                ticket.future.set_result(result)
+        return inbox.has_news(queue)
+
+    def _send(self) -> bool:
+        """Send jobs; whether there are more for which there is room."""
+        if not self._unsent:
+            return False
+        if self._connection.link.unsent:
+            # The boss takes no more now; or another thread is at it, and would not tell us when it is through.
+            self._connection.send_rest()
+            return False
+        room = self._outbox.room()
+        if room <= 0:
+            return False
+        run = [ticket for ticket in self._next_run(min(SLICE_JOBS, room)) if ticket.job is not None]
+        if run:
+            self._send_run(run)
+        return bool(self._unsent)
+
+    def _next_run(self, most: int) -> list[Ticket]:
+        """The first of them, as many as have the same options."""
+        job_options = self._unsent[0].job_options
+        run: list[Ticket] = []
+        while self._unsent and len(run) < most and self._unsent[0].job_options == job_options:
+            run.append(self._unsent.popleft())
+        return run
+
+    def _send_run(self, run: list[Ticket]) -> None:
+        jobs: list[Mapping[Any, Any]] = [ticket.job for ticket in run if ticket.job is not None]
+        try:
+            blocks = self._outbox.encode(jobs)
+        except Exception as error:
+            if len(run) == 1:
+                _fail(run, error)
+            else:
+                for ticket in run:  # one of them cannot be pickled
+                    self._send_run([ticket])
+            return
+        try:
+            ids = self._outbox.reserve(len(run))
+            for job_id, ticket in zip(ids, run):
+                ticket.job_id = job_id
+                self._open[job_id] = ticket
+            self._outbox.send(ids, jobs, blocks, run[0].job_options, self._queue)
+        except (PoolClosed, BossDied, WorkerStartError) as error:
+            _fail(run, error)
+
+    def _send_cancels(self) -> None:
+        if self._to_cancel and not self._connection.gone:
+            ids, self._to_cancel = array("Q", self._to_cancel).tobytes(), []
+            self._connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
+
+    def _look_at_conditions(self, all_of_them: bool = False) -> None:
+        for entry in list(self._conditions):
+            condition, future = entry
+            if future.done() or all_of_them or condition():
+                self._conditions.remove(entry)
+                if not future.done():
+                    future.set_result(None)
+
+
+def _fail(tickets: Iterable[Ticket], error: Exception) -> None:
+    for ticket in tickets:
+        if not ticket.future.done():
+            ticket.future.set_exception(error)
