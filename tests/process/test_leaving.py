@@ -327,7 +327,26 @@ def test_a_program_that_ends_tells_how_many_jobs_are_unfinished(tmp_path: Path, 
     assert done.stderr.splitlines()[0] == f"pool dropped boss={boss} unfinished=5"
     assert "ResourceWarning: <BossWorker" in done.stderr
     assert "5 of its jobs are unfinished" in done.stderr
-    assert not any(map(alive, (boss, *workers)))
+    assert done.stderr.count("unfinished") == 2, "once each"
+    wait_for(lambda: not any(map(alive, (boss, *workers))))
+
+
+def test_exit_functions_of_the_program_may_shut_its_pools_down(tmp_path: Path) -> None:
+    program = """
+        import atexit
+        from bossworker import BossWorker
+
+        def finish():
+            first.shut_down()
+            second.shut_down()
+            print(len(list(first.results())), len(list(second.results())))
+
+        atexit.register(finish)
+        first, second = (BossWorker(lambda job: {}, worker_count=1) for _ in "12")
+        first.add_work(*[{}] * 3)
+        second.add_work(*[{}] * 4)
+        """
+    assert run_program(tmp_path, program, options=("-W", "always")) == "3 4\n"
 
 
 def test_a_program_that_shuts_down_is_told_nothing(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ class BossWorker:
             close_fds=close_fds,
             transport=transport,
         )
+        self._neglect_told = False
         self._result_handler = result_handler
         self._inbox = Inbox()
         self._fileno_used = False  # whether fileno() is in use
@@ -181,8 +182,7 @@ class BossWorker:
             self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
         )
         _handles.add(self)
-        atexit.unregister(_at_exit)
-        atexit.register(_at_exit)
+        _be_there_at_exit()
 
     def _await_start(self) -> None:
         line = self._connection
@@ -554,20 +554,18 @@ class BossWorker:
             raise
 
     def __del__(self) -> None:
-        if hasattr(self, "_outbox"):  # otherwise, construction failed
-            self._abandon()
-
-    def _abandon(self) -> None:
-        """Nobody can shut it down any more."""
-        if self._state.foreign:
+        if not hasattr(self, "_outbox") or self._state.foreign:  # construction failed
             return
         try:
-            if not self._state.ended:
-                self._warn_of_loss()
+            self._warn_of_neglect()
         finally:
             self._end(force=True)
 
-    def _warn_of_loss(self) -> None:
+    def _warn_of_neglect(self) -> None:
+        """Nobody has shut it down, and nobody is going to."""
+        if self._neglect_told or self._state.ended or self._state.foreign:
+            return
+        self._neglect_told = True
         lost, text = self._inbox.unfinished(), f"{self!r} was not shut down"
         if lost:
             text += f", and {lost} of its jobs are unfinished"
@@ -600,6 +598,21 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
+def _be_there_at_exit() -> None:
+    """Once in a process: as this module is loaded, or in a fork, which may have dropped what its parent registered.
+
+    So early, since exit functions run last what was registered first: those of the program may shut their pools down.
+    """
+    global _there_at_exit_of
+    if _there_at_exit_of != os.getpid():
+        _there_at_exit_of = os.getpid()
+        atexit.register(_at_exit)
+
+
 def _at_exit() -> None:
     for handle in list(_handles):
-        handle._abandon()
+        handle._warn_of_neglect()
+
+
+_there_at_exit_of = 0
+_be_there_at_exit()
