@@ -70,17 +70,26 @@ def test_in_a_pool_that_shrinks_the_high_numbers_go_and_come_back_first() -> Non
 
 def test_a_worker_that_claims_nothing_of_its_batch_is_replaced() -> None:
     ledger = with_batch(4)
-    late = GRACE + STUCK_SECONDS
+    late = GRACE + STUCK_SECONDS + 0.001
     assert not of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late - 0.01))
     assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late)) == [ReplaceStuck(0)]
     assert ledger.sleep(late) == pytest.approx(OVERDUE_SECONDS), "it is looked at again: it may have been let off"
+
+
+def test_a_worker_gets_the_time_to_receive_its_batch() -> None:
+    ledger = started(1)
+    job = run_of(1, 1)
+    job.sizes[0] = 200_000_000
+    ledger.on_submit(job, 0.0)
+    assert not of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, 20.0))
+    assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, 200.0)) == [ReplaceStuck(0)]
 
 
 def test_also_when_its_jobs_have_gone_to_others() -> None:
     ledger = with_batch(4, workers=2)
     assert of(TakeBack, ledger.on_look(0, NOTHING_YET, 0.01)) == [TakeBack(0)]
     ledger.on_taken_back(0, NOTHING_YET, 0.01)
-    assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, GRACE + STUCK_SECONDS)) == [ReplaceStuck(0)]
+    assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, GRACE + STUCK_SECONDS + 0.001)) == [ReplaceStuck(0)]
 
 
 def test_a_worker_in_its_first_job_is_not_stuck() -> None:

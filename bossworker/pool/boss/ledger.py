@@ -37,7 +37,8 @@ SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
 OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
-STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced
+STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced,
+LEAST_SPEED = 1e7  # unless it may still be receiving it, at this many bytes a second
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
 GLANCE_SECONDS = 1.0  # a busy worker is looked at this often, whatever it says or does not say
 SENDING_SECONDS = 600.0  # a large result that is longer on its way will not come
@@ -322,7 +323,8 @@ class Ledger:
         worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
         if not snapshot.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
-            if now >= worker.given_at + self._kill_grace + STUCK_SECONDS:
+            patience = self._kill_grace + STUCK_SECONDS + sum(batch.sizes) / LEAST_SPEED
+            if now >= worker.given_at + patience:
                 actions.append(ReplaceStuck(slot))
         return actions
 
