@@ -5,5 +5,5 @@ outbox.py      jobs get ids and are sent;  inbox.py: results, each given out onc
 mapping.py     map() over an iterable;  futures.py: submit(), and who resolves futures
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens
 deferred.py    a pool that is started later;  call_futures.py: calls of functions, and their futures
-state.py       what may be asked of the handle now
+state.py       what may be asked of the handle now;  ending.py: how it ends
 """

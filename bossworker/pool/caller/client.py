@@ -24,6 +24,7 @@ from bossworker.errors import (
 )
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.ending import PoolEnding
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
@@ -35,15 +36,12 @@ from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
-from bossworker.system.callers_line import warn_caller
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
 
     _Book = TypeVar("_Book", bound=OpenFutures)
-
-LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
@@ -139,7 +137,6 @@ class BossWorker:
         self._neglect_told = False
         self._result_handler = result_handler
         self._inbox = Inbox()
-        self._fileno_used = False  # whether fileno() is in use
         self._futures: OpenFutures | None = None  # those of submit, from the first on
         self._books: list[OpenFutures] = []  # these, and those of executors
         self._first_future = threading.Lock()
@@ -149,8 +146,8 @@ class BossWorker:
         try:
             self._start(handlers)
         except BaseException:
-            if hasattr(self, "_outbox"):
-                self._end(force=True)
+            if hasattr(self, "_ending"):
+                self._ending.at_once()
             raise
 
     _connection_type = Connection
@@ -181,6 +178,7 @@ class BossWorker:
         self._outbox = Outbox(
             self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
         )
+        self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
 
@@ -287,7 +285,7 @@ class BossWorker:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._fileno_used or self._waiters:
+        if self._state.fileno_used or self._waiters:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
@@ -332,7 +330,7 @@ class BossWorker:
 
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
-        if self._fileno_used:
+        if self._state.fileno_used:
             self._connection.show_readiness(self._inbox.has_news)
         if self._inbox.outstanding <= 0:
             self._connection.wake()
@@ -434,11 +432,11 @@ class BossWorker:
         It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
         """
         self._state.check_owner()
-        if self._state.ended and not self._fileno_used:
+        if self._state.ended and not self._state.fileno_used:
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
-        if not self._fileno_used:
-            self._fileno_used = True
+        if not self._state.fileno_used:
+            self._state.fileno_used = True
             self._connection.show_readiness(self._inbox.has_news)
         return fd
 
@@ -482,54 +480,9 @@ class BossWorker:
             timeout = check_seconds("timeout", timeout)
         self._state.check_owner()
         if force:
-            self._end(force=True)
+            self._ending.at_once()
         elif not self._state.ended:
-            self._wind_down(timeout)
-
-    def _wind_down(self, timeout: float | None) -> None:
-        line = self._connection
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._outbox.close(timeout)
-        if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
-            raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
-        if not line.orderly:
-            self._state.look_back()
-        self._end()
-        self._warn_of_exit_errors()
-        self._state.check_alive()
-
-    def _warn_of_exit_errors(self) -> None:
-        errors = list(self._connection.exit_errors.values())
-        if errors:
-            where = "one worker" if len(errors) == 1 else f"{len(errors)} workers, first"
-            warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)
-
-    def _end(self, force: bool = False) -> None:
-        self._state.closing = True
-        if force:
-            self._inbox.clear()
-            self._fileno_used = False
-        if not self._state.ended:
-            with signals.held():  # what raises in between would leave a boss that nobody waits for
-                self._state.ended = True
-                self._connection.end(force=force)
-            if force:
-                self._inbox.clear()  # what came in until then
-        self._connection.close(keep_sign=self._fileno_used)
-        for book in self._books:
-            book.close()
-
-    def _stop(self) -> None:
-        """Soon: running handlers get JobTimeout, and `kill_grace` to tidy up; the rest is ended by force."""
-        line, state = self._connection, self._state
-        try:
-            if not state.ended and not line.gone:
-                state.closing = True
-                line.send(Kind.STOP)
-                line.wake()
-                line.wait_until(lambda: line.orderly, time.monotonic() + self._options.kill_grace + LEAVE_SECONDS)
-        finally:
-            self._end(force=True)
+            self._ending.in_order(timeout)
 
     def __enter__(self) -> Self:
         self._state.check_owner()
@@ -544,22 +497,22 @@ class BossWorker:
         if self._state.foreign:
             return
         if kind is not None:
-            self._stop()
+            self._ending.soon(self._options.kill_grace)
             return
         try:
             self.shut_down()
         except BaseException:
             if not self._state.ended:  # it is Ctrl-C that comes while we wait
-                self._stop()
+                self._ending.soon(self._options.kill_grace)
             raise
 
     def __del__(self) -> None:
-        if not hasattr(self, "_outbox") or self._state.foreign:  # construction failed
+        if not hasattr(self, "_ending") or self._state.foreign:  # construction failed
             return
         try:
             self._warn_of_neglect()
         finally:
-            self._end(force=True)
+            self._ending.at_once()
 
     def _warn_of_neglect(self) -> None:
         """Nobody has shut it down, and nobody is going to."""

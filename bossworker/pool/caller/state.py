@@ -22,6 +22,7 @@ class HandleState:
         self.foreign = False  # we are in a forked child
         self.closing = False  # no more work is taken
         self.ended = False  # the processes are gone
+        self.fileno_used = False  # whether a program watches the descriptor that fileno() gives
 
     def check_owner(self) -> None:
         if self.foreign:

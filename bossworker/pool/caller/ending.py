@@ -1,0 +1,87 @@
+"""How a pool ends: in order, soon, or at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.state import HandleState
+from bossworker.pool.wire.messages import Kind
+from bossworker.system import signals
+from bossworker.system.callers_line import warn_caller
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.futures import OpenFutures
+
+LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
+
+
+class PoolEnding:
+    """The three ways. Each leaves a handle that has ended; but for `in_order`, which may be interrupted or give up."""
+
+    def __init__(
+        self, connection: Connection, inbox: Inbox, outbox: Outbox, state: HandleState, books: Sequence[OpenFutures]
+    ) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._outbox = outbox
+        self._state = state
+        self._books = books  # those of the handle: it may get more of them
+
+    def in_order(self, timeout: float | None) -> None:
+        """What is queued is done, the workers leave, the results stay. TimeoutError after so many seconds."""
+        line = self._connection
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._outbox.close(timeout)
+        if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
+            raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
+        if not line.orderly:
+            self._state.look_back()
+        with signals.held():
+            self._let_boss_go(force=False)
+            self._connection.close(keep_sign=self._state.fileno_used)
+        self._close_books()
+        self._warn_of_exit_errors()
+        self._state.check_alive()
+
+    def soon(self, kill_grace: float) -> None:
+        """Running handlers get JobTimeout, and so many seconds to tidy up; the rest is ended at once."""
+        line, state = self._connection, self._state
+        try:
+            if not state.ended and not line.gone:
+                state.closing = True
+                line.send(Kind.STOP)
+                line.wake()
+                line.wait_until(lambda: line.orderly, time.monotonic() + kill_grace + LEAVE_SECONDS)
+        finally:
+            self.at_once()
+
+    def at_once(self) -> None:
+        """Nothing is left within a second, neither processes nor results."""
+        with signals.held():  # what raises in between would leave a boss that nobody waits for
+            self._state.fileno_used = False
+            self._inbox.clear()
+            self._let_boss_go(force=True)
+            self._inbox.clear()  # what came in until then
+            self._connection.close()
+        self._close_books()
+
+    def _close_books(self) -> None:
+        for book in self._books:
+            book.close()
+
+    def _let_boss_go(self, force: bool) -> None:
+        self._state.closing = True
+        if not self._state.ended:
+            self._state.ended = True
+            self._connection.end(force)
+
+    def _warn_of_exit_errors(self) -> None:
+        errors = list(self._connection.exit_errors.values())
+        if errors:
+            where = "one worker" if len(errors) == 1 else f"{len(errors)} workers, first"
+            warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)
