@@ -217,13 +217,13 @@ class _CallPool(DeferredPool):
         line.wait_until(lambda: line.up or bool(line.failure))
         self.cancel(*list(self._inbox.jobs), queued_only=True)
 
-    def _abandon(self) -> None:
+    def _leave_at_exit(self) -> None:
         """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
         for own in [own for own in _running if own.pool is self]:
             own.shut_down(wait=True, cancel_futures=False)
-        super()._abandon()
+        super()._leave_at_exit()
 
-    def _warn_of_loss(self) -> None:
+    def _warn_of_neglect(self) -> None:
         """No: an executor that is dropped sees to the end of its pool."""
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import bossworker.joblib
 from bossworker import WorkerDied
-from bossworker.system import processes
+from bossworker.system import cpus
 
 delayed, Parallel = joblib.delayed, joblib.Parallel
 
@@ -103,7 +103,7 @@ def test_parallel_within_parallel() -> None:
 def test_numbers_of_workers(backend: Any) -> None:
     assert backend.effective_n_jobs(3) == 3
     assert backend.effective_n_jobs(None) == 1
-    assert backend.effective_n_jobs(-1) == processes.usable_cpus()
+    assert backend.effective_n_jobs(-1) == cpus.usable_cpus()
     assert backend.effective_n_jobs(-1000) == 1
     with pytest.raises(ValueError, match="no meaning"):
         backend.effective_n_jobs(0)
