@@ -12,6 +12,7 @@ the other. What differs:
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import copy
 import os
@@ -217,12 +218,6 @@ class _CallPool(DeferredPool):
         line.wait_until(lambda: line.up or bool(line.failure))
         self.cancel(*list(self._inbox.jobs), queued_only=True)
 
-    def _leave_at_exit(self) -> None:
-        """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
-        for own in [own for own in _running if own.pool is self]:
-            own.shut_down(wait=True, cancel_futures=False)
-        super()._leave_at_exit()
-
     def _warn_of_neglect(self) -> None:
         """No: an executor that is dropped sees to the end of its pool."""
 
@@ -238,6 +233,7 @@ class _Own:
         self._closer: threading.Thread | None = None
         self.renew_lock()
         _pools.add(self)
+        _be_there_at_exit()
 
     def renew_lock(self) -> None:
         self._lock = threading.RLock()
@@ -348,6 +344,7 @@ class _Lease:
 
 _pools: weakref.WeakSet[_Own] = weakref.WeakSet()
 _running: set[_Own] = set()  # those that the program must not leave
+_there_at_exit_of = 0
 
 
 def _in_child() -> None:
@@ -357,3 +354,18 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def _be_there_at_exit() -> None:
+    """Once in a process, with its first executor: what the program registered earlier finds them closed."""
+    global _there_at_exit_of
+    if _there_at_exit_of != os.getpid():
+        _there_at_exit_of = os.getpid()
+        atexit.register(_see_through)
+
+
+def _see_through() -> None:
+    """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
+    for own in list(_pools):
+        if own in _running or not own.pool.started:  # else it has ended, or is a parent's
+            own.shut_down(wait=True, cancel_futures=False)

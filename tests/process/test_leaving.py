@@ -63,7 +63,7 @@ def test_what_a_worker_has_begun_is_ended_before_it_leaves(
         multiprocessing.util.Finalize(None, note, ("finalize",), exitpriority=0)
         weakref.finalize(RESIDENT, note, "weakref")
         if way == "memory":
-            HOARD.append(b"x" * (256 << 20))
+            HOARD.append(b"x" * settings["max_worker_memory"])
 
     settings = {"worker_count": 2, "start_method": start_method, **WAYS[way]}
     if way == "memory":  # room for what a new worker has, and not for what the job keeps

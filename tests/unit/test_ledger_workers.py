@@ -85,6 +85,15 @@ def test_a_worker_gets_the_time_to_receive_its_batch() -> None:
     assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, 200.0)) == [ReplaceStuck(0)]
 
 
+def test_a_worker_that_waited_for_output_gets_its_time_again() -> None:
+    ledger = with_batch(4)
+    late = GRACE + STUCK_SECONDS + 0.001
+    assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late))
+    ledger.on_waits_for_output(0, late)
+    assert not of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, 2 * late - 0.01))
+    assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, 2 * late)) == [ReplaceStuck(0)]
+
+
 def test_also_when_its_jobs_have_gone_to_others() -> None:
     ledger = with_batch(4, workers=2)
     assert of(TakeBack, ledger.on_look(0, NOTHING_YET, 0.01)) == [TakeBack(0)]

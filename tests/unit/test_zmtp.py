@@ -166,7 +166,7 @@ def test_the_descriptor_may_be_silent_with_messages_waiting(router: Router, ente
     silent = 0
     for _ in range(200):
         link.send(Kind.SPILL)
-        select.select([router.fileno()], [], [], 30)
+        select.select([router.fileno()], [], [], 0.05)
         router.send(ME, message(Kind.WAKE))  # eats the signal
         silent += not select.select([router.fileno()], [], [], 0)[0]
         assert len(router.take()) == 1

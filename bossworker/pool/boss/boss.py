@@ -449,7 +449,9 @@ class Boss:
         self._signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
-        if not processes.output_is_full():
+        if processes.output_is_full():
+            self.ledger.on_waits_for_output(action.slot, time.monotonic())
+        else:
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:

@@ -328,6 +328,10 @@ class Ledger:
                 actions.append(ReplaceStuck(slot))
         return actions
 
+    def on_waits_for_output(self, slot: int, now: float) -> None:
+        """Whoever should read what it writes does not, for now: it has all its time to begin once that is over."""
+        self.workers[slot].given_at = now
+
     def _sends_for_ever(self, worker: WorkerRecord, snapshot: Snapshot, now: float) -> bool:
         if snapshot.running or snapshot.claimed == snapshot.published:
             worker.sending_since = 0.0

@@ -514,10 +514,6 @@ class BossWorker:
         finally:
             self._ending.at_once()
 
-    def _leave_at_exit(self) -> None:
-        """The program ends, and what it has registered for that is through."""
-        self._warn_of_neglect()
-
     def _warn_of_neglect(self) -> None:
         """Nobody has shut it down, and nobody is going to."""
         if self._neglect_told or self._state.ended or self._state.foreign:
@@ -568,7 +564,7 @@ def _be_there_at_exit() -> None:
 
 def _at_exit() -> None:
     for handle in list(_handles):
-        handle._leave_at_exit()
+        handle._warn_of_neglect()
 
 
 _there_at_exit_of = 0
