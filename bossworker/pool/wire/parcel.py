@@ -168,6 +168,11 @@ class Held:
             return ()
 
 
+def held(fd: int | None, memory: Memory) -> Held | None:
+    """Take charge of the file that came with a frame, if one did, until all who may need it have got it."""
+    return Held(fd, memory) if fd is not None else None
+
+
 class MemoryFiles:
     """The memory files that a process lends out with its parcels.
 
