@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bossworker.tasks.supervisor.clients import Client
 
 
-class Plumbing:
+class Streams:
     """The supervisor's side of stdin, stdout, stderr and data."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Plumbing:
         """Whether somebody has an end of what a command wrote to."""
         return bool(self._pumps or self._data)
 
-    def account(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """For each stream by its name: start, limit, eof."""
         feeder = self._outlets.get(STDIN)
         taken = feeder.taken if feeder else 0
