@@ -53,7 +53,7 @@ class Poller:
         self._awake_until = self._spin.until(now)
 
     def wait(self, seconds: float | None) -> None:
-        """Sleep until something is there, or a report, at most so many seconds (None: without limit).
+        """Sleep until something is there, or a report, at most this many seconds (None: without limit).
 
         Tells those concerned, but for the reports: what the links brought goes before them.
         """
@@ -62,7 +62,7 @@ class Poller:
                 self._watched[fd](events)
 
     def _look(self, seconds: float | None) -> list[tuple[int, int]]:
-        """What is there within so many seconds, or LONGEST_POLL: descriptors and events."""
+        """What is there within this many seconds, or LONGEST_POLL: descriptors and events."""
         if seconds is not None:
             seconds = min(seconds, LONGEST_POLL)
         if self._epoll is not None:

@@ -12,8 +12,8 @@ import time
 from bossworker.system.cpus import schedulable_cpus
 
 SPIN_SECONDS = 150e-6  # how long to look again before sleeping
-STOLEN_SECONDS = 200e-6  # a look that took so long gave the core to somebody who keeps it
-NO_SPIN_SECONDS = 0.05  # for so long we go to sleep at once then
+STOLEN_SECONDS = 200e-6  # a look that took this long gave the core to somebody who keeps it
+NO_SPIN_SECONDS = 0.05  # for this long we go to sleep at once then
 
 
 class Spin:

@@ -32,8 +32,8 @@ class Streams:
         """
         Args:
             folder: The descriptor of the folder that the streams are kept in.
-            cap: So many of the newest bytes of each stream are kept; None: all.
-            retain: So many bytes are kept after they have been read; None: all.
+            cap: This many of the newest bytes of each stream are kept; None: all.
+            retain: This many bytes are kept after they have been read; None: all.
             changed: Called with a stream's number when more of it has come, or nothing more will.
         """
         self._loop = loop
