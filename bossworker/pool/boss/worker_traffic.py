@@ -54,9 +54,7 @@ class WorkerTraffic:
         self.reports = Reports(memory, self.read_router)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
-        self.halves: dict[
-            int, tuple[int, float]
-        ] = {}  # slot -> bytes of an unfinished frame, and since when it has been that many
+        self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, since when
         if router is not None:
             self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
 
