@@ -329,7 +329,7 @@ class Ledger:
         return actions
 
     def on_waits_for_output(self, slot: int, now: float) -> None:
-        """Whoever should read what it writes does not, for now: it has all its time to begin once that is over."""
+        """Nobody reads what this worker prints, so that it waits: the time that it has to begin starts anew."""
         self.workers[slot].given_at = now
 
     def _sends_for_ever(self, worker: WorkerRecord, snapshot: Snapshot, now: float) -> bool:
