@@ -55,7 +55,7 @@ class Poller:
     def wait(self, seconds: float | None) -> None:
         """Sleep until something is there, or a report, at most this many seconds (None: without limit).
 
-        Calls whoever watches what is there. The reports are left to the boss, which reads them after what the links brought.
+        Calls whoever watches what is there. The boss reads the reports, after what the links brought.
         """
         for fd, events in self._look_again() or self._sleep(seconds):
             if fd in self._watched:  # not so if one of those before it has ended it

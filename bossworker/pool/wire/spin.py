@@ -1,7 +1,7 @@
 """Staying awake for an instant while an answer is due: it mostly comes sooner than a process wakes from sleep.
 
-Only on a machine with more than one core, and not while others want the cores: each look gives ours to them, and they may
-keep it for long.
+Only on a machine with more than one core, and not while others want the cores: each look gives ours to them, and they
+may keep it for long.
 """
 
 from __future__ import annotations
