@@ -22,7 +22,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -152,12 +151,12 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     processes.adopt_orphans()
+    if callers_end is not None:
+        callers_end.close()  # first of all: there may be no descriptor but this one for what follows
     _shut_stdin()
     collecting = gc.isenabled()
     gc.disable()
     gc.freeze()
-    if callers_end is not None:
-        callers_end.close()
     doorway = _doorway(start.options)
     try:
         fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
@@ -194,14 +193,25 @@ def _start_fork_server(
 def _router(doorway: Doorway) -> Router:
     """OSError where no threads can be started: libzmq, which needs two, aborts the process then."""
     try:
-        threads = [threading.Thread(target=time.sleep, args=(0.0,)) for _ in range(ZEROMQ_THREADS)]
-        for thread in threads:
-            thread.start()
+        _try_threads(ZEROMQ_THREADS)
     except RuntimeError as error:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-    for thread in threads:
-        thread.join()
     return Router(doorway.listener)
+
+
+def _try_threads(number: int) -> None:
+    """Start this many threads, all there at once, and have them end. RuntimeError where they cannot be started."""
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(number)]
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
 
 
 def _report_no_start(caller: socket.socket, error: OSError) -> None:
