@@ -21,6 +21,7 @@ from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
 from bossworker.system import forking
 from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.descriptors import nameless_file
 
 T = TypeVar("T")
 
@@ -156,7 +157,7 @@ class ForkQueue(Settings):
         """
         _check_callable(fn)
         self._trace_call("call(%r)", fn)
-        file = calls.anonymous_file()
+        file = nameless_file("bossworker-call")
         try:
             started, _ = self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
         except BaseException:
