@@ -7,7 +7,7 @@ A forked child inherits everything. What it must not keep, and why:
                   The caller's signal handlers and its garbage collection.
     fork server   The boss's link to the caller: only the boss may hold that open.
                   It keeps the caller's other descriptors, since handlers may use them, unless told to close them.
-    workers       See forkserver.py and bootstrap.py.
+    workers       See forkserver.py and worker.py.
 
 Boss and fork server never touch the standard streams: a thread of the caller may have held a lock of theirs.
 """
@@ -45,12 +45,12 @@ from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
-from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
+from bossworker.system.own_process import separate_from_program
 
 _logger = logging.getLogger("bossworker")
 
