@@ -423,6 +423,7 @@ class Ledger:
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
+        busy.sort(key=lambda worker: worker.index, reverse=True)
         for worker in busy[: max(0, surplus)]:
             worker.dismissed = True
             actions.append(TakeBack(worker.slot))

@@ -11,7 +11,7 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-and the worker's mailbox (see ``mailbox.py``).
+and the worker's mailbox (see ``mailbox.py``), and what the running job says of its progress (``progress.py``).
 
 **Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
 and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
@@ -43,6 +43,7 @@ from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
 
@@ -60,6 +61,7 @@ PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 EXPIRED, SENDING = range(2)
 _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
+_PROGRESS_AT = _WORDS_SIZE - PROGRESS_ROOM
 
 # The boss's notes: words on the pool, then four on each slot's batch.
 _ASSIGNED, _SLOTS, _HELD, _MOST_HELD, _BOSS_ASLEEP = range(5)
@@ -188,6 +190,7 @@ class Recorder:
         self._view = view
         self.notes = notes.cast("Q")
         self.words = self._view[:_WORDS_END].cast("Q")
+        self.progress = self._view[_PROGRESS_AT:_WORDS_SIZE]
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]

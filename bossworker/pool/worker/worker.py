@@ -21,9 +21,11 @@ from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
+from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
+from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
 from bossworker.system import processes, signals, stdio
@@ -66,6 +68,8 @@ class Worker:
         self.offspring = Offspring()
         self.memory = memory
         self.mailbox = recorder.mailbox
+        self.batch: Batch | None = None  # that is being worked on
+        self.calling = False  # whether an init_handler or exit_handler runs
         self.orders: list[Frame] = []  # that came over the wire: one at the most
         self.spilled = False  # whether results of this batch went over the wire
         self.memory_files = MemoryFiles(memory)
@@ -76,11 +80,31 @@ class Worker:
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         signals.first_in_children.append(self._forked)
+        answer_by(self._current_job)
 
     @property
     def index(self) -> int:
         """From 0; a successor has it from the one whose place it takes."""
         return self.identity.index
+
+    def _current_job(self) -> CurrentJob | None:
+        """What ``current_job()`` gives, in whatever thread. Jobs pay nothing for it until they ask."""
+        batch, recorder = self.batch, self.recorder
+        if self.copy or (batch is None and not self.calling):
+            return None
+        if batch is None:
+            return CurrentJob(0, 0, self.index, None, self._tell_progress)
+        position = recorder.published._get_value()  # those before it have ended
+        timeout = batch.job_options.timeout
+        deadline = recorder.marks[position] + timeout if timeout else None
+        job_id = batch.first_id + position
+        return CurrentJob(job_id, batch.job_options.attempt, self.index, deadline, self._tell_progress)
+
+    def _tell_progress(self, job_id: int, progress: Progress) -> None:
+        """Keep it where the boss looks, if that is the job that runs."""
+        batch = self.batch
+        if batch is not None and job_id == batch.first_id + self.recorder.published._get_value():
+            write_progress(self.recorder.progress, job_id, progress)
 
     def _forked(self) -> None:
         self.copy = True
@@ -99,7 +123,9 @@ class Worker:
                 break
             self.file = frame.fd
             self.offspring.note()
-            self._perform(Batch.read(frame.head, frame.body))
+            self.batch = Batch.read(frame.head, frame.body)
+            self._perform(self.batch)
+            self.batch = None
             close_fds(frame.fds)
             leaves = self._too_large() or self._too_many_dead()
             self._report(Kind.DONE, leaves)
@@ -127,11 +153,14 @@ class Worker:
 
     def _call(self, handler: Callable[[], object]) -> BaseException | None:
         """Call a handler that is given nothing; what it raised."""
+        self.calling = True
         try:
             handler()
         except BaseException as error:
             self._stop_copies(error)
             return error
+        finally:
+            self.calling = False
         self._stop_copies()
         return None
 
