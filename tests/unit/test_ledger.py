@@ -1067,3 +1067,22 @@ def test_a_huge_result_does_not_keep_batches_small_for_good() -> None:
         ledger.on_taken(0, worker.limit, 20 * worker.limit)
         ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)
     assert ledger.workers[0].limit == MAX_BATCH
+
+
+def test_a_paused_ledger_hands_nothing_out_and_takes_back_what_has_not_begun() -> None:
+    ledger = started(2)
+    ledger.on_submit(run_of(1, 1), 0.0)
+    (busy,) = [worker.slot for worker in ledger.busy()]
+    assert exactly(ledger.on_pause(), TakeBack(busy))
+    assert not ledger.on_submit(run_of(2, 3), 0.0)
+    assert not ledger.on_done(busy, 0.1, False, 0.1)
+    assert [action.batch.first_id for action in of(Assign, ledger.on_resume(0.2))] == [2, 3]
+
+
+def test_a_paused_ledger_that_is_closed_goes_on() -> None:
+    ledger = started(1)
+    ledger.on_pause()
+    ledger.on_submit(run_of(1, 1), 0.0)
+    assert of(Assign, ledger.on_close(0.0))
+    ledger.on_pause()  # from a thread that was late
+    assert not ledger.paused

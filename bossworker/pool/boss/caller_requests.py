@@ -59,6 +59,11 @@ class CallerRequests:
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
                 self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
+            case Kind.PAUSE:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
+                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
+                self.reply(number, {})
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent

@@ -56,6 +56,7 @@ class Ledger:
         self.target = workers
         self.closing = False
         self.stopping = False  # with no regard to what is queued
+        self.paused = False  # no new job starts
         self.restarts = 0
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
@@ -228,7 +229,7 @@ class Ledger:
 
     def _dispatch(self, now: float) -> Actions:
         actions: Actions = []
-        while self._idle and self.queue.jobs:
+        while self._idle and self.queue.jobs and not self.paused:
             worker = self.workers[self._idle.pop()]
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
             worker.state, worker.given_at = State.BUSY, now
@@ -432,6 +433,16 @@ class Ledger:
     def _index(self, slot: int) -> int:
         return self.workers[slot].index
 
+    def on_pause(self) -> Actions:
+        """No more jobs start, not even those that workers have been given. (One that is closed would never end.)"""
+        self.paused = not self.closing
+        return [TakeBack(worker.slot) for worker in self.busy() if not worker.condemned]
+
+    def on_resume(self, now: float) -> Actions:
+        """Jobs start again."""
+        self.paused = False
+        return self._dispatch(now)
+
     def on_stop(self, now: float) -> Actions:
         """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
         self.stopping = True
@@ -441,4 +452,4 @@ class Ledger:
     def on_close(self, now: float) -> Actions:
         """No more work will come; the workers leave once the queue is empty."""
         self.closing = True
-        return self._dispatch(now)
+        return self.on_resume(now)

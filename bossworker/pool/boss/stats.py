@@ -52,13 +52,16 @@ class Stats:
     start_error: str | None
     """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
+    paused: bool = False
+    """Whether ``pause`` was called: no new job starts."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
         jobs = f"{self.queued} queued, {self.running} running, {self.done} done, {self.failed} failed"
         busy = sum(worker.state == "busy" for worker in self.workers)
         trouble = f", {self.failed_starts} failed starts" if self.failed_starts else ""
-        return f"<Stats: {jobs}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
+        paused = "; paused" if self.paused else ""
+        return f"<Stats: {jobs}{paused}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
 
     def _repr_html_(self) -> str:
         columns = [field.name for field in fields(WorkerStats)]
@@ -80,6 +83,7 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,
+        "paused": ledger.paused,
     }
 
 

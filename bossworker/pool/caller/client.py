@@ -24,6 +24,7 @@ from bossworker.errors import (
 )
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.controls import PoolControls
 from bossworker.pool.caller.ending import PoolEnding
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
@@ -47,7 +48,7 @@ _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
 
 
-class BossWorker:
+class BossWorker(PoolControls):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -419,8 +420,8 @@ class BossWorker:
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
 
-    def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
-        answer = self._connection.request(kind, head)
+    def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
+        answer = self._connection.request(kind, head, body)
         if answer is None:
             self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
