@@ -24,6 +24,7 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.ledger import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, Ledger
 from bossworker.pool.boss.starts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
@@ -1086,3 +1087,21 @@ def test_a_paused_ledger_that_is_closed_goes_on() -> None:
     assert of(Assign, ledger.on_close(0.0))
     ledger.on_pause()  # from a thread that was late
     assert not ledger.paused
+
+
+def test_a_reload_waits_for_a_worker_that_is_through() -> None:
+    ledger = started(1)
+    ledger.on_submit(run_of(1, 1), 0.0)
+    assert not ledger.on_reload(1, 0.0)
+    spawned = of(Spawn, complete(ledger, 0, 1, 0.1))
+    assert [ledger.workers[action.slot].generation for action in spawned] == [1]
+    assert not of(Assign, ledger.on_submit(run_of(2, 1), 0.2))
+
+
+def test_a_worker_that_is_missing_comes_up_with_the_new_handlers() -> None:
+    ledger = new_ledger(1)
+    ledger.on_tick(0.0)
+    ledger.on_start_failed(0, "trouble", 0.0)
+    (spawn,) = of(Spawn, ledger.on_reload(1, 0.0))
+    assert of(Tried, up(ledger, spawn.slot)) == [Tried(0)]
+    assert ledger.renewal.current == 1

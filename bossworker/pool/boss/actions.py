@@ -66,6 +66,13 @@ class Finish(NamedTuple):
     code: int | None = None  # after a crash, the worker's exit code, or its signal as a negative number
 
 
+class Tried(NamedTuple):
+    """New handlers have been tried; `error`: in vain. No worker will be started with those of generation `unused`."""
+
+    unused: int
+    error: str = ""
+
+
 class Tell(NamedTuple):
     """Tell the caller's log."""
 
@@ -73,5 +80,5 @@ class Tell(NamedTuple):
     text: str
 
 
-Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Tell
+Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Tried | Tell
 Actions = list[Action]

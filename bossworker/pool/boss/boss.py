@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bossworker.failure import Outcome, encode_text
@@ -23,6 +23,7 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
 from bossworker.pool.boss.delivery import Delivery
@@ -34,7 +35,7 @@ from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.router import Router
@@ -77,7 +78,14 @@ class Boss:
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
-            caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver
+            caller,
+            self.ledger,
+            self.traffic,
+            self.delivery,
+            memory,
+            self.perform,
+            self.deliver,
+            self.tell_fork_server,
         )
         self.ready = False
         self.max_worker_memory = options.max_worker_memory
@@ -167,8 +175,8 @@ class Boss:
 
     # -- the fork server ------------------------------------------------------------------------------------
 
-    def tell_fork_server(self, kind: Kind, head: bytes) -> None:
-        if not self.fork_server.send(kind, head):
+    def tell_fork_server(self, kind: Kind, head: bytes, body: Sequence[Buffer] = ()) -> None:
+        if not self.fork_server.send(kind, head, body):
             self.poller.watch(self.fork_server, self.read_fork_server)
 
     def read_fork_server(self, events: int) -> None:
@@ -236,7 +244,8 @@ class Boss:
             self.unasked.remove(slot)
         else:
             by_zmq = has_room(workers, self.most_descriptors)
-            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
+            worker = self.ledger.workers[slot]
+            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
 
     def assign(self, action: Assign) -> None:
         self.traffic.assign(action.slot, action.batch, action.soon)
@@ -279,6 +288,9 @@ class Boss:
             )
         )
 
+    def tried(self, action: Tried) -> None:
+        self.requests.reloads.on_tried(action.unused, action.error)
+
     def tell(self, action: Tell) -> None:
         self.caller.send(Kind.NOTE, messages.NOTE.pack(action.level), [action.text.encode()])
 
@@ -297,5 +309,6 @@ _PERFORM: dict[type, Callable[..., None]] = {
     ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
     Finish: Boss.finish,
+    Tried: Boss.tried,
     Tell: Boss.tell,
 }

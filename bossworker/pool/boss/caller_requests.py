@@ -12,6 +12,7 @@ from bossworker.pool.boss.actions import Actions
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.reloads import Reloads, Tell
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.wire import messages
@@ -34,6 +35,7 @@ class CallerRequests:
         memory: Memory,
         perform: Callable[[Actions], None],
         deliver: Callable[[], None],
+        tell_fork_server: Tell,
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -42,6 +44,7 @@ class CallerRequests:
         self.memory = memory
         self.perform = perform
         self.deliver = deliver
+        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
@@ -64,6 +67,9 @@ class CallerRequests:
                 (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
                 self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
                 self.reply(number, {})
+            case Kind.RELOAD:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.reloads.add(number, bytes(frame.body))
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent

@@ -24,8 +24,10 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.job_queue import Queue
+from bossworker.pool.boss.renewal import Renewal
 from bossworker.pool.boss.starts import Starts
 from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
@@ -65,6 +67,7 @@ class Ledger:
         self._estimate: float | None = None  # seconds a job takes
         self._result_size = 0.0  # bytes of its result
         self.starts = Starts()
+        self.renewal = Renewal()
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -108,11 +111,18 @@ class Ledger:
 
     def on_up(self, slot: int, now: float) -> Actions:
         """A worker's init_handler is through."""
-        return [*self.starts.on_up(), *self._settle(self.workers[slot], now)]
+        actions: Actions = [*self.starts.on_up()]
+        if self.renewal.is_tried_by(slot):
+            actions += self._renew(now)
+        return actions + self._settle(self.workers[slot], now)
 
     def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
         """A worker could not be started, or ended before it was up."""
+        generation = self.workers[slot].generation
         del self.workers[slot]
+        if self.renewal.is_tried_by(slot):
+            self.renewal.reject()
+            return [Tried(generation, text), *self._fill(now)]
         return [*self.starts.on_failed(text, now), *self._fill(now)]
 
     def on_misbehaved(self, slot: int, why: str) -> Actions:
@@ -182,10 +192,14 @@ class Ledger:
         worker.state = State.IDLE
         if worker.dismissed:
             return self._leave(worker)
-        if spent:
+        if spent or self._makes_place(worker):
             return self._leave(worker) + self._replace(now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
+
+    def _makes_place(self, worker: WorkerRecord) -> bool:
+        """Whether an idle worker has to leave for one with other handlers. One at a time does so for a trial."""
+        return worker.generation < self.renewal.current or (self.renewal.needs_place and not self._vacant())
 
     def _surplus(self) -> int:
         """How many workers there are beyond those that are wanted."""
@@ -215,7 +229,7 @@ class Ledger:
         staying = {worker.index for worker in self.workers.values() if not worker.dismissed}
         indexes = filterfalse(staying.__contains__, count())
         for slot, index in zip(list(islice(free, self._vacant())), indexes):
-            self.workers[slot] = WorkerRecord(slot, index)
+            self.workers[slot] = WorkerRecord(slot, index, self.renewal.for_next(slot))
             actions.append(Spawn(slot))
         return actions
 
@@ -419,9 +433,7 @@ class Ledger:
         self.starts.begin_anew()
         surplus = self._surplus()
         actions: Actions = []
-        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
-            self._idle.remove(slot)
-            actions += self._leave(self.workers[slot])
+        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)])
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
         busy.sort(key=lambda worker: worker.index, reverse=True)
@@ -429,6 +441,31 @@ class Ledger:
             worker.dismissed = True
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
+
+    def on_reload(self, generation: int, now: float) -> Actions:
+        """Other handlers for all workers, once one worker has come up with them."""
+        self.renewal.begin(generation)
+        self.starts.begin_anew()
+        actions = self.on_tick(now)  # if one was missing, it is the one that tries
+        if self._idle and self.renewal.needs_place and not self._vacant():
+            actions += self._leave_idle([min(self._idle, key=self._index)]) + self._replace(now)
+        return actions
+
+    def _renew(self, now: float) -> Actions:
+        """New handlers work: idle workers with others make place now, and busy ones after the job that they are in."""
+        old = self.renewal.current
+        self.renewal.accept()
+        idle = [slot for slot in self._idle if self._makes_place(self.workers[slot])]
+        busy = [worker.slot for worker in self.busy() if self._makes_place(worker) and not worker.condemned]
+        self.restarts += len(idle)
+        return [Tried(old), *self._leave_idle(idle), *map(TakeBack, busy), *self.on_tick(now)]
+
+    def _leave_idle(self, slots: list[int]) -> Actions:
+        actions: Actions = []
+        for slot in slots:
+            self._idle.remove(slot)
+            actions += self._leave(self.workers[slot])
+        return actions
 
     def _index(self, slot: int) -> int:
         return self.workers[slot].index

@@ -42,6 +42,7 @@ class WorkerRecord:
 
     slot: int
     index: int = 0  # its number, from 0: the lowest that none of the others has which stay
+    generation: int = 0  # of its handlers
     pid: int = 0
     state: State = State.STARTING
     jobs_done: int = 0

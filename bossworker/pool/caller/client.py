@@ -24,7 +24,7 @@ from bossworker.errors import (
 )
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
-from bossworker.pool.caller.controls import PoolControls
+from bossworker.pool.caller.controls import PoolControls, prepare_of
 from bossworker.pool.caller.ending import PoolEnding
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
@@ -32,6 +32,7 @@ from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
@@ -142,8 +143,9 @@ class BossWorker(PoolControls):
         self._books: list[OpenFutures] = []  # these, and those of executors
         self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
-        # A worker that is spawned later opens their semaphores by name, which go with the last object here.
-        self._kept = handlers if start_method == "spawn" else None
+        # For `reload`. A worker that is spawned later opens semaphores by name, which go with the last one here.
+        self._current_handlers = handlers
+        self._loaded = LoadedModules() if start_method == "fork" else None
         try:
             self._start(handlers)
         except BaseException:
@@ -176,9 +178,7 @@ class BossWorker(PoolControls):
             raise
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(
-            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
-        )
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
