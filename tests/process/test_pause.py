@@ -69,9 +69,9 @@ def test_jobs_that_a_worker_has_been_given_do_not_start_either(pool: Pool) -> No
     os.set_blocking(read, False)
     try:
         bw = pool(count_up, worker_count=2)
-        for _ in range(20):
+        for done in range(0, 20_000, 1000):
             bw.add_work(*[{"fd": write}] * 1000)
-            wait_for(lambda: bw.stats().done > 50)
+            wait_for(lambda least=done + 50: bw.stats().done > least)
             bw.pause()
             wait_for(lambda: not bw.stats().running)
             begun = len(os.read(read, 65536))
