@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def count_up(job: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def has_done(bw: BossWorker, jobs: int) -> bool:
+    return bw.stats().done > jobs
+
+
 def test_jobs_that_a_worker_has_been_given_do_not_start_either(pool: Pool) -> None:
     """Tiny jobs travel by the hundred. After `pause` has returned, a worker ends the one that it is in."""
     read, write = os.pipe()
@@ -71,7 +76,7 @@ def test_jobs_that_a_worker_has_been_given_do_not_start_either(pool: Pool) -> No
         bw = pool(count_up, worker_count=2)
         for done in range(0, 20_000, 1000):
             bw.add_work(*[{"fd": write}] * 1000)
-            wait_for(lambda least=done + 50: bw.stats().done > least)
+            wait_for(partial(has_done, bw, done + 50))
             bw.pause()
             wait_for(lambda: not bw.stats().running)
             begun = len(os.read(read, 65536))

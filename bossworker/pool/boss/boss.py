@@ -86,11 +86,13 @@ class Boss:
             self.perform,
             self.deliver,
             self.tell_fork_server,
+            self._signal,
         )
         self.ready = False
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
+        self.stacks = self.requests.stacks
         self.parent_fd = processes.pidfd(parent)
         self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
@@ -114,7 +116,7 @@ class Boss:
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.ledger.sleep(began)
+        seconds = self.sleep(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -124,8 +126,14 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
+    def sleep(self, now: float) -> float | None:
+        """Seconds until something is due; None: nothing is."""
+        due = [self.ledger.sleep(now), self.stacks.sleep()]
+        return min((seconds for seconds in due if seconds is not None), default=None)
+
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        self.stacks.attend(now)
         self.traffic.look_at_workers()
         if self.ledger.pause_is_over(now):
             self.perform(self.ledger.on_tick(now))

@@ -13,6 +13,7 @@ from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.reloads import Reloads, Tell
+from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.wire import messages
@@ -36,6 +37,7 @@ class CallerRequests:
         perform: Callable[[Actions], None],
         deliver: Callable[[], None],
         tell_fork_server: Tell,
+        signal: Callable[[int, int], None],
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -45,6 +47,7 @@ class CallerRequests:
         self.perform = perform
         self.deliver = deliver
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
+        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
@@ -70,6 +73,10 @@ class CallerRequests:
             case Kind.RELOAD:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.reloads.add(number, bytes(frame.body))
+            case Kind.STACK:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
+                self.stacks.ask(number, job_id or None)
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent

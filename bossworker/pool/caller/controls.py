@@ -14,7 +14,7 @@ from bossworker.pool.options import Handlers
 from bossworker.pool.reloading import LoadedModules, pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
-from bossworker.system.checks import check_callable
+from bossworker.system.checks import check_callable, check_count
 
 Handler = Callable[[], object] | None
 
@@ -46,6 +46,26 @@ class PoolControls:
     def _pause(self, on: bool) -> None:
         self._state.check_open()
         self._ask(Kind.PAUSE, messages.SWITCH.pack(on))
+
+    def stack(self, job_id: int | None = None) -> str:
+        """What a job is doing: the Python stack of its worker, also while C code keeps the interpreter's lock.
+
+        Below that are the processes that the worker has started, a command's above all, with states and arguments. The
+        worker is not stopped for it, and neither a debugger nor its rights are needed (Linux).
+
+        Args:
+            job_id: None: of all workers, also of those in an ``init_handler``.
+
+        Returns:
+            Text, the innermost call first. Empty for a job that does not run now.
+        """
+        if job_id is not None:
+            check_count("job_id", job_id, most=(1 << 63) - 1)
+        self._state.check_owner()
+        if job_id == 0:  # is nobody's id
+            return ""
+        text: str = self._ask(Kind.STACK, messages.JOB.pack(job_id or 0))["text"]
+        return text
 
     def reload(
         self,

@@ -2,7 +2,7 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK
     boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
@@ -38,6 +38,7 @@ class Kind(IntEnum):
     STOP = 6
     PAUSE = 10
     RELOAD = 11
+    STACK = 12
 
     READY = 16
     START_FAILED = 17
@@ -78,6 +79,7 @@ SEGMENT = Struct("<QIQQII")
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume
+JOB = Struct("<Q")  # STACK: after the request's number, the job's id; 0: of all workers
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body

@@ -59,6 +59,8 @@ _ORDER_AT = SLOT_SIZE - ORDER_ROOM
 PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
+STACK_FD = 48  # a descriptor of the worker's, of the file that it writes its stack to; 0: it has none
+STACK_FILE = "bossworker-stack"  # the name that it has in /proc
 _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
 _PROGRESS_AT = _WORDS_SIZE - PROGRESS_ROOM

@@ -28,6 +28,7 @@ from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.stack_file import offer_stack
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
@@ -136,6 +137,7 @@ class Worker:
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
         signal.signal(signals.INTERRUPT, self._interrupted)
+        offer_stack(self.recorder)
         if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
             self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
             return False
