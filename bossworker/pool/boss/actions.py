@@ -29,10 +29,11 @@ class Leave(NamedTuple):
 
 
 class Interrupt(NamedTuple):
-    """Raise JobTimeout in this job, if it still runs."""
+    """Raise JobTimeout in this job, if it still runs. `excess`: bytes that it has taken, if that is why."""
 
     slot: int
     job_id: int
+    excess: int = 0
 
 
 class Kill(NamedTuple):

@@ -26,8 +26,10 @@ from bossworker.pool.boss.actions import (
     Tried,
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_WRITE
 from bossworker.pool.boss.worker_lines import has_room
@@ -71,6 +73,7 @@ class Boss:
             options.worker_count,
             kill_grace=options.kill_grace,
             max_jobs_per_worker=options.max_jobs_per_worker,
+            max_job_memory=options.max_job_memory,
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
@@ -92,7 +95,9 @@ class Boss:
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
-        self.stacks = self.requests.stacks
+        self.chores: list[Chore] = self.requests.chores
+        if options.max_job_memory:
+            self.chores.append(JobMemory(self.ledger, self.intake.recorders, options.max_job_memory, self.perform))
         self.parent_fd = processes.pidfd(parent)
         self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
@@ -128,12 +133,17 @@ class Boss:
 
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
-        due = [self.ledger.sleep(now), self.stacks.sleep()]
-        return min((seconds for seconds in due if seconds is not None), default=None)
+        seconds = self.ledger.sleep(now)
+        for chore in self.chores:
+            wanted = chore.sleep(now)
+            if wanted is not None:
+                seconds = wanted if seconds is None else min(seconds, wanted)
+        return seconds
 
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
-        self.stacks.attend(now)
+        for chore in list(self.chores):
+            chore.attend(now)
         self.traffic.look_at_workers()
         if self.ledger.pause_is_over(now):
             self.perform(self.ledger.on_tick(now))
@@ -262,7 +272,7 @@ class Boss:
         self.traffic.send_away(action.slot)
 
     def interrupt(self, action: Interrupt) -> None:
-        self.intake.recorders[action.slot].expire(action.job_id)
+        self.intake.recorders[action.slot].expire(action.job_id, action.excess)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bossworker.pool.boss.actions import Actions
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
@@ -47,7 +48,8 @@ class CallerRequests:
         self.perform = perform
         self.deliver = deliver
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
-        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply)
+        self.chores: list[Chore] = []
+        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()

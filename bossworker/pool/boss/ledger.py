@@ -33,6 +33,7 @@ from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerR
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
+from bossworker.system.memory import describe_excess
 
 BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
 SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
@@ -51,7 +52,13 @@ class Ledger:
     """See the module. Times are monotonic seconds."""
 
     def __init__(
-        self, workers: int, *, kill_grace: float, max_jobs_per_worker: int, max_batch: int = MAX_BATCH
+        self,
+        workers: int,
+        *,
+        kill_grace: float,
+        max_jobs_per_worker: int,
+        max_job_memory: int = 0,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         self.queue = Queue()
         self.workers: dict[int, WorkerRecord] = {}
@@ -62,6 +69,7 @@ class Ledger:
         self.restarts = 0
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
+        self._max_memory = max_job_memory
         self._max_batch = max_batch
         self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
         self._estimate: float | None = None  # seconds a job takes
@@ -177,6 +185,8 @@ class Ledger:
             reason = worker.reason
         if reason is not None:
             outcome, text = reason.value
+            if reason is Terminated.MEMORY:
+                text = f"BossWorkerAsync: {describe_excess(worker.excess, self._max_memory)}"
             return [crash._replace(outcome=outcome, text=text, code=None)]
         if job_options.attempt <= job_options.retries:
             again = job_options._replace(attempt=job_options.attempt + 1)
@@ -361,17 +371,36 @@ class Ledger:
             if now >= worker.kill_at:
                 worker.killed = True
                 return [Kill(worker.slot)]
-            return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
+            return [
+                Interrupt(worker.slot, batch.first_id + position, worker.excess)
+            ]  # the first may have been too early
         worker.expired = -1
         timeout = batch.job_options.timeout
         if timeout and now >= snapshot.started + timeout:
             return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
         return []
 
-    def _expire(self, worker: WorkerRecord, batch: Batch, position: int, reason: Terminated, now: float) -> Actions:
-        worker.expired, worker.reason = position, reason
+    def on_excess(self, slot: int, position: int, excess: int, now: float) -> Actions:
+        """The job at this position of a worker's batch, which runs, has taken more memory than it may."""
+        worker = self.workers[slot]
+        if worker.batch is None or worker.condemned or worker.expired == position:
+            return []
+        actions = self._expire(worker, worker.batch, position, Terminated.MEMORY, now, excess)
+        worker.look_at = self._next_look(worker, now, now)
+        return actions
+
+    def _expire(
+        self,
+        worker: WorkerRecord,
+        batch: Batch,
+        position: int,
+        reason: Terminated,
+        now: float,
+        excess: int = 0,
+    ) -> Actions:
+        worker.expired, worker.reason, worker.excess = position, reason, excess
         worker.kill_at = now + self._kill_grace
-        return [Interrupt(worker.slot, batch.first_id + position)]
+        return [Interrupt(worker.slot, batch.first_id + position, excess)]
 
     def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """The jobs behind the claimed ones are the boss's again."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import State, WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
@@ -111,11 +112,13 @@ class StackRequests:
         recorders: Mapping[int, Recorder],
         signal: Callable[[int, int], None],
         reply: Callable[[int, dict[str, object]], None],
+        chores: list[Chore],
     ) -> None:
         self._ledger = ledger
         self._recorders = recorders
         self._signal = signal
         self._reply = reply
+        self._chores = chores  # we are among them while something is asked for
         self._requests: list[tuple[int, list[_Dump]]] = []
 
     def ask(self, number: int, job_id: int | None) -> None:
@@ -125,6 +128,8 @@ class StackRequests:
             running, seconds = self._running(worker)
             if worker.pid and (job_id is None or job_id == running):
                 dumps.append(self._begin(worker, _title(worker, running, seconds)))
+        if not self._requests:
+            self._chores.append(self)
         self._requests.append((number, dumps))
         self.attend(time.monotonic())
 
@@ -142,9 +147,8 @@ class StackRequests:
             self._signal(worker.slot, SHOW_STACK)
         return dump
 
-    def sleep(self) -> float | None:
-        """Seconds until the next look; None: nothing is asked for."""
-        return LOOK_SECONDS if self._requests else None
+    def sleep(self, now: float) -> float | None:
+        return LOOK_SECONDS
 
     def attend(self, now: float) -> None:
         """Answer what can be answered."""
@@ -153,6 +157,8 @@ class StackRequests:
             if all(dump.is_through() or now >= dump.until for dump in dumps):
                 self._requests.remove(request)
                 self._reply(number, {"text": "\n\n".join(dump.text() for dump in dumps)})
+        if not self._requests:
+            self._chores.remove(self)
 
 
 def _title(worker: WorkerRecord, job_id: int | None, seconds: float) -> str:

@@ -73,6 +73,9 @@ class BossWorker(PoolControls):
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
         max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never. A new
             worker has what this program has loaded; when that alone is more, WorkerStartError says so.
+        max_job_memory: Bytes that a job's worker, and all that it has started, may grow by while the job runs; 0: no
+            limit. Above it the job ends as by a timeout (``JobTimeout`` in the handler, ``kill_grace``, SIGKILL); ERROR
+            is ``BossWorkerAsync: memory limit exceeded (612 MiB of 512)``. Looked at 20 times a second (Linux).
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
             cloudpickle and are loaded in each worker. For programs with threads.
         close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
@@ -116,6 +119,7 @@ class BossWorker(PoolControls):
         max_pending: int | None = 0,
         max_jobs_per_worker: int | None = 0,
         max_worker_memory: int | None = 0,
+        max_job_memory: int | None = 0,
         start_method: str = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
@@ -132,6 +136,7 @@ class BossWorker(PoolControls):
             max_pending=max_pending,
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
+            max_job_memory=max_job_memory,
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,

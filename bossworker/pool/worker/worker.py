@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -22,14 +23,24 @@ from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
-from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
+from bossworker.pool.wire.recorder import (
+    BELOW_BEFORE,
+    EXCESS,
+    EXPIRED,
+    MEASURED_JOB,
+    OWN_BEFORE,
+    PAYLOAD_SIZE,
+    SENDING,
+    Memory,
+    Recorder,
+)
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
 from bossworker.pool.worker.stack_file import offer_stack
-from bossworker.system import processes, signals, stdio
+from bossworker.system import descendants, memory, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
 
@@ -63,6 +74,7 @@ class Worker:
         self.work = handlers.work
         self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
+        self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
         self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
         self.spin = Spin()
@@ -237,9 +249,17 @@ class Worker:
         armed = self.armed
         if armed and self.recorder.words[EXPIRED] == armed:
             self.armed = 0
+            raise self._time_is_up()
+
+    def _time_is_up(self) -> JobTimeout:
+        excess = self.recorder.notes[EXCESS]
+        if excess:
+            time_is_up = JobTimeout(f"BossWorkerAsync: {memory.describe_excess(excess, self.max_job_memory)}")
+            time_is_up.memory = True
+        else:
             time_is_up = JobTimeout(TIMED_OUT)
-            time_is_up.grace = self.kill_grace
-            raise time_is_up
+        time_is_up.grace = self.kill_grace
+        return time_is_up
 
     def _perform(self, batch: Batch) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
@@ -249,7 +269,8 @@ class Worker:
         recorder = self.recorder
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        clock, run_job = time.monotonic, self._run_job
+        clock = time.monotonic
+        run_job = self._run_measured if self.max_job_memory else self._run_job
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
@@ -273,6 +294,15 @@ class Worker:
             ends[index] = end
             marks[index + 1] = now
             publish()
+
+    def _run_measured(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+        """The same, with word of what we and all below us hold at its start."""
+        words = self.recorder.words
+        pid = os.getpid()
+        words[OWN_BEFORE] = own = memory.resident(pid)
+        words[BELOW_BEFORE] = memory.below(pid, own) if descendants.has_children() else 0
+        words[MEASURED_JOB] = number
+        return self._run_job(job, number)
 
     def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
@@ -336,7 +366,7 @@ def _failure(error: BaseException, stage: int, by_value: bool | MainDefinitions)
     """An error as outcome and payload."""
     text = ""
     if isinstance(error, JobTimeout):
-        stage, text = Outcome.TIMEOUT, TIMED_OUT
+        stage, text = (Outcome.MEMORY, str(error)) if error.memory else (Outcome.TIMEOUT, TIMED_OUT)
     elif isinstance(error, codec.BadResult):
         text = f"BossWorkerAsync: {error}"
     elif stage == _BAD_JOB:
