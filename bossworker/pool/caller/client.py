@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
+_logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
 class BossWorker(PoolControls):
