@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ __all__ = [
     "BossWorker",
     "BossWorkerError",
     "CommandHandler",
+    "CurrentJob",
     "Executor",
     "JobFailed",
     "JobFuture",
@@ -69,6 +71,7 @@ __all__ = [
     "WorkerDied",
     "WorkerStartError",
     "WorkerStats",
+    "current_job",
     "job_key",
     "run_command",
 ]
@@ -82,6 +85,7 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
     "pool.boss.stats": ("Stats", "WorkerStats"),
+    "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

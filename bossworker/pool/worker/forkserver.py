@@ -26,8 +26,10 @@ from bossworker.system.originals import native
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[Recorder, socket.socket, int, bytes], None]
-"""What a worker does with its recorder, its link, its index and its identity at the boss's ZeroMQ socket."""
+WorkerMain = Callable[[Recorder, socket.socket, int, bytes, bytes], None]
+"""What a worker does with its recorder, its link, its index, its identity at the boss's ZeroMQ socket, and with the
+handlers that the program has reloaded (empty: it has not).
+"""
 
 
 class ForkServer:
@@ -38,6 +40,7 @@ class ForkServer:
         self.memory = memory
         self.worker_main = worker_main
         self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
+        self.handlers: dict[int, bytes] = {}  # reloaded ones, by generation; never looked into here
         self.wake, self.waker = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self.waker, False)
@@ -74,8 +77,17 @@ class ForkServer:
                     self._spawn(*messages.SPAWN.unpack(frame.head))
                 case Kind.KILL:
                     self._kill(*messages.KILL.unpack(frame.head))
+                case Kind.HANDLERS:
+                    (generation,) = messages.GENERATION.unpack(frame.head)
+                    self._keep(generation, bytes(frame.body))
 
-    def _spawn(self, slot: int, index: int, by_zmq: bool = True) -> None:
+    def _keep(self, generation: int, handlers: bytes) -> None:
+        """Have them for the workers to come; or not any more, if they are empty."""
+        self.handlers.pop(generation, None)
+        if handlers:
+            self.handlers[generation] = handlers
+
+    def _spawn(self, slot: int, index: int, by_zmq: bool = True, generation: int = 0) -> None:
         try:
             ours, theirs = link_pair()
         except OSError as error:
@@ -93,7 +105,8 @@ class ForkServer:
         else:
             if pid == 0:
                 ours.close()
-                self._become_worker(server, partial(self.worker_main, recorder, theirs, index, route))
+                handlers = self.handlers.get(generation, b"")
+                self._become_worker(server, partial(self.worker_main, recorder, theirs, index, route, handlers))
             self.slots[pid] = slot
             self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid, route), fds=(ours.detach(),))
         finally:
