@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -20,7 +21,6 @@ from bossworker.cli.runner import Feed, Planner, Runner
 from bossworker.cli.summary import Summary
 from bossworker.cli.throttle import Throttle
 
-PIPE_CLOSED = 141  # exit status of a program that SIGPIPE has ended
 _AT_FIRST = 4  # workers; more are started once the first commands run
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
@@ -34,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
     except (InputError, JobLogError, UsageError) as error:
         say(f"bossworker run: {error}")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes
-        return PIPE_CLOSED
+        raise
     except OSError as error:
         say(f"bossworker run: {error}")
     return OTHER
@@ -208,6 +207,7 @@ class RunCommand:
 
         def begin() -> None:
             os.dup2(2, 1)  # what the handler prints is no answer
+            sys.stdout = sys.stderr
             os.nice(nice)
 
         timeout = 0.0 if options.timeout[1] else options.timeout[0]
