@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from typing import Protocol
 
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output
+from bossworker.commands import ended_job
 from bossworker.commands.inline.captured import tagged
 
 _CHUNK = 1 << 20
@@ -250,7 +250,7 @@ class ResultFolders:
             file.write(str(ended.plan.row.seq))
         for name, stream in (("stdout", ended.stdout), ("stderr", ended.stderr)):
             if isinstance(stream, str):
-                shutil.copyfile(stream, f"{folder}/{name}")
+                ended_job.copy_file(stream, f"{folder}/{name}")
             else:
                 with open(f"{folder}/{name}", "wb") as binary:
                     binary.write(stream)

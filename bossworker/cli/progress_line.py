@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 
 from bossworker.cli.halting import Tally
@@ -28,7 +27,7 @@ class ProgressLine:
         if not self.shown or now < self._next:
             return
         self._next = now + INTERVAL
-        width = shutil.get_terminal_size().columns - 1
+        width = os.get_terminal_size(2).columns - 1
         write(2, b"\r" + self.text(now - self._begin)[:width].encode() + b"\x1b[K")
         self._drawn = True
 

@@ -62,6 +62,15 @@ def copy(source: int, to: int) -> None:
         os.close(to)
 
 
+def copy_file(path: str, to: str) -> None:
+    """The same by their paths; what was at the second one is replaced."""
+    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        copy(source, os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
+    finally:
+        os.close(source)
+
+
 def _write(data: bytes, to: int) -> None:
     try:
         jobdir.write_all(to, data)
