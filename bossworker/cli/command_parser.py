@@ -19,9 +19,12 @@ IDS = "ID: a unique beginning of an id, a name, last, all or failed"
 Given = TypeVar("Given")
 
 
-def make_parser(name: str, text: str, examples: Sequence[str], ids: str = "") -> argparse.ArgumentParser:
+def make_parser(
+    name: str, text: str, examples: Sequence[str], ids: str = "", as_json: bool = True
+) -> argparse.ArgumentParser:
     """
     Args:
+        as_json: Whether it can answer in JSON.
         ids: How many ids it takes, as argparse has it ("+", "*"); empty: it has no such arguments.
     """
     told = "\n".join(f"  bossworker {name} {one}".rstrip() for one in examples)
@@ -34,7 +37,8 @@ def make_parser(name: str, text: str, examples: Sequence[str], ids: str = "") ->
     )
     if ids:
         parser.add_argument("ids", nargs=None if ids == "1" else ids, metavar="ID", help=IDS.partition(": ")[2])
-    parser.add_argument("--json", action="store_true", help="JSON to stdout")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="JSON to stdout")
     return parser
 
 

@@ -21,6 +21,8 @@ COMMANDS = {  # the module, the function in it, and what it does
     "retry": ("detached", "retry", "start it once more"),
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
     "stack": ("looking", "stack", "show the processes of a command that runs"),
+    "doctor": ("doctor", "doctor", "look at what this machine lacks"),
+    "completion": ("shells", "completion", "print completion for bash, zsh or fish"),
 }
 
 PIPE_CLOSED = 141  # exit status of a program that SIGPIPE has ended
