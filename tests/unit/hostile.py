@@ -127,7 +127,7 @@ class Stage:
             self.fork_server,
             self.boss.caller,
             self.boss.fork_server,
-            *self.boss.lines.pairs.values(),
+            *self.boss.traffic.lines.pairs.values(),
         ):
             link.close()
         if self.boss.poller._epoll is not None:
@@ -193,8 +193,8 @@ class Stage:
         """Everybody has a go."""
         boss = self.boss
         boss.poller.wait(0)
-        boss.read_reports()
-        boss.look_at_workers()
+        boss.traffic.read_reports()
+        boss.traffic.look_at_workers()
         boss.perform(boss.ledger.on_tick(math.inf))
         boss.announce() if not boss.ready else None
         boss.deliver()

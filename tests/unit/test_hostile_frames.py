@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker.pool.boss import boss as boss_module
 from bossworker.pool.boss import ledger as ledger_module
+from bossworker.pool.boss import worker_traffic
 from tests.unit.hostile import (
     IN_MEMORY,
     ON_THE_WIRE,
@@ -26,14 +26,14 @@ from tests.unit.hostile import (
     scribble,
 )
 
-DEEDS = 300  # of each kind; with --long so many that all make 100,000
+DEEDS = 300  # of each kind; with --long this many that all make 100,000
 LONG_DEEDS = 9000
 POSTS_NO_MORE = (scribble, forged_counts)  # to post a semaphore that was written over would end this process
 
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(boss_module, "STALLED_SECONDS", 0.001)
+    monkeypatch.setattr(worker_traffic, "STALLED_SECONDS", 0.001)
     monkeypatch.setattr(ledger_module, "GLANCE_SECONDS", 0.0005)
     monkeypatch.setattr(ledger_module, "SENDING_SECONDS", 0.01)
     made = Stage(random.Random(str(request.node.name)))

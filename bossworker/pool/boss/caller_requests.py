@@ -1,0 +1,105 @@
+"""What the caller asks for: jobs done or cancelled, more or fewer workers, figures, the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from bossworker.pool.boss.actions import Actions
+from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.boss.worker_traffic import WorkerTraffic
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.link import Frame, Link
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import held
+from bossworker.pool.wire.recorder import Memory, Snapshot
+
+
+class CallerRequests:
+    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides."""
+
+    def __init__(
+        self,
+        caller: Link,
+        ledger: Ledger,
+        traffic: WorkerTraffic,
+        delivery: Delivery,
+        memory: Memory,
+        perform: Callable[[Actions], None],
+        deliver: Callable[[], None],
+    ) -> None:
+        self.caller = caller
+        self.ledger = ledger
+        self.traffic = traffic
+        self.delivery = delivery
+        self.memory = memory
+        self.perform = perform
+        self.deliver = deliver
+
+    def on_frame(self, frame: Frame) -> None:
+        now = time.monotonic()
+        match frame.kind:
+            case Kind.SUBMIT:
+                self.perform(
+                    self.ledger.on_submit(Batch.read(frame.head, frame.body, held(frame.fd, self.memory)), now)
+                )
+            case Kind.CANCEL:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                queued_only = len(frame.head) > messages.REQUEST.size
+                self.cancel(number, frame.body.cast("Q").tolist(), queued_only)
+            case Kind.RESIZE:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
+                self.perform(self.ledger.on_resize(count, now))
+                self.reply(number, {})
+            case Kind.STATS:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.deliver()  # so that what is counted as done has been sent
+                self.reply(number, take_stock(self.ledger, self.traffic.intake.recorders, self.delivery, now))
+            case Kind.CLOSE:
+                self.perform(self.ledger.on_close(now))
+            case Kind.STOP:
+                self.stop(now)
+            case _:
+                complain(f"dropped a frame of kind {frame.kind!r} from the caller")
+
+    def reply(self, number: int, content: dict[str, object]) -> None:
+        """Answer a request; number 0 wants no answer."""
+        if number:
+            self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+
+    def stop(self, now: float) -> None:
+        """Cancel everything, and let the workers leave."""
+        running = [job_id for worker in self.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
+        self.perform(self.ledger.on_stop(now))
+        self.cancel(0, running)
+
+    def cancel(self, number: int, ids: list[int], queued_only: bool = False) -> None:
+        """Cancel jobs and reply how many were unfinished; `queued_only`: but not those that a worker has."""
+        now = time.monotonic()
+        looks: dict[int, Snapshot] = {}
+        wanted = set(ids)
+        for worker in () if queued_only else self.ledger.busy():
+            assert worker.batch is not None
+            if wanted.isdisjoint(worker.batch.ids):
+                continue
+            snapshot = self.traffic.look(worker.slot, Intake.take_back)
+            if snapshot is not None:
+                self.ledger.reclaim(worker.slot, snapshot, now)
+                looks[worker.slot] = snapshot
+        count, actions = self.ledger.on_cancel(ids, looks, now)
+        self.perform(actions)
+        self.reply(number, {"count": count})
+
+
+def complain(text: str) -> None:
+    """Tell of something that should not happen; the pool goes on."""
+    with suppress(OSError):
+        os.write(2, f"bossworker: boss {os.getpid()}: {text}\n".encode())
