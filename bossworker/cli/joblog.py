@@ -63,10 +63,45 @@ class JobLog:
         os.close(self._fd)
 
 
-def read(path: str) -> Iterator[LogLine]:
-    """The lines of a joblog. What is no such line (it may have been cut off) is passed over."""
+class Begun:
+    """Beside a joblog, while a run lasts: where the joblog ended as it began, and a line for each command that started.
+
+    What has a line there and none in the joblog since was running when the run was killed or the machine stopped.
+    """
+
+    def __init__(self, joblog: str) -> None:
+        self._joblog = joblog
+        self.path = f"{joblog}.running"
+
+    def interrupted(self) -> set[str]:
+        """The commands of the run before this one that have begun and not ended."""
+        try:
+            with open(self.path, "rb") as file:
+                at = int(file.readline() or b"0")
+                lines = {os.fsdecode(line.rstrip(b"\n")).replace("\0", "\n") for line in file}
+        except (OSError, ValueError):
+            return set()
+        return lines - {line.command for line in read(self._joblog, at)}
+
+    def begin(self) -> None:
+        """A new run begins. OSError when it cannot be written."""
+        size = os.path.getsize(self._joblog)
+        with open(self.path, "wb") as file:
+            file.write(b"%d\n" % size)
+
+    def end(self) -> None:
+        """Nothing is running any more, and all that was has its line in the joblog."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+
+def read(path: str, begin: int = 0) -> Iterator[LogLine]:
+    """The lines of a joblog from a byte on. What is no such line (it may have been cut off) is passed over."""
     try:
         with open(path, "rb") as file:
+            file.seek(begin)
             for line in file:
                 fields = os.fsdecode(line.rstrip(b"\n")).split("\t", 8)
                 try:

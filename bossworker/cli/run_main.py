@@ -12,7 +12,7 @@ from bossworker.cli import joblog, printers
 from bossworker.cli.halting import OTHER, Tally
 from bossworker.cli.inputs import InputError, Inputs
 from bossworker.cli.interrupts import Interrupts, Stopped
-from bossworker.cli.joblog import Finished, JobLog, JobLogError
+from bossworker.cli.joblog import Begun, Finished, JobLog, JobLogError
 from bossworker.cli.outcomes import Ended, Planned, size_of
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
@@ -60,9 +60,10 @@ class RunCommand:
         self._summary = Summary(_SLOWEST_IN_CI) if in_actions else Summary()
         self._folded = in_actions and options.how == "group" and options.function is None and not options.json
         self._planner, self._feed = self._prepare()
-        self._tally = Tally(options.halt, self._total())
+        self._tally = Tally(options.halt, self._count)
         self._progress = ProgressLine(is_terminal(2) and not options.quiet, self._tally)
         self._log: JobLog | None = None
+        self._begun: Begun | None = None
         self._own_log = ""
         self._printer: printers.Printer = printers.Nothing()
         self._on_end: list[Callable[[Ended], None]] = []
@@ -105,15 +106,14 @@ class RunCommand:
     def _count_what_is_left(self, done: Finished) -> None:
         inputs = self._inputs()
         feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names, self._name)
-        left = 0
-        while feed.next(planner.text) is not None:
+        left, begun, known = 0, 0, Begun(self._options.joblog or "").interrupted()
+        while (found := feed.next(planner.text)) is not None:
             left += 1
+            begun += found[1] in known
         self._count = left
         if not self._options.quiet:
-            say(f"skipping {feed.skipped:,} done; {left:,} to do")
-
-    def _total(self) -> int | None:
-        return self._count
+            told = f", {begun:,} of them were interrupted" if begun else ""
+            say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
 
     # -- the run ----------------------------------------------------------------------------------------
 
@@ -122,10 +122,13 @@ class RunCommand:
             return self._print_only()
         with ExitStack() as stack, Interrupts() as interrupts:
             stack.callback(self._remove_folder)
+            stack.callback(self._feed.close)
             self._open(stack)
             stopped = self._run_pool(interrupts)
             self._printer.close()
             self._progress.clear()
+            if self._begun is not None and not self._summary.interrupted and not stopped:
+                self._begun.end()
             if not self._options.quiet:
                 self._tell(interrupts, stopped)
             return interrupts.exit_status if interrupts.count else self._tally.exit_status
@@ -142,6 +145,9 @@ class RunCommand:
             append = options.resume or options.resume_failed or options.retry_failed
             self._log = JobLog(options.joblog, append)
             stack.callback(self._log.close)
+            if options.function is None:
+                self._begun = Begun(options.joblog)
+                self._begun.begin()
             self._on_end.append(self._write_log)
         self._printer = self._make_printer()
         if options.junit:
@@ -197,7 +203,8 @@ class RunCommand:
             from bossworker.commands.inline.captured import CapturingHandler
 
             settings: dict[str, Any] = {"init_handler": lambda: os.nice(nice)} if nice else {}
-            return CapturingHandler(self._folder, options.how), settings
+            begun = self._begun.path if self._begun is not None else ""
+            return CapturingHandler(self._folder, options.how, begun=begun), settings
         for one in options.env:
             if "=" in one:
                 name, _, value = one.partition("=")

@@ -48,6 +48,11 @@ class Feed:
         self.exhausted = True
         return None
 
+    def close(self) -> None:
+        """Give up what is read lazily."""
+        if self.inputs is not None:
+            self.inputs.close()
+
     @property
     def waits_for(self) -> int:
         """The descriptor that the next row is to come from, if it is not there yet; else -1."""

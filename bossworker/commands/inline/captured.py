@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,19 +32,21 @@ class CapturingHandler(CommandHandler):
     the path of a file for whoever takes the result to delete; and ``jobid`` is empty unless a job directory was made.
     """
 
-    def __init__(self, folder: str, how: str = GROUP, root: Root = None) -> None:
+    def __init__(self, folder: str, how: str = GROUP, root: Root = None, begun: str = "") -> None:
         """
         Args:
             folder: For files that are handed over; made when the first one is.
             how: ``group``: output is in the result. ``lines``: whole lines go to our own stdout and stderr as they
                 come. ``direct``: the commands have these themselves.
             root: For job directories.
+            begun: The path of a file to which each command is added as it starts; empty: none.
         """
         super().__init__(root)
         self.folder = folder
         self.how = how
         self._capture: Capture | None = None
         self._turn = LineTurn() if how == LINES else None
+        self._begun = BegunLog(begun) if begun else None
 
     def _new_run(self, request: Request, interruption: Interruption) -> CommandRun:
         if self.how == DIRECT:
@@ -51,6 +54,8 @@ class CapturingHandler(CommandHandler):
         else:
             self._capture = self._capture or Capture()
             streams = self._capture.streams()
+        if self._begun is not None:
+            self._begun.add(request)
         directory = LateDirectory(self.root, request, () if self.how == DIRECT else streams)
         run = CommandRun((directory, streams), request, interruption)
         if self._turn is not None:
@@ -122,6 +127,25 @@ def _nameless() -> int:
     with tempfile.TemporaryFile(buffering=0) as file:
         fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
         return os.dup(file.fileno())
+
+
+class BegunLog:
+    """A file of the commands that have begun, a line each: what of it has not ended, was interrupted."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def add(self, request: Request) -> None:
+        """One is about to be started. A full disk does not keep it from that."""
+        text = request.argv[-1] if request.shell else shlex.join(request.argv)
+        try:
+            os.write(self._fd, os.fsencode(text.replace("\n", "\0")) + b"\n")
+        except OSError:
+            pass
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
 
 
 class LateDirectory(jobdir.JobDirectory):
