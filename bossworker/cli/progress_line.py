@@ -8,6 +8,7 @@ import time
 from bossworker.cli.halting import Tally
 from bossworker.cli.printers import write
 
+_WIDTH = 80  # columns of a terminal that does not know
 INTERVAL = 0.1  # seconds between two versions of it
 
 
@@ -27,7 +28,7 @@ class ProgressLine:
         if not self.shown or now < self._next:
             return
         self._next = now + INTERVAL
-        width = os.get_terminal_size(2).columns - 1
+        width = (os.get_terminal_size(2).columns or _WIDTH) - 1
         write(2, b"\r" + self.text(now - self._begin)[:width].encode() + b"\x1b[K")
         self._drawn = True
 

@@ -20,6 +20,7 @@ from bossworker.cli.throttle import TICK, Throttle
 from bossworker.errors import NothingPending
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
+_COMMANDS_AHEAD, _FUNCTIONS_AHEAD = 4, 256  # jobs a slot that are with the pool; a function may take microseconds
 _LOOK = 0.05  # seconds between looks at jobs whose time may be up
 
 
@@ -103,7 +104,8 @@ class Runner:
         self._stopping = False
         self._pause = 0.0
         strict = bool(self._throttle or self._percent or self._free_slots or tally.rule.when != NEVER)
-        self._most = self._slots if strict else 4 * self._slots + 4
+        ahead = _FUNCTIONS_AHEAD if isinstance(planner, FunctionPlanner) else _COMMANDS_AHEAD
+        self._most = self._slots if strict else ahead * self._slots + 4
         self._least = self._most - 1 if strict else self._most // 2
 
     def run(self, interrupts: Interrupts, workers: int) -> None:

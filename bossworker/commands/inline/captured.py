@@ -59,7 +59,7 @@ class CapturingHandler(CommandHandler):
         directory = LateDirectory(self.root, request, () if self.how == DIRECT else streams)
         run = CommandRun((directory, streams), request, interruption)
         if self._turn is not None:
-            run.quota = RelayingQuota(run.quota, streams, str(request.meta.get(TAG, "")).encode(), self._turn)
+            run.quota = RelayingQuota(run.quota, streams, os.fsencode(str(request.meta.get(TAG, ""))), self._turn)
         return run
 
     def _result(self, run: CommandRun, status: dict[str, Any]) -> dict[str, Any]:
