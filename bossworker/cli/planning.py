@@ -13,7 +13,7 @@ from typing import Any
 from bossworker.cli.outcomes import Planned
 from bossworker.cli.replacements import Row, Template, Word
 from bossworker.cli.run_arguments import RunOptions
-from bossworker.commands.inline.captured import RUN, TAG
+from bossworker.commands.inline.captured import TAG
 
 
 class UsageError(Exception):
@@ -23,7 +23,7 @@ class UsageError(Exception):
 class CommandPlanner:
     """Makes commands."""
 
-    def __init__(self, options: RunOptions, names: list[str], run_name: str) -> None:
+    def __init__(self, options: RunOptions, names: list[str]) -> None:
         words = [options.shell_command] if options.shell_command is not None else options.command
         shell = options.shell_command is not None
         self.template = Template(words, shell=shell, names=names, repeat=options.repeated is not None)
@@ -33,7 +33,6 @@ class CommandPlanner:
         self._more = {key: value for key, value in (("memory", options.memory),) if value}
         self._env = dict(one.split("=", 1) for one in options.env if "=" in one)
         self._timeout = 0.0 if options.timeout[1] else options.timeout[0]
-        self._run = run_name
         self._relayed = options.how == "lines"
 
     def text(self, row: Row) -> str:
@@ -46,11 +45,10 @@ class CommandPlanner:
         env = {**self._env, "PARALLEL_SEQ": str(row.seq)}
         if row.slot:
             env["PARALLEL_JOBSLOT"] = str(row.slot)
-        meta: dict[str, Any] = {RUN: self._run, "seq": row.seq}
-        if self._relayed and tag:
-            meta[TAG] = tag
         job: dict[str, Any] = {"cmd": text if self.template.shell else self.template.argv(row), "env": env}
-        job |= {"cwd": self._folder(row), "meta": meta, **self._more}
+        job |= {"cwd": self._folder(row), **self._more}
+        if self._relayed and tag:
+            job["meta"] = {TAG: tag}
         if self.template.shell:
             job["shell"] = True
         if self._timeout:

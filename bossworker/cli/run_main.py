@@ -74,7 +74,7 @@ class RunCommand:
         options = self._options
         if options.retry_failed:
             failures = joblog.failures(options.joblog or "")
-            planner = CommandPlanner(options, [], self._name)
+            planner = CommandPlanner(options, [])
             self._count: int | None = len(failures)
             return LinePlanner(planner), Feed(iter([(one.seq, one.command) for one in failures]), None)
         inputs = self._inputs()
@@ -82,7 +82,7 @@ class RunCommand:
         self._can_be_read_again = inputs.can_be_read_again
         if options.function is not None:
             return FunctionPlanner(options, inputs.names), Feed(inputs, None)
-        return CommandPlanner(options, inputs.names, self._name), Feed(inputs, self._finished())
+        return CommandPlanner(options, inputs.names), Feed(inputs, self._finished())
 
     def _inputs(self) -> Inputs:
         options = self._options
@@ -105,7 +105,7 @@ class RunCommand:
 
     def _count_what_is_left(self, done: Finished) -> None:
         inputs = self._inputs()
-        feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names, self._name)
+        feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names)
         left, begun, known = 0, 0, Begun(self._options.joblog or "").interrupted()
         while (found := feed.next(planner.text)) is not None:
             left += 1

@@ -38,8 +38,8 @@ def test_a_failure_keeps_a_job_directory_of_few_files(cli: Cli, root: Path) -> N
         info = jobs.info(jobid)
         assert info is not None
         assert (info.exit_code, jobs.status(jobid)) == (1, "terminated by error")
-        assert jobs.stdout(jobid) == f"out {info.meta['seq'] - 1}\n"
-        assert list(jobs.follow(jobid, stream="stderr")) == [f"err {info.meta['seq'] - 1}\n"]
+        assert jobs.stdout(jobid) == f"out {int(info.env['PARALLEL_SEQ'] or 0) - 1}\n"
+        assert list(jobs.follow(jobid, stream="stderr")) == [f"err {int(info.env['PARALLEL_SEQ'] or 0) - 1}\n"]
 
 
 def test_long_output_of_a_failure_is_kept_as_well(cli: Cli, root: Path) -> None:

@@ -22,7 +22,7 @@ from bossworker.system import descendants, identity
 
 IN_RESULT = 1 << 18  # bytes of a stream that are in the result; what is longer is handed over as a file
 GROUP, LINES, DIRECT = "group", "lines", "direct"
-TAG, RUN = "tag", "run"  # in a job's meta: what its lines begin with, where they are passed on; and which run it is of
+TAG = "tag"  # in a job's meta: what its lines begin with, where they are passed on
 
 
 class CapturingHandler(CommandHandler):
