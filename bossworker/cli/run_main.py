@@ -17,7 +17,7 @@ from bossworker.cli.outcomes import Ended, Planned, size_of
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
 from bossworker.cli.run_arguments import RunOptions, parse_run
-from bossworker.cli.runner import Feed, Planner, Runner
+from bossworker.cli.runner import Feed, Planner, Runner, await_either
 from bossworker.cli.summary import Summary
 from bossworker.cli.throttle import Throttle
 
@@ -124,19 +124,27 @@ class RunCommand:
             stack.callback(self._remove_folder)
             stack.callback(self._feed.close)
             self._open(stack)
-            stopped = self._run_pool(interrupts)
-            self._printer.close()
-            self._progress.clear()
-            if self._begun is not None and not self._summary.interrupted and not stopped:
-                self._begun.end()
-            if not self._options.quiet:
-                self._tell(interrupts, stopped)
+            try:
+                self._run_and_tell(interrupts)
+            except Stopped:  # amid the last words
+                pass
             return interrupts.exit_status if interrupts.count else self._tally.exit_status
+
+    def _run_and_tell(self, interrupts: Interrupts) -> None:
+        stopped = self._run_pool(interrupts)
+        self._printer.close()
+        self._progress.clear()
+        if self._begun is not None and not self._summary.interrupted and not stopped:
+            self._begun.end()
+        if not self._options.quiet:
+            self._tell(interrupts, stopped)
 
     def _print_only(self) -> int:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
                 printers.write(1, os.fsencode(found[1]) + b"\n")
+            else:
+                await_either(-1, self._feed.waits_for)
         return 0
 
     def _open(self, stack: ExitStack) -> None:
@@ -223,6 +231,8 @@ class RunCommand:
     # -- each job ---------------------------------------------------------------------------------------
 
     def _end(self, ended: Ended) -> None:
+        if ended.kind == "exception" and ended.reason.startswith(BrokenPipeError.__name__):
+            raise BrokenPipeError  # a worker has found that nobody reads what it passes on
         for one in self._on_end:
             one(ended)
         self._summary.add(ended)

@@ -176,7 +176,7 @@ class Runner:
         waits_for = self._feed.waits_for if len(self._flight) <= self._least and not self._stopping else -1
         if waits_for >= 0:
             results = self._pool.fileno() if self._flight else -1
-            self._interrupts.wait(lambda: _await_either(results, waits_for, seconds))
+            self._interrupts.wait(lambda: await_either(results, waits_for, seconds))
             return self._pool.get_result_nb() if self._flight else None
         if not self._flight:
             self._interrupts.wait(lambda: time.sleep(min(self._pause or TICK, TICK)))
@@ -275,7 +275,8 @@ class Runner:
         self._pool.cancel(*self._flight)
 
 
-def _await_either(results: int, rows: int, seconds: float | None) -> None:
+def await_either(results: int, rows: int, seconds: float | None = None) -> None:
+    """Until a descriptor can be read; one that is -1 is none."""
     poll = select.poll()
     for fd in (results, rows):
         if fd >= 0:
