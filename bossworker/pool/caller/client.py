@@ -216,7 +216,7 @@ class BossWorker(PoolControls):
         line = self._connection
         line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
-            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+            raise WorkerStartError(line.why_not_up())
 
     # -- jobs in ----------------------------------------------------------------------------------------
 

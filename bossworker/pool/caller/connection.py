@@ -13,6 +13,7 @@ Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py`
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -116,6 +117,18 @@ class Connection:
         if self.gone:
             return False
         return processes.is_alive(self.pid)
+
+    def why_not_up(self) -> str:
+        """Why there are no workers: what the boss has said, or else how it ended."""
+        if self.failure:
+            return self.failure
+        if self._boss_fd is not None:
+            processes.await_fd(self._boss_fd, select.POLLIN, 1.0)  # its link is closed before it has ended
+        code = processes.exit_code_of(self.pid)
+        if code == -signal.SIGABRT:  # by libzmq, which aborts where it gets no thread; it has said so on stderr
+            return f"the boss aborted before the workers were up: {processes.describe_shortage(errno.EAGAIN)}"
+        how = "" if code is None else f" ({processes.describe_code(code)})"
+        return f"the boss ended before the workers were up{how}"
 
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
