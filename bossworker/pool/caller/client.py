@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from bossworker.display import table
 from bossworker.errors import (
@@ -31,7 +31,7 @@ from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.launch import launch
-from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
 from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
@@ -41,16 +41,25 @@ from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar
+
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
 
     _Book = TypeVar("_Book", bound=OpenFutures)
+    # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
+    Answer_co = _TypeVar("Answer_co", bound=Mapping[Any, Any], covariant=True, default=Mapping[Any, Any])
+    Job_contra = _TypeVar("Job_contra", bound=Mapping[Any, Any], contravariant=True, default=Any)
+else:
+    Answer_co = TypeVar("Answer_co", covariant=True)
+    Job_contra = TypeVar("Job_contra", contravariant=True)
 
-_handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+_handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
+INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
-class BossWorker(PoolControls):
+class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -67,7 +76,11 @@ class BossWorker(PoolControls):
         exit_handler: Called once in each worker that leaves in order. Has no time limit. What it raises goes to stderr,
             and ``shut_down`` warns of it.
         global_timeout: Seconds a job may run; 0: no limit.
-        worker_count: Number of workers; None: the CPUs this process may use.
+        worker_count: Number of workers; None: the CPUs this process may use. 0: the pool is **inline**, and has no
+            processes. A job runs in this one, in the thread that asks for results: inside ``get_result``, ``results``,
+            ``map``, ``shut_down``, or a future's ``result`` or ``done``. So ``breakpoint()``, profilers and coverage
+            work in handlers. What needs another process does not: timeouts and ``max_job_memory`` are not enforced, a
+            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
@@ -85,6 +98,7 @@ class BossWorker(PoolControls):
             ``multiprocessing.Queue``.
         transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
             the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
+        name: What the pool is called where people read of it; by default, the handler's qualified name.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -103,14 +117,17 @@ class BossWorker(PoolControls):
     The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
     pickled (TypeError).
 
+    For type checkers, a pool is a ``BossWorker[Job, Answer]``, by what its handler says that it takes and returns. With
+    TypedDicts, a job with a wrong key is found, and so is a misspelt key of what ``raise_for_error()`` returns.
+
     After Perl's Parallel::Fork::BossWorkerAsync.
     """
 
     def __init__(
         self,
-        work_handler: Callable[[Any], Mapping[Any, Any] | None],
+        work_handler: Callable[[Job_contra], Answer_co | None],
         *,
-        result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
+        result_handler: Callable[[Result[Answer_co]], Mapping[Any, Any] | None] | None = None,
         init_handler: Callable[[], object] | None = None,
         exit_handler: Callable[[], object] | None = None,
         global_timeout: float | None = 0,
@@ -121,9 +138,10 @@ class BossWorker(PoolControls):
         max_jobs_per_worker: int | None = 0,
         max_worker_memory: int | None = 0,
         max_job_memory: int | None = 0,
-        start_method: str = "fork",
+        start_method: StartMethod = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
+        name: str | None = None,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -141,6 +159,8 @@ class BossWorker(PoolControls):
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,
+            name=name,
+            handler=work_handler,
         )
         self._neglect_told = False
         self._result_handler = result_handler
@@ -175,13 +195,27 @@ class BossWorker(PoolControls):
             raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
         self._await_start()
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *arguments: Any, **settings: Any) -> BossWorker:
+            count = settings.get("worker_count")
+            if cls is BossWorker and type(count) is int and count == 0:
+                from bossworker.pool.caller.inline_pool import InlinePool as cls  # which is seldom needed
+            return object.__new__(cls)
+
     def _launch(self, handlers: Handlers) -> None:
+        if not self._options.worker_count:
+            raise ValueError(f"worker_count must be at least 1 here, not 0: {INLINE_IS_FOR}")
         launched = launch(handlers, self._options)
         try:
-            self._connection = self._connection_type(launched, self._inbox)
+            connection = self._connection_type(launched, self._inbox)
         except BaseException:
             launched.abandon()
             raise
+        self._attach(connection, handlers)
+
+    def _attach(self, connection: Connection, handlers: Handlers) -> None:
+        self._connection = connection
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
         self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
@@ -199,7 +233,7 @@ class BossWorker(PoolControls):
 
     def add_work(
         self,
-        *jobs: Mapping[Any, Any],
+        *jobs: Job_contra,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
@@ -227,12 +261,12 @@ class BossWorker(PoolControls):
 
     def submit(
         self,
-        job: Mapping[Any, Any],
+        job: Job_contra,
         *,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
-    ) -> JobFuture:
+    ) -> JobFuture[Answer_co]:
         """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
 
         Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
@@ -266,16 +300,16 @@ class BossWorker(PoolControls):
         """
         self._state.check_owner()
         for book in self._books:
-            book.look()
+            book.look(glance=True)
         return len(self._inbox.jobs)
 
     @overload
-    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result: ...
+    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
 
     @overload
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None: ...
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None: ...
 
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None:
         """The next finished job's result, in order of completion.
 
         Args:
@@ -296,11 +330,11 @@ class BossWorker(PoolControls):
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
-    def get_result_nb(self) -> Result | None:
+    def get_result_nb(self) -> Result[Answer_co] | None:
         """``get_result(blocking=False)``."""
         return self.get_result(blocking=False)
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[Result[Answer_co]]:
         """Results as they come, until nothing is pending."""
         while self._inbox.outstanding > 0:
             try:
@@ -360,11 +394,11 @@ class BossWorker(PoolControls):
 
     def map(
         self,
-        jobs: Iterable[Mapping[Any, Any]],
+        jobs: Iterable[Job_contra],
         *,
         ordered: bool = True,
         timeout: float | None = None,
-    ) -> Generator[Result, None, None]:
+    ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
@@ -379,7 +413,9 @@ class BossWorker(PoolControls):
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        return self._handled(Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results())
+        return self._handled(
+            Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
+        )
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
         """Results after the ``result_handler``, if there is one."""
@@ -532,14 +568,19 @@ class BossWorker(PoolControls):
             _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
         warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._options.name
+
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
 
     def _repr_html_(self) -> str:
         """What is known here: the boss is not asked, and nothing waits."""
         rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
-        return table(f"BossWorker, {'closed' if self._state.closing else 'open'}", rows)
+        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""

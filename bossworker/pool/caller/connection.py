@@ -63,7 +63,7 @@ class Connection:
         self._numbers = count(1)  # of requests
         self._sending = threading.Lock()  # for putting frames into the link
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
-        self._readiness = _ReadinessFd()
+        self._readiness = ReadinessFd()
         self._selector = selectors.DefaultSelector()
         self._boss_fd = processes.pidfd(self.pid)
         self._wake_us.setblocking(False)
@@ -168,6 +168,10 @@ class Connection:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         if not self.gone:
             self.turns.take(self._take_in)
+
+    def glance(self) -> None:
+        """The same for those who do not ask for a result."""
+        self.poll()
 
     def _listen(self, seconds: float | None) -> None:
         if self.gone:
@@ -321,7 +325,7 @@ def _log(level: int, text: str) -> None:
         logging.getLogger("bossworker").log(level, "%s", text)
 
 
-class _ReadinessFd:
+class ReadinessFd:
     """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
 
     def __init__(self) -> None:
