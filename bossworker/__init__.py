@@ -7,6 +7,7 @@ The way of a job, and the folder for each part of it (each ``__init__.py`` has a
     jobs/         detached commands: start, and ask later by id
     tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
     forkqueue/    how many children a program that forks has at once
+    watch/        events, and what shows them
     system/       what the operating system can do: processes, signals, descriptors, folders
 
     errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
@@ -43,6 +44,16 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
     from bossworker.result import Result
+    from bossworker.watch.pool_events import (
+        JobEnded,
+        JobLog,
+        JobProgress,
+        JobQueued,
+        JobStarted,
+        Missed,
+        WorkerDown,
+        WorkerUp,
+    )
 
 __version__ = "0.1.0"
 
@@ -55,10 +66,16 @@ __all__ = [
     "BossWorkerError",
     "CommandHandler",
     "Executor",
+    "JobEnded",
     "JobFailed",
     "JobFuture",
+    "JobLog",
+    "JobProgress",
+    "JobQueued",
+    "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "Missed",
     "NothingPending",
     "PoolClosed",
     "RemoteError",
@@ -67,8 +84,10 @@ __all__ = [
     "Stats",
     "UnfinishedJob",
     "WorkerDied",
+    "WorkerDown",
     "WorkerStartError",
     "WorkerStats",
+    "WorkerUp",
     "job_key",
     "run_command",
 ]
@@ -82,6 +101,16 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
     "pool.boss.stats": ("Stats", "WorkerStats"),
+    "watch.pool_events": (
+        "JobEnded",
+        "JobLog",
+        "JobProgress",
+        "JobQueued",
+        "JobStarted",
+        "Missed",
+        "WorkerDown",
+        "WorkerUp",
+    ),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -22,6 +22,7 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
+from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
 
 __all__ = ["AsyncBossWorker"]
 
@@ -163,6 +164,22 @@ class AsyncBossWorker:
     async def resize(self, n: int) -> None:
         """Change the number of workers. Those too many leave when they are through with their job."""
         await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
+
+    async def events(self, since: int | None = None) -> AsyncGenerator[Event, None]:
+        """What happens in the pool, as it happens: as ``BossWorker.events``, and ends with the pool."""
+        number = check_since(since)
+        jobs = self._jobs or await self._started()
+        line, seen = self._pool._connection, FROM_NOW if number is None else number
+        while True:
+            answer: Mapping[str, Any] | None = None
+            if not (line.closed or line.gone):
+                answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
+            answer = answer or events_left(line.last_events, seen)
+            if answer is None:
+                return
+            for event in unpack_events(answer, seen):
+                yield event
+            seen = last_number(answer)
 
     async def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         jobs = self._jobs or await self._started()

@@ -6,6 +6,7 @@ It never looks into a job, so that no job can harm it; it forks nothing, and wai
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable
@@ -25,7 +26,9 @@ from bossworker.pool.boss.actions import (
     Tell,
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
+from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_WRITE
@@ -43,6 +46,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+_INFO = 20  # as in the module logging, which takes long to load
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -73,13 +77,17 @@ class Boss:
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
-        self.delivery = Delivery(caller)
+        self.ring = EventRing()
+        self.chronicle = Chronicle(self.ring, self.note)
+        self.delivery = Delivery(caller, self.ring)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
-            caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver
+            caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver, self.note
         )
+        self.watchers = self.requests.watchers
         self.ready = False
+        self.said_farewell = False
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
@@ -94,19 +102,35 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not (self.ledger.finished and not self.delivery.unsent):
+        while not self.through():
             self.wait()
             self.traffic.read_reports()
             if not self.ready:
                 self.announce()
+            if self.watchers.waiting:
+                self.watchers.attend()
             if self.delivery.unsent:
                 self.deliver()
         self.caller.send(Kind.CLOSED)
+
+    def through(self) -> bool:
+        """Whether the pool is closed, nobody is left, and all has been told."""
+        if not self.ledger.finished:
+            return False
+        if not self.said_farewell:
+            self.said_farewell = True
+            if (events := self.watchers.farewell()) is not None:
+                self.caller.send(Kind.LAST_EVENTS, b"", [json.dumps(events).encode()])
+                self.deliver()
+        return not self.delivery.unsent
 
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
         seconds = self.ledger.sleep(began)
+        if self.watchers.waiting:
+            due = self.watchers.sleep(began)
+            seconds = due if seconds is None else min(seconds, due)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -146,6 +170,7 @@ class Boss:
         """Tell the caller, once, that the pool is up."""
         if self.ledger.ready:
             self.ready = True
+            self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
@@ -163,7 +188,9 @@ class Boss:
             size = processes.resident_bytes(self.ledger.workers[slot].pid)
             if size > self.max_worker_memory:
                 self.start_failed(slot, _too_large(size, self.max_worker_memory))
-        self.perform(self.ledger.on_up(slot, time.monotonic()))
+        now = time.monotonic()
+        self.chronicle.worker_up(self.ledger.workers[slot], now)
+        self.perform(self.ledger.on_up(slot, now))
 
     # -- the fork server ------------------------------------------------------------------------------------
 
@@ -208,7 +235,9 @@ class Boss:
         snapshot = None
         with suppress(ProtocolError):
             snapshot = self.intake.look(slot)
-        self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
+        now = time.monotonic()
+        self.perform(self.ledger.on_exit(slot, how, snapshot, now))
+        self.chronicle.worker_down(worker, how, now)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:
         hint = ")"
@@ -245,16 +274,21 @@ class Boss:
         self.traffic.send_away(action.slot)
 
     def interrupt(self, action: Interrupt) -> None:
+        self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
         self.intake.recorders[action.slot].expire(action.job_id)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
+        self.chronicle.worker_killed(self.ledger.workers[action.slot])
         self._signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
         if processes.output_is_full():
             self.ledger.on_waits_for_output(action.slot, time.monotonic())
         else:
+            worker = self.ledger.workers[action.slot]
+            worker.why = "stuck"
+            self.chronicle.worker_killed(worker)
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:
@@ -280,7 +314,11 @@ class Boss:
         )
 
     def tell(self, action: Tell) -> None:
-        self.caller.send(Kind.NOTE, messages.NOTE.pack(action.level), [action.text.encode()])
+        self.note(action.level, action.text)
+
+    def note(self, level: int, text: str) -> None:
+        """Have the program's logger say something."""
+        self.caller.send(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
 
 
 def _too_large(size: int, most: int) -> str:

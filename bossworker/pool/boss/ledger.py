@@ -8,6 +8,7 @@ Jobs are kept as batches (see ``batch.py``), never one by one: a queued job cost
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import count, filterfalse, islice
 
@@ -57,6 +58,7 @@ class Ledger:
         self.closing = False
         self.stopping = False  # with no regard to what is queued
         self.restarts = 0
+        self.restart_reasons: Counter[str] = Counter()  # in a word each
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
         self._max_batch = max_batch
@@ -80,6 +82,11 @@ class Ledger:
 
     def busy(self) -> list[WorkerRecord]:
         return [worker for worker in self.workers.values() if worker.batch is not None]
+
+    @property
+    def any_busy(self) -> bool:
+        """Whether a worker has jobs."""
+        return any(worker.batch is not None for worker in self.workers.values())
 
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
@@ -119,7 +126,7 @@ class Ledger:
         worker = self.workers[slot]
         if worker.condemned:
             return []
-        worker.condemned = why
+        worker.condemned, worker.why = why, "misbehaved"
         worker.look_at = NEVER
         if slot in self._idle:
             self._idle.remove(slot)
@@ -135,7 +142,7 @@ class Ledger:
         if worker.batch is not None:
             actions += self._wind_up(worker, worker.batch, how, snapshot, now)
         if not orderly:
-            self.restarts += 1
+            self._count_restart(worker.why or "died")
             if worker.batch is None and not worker.jobs_done:
                 self.starts.on_fresh_death(now)
         return actions + self.on_tick(now)
@@ -176,13 +183,13 @@ class Ledger:
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
         if len(self.workers) > self.target and self._surplus() > 0:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
         spent = self._max_jobs and worker.jobs_done >= self._max_jobs
         worker.state = State.IDLE
         if worker.dismissed:
             return self._leave(worker)
         if spent:
-            return self._leave(worker) + self._replace(now)
+            return self._leave(worker) + self._replace(worker, "max_jobs_per_worker", now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
 
@@ -195,10 +202,15 @@ class Ledger:
         worker.dismissed = True
         return [Leave(worker.slot)]
 
-    def _replace(self, now: float) -> Actions:
+    def _replace(self, worker: WorkerRecord, why: str, now: float) -> Actions:
         """Start a successor at once: an exit_handler may take its time."""
-        self.restarts += 1
+        worker.why = why
+        self._count_restart(why)
         return self.on_tick(now)
+
+    def _count_restart(self, why: str) -> None:
+        self.restarts += 1
+        self.restart_reasons[why] += 1
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
@@ -295,7 +307,7 @@ class Ledger:
         if leaves:
             worker.state = State.LEAVING
             worker.dismissed = True
-            return self._replace(now)
+            return self._replace(worker, "outgrown", now)
         return self._settle(worker, now)
 
     def _learn(self, seconds: float, size: float) -> None:
@@ -345,6 +357,7 @@ class Ledger:
         if worker.expired == position:
             if now >= worker.kill_at:
                 worker.killed = True
+                worker.why = worker.reason.name.lower() if worker.reason is not None else ""
                 return [Kill(worker.slot)]
             return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
         worker.expired = -1
@@ -420,11 +433,12 @@ class Ledger:
         actions: Actions = []
         for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
             self._idle.remove(slot)
+            self.workers[slot].why = "resized"
             actions += self._leave(self.workers[slot])
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
         for worker in busy[: max(0, surplus)]:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bossworker.display import table
@@ -47,6 +47,9 @@ class Stats:
     start_error: str | None
     """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
+    restart_reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many of the restarts there were for each reason: ``died``, ``timeout``, ``cancel``, ``memory`` (killed when
+    its job did not stop), ``misbehaved``, ``stuck``, ``max_jobs_per_worker``, ``outgrown`` (``max_worker_memory``)."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
@@ -56,7 +59,7 @@ class Stats:
         return f"<Stats: {jobs}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
 
     def _repr_html_(self) -> str:
-        columns = [field.name for field in fields(WorkerStats)]
+        columns = [one.name for one in fields(WorkerStats)]
         rows = [columns, *[[getattr(worker, column) for column in columns] for worker in self.workers]]
         return table(repr(self)[1:-1], rows, self.start_error or "")
 
@@ -72,6 +75,7 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "done": delivery.done,
         "failed": delivery.failed,
         "restarts": ledger.restarts,
+        "restart_reasons": ledger.restart_reasons,
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,

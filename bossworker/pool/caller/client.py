@@ -37,6 +37,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
+from bossworker.watch.pool_events import EventReader, check_since, events_left
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
+_logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
 class BossWorker:
@@ -418,6 +420,39 @@ class BossWorker:
         if self._state.ended:
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
+
+    def events(self, since: int | None = None) -> EventReader:
+        """What happens in the pool, as it happens: an iterator that waits for the next event, and ends with the pool.
+
+        The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
+        each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
+        for events of different workers may differ from that of their times by some hundredths of a second.
+
+        Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
+        whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
+        event may come some hundredths of a second late, and readers that keep up with thousands of jobs a second get
+        parts of them: a pool is not slowed down by being watched.
+
+        Args:
+            since: Begin behind the event of this number; 0: with the oldest that is left; None: with what happens
+                from now on. After an orderly ``shut_down``, what is left may still be read, if the pool was watched.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        number = check_since(since)
+        self._state.check_owner()
+        if self._state.ended and self._connection.last_events is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it")
+        return EventReader(self._ask_events, number)
+
+    def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
+        """The boss's answer, or what is left of one that has ended."""
+        self._state.check_owner()
+        line, answer = self._connection, None
+        if not self._state.ended and not line.gone:
+            answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
+        return answer if answer is not None else events_left(line.last_events, seen)
 
     def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         answer = self._connection.request(kind, head)

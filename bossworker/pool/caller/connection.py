@@ -55,6 +55,7 @@ class Connection:
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
         self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
+        self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
@@ -214,6 +215,8 @@ class Connection:
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies[number] = json.loads(bytes(frame.body))
+            case Kind.LAST_EVENTS:
+                self.last_events = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
             case Kind.NOTE:

@@ -2,8 +2,8 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  EVENTS
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
@@ -36,6 +36,7 @@ class Kind(IntEnum):
     STATS = 4
     CLOSE = 5
     STOP = 6
+    EVENTS = 15
 
     READY = 16
     START_FAILED = 17
@@ -44,6 +45,7 @@ class Kind(IntEnum):
     NOTE = 20
     CLOSED = 21
     EXIT_ERROR = 22
+    LAST_EVENTS = 30
 
     BATCH = 32
     LEAVE = 33
@@ -75,6 +77,7 @@ SEGMENT = Struct("<QIQQII")
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
 SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
