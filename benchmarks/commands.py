@@ -46,7 +46,7 @@ def pool(root: Path) -> Iterator[BossWorker]:
 
 
 def ours(root: Path, count: int) -> float:
-    """Seconds for so many commands, with their results taken and their directories kept."""
+    """Seconds for this many commands, with their results taken and their directories kept."""
     with pool(root) as made:
         begin = time.perf_counter()
         made.add_work(*({"cmd": [COMMAND]} for _ in range(count)))

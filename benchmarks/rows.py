@@ -11,7 +11,7 @@ from benchmarks.side import Spec
 
 MIB = 1 << 20
 QUICK_SHARE = 10  # a quick run does this part of the jobs,
-QUICK_LEAST = 200  # but not fewer than so many
+QUICK_LEAST = 200  # but not fewer than this many
 
 
 class Row(NamedTuple):

@@ -103,7 +103,7 @@ TRANSPORTS: dict[str, tuple[Callable[[ExitStack, str], Hop], Callable[[ExitStack
 
 
 def receive(end: End, spin: float) -> bytes:
-    """Look for so many seconds, then sleep until there is something."""
+    """Look for this many seconds, then sleep until there is something."""
     until = time.perf_counter() + spin
     while time.perf_counter() < until:
         if message := end.look():

@@ -162,7 +162,7 @@ class AsyncBossWorker:
         return stats_of(await self._ask(Kind.STATS))
 
     async def resize(self, n: int) -> None:
-        """Change the number of workers. Those too many leave when they are through with their job."""
+        """Change the number of workers. Surplus workers leave when they have finished their job."""
         await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
 
     async def events(self, since: int | None = None) -> AsyncGenerator[Event, None]:
@@ -311,7 +311,7 @@ class _Flow:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._fed = False  # no more will come
-        self._problem: BaseException | None = None  # raised when all results are through
+        self._problem: BaseException | None = None  # raised after the last result
         self._taken = 0
 
     async def feed(self, source: Jobs) -> None:

@@ -189,7 +189,7 @@ class Executor(concurrent.futures.Executor):
         return values()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end the pool when those that were made are through. May be called again.
+        """Take no more calls, and end the pool once those that were made have ended. May be called again.
 
         Args:
             wait: For that end. Otherwise, the program waits for it when it ends itself.

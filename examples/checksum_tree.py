@@ -1,4 +1,4 @@
-"""Size, line count and SHA-256 of every file under a folder: a job a file, a worker a CPU.
+"""Size, line count and SHA-256 of every file under a folder: one job per file, a worker a CPU.
 
     python examples/checksum_tree.py [DIR] [--workers N] [--slowest N] [--timeout SECONDS] [--json FILE]
 

@@ -62,7 +62,7 @@ def stdout(
         encoding: Of the text.
         offset: From which byte on; a negative one counts from the end. What was not kept (see ``max_output``) is passed
             over.
-        limit: At most so many bytes; None: all.
+        limit: At most this many bytes; None: all.
 
     Raises:
         TypeError, ValueError: An offset or a limit is no number, or there is no such encoding.

@@ -163,7 +163,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
         router = None if doorway is None else _router(doorway)
         boss = Boss(Link(caller), fork_server, start.memory, start.options, start.caller, router)
-    except OSError as error:  # no process, or no descriptor, to be had
+    except OSError as error:  # neither a process nor a descriptor is left
         _report_no_start(caller, error)
         return
     with suppress(CallerGone, LinkClosed):
@@ -253,7 +253,7 @@ def _fork_server_main(
 
     try:
         ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
-    except OSError as error:  # no descriptor to be had
+    except OSError as error:  # no descriptor is left
         with suppress(LinkClosed):
             Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
     if doorway is not None:

@@ -46,7 +46,7 @@ class Loop:
             self._poll.unregister(fd)
 
     def after(self, seconds: float, call: Callable[[], object]) -> int:
-        """Call once, so many seconds from now; the number to `cancel` it by."""
+        """Call once, this many seconds from now; the number to `cancel` it by."""
         self._next_timer += 1
         self._timers[self._next_timer] = (time.monotonic() + seconds, call)
         return self._next_timer

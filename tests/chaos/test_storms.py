@@ -37,7 +37,7 @@ def killing(
 ) -> Iterator[list[int]]:
     """SIGKILL one of `pids`, about `rate` times a second; yields the list of those hit.
 
-    After so many the storm is over: on a busy machine, workers would die more often than they get something done.
+    After this many the storm is over: on a busy machine, workers would die more often than they get something done.
     """
     hit: list[int] = []
     stop = threading.Event()

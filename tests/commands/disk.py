@@ -26,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int = 0) -> None:
-    """Leave so many bytes free."""
+    """Leave this many bytes free."""
     with open(disk / "ballast", "wb", buffering=0) as file:
         with suppress(OSError):
             while True:

@@ -89,7 +89,7 @@ def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def in_line(queue: ForkQueue, threads: int = 1) -> bool:
-    """Whether so many threads wait for room, and sleep."""
+    """Whether this many threads wait for room, and sleep."""
     return len(queue._line) == threads and len(queue._children._sleepers) >= threads
 
 

@@ -135,7 +135,7 @@ def test_forks_that_fail_for_a_while_are_tried_again(
 
 
 def forks_until(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
-    """Of this process and those below it, one after another, only so many forks succeed."""
+    """Of this process and those below it, one after another, only this many forks succeed."""
     fork, left = os.fork, [allowed]
 
     def counted() -> int:

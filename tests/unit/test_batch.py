@@ -16,7 +16,7 @@ SEEDS = range(12)
 
 
 def make(first_id: int, counts: list[int], rng: random.Random, first_block: int = 0, skip: int = 0) -> Batch:
-    """A run of blocks of so many jobs each. A block's bytes tell its number and are of a length of their own."""
+    """A run of blocks of this many jobs each. A block's bytes tell its number and are of a length of their own."""
     blocks = [f"<{first_block + n}:{count}>".encode().ljust(rng.randint(8, 40)) for n, count in enumerate(counts)]
     sizes = array("Q", map(len, blocks))
     return Batch(first_id, sum(counts) - skip, skip, TERMS, array("I", counts), sizes, b"".join(blocks))

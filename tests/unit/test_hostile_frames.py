@@ -26,7 +26,7 @@ from tests.unit.hostile import (
     scribble,
 )
 
-DEEDS = 300  # of each kind; with --long so many that all make 100,000
+DEEDS = 300  # of each kind; with --long this many that all make 100,000
 LONG_DEEDS = 9000
 POSTS_NO_MORE = (scribble, forged_counts)  # to post a semaphore that was written over would end this process
 

@@ -12,7 +12,7 @@ from bossworker.pool.wire.batch import Batch, JobOptions
 
 
 def run_of(first_id: int, counts: list[int], priority: int = 0) -> Batch:
-    """Blocks of so many jobs each; a block's bytes tell its first id."""
+    """Blocks of this many jobs each; a block's bytes tell its first id."""
     blocks, at = [], first_id
     for count in counts:
         blocks.append(b"<%d>" % at)

@@ -152,7 +152,7 @@ class Storm:
         self.add(counts, JobOptions(self.rng.choice([0, 0, 0, 2, -1]), self.rng.choice([0.0, 0.0, 0.05]), retries, 1))
 
     def add(self, counts: array[int], job_options: JobOptions) -> None:
-        """Submit jobs, so many in each block."""
+        """Submit jobs, this many in each block."""
         count = sum(counts)
         run = Batch(self.next_id, count, 0, job_options, counts, array("Q", [3] * len(counts)), b"job" * len(counts))
         self.retries.update(dict.fromkeys(run.ids, job_options.retries))

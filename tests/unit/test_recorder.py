@@ -62,7 +62,7 @@ def publish(recorder: Recorder, index: int, payload: bytes, outcome: int = 0) ->
 
 
 def at(published: int) -> float:
-    """When so many jobs had ended: some time that is past on any machine."""
+    """When this many jobs had ended: some time that is past on any machine."""
     return published / MAX_BATCH
 
 

@@ -16,7 +16,7 @@ from bossworker.commands.request import JOB_VARIABLE
 from bossworker.system import descendants, identity, proc
 
 EXEC_SECONDS = 1.0  # what exec may take at most from where its caller goes on: microseconds, if it gets a core
-_PAUSE = 0.0005  # seconds between looks whether it is through
+_PAUSE = 0.0005  # seconds between looks whether it has taken place
 MOST_JOBS = 1000  # that have left something running, and whose late orphans we know
 
 
@@ -202,7 +202,7 @@ def _job(pid: int) -> bytes:
 def _environment(pid: int) -> bytes:
     """As it was at exec, each variable between two NULs; empty of a zombie, and of one that is not for us to see.
 
-    Whoever starts a program goes on before exec is through: until then it has none, and we wait.
+    Whoever starts a program goes on before exec has taken place: until then it has none, and we wait.
     """
     give_up_at = time.monotonic() + EXEC_SECONDS
     try:

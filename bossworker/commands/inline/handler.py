@@ -71,7 +71,7 @@ class CommandHandler:
         Args:
             root: The folder for job directories; as for `bossworker.jobs` by default.
             keep: Which of them stay: ``all``, ``failed`` (those with an ERROR) or ``none``.
-            inline_output: So many bytes, at the end of each stream, are in the result; all are in the directory.
+            inline_output: This many bytes, at the end of each stream, are in the result; all are in the directory.
 
         Raises:
             TypeError, ValueError: Names what is wrong.

@@ -60,7 +60,7 @@ def descriptors(data: bytes) -> list[int]:
 
 
 def read(program: Any, count: int, begun: bytes = b"") -> bytes | None:
-    """So many bytes more; None when the program went away in the middle."""
+    """This many bytes more; None when the program went away in the middle."""
     parts = [begun]
     while count:
         part = program.recv(min(count, 1 << 20))

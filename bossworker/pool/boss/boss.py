@@ -183,7 +183,7 @@ class Boss:
             self.poller.watch(self.caller, self.read_caller)
 
     def on_up(self, slot: int) -> None:
-        """A worker's init_handler is through. One of the first must not be larger than it may ever be."""
+        """A worker's init_handler has returned. One of the first must not be larger than it may ever be."""
         if not self.ready and self.max_worker_memory:
             size = processes.resident_bytes(self.ledger.workers[slot].pid)
             if size > self.max_worker_memory:

@@ -60,7 +60,7 @@ class Intake:
         return snapshot
 
     def done(self, slot: int) -> float:
-        """A worker says that it is through with its batch: all results are taken; the seconds that it took."""
+        """A worker says that it has finished its batch: all results are taken; the seconds that it took."""
         snapshot = self.look(slot)
         worker = self._ledger.workers[slot]
         if worker.batch is None or snapshot.published != worker.limit or worker.awaited:

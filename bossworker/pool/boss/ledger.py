@@ -113,7 +113,7 @@ class Ledger:
         self.workers[slot].pid = pid
 
     def on_up(self, slot: int, now: float) -> Actions:
-        """A worker's init_handler is through."""
+        """A worker's init_handler has returned."""
         return [*self.starts.on_up(), *self._settle(self.workers[slot], now)]
 
     def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
@@ -278,7 +278,7 @@ class Ledger:
         return due
 
     def on_taken(self, slot: int, published: int, size: int = 0, elsewhere: Iterable[int] = ()) -> None:
-        """Results up to this position of the batch have been taken, so many bytes.
+        """Results up to this position of the batch have been taken, this many bytes.
 
         `elsewhere`: positions of those that travel by themselves, and are here already or on their way.
         """
@@ -299,7 +299,7 @@ class Ledger:
         worker.awaited.discard(position)
 
     def on_done(self, slot: int, seconds: float, leaves: bool, now: float) -> Actions:
-        """A worker is through with its batch, whose results have all been taken."""
+        """A worker has finished its batch, whose results have all been taken."""
         worker = self.workers[slot]
         if worker.batch is not None and worker.taken:
             self._learn(seconds / worker.taken, worker.result_bytes / worker.taken)
@@ -341,7 +341,7 @@ class Ledger:
         return actions
 
     def on_waits_for_output(self, slot: int, now: float) -> None:
-        """Whoever should read what it writes does not, for now: it has all its time to begin once that is over."""
+        """Nobody reads what this worker prints, so that it waits: the time that it has to begin starts anew."""
         self.workers[slot].given_at = now
 
     def _sends_for_ever(self, worker: WorkerRecord, snapshot: Snapshot, now: float) -> bool:
@@ -426,7 +426,7 @@ class Ledger:
         return count
 
     def on_resize(self, target: int, now: float) -> Actions:
-        """Another number of workers. Those too many leave when they are idle, those with high numbers first."""
+        """Another number of workers. Surplus workers leave when they are idle, those with high numbers first."""
         self.target = target
         self.starts.begin_anew()
         surplus = self._surplus()

@@ -29,11 +29,11 @@ class Poller:
         self._awake_until = 0.0
 
     def watch(self, link: Link, on_event: OnEvent) -> None:
-        """Have it called when the link has something for us, or takes something that waits to be sent."""
+        """Call it when the link has something for us, or takes something that waits to be sent."""
         self._watch(link.fileno(), EVENT_READ | (EVENT_WRITE if link.unsent else 0), on_event)
 
     def watch_fd(self, fd: int, on_event: OnEvent) -> None:
-        """Have it called while the descriptor is readable."""
+        """Call it while the descriptor is readable."""
         self._watch(fd, EVENT_READ, on_event)
 
     def _watch(self, fd: int, events: int, on_event: OnEvent) -> None:
@@ -44,7 +44,7 @@ class Poller:
         self._watched[fd] = on_event
 
     def forget(self, link: Link) -> None:
-        """Watch it no more, if it is watched."""
+        """Stop watching it, if it is watched."""
         if self._watched.pop(link.fileno(), None) is not None:
             self._poll.unregister(link.fileno())
 
@@ -53,16 +53,16 @@ class Poller:
         self._awake_until = self._spin.until(now)
 
     def wait(self, seconds: float | None) -> None:
-        """Sleep until something is there, or a report, at most so many seconds (None: without limit).
+        """Sleep until something is there, or a report, at most this many seconds (None: without limit).
 
-        Tells those concerned, but for the reports: what the links brought goes before them.
+        Calls whoever watches what is there. The boss reads the reports, after what the links brought.
         """
         for fd, events in self._look_again() or self._sleep(seconds):
             if fd in self._watched:  # not so if one of those before it has ended it
                 self._watched[fd](events)
 
     def _look(self, seconds: float | None) -> list[tuple[int, int]]:
-        """What is there within so many seconds, or LONGEST_POLL: descriptors and events."""
+        """What is there within this many seconds, or LONGEST_POLL: descriptors and events."""
         if seconds is not None:
             seconds = min(seconds, LONGEST_POLL)
         if self._epoll is not None:

@@ -16,7 +16,7 @@ BESIDES = 30  # descriptors that a boss needs besides those of its workers
 
 
 def has_room(workers: int, most: int) -> bool:
-    """Whether so many workers may connect by ZeroMQ: it takes a second descriptor for each.
+    """Whether this many workers may connect by ZeroMQ: it takes a second descriptor for each.
 
     libzmq aborts the whole process when it finds none left for somebody who connects.
     """

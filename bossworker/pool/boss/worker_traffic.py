@@ -28,7 +28,7 @@ from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.router import Router
 
-STALLED_SECONDS = 1.0  # after so long, half a frame from a worker that says that it sends nothing is not its own
+STALLED_SECONDS = 1.0  # after this long, half a frame from a worker that says that it sends nothing is not its own
 
 
 class WorkerTraffic:
@@ -54,7 +54,7 @@ class WorkerTraffic:
         self.reports = Reports(memory, self.read_router)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
-        self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, and since when so many
+        self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, since when
         if router is not None:
             self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
 

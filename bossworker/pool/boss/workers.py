@@ -72,7 +72,7 @@ class WorkerRecord:
     cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED
 
     def owes(self, job_id: int, claimed: int) -> bool:
-        """Whether the result of this job may come by itself now, when so many jobs of the batch are claimed."""
+        """Whether the result of this job may come by itself now, when this many jobs of the batch are claimed."""
         position = job_id - self.batch.first_id if self.batch is not None else -1
         return position not in self.spilled and (position in self.awaited or self.taken <= position < claimed)
 

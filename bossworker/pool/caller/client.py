@@ -275,7 +275,7 @@ class BossWorker:
 
         Args:
             blocking: Wait for one. Otherwise, None when none is ready.
-            timeout: Wait for at most so many seconds; then None.
+            timeout: Wait for at most this many seconds; then None.
 
         Raises:
             NothingPending: Blocking, with no job outstanding.
@@ -409,7 +409,7 @@ class BossWorker:
         return int(answer["count"]) if answer is not None else 0
 
     def resize(self, n: int) -> None:
-        """Change the number of workers. Those too many leave when they are through with their job."""
+        """Change the number of workers. Surplus workers leave when they have finished their job."""
         check_workers("n", n)
         self._state.check_open()
         self._ask(Kind.RESIZE, messages.COUNT.pack(n))
@@ -502,8 +502,8 @@ class BossWorker:
         ``multiprocessing.Queue``, for instance, until somebody takes what was put into it.
 
         Args:
-            timeout: Wait for the orderly end at most so many seconds. No new work is taken from then on; call again to
-                go on waiting, or with ``force=True``.
+            timeout: Wait for the orderly end at most this many seconds. No new work is taken from then on; call again
+                to go on waiting, or with ``force=True``.
 
         Raises:
             TimeoutError: The work was not done in `timeout` seconds.

@@ -33,7 +33,7 @@ class PoolEnding:
         self._books = books  # those of the handle: it may get more of them
 
     def in_order(self, timeout: float | None) -> None:
-        """What is queued is done, the workers leave, the results stay. TimeoutError after so many seconds."""
+        """What is queued is done, the workers leave, the results stay. TimeoutError after this many seconds."""
         line = self._connection
         deadline = None if timeout is None else time.monotonic() + timeout
         self._outbox.close(timeout)
@@ -49,7 +49,7 @@ class PoolEnding:
         self._state.check_alive()
 
     def soon(self, kill_grace: float) -> None:
-        """Running handlers get JobTimeout, and so many seconds to tidy up; the rest is ended at once."""
+        """Running handlers get JobTimeout, and this many seconds to tidy up; the rest is ended at once."""
         line, state = self._connection, self._state
         try:
             if not state.ended and not line.gone:

@@ -3,7 +3,7 @@
 Nobody listens to the boss all the time; ``listener_turns.py`` says why. So a future is resolved
 
 1. by a thread that waits in its ``result`` or ``exception``: it listens itself, as ``get_result`` does;
-2. by ``done``, ``cancelled``, ``cancel`` and ``pending``, and by every so many calls of ``submit``: they look, but do
+2. by ``done``, ``cancelled``, ``cancel`` and ``pending``, and by one of many calls of ``submit``: they look, but do
    not wait. So what is submitted and never asked for does not pile up;
 3. by a thread of ours, the **attendant**, which exists only while somebody waits for a future in some other way: with
    a callback (``asyncio.wrap_future`` adds one), or in ``concurrent.futures.wait`` or ``as_completed``. It starts when
@@ -42,7 +42,7 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 
-LINGER_SECONDS = 0.2  # the attendant stays so long when nobody needs it: starting a thread takes some 100 µs
+LINGER_SECONDS = 0.2  # the attendant stays this long when nobody needs it: to start a thread takes some 100 µs
 JOIN_SECONDS = 0.5  # to wait for it when the pool ends; a callback of the program may keep it longer
 LOOK_EVERY = 64  # submits between looks at what has arrived
 

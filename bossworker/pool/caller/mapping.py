@@ -17,11 +17,11 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.codec import Blocks
 from bossworker.result import Result
 
-MAP_FIRST = 8  # map() has so many jobs a worker in flight at first, and as many more as have come back,
+MAP_FIRST = 8  # map() has this many jobs a worker in flight at first, and as many more as have come back,
 MAP_JOBS = 4096  # but at most this many,
 MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
 MAP_STEP = 512  # and adds them in steps of at most this many,
-MAP_STEP_SECONDS = 0.001  # or of what the iterable gives in so many seconds
+MAP_STEP_SECONDS = 0.001  # or of what the iterable gives in this many seconds
 
 
 class PoolParts(NamedTuple):

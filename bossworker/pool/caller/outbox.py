@@ -103,7 +103,7 @@ class Outbox:
         return encode_jobs(jobs if self._prepare is None else list(map(self._prepare, jobs)), self.by_value, first)
 
     def reserve(self, count: int) -> range:
-        """Ids for so many jobs."""
+        """Ids for this many jobs."""
         with self._lock:
             self._state.check_open()
             return self._new_ids(count)
@@ -213,7 +213,7 @@ class Outbox:
                 self.dropped.popleft()
 
     def close(self, timeout: float | None) -> None:
-        """Tell the boss that no more jobs will come. TimeoutError when others are adding some, for so many seconds."""
+        """Tell the boss that no more jobs will come. TimeoutError: others add some, and do not stop in time."""
         if not self._lock.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
             raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
         try:

@@ -20,7 +20,7 @@ from bossworker.pool.wire.parcel import Held
 
 JOINED_BYTES = 1 << 20  # a batch grows by joining to this size, so that what is used up is freed in pieces
 SUBMIT_BYTES = 1 << 20  # jobs travel to the boss in frames of about this size,
-SUBMIT_JOBS = 1 << 14  # and at most so many jobs
+SUBMIT_JOBS = 1 << 14  # and at most this many jobs
 _ONE_BLOCK = Struct("=" + BLOCK_COUNT + BLOCK_SIZE)
 _COUNT_ITEM = array(BLOCK_COUNT).itemsize
 _BLOCK_COLUMNS = _COUNT_ITEM + array(BLOCK_SIZE).itemsize  # bytes a block in the columns

@@ -118,7 +118,7 @@ class Mailbox:
         self._words[ASLEEP] = 0
 
     def report(self, spilled: bool = False, leaves: bool = False) -> bool:
-        """Say that we are through; whether a message must be sent whatever the boss does."""
+        """Report that the batch is done; whether a message must be sent whatever the boss does."""
         self._reports += 1
         self._order_memory()
         self._words[REPORTS] = self._reports << _COUNT_SHIFT | _SPILLED * spilled | _LEAVES * leaves

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from bossworker.pool.wire.recorder import Memory
 
 LEAST_BYTES = 1 << 18  # of all parts; below this, the sockets are as quick
-KEEP_BYTES = 1 << 27  # a process keeps files of so many bytes for the next parcels,
-KEEP_FILES = 16  # and so many files
+KEEP_BYTES = 1 << 27  # a process keeps files of this many bytes for the next parcels,
+KEEP_FILES = 16  # and this many files
 OWN_PAGES_BYTES = 1 << 22  # from this size on, memory is asked for in huge pages, a fifth of the cost
 ON_THEIR_WAY = 300  # descriptors that a socket may hold, and that the boss has not counted yet
 MOST_PARTS = 1000  # to a system call; the kernel takes 1024

@@ -34,7 +34,7 @@ class Router:
             (zmq.RCVHWM, MOST_UNREAD),
             (zmq.ROUTER_MANDATORY, 1),  # or a message to a worker that is not there vanishes without a word
             (zmq.MAXMSGSIZE, LONGEST_MESSAGE),
-            (zmq.HANDSHAKE_IVL, 0),  # a worker greets us once its init_handler is through, which may take any time
+            (zmq.HANDSHAKE_IVL, 0),  # a worker greets us once its init_handler has returned, which may take any time
             (zmq.USE_FD, listener.detach()),
         ):
             self._socket.setsockopt(option, value)

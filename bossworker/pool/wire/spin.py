@@ -1,7 +1,7 @@
 """Staying awake for an instant while an answer is due: it mostly comes sooner than a process wakes from sleep.
 
-Only on a machine with more than one core; and not while others want the cores, since each look gives ours to them, and
-it may be long until it comes back.
+Only on a machine with more than one core, and not while others want the cores: each look gives ours to them, and they
+may keep it for long.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from bossworker.system.cpus import schedulable_cpus
 
 SPIN_SECONDS = 150e-6  # how long to look again before sleeping
-STOLEN_SECONDS = 200e-6  # a look that took so long gave the core to somebody who keeps it
-NO_SPIN_SECONDS = 0.05  # for so long we go to sleep at once then
+STOLEN_SECONDS = 200e-6  # a look that took this long gave the core to somebody who keeps it
+NO_SPIN_SECONDS = 0.05  # for this long we go to sleep at once then
 
 
 class Spin:

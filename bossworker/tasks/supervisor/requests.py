@@ -85,11 +85,11 @@ class Requests:
         client.answer(*self._read(NAMES[stream], ofs, count))
 
     def consumed(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.plumbing.consumed(_stream(head, STORED), _number(head, "upto", 0))
+        self.supervisor.streams.consumed(_stream(head, STORED), _number(head, "upto", 0))
         client.answer({})
 
     def discard(self, client: Client, head: Head, body: bytes) -> None:
-        store = self.supervisor.plumbing.stores[_stream(head, STORED)]
+        store = self.supervisor.streams.stores[_stream(head, STORED)]
         store.discard(_number(head, "upto", 0))
         client.answer({"start": store.start})
 
@@ -99,10 +99,10 @@ class Requests:
             raise BadRequest(f"wait must be null or a number of seconds, not {wait!r:.200}")
         if not body or (stream == DATA and len(body) > MAX_MESSAGE):
             raise BadRequest(f"a message must have from 1 to {MAX_MESSAGE} bytes, not {len(body)}")
-        self.supervisor.plumbing.write(stream, client, body, wait)
+        self.supervisor.streams.write(stream, client, body, wait)
 
     def close(self, client: Client, head: Head, body: bytes) -> None:
-        self.supervisor.plumbing.close_stream(_stream(head, range(len(NAMES))), bool(head.get("immediate")))
+        self.supervisor.streams.close_stream(_stream(head, range(len(NAMES))), bool(head.get("immediate")))
         client.answer({})
 
     def watch(self, client: Client, head: Head, body: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NEVER, ON_FAILURE, ALWAYS = POLICIES = ("never", "on-failure", "always")
 
-STEADY_SECONDS = 60.0  # a command that ran so long starts the backoff anew: this end is not one of a series
+STEADY_SECONDS = 60.0  # a command that ran this long starts the backoff anew: this end is not one of a series
 
 
 class Restarts:

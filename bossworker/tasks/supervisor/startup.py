@@ -135,7 +135,7 @@ class _Startup:
         supervisor = TaskSupervisor(self.directory, self._order(), self.loop, job, self.lock)
         supervisor.remove_files = self._remove_all
         requests = Requests(supervisor)
-        supervisor.service = Service(self.loop, self._listen(), requests.serve, supervisor.plumbing.forget)
+        supervisor.events.service = Service(self.loop, self._listen(), requests.serve, supervisor.streams.forget)
         return supervisor
 
     def _order(self) -> Order:
@@ -174,8 +174,8 @@ class _Startup:
     def clear_away(self) -> None:
         """Before the supervisor ends: from here on, nobody can reach it."""
         _unlink(self._path(task_info.socket_name))
-        if self.supervisor.service is not None:
-            self.supervisor.service.close()
+        if self.supervisor.events.service is not None:
+            self.supervisor.events.service.close()
         self._remove_output(if_empty=True)
 
     def _remove_all(self) -> None:

@@ -31,8 +31,8 @@ class Store:
         """
         Args:
             folder: The descriptor of the folder that the files lie in; it stays the caller's.
-            cap: So many of the newest bytes are kept; None: all.
-            retain: So many bytes are kept after they have been read; None: all.
+            cap: This many of the newest bytes are kept; None: all.
+            retain: This many bytes are kept after they have been read; None: all.
         """
         self.name = name
         self.limit = 0

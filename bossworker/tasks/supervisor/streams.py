@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bossworker.tasks.supervisor.clients import Client
 
 
-class Plumbing:
+class Streams:
     """The supervisor's side of stdin, stdout, stderr and data."""
 
     def __init__(
@@ -32,8 +32,8 @@ class Plumbing:
         """
         Args:
             folder: The descriptor of the folder that the streams are kept in.
-            cap: So many of the newest bytes of each stream are kept; None: all.
-            retain: So many bytes are kept after they have been read; None: all.
+            cap: This many of the newest bytes of each stream are kept; None: all.
+            retain: This many bytes are kept after they have been read; None: all.
             changed: Called with a stream's number when more of it has come, or nothing more will.
         """
         self._loop = loop
@@ -143,7 +143,7 @@ class Plumbing:
         """Whether somebody has an end of what a command wrote to."""
         return bool(self._pumps or self._data)
 
-    def account(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """For each stream by its name: start, limit, eof."""
         feeder = self._outlets.get(STDIN)
         taken = feeder.taken if feeder else 0

@@ -15,10 +15,9 @@ from bossworker.system import descendants, program
 from bossworker.system.cpython import dumps, signal
 from bossworker.tasks.supervisor.pipes import RETRY_SECONDS
 from bossworker.tasks.supervisor.restarts import NEVER, Restarts
-from bossworker.tasks.supervisor.streams import Plumbing
+from bossworker.tasks.supervisor.streams import Streams
+from bossworker.tasks.supervisor.task_events import TaskEvents
 from bossworker.tasks.wire import protocol, task_info
-from bossworker.tasks.wire.protocol import encode
-from bossworker.tasks.wire.stream_files import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from bossworker.commands.jobdir import JobDirectory
     from bossworker.commands.supervision.supervisor import Order
     from bossworker.system.eventloop import Loop
-    from bossworker.tasks.supervisor.clients import Client, Service
+    from bossworker.tasks.supervisor.clients import Client
     from bossworker.tasks.wire.lockfile import LockFile
 
-OUTPUT_PAUSE = 0.01  # seconds between two events that tell of output on the same stream
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
 END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
 _MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
@@ -49,12 +47,16 @@ class TaskSupervisor(Supervisor):
         self.job = job
         self.meta: dict[str, Any] = job.get("meta") or {}
         self.lock = lock
-        self.service: Service | None = None
         self.failure: program.CannotStart | None = None
         """Why the command could not be started, the last time."""
-        self.plumbing = Plumbing(
-            loop, directory.fd, cap=task["max_read_buf_size"], retain=task["retain_output"], changed=self._output_came
+        self.streams = Streams(
+            loop,
+            directory.fd,
+            cap=task["max_read_buf_size"],
+            retain=task["retain_output"],
+            changed=self._output_came,
         )
+        self.events = TaskEvents(loop, self.streams, self._exit_event)
         self._restarts = Restarts(
             task["restart"], task["restart_limit"], task["restart_backoff"], task["restart_backoff_max"]
         )
@@ -66,7 +68,6 @@ class TaskSupervisor(Supervisor):
         self._next_start: float | None = None  # Unix seconds
         self._postponed = ""  # why a restart that is due cannot be
         self._asked: dict[int, float] = {}  # signals that clients had sent, and when, in monotonic seconds
-        self._told: dict[int, bool] = {}  # streams whose output was told of a moment ago; whether more has come
         self._leaving: Callable[[], object] | None = None
         self._leaves_next = False  # as soon as the command has ended
         self._refuse_to_leave: Callable[[str], object] | None = None
@@ -83,13 +84,13 @@ class TaskSupervisor(Supervisor):
     def _connect(self) -> None:
         """Take all that may be short: room on the disk, and descriptors. OSError: then nothing has changed."""
         self.directory.take_room()
-        self.order.stdio, data = self.plumbing.connect()
+        self.order.stdio, data = self.streams.connect()
         os.dup2(data, TASK_FD, inheritable=False)
         os.close(data)
         self.order.keep = (TASK_FD,)
 
     def _start_connected(self) -> None:
-        self.plumbing.goes_on = self._restarts.policy != NEVER
+        self.streams.goes_on = self._restarts.policy != NEVER
         self.loop.cancel(self._linger_timer)
         self.failure, self._postponed = None, ""
         self._asked, self._next_start = {}, None
@@ -102,7 +103,7 @@ class TaskSupervisor(Supervisor):
         self._starts += 1
         super().on_started()
         if self._starts > 1:
-            self.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
+            self.events.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         self.failure = error
@@ -111,7 +112,7 @@ class TaskSupervisor(Supervisor):
 
     def conclude(self) -> None:
         """The command has ended, and what was to end with it."""
-        self.plumbing.drain()
+        self.streams.drain()
         status = self.last_status()
         self._exit, self.reason = None, ""
         self._ended(status, status["elapsed"])
@@ -126,14 +127,14 @@ class TaskSupervisor(Supervisor):
             )
         self._next_start = None if delay is None else time.time() + delay
         self.status = status
-        self.plumbing.goes_on = delay is not None
-        self.plumbing.command_ended()
+        self.streams.goes_on = delay is not None
+        self.streams.command_ended()
         self.write_status(last=True)
         if delay is not None:
             self._restart_timer = self.loop.after(delay, self._start_again)
         else:
             self._is_over()
-        self.tell(self._exit_event())
+        self.events.tell(self._exit_event())
         if self._leaves_next and self._leaving is None:
             self.leave(_nothing)
 
@@ -146,7 +147,7 @@ class TaskSupervisor(Supervisor):
 
     def _depart(self) -> None:
         """Leave, unless the command has left something behind, or somebody has a stream of it: then look again."""
-        if self.plumbing.connected or self.members():
+        if self.streams.connected or self.members():
             self._linger_timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
         else:
             self.leave(_nothing)
@@ -172,11 +173,11 @@ class TaskSupervisor(Supervisor):
         if self._restart_timer:
             self.loop.cancel(self._restart_timer)
             self._restart_timer, self._next_start, self._postponed = 0, None, ""
-            self.plumbing.goes_on = False
-            self.plumbing.command_ended()
+            self.streams.goes_on = False
+            self.streams.command_ended()
             self.write_status(last=True)
             self._is_over()
-            self.tell(self._exit_event())
+            self.events.tell(self._exit_event())
 
     def requested_signal(self) -> int:
         """The one that the command ended by: at once, or by its own doing and soon. What it survived does not count."""
@@ -198,6 +199,11 @@ class TaskSupervisor(Supervisor):
         except OSError:
             pass
 
+    def _exit_event(self) -> dict[str, Any]:
+        status = self.status
+        told = {key: status.get(key) for key in ("state", "exit_code", "signal", "core", "reason")}
+        return {"event": protocol.EXIT, **told, "final": self._next_start is None}
+
     def info(self) -> dict[str, Any]:
         """The account of the task, as of now."""
         paused, usage = task_info.live(self.pid) if self.pid else (False, None)
@@ -206,12 +212,12 @@ class TaskSupervisor(Supervisor):
             self.job,
             self.status,
             self.meta,
-            self.plumbing.account(),
+            self.streams.info(),
             alive=True,
-            clients=len(self.service.clients) if self.service else 0,
+            clients=self.events.clients,
             paused=paused,
             usage=usage,
-            trouble=[*self.plumbing.trouble(), *filter(None, [self._postponed])],
+            trouble=[*self.streams.trouble(), *filter(None, [self._postponed])],
         )
 
     # -- what clients ask for ---------------------------------------------------------------------------
@@ -224,7 +230,7 @@ class TaskSupervisor(Supervisor):
             raise ValueError(f"all of it would have {size} bytes in JSON; {protocol.MAX_META} are allowed")
         self.directory.write_json(task_info.META, meta)
         self.meta = meta
-        self.tell({"event": protocol.META, "meta": change})
+        self.events.tell({"event": protocol.META, "meta": change})
 
     def signal(self, number: int) -> bool:
         """Send a signal to the command and its process group, or to all that it has started; whether there is one."""
@@ -286,6 +292,14 @@ class TaskSupervisor(Supervisor):
         else:
             self.leave(_nothing)
 
+    def watch(self, client: Client) -> None:
+        """Tell a client what happens from now on, and first what has happened already."""
+        over = self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING)  # not as soon as it is reaped
+        self.events.watch(client, over)
+
+    def _output_came(self, stream: int) -> None:
+        self.events.output_came(stream)
+
     def on_hopeless(self, why: str) -> None:
         self._stay(why)
         super().on_hopeless(why)
@@ -304,49 +318,6 @@ class TaskSupervisor(Supervisor):
             self.write_status()
             self._leaving()
             self.loop.stop()
-
-    # -- events -----------------------------------------------------------------------------------------
-
-    def tell(self, event: dict[str, Any], key: object = None) -> None:
-        """Send an event to all clients that watch."""
-        if self.service is not None:
-            self.service.tell(event, key)
-
-    def watch(self, client: Client) -> None:
-        """Tell it what happens from now on, and first what has happened already."""
-        if self.service is not None:
-            self.service.begin_watching(client)
-        client.answer({})
-        for stream, store in self.plumbing.stores.items():
-            if store.limit > store.start or store.ended:
-                client.tell(encode(self._output_event(stream)), stream)
-        if self.status["state"] not in (jobdir.CREATED, jobdir.RUNNING):  # not as soon as it is reaped: when it is over
-            client.tell(encode(self._exit_event()), protocol.EXIT)
-
-    def _output_came(self, stream: int) -> None:
-        """Tell of it now, and again after a pause if more has come by then."""
-        if stream in self._told:
-            self._told[stream] = True
-        else:
-            self._tell_output(stream)
-
-    def _tell_output(self, stream: int) -> None:
-        self._told[stream] = False
-        self.tell(self._output_event(stream), stream)
-        self.loop.after(OUTPUT_PAUSE, lambda: self._pause_is_over(stream))
-
-    def _pause_is_over(self, stream: int) -> None:
-        if self._told.pop(stream):
-            self._tell_output(stream)
-
-    def _output_event(self, stream: int) -> dict[str, Any]:
-        store = self.plumbing.stores[stream]
-        return {"event": protocol.OUTPUT, "stream": NAMES[stream], "limit": store.limit, "eof": store.ended}
-
-    def _exit_event(self) -> dict[str, Any]:
-        status = self.status
-        told = {key: status.get(key) for key in ("state", "exit_code", "signal", "core", "reason")}
-        return {"event": protocol.EXIT, **told, "final": self._next_start is None}
 
 
 def _nothing() -> None:
