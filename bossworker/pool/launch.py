@@ -41,6 +41,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.output_frames import OutputEnds
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
@@ -48,6 +49,7 @@ from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
+from bossworker.pool.worker.relayed_output import RelayedOutput, direct_output
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
@@ -213,7 +215,9 @@ def _report_no_start(caller: socket.socket, error: OSError) -> None:
 
 def _doorway(options: Options) -> Doorway | None:
     """Where workers find the boss's ZeroMQ socket. None: they speak over socket pairs alone."""
-    if options.transport != "zmq" or not has_room(options.worker_count, processes.descriptor_ceiling()):
+    if options.transport != "zmq" or not has_room(
+        options.worker_count, processes.descriptor_ceiling(), options.relayed
+    ):
         return None
     try:
         return Doorway()
@@ -243,16 +247,17 @@ def _fork_server_main(
         ways = set() if doorway is None or doorway.way is None else {doorway.way}
         processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
 
-    def worker_main(recorder: Recorder, link: socket.socket, index: int, route: bytes) -> None:
+    def worker_main(recorder: Recorder, link: socket.socket, index: int, route: bytes, ends: OutputEnds | None) -> None:
         if on_sigpipe is not None:
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
         wire = WorkerWire(link, doorway, route)
-        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller))
+        output = direct_output(start.options, ends, recorder.words)
+        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), output)
 
     try:
-        ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+        ForkServer(boss, start.memory, worker_main, start.options.relayed).run(start.options.worker_count)
     except OSError as error:  # no descriptor is left
         with suppress(LinkClosed):
             Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
@@ -260,7 +265,13 @@ def _fork_server_main(
         doorway.remove_name()
 
 
-def _worker_main(start: Start, recorder: Recorder, wire: WorkerWire, identity: WorkerIdentity) -> None:
+def _worker_main(
+    start: Start,
+    recorder: Recorder,
+    wire: WorkerWire,
+    identity: WorkerIdentity,
+    output: RelayedOutput | None,
+) -> None:
     handlers = start.handlers
     if isinstance(handlers, Packed):
         identity.take()
@@ -271,7 +282,7 @@ def _worker_main(start: Start, recorder: Recorder, wire: WorkerWire, identity: W
             return
     else:
         separate_from_program(identity)
-    worker.main(recorder, wire, start.memory, handlers, start.options, identity)
+    worker.main(recorder, wire, start.memory, handlers, start.options, identity, output)
 
 
 def _descriptors_in_use() -> Iterator[int]:

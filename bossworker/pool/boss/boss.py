@@ -31,6 +31,7 @@ from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
@@ -39,6 +40,7 @@ from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
@@ -86,6 +88,11 @@ class Boss:
             caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver, self.note
         )
         self.watchers = self.requests.watchers
+        self.output: OutputRelay | None = None
+        if options.relayed:
+            self.output = OutputRelay(self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring)
+            self.output.watched = lambda: self.watchers.ever
+            self.intake.before_results = self.output.before_results
         self.ready = False
         self.said_farewell = False
         self.max_worker_memory = options.max_worker_memory
@@ -109,7 +116,7 @@ class Boss:
                 self.announce()
             if self.watchers.waiting:
                 self.watchers.attend()
-            if self.delivery.unsent:
+            if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
         self.caller.send(Kind.CLOSED)
 
@@ -122,7 +129,7 @@ class Boss:
             if (events := self.watchers.farewell()) is not None:
                 self.caller.send(Kind.LAST_EVENTS, b"", [json.dumps(events).encode()])
                 self.deliver()
-        return not self.delivery.unsent
+        return not (self.delivery.unsent or (self.output is not None and self.output.waiting))
 
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
@@ -131,6 +138,9 @@ class Boss:
         if self.watchers.waiting:
             due = self.watchers.sleep(began)
             seconds = due if seconds is None else min(seconds, due)
+        if self.output is not None and self.output.paused:
+            self.output.attend()
+            seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -174,8 +184,10 @@ class Boss:
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
-        """Send results, and see to it that we go on when the caller takes more."""
+        """Send what jobs have printed and their results, and see to it that we go on when the caller takes more."""
         try:
+            if self.output is not None:
+                self.output.send()
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
@@ -205,6 +217,9 @@ class Boss:
             match frame.kind:
                 case Kind.SPAWNED:
                     self.on_spawned(frame)
+                case Kind.OUTPUT if self.output is not None and frame.fd is not None:
+                    slot, pid, stream, secret = messages.OUTPUT.unpack(frame.head)
+                    self.output.add(slot, pid, stream, frame.fd, secret)
                 case Kind.EXITED:
                     self.on_exited(*messages.EXITED.unpack(frame.head))
                 case Kind.SPAWN_FAILED:
@@ -226,7 +241,10 @@ class Boss:
         worker = self.ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
+        running = NO_JOB if self.output is None else self.output.running(slot)
         self.traffic.remove(slot)
+        if self.output is not None:
+            self.output.remove(slot, running)
         how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
             died = f"the worker died before it was up ({how.text}"
@@ -264,7 +282,7 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            by_zmq = has_room(workers, self.most_descriptors)
+            by_zmq = has_room(workers, self.most_descriptors, self.output is not None)
             self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
 
     def assign(self, action: Assign) -> None:
@@ -283,7 +301,7 @@ class Boss:
         self._signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
-        if processes.output_is_full():
+        if processes.output_is_full() or (self.output is not None and self.output.paused):
             self.ledger.on_waits_for_output(action.slot, time.monotonic())
         else:
             worker = self.ledger.workers[action.slot]

@@ -82,6 +82,16 @@ class BossWorker:
         transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
             the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
 
+        logs: Where it goes what handlers print and log, and what C code and subprocesses write to their stdout and
+            stderr. ``"inherit"``: where that of this process goes. ``"discard"``: nowhere (but to what handlers open
+            themselves). ``"relay"``: to this process, line by line, whenever it calls the pool: log records to their
+            loggers, lines of output to the logger ``bossworker.job`` (stdout INFO, stderr WARNING), all of them with
+            the attributes ``job_id``, ``worker_pid`` and ``worker_index``. Levels and filters of loggers hold in the
+            workers as they were when the pool was made, and here as they are. Where no handler is set up for
+            ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
+            A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
+            the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
+
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback, or the limit that
@@ -119,6 +129,7 @@ class BossWorker:
         start_method: str = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
+        logs: Literal["inherit", "relay", "discard"] = "inherit",
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -135,6 +146,7 @@ class BossWorker:
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,
+            logs=logs,
         )
         self._neglect_told = False
         self._result_handler = result_handler

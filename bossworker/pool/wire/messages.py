@@ -3,11 +3,11 @@
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
     caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  EVENTS
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS  OUTPUT_LINES
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL
-    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
+    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
 beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
@@ -46,6 +46,7 @@ class Kind(IntEnum):
     CLOSED = 21
     EXIT_ERROR = 22
     LAST_EVENTS = 30
+    OUTPUT_LINES = 31
 
     BATCH = 32
     LEAVE = 33
@@ -63,6 +64,7 @@ class Kind(IntEnum):
     SPAWNED = 80
     SPAWN_FAILED = 81
     EXITED = 82
+    OUTPUT = 95
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -83,6 +85,7 @@ NOTE = Struct("<B")  # level, as of the module logging; the text follows as the 
 SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
+OUTPUT = Struct("<IIB12s")  # slot, pid, stream, the secret that frames begin with
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status

@@ -26,6 +26,7 @@ from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.relayed_output import RelayedOutput
 from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
@@ -52,8 +53,10 @@ class Worker:
         handlers: Handlers,
         options: Options,
         identity: WorkerIdentity,
+        output: RelayedOutput | None = None,
     ) -> None:
         self.wire = wire
+        self.output = output  # None: it goes where that of the program goes
         self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
@@ -101,6 +104,8 @@ class Worker:
             self.offspring.note()
             self._perform(Batch.read(frame.head, frame.body))
             close_fds(frame.fds)
+            if self.output is not None:
+                self.output.batch_ended()
             leaves = self._too_large() or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
@@ -218,7 +223,7 @@ class Worker:
         recorder = self.recorder
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        clock, run_job = time.monotonic, self._run_job
+        clock, run_job = time.monotonic, self._run_job if self.output is None else self._run_relayed
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
@@ -269,6 +274,16 @@ class Worker:
             if isinstance(error, JobTimeout):
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
             return _failure(error, stage, self.by_value)
+
+    def _run_relayed(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+        """The same, and what it prints is told as this job's."""
+        assert self.output is not None
+        self.output.job_id = number - 1
+        began = time.monotonic()
+        try:
+            return self._run_job(job, number)
+        finally:
+            self.output.job_ended(began)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
@@ -332,10 +347,11 @@ def main(
     handlers: Handlers,
     options: Options,
     identity: WorkerIdentity,
+    output: RelayedOutput | None = None,
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     memory.keep_only(recorder.slot)
     try:
-        Worker(recorder, wire, memory, handlers, options, identity).run()
+        Worker(recorder, wire, memory, handlers, options, identity, output).run()
     except (LinkClosed, OSError):
         sys.exit(1)
