@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, closing, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +23,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
 from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
+from bossworker.watch.progress_bar import Tally, check_progress, length_of
 
 __all__ = ["AsyncBossWorker"]
 
@@ -125,7 +126,9 @@ class AsyncBossWorker:
             await jobs.cancel(ticket)
             raise
 
-    def map(self, jobs: Jobs, *, ordered: bool = True, timeout: float | None = None) -> AsyncGenerator[Result, None]:
+    def map(
+        self, jobs: Jobs, *, ordered: bool = True, timeout: float | None = None, progress: bool | float = False
+    ) -> AsyncGenerator[Result, None]:
         """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
 
         Lazy, as ``BossWorker.map``: takes from `jobs` as results are taken from it, and keeps a bounded number in
@@ -135,12 +138,15 @@ class AsyncBossWorker:
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, as ``BossWorker.map`` does.
         """
         if not isinstance(jobs, AsyncIterable | Iterable):
             raise TypeError(f"jobs must be an iterable or an async iterable, not {type(jobs).__name__}")
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return self._map(jobs, ordered, timeout)
+        seconds = check_progress(progress)
+        results = self._map(jobs, ordered, timeout)
+        return results if seconds is None else _with_bar(results, length_of(jobs), seconds)
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
@@ -271,6 +277,17 @@ class AsyncBossWorker:
 
     def __repr__(self) -> str:
         return f"<AsyncBossWorker, {self._pool!r}>"
+
+
+async def _with_bar(
+    results: AsyncGenerator[Result, None], total: int | None, seconds: float
+) -> AsyncGenerator[Result, None]:
+    """The same results, with a bar."""
+    with closing(Tally(total, seconds)) as tally:
+        async with aclosing(results):
+            async for result in results:
+                tally.add(result)
+                yield result
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

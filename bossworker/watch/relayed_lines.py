@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Container, Mapping
 from typing import Any
 
+from bossworker.watch.progress_bar import bars_hidden
+
 JOB_LOGGER = "bossworker.job"
 TAIL_CHARS = 1 << 16  # of a job's last lines are kept while it has no result,
 MOST_TAILS = 1 << 12  # of so many jobs at most
@@ -58,12 +60,13 @@ class RelayedLines:
         if missed := self._missed:
             self._missed -= missed
             _logger.warning("output missed: lines=%d reason='the program took nothing from the pool'", missed)
-        while self.waiting:
-            try:
-                clock, line = self.waiting.popleft()
-            except IndexError:  # another thread is at it, too
-                return
-            _show(clock, *line)
+        with bars_hidden():
+            while self.waiting:
+                try:
+                    clock, line = self.waiting.popleft()
+                except IndexError:  # another thread is at it, too
+                    return
+                _show(clock, *line)
 
 
 class _Tail:

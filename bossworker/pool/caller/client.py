@@ -38,6 +38,7 @@ from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
 from bossworker.watch.pool_events import EventReader, check_since, events_left
+from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
@@ -307,8 +308,14 @@ class BossWorker:
         """``get_result(blocking=False)``."""
         return self.get_result(blocking=False)
 
-    def results(self) -> Iterator[Result]:
-        """Results as they come, until nothing is pending."""
+    def results(self, *, progress: bool | float = False) -> Iterator[Result]:
+        """Results as they come, until nothing is pending. `progress`: with a bar, as of ``map``."""
+        seconds = check_progress(progress)
+        if seconds is None:
+            return self._results()
+        return with_bar(self._results(), self._inbox.outstanding, seconds)
+
+    def _results(self) -> Iterator[Result]:
         while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
@@ -371,6 +378,7 @@ class BossWorker:
         *,
         ordered: bool = True,
         timeout: float | None = None,
+        progress: bool | float = False,
     ) -> Generator[Result, None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
@@ -382,11 +390,18 @@ class BossWorker:
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, with the rate, the failures and the time that is left: by tqdm where that is
+                installed, in notebooks too, else by a line on stderr where that is a terminal. A number: where it is no
+                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length.
         """
+        seconds = check_progress(progress)
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        return self._handled(Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results())
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results()
+        if seconds is not None:
+            results = with_bar(results, length_of(jobs), seconds)
+        return self._handled(results)
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
         """Results after the ``result_handler``, if there is one."""

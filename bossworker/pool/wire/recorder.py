@@ -58,8 +58,8 @@ _ORDER_AT = SLOT_SIZE - ORDER_ROOM
 PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
-WRITES = 40  # how often the worker has written to its output pipes, with logs="relay"; and how often the boss has begun
-READS = (48, 49)  # to read the first, and the second
+WRITES = 64  # how often the worker has written to its output pipes, with logs="relay"; and how often the boss has begun
+READS = (72, 73)  # to read the first, and the second
 _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
 
