@@ -33,6 +33,7 @@ from typing import NamedTuple, NoReturn
 from bossworker.failure import describe
 from bossworker.pickling import identify_classes
 from bossworker.pool import fresh_interpreter
+from bossworker.pool.boss.actions import Tell
 from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
@@ -160,7 +161,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     gc.freeze()
     if callers_end is not None:
         callers_end.close()
-    doorway = _doorway(start.options)
+    doorway, trouble = _doorway(start.options)
     try:
         fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
         router = None if doorway is None else _router(doorway)
@@ -169,6 +170,8 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         _report_no_start(caller, error)
         return
     with suppress(CallerGone, LinkClosed):
+        if trouble:
+            boss.tell(Tell(logging.WARNING, f"transport=socketpair reason={trouble!r}"))
         boss.run()
     if doorway is not None:
         doorway.remove_name()
@@ -213,17 +216,20 @@ def _report_no_start(caller: socket.socket, error: OSError) -> None:
         Link(caller).send(Kind.START_FAILED, b"", [reason.encode()])
 
 
-def _doorway(options: Options) -> Doorway | None:
-    """Where workers find the boss's ZeroMQ socket. None: they speak over socket pairs alone."""
-    if options.transport != "zmq" or not has_room(
-        options.worker_count, processes.descriptor_ceiling(), options.relayed
-    ):
-        return None
+def _doorway(options: Options) -> tuple[Doorway | None, str]:
+    """Where workers find the boss's ZeroMQ socket. None: they speak over socket pairs alone; and why, if unasked."""
+    if options.transport != "zmq":
+        return None, ""
+    most = processes.descriptor_ceiling()
+    if not has_room(options.worker_count, most, options.relayed):
+        return (
+            None,
+            f"a limit of {most} descriptors (ulimit -n), too few for {options.worker_count} workers over ZeroMQ",
+        )
     try:
-        return Doorway()
+        return Doorway(), ""
     except OSError as error:
-        stdio.write_error(f"bossworker: no ZeroMQ between boss and workers, but socket pairs: {error}\n")
-        return None
+        return None, f"no folder for a socket: {error}"
 
 
 def _end(fork_server: Link, pid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker
+from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.zmtp import DealerLink
 from tests.conftest import wait_for
 
@@ -101,6 +103,22 @@ def test_without_pyzmq_socket_pairs_stand_in_and_the_log_says_so(
     bw.add_work({"n": 1})
     assert bw.get_result()["n"] == 1
     assert threads(bw.boss_pid) == 1
+
+
+def test_where_no_socket_can_be_made_pairs_stand_in_and_the_log_says_so(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Doorway) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Doorway, "__init__", refuse)
+    with caplog.at_level(logging.WARNING, "bossworker"):
+        bw = pool(handle, worker_count=1, transport="zmq")
+        bw.add_work({"n": 1})
+        assert bw.get_result()["n"] == 1
+    told = [record.message for record in caplog.records if "transport=socketpair" in record.message]
+    assert len(told) == 1
+    assert "Read-only file system" in told[0]
 
 
 @transports
