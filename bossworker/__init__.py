@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
     from bossworker.watch.pool_events import (
         JobEnded,
@@ -65,6 +66,7 @@ __all__ = [
     "BossWorker",
     "BossWorkerError",
     "CommandHandler",
+    "CurrentJob",
     "Executor",
     "JobEnded",
     "JobFailed",
@@ -88,6 +90,7 @@ __all__ = [
     "WorkerStartError",
     "WorkerStats",
     "WorkerUp",
+    "current_job",
     "job_key",
     "run_command",
 ]
@@ -111,6 +114,7 @@ _MODULES = {
         "WorkerDown",
         "WorkerUp",
     ),
+    "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

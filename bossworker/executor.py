@@ -92,10 +92,9 @@ class Executor(concurrent.futures.Executor):
             "kill_grace": kill_grace,
             "retries": retries,
             "max_jobs_per_worker": max_tasks_per_child or 0,
+            "max_job_memory": max_job_memory,
             "start_method": start_method,
         }
-        if max_job_memory:
-            settings["max_job_memory"] = max_job_memory
         self._pool = _Foreign(pool) if pool is not None else _Own(settings)
         own = pool is None  # otherwise its settings hold, unless others are given here
         self._options: dict[str, Any] = {

@@ -11,7 +11,7 @@ from struct import Struct
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from bossworker.errors import TIMED_OUT, JobTimeout, RemoteError
+from bossworker.errors import MEMORY_EXCEEDED, TIMED_OUT, JobTimeout, RemoteError
 from bossworker.pickling import PROTOCOL, MainDefinitions, dumps
 
 CHAIN_LENGTH = 10  # causes of an exception that are told
@@ -140,7 +140,7 @@ def decode_text(payload: bytes | memoryview) -> ErrorData:
     """The same, read again."""
     (code,) = _CODE.unpack_from(payload)
     text = str(memoryview(payload)[_CODE.size :], "utf-8", "replace")
-    name = JobTimeout.__name__ if text == TIMED_OUT else ""
+    name = JobTimeout.__name__ if text == TIMED_OUT or MEMORY_EXCEEDED in text else ""
     return ErrorData(text, name, text, "", None, None, None if code == _NO_CODE else code)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from bossworker.display import shorten, table
-from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout
+from bossworker.errors import JobFailed, JobTimeout
 from bossworker.failure import KIND_BITS, ErrorData, Outcome, add_trace, rebuild
 
 
@@ -113,7 +113,7 @@ class Result(dict[Any, Any]):
 
     @property
     def error_kind(self) -> str | None:
-        """``exception``, ``timeout``, ``crash``, ``cancelled``, ``bad_result``, ``bad_job``, or None.
+        """``exception``, ``timeout``, ``crash``, ``cancelled``, ``bad_result``, ``bad_job``, ``memory``, or None.
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
@@ -203,6 +203,6 @@ def exception_of(result: Result) -> BaseException | None:
     error = result._facts[5]
     if error is None:
         return None
-    if result.error_kind == "timeout" and error.pickled is None:
-        return JobTimeout(TIMED_OUT)
+    if result.error_kind in ("timeout", "memory") and error.pickled is None:
+        return JobTimeout(error.text)
     return rebuild(error)

@@ -38,6 +38,7 @@ from bossworker.pool.boss.boss import Boss, CallerGone
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
+from bossworker.pool.reloading import load_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
@@ -253,14 +254,21 @@ def _fork_server_main(
         ways = set() if doorway is None or doorway.way is None else {doorway.way}
         processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
 
-    def worker_main(recorder: Recorder, link: socket.socket, index: int, route: bytes, ends: OutputEnds | None) -> None:
+    def worker_main(
+        recorder: Recorder,
+        link: socket.socket,
+        index: int,
+        route: bytes,
+        renewed: bytes,
+        ends: OutputEnds | None,
+    ) -> None:
         if on_sigpipe is not None:
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
         wire = WorkerWire(link, doorway, route)
         output = direct_output(start.options, ends, recorder.words)
-        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), output)
+        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), renewed, output)
 
     try:
         ForkServer(boss, start.memory, worker_main, start.options.relayed).run(start.options.worker_count)
@@ -276,18 +284,22 @@ def _worker_main(
     recorder: Recorder,
     wire: WorkerWire,
     identity: WorkerIdentity,
+    renewed: bytes,
     output: RelayedOutput | None,
 ) -> None:
     handlers = start.handlers
     if isinstance(handlers, Packed):
         identity.take()
-        try:
-            handlers = handlers.load()
-        except BaseException as error:
-            worker.refuse(wire, "the handlers could not be loaded", error)
-            return
     else:
         separate_from_program(identity)
+    try:
+        if renewed:
+            handlers = load_renewed(renewed)
+        elif isinstance(handlers, Packed):
+            handlers = handlers.load()
+    except BaseException as error:
+        worker.refuse(wire, "the handlers could not be loaded", error)
+        return
     worker.main(recorder, wire, start.memory, handlers, start.options, identity, output)
 
 

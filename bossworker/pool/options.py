@@ -28,6 +28,7 @@ class Options:
     max_pending: int
     max_jobs_per_worker: int
     max_worker_memory: int
+    max_job_memory: int
     start_method: str
     close_fds: bool
     transport: str
@@ -89,6 +90,7 @@ def check_options(
     max_pending: object,
     max_jobs_per_worker: object,
     max_worker_memory: object,
+    max_job_memory: object,
     start_method: object,
     close_fds: object,
     transport: object,
@@ -105,6 +107,7 @@ def check_options(
         max_pending=check_count("max_pending", _limit(max_pending)),
         max_jobs_per_worker=check_count("max_jobs_per_worker", _limit(max_jobs_per_worker)),
         max_worker_memory=check_count("max_worker_memory", _limit(max_worker_memory), most=_SIGNED_LIMIT - 1),
+        max_job_memory=check_count("max_job_memory", _limit(max_job_memory), most=_SIGNED_LIMIT - 1),
         start_method=check_choice("start_method", start_method, START_METHODS),
         close_fds=check_bool("close_fds", close_fds),
         transport=check_choice("transport", transport, TRANSPORTS),

@@ -17,7 +17,13 @@ ROOT = "/proc"
 CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 
 _SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
-_STATE, _PARENT, _STARTED, _ENV_END = 0, 1, 19, 48  # fields 3, 4, 22 and 51 of /proc/PID/stat, counted from the third
+_STATE, _PARENT, _STARTED, _STACK, _ENV_END = (
+    0,
+    1,
+    19,
+    25,
+    48,
+)  # fields 3, 4, 22, 28, 51 of /proc/PID/stat, from the third
 
 
 def is_ours() -> bool:
@@ -75,6 +81,16 @@ def amid_exec(pid: int) -> bool:
     """Whether a process has given up its old program and has not got its arguments and environment yet."""
     fields = _fields(pid)
     return len(fields) > _ENV_END and fields[_STATE] not in (b"Z", b"X") and fields[_ENV_END] == b"0"
+
+
+def is_copy(pid: int, of: int) -> bool:
+    """Whether a process has been forked from another, directly or not, and has executed no program since.
+
+    A program that is executed gets its stack at an address of its own, which a fork copies.
+    """
+    one, other = _fields(pid), _fields(of)
+    marks = [[fields[at] for at in (_STACK, _ENV_END)] for fields in (one, other) if len(fields) > _ENV_END]
+    return len(marks) == 2 and marks[0] == marks[1] and b"0" not in marks[0]
 
 
 def _fields(pid: int) -> list[bytes]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,14 @@ from bossworker import (
     AsyncBossWorker,
     BossWorker,
     JobEnded,
+    JobProgress,
     JobQueued,
     JobStarted,
     Missed,
     PoolClosed,
     WorkerDown,
     WorkerUp,
+    current_job,
 )
 from bossworker.pool.boss.event_ring import MOST_EVENTS
 from bossworker.watch.pool_events import Event
@@ -269,6 +272,27 @@ def test_a_reader_that_is_dropped_is_nobody_s_concern(pool: Pool) -> None:
     next(bw.events(since=0))
     bw.add_work({})
     assert [result.ok for result in bw.results()] == [True]
+
+
+def test_what_a_job_says_of_its_progress(pool: Pool, tmp_path: Path) -> None:
+    def step(job: dict[str, Any]) -> None:
+        for n in range(3):
+            current = current_job()
+            assert current is not None
+            current.progress(n, 3, f"step {n}")
+            wait_for((tmp_path / str(n)).exists)
+
+    bw = pool(step, worker_count=1)
+    reader = Reader(bw.events())
+    bw.add_work({})
+    for n in range(3):
+        wait_for(lambda: len(reader.of(JobProgress)) == n + 1)  # noqa: B023
+        (tmp_path / str(n)).touch()
+    list(bw.results())
+    bw.shut_down()
+    reader.join()
+    told = [(event.job_id, event.done, event.total, event.text) for event in reader.of(JobProgress)]
+    assert told == [(1, n, 3, f"step {n}") for n in range(3)]
 
 
 def test_an_idle_pool_sleeps_while_it_is_watched(pool: Pool) -> None:

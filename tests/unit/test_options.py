@@ -23,13 +23,20 @@ GOOD: dict[str, Any] = {
     "max_pending": 0,
     "max_jobs_per_worker": 0,
     "max_worker_memory": 0,
+    "max_job_memory": 0,
     "start_method": "fork",
     "close_fds": False,
     "transport": "zmq",
 }
 SECONDS = ("global_timeout", "kill_grace")
-COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
-LIMITS = ("global_timeout", "max_pending", "max_jobs_per_worker", "max_worker_memory")  # 0 or None: there is none
+COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory", "max_job_memory")
+LIMITS = (
+    "global_timeout",
+    "max_pending",
+    "max_jobs_per_worker",
+    "max_worker_memory",
+    "max_job_memory",
+)  # 0 or None: there is none
 CALLABLES = ("result_handler", "init_handler", "exit_handler")
 
 WRONG_TYPE: list[tuple[str, Any]] = [

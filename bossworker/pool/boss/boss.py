@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bossworker.failure import Outcome, encode_text
@@ -24,12 +24,15 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
@@ -38,7 +41,7 @@ from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory
@@ -76,6 +79,7 @@ class Boss:
             options.worker_count,
             kill_grace=options.kill_grace,
             max_jobs_per_worker=options.max_jobs_per_worker,
+            max_job_memory=options.max_job_memory,
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
@@ -85,7 +89,16 @@ class Boss:
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
-            caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver, self.note
+            caller,
+            self.ledger,
+            self.traffic,
+            self.delivery,
+            memory,
+            self.perform,
+            self.deliver,
+            self.note,
+            self.tell_fork_server,
+            self._signal,
         )
         self.watchers = self.requests.watchers
         self.output: OutputRelay | None = None
@@ -98,6 +111,9 @@ class Boss:
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
+        self.chores: list[Chore] = self.requests.chores
+        if options.max_job_memory:
+            self.chores.append(JobMemory(self.ledger, self.intake.recorders, options.max_job_memory, self.perform))
         self.parent_fd = processes.pidfd(parent)
         self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
@@ -134,13 +150,7 @@ class Boss:
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.ledger.sleep(began)
-        if self.watchers.waiting:
-            due = self.watchers.sleep(began)
-            seconds = due if seconds is None else min(seconds, due)
-        if self.output is not None and self.output.paused:
-            self.output.attend()
-            seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
+        seconds = self.sleep(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -150,8 +160,25 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
+    def sleep(self, now: float) -> float | None:
+        """Seconds until something is due; None: nothing is."""
+        seconds = self.ledger.sleep(now)
+        if self.watchers.waiting:
+            due = self.watchers.sleep(now)
+            seconds = due if seconds is None else min(seconds, due)
+        if self.output is not None and self.output.paused:
+            self.output.attend()
+            seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
+        for chore in self.chores:
+            wanted = chore.sleep(now)
+            if wanted is not None:
+                seconds = wanted if seconds is None else min(seconds, wanted)
+        return seconds
+
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        for chore in list(self.chores):
+            chore.attend(now)
         self.traffic.look_at_workers()
         if self.ledger.pause_is_over(now):
             self.perform(self.ledger.on_tick(now))
@@ -206,8 +233,8 @@ class Boss:
 
     # -- the fork server ------------------------------------------------------------------------------------
 
-    def tell_fork_server(self, kind: Kind, head: bytes) -> None:
-        if not self.fork_server.send(kind, head):
+    def tell_fork_server(self, kind: Kind, head: bytes, body: Sequence[Buffer] = ()) -> None:
+        if not self.fork_server.send(kind, head, body):
             self.poller.watch(self.fork_server, self.read_fork_server)
 
     def read_fork_server(self, events: int) -> None:
@@ -283,7 +310,8 @@ class Boss:
             self.unasked.remove(slot)
         else:
             by_zmq = has_room(workers, self.most_descriptors, self.output is not None)
-            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
+            worker = self.ledger.workers[slot]
+            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
 
     def assign(self, action: Assign) -> None:
         self.traffic.assign(action.slot, action.batch, action.soon)
@@ -293,7 +321,7 @@ class Boss:
 
     def interrupt(self, action: Interrupt) -> None:
         self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
-        self.intake.recorders[action.slot].expire(action.job_id)
+        self.intake.recorders[action.slot].expire(action.job_id, action.excess)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
@@ -331,6 +359,9 @@ class Boss:
             )
         )
 
+    def tried(self, action: Tried) -> None:
+        self.requests.reloads.on_tried(action.unused, action.error)
+
     def tell(self, action: Tell) -> None:
         self.note(action.level, action.text)
 
@@ -353,5 +384,6 @@ _PERFORM: dict[type, Callable[..., None]] = {
     ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
     Finish: Boss.finish,
+    Tried: Boss.tried,
     Tell: Boss.tell,
 }

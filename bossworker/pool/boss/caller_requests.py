@@ -9,9 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bossworker.pool.boss.actions import Actions
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.reloads import Reloads, Tell
+from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
@@ -41,6 +44,8 @@ class CallerRequests:
         perform: Callable[[Actions], None],
         deliver: Callable[[], None],
         note: Callable[[int, str], None],
+        tell_fork_server: Tell,
+        signal: Callable[[int, int], None],
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -51,6 +56,9 @@ class CallerRequests:
         self.deliver = deliver
         self.note = note
         self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
+        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
+        self.chores: list[Chore] = []
+        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
@@ -69,6 +77,18 @@ class CallerRequests:
                 self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
                 self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
+            case Kind.PAUSE:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
+                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
+                self.reply(number, {})
+            case Kind.RELOAD:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.reloads.add(number, bytes(frame.body))
+            case Kind.STACK:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
+                self.stacks.ask(number, job_id or None)
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent

@@ -25,13 +25,16 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.job_queue import Queue
+from bossworker.pool.boss.renewal import Renewal
 from bossworker.pool.boss.starts import Starts
 from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
+from bossworker.system.memory import describe_excess
 
 BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
 SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
@@ -50,22 +53,31 @@ class Ledger:
     """See the module. Times are monotonic seconds."""
 
     def __init__(
-        self, workers: int, *, kill_grace: float, max_jobs_per_worker: int, max_batch: int = MAX_BATCH
+        self,
+        workers: int,
+        *,
+        kill_grace: float,
+        max_jobs_per_worker: int,
+        max_job_memory: int = 0,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         self.queue = Queue()
         self.workers: dict[int, WorkerRecord] = {}
         self.target = workers
         self.closing = False
         self.stopping = False  # with no regard to what is queued
+        self.paused = False  # no new job starts
         self.restarts = 0
         self.restart_reasons: Counter[str] = Counter()  # in a word each
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
+        self._max_memory = max_job_memory
         self._max_batch = max_batch
         self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
         self._estimate: float | None = None  # seconds a job takes
         self._result_size = 0.0  # bytes of its result
         self.starts = Starts()
+        self.renewal = Renewal()
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -114,11 +126,18 @@ class Ledger:
 
     def on_up(self, slot: int, now: float) -> Actions:
         """A worker's init_handler has returned."""
-        return [*self.starts.on_up(), *self._settle(self.workers[slot], now)]
+        actions: Actions = [*self.starts.on_up()]
+        if self.renewal.is_tried_by(slot):
+            actions += self._renew(now)
+        return actions + self._settle(self.workers[slot], now)
 
     def on_start_failed(self, slot: int, text: str, now: float) -> Actions:
         """A worker could not be started, or ended before it was up."""
+        generation = self.workers[slot].generation
         del self.workers[slot]
+        if self.renewal.is_tried_by(slot):
+            self.renewal.reject()
+            return [Tried(generation, text), *self._fill(now)]
         return [*self.starts.on_failed(text, now), *self._fill(now)]
 
     def on_misbehaved(self, slot: int, why: str) -> Actions:
@@ -173,6 +192,8 @@ class Ledger:
             reason = worker.reason
         if reason is not None:
             outcome, text = reason.value
+            if reason is Terminated.MEMORY:
+                text = f"BossWorkerAsync: {describe_excess(worker.excess, self._max_memory)}"
             return [crash._replace(outcome=outcome, text=text, code=None)]
         if job_options.attempt <= job_options.retries:
             again = job_options._replace(attempt=job_options.attempt + 1)
@@ -188,10 +209,14 @@ class Ledger:
         worker.state = State.IDLE
         if worker.dismissed:
             return self._leave(worker)
-        if spent:
-            return self._leave(worker) + self._replace(worker, "max_jobs_per_worker", now)
+        if spent or self._makes_place(worker):
+            return self._leave(worker) + self._replace(worker, "max_jobs_per_worker" if spent else "reloaded", now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
+
+    def _makes_place(self, worker: WorkerRecord) -> bool:
+        """Whether an idle worker has to leave for one with other handlers. One at a time does so for a trial."""
+        return worker.generation < self.renewal.current or (self.renewal.needs_place and not self._vacant())
 
     def _surplus(self) -> int:
         """How many workers there are beyond those that are wanted."""
@@ -208,9 +233,10 @@ class Ledger:
         self._count_restart(why)
         return self.on_tick(now)
 
-    def _count_restart(self, why: str) -> None:
-        self.restarts += 1
-        self.restart_reasons[why] += 1
+    def _count_restart(self, why: str, workers: int = 1) -> None:
+        self.restarts += workers
+        if workers:
+            self.restart_reasons[why] += workers
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
@@ -226,7 +252,7 @@ class Ledger:
         staying = {worker.index for worker in self.workers.values() if not worker.dismissed}
         indexes = filterfalse(staying.__contains__, count())
         for slot, index in zip(list(islice(free, self._vacant())), indexes):
-            self.workers[slot] = WorkerRecord(slot, index)
+            self.workers[slot] = WorkerRecord(slot, index, self.renewal.for_next(slot))
             actions.append(Spawn(slot))
         return actions
 
@@ -240,7 +266,7 @@ class Ledger:
 
     def _dispatch(self, now: float) -> Actions:
         actions: Actions = []
-        while self._idle and self.queue.jobs:
+        while self._idle and self.queue.jobs and not self.paused:
             worker = self.workers[self._idle.pop()]
             worker.batch = batch = self.queue.cut(self._batch_size(worker))
             worker.state, worker.given_at = State.BUSY, now
@@ -359,17 +385,36 @@ class Ledger:
                 worker.killed = True
                 worker.why = worker.reason.name.lower() if worker.reason is not None else ""
                 return [Kill(worker.slot)]
-            return [Interrupt(worker.slot, batch.first_id + position)]  # the first may have come too early
+            return [
+                Interrupt(worker.slot, batch.first_id + position, worker.excess)
+            ]  # the first may have been too early
         worker.expired = -1
         timeout = batch.job_options.timeout
         if timeout and now >= snapshot.started + timeout:
             return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
         return []
 
-    def _expire(self, worker: WorkerRecord, batch: Batch, position: int, reason: Terminated, now: float) -> Actions:
-        worker.expired, worker.reason = position, reason
+    def on_excess(self, slot: int, position: int, excess: int, now: float) -> Actions:
+        """The job at this position of a worker's batch, which runs, has taken more memory than it may."""
+        worker = self.workers[slot]
+        if worker.batch is None or worker.condemned or worker.expired == position:
+            return []
+        actions = self._expire(worker, worker.batch, position, Terminated.MEMORY, now, excess)
+        worker.look_at = self._next_look(worker, now, now)
+        return actions
+
+    def _expire(
+        self,
+        worker: WorkerRecord,
+        batch: Batch,
+        position: int,
+        reason: Terminated,
+        now: float,
+        excess: int = 0,
+    ) -> Actions:
+        worker.expired, worker.reason, worker.excess = position, reason, excess
         worker.kill_at = now + self._kill_grace
-        return [Interrupt(worker.slot, batch.first_id + position)]
+        return [Interrupt(worker.slot, batch.first_id + position, excess)]
 
     def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """The jobs behind the claimed ones are the boss's again."""
@@ -431,19 +476,55 @@ class Ledger:
         self.starts.begin_anew()
         surplus = self._surplus()
         actions: Actions = []
-        for slot in sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)]:
-            self._idle.remove(slot)
-            self.workers[slot].why = "resized"
-            actions += self._leave(self.workers[slot])
+        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)], "resized")
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
+        busy.sort(key=lambda worker: worker.index, reverse=True)
         for worker in busy[: max(0, surplus)]:
             worker.dismissed, worker.why = True, "resized"
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 
+    def on_reload(self, generation: int, now: float) -> Actions:
+        """Other handlers for all workers, once one worker has come up with them."""
+        self.renewal.begin(generation)
+        self.starts.begin_anew()
+        actions = self.on_tick(now)  # if one was missing, it is the one that tries
+        if self._idle and self.renewal.needs_place and not self._vacant():
+            slot = min(self._idle, key=self._index)
+            worker = self.workers[slot]
+            actions += self._leave_idle([slot], "reloaded") + self._replace(worker, "reloaded", now)
+        return actions
+
+    def _renew(self, now: float) -> Actions:
+        """New handlers work: idle workers with others make place now, and busy ones after the job that they are in."""
+        old = self.renewal.current
+        self.renewal.accept()
+        idle = [slot for slot in self._idle if self._makes_place(self.workers[slot])]
+        busy = [worker.slot for worker in self.busy() if self._makes_place(worker) and not worker.condemned]
+        self._count_restart("reloaded", len(idle))
+        return [Tried(old), *self._leave_idle(idle, "reloaded"), *map(TakeBack, busy), *self.on_tick(now)]
+
+    def _leave_idle(self, slots: list[int], why: str) -> Actions:
+        actions: Actions = []
+        for slot in slots:
+            self._idle.remove(slot)
+            self.workers[slot].why = why
+            actions += self._leave(self.workers[slot])
+        return actions
+
     def _index(self, slot: int) -> int:
         return self.workers[slot].index
+
+    def on_pause(self) -> Actions:
+        """No more jobs start, not even those that workers have been given. (One that is closed would never end.)"""
+        self.paused = not self.closing
+        return [TakeBack(worker.slot) for worker in self.busy() if not worker.condemned]
+
+    def on_resume(self, now: float) -> Actions:
+        """Jobs start again."""
+        self.paused = False
+        return self._dispatch(now)
 
     def on_stop(self, now: float) -> Actions:
         """Run nothing more: drop what is queued and what still comes. What runs is cancelled by the boss."""
@@ -454,4 +535,4 @@ class Ledger:
     def on_close(self, now: float) -> Actions:
         """No more work will come; the workers leave once the queue is empty."""
         self.closing = True
-        return self._dispatch(now)
+        return self.on_resume(now)

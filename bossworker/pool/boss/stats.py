@@ -12,6 +12,7 @@ from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system import processes
 
@@ -30,6 +31,10 @@ class WorkerStats:
     jobs_done: int
     rss: int
     """Resident memory in bytes; 0 where the platform does not tell."""
+    index: int = 0
+    """Its number, as ``current_job().worker_index``."""
+    progress: Progress | None = None
+    """How far the job that runs is, if its handler says so: ``done``, ``total``, ``text``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -49,14 +54,18 @@ class Stats:
     workers: tuple[WorkerStats, ...]
     restart_reasons: Mapping[str, int] = field(default_factory=dict)
     """How many of the restarts there were for each reason: ``died``, ``timeout``, ``cancel``, ``memory`` (killed when
-    its job did not stop), ``misbehaved``, ``stuck``, ``max_jobs_per_worker``, ``outgrown`` (``max_worker_memory``)."""
+    its job did not stop), ``misbehaved``, ``stuck``, ``max_jobs_per_worker``, ``outgrown`` (``max_worker_memory``),
+    ``reloaded``."""
+    paused: bool = False
+    """Whether ``pause`` was called: no new job starts."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
         jobs = f"{self.queued} queued, {self.running} running, {self.done} done, {self.failed} failed"
         busy = sum(worker.state == "busy" for worker in self.workers)
         trouble = f", {self.failed_starts} failed starts" if self.failed_starts else ""
-        return f"<Stats: {jobs}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
+        paused = "; paused" if self.paused else ""
+        return f"<Stats: {jobs}{paused}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
 
     def _repr_html_(self) -> str:
         columns = [one.name for one in fields(WorkerStats)]
@@ -79,17 +88,19 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,
+        "paused": ledger.paused,
     }
 
 
 def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str, object]:
-    job_id, seconds = None, 0.0
+    job_id, seconds, progress = None, 0.0, None
     if worker.batch is not None:
         with suppress(ProtocolError):  # then the worker is about to be ended
             snapshot = recorder.snapshot()
             if snapshot.running:
                 job_id = worker.batch.first_id + snapshot.claimed - 1
                 seconds = max(0.0, now - snapshot.started)  # it may have started since `now`
+                progress = read_progress(recorder.progress, job_id)
     return {
         "pid": worker.pid,
         "state": worker.state.value,
@@ -97,10 +108,17 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
         "seconds": seconds,
         "jobs_done": worker.jobs_done,
         "rss": processes.resident_bytes(worker.pid),
+        "index": worker.index,
+        "progress": progress,
     }
 
 
 def stats_of(count: Mapping[str, Any]) -> Stats:
     """What came of the boss's count, for the program that asked."""
-    workers = tuple(WorkerStats(**worker) for worker in count["workers"])
+    workers = tuple(map(_worker_of, count["workers"]))
     return Stats(**{**count, "workers": workers})
+
+
+def _worker_of(count: Mapping[str, Any]) -> WorkerStats:
+    said = count["progress"]
+    return WorkerStats(**{**count, "progress": None if said is None else Progress(*said)})

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.ledger import Ledger
-from bossworker.pool.boss.workers import NEVER
+from bossworker.pool.boss.workers import NEVER, WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
-from bossworker.watch.pool_events import ENDED, FROM_NOW
+from bossworker.watch.pool_events import ENDED, FROM_NOW, PROGRESS
 
 PACE_SECONDS = 0.04  # between answers,
 PACE_EVENTS = 1000  # each of at most about so many events while jobs wait for a worker,
@@ -46,6 +47,7 @@ class Watchers:
         self._recorders = recorders
         self._reply = reply
         self.waiting: list[Watcher] = []
+        self._progress: dict[int, tuple[int, Progress]] = {}  # slot -> a job, and what it said last
         self.ever = False  # whether anybody has watched
         self._not_before = 0.0
         self._offset = 0.0  # Unix time minus monotonic time
@@ -122,6 +124,13 @@ class Watchers:
                 if snapshot.running:
                     job_id = worker.batch.first_id + snapshot.claimed - 1
                     self.ring.started(job_id, worker.batch.job_options.attempt, worker.pid, snapshot.started)
+                    self._sample_progress(worker, job_id)
+
+    def _sample_progress(self, worker: WorkerRecord, job_id: int) -> None:
+        progress = read_progress(self._recorders[worker.slot].progress, job_id)
+        if progress is not None and self._progress.get(worker.slot) != (job_id, progress):
+            self._progress[worker.slot] = (job_id, progress)
+            self.ring.add(PROGRESS, 1, job_id, worker.pid, *progress, time.monotonic())
 
 
 def _pids(records: list[tuple[Any, ...]]) -> set[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from bossworker.errors import CANCELLED, TIMED_OUT
+from bossworker.errors import CANCELLED, MEMORY_EXCEEDED, TIMED_OUT
 from bossworker.failure import Outcome
 from bossworker.pool.wire.batch import Batch
 
@@ -18,6 +18,7 @@ class Terminated(Enum):
 
     TIMEOUT = (Outcome.TIMEOUT, TIMED_OUT)
     CANCEL = (Outcome.CANCELLED, CANCELLED)
+    MEMORY = (Outcome.MEMORY, MEMORY_EXCEEDED)
 
 
 class Exit(NamedTuple):
@@ -47,6 +48,7 @@ class WorkerRecord:
 
     slot: int
     index: int = 0  # its number, from 0: the lowest that none of the others has which stay
+    generation: int = 0  # of its handlers
     pid: int = 0
     state: State = State.STARTING
     jobs_done: int = 0
@@ -67,6 +69,7 @@ class WorkerRecord:
     # The job that must stop, and why:
     expired: int = -1  # its position in the batch
     reason: Terminated | None = None
+    excess: int = 0  # bytes that it has taken, if that is the reason
     kill_at: float = 0.0
     killed: bool = False
     cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED

@@ -24,6 +24,7 @@ from bossworker.errors import (
 )
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.controls import PoolControls, prepare_of
 from bossworker.pool.caller.ending import PoolEnding
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
@@ -31,6 +32,7 @@ from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
@@ -50,7 +52,7 @@ _logger = logging.getLogger("bossworker")
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
-class BossWorker:
+class BossWorker(PoolControls):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -74,6 +76,9 @@ class BossWorker:
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
         max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never. A new
             worker has what this program has loaded; when that alone is more, WorkerStartError says so.
+        max_job_memory: Bytes that a job's worker, and all that it has started, may grow by while the job runs; 0: no
+            limit. Above it the job ends as by a timeout (``JobTimeout`` in the handler, ``kill_grace``, SIGKILL); ERROR
+            is ``BossWorkerAsync: memory limit exceeded (612 MiB of 512)``. Looked at 20 times a second (Linux).
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
             cloudpickle and are loaded in each worker. For programs with threads.
         close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
@@ -127,6 +132,7 @@ class BossWorker:
         max_pending: int | None = 0,
         max_jobs_per_worker: int | None = 0,
         max_worker_memory: int | None = 0,
+        max_job_memory: int | None = 0,
         start_method: str = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
@@ -144,6 +150,7 @@ class BossWorker:
             max_pending=max_pending,
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
+            max_job_memory=max_job_memory,
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,
@@ -156,8 +163,9 @@ class BossWorker:
         self._books: list[OpenFutures] = []  # these, and those of executors
         self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
-        # A worker that is spawned later opens their semaphores by name, which go with the last object here.
-        self._kept = handlers if start_method == "spawn" else None
+        # For `reload`. A worker that is spawned later opens semaphores by name, which go with the last one here.
+        self._current_handlers = handlers
+        self._loaded = LoadedModules() if start_method == "fork" else None
         try:
             self._start(handlers)
         except BaseException:
@@ -190,9 +198,7 @@ class BossWorker:
             raise
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(
-            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
-        )
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
@@ -481,8 +487,8 @@ class BossWorker:
             answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
         return answer if answer is not None else events_left(line.last_events, seen)
 
-    def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
-        answer = self._connection.request(kind, head)
+    def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
+        answer = self._connection.request(kind, head, body)
         if answer is None:
             self._state.check_alive()
             raise PoolClosed("the pool has been shut down")

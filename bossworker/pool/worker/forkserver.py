@@ -27,9 +27,11 @@ from bossworker.system.originals import native
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[Recorder, socket.socket, int, bytes, OutputEnds | None], None]
-"""What a worker does with its recorder, its link, its index, its identity at the boss's ZeroMQ socket, and its ends of
-the pipes that its output goes into, if it goes to the caller."""
+WorkerMain = Callable[[Recorder, socket.socket, int, bytes, bytes, OutputEnds | None], None]
+"""What a worker does with its recorder, its link, its index, its identity at the boss's ZeroMQ socket, with the
+handlers that the program has reloaded (empty: it has not), and with its ends of the pipes that its output goes into, if
+that goes to the caller.
+"""
 
 
 class ForkServer:
@@ -41,6 +43,7 @@ class ForkServer:
         self.worker_main = worker_main
         self.relayed = relayed  # whether the workers' output goes to the caller
         self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
+        self.handlers: dict[int, bytes] = {}  # reloaded ones, by generation; never looked into here
         self.wake, self.waker = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self.waker, False)
@@ -77,8 +80,17 @@ class ForkServer:
                     self._spawn(*messages.SPAWN.unpack(frame.head))
                 case Kind.KILL:
                     self._kill(*messages.KILL.unpack(frame.head))
+                case Kind.HANDLERS:
+                    (generation,) = messages.GENERATION.unpack(frame.head)
+                    self._keep(generation, bytes(frame.body))
 
-    def _spawn(self, slot: int, index: int, by_zmq: bool = True) -> None:
+    def _keep(self, generation: int, handlers: bytes) -> None:
+        """Have them for the workers to come; or not any more, if they are empty."""
+        self.handlers.pop(generation, None)
+        if handlers:
+            self.handlers[generation] = handlers
+
+    def _spawn(self, slot: int, index: int, by_zmq: bool = True, generation: int = 0) -> None:
         pipes: list[int] = []
         try:
             ours, theirs = link_pair()
@@ -103,7 +115,9 @@ class ForkServer:
             if pid == 0:
                 ours.close()
                 close_fds(pipes[::2])
-                self._become_worker(server, partial(self.worker_main, recorder, theirs, index, route, output))
+                handlers = self.handlers.get(generation, b"")
+                work = partial(self.worker_main, recorder, theirs, index, route, handlers, output)
+                self._become_worker(server, work)
             self.slots[pid] = slot
             if output is not None:
                 self._send_pipes(slot, pid, pipes, output.secret)

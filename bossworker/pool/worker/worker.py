@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from types import FrameType
 
@@ -21,13 +23,26 @@ from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
-from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
+from bossworker.pool.wire.progress import Progress, write_progress
+from bossworker.pool.wire.recorder import (
+    BELOW_BEFORE,
+    EXCESS,
+    EXPIRED,
+    MEASURED_JOB,
+    OWN_BEFORE,
+    PAYLOAD_SIZE,
+    SENDING,
+    Memory,
+    Recorder,
+)
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
+from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
 from bossworker.pool.worker.relayed_output import RelayedOutput
-from bossworker.system import processes, signals, stdio
+from bossworker.pool.worker.stack_file import offer_stack
+from bossworker.system import descendants, memory, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
 
@@ -63,12 +78,15 @@ class Worker:
         self.work = handlers.work
         self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
+        self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
         self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
         self.spin = Spin()
         self.offspring = Offspring()
         self.memory = memory
         self.mailbox = recorder.mailbox
+        self.batch: Batch | None = None  # that is being worked on
+        self.calling = False  # whether an init_handler or exit_handler runs
         self.orders: list[Frame] = []  # that came over the wire: one at the most
         self.spilled = False  # whether results of this batch went over the wire
         self.memory_files = MemoryFiles(memory)
@@ -79,11 +97,31 @@ class Worker:
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         signals.first_in_children.append(self._forked)
+        answer_by(self._current_job)
 
     @property
     def index(self) -> int:
         """From 0; a successor has it from the one whose place it takes."""
         return self.identity.index
+
+    def _current_job(self) -> CurrentJob | None:
+        """What ``current_job()`` gives, in whatever thread. Jobs pay nothing for it until they ask."""
+        batch, recorder = self.batch, self.recorder
+        if self.copy or (batch is None and not self.calling):
+            return None
+        if batch is None:
+            return CurrentJob(0, 0, self.index, None, self._tell_progress)
+        position = recorder.published._get_value()  # those before it have ended
+        timeout = batch.job_options.timeout
+        deadline = recorder.marks[position] + timeout if timeout else None
+        job_id = batch.first_id + position
+        return CurrentJob(job_id, batch.job_options.attempt, self.index, deadline, self._tell_progress)
+
+    def _tell_progress(self, job_id: int, progress: Progress) -> None:
+        """Keep it where the boss looks, if that is the job that runs."""
+        batch = self.batch
+        if batch is not None and job_id == batch.first_id + self.recorder.published._get_value():
+            write_progress(self.recorder.progress, job_id, progress)
 
     def _forked(self) -> None:
         self.copy = True
@@ -102,7 +140,9 @@ class Worker:
                 break
             self.file = frame.fd
             self.offspring.note()
-            self._perform(Batch.read(frame.head, frame.body))
+            self.batch = Batch.read(frame.head, frame.body)
+            self._perform(self.batch)
+            self.batch = None
             close_fds(frame.fds)
             if self.output is not None:
                 self.output.batch_ended()
@@ -115,6 +155,7 @@ class Worker:
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
         signal.signal(signals.INTERRUPT, self._interrupted)
+        offer_stack(self.recorder)
         if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
             self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
             return False
@@ -132,11 +173,14 @@ class Worker:
 
     def _call(self, handler: Callable[[], object]) -> BaseException | None:
         """Call a handler that is given nothing; what it raised."""
+        self.calling = True
         try:
             handler()
         except BaseException as error:
             self._stop_copies(error)
             return error
+        finally:
+            self.calling = False
         self._stop_copies()
         return None
 
@@ -211,9 +255,17 @@ class Worker:
         armed = self.armed
         if armed and self.recorder.words[EXPIRED] == armed:
             self.armed = 0
+            raise self._time_is_up()
+
+    def _time_is_up(self) -> JobTimeout:
+        excess = self.recorder.notes[EXCESS]
+        if excess:
+            time_is_up = JobTimeout(f"BossWorkerAsync: {memory.describe_excess(excess, self.max_job_memory)}")
+            time_is_up.memory = True
+        else:
             time_is_up = JobTimeout(TIMED_OUT)
-            time_is_up.grace = self.kill_grace
-            raise time_is_up
+        time_is_up.grace = self.kill_grace
+        return time_is_up
 
     def _perform(self, batch: Batch) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
@@ -223,7 +275,8 @@ class Worker:
         recorder = self.recorder
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        clock, run_job = time.monotonic, self._run_job if self.output is None else self._run_relayed
+        clock = time.monotonic
+        run_job = self._way_to_run()
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
@@ -247,6 +300,15 @@ class Worker:
             ends[index] = end
             marks[index + 1] = now
             publish()
+
+    def _run_measured(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+        """The same, with word of what we and all below us hold at its start."""
+        words = self.recorder.words
+        pid = os.getpid()
+        words[OWN_BEFORE] = own = memory.resident(pid)
+        words[BELOW_BEFORE] = memory.below(pid, own) if descendants.has_children() else 0
+        words[MEASURED_JOB] = number
+        return self._run_job(job, number)
 
     def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
@@ -275,15 +337,21 @@ class Worker:
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
             return _failure(error, stage, self.by_value)
 
-    def _run_relayed(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
-        """The same, and what it prints is told as this job's."""
-        assert self.output is not None
-        self.output.job_id = number - 1
+    def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
+        """`_run_job`, with what the pool's settings ask for around it."""
+        run = self._run_measured if self.max_job_memory else self._run_job
+        return run if self.output is None else partial(self._run_relayed, self.output, run)
+
+    def _run_relayed(
+        self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
+    ) -> tuple[int, bytes | Parcel]:
+        """What the job prints is told as its own."""
+        output.job_id = number - 1
         began = time.monotonic()
         try:
-            return self._run_job(job, number)
+            return run(job, number)
         finally:
-            self.output.job_ended(began)
+            output.job_ended(began)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
@@ -320,7 +388,7 @@ def _failure(error: BaseException, stage: int, by_value: bool | MainDefinitions)
     """An error as outcome and payload."""
     text = ""
     if isinstance(error, JobTimeout):
-        stage, text = Outcome.TIMEOUT, TIMED_OUT
+        stage, text = (Outcome.MEMORY, str(error)) if error.memory else (Outcome.TIMEOUT, TIMED_OUT)
     elif isinstance(error, codec.BadResult):
         text = f"BossWorkerAsync: {error}"
     elif stage == _BAD_JOB:
