@@ -17,6 +17,7 @@ ROOT = "/proc"
 CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 
 _SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
+_USER_TIME, _SYSTEM_TIME = 11, 12  # fields 14 and 15, counted from the third
 _STATE, _PARENT, _STARTED, _STACK, _ENV_END = (
     0,
     1,
@@ -96,6 +97,15 @@ def is_copy(pid: int, of: int) -> bool:
 def _fields(pid: int) -> list[bytes]:
     """What ``stat`` tells, from the third field on, past a name that may hold anything."""
     return read(f"{pid}/stat").rpartition(b")")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, its threads' too; 0 when it is not known."""
+    fields = _fields(pid)
+    try:
+        return (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")
+    except (IndexError, ValueError):
+        return 0.0
 
 
 def owner(pid: int) -> int | None:

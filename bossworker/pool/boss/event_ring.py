@@ -79,6 +79,10 @@ class EventRing:
         """It is gone."""
         self._told.pop(pid, None)
 
+    def newest(self, most: int) -> list[tuple[Any, ...]]:
+        """So many records at most."""
+        return self._records[-most:]
+
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
         """Records from the first that holds an event behind this number, until there are `most` events."""
         at = max(0, bisect_right(self._firsts, number + 1) - 1)

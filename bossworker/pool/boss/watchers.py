@@ -61,7 +61,7 @@ class Watchers:
         if wait:
             self.waiting.append(Watcher(request, seen))
         else:
-            self._reply(request, self.answer(seen, MOST_AT_ONCE))
+            self._reply(request, self.answer(seen, self.ring.next))
 
     def sleep(self, now: float) -> float:
         """Seconds until something is due here."""

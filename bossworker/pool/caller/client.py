@@ -30,6 +30,7 @@ from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
+from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Handlers, check_options, check_workers
 from bossworker.pool.reloading import LoadedModules
@@ -39,7 +40,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
-from bossworker.watch.pool_events import EventReader, check_since, events_left
+from bossworker.watch.pool_events import EventReader, check_since, events_left, unpack_events
 from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
@@ -479,6 +480,29 @@ class BossWorker(PoolControls):
             raise PoolClosed("the pool has been shut down, and nobody had watched it")
         return EventReader(self._ask_events, number)
 
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events to a file in Chrome's trace format, for ui.perfetto.dev or chrome://tracing.
+
+        It has a lane a worker, failed jobs in red, and counters of jobs and memory. It costs nothing until it is
+        called: the boss keeps the last 32,768 events anyway. The file is written anew.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        from bossworker.watch.chrome_trace import write_trace
+
+        self._state.check_owner()
+        answer = self._ask_events(0, False)
+        if answer is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
+        write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), self._counters())
+
+    def _counters(self) -> dict[str, dict[str, float]]:
+        if self._state.ended:
+            return {}
+        workers = self.stats().workers
+        return {"memory (MiB)": {f"worker {worker.index}": worker.rss / (1 << 20) for worker in workers}}
+
     def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
         """The boss's answer, or what is left of one that has ended."""
         self._state.check_owner()
@@ -507,6 +531,12 @@ class BossWorker(PoolControls):
             self._state.fileno_used = True
             self._connection.show_readiness(self._inbox.has_news)
         return fd
+
+    def _tap(self, tap: Tap) -> None:
+        """Tell it of jobs and results from now on. RuntimeError when there is one already."""
+        if self._inbox.tap is not None:
+            raise RuntimeError("this pool is instrumented already")
+        self._inbox.tap = tap
 
     @property
     def boss_pid(self) -> int:
