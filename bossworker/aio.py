@@ -87,8 +87,9 @@ class AsyncBossWorker:
         jobs = LoopJobs(pool._parts(), line, loop)
         await jobs.until(lambda: line.up or bool(line.failure) or line.gone)
         if not line.up:
+            reason = line.why_not_up()  # which its end takes along
             await self._end(jobs, force=True)
-            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+            raise WorkerStartError(reason)
         return jobs
 
     async def __aenter__(self) -> Self:

@@ -94,6 +94,7 @@ class Executor(concurrent.futures.Executor):
             "max_jobs_per_worker": max_tasks_per_child or 0,
             "max_job_memory": max_job_memory,
             "start_method": start_method,
+            "name": "Executor",
         }
         self._pool = _Foreign(pool) if pool is not None else _Own(settings)
         own = pool is None  # otherwise its settings hold, unless others are given here
@@ -305,7 +306,7 @@ class _Foreign:
         if not isinstance(pool, BossWorker):
             raise TypeError(f"pool must be a BossWorker or None, not {pool!r}")
         self.pool = pool
-        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count, plain=False))
+        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count or 1, plain=False))
 
     def book(self) -> CallFutures:
         return self._book

@@ -7,7 +7,7 @@ A forked child inherits everything. What it must not keep, and why:
                   The caller's signal handlers and its garbage collection.
     fork server   The boss's link to the caller: only the boss may hold that open.
                   It keeps the caller's other descriptors, since handlers may use them, unless told to close them.
-    workers       See forkserver.py and bootstrap.py.
+    workers       See forkserver.py and worker.py.
 
 Boss and fork server never touch the standard streams: a thread of the caller may have held a lock of theirs.
 """
@@ -22,7 +22,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -49,13 +48,13 @@ from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
-from bossworker.pool.worker.bootstrap import separate_from_program
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.pool.worker.relayed_output import RelayedOutput, direct_output
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
+from bossworker.system.own_process import separate_from_program
 
 _logger = logging.getLogger("bossworker")
 
@@ -156,12 +155,12 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     processes.adopt_orphans()
+    if callers_end is not None:
+        callers_end.close()  # first of all: there may be no descriptor but this one for what follows
     _shut_stdin()
     collecting = gc.isenabled()
     gc.disable()
     gc.freeze()
-    if callers_end is not None:
-        callers_end.close()
     doorway, trouble = _doorway(start.options)
     try:
         fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
@@ -200,14 +199,25 @@ def _start_fork_server(
 def _router(doorway: Doorway) -> Router:
     """OSError where no threads can be started: libzmq, which needs two, aborts the process then."""
     try:
-        threads = [threading.Thread(target=time.sleep, args=(0.0,)) for _ in range(ZEROMQ_THREADS)]
-        for thread in threads:
-            thread.start()
+        _try_threads(ZEROMQ_THREADS)
     except RuntimeError as error:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-    for thread in threads:
-        thread.join()
     return Router(doorway.listener)
+
+
+def _try_threads(number: int) -> None:
+    """Start this many threads, all there at once, and have them end. RuntimeError where they cannot be started."""
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(number)]
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
 
 
 def _report_no_start(caller: socket.socket, error: OSError) -> None:

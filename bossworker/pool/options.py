@@ -12,6 +12,7 @@ from bossworker.system.cpus import usable_cpus
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
 START_METHODS = ("fork", "spawn")
+LONGEST_NAME = 100  # characters of a pool's
 TRANSPORTS = ("zmq", "socketpair")
 LOGS = ("inherit", "relay", "discard")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
@@ -32,6 +33,7 @@ class Options:
     start_method: str
     close_fds: bool
     transport: str
+    name: str
     logs: str = "inherit"
     log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
 
@@ -55,9 +57,21 @@ def check_priority(value: object) -> int:
     return check_count("priority", value, -_SIGNED_LIMIT, _SIGNED_LIMIT - 1)
 
 
-def check_workers(name: str, value: object) -> int:
+def check_workers(name: str, value: object, least: int = 1) -> int:
     """A number of workers."""
-    return check_count(name, value, 1, MAX_WORKERS)
+    return check_count(name, value, least, MAX_WORKERS)
+
+
+def check_name(value: object, handler: object) -> str:
+    """A pool's name, by default its handler's."""
+    if value is None:
+        named = getattr(handler, "func", handler)  # of a functools.partial
+        return str(getattr(named, "__qualname__", type(named).__qualname__))[:LONGEST_NAME]
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str or None, not {value!r}")
+    if not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
+        raise ValueError(f"name must be 1 to {LONGEST_NAME} printable characters, not {value!r}")
+    return value
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -95,13 +109,15 @@ def check_options(
     close_fds: object,
     transport: object,
     logs: object = "inherit",
+    name: object = None,
+    handler: object = None,
 ) -> Options:
-    """The settings, all of them checked. TypeError or ValueError names the one at fault."""
+    """The settings, all of them checked. TypeError or ValueError names the one at fault. `handler` has a name."""
     if worker_count is None:
         worker_count = min(usable_cpus(), MAX_WORKERS)
     return Options(
         global_timeout=check_seconds("global_timeout", _limit(global_timeout)),
-        worker_count=check_workers("worker_count", worker_count),
+        worker_count=check_workers("worker_count", worker_count, 0),
         kill_grace=check_seconds("kill_grace", kill_grace),
         retries=check_count("retries", retries),
         max_pending=check_count("max_pending", _limit(max_pending)),
@@ -113,4 +129,5 @@ def check_options(
         transport=check_choice("transport", transport, TRANSPORTS),
         logs=check_choice("logs", logs, LOGS),
         log_levels=log_levels() if logs == "relay" else {},
+        name=check_name(name, handler),
     )

@@ -504,7 +504,7 @@ def test_a_loop_that_ends_without_a_shut_down_leaves_nothing() -> None:
     )
     command = [sys.executable, "-W", "always", "-c", program]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "ResourceWarning: <BossWorker, boss" in told.stderr
+    assert "ResourceWarning: <BossWorker dict, boss" in told.stderr
     assert "was not shut down" in told.stderr
     wait_for(lambda: not alive(int(told.stdout)))
 

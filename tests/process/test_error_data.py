@@ -221,6 +221,9 @@ def test_a_result_that_does_not_load_here_tells_the_error_itself(pool: Pool) -> 
     assert type(exception) is ValueError
     assert str(exception) == "invalid literal for int() with base 10: 'rattle'"
     assert "in in_the_caller" in (result.traceback or "")
+    assert "During handling" not in (result.traceback or "")  # nothing that the pool met on its way belongs to it
+    assert exception.__cause__ is None
+    assert exception.__context__ is None
     with pytest.raises(JobFailed) as caught:
         result.raise_for_error()
     assert "in in_the_caller" in "".join(traceback.format_exception(caught.value))

@@ -311,9 +311,10 @@ def test_a_handle_that_is_dropped_with_nothing_to_do_is_warned_of_only(caplog: p
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
 def test_a_program_that_ends_tells_how_many_jobs_are_unfinished(tmp_path: Path, end: str) -> None:
     program = f"""
-        import time
+        import logging, time
         from bossworker import BossWorker
 
+        logging.basicConfig(format="%(message)s")
         pool = BossWorker(lambda job: time.sleep(300), worker_count=2)
         pool.add_work(*[{{}}] * 5)
         print(pool.boss_pid, *pool.worker_pids)

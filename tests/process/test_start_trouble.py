@@ -187,7 +187,7 @@ def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> 
     for most in range(4, 16):
         command = [sys.executable, "-c", LIMITED, str(most), start_method]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         answers.append(done.stdout.strip())
     good = "<Result of job 1, ok: {'n': 1}>"
     for most, answer in enumerate(answers, 4):
@@ -203,6 +203,37 @@ def test_threads_that_cannot_be_started_are_told_before_libzmq_aborts(monkeypatc
     monkeypatch.setattr(threading.Thread, "start", cannot)
     with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
         BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
+
+
+def test_as_many_threads_as_libzmq_needs_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def one_more_at_most(thread: threading.Thread) -> None:
+        if threading.active_count() > 1:  # in the boss, which was forked with one
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_more_at_most)
+    with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
+        BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (signal.SIGABRT, r"the boss aborted before the workers were up: Resource .* \(RLIMIT_NPROC is "),
+        (signal.SIGKILL, r"the boss ended before the workers were up \(signal 9, SIGKILL\)$"),
+    ],
+)
+def test_a_boss_that_ends_as_it_starts_is_told_with_how(
+    monkeypatch: pytest.MonkeyPatch, end: signal.Signals, reason: str
+) -> None:
+    def falls(*args: object) -> None:
+        os.kill(os.getpid(), end)
+
+    monkeypatch.setattr("bossworker.pool.launch.Boss", falls)
+    with pytest.raises(WorkerStartError, match=reason):
+        BossWorker(handle, worker_count=2, start_method="fork")
 
 
 def test_a_signal_handlers_own_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ OPTIONS = Options(
     start_method="fork",
     close_fds=False,
     transport="socketpair",
+    name="hostile",
 )
 PATIENCE = 30  # turns that a worker which has misbehaved lives on when it is not ended
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
+INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
@@ -70,7 +71,11 @@ class BossWorker(PoolControls):
         exit_handler: Called once in each worker that leaves in order. Has no time limit. What it raises goes to stderr,
             and ``shut_down`` warns of it.
         global_timeout: Seconds a job may run; 0: no limit.
-        worker_count: Number of workers; None: the CPUs this process may use.
+        worker_count: Number of workers; None: the CPUs this process may use. 0: the pool is **inline**, and has no
+            processes. A job runs in this one, in the thread that asks for results: inside ``get_result``, ``results``,
+            ``map``, ``shut_down``, or a future's ``result`` or ``done``. So ``breakpoint()``, profilers and coverage
+            work in handlers. What needs another process does not: timeouts and ``max_job_memory`` are not enforced, a
+            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
@@ -88,7 +93,7 @@ class BossWorker(PoolControls):
             ``multiprocessing.Queue``.
         transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
             the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
-
+        name: What the pool is called where people read of it; by default, the handler's qualified name.
         logs: Where it goes what handlers print and log, and what C code and subprocesses write to their stdout and
             stderr. ``"inherit"``: where that of this process goes. ``"discard"``: nowhere (but to what handlers open
             themselves). ``"relay"``: to this process, line by line, whenever it calls the pool: log records to their
@@ -138,6 +143,7 @@ class BossWorker(PoolControls):
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
         logs: Literal["inherit", "relay", "discard"] = "inherit",
+        name: str | None = None,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -156,6 +162,8 @@ class BossWorker(PoolControls):
             close_fds=close_fds,
             transport=transport,
             logs=logs,
+            name=name,
+            handler=work_handler,
         )
         self._neglect_told = False
         self._result_handler = result_handler
@@ -190,13 +198,27 @@ class BossWorker(PoolControls):
             raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
         self._await_start()
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *arguments: Any, **settings: Any) -> BossWorker:
+            count = settings.get("worker_count")
+            if cls is BossWorker and type(count) is int and count == 0:
+                from bossworker.pool.caller.inline_pool import InlinePool as cls  # which is seldom needed
+            return object.__new__(cls)
+
     def _launch(self, handlers: Handlers) -> None:
+        if not self._options.worker_count:
+            raise ValueError(f"worker_count must be at least 1 here, not 0: {INLINE_IS_FOR}")
         launched = launch(handlers, self._options)
         try:
-            self._connection = self._connection_type(launched, self._inbox)
+            connection = self._connection_type(launched, self._inbox)
         except BaseException:
             launched.abandon()
             raise
+        self._attach(connection, handlers)
+
+    def _attach(self, connection: Connection, handlers: Handlers) -> None:
+        self._connection = connection
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
         self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
@@ -208,7 +230,7 @@ class BossWorker(PoolControls):
         line = self._connection
         line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
-            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+            raise WorkerStartError(line.why_not_up())
 
     # -- jobs in ----------------------------------------------------------------------------------------
 
@@ -281,7 +303,7 @@ class BossWorker(PoolControls):
         """
         self._state.check_owner()
         for book in self._books:
-            book.look()
+            book.look(glance=True)
         return len(self._inbox.jobs)
 
     @overload
@@ -405,7 +427,7 @@ class BossWorker(PoolControls):
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results()
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
         if seconds is not None:
             results = with_bar(results, length_of(jobs), seconds)
         return self._handled(results)
@@ -623,14 +645,19 @@ class BossWorker(PoolControls):
             _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
         warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._options.name
+
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
 
     def _repr_html_(self) -> str:
         """What is known here: the boss is not asked, and nothing waits."""
         rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
-        return table(f"BossWorker, {'closed' if self._state.closing else 'open'}", rows)
+        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""

@@ -221,7 +221,7 @@ class OpenFutures:
             raise
         self._submitted += 1
         if not self._submitted % LOOK_EVERY:
-            self.look()
+            self.look(glance=True)
         return future
 
     def admit(self, future: PoolFuture[Any], job_id: int) -> None:
@@ -248,10 +248,10 @@ class OpenFutures:
         self.settle()
         return future._state in ENDED
 
-    def look(self) -> None:
-        """Resolve what can be resolved now, without waiting."""
+    def look(self, glance: bool = False) -> None:
+        """Resolve what can be resolved now, without waiting; `glance`: nobody asks for a result."""
         if not self._state.foreign:
-            self._connection.poll()
+            self._connection.glance() if glance else self._connection.poll()
             self.settle()
             self.give_up()
 
@@ -306,7 +306,7 @@ class OpenFutures:
     def cancel(self, future: PoolFuture[Any]) -> bool:
         if future._state not in ENDED:
             self._state.check_owner()
-            self.look()
+            self.look(glance=True)
         with self.lock:
             if future._state in ENDED:
                 return future._state == CANCELLED

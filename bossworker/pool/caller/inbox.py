@@ -170,8 +170,9 @@ class Inbox:
                         continue
                     return result
             except IndexError:
-                if not self.fill(queue):
-                    return None
+                pass
+            if not self.fill(queue):  # out here, so that what does not load has no IndexError of ours as its context
+                return None
 
     def fill(self, queue: deque[Result] | None) -> bool:
         """Take segments apart until there is something in a queue (None: the common one); whether there is."""

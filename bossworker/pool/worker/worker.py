@@ -6,14 +6,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 from types import FrameType
 
 from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.failure import Outcome, capture, describe, encode_error
+from bossworker.failure import Outcome, describe
 from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.options import Handlers, Options
@@ -38,6 +38,7 @@ from bossworker.pool.wire.recorder import (
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
+from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
 from bossworker.pool.worker.relayed_output import RelayedOutput
@@ -51,9 +52,6 @@ COUNT_SECONDS = 1.0  # between counts of them
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
 _EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
-_SINCE_THE_FORK = (
-    ' (workers know what was defined when the pool was made: make a new one, reload it, or use start_method="spawn")'
-)
 _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
@@ -157,7 +155,7 @@ class Worker:
         signal.signal(signals.INTERRUPT, self._interrupted)
         offer_stack(self.recorder)
         if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
-            self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
+            self._send(Kind.INIT_FAILED, body=(describe_failed_start("init_handler raised", error),))
             return False
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         self.wire.greet()
@@ -280,7 +278,7 @@ class Worker:
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
-        for index, job in enumerate(chain.from_iterable(_blocks(batch))):
+        for index, job in enumerate(chain.from_iterable(blocks_of(batch))):
             if not claim(False):
                 break
             outcome, payload = run_job(job, number + index)
@@ -335,7 +333,7 @@ class Worker:
             self._stop_copies(error)
             if isinstance(error, JobTimeout):
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
-            return _failure(error, stage, self.by_value)
+            return failure_of(error, stage, self.by_value)
 
     def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
         """`_run_job`, with what the pool's settings ask for around it."""
@@ -373,39 +371,9 @@ class Worker:
         self.recorder.words[SENDING] = 0
 
 
-def _blocks(batch: Batch) -> Iterator[Iterable[object]]:
-    """The jobs of a batch, block by block: ready ones, or the bytes of one whose loading may do anything at all."""
-    payload = memoryview(batch.payload)
-    at, skip = 0, batch.skip
-    for count, size in zip(batch.counts, batch.sizes, strict=True):
-        block = payload[at : at + size]
-        at += size
-        yield (block,) if count == 1 else codec.load_block(count, block)[skip:]
-        skip = 0
-
-
-def _failure(error: BaseException, stage: int, by_value: bool | MainDefinitions) -> tuple[int, bytes | Parcel]:
-    """An error as outcome and payload."""
-    text = ""
-    if isinstance(error, JobTimeout):
-        stage, text = (Outcome.MEMORY, str(error)) if error.memory else (Outcome.TIMEOUT, TIMED_OUT)
-    elif isinstance(error, codec.BadResult):
-        text = f"BossWorkerAsync: {error}"
-    elif stage == _BAD_JOB:
-        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {describe(error)}"
-        if by_value is not True and isinstance(error, AttributeError | ImportError):
-            text += _SINCE_THE_FORK
-    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text, by_value=by_value))
-
-
-def _start_error(what: str, error: BaseException) -> bytes:
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    return f"{what}: {describe(error)}\n\n{trace}".encode("utf-8", "replace")
-
-
 def refuse(wire: WorkerWire, what: str, error: BaseException) -> None:
     """Report that this worker cannot start, and why."""
-    wire.send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
+    wire.send(Kind.INIT_FAILED, b"", [describe_failed_start(what, error)])
 
 
 def main(
