@@ -55,8 +55,9 @@ class Watchers:
     def ask(self, request: int, seen: int, wait: bool) -> None:
         """Somebody wants the events behind number `seen`, at once or as soon as there are some."""
         self.ever = True
-        if seen == FROM_NOW:
+        if not wait:
             self._sample()
+        if seen == FROM_NOW:
             seen = self.ring.next - 1
         if wait:
             self.waiting.append(Watcher(request, seen))
