@@ -55,6 +55,7 @@ from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 from bossworker.system.own_process import separate_from_program
+from bossworker.system.titles import set_title
 
 _logger = logging.getLogger("bossworker")
 
@@ -154,6 +155,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         os.setsid()
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    set_title("bossworker boss", f"bossworker {start.options.name}: boss")
     processes.adopt_orphans()
     if callers_end is not None:
         callers_end.close()  # first of all: there may be no descriptor but this one for what follows
@@ -254,6 +256,7 @@ def _fork_server_main(
     start: Start, boss: socket.socket, doorway: Doorway | None, collecting: bool, on_sigpipe: signals.Handler
 ) -> None:
     processes.adopt_orphans()
+    set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
     start.memory.close_file()  # or a handler finds it among its descriptors
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:
@@ -276,6 +279,7 @@ def _fork_server_main(
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
+        set_title(f"bossworker {index}", f"bossworker {start.options.name}: worker {index}")
         wire = WorkerWire(link, doorway, route)
         output = direct_output(start.options, ends, recorder.words)
         _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), renewed, output)
