@@ -7,6 +7,7 @@ The way of a job, and the folder for each part of it (each ``__init__.py`` has a
     jobs/         detached commands: start, and ask later by id
     tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
     forkqueue/    how many children a program that forks has at once
+    watch/        events, and what shows them
     system/       what the operating system can do: processes, signals, descriptors, folders
 
     errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
@@ -44,6 +45,16 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture
     from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
+    from bossworker.watch.pool_events import (
+        JobEnded,
+        JobLog,
+        JobProgress,
+        JobQueued,
+        JobStarted,
+        Missed,
+        WorkerDown,
+        WorkerUp,
+    )
 
 __version__ = "0.1.0"
 
@@ -57,10 +68,16 @@ __all__ = [
     "CommandHandler",
     "CurrentJob",
     "Executor",
+    "JobEnded",
     "JobFailed",
     "JobFuture",
+    "JobLog",
+    "JobProgress",
+    "JobQueued",
+    "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "Missed",
     "NothingPending",
     "PoolClosed",
     "RemoteError",
@@ -69,8 +86,10 @@ __all__ = [
     "Stats",
     "UnfinishedJob",
     "WorkerDied",
+    "WorkerDown",
     "WorkerStartError",
     "WorkerStats",
+    "WorkerUp",
     "current_job",
     "job_key",
     "run_command",
@@ -85,6 +104,16 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
     "pool.boss.stats": ("Stats", "WorkerStats"),
+    "watch.pool_events": (
+        "JobEnded",
+        "JobLog",
+        "JobProgress",
+        "JobQueued",
+        "JobStarted",
+        "Missed",
+        "WorkerDown",
+        "WorkerUp",
+    ),
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import

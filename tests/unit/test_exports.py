@@ -21,6 +21,7 @@ POOL = {
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
+    "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
 ERRORS = (
     "PoolClosed",

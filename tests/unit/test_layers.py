@@ -18,6 +18,7 @@ LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("pool.boss", "pool.worker", "pool.interpreter", "tasks.wire", "commands.supervision", "forkqueue"),
     ("pool.wire", "commands"),
     ("pool.options",),
+    ("watch",),
     ("result", "culprits"),
     ("failure",),
     ("function_calls",),

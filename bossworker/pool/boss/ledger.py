@@ -8,6 +8,7 @@ Jobs are kept as batches (see ``batch.py``), never one by one: a queued job cost
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import count, filterfalse, islice
 
@@ -67,6 +68,7 @@ class Ledger:
         self.stopping = False  # with no regard to what is queued
         self.paused = False  # no new job starts
         self.restarts = 0
+        self.restart_reasons: Counter[str] = Counter()  # in a word each
         self._kill_grace = kill_grace
         self._max_jobs = max_jobs_per_worker
         self._max_memory = max_job_memory
@@ -92,6 +94,11 @@ class Ledger:
 
     def busy(self) -> list[WorkerRecord]:
         return [worker for worker in self.workers.values() if worker.batch is not None]
+
+    @property
+    def any_busy(self) -> bool:
+        """Whether a worker has jobs."""
+        return any(worker.batch is not None for worker in self.workers.values())
 
     def sleep(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
@@ -138,7 +145,7 @@ class Ledger:
         worker = self.workers[slot]
         if worker.condemned:
             return []
-        worker.condemned = why
+        worker.condemned, worker.why = why, "misbehaved"
         worker.look_at = NEVER
         if slot in self._idle:
             self._idle.remove(slot)
@@ -154,7 +161,7 @@ class Ledger:
         if worker.batch is not None:
             actions += self._wind_up(worker, worker.batch, how, snapshot, now)
         if not orderly:
-            self.restarts += 1
+            self._count_restart(worker.why or "died")
             if worker.batch is None and not worker.jobs_done:
                 self.starts.on_fresh_death(now)
         return actions + self.on_tick(now)
@@ -197,13 +204,13 @@ class Ledger:
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
         if len(self.workers) > self.target and self._surplus() > 0:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
         spent = self._max_jobs and worker.jobs_done >= self._max_jobs
         worker.state = State.IDLE
         if worker.dismissed:
             return self._leave(worker)
         if spent or self._makes_place(worker):
-            return self._leave(worker) + self._replace(now)
+            return self._leave(worker) + self._replace(worker, "max_jobs_per_worker" if spent else "reloaded", now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
 
@@ -220,10 +227,16 @@ class Ledger:
         worker.dismissed = True
         return [Leave(worker.slot)]
 
-    def _replace(self, now: float) -> Actions:
+    def _replace(self, worker: WorkerRecord, why: str, now: float) -> Actions:
         """Start a successor at once: an exit_handler may take its time."""
-        self.restarts += 1
+        worker.why = why
+        self._count_restart(why)
         return self.on_tick(now)
+
+    def _count_restart(self, why: str, workers: int = 1) -> None:
+        self.restarts += workers
+        if workers:
+            self.restart_reasons[why] += workers
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
@@ -320,7 +333,7 @@ class Ledger:
         if leaves:
             worker.state = State.LEAVING
             worker.dismissed = True
-            return self._replace(now)
+            return self._replace(worker, "outgrown", now)
         return self._settle(worker, now)
 
     def _learn(self, seconds: float, size: float) -> None:
@@ -370,6 +383,7 @@ class Ledger:
         if worker.expired == position:
             if now >= worker.kill_at:
                 worker.killed = True
+                worker.why = worker.reason.name.lower() if worker.reason is not None else ""
                 return [Kill(worker.slot)]
             return [
                 Interrupt(worker.slot, batch.first_id + position, worker.excess)
@@ -462,12 +476,12 @@ class Ledger:
         self.starts.begin_anew()
         surplus = self._surplus()
         actions: Actions = []
-        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)])
+        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)], "resized")
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
         busy.sort(key=lambda worker: worker.index, reverse=True)
         for worker in busy[: max(0, surplus)]:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 
@@ -477,7 +491,9 @@ class Ledger:
         self.starts.begin_anew()
         actions = self.on_tick(now)  # if one was missing, it is the one that tries
         if self._idle and self.renewal.needs_place and not self._vacant():
-            actions += self._leave_idle([min(self._idle, key=self._index)]) + self._replace(now)
+            slot = min(self._idle, key=self._index)
+            worker = self.workers[slot]
+            actions += self._leave_idle([slot], "reloaded") + self._replace(worker, "reloaded", now)
         return actions
 
     def _renew(self, now: float) -> Actions:
@@ -486,13 +502,14 @@ class Ledger:
         self.renewal.accept()
         idle = [slot for slot in self._idle if self._makes_place(self.workers[slot])]
         busy = [worker.slot for worker in self.busy() if self._makes_place(worker) and not worker.condemned]
-        self.restarts += len(idle)
-        return [Tried(old), *self._leave_idle(idle), *map(TakeBack, busy), *self.on_tick(now)]
+        self._count_restart("reloaded", len(idle))
+        return [Tried(old), *self._leave_idle(idle, "reloaded"), *map(TakeBack, busy), *self.on_tick(now)]
 
-    def _leave_idle(self, slots: list[int]) -> Actions:
+    def _leave_idle(self, slots: list[int], why: str) -> Actions:
         actions: Actions = []
         for slot in slots:
             self._idle.remove(slot)
+            self.workers[slot].why = why
             actions += self._leave(self.workers[slot])
         return actions
 

@@ -27,6 +27,11 @@ class Exit(NamedTuple):
     text: str  # in words, up to the bracket that closes them and what follows it
     code: int  # its exit code, or the signal as a negative number
 
+    @property
+    def reason(self) -> str:
+        """In words, for people."""
+        return self.text.replace(")", "", 1)
+
 
 class State(StrEnum):
     """What a worker is doing."""
@@ -49,6 +54,8 @@ class WorkerRecord:
     jobs_done: int = 0
     dismissed: bool = False  # leaves as soon as its job is done
     condemned: str = ""  # why it is being ended, if it wrote what cannot be true
+    why: str = ""  # why it is being replaced, or has to leave, in a word; "": it is not, or died by itself
+    kill_told: bool = False  # whether the program's log knows that it is being killed
     # The batch it has, and how far that is:
     batch: Batch | None = None
     given_at: float = 0.0

@@ -2,12 +2,12 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK  EVENTS
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS  OUTPUT_LINES
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
-    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
+    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
 beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
@@ -39,6 +39,7 @@ class Kind(IntEnum):
     PAUSE = 10
     RELOAD = 11
     STACK = 12
+    EVENTS = 15
 
     READY = 16
     START_FAILED = 17
@@ -47,6 +48,8 @@ class Kind(IntEnum):
     NOTE = 20
     CLOSED = 21
     EXIT_ERROR = 22
+    LAST_EVENTS = 30
+    OUTPUT_LINES = 31
 
     BATCH = 32
     LEAVE = 33
@@ -65,6 +68,7 @@ class Kind(IntEnum):
     SPAWNED = 80
     SPAWN_FAILED = 81
     EXITED = 82
+    OUTPUT = 95
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -82,6 +86,7 @@ SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or 
 JOB = Struct("<Q")  # STACK: after the request's number, the job's id, or EVERY_JOB
 EVERY_JOB = (1 << 64) - 1
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
 SPAWN = Struct("<II?I")  # slot, the worker's index, whether it may connect by ZeroMQ, which handlers it has
@@ -90,6 +95,7 @@ GENERATION = Struct(
 )  # HANDLERS: their number; the body is what they are, or empty when they are not needed any more
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
+OUTPUT = Struct("<IIB12s")  # slot, pid, stream, the secret that frames begin with
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status

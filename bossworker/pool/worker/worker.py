@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from types import FrameType
 
@@ -40,6 +41,7 @@ from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.relayed_output import RelayedOutput
 from bossworker.pool.worker.stack_file import offer_stack
 from bossworker.system import descendants, memory, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
@@ -64,8 +66,10 @@ class Worker:
         handlers: Handlers,
         options: Options,
         identity: WorkerIdentity,
+        output: RelayedOutput | None = None,
     ) -> None:
         self.wire = wire
+        self.output = output  # None: it goes where that of the program goes
         self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
@@ -138,6 +142,8 @@ class Worker:
             self._perform(self.batch)
             self.batch = None
             close_fds(frame.fds)
+            if self.output is not None:
+                self.output.batch_ended()
             leaves = self._too_large() or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
@@ -268,7 +274,7 @@ class Worker:
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
         clock = time.monotonic
-        run_job = self._run_measured if self.max_job_memory else self._run_job
+        run_job = self._way_to_run()
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
@@ -329,6 +335,22 @@ class Worker:
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
             return failure_of(error, stage, self.by_value)
 
+    def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
+        """`_run_job`, with what the pool's settings ask for around it."""
+        run = self._run_measured if self.max_job_memory else self._run_job
+        return run if self.output is None else partial(self._run_relayed, self.output, run)
+
+    def _run_relayed(
+        self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
+    ) -> tuple[int, bytes | Parcel]:
+        """What the job prints is told as its own."""
+        output.job_id = number - 1
+        began = time.monotonic()
+        try:
+            return run(job, number)
+        finally:
+            output.job_ended(began)
+
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
         self.recorder.words[SENDING] = 1
@@ -361,10 +383,11 @@ def main(
     handlers: Handlers,
     options: Options,
     identity: WorkerIdentity,
+    output: RelayedOutput | None = None,
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     memory.keep_only(recorder.slot)
     try:
-        Worker(recorder, wire, memory, handlers, options, identity).run()
+        Worker(recorder, wire, memory, handlers, options, identity, output).run()
     except (LinkClosed, OSError):
         sys.exit(1)
