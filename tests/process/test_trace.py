@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from bossworker import BossWorker, PoolClosed
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # What the format asks of an entry of each phase: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 NEEDED = {
@@ -159,3 +163,28 @@ def test_the_last_failed_start_is_remembered(pool: Pool, tmp_path: Path) -> None
     assert stats.start_error is None
     assert stats.last_failed_start is not None
     assert "the database restarts" in stats.last_failed_start
+
+
+def test_the_trace_of_an_example(tmp_path: Path) -> None:
+    """What a viewer is given of a program as people write them."""
+    for n in range(50):
+        (tmp_path / f"file{n}").write_text("x\n" * n)
+    program = f"""
+import sys
+sys.path.insert(0, {str(EXAMPLES)!r})
+from pathlib import Path
+from checksum_tree import checksum
+from bossworker import BossWorker
+with BossWorker(checksum, worker_count=2) as pool:
+    jobs = [{{"path": str(path)}} for path in Path({str(tmp_path)!r}).iterdir()]
+    assert all(result.ok for result in pool.map([*jobs, {{"path": "/dev/null"}}]) if result.job["path"] != "/dev/null")
+    pool.trace({str(tmp_path / "trace.json")!r})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    trace = read_trace(tmp_path / "trace.json")
+    spans = [entry for entry in trace if entry["ph"] == "X"]
+    assert len(spans) == 51
+    assert [span["args"]["outcome"] for span in spans].count("exception") == 1
+    for lane in {span["tid"] for span in spans}:
+        own = sorted((span for span in spans if span["tid"] == lane), key=lambda span: span["ts"])
+        assert all(one["ts"] + one["dur"] <= other["ts"] + 1 for one, other in pairwise(own)), "none overlaps"
