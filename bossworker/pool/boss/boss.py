@@ -150,7 +150,7 @@ class Boss:
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.sleep(began)
+        seconds = self.seconds_until_due(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -160,17 +160,17 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
-        seconds = self.ledger.sleep(now)
+        seconds = self.ledger.seconds_until_due(now)
         if self.watchers.waiting:
-            due = self.watchers.sleep(now)
+            due = self.watchers.seconds_until_due(now)
             seconds = due if seconds is None else min(seconds, due)
         if self.output is not None and self.output.paused:
             self.output.attend()
             seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
         for chore in self.chores:
-            wanted = chore.sleep(now)
+            wanted = chore.seconds_until_due(now)
             if wanted is not None:
                 seconds = wanted if seconds is None else min(seconds, wanted)
         return seconds
@@ -279,7 +279,7 @@ class Boss:
             return
         snapshot = None
         with suppress(ProtocolError):
-            snapshot = self.intake.look(slot)
+            snapshot = self.intake.collect(slot)
         now = time.monotonic()
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))
         self.chronicle.worker_down(worker, how, now)
@@ -338,6 +338,7 @@ class Boss:
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:
+        """Have the fork server signal a worker; 0: end it with all that is below it."""
         worker = self.ledger.workers[slot]
         self.tell_fork_server(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 

@@ -64,7 +64,7 @@ class Watchers:
         else:
             self._reply(request, self.answer(seen, self.ring.next))
 
-    def sleep(self, now: float) -> float:
+    def seconds_until_due(self, now: float) -> float:
         """Seconds until something is due here."""
         if not self.waiting:
             return NEVER

@@ -82,7 +82,7 @@ def _failure(answer: dict[str, Any]) -> Exception:
 
 
 def _have_forked(data: bytes, detached: bool, folder: str) -> bytes:
-    """Have the launcher fork a supervisor. If it was killed before it could, another one has to: see `detach.start`."""
+    """Have the launcher fork a supervisor. If it is killed before, another one has to: see `launching.start`."""
     for _ in range(ATTEMPTS):
         told = ask(launcher_for(detached), orders.encode(SUPERVISOR, data), [])
         if told or os.path.isdir(folder):
