@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 1
+REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
 ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
 LOG = "supervisor.log"  # what the supervisor has done that is out of the ordinary; missing where that is nothing
@@ -403,6 +404,15 @@ def read_json(folder: int, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Damaged(f"{name} is damaged: it holds no object")
     return value
+
+
+def read_status(folder: int) -> dict[str, Any]:
+    """``status.json``, as `read_json`; looks again where it is just being written, in place, on a disk that is full."""
+    try:
+        return read_json(folder, STATUS)
+    except Damaged:
+        time.sleep(REWRITE_SECONDS)
+        return read_json(folder, STATUS)
 
 
 def read_all(fd: int, limit: int = -1) -> bytes:
