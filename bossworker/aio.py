@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, closing, suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from types import EllipsisType, TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.boss.stats import Stats, stats_of
-from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.client import Answer_co, BossWorker, Job_contra
+from bossworker.pool.caller.controls import Handler, stack_request
 from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
 from bossworker.pool.options import check_workers
+from bossworker.pool.reloading import pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
@@ -34,7 +36,7 @@ SENT_TICK = 0.001  # seconds between looks whether all jobs have been sent, befo
 T = TypeVar("T")
 
 
-class AsyncBossWorker:
+class AsyncBossWorker(Generic[Job_contra, Answer_co]):
     """A `BossWorker` whose calls are awaited, and block the event loop for nothing.
 
     Takes the arguments of `BossWorker`, and checks them; the processes are started by ``async with``, or by the first
@@ -47,7 +49,7 @@ class AsyncBossWorker:
     A ``result_handler`` is not called: whoever awaits a result can handle it.
     """
 
-    def __init__(self, work_handler: Callable[[Any], Mapping[Any, Any] | None], **settings: Any) -> None:
+    def __init__(self, work_handler: Callable[[Job_contra], Answer_co | None], **settings: Any) -> None:
         self._pool = LoopPool(work_handler, **settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: LoopJobs | None = None
@@ -106,12 +108,12 @@ class AsyncBossWorker:
 
     async def run(
         self,
-        job: Mapping[Any, Any],
+        job: Job_contra,
         *,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
-    ) -> Result:
+    ) -> Result[Answer_co]:
         """The `Result` of a job. What went wrong with it is in there: ``raise_for_error()`` raises it.
 
         If the task that awaits it is cancelled, so is the job: one that is queued never runs, one that runs is stopped
@@ -128,8 +130,13 @@ class AsyncBossWorker:
             raise
 
     def map(
-        self, jobs: Jobs, *, ordered: bool = True, timeout: float | None = None, progress: bool | float = False
-    ) -> AsyncGenerator[Result, None]:
+        self,
+        jobs: Iterable[Job_contra] | AsyncIterable[Job_contra],
+        *,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool | float = False,
+    ) -> AsyncGenerator[Result[Answer_co], None]:
         """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
 
         Lazy, as ``BossWorker.map``: takes from `jobs` as results are taken from it, and keeps a bounded number in
@@ -167,6 +174,37 @@ class AsyncBossWorker:
     async def stats(self) -> Stats:
         """The pool at this instant. PoolClosed after ``shut_down``."""
         return stats_of(await self._ask(Kind.STATS))
+
+    async def pause(self) -> None:
+        """Start no new job from now on, as ``BossWorker.pause``."""
+        await self._ask(Kind.PAUSE, messages.SWITCH.pack(True))
+
+    async def resume(self) -> None:
+        """Start jobs again."""
+        await self._ask(Kind.PAUSE, messages.SWITCH.pack(False))
+
+    async def stack(self, job_id: int | None = None) -> str:
+        """What a job is doing, or all workers, as ``BossWorker.stack``."""
+        text: str = (await self._ask(Kind.STACK, stack_request(job_id)))["text"]
+        return text
+
+    async def reload(
+        self,
+        work_handler: Callable[[Any], Mapping[Any, Any] | None] | None = None,
+        *,
+        init_handler: Handler | EllipsisType = ...,
+        exit_handler: Handler | EllipsisType = ...,
+    ) -> None:
+        """Replace the workers, one by one, by such with these handlers, as ``BossWorker.reload``."""
+        jobs, pool = self._jobs or await self._started(), self._pool
+        handlers = pool._other_handlers(work_handler, init_handler, exit_handler)
+        packed = await _in_thread(partial(pack_renewed, handlers, pool._loaded))
+        if self._closed:
+            raise PoolClosed("the pool has been shut down")
+        answer = await jobs.ask(Kind.RELOAD, body=[packed])
+        if answer is None:
+            raise pool._state.why_ended()
+        pool._take_over(handlers, answer)
 
     async def resize(self, n: int) -> None:
         """Change the number of workers. Surplus workers leave when they have finished their job."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import reprlib
 from collections.abc import Iterable
 from itertools import islice
@@ -53,14 +52,20 @@ def shorten(value: object, longest: int = LONGEST_REPR) -> str:
 def table(title: str, rows: Iterable[Iterable[object]], details: str = "") -> str:
     """HTML: a title, rows of which the first cell is a name, and text that is folded away. All of it is escaped."""
     lines = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-    folded = f"<details><summary>details</summary><pre>{html.escape(details)}</pre></details>" if details else ""
-    return f"<div><b>{html.escape(title)}</b><table>{lines}</table>{folded}</div>"
+    folded = f"<details><summary>details</summary><pre>{_escaped(details)}</pre></details>" if details else ""
+    return f"<div><b>{_escaped(title)}</b><table>{lines}</table>{folded}</div>"
+
+
+def _escaped(text: str) -> str:
+    import html  # whose table of entities takes a while to load, and only notebooks need it
+
+    return html.escape(text)
 
 
 def _cells(row: Iterable[object]) -> str:
     name, *values = row
-    cells = "".join(f"<td>{html.escape(_text(value))}</td>" for value in values)
-    return f"<th style='text-align:left'>{html.escape(_text(name))}</th>{cells}"
+    cells = "".join(f"<td>{_escaped(_text(value))}</td>" for value in values)
+    return f"<th style='text-align:left'>{_escaped(_text(name))}</th>{cells}"
 
 
 def _text(value: object) -> str:

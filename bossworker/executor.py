@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.function_calls import run_call
+from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
@@ -204,6 +205,28 @@ class Executor(concurrent.futures.Executor):
     def kill_workers(self) -> None:
         """``terminate_workers()``."""
         self._pool.terminate()
+
+    # -- beyond ProcessPoolExecutor: what the pool beneath can do ----------------------------------------
+
+    def pause(self) -> None:
+        """Begin no more calls from now on; those that run go on."""
+        self._started_pool().pause()
+
+    def resume(self) -> None:
+        """Begin calls again."""
+        self._started_pool().resume()
+
+    def stats(self) -> Stats:
+        """The pool at this instant: how many calls are queued, running, done, and its workers."""
+        return self._started_pool().stats()
+
+    def stack(self, future: CallFuture | None = None) -> str:
+        """The Python stack of a call, with the processes below it; empty if it does not run. None: of all workers."""
+        return self._started_pool().stack(None if future is None else future.job_id)
+
+    def _started_pool(self) -> BossWorker[Any, Any]:
+        self._pool.book()
+        return self._pool.pool
 
     def __repr__(self) -> str:
         return f"<Executor, {self._pool!r}>"

@@ -7,6 +7,8 @@
         files/          the command's working directory
         request.9       somebody has asked for signal 9 to be sent (an empty file, so any number may ask at once)
 
+A command that had no directory while it ran may be kept afterwards as a small one: see ``ended_job.py``.
+
 At every instant, and after a crash or on a full disk, what stands there is consistent:
 
 - The directory is made under a hidden name and gets its own when all is in it. One without a readable ``job.json`` is
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
+ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
 LOG = "supervisor.log"  # what the supervisor has done that is out of the ordinary; missing where that is nothing
 
 UNKNOWN, CREATED, RUNNING = "unknown", "created", "running"
@@ -233,9 +236,19 @@ class JobDirectory:
             self.take_rights()
             self.write_status(status)
 
+    def requested_signals(self) -> set[int]:
+        """The signals that somebody has asked to be sent to the command."""
+        return requested_signals(self.fd)
+
     def take_rights(self) -> None:
         """Those to the directory, if the command has taken them from us."""
         os.fchmod(self.fd, self._mode)
+
+    def discard(self) -> None:
+        """Delete it. OSError: it stays, or something in it does, since it may not be deleted."""
+        from bossworker.commands.removal import discard_own  # which supervisors do without
+
+        discard_own(self)
 
     def close(self) -> None:
         """Give up the descriptors."""

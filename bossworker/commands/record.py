@@ -238,6 +238,8 @@ def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
             time.sleep(REWRITE_SECONDS)
             return jobdir.read_json(fd, jobdir.STATUS)
     except FileNotFoundError:
+        if isinstance(ended := job.get(jobdir.ENDED), dict):  # it was kept once it had ended
+            return ended
         in_charge = {"supervisor": job["supervisor"]} if "supervisor" in job else {}
         return {"state": jobdir.CREATED, **in_charge}
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal, overload
 
 from bossworker.commands import jobdir, output, record
+from bossworker.commands.ended_job import open_stream
 from bossworker.commands.jobdir import FILES, STDERR, STDOUT
 from bossworker.commands.request import check_encoding
 from bossworker.commands.roots import Root, find_root
@@ -113,7 +114,7 @@ def _stream(
     data = b""
     with _opened(jobid, root) as folder, _nothing_there():
         if folder is not None:
-            fd = jobdir.open_file(folder, name)
+            fd = open_stream(folder, name)
             try:
                 data = output.read_at(fd, offset, limit)
             finally:
@@ -234,7 +235,7 @@ def follow(
 def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
     with _opened(jobid, root) as folder:
         try:
-            fd = -1 if folder is None else jobdir.open_file(folder, stream)
+            fd = -1 if folder is None else open_stream(folder, stream)
         except OSError:
             fd = -1
     if fd < 0:

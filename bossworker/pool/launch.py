@@ -29,6 +29,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, NoReturn
 
+from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
 from bossworker.pickling import identify_classes
 from bossworker.pool import fresh_interpreter
@@ -126,6 +127,11 @@ def _fork_boss(
     theirs: socket.socket,
     memory: Memory,
 ) -> int:
+    if forking.patched_by_gevent():
+        raise WorkerStartError(
+            "gevent has replaced parts of the standard library (monkey.patch_all), and what it put there does not work "
+            'after a fork: use start_method="spawn"'
+        )
     stdio.flush_streams()
     identify_classes()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())

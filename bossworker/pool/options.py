@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bossworker.system.checks import check_bool, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
+StartMethod = Literal["fork", "spawn"]
 START_METHODS = ("fork", "spawn")
 LONGEST_NAME = 100  # characters of a pool's
 TRANSPORTS = ("zmq", "socketpair")

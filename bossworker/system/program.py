@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from bossworker.system.cpython import fork_exec, signal
+from bossworker.system.cpython import close, fork_exec, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as a shell's
 
+_MOST_KNOWN = 64
+_known: dict[tuple[bytes, bytes], list[bytes]] = {}  # programs and paths: a pool runs the same few again and again
 _DEFAULT_PATH = os.defpath.encode()
 _NAMES = "HUP INT QUIT ABRT ALRM TERM USR1 USR2 CHLD CONT TSTP TTIN TTOU URG WINCH IO VTALRM PROF XCPU SYS"
 _SIGNALS = [getattr(signal, f"SIG{name}") for name in _NAMES.split() if hasattr(signal, f"SIG{name}")]
@@ -46,7 +48,12 @@ def candidates(program: bytes, environment: list[bytes] | None) -> list[bytes]:
         path = os.environb.get(b"PATH", _DEFAULT_PATH)
     else:
         path = next((line[5:] for line in environment if line.startswith(b"PATH=")), _DEFAULT_PATH)
-    return [os.path.join(folder, program) for folder in path.split(b":")]
+    known = _known.get((program, path))
+    if known is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[program, path] = [os.path.join(folder, program) for folder in path.split(b":")]
+    return known
 
 
 def start(
@@ -80,7 +87,7 @@ def start(
     failure, reporter = os.pipe()
     try:
         pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
-        os.close(reporter)
+        close(reporter)  # at once, since the end of the file is waited for
         reporter = -1
         report = b""
         while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end

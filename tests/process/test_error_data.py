@@ -236,7 +236,7 @@ def test_a_list_of_jobs_in_one_is_told_how_to_be_added(pool: Pool) -> None:
     bw = pool(call, worker_count=1)
     for many in ([{"do": dict}], ({"do": dict} for _ in range(2))):
         with pytest.raises(TypeError, match=r"job 0 must be a mapping .*pass \*jobs, or use map"):
-            bw.add_work(many)  # type: ignore[arg-type]
+            bw.add_work(many)
     assert bw.pending() == 0
 
 

@@ -124,8 +124,11 @@ def test_from_an_event_loop(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Non
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
+    def echo(job: dict[str, int]) -> dict[str, int]:
+        return job
+
     async def main() -> int:
-        async with AsyncBossWorker(lambda job: job, worker_count=1) as pool:
+        async with AsyncBossWorker(echo, worker_count=1) as pool:
             return len([result async for result in pool.map([{"n": n} for n in range(5)], progress=True)])
 
     assert asyncio.run(main()) == 5

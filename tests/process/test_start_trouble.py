@@ -218,6 +218,18 @@ def test_as_many_threads_as_libzmq_needs_are_tried_at_once(monkeypatch: pytest.M
         BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
 
 
+def test_what_gevent_has_replaced_is_refused_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Monkey:
+        is_module_patched = staticmethod("select".__eq__)
+
+    monkeypatch.setitem(sys.modules, "gevent.monkey", Monkey)
+    with pytest.raises(WorkerStartError, match=r"gevent has replaced .*use start_method=\"spawn\""):
+        BossWorker(handle, worker_count=1, start_method="fork")
+    with BossWorker(handle, worker_count=1, start_method="spawn") as pool:
+        pool.add_work({"n": 1})
+        assert pool.get_result() == {"n": 1}
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [

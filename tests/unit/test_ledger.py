@@ -12,7 +12,6 @@ import pytest
 
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
 from bossworker.failure import Outcome
-from bossworker.pool.boss import ledger as book
 from bossworker.pool.boss.actions import (
     Action,
     Actions,
@@ -26,7 +25,9 @@ from bossworker.pool.boss.actions import (
     Tell,
     Tried,
 )
-from bossworker.pool.boss.ledger import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, Ledger
+from bossworker.pool.boss.deadlines import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, SENDING_SECONDS
+from bossworker.pool.boss.job_lengths import BATCH_SECONDS
+from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.starts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.wire.batch import Batch, JobOptions
@@ -993,8 +994,8 @@ def test_a_large_result_that_is_on_its_way_for_ever_is_the_end_of_its_worker() -
     ledger = with_batch(1)
     sending = Snapshot(1, 0, 0.0, False)
     assert ledger.on_look(0, sending, 1.0) == []
-    assert ledger.on_look(0, sending, book.SENDING_SECONDS) == []
-    assert of(Kill, ledger.on_look(0, sending, 1.0 + book.SENDING_SECONDS)) == [Kill(0)]
+    assert ledger.on_look(0, sending, SENDING_SECONDS) == []
+    assert of(Kill, ledger.on_look(0, sending, 1.0 + SENDING_SECONDS)) == [Kill(0)]
 
 
 # -- when to look ----------------------------------------------------------------------------------------------
@@ -1030,7 +1031,7 @@ def test_each_look_moves_the_next_one_on() -> None:
 
 
 def test_the_constants_are_consistent() -> None:
-    assert book.BATCH_SECONDS < book.OVERDUE_SECONDS < book.REPEAT_SECONDS < GRACE
+    assert BATCH_SECONDS < OVERDUE_SECONDS < REPEAT_SECONDS < GRACE
 
 
 # -- results that need room ------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class CommandHandler:
     prepare_job = staticmethod(with_absolute_paths)
 
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:
-        run = CommandRun(self._create(request), request, interruption)
+        run = self._new_run(request, interruption)
         try:
             run.start()
             try:
@@ -112,6 +112,9 @@ class CommandHandler:
             raise
         finally:
             run.close()
+
+    def _new_run(self, request: Request, interruption: Interruption) -> CommandRun:
+        return CommandRun(self._create(request), request, interruption)
 
     def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
         root = self.root or find_root()
@@ -215,4 +218,5 @@ def _why(run: CommandRun) -> str:
     if run.out_of_memory:
         return ", likely out of memory"
     disk = os.fstatvfs(run.directory.fd)
-    return "" if disk.f_bavail * disk.f_frsize >= LEAST_SPACE else " (no space left on the job directory's disk)"
+    full = disk.f_blocks and disk.f_bavail * disk.f_frsize < LEAST_SPACE  # a pipe is on no disk
+    return "" if not full else " (no space left on the job directory's disk)"

@@ -11,13 +11,12 @@ from contextlib import suppress
 from resource import struct_rusage
 from typing import Any
 
-from bossworker.commands import job_status, jobdir
+from bossworker.commands import job_status
 from bossworker.commands.inline.end_watch import RECORD_AFTER, EndWatch, waits
 from bossworker.commands.inline.family import Family
 from bossworker.commands.inline.interruption import Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.quota import Quota
-from bossworker.commands.removal import discard_own
 from bossworker.commands.request import Request
 from bossworker.commands.terminal import Terminal
 from bossworker.system import descendants, identity, program
@@ -67,7 +66,7 @@ class CommandRun:
             stdin = self.request.open_stdin()
         except OSError:
             with suppress(OSError):
-                discard_own(self.directory)
+                self.directory.discard()
             self.concluded = True
             raise
         try:
@@ -215,7 +214,7 @@ class CommandRun:
         self.concluded = True
         if not keep:
             with suppress(OSError):  # something in it is another user's, for instance
-                discard_own(self.directory)
+                self.directory.discard()
                 return
         with suppress(OSError):  # a command may have deleted its directory; there was room for the word
             self.directory.write_last_status(status)
@@ -235,7 +234,7 @@ class CommandRun:
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
         requested = 0
         if code:
-            requested = job_status.requested(code, jobdir.requested_signals(self.directory.fd))
+            requested = job_status.requested(code, self.directory.requested_signals())
             if job_status.ends_all(code, requested):
                 self._end_tree(0.0 if requested == signal.SIGKILL else self.grace)
             self.out_of_memory = not (self.reason or requested) and self._oom is not None and self._oom.likely(code)

@@ -89,7 +89,7 @@ class CallerRequests:
             case Kind.STACK:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self.stacks.ask(number, job_id or None)
+                self.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id)
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent

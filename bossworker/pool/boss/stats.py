@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from bossworker.display import table
 from bossworker.pool.boss.delivery import Delivery
@@ -17,13 +17,15 @@ from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system import proc, processes
 
+WorkerState = Literal["starting", "idle", "busy", "leaving"]
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
     """One worker, at one instant."""
 
     pid: int
-    state: str
+    state: WorkerState
     """``starting``, ``idle``, ``busy`` or ``leaving``."""
     job_id: int | None
     """The job that runs now."""

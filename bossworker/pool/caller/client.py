@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from bossworker.display import table
 from bossworker.errors import (
@@ -32,7 +32,7 @@ from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
-from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
 from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
@@ -44,17 +44,25 @@ from bossworker.watch.pool_events import EventReader, check_since, events_left, 
 from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar
+
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
 
     _Book = TypeVar("_Book", bound=OpenFutures)
+    # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
+    Answer_co = _TypeVar("Answer_co", bound=Mapping[Any, Any], covariant=True, default=Mapping[Any, Any])
+    Job_contra = _TypeVar("Job_contra", bound=Mapping[Any, Any], contravariant=True, default=Any)
+else:
+    Answer_co = TypeVar("Answer_co", covariant=True)
+    Job_contra = TypeVar("Job_contra", contravariant=True)
 
-_handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+_handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
 INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
-class BossWorker(PoolControls):
+class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -121,14 +129,17 @@ class BossWorker(PoolControls):
     The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
     pickled (TypeError).
 
+    For type checkers, a pool is a ``BossWorker[Job, Answer]``, by what its handler says that it takes and returns. With
+    TypedDicts, a job with a wrong key is found, and so is a misspelt key of what ``raise_for_error()`` returns.
+
     After Perl's Parallel::Fork::BossWorkerAsync.
     """
 
     def __init__(
         self,
-        work_handler: Callable[[Any], Mapping[Any, Any] | None],
+        work_handler: Callable[[Job_contra], Answer_co | None],
         *,
-        result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
+        result_handler: Callable[[Result[Answer_co]], Mapping[Any, Any] | None] | None = None,
         init_handler: Callable[[], object] | None = None,
         exit_handler: Callable[[], object] | None = None,
         global_timeout: float | None = 0,
@@ -139,7 +150,7 @@ class BossWorker(PoolControls):
         max_jobs_per_worker: int | None = 0,
         max_worker_memory: int | None = 0,
         max_job_memory: int | None = 0,
-        start_method: str = "fork",
+        start_method: StartMethod = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
         logs: Literal["inherit", "relay", "discard"] = "inherit",
@@ -236,7 +247,7 @@ class BossWorker(PoolControls):
 
     def add_work(
         self,
-        *jobs: Mapping[Any, Any],
+        *jobs: Job_contra,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
@@ -264,12 +275,12 @@ class BossWorker(PoolControls):
 
     def submit(
         self,
-        job: Mapping[Any, Any],
+        job: Job_contra,
         *,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
-    ) -> JobFuture:
+    ) -> JobFuture[Answer_co]:
         """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
 
         Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
@@ -307,12 +318,12 @@ class BossWorker(PoolControls):
         return len(self._inbox.jobs)
 
     @overload
-    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result: ...
+    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
 
     @overload
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None: ...
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None: ...
 
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None:
         """The next finished job's result, in order of completion.
 
         Args:
@@ -333,18 +344,18 @@ class BossWorker(PoolControls):
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
-    def get_result_nb(self) -> Result | None:
+    def get_result_nb(self) -> Result[Answer_co] | None:
         """``get_result(blocking=False)``."""
         return self.get_result(blocking=False)
 
-    def results(self, *, progress: bool | float = False) -> Iterator[Result]:
+    def results(self, *, progress: bool | float = False) -> Iterator[Result[Answer_co]]:
         """Results as they come, until nothing is pending. `progress`: with a bar, as of ``map``."""
         seconds = check_progress(progress)
         if seconds is None:
             return self._results()
         return with_bar(self._results(), self._inbox.outstanding, seconds)
 
-    def _results(self) -> Iterator[Result]:
+    def _results(self) -> Iterator[Result[Answer_co]]:
         while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
@@ -403,12 +414,12 @@ class BossWorker(PoolControls):
 
     def map(
         self,
-        jobs: Iterable[Mapping[Any, Any]],
+        jobs: Iterable[Job_contra],
         *,
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool | float = False,
-    ) -> Generator[Result, None, None]:
+    ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker

@@ -59,12 +59,9 @@ class PoolControls:
         Returns:
             Text, the innermost call first. Empty for a job that does not run now.
         """
-        if job_id is not None:
-            check_count("job_id", job_id, most=(1 << 63) - 1)
+        request = stack_request(job_id)
         self._state.check_owner()
-        if job_id == 0:  # is nobody's id
-            return ""
-        text: str = self._ask(Kind.STACK, messages.JOB.pack(job_id or 0))["text"]
+        text: str = self._ask(Kind.STACK, request)["text"]
         return text
 
     def reload(
@@ -115,6 +112,13 @@ class PoolControls:
             raise WorkerStartError(f"the pool goes on with its old handlers, since with the new ones {answer['error']}")
         self._current_handlers = handlers
         self._outbox.prepare = prepare_of(handlers)
+
+
+def stack_request(job_id: int | None) -> bytes:
+    """What goes with a request for stacks; None: for all."""
+    if job_id is not None:
+        check_count("job_id", job_id, most=(1 << 63) - 1)
+    return messages.JOB.pack(messages.EVERY_JOB if job_id is None else job_id)
 
 
 def prepare_of(handlers: Handlers) -> Callable[[Any], Any] | None:

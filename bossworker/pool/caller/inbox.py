@@ -235,7 +235,7 @@ def _results(segment: Segment, ids: range, jobs: Iterable[Any], queued: float | 
             (job_id, job, origin.alone(n), 0, outcome, error)  # failures are what programs keep
             for n, (job_id, job, outcome, error) in enumerate(zip(ids, jobs, outcomes, errors))
         ]
-    results = list(map(Result, contents))
+    results: list[Result] = list(map(Result, contents))
     deque(map(_set_facts, results, facts), maxlen=0)  # a loop, without the cost of one
     return results
 

@@ -1,0 +1,13 @@
+"""The command line: ``bossworker COMMAND``. It stands on what programs use, and on nothing private.
+
+main.py           which command it is; each is loaded only when it is asked for
+
+run: run_main.py (one run), run_arguments.py, quantities.py (its options), inputs.py, replacements.py, planning.py (from
+arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding the pool), outcomes.py, printers.py,
+progress_line.py, summary.py, joblog.py, junit.py (what is told of jobs)
+
+jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
+resume, send), on entries.py (a job and a task in one form), selecting.py (which ones are meant), command_parser.py
+
+doctor.py;  shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
+"""

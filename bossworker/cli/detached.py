@@ -1,0 +1,170 @@
+"""``start``, ``retry`` and ``clean``: detached jobs come and go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+
+from bossworker import jobs
+from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, pairs, show_json, told
+from bossworker.cli.entries import NAME, Entry, EntryError, has_failed, is_running, short
+from bossworker.cli.quantities import parse_duration, parse_size
+from bossworker.cli.selecting import everything, select
+from bossworker.commands.roots import find_root
+
+
+def start_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "start",
+        "Start a command that goes on when this terminal is gone; print its id. It runs in this folder, without a\n"
+        "terminal, and reads nothing. bossworker wait, log and kill take its id, name, or `last`.",
+        ["make -j8", "--name nightly --timeout 2h -- restic check", "--json --env CI=1 -- npm test"],
+    )
+    add = parser.add_argument
+    add("--name", help="to be found by, besides its id")
+    add("--timeout", type=check_with(parse_duration), default=0.0, metavar="S", help="end it after this: 90, 2m, 1h30m")
+    add("--env", action="append", default=[], metavar="K=V", help="a variable to add; several times")
+    add("--wd", "--workdir", metavar="DIR", help="where it runs, instead of here")
+    add("--meta", action="append", default=[], metavar="K=V", help="kept with it; V is JSON or text")
+    add("--memory", type=check_with(parse_size), default=0, metavar="SIZE", help="end it above this: 512M, 2G")
+    add("-c", dest="shell", action="store_true", help="CMD is one command line for a shell")
+    add("cmd", nargs=argparse.REMAINDER, metavar="CMD ...", help="the program and its arguments")
+    return parser
+
+
+def start(argv: Sequence[str]) -> int:
+    parser = start_parser()
+    options = parser.parse_args(argv)
+    command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
+    if not command:
+        parser.error("CMD is missing: the program and its arguments")
+    if options.shell and len(command) > 1:
+        parser.error("with -c, CMD is one word")
+
+    def work() -> int:
+        meta = {key: _value(text) for key, text in pairs(options.meta, "--meta").items()}
+        if options.name is not None:
+            meta[NAME] = options.name
+        jobid = jobs.start(
+            command[0] if options.shell else command,
+            shell=options.shell,
+            timeout=options.timeout,
+            memory=options.memory,
+            env=pairs(options.env, "--env"),
+            cwd=options.wd or os.getcwd(),
+            meta=meta,
+        )
+        show_json({"id": jobid, "short": short(jobid), NAME: options.name}) if options.json else print(jobid)
+        return 0
+
+    return told("start", work)
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def retry_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "retry",
+        "Start jobs once more, each as a new job; print the new ids. Of a task, the command is executed again.",
+        ["last", "nightly", "--failed"],
+        ids="*",
+    )
+    parser.add_argument("--failed", action="store_true", help="all that have failed and were not tried again")
+    return parser
+
+
+def retry(argv: Sequence[str]) -> int:
+    parser = retry_parser()
+    options = parser.parse_args(argv)
+    if bool(options.ids) == options.failed:
+        parser.error("give IDs, or --failed")
+
+    def work() -> int:
+        doomed = _failed_ones() if options.failed else select(options.ids)
+        status = 0
+        for entry in doomed:
+            try:
+                again = entry.again()
+            except EntryError as error:
+                complain("retry", error)
+                status = FAILED
+                continue
+            show_json({"id": again.id, "short": short(again.id), "retry_of": entry.id}) if options.json else print(
+                again.id
+            )
+        return status
+
+    return told("retry", work)
+
+
+def _failed_ones() -> list[Entry]:
+    """Those that no later job is a retry of."""
+    described = [(entry, entry.describe()) for entry in everything()]
+    tried = {one["meta"].get("retry_of") for _, one in described}
+    return [entry for entry, one in reversed(described) if has_failed(one) and entry.id not in tried]
+
+
+def clean_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "clean",
+        "Delete jobs and tasks with all their files: those that are named (what runs is killed), or else all that\n"
+        "have ended.",
+        ["", "--older-than 7d", "last"],
+        ids="*",
+    )
+    parser.add_argument(
+        "--older-than", type=check_with(parse_duration), metavar="S", help="only what is older: 7d, 12h"
+    )
+    parser.add_argument("--status", action="append", help="only these: completed, terminated by error, unknown, ...")
+    return parser
+
+
+def clean(argv: Sequence[str]) -> int:
+    parser = clean_parser()
+    options = parser.parse_args(argv)
+    if options.ids and (options.older_than is not None or options.status):
+        parser.error("IDs go neither with --older-than nor with --status")
+
+    def work() -> int:
+        if options.ids:
+            chosen = select(options.ids)
+        else:
+            chosen = [entry for entry in everything() if _may_go(entry, options.older_than, options.status)]
+        for entry in chosen:
+            entry.delete()
+        if not (options.ids or options.status):
+            _delete_joblogs(options.older_than)
+        show_json({"deleted": [entry.id for entry in chosen]}) if options.json else print(f"{len(chosen)} deleted")
+        return 0
+
+    return told("clean", work)
+
+
+def _may_go(entry: Entry, age: float | None, statuses: list[str] | None) -> bool:
+    try:
+        found = entry.describe()
+    except EntryError:
+        return False
+    if is_running(found) or (found["status"] == "unknown" and "unknown" not in (statuses or ())):
+        return False
+    old = age is None or (found["created"] is not None and time.time() - found["created"] >= age)
+    return old and (not statuses or found["status"] in statuses)
+
+
+def _delete_joblogs(age: float | None) -> None:
+    """Those that `run` has written for its failures, when nobody has asked for a joblog."""
+    root = find_root()
+    if not os.path.isdir(root):
+        return
+    for file in os.scandir(root):
+        ours = file.name.startswith("run-") and file.name.endswith(".joblog") and file.is_file(follow_symlinks=False)
+        if ours and (age is None or time.time() - file.stat().st_mtime >= age):
+            os.unlink(file.path)

@@ -1,0 +1,276 @@
+"""Jobs and tasks, looked at in one way: what `ps`, `show`, `log`, `wait` and the others do to either."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bossworker import jobs
+from bossworker.commands import output, record
+from bossworker.commands.ended_job import open_stream
+from bossworker.commands.record import Info, Status
+from bossworker.system import proc
+
+NAME = "name"  # in the metadata
+LOOK = 0.05  # seconds between two looks for more output
+_RANDOM = 20  # hexadecimal digits at the end of an id, which nobody can guess
+STREAMS = ("stdout", "stderr")
+
+
+class EntryError(Exception):
+    """What cannot be done to a job or task; the text is for people."""
+
+
+class JobEntry:
+    """A job of `bossworker.jobs`, detached or one that has failed in `run`."""
+
+    kind = "job"
+
+    def __init__(self, jobid: str) -> None:
+        self.id = jobid
+        self._info: Info | None = None
+
+    def look(self) -> Info:
+        """How it stands. EntryError when it is gone."""
+        self._info = jobs.info(self.id)
+        if self._info is None:
+            raise EntryError(f"there is no job {self.id} any more")
+        return self._info
+
+    @property
+    def info(self) -> Info:
+        return self._info or self.look()
+
+    @property
+    def name(self) -> str:
+        return str(self.info.meta.get(NAME, ""))
+
+    def describe(self) -> dict[str, Any]:
+        """The documented form of a job, JSON values."""
+        info = self.look()
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": self.name or None,
+            "status": str(info.status.value),
+            "exit_code": info.exit_code,
+            "signal": info.signal,
+            "reason": info.reason or None,
+            "paused": _is_stopped(info.pid) if info.status is Status.RUNNING else False,
+            "command": info.args[2:] if info.shell else info.args,
+            "shell": info.shell,
+            "cwd": info.cwd,
+            "pid": info.pid if info.status is Status.RUNNING else None,
+            "created": info.created_at,
+            "started": info.started_at,
+            "ended": info.ended_at,
+            "elapsed": info.elapsed,
+            "user_time": info.user_time,
+            "system_time": info.system_time,
+            "max_rss": info.max_rss,
+            "timeout": info.timeout or None,
+            "meta": info.meta,
+            "directory": info.directory,
+        }
+
+    def wait(self, timeout: float | None) -> None:
+        """Until it has ended, or that many seconds are over."""
+        jobs.wait(self.id, timeout)
+
+    def signal(self, number: int) -> bool:
+        """Whether it was sent: something runs."""
+        return jobs.signal(self.id, number)
+
+    def pause(self, on: bool) -> bool:
+        """Stop all of it where it is, or let it go on."""
+        return jobs.signal(self.id, signals.SIGSTOP if on else signals.SIGCONT)
+
+    def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
+        folder = record.open_job(self.id)
+        if folder is None:
+            return max(0, since), b""
+        try:
+            fd = open_stream(folder, stream)
+        except OSError:
+            return max(0, since), b""
+        finally:
+            os.close(folder)
+        try:
+            size = os.fstat(fd).st_size
+            begin = output.begin_of(fd, min(size, max(0, size + since) if since < 0 else since))
+            return begin, output.read_at(fd, begin, limit)
+        finally:
+            os.close(fd)
+
+    def send(self, text: str) -> None:
+        """EntryError: a job reads nothing but what it was started with."""
+        raise EntryError(f"job {self.id} reads nothing that is sent; tasks (bossworker.tasks.spawn) do")
+
+    def again(self) -> JobEntry:
+        """Start its command once more, as a new job. EntryError when what it read is not there any more."""
+        info = self.look()
+        stdin = info.stdin
+        if stdin is not None and not os.path.isabs(stdin):
+            raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
+        command: Any = info.args[2] if info.shell else info.args
+        return JobEntry(
+            jobs.start(
+                command,
+                shell=info.shell,
+                timeout=info.timeout,
+                grace=info.grace,
+                memory=info.memory,
+                max_output=info.max_output,
+                stdin=None if stdin is None else Path(stdin),
+                pty=info.pty,
+                env=info.env,
+                cwd=info.cwd,
+                meta={**info.meta, "retry_of": self.id},
+            )
+        )
+
+    def delete(self) -> None:
+        """End it, and delete its files."""
+        jobs.clean(self.id)
+
+
+class TaskEntry:
+    """A task of `bossworker.tasks`, in the default pool."""
+
+    kind = "task"
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.id: str = task.id
+
+    @property
+    def name(self) -> str:
+        return str(self._told(self._task.info).get("meta", {}).get(NAME, ""))
+
+    def _told(self, call: Callable[[], Any]) -> Any:
+        """EntryError for what a task refuses."""
+        from bossworker.tasks import TaskError
+
+        try:
+            return call()
+        except TaskError as error:
+            raise EntryError(f"task {self.id}: {error}") from error
+
+    def describe(self) -> dict[str, Any]:
+        """As of a job."""
+        info = self._told(lambda: self._task.info(fresh=True))
+        status, times, usage = info["status"], info["times"], info["usage"]
+        command = info["command"]
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": info["meta"].get(NAME),
+            "status": status["state"],
+            "exit_code": status["exit_code"],
+            "signal": status["signal"],
+            "reason": status["reason"] or None,
+            "paused": status["paused"],
+            "command": [command] if isinstance(command, str) else command,
+            "shell": info["shell"],
+            "cwd": info["cwd"],
+            "pid": info["pid"],
+            "created": times["created"],
+            "started": times["started"],
+            "ended": times["ended"],
+            "elapsed": _so_far(times, status),
+            "user_time": usage["user_time"],
+            "system_time": usage["system_time"],
+            "max_rss": usage["max_rss"],
+            "timeout": None,
+            "meta": info["meta"],
+            "directory": None,
+        }
+
+    def wait(self, timeout: float | None) -> None:
+        self._told(lambda: self._task.wait(timeout))
+
+    def signal(self, number: int) -> bool:
+        return bool(self._told(lambda: self._task.kill(number)))
+
+    def pause(self, on: bool) -> bool:
+        return bool(self._told(lambda: self._task.pause(on)))
+
+    def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        source = self._task.stream(stream)
+        begin, end = self._told(lambda: (source.start, source.limit))
+        at = max(begin, min(end, end + since if since < 0 else since))
+        return at, bytes(self._told(lambda: source.peek(at, limit)))
+
+    def send(self, text: str) -> None:
+        self._told(lambda: self._task.stream("stdin").write(text))
+
+    def again(self) -> TaskEntry:
+        """Its supervisor executes the command once more. EntryError when it still runs."""
+        if not self._told(self._task.restart):
+            raise EntryError(f"task {self.id} still runs")
+        return self
+
+    def delete(self) -> None:
+        self._told(self._task.delete)
+
+
+Entry = JobEntry | TaskEntry
+
+
+def is_running(described: dict[str, Any]) -> bool:
+    """Whether it has not ended, as far as we know."""
+    return described["status"] in ("created", "running")
+
+
+def has_failed(described: dict[str, Any]) -> bool:
+    """Whether it has ended, and not well."""
+    return str(described["status"]).startswith("terminated")
+
+
+def exit_status(described: dict[str, Any]) -> int:
+    """What a shell would have as ``$?``, once it has ended."""
+    if described["exit_code"] is not None:
+        return int(described["exit_code"])
+    if described["signal"] is not None:
+        return 128 + int(described["signal"])
+    return 0 if described["status"] == "completed" else 1
+
+
+def job_entries() -> Iterator[JobEntry]:
+    """All jobs, the newest first."""
+    return map(JobEntry, reversed(record.listing()))
+
+
+def task_entries() -> list[TaskEntry]:
+    """All tasks of the default pool, the newest first; none where there is no such pool."""
+    from bossworker.tasks import TaskError, TaskPool
+
+    try:
+        return [TaskEntry(task) for task in reversed(TaskPool(mkdir_if_missing=False).search())]
+    except (OSError, TaskError, RuntimeError):
+        return []
+
+
+def short(entry_id: str) -> str:
+    """The beginning of its random part: what people type."""
+    return entry_id[-_RANDOM:][:8]
+
+
+def is_meant(entry_id: str, text: str) -> bool:
+    """Whether a text is the beginning of an id, or of its random part."""
+    return entry_id.startswith(text) or entry_id[-_RANDOM:].startswith(text)
+
+
+def _is_stopped(pid: int | None) -> bool:
+    return pid is not None and proc.state_and_start(pid)[0] == "T"
+
+
+def _so_far(times: dict[str, Any], status: dict[str, Any]) -> float | None:
+    if status["running"] and times["started"] is not None:
+        return time.time() - float(times["started"])
+    return None if times["elapsed"] is None else float(times["elapsed"])

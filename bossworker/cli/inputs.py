@@ -1,0 +1,250 @@
+"""Where the arguments of ``bossworker run`` come from: ``:::``, ``::::``, ``-a`` and stdin. All of it is lazy."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+NOT_YET = ("\0not yet",)
+"""In the place of a row: there is none just now, but there may be later."""
+
+Rows = Iterator[tuple[str, ...]]
+_CHUNK = 1 << 16
+
+
+class InputError(Exception):
+    """An input that cannot be read; the text is for people."""
+
+
+class Source(NamedTuple):
+    """Arguments of the command line, or a file of them ("-" is stdin)."""
+
+    args: Sequence[str] | None = None
+    path: str = ""
+    linked: bool = False
+    """Whether it goes along with the source before it (``:::+``), rather than being combined with it."""
+
+
+class Records:
+    """The records of a file, one after the other; or NOT_YET, when whoever writes it takes his time."""
+
+    def __init__(self, path: str, delimiter: bytes) -> None:
+        self._delimiter = delimiter
+        try:
+            self.fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"cannot read {path!r}: {error.strerror}") from None
+        self._may_wait = not stat.S_ISREG(os.fstat(self.fd).st_mode)
+        self._path = path
+
+    def __iter__(self) -> Iterator[str | None]:
+        rest = b""
+        while True:
+            if self._may_wait and not _readable(self.fd):
+                yield None
+                continue
+            data = self._read()
+            if not data:
+                break
+            *whole, rest = (rest + data).split(self._delimiter)
+            yield from map(os.fsdecode, whole)
+        if rest:
+            yield os.fsdecode(rest)
+        self.close()
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.fd, _CHUNK)
+        except OSError as error:
+            raise InputError(f"cannot read {self._path!r}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Give up the file."""
+        if self.fd > 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class Inputs:
+    """All sources together: rows of arguments."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        delimiter: bytes = b"\n",
+        columns: str | None = None,
+        header: bool = False,
+        per_job: int = 1,
+    ) -> None:
+        """
+        Args:
+            columns: A regular expression that separates the arguments within one.
+            header: Whether each source begins with the names of its arguments.
+            per_job: Arguments (rows) that a job takes; 0: none of them is used, but each makes a job.
+        """
+        self._sources = sources
+        self._delimiter = delimiter
+        self._columns = re.compile(columns) if columns else None
+        self._per_job = per_job
+        self.waits_for = -1
+        self.names: list[str] = []
+        self._first: Records | None = None
+        groups = self._groups()
+        self._opened = [self._open(group, lazy=not index) for index, group in enumerate(groups)]
+        if header:
+            self._take_names()
+
+    def close(self) -> None:
+        """Give up what is read lazily."""
+        if self._first is not None:
+            self._first.close()
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether the same command line would get the same arguments."""
+        return all(one.args is not None or _is_regular(one.path) for one in self._sources)
+
+    def total(self) -> int | None:
+        """How many jobs there will be, if that can be known without reading what can be read only once."""
+        rows, header = 1, bool(self.names)
+        for group in self._groups():
+            counts = [self._count(one) for one in group]
+            if None in counts:
+                return None
+            rows *= max(0, min(count or 0 for count in counts) - header)
+        return -(-rows // max(1, self._per_job))
+
+    def __iter__(self) -> Rows:
+        return self._joined() if self._per_job != 1 else self._rows()
+
+    # -- from sources to rows -----------------------------------------------------------------------------
+
+    def _groups(self) -> list[list[Source]]:
+        groups: list[list[Source]] = []
+        for one in self._sources:
+            if one.linked and groups:
+                groups[-1].append(one)
+            else:
+                groups.append([one])
+        return groups
+
+    def _open(self, group: list[Source], lazy: bool) -> Iterator[tuple[str, ...]]:
+        """The rows of sources that go along with each other."""
+        columns = [self._records(one, lazy and not index) for index, one in enumerate(group)]
+        if len(columns) == 1:
+            return (NOT_YET if one is None else self._split(one) for one in columns[0])
+        return self._linked(columns)
+
+    def _linked(self, columns: list[Iterator[str | None]]) -> Iterator[tuple[str, ...]]:
+        first, *others = columns
+        for one in first:
+            if one is None:
+                yield NOT_YET
+                continue
+            try:
+                rest = [next(other) or "" for other in others]
+            except StopIteration:
+                return
+            yield sum((self._split(value) for value in (one, *rest)), ())
+
+    def _records(self, source: Source, lazy: bool) -> Iterator[str | None]:
+        if source.args is not None:
+            return iter(source.args)
+        records = Records(source.path, self._delimiter)
+        if lazy:
+            self._first = records
+            return iter(records)
+        return iter(list(_patiently(records)))
+
+    def _split(self, value: str) -> tuple[str, ...]:
+        return tuple(self._columns.split(value)) if self._columns else (value,)
+
+    def _take_names(self) -> None:
+        for rows in self._opened:
+            self.names += next((row for row in self._awaited(rows)), ())
+
+    def _awaited(self, rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+        for row in rows:
+            if row is not NOT_YET:
+                yield row
+            elif self._first is not None:
+                _wait(self._first.fd)
+
+    def _rows(self) -> Rows:
+        first, *others = self._opened
+        rest = [list(rows) for rows in others]
+        for row in first:
+            self.waits_for = -1
+            if row is NOT_YET:
+                assert self._first is not None
+                self.waits_for = self._first.fd
+                yield NOT_YET
+            elif not rest:
+                yield row
+            else:
+                for combination in product(*rest):
+                    yield sum(combination, row)
+
+    def _joined(self) -> Rows:
+        """As many rows as a job takes, in one."""
+        taken: list[tuple[str, ...]] = []
+        for row in self._rows():
+            if row is NOT_YET:
+                yield row
+                continue
+            if not self._per_job:
+                yield ()
+                continue
+            taken.append(row)
+            if len(taken) == self._per_job:
+                yield sum(taken, ())
+                taken = []
+        if taken:
+            yield sum(taken, ())
+
+    def _count(self, source: Source) -> int | None:
+        if source.args is not None:
+            return len(source.args)
+        return _count_records(source.path, self._delimiter) if _is_regular(source.path) else None
+
+
+def _patiently(records: Iterable[str | None]) -> Iterator[str]:
+    for one in records:
+        if one is not None:
+            yield one
+        elif isinstance(records, Records):
+            _wait(records.fd)
+
+
+def _wait(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return path != "-" and stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _count_records(path: str, delimiter: bytes) -> int:
+    count, last = 0, delimiter
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(1 << 20):
+            count += data.count(delimiter)
+            last = data[-len(delimiter) :]
+    return count + (last != delimiter)

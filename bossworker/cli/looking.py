@@ -1,0 +1,249 @@
+"""``ps``, ``show``, ``log`` and ``stack``: what there is to be seen of jobs and tasks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from bossworker.cli.command_parser import check_with, make_parser, show_json, told
+from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, short
+from bossworker.cli.printers import write
+from bossworker.cli.progress_line import clock, colours
+from bossworker.cli.selecting import everything, select
+from bossworker.system import descendants, proc
+
+NEWEST = 50  # that `ps` looks at, unless it is to look at all
+_CHUNK = 1 << 16
+
+
+def ps_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "ps",
+        f"List jobs and tasks, the newest last; of those that have ended only such as are among the {NEWEST} newest.",
+        ["", "--all --status running", "--json"],
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
+    parser.add_argument("--status", help="only these: running, completed, failed, ...")
+    parser.add_argument("--name", help="only those of this name")
+    return parser
+
+
+def ps(argv: Sequence[str]) -> int:
+    options = ps_parser().parse_args(argv)
+
+    def work() -> int:
+        entries = everything() if options.all else islice(everything(), NEWEST)
+        found = [one for one in _described(entries) if _is_wanted(one, options)]
+        if options.json:
+            for one in reversed(found):
+                show_json(one)
+        elif found:
+            _print_table(found[::-1])
+        return 0
+
+    return told("ps", work)
+
+
+def _described(entries: Iterator[Entry]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        try:
+            yield entry.describe()
+        except EntryError:  # deleted just now
+            continue
+
+
+def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
+    if options.name is not None and one["name"] != options.name:
+        return False
+    return options.status is None or options.status in (one["status"], state_of(one).split(" ")[0])
+
+
+def state_of(one: dict[str, Any]) -> str:
+    """In a word or two: ``running``, ``paused``, ``exit 3``, ``signal 9``."""
+    if is_running(one):
+        return "paused" if one["paused"] else str(one["status"])
+    if one["status"] == "unknown":
+        return "unknown"
+    if one["signal"] is not None:
+        return f"failed (signal {one['signal']})"
+    return "completed" if one["status"] == "completed" else f"failed ({one['exit_code']})"
+
+
+def _print_table(found: list[dict[str, Any]]) -> None:
+    rows = [("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"), *map(_row, found)]
+    widths = [max(len(row[at]) for row in rows) for at in range(5)]
+    width = _width()
+    for row in rows:
+        line = "  ".join(text.ljust(size) for text, size in zip(row, widths, strict=False))
+        print(_coloured(f"{line}  {row[5]}"[:width], row[2]))
+
+
+def _width() -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if os.isatty(1) else None
+
+
+def _coloured(line: str, state: str) -> str:
+    if not colours(1) or not state.startswith("failed"):
+        return line
+    return f"\x1b[31m{line}\x1b[0m"
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    started = time.strftime("%m-%d %H:%M", time.localtime(one["started"])) if one["started"] else "-"
+    elapsed = clock(one["elapsed"]) if one["elapsed"] is not None else "-"
+    return short(one["id"]), one["name"] or "-", state_of(one), started, elapsed, command_line(one)
+
+
+def command_line(one: dict[str, Any]) -> str:
+    """As it would be typed, on one line."""
+    line = one["command"][0] if one["shell"] and one["command"] else shlex.join(map(str, one["command"] or ()))
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def show_parser() -> argparse.ArgumentParser:
+    return make_parser("show", "Tell all that is known of a job or task.", ["last", "nightly", "--json 4f1c"], ids="+")
+
+
+def show(argv: Sequence[str]) -> int:
+    options = show_parser().parse_args(argv)
+
+    def work() -> int:
+        for at, entry in enumerate(select(options.ids)):
+            found = entry.describe()
+            if options.json:
+                show_json(found)
+                continue
+            if at:
+                print()
+            _print_all(found)
+        return 0
+
+    return told("show", work)
+
+
+def _print_all(found: dict[str, Any]) -> None:
+    for key, value in {**found, "command": command_line(found), "status": state_of(found)}.items():
+        if value in (None, "", {}, False):
+            continue
+        print(f"{key:12} {_readable(key, value)}")
+
+
+def _readable(key: str, value: object) -> object:
+    if key in ("created", "started", "ended"):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(value))))
+    return f"{value:.3f} s" if isinstance(value, float) else value
+
+
+def log_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "log",
+        "Print what a job or task has written: its stdout, and to stderr its stderr. With --since, only what is new:\n"
+        "the answer of --json has `next`, for the next --since.",
+        ["last", "-f nightly", "--since 4096 --json 4f1c"],
+        ids="1",
+    )
+    add = parser.add_argument
+    add("-f", "--follow", action="store_true", help="go on until it has ended")
+    add("--since", type=check_with(int), metavar="N", help="from this byte on; a negative number counts from the end")
+    add("--stderr", action="store_true", help="only its stderr, to stdout")
+    add("--stdout", action="store_true", help="only its stdout")
+    return parser
+
+
+def log(argv: Sequence[str]) -> int:
+    options = log_parser().parse_args(argv)
+
+    def work() -> int:
+        entries = select([options.ids])
+        if options.json or options.since is not None or options.stderr or options.stdout:
+            wanted = [STREAMS[1 if options.stderr else 0]]
+        else:
+            wanted = list(STREAMS)
+        for entry in entries:
+            if options.json:
+                _log_json(entry, wanted[0], options.since or 0, options.follow)
+            else:
+                _log(entry, wanted, options)
+        return 0
+
+    return told("log", work)
+
+
+def _log(entry: Entry, wanted: list[str], options: argparse.Namespace) -> None:
+    places = dict.fromkeys(wanted, options.since or 0)
+    while True:
+        ended = not options.follow or not is_running(entry.describe())  # before we read: what is read then is all
+        for stream in wanted:
+            to = 2 if len(wanted) > 1 and stream == STREAMS[1] else 1
+            for data in _new(entry, stream, places):
+                write(to, data)
+        if ended:
+            return
+        time.sleep(LOOK)
+
+
+def _new(entry: Entry, stream: str, places: dict[str, int]) -> Iterator[bytes]:
+    while True:
+        begin, data = entry.read(stream, places[stream], _CHUNK)
+        places[stream] = begin + len(data)
+        if not data:
+            return
+        yield data
+
+
+def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
+    while True:
+        found = entry.describe()
+        ended = not is_running(found)  # before we read: what is read then is all
+        begin, data = entry.read(stream, since)
+        since = begin + len(data)
+        if data or ended or not follow:
+            text = data.decode("utf-8", "replace")
+            new = {"id": entry.id, "stream": stream, "since": begin, "next": since, "text": text}
+            show_json({**new, "status": found["status"], "exit_code": found["exit_code"], "signal": found["signal"]})
+        if ended or not follow:
+            return
+        time.sleep(LOOK)
+
+
+def stack_parser() -> argparse.ArgumentParser:
+    text = "Show the processes of a command that runs, with their states and arguments."
+    return make_parser("stack", text, ["last", "nightly", "--json 4f1c"], ids="+")
+
+
+def stack(argv: Sequence[str]) -> int:
+    options = stack_parser().parse_args(argv)
+
+    def work() -> int:
+        for entry in select(options.ids):
+            found = entry.describe()
+            if found["pid"] is None:
+                raise EntryError(f"{entry.kind} {entry.id} does not run: {state_of(found)}")
+            tree = list(process_tree(found["pid"]))
+            if options.json:
+                show_json({"id": entry.id, "processes": tree})
+                continue
+            for one in tree:
+                print(f"{one['pid']:>8} {one['state']} {'  ' * one['depth']}{one['command']}")
+        return 0
+
+    return told("stack", work)
+
+
+def process_tree(pid: int, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """A process and all below it, parents first."""
+    state, _ = proc.state_and_start(pid)
+    if state == "X":
+        return
+    words = proc.read(f"{pid}/cmdline").decode("utf-8", "replace").split("\0")[:-1]
+    line = shlex.join(words) if words else f"[{proc.read(f'{pid}/comm').decode('utf-8', 'replace').strip()}]"
+    yield {"pid": pid, "state": state, "depth": depth, "command": line}
+    for child in descendants.children(pid):
+        yield from process_tree(child, depth + 1)

@@ -1,0 +1,81 @@
+"""``bossworker COMMAND``: which command it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {  # the module, the function in it, and what it does
+    "run": ("run_main", "main", "run a command for each argument, as xargs and GNU parallel do"),
+    "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
+    "ps": ("looking", "ps", "list jobs and tasks"),
+    "show": ("looking", "show", "tell all that is known of one"),
+    "log": ("looking", "log", "print what one has written; follow it"),
+    "wait": ("steering", "wait", "wait for its end; exit as it does"),
+    "kill": ("steering", "kill", "send a signal"),
+    "pause": ("steering", "pause", "stop it where it is"),
+    "resume": ("steering", "resume", "let it go on"),
+    "send": ("steering", "send", "hand a line of text to a task"),
+    "retry": ("detached", "retry", "start it once more"),
+    "clean": ("detached", "clean", "delete what has ended, or what is named"),
+    "stack": ("looking", "stack", "show the processes of a command that runs"),
+    "doctor": ("doctor", "doctor", "look at what this machine lacks"),
+    "completion": ("shells", "completion", "print completion for bash, zsh or fish"),
+}
+
+PIPE_CLOSED = 141  # exit status of a program that SIGPIPE has ended
+INTERRUPTED = 130  # the same of Ctrl-C
+USAGE = 2  # exit status of a command line that makes no sense
+
+
+def usage() -> str:
+    """What there is."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (*_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: bossworker COMMAND [OPTION]... [ARG]...",
+            "Run commands, many at once or detached, and look after them.",
+            "",
+            *lines,
+            "",
+            "bossworker COMMAND --help tells more of each; --version tells which version this is.",
+            "examples:",
+            "  bossworker run -j 4 gzip -9 ::: *.log",
+            "  bossworker start --name build -- make -j8",
+            "  bossworker wait last; bossworker log last",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of ``bossworker`` with these arguments."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in COMMANDS:
+        return _call(name, rest)
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        from bossworker import __version__
+
+        print(f"bossworker {__version__}")
+        return 0
+    print(f"bossworker: there is no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+    return USAGE
+
+
+def _call(name: str, argv: Sequence[str]) -> int:
+    module, function, _ = COMMANDS[name]
+    command = getattr(import_module(f"bossworker.cli.{module}"), function)
+    try:
+        return int(command(argv))
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes
+        return PIPE_CLOSED
+    except SystemExit as exit:  # argparse's
+        return exit.code if isinstance(exit.code, int) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED

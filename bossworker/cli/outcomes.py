@@ -1,0 +1,102 @@
+"""A job of a run, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from bossworker.cli.replacements import Row
+from bossworker.result import Result
+
+UNKNOWN_EXIT = -1  # in a joblog: of one that was made to end
+_SIGNAL_BASE = 128
+
+Output = bytes | str
+"""What a stream has held: the bytes, or the path of a file with them."""
+
+
+class Planned(NamedTuple):
+    """One that is with the pool."""
+
+    row: Row
+    text: str
+    """Its command line, as it stands in a joblog."""
+    place: int
+    """Among those that were started: the order of their output."""
+    tag: str
+    job: Mapping[str, Any]
+    tries: int = 1
+
+
+class Ended(NamedTuple):
+    """One that has ended."""
+
+    plan: Planned
+    ok: bool
+    exit_code: int | None
+    signal: int | None
+    seconds: float
+    started_at: float
+    stdout: Output
+    stderr: Output
+    jobid: str
+    kind: str
+    """As `Result.error_kind`; empty if it ended well."""
+    reason: str
+    answer: Mapping[Any, Any]
+    """What a handler in Python has returned."""
+
+    @property
+    def exit_value(self) -> int:
+        """For a joblog."""
+        if self.kind in ("timeout", "memory") or (self.exit_code is None and self.signal is None and not self.ok):
+            return UNKNOWN_EXIT
+        return self.exit_code or 0
+
+    @property
+    def exit_status(self) -> int:
+        """As a shell would give it."""
+        if self.signal:
+            return _SIGNAL_BASE + self.signal
+        return (self.exit_code or 0) if self.ok or self.exit_code else 1
+
+    @property
+    def words(self) -> str:
+        """``exit code 3``, ``signal 9 (SIGKILL)``, ``timed out``."""
+        return self.reason.removeprefix("BossWorkerAsync: ").removeprefix("terminated by ").splitlines()[0]
+
+
+def ended(plan: Planned, result: Result, *, timed_out: bool = False, of_function: bool = False) -> Ended:
+    """From a pool's result."""
+    kind = "timeout" if timed_out else result.error_kind or ""
+    told: Mapping[Any, Any] = {} if of_function else result
+    stdout, stderr = told.get("stdout", b""), told.get("stderr", b"")
+    return Ended(
+        plan=plan,
+        ok=not kind,
+        exit_code=told.get("exit_code"),
+        signal=told.get("signal"),
+        seconds=told.get("elapsed") or result.duration,
+        started_at=result.started_at,
+        stdout=stdout if isinstance(stdout, (bytes, str)) else b"",
+        stderr=stderr if isinstance(stderr, (bytes, str)) else b"",
+        jobid=str(told.get("jobid", "")),
+        kind=kind,
+        reason="timed out" if timed_out else result.error or "",
+        answer=result,
+    )
+
+
+def size_of(stream: Output) -> int:
+    """Bytes."""
+    return len(stream) if isinstance(stream, bytes) else os.path.getsize(stream)
+
+
+def last_bytes(stream: Output, most: int) -> bytes:
+    """The end of a stream."""
+    if isinstance(stream, bytes):
+        return stream[-most:]
+    with open(stream, "rb") as file:
+        file.seek(max(0, size_of(stream) - most))
+        return file.read()

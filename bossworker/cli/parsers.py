@@ -1,0 +1,33 @@
+"""The parsers of all commands, for what is made of them: completion and the manual page."""
+
+from __future__ import annotations
+
+import argparse
+
+from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering
+
+
+def all_parsers() -> dict[str, argparse.ArgumentParser]:
+    """By the commands' names."""
+    return {
+        "run": run_arguments.build_parser(),
+        "start": detached.start_parser(),
+        "ps": looking.ps_parser(),
+        "show": looking.show_parser(),
+        "log": looking.log_parser(),
+        "wait": steering.wait_parser(),
+        "kill": steering.kill_parser(),
+        "pause": steering.pause_parser(),
+        "resume": steering.resume_parser(),
+        "send": steering.send_parser(),
+        "retry": detached.retry_parser(),
+        "clean": detached.clean_parser(),
+        "stack": looking.stack_parser(),
+        "doctor": doctor.doctor_parser(),
+        "completion": shells.completion_parser(),
+    }
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What begins with a dash, and is for people."""
+    return [one for one in parser._actions if one.option_strings and one.help is not argparse.SUPPRESS]

@@ -1,0 +1,133 @@
+"""From rows of arguments to jobs of the pool."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bossworker.cli.outcomes import Planned
+from bossworker.cli.replacements import Row, Template, Word
+from bossworker.cli.run_arguments import RunOptions
+from bossworker.commands.inline.captured import TAG
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense; the text says why."""
+
+
+class CommandPlanner:
+    """Makes commands."""
+
+    def __init__(self, options: RunOptions, names: list[str]) -> None:
+        words = [options.shell_command] if options.shell_command is not None else options.command
+        shell = options.shell_command is not None
+        self.template = Template(words, shell=shell, names=names, repeat=options.repeated is not None)
+        self._tag = _tag_of(options, names)
+        self._wd = Word(options.wd, names) if options.wd else None
+        self._cwd = os.getcwd()
+        self._more = {key: value for key, value in (("memory", options.memory),) if value}
+        self._env = dict(one.split("=", 1) for one in options.env if "=" in one)
+        self._timeout = 0.0 if options.timeout[1] else options.timeout[0]
+        self._relayed = options.how == "lines"
+
+    def text(self, row: Row) -> str:
+        """As it stands in a joblog."""
+        return self.template.command_line(row)
+
+    def plan(self, row: Row, text: str, index: int) -> Planned:
+        """The job."""
+        tag = self._tag(row)
+        env = {**self._env, "PARALLEL_SEQ": str(row.seq)}
+        if row.slot:
+            env["PARALLEL_JOBSLOT"] = str(row.slot)
+        job: dict[str, Any] = {"cmd": text if self.template.shell else self.template.argv(row), "env": env}
+        job |= {"cwd": self._folder(row), **self._more}
+        if self._relayed and tag:
+            job["meta"] = {TAG: tag}
+        if self.template.shell:
+            job["shell"] = True
+        if self._timeout:
+            job["timeout"] = self._timeout
+        return Planned(row, text, index, tag, job)
+
+    def _folder(self, row: Row) -> str:
+        if self._wd is None:
+            return self._cwd
+        path = os.path.join(self._cwd, os.path.expanduser(self._wd.text(row)))
+        os.makedirs(path, exist_ok=True)
+        return path
+
+
+class LinePlanner:
+    """Makes commands of the lines of a joblog, which are run as they stand there."""
+
+    def __init__(self, planner: CommandPlanner) -> None:
+        self._planner = planner
+        self.template = planner.template
+
+    def text(self, row: Row) -> str:
+        return row.args[0]
+
+    def plan(self, row: Row, text: str, index: int) -> Planned:
+        return self._planner.plan(row, text, index)
+
+
+class FunctionPlanner:
+    """Makes jobs for a handler in Python: a JSON object is a job; else ``{"line": …}``, or the columns by name."""
+
+    def __init__(self, options: RunOptions, names: list[str]) -> None:
+        self.template = Template(["{}"], shell=False)
+        self._names = names
+        self._tag = _tag_of(options, names)
+
+    def text(self, row: Row) -> str:
+        return shlex.join(row.args)
+
+    def plan(self, row: Row, text: str, index: int) -> Planned:
+        return Planned(row, text, index, self._tag(row), self._job(row.args))
+
+    def _job(self, args: tuple[str, ...]) -> Mapping[str, Any]:
+        if self._names:
+            return dict(zip(self._names, args, strict=False))
+        if len(args) != 1:
+            return {"args": list(args)}
+        if args[0].lstrip().startswith("{"):
+            try:
+                job = json.loads(args[0])
+            except ValueError:
+                job = None
+            if isinstance(job, dict):
+                return job
+        return {"line": args[0]}
+
+
+def _tag_of(options: RunOptions, names: list[str]) -> Callable[[Row], str]:
+    """What each line of a job's output begins with."""
+    if options.tagstring is not None:
+        word = Word(options.tagstring, names)
+        return lambda row: f"{word.text(row)}\t"
+    if options.tag:
+        return lambda row: f"{' '.join(row.args)}\t"
+    return lambda row: ""
+
+
+def load_function(name: str) -> Callable[[Any], Any]:
+    """``pkg.mod:fn``, looked for in the current folder, too. UsageError when it is not there."""
+    module, colon, path = name.partition(":")
+    if not (module and colon and path):
+        raise UsageError(f"-f {name!r}: it is PKG.MOD:FUNCTION, such as mypackage.jobs:handle")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"-f {name!r} cannot be loaded: {error}") from error
+    if not callable(found):
+        raise UsageError(f"-f {name!r} is not a function: {found!r:.100}")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,294 @@
+"""What a run prints of each job that has ended, and in which order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from bossworker.cli.joblog import HEADER
+from bossworker.cli.outcomes import Ended, Output
+from bossworker.commands import ended_job
+from bossworker.commands.inline.captured import tagged
+
+_CHUNK = 1 << 20
+_MOST_HELD = 1 << 26  # bytes that wait in memory for their turn (-k); what is more waits in files
+
+
+class Printer(Protocol):
+    """Shows jobs."""
+
+    def show(self, ended: Ended) -> None:
+        """One has ended."""
+
+    def close(self) -> None:
+        """There are no more."""
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of it."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class Grouped:
+    """stdout, then stderr, of one job after the other."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        """
+        Args:
+            before: Called before something is printed: a bar may be in the way.
+        """
+        self._before = before
+
+    def show(self, ended: Ended) -> None:
+        if ended.stdout or ended.stderr:
+            self._before()
+        for fd, stream in ((1, ended.stdout), (2, ended.stderr)):
+            if stream:
+                _pass_on(fd, stream, ended.plan.tag.encode("utf-8", "surrogateescape"))
+
+    def close(self) -> None:
+        pass
+
+
+def _pass_on(fd: int, stream: Output, tag: bytes) -> None:
+    if isinstance(stream, bytes):
+        write(fd, tagged(stream, tag))
+        return
+    with open(stream, "rb") as file:
+        rest = b""
+        while data := file.read(_CHUNK):
+            whole, newline, rest = (rest + data).rpartition(b"\n") if tag else (data, b"", b"")
+            write(fd, tagged(whole + newline, tag))
+        write(fd, tagged(rest, tag))
+
+
+class Folded:
+    """As Grouped, in the folds of a GitHub workflow's log; what failed is not folded, and marked."""
+
+    def __init__(self, inner: Printer, before: Callable[[], None]) -> None:
+        self._inner = inner
+        self._before = before
+
+    def show(self, ended: Ended) -> None:
+        self._before()
+        title = " ".join(ended.plan.text.split())
+        if ended.ok:
+            write(1, os.fsencode(f"::group::{title}\n"))
+            self._inner.show(ended)
+            write(1, b"::endgroup::\n")
+            return
+        write(1, os.fsencode(f"{title}\n"))
+        self._inner.show(ended)
+        write(1, os.fsencode(f"::error title={_property(title)}::{_escaped(f'{title}: {ended.words}')}\n"))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+class JsonLines:
+    """A JSON object a job."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+
+    def show(self, ended: Ended) -> None:
+        self._before()
+        write(1, json.dumps(described(ended)).encode() + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+def described(ended: Ended) -> dict[str, object]:
+    """The documented form: see docs of ``run --json`` in the manual page."""
+    return {
+        "seq": ended.plan.row.seq,
+        "args": [_printable(one) for one in ended.plan.row.args],
+        "command": _printable(ended.plan.text),
+        "ok": ended.ok,
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "error": ended.kind or None,
+        "reason": ended.reason or None,
+        "started": round(ended.started_at, 3),
+        "seconds": round(ended.seconds, 6),
+        "tries": ended.plan.tries,
+        "job": ended.jobid or None,
+        "stdout": _text(ended.stdout),
+        "stderr": _text(ended.stderr),
+    }
+
+
+def _printable(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def _text(stream: Output) -> str:
+    if isinstance(stream, str):
+        with open(stream, "rb") as file:
+            stream = file.read()
+    return stream.decode("utf-8", "replace")
+
+
+class Answers:
+    """What a handler in Python has returned, a JSON line each."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+
+    def show(self, ended: Ended) -> None:
+        self._before()
+        line = dict(ended.answer) if ended.ok else {**ended.answer, "job": ended.plan.job}
+        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+class Nothing:
+    """For ``-u`` and ``--line-buffer``, whose output is there already."""
+
+    def show(self, ended: Ended) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class InOrder:
+    """Shows them in the order of the input, whatever ends first."""
+
+    def __init__(self, inner: Printer, folder: str) -> None:
+        """
+        Args:
+            folder: For what has to wait and is too much to be kept in memory.
+        """
+        self._inner = inner
+        self._folder = folder
+        self._next = 0
+        self._waiting: dict[int, Ended | None] = {}
+        self._held = 0
+
+    def show(self, ended: Ended) -> None:
+        self._pass(ended.plan.place, ended)
+
+    def drop(self, index: int) -> None:
+        """There will be nothing of this one."""
+        self._pass(index, None)
+
+    def _pass(self, index: int, ended: Ended | None) -> None:
+        if index != self._next:
+            self._waiting[index] = ended and self._hold(ended)
+            return
+        self._release(ended)
+        while self._next in self._waiting:
+            self._release(self._waiting.pop(self._next))
+
+    def _hold(self, ended: Ended) -> Ended:
+        size = sum(len(one) for one in (ended.stdout, ended.stderr) if isinstance(one, bytes))
+        if not size or self._held + size <= _MOST_HELD:
+            self._held += size
+            return ended
+        os.makedirs(self._folder, 0o700, exist_ok=True)
+        paths = []
+        for name, stream in (("out", ended.stdout), ("err", ended.stderr)):
+            paths.append(stream)
+            if isinstance(stream, bytes) and stream:
+                paths[-1] = f"{self._folder}/{ended.plan.place}.{name}"
+                with open(paths[-1], "xb") as file:
+                    file.write(stream)
+        return ended._replace(stdout=paths[0], stderr=paths[1])
+
+    def _release(self, ended: Ended | None) -> None:
+        self._next += 1
+        if ended is not None:
+            if ended.plan.place < self._next - 1 or self._held:
+                self._held -= sum(len(one) for one in (ended.stdout, ended.stderr) if isinstance(one, bytes))
+                self._held = max(0, self._held)
+            self._inner.show(ended)
+            discard_files(ended)
+
+    def close(self) -> None:
+        """What still waits is shown: the run has stopped, and what it waits for will not come."""
+        for index in sorted(self._waiting):
+            self._release(self._waiting.pop(index))
+        self._inner.close()
+
+
+def discard_files(ended: Ended) -> None:
+    """Those that were handed over."""
+    for one in (ended.stdout, ended.stderr):
+        if isinstance(one, str):
+            try:
+                os.unlink(one)
+            except FileNotFoundError:
+                pass
+
+
+class ResultFolders:
+    """``--results DIR``: ``DIR/1/ARG/{seq,stdout,stderr}``, and of more arguments ``DIR/1/ARG/2/ARG2/…``"""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def show(self, ended: Ended) -> None:
+        parts = [part for at, arg in enumerate(ended.plan.row.args, 1) for part in (str(at), _as_name(arg))]
+        folder = os.path.join(self._folder, *parts)
+        os.makedirs(folder, exist_ok=True)
+        with open(f"{folder}/seq", "w") as file:
+            file.write(str(ended.plan.row.seq))
+        for name, stream in (("stdout", ended.stdout), ("stderr", ended.stderr)):
+            if isinstance(stream, str):
+                ended_job.copy_file(stream, f"{folder}/{name}")
+            else:
+                with open(f"{folder}/{name}", "wb") as binary:
+                    binary.write(stream)
+
+    def close(self) -> None:
+        pass
+
+
+_NAME_MOST = 255
+
+
+def _as_name(arg: str) -> str:
+    r"""As GNU parallel: a slash is ``\_``, a backslash ``\\``; and no way up."""
+    name = arg.replace("\\", "\\\\").replace("/", "\\_").replace("\0", "\\0")
+    name = {".": "\\.", "..": "\\..", "": "\\"}.get(name, name)
+    return os.fsdecode(os.fsencode(name)[:_NAME_MOST])
+
+
+class ResultTable:
+    """``--results X.csv`` or ``X.tsv``: a line a job, in GNU parallel's columns."""
+
+    def __init__(self, path: str) -> None:
+        import csv
+
+        self._file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._writer = csv.writer(self._file, "excel-tab" if path.endswith(".tsv") else "excel", lineterminator="\n")
+        self._begun = False
+
+    def show(self, ended: Ended) -> None:
+        args = ended.plan.row.args
+        if not self._begun:
+            names = [f"V{at}" for at in range(1, len(args) + 1)]
+            self._writer.writerow([*HEADER.split("\t"), *names, "Stdout", "Stderr"])
+            self._begun = True
+        stdout, stderr = _text(ended.stdout), _text(ended.stderr)
+        times = f"{ended.started_at:.3f}", f"{ended.seconds:.3f}"
+        how = ended.exit_value, ended.signal or 0, ended.plan.text
+        self._writer.writerow([ended.plan.row.seq, ":", *times, 0, len(stdout), *how, *args, stdout, stderr])
+
+    def close(self) -> None:
+        self._file.close()

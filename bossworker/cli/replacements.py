@@ -1,0 +1,163 @@
+"""Replacement strings, with GNU parallel's meanings: from a template and the arguments of a job to its command.
+
+``{}`` the arguments, ``{.}`` without extension, ``{/}`` without folder, ``{//}`` the folder, ``{/.}`` without both,
+``{2}`` ``{-1}`` ``{2/.}`` one argument, by its number, ``{name.}`` by a name of ``--header``, ``{#}`` the job's number,
+``{%}`` its slot.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+NUMBER, SLOT = "#", "%"
+_TOKEN = re.compile(r"\{([^{}\s]*?)(//|/\.|/|\.)?\}")
+_SPACE = re.compile(r"(\s+)")
+_EXTENSION = re.compile(r"\.[^/.]+\Z")
+
+
+def without_extension(value: str) -> str:
+    """``a/b.c`` is ``a/b``."""
+    return _EXTENSION.sub("", value)
+
+
+def file_name(value: str) -> str:
+    """``a/b.c`` is ``b.c``."""
+    return value.rpartition("/")[2]
+
+
+def folder(value: str) -> str:
+    """``a/b.c`` is ``a``, and ``b.c`` is in ``.``"""
+    stripped = value.rstrip("/")
+    if value and not stripped:
+        return "/"
+    above, slash, _ = stripped.rpartition("/")
+    return above.rstrip("/") or (slash or ".")
+
+
+_OPERATIONS: dict[str, Callable[[str], str]] = {
+    "": str,
+    ".": without_extension,
+    "/": file_name,
+    "//": folder,
+    "/.": lambda value: without_extension(file_name(value)),
+}
+
+
+class Row(NamedTuple):
+    """What one job is made of."""
+
+    seq: int
+    args: tuple[str, ...]
+    slot: int = 0
+
+
+class Token(NamedTuple):
+    """One replacement string. `which`: NUMBER, SLOT, an argument's index, or None for all of them."""
+
+    which: str | int | None
+    operation: Callable[[str], str]
+
+    def values(self, row: Row, among: Sequence[str]) -> list[str]:
+        """What it stands for. `among`: which of the arguments, where it stands for all."""
+        if self.which is None:
+            return [self.operation(one) for one in among]
+        if isinstance(self.which, str):
+            return [str(row.seq if self.which == NUMBER else row.slot)]
+        at = self.which if self.which < 0 else self.which - 1
+        return [self.operation(row.args[at])] if -len(row.args) <= at < len(row.args) else []
+
+
+Part = str | Token
+
+
+class Word:
+    """A text with replacement strings in it."""
+
+    def __init__(self, text: str, names: Sequence[str] = (), repeat: bool = False) -> None:
+        """
+        Args:
+            repeat: Whether ``x{}y`` stands for ``xay xby`` of two arguments (as with -N), and not for ``xa by``.
+        """
+        self.parts = list(_parts(text, names))
+        self._repeated = repeat and any(token.which is None for token in self.tokens)
+
+    @property
+    def tokens(self) -> list[Token]:
+        return [part for part in self.parts if isinstance(part, Token)]
+
+    def words(self, row: Row, quote: Callable[[str], str] = str) -> list[str]:
+        """As words of a command. A lone ``{}`` stands for as many as there are arguments."""
+        if self._repeated and len(row.args) > 1:
+            return [self._filled(row, (one,), quote) for one in row.args]
+        if len(self.parts) == 1 and isinstance(self.parts[0], Token):
+            return list(map(quote, self.parts[0].values(row, row.args)))
+        return [self._filled(row, row.args, quote)]
+
+    def text(self, row: Row, quote: Callable[[str], str] = str) -> str:
+        """As one text."""
+        return " ".join(self.words(row, quote))
+
+    def _filled(self, row: Row, among: Sequence[str], quote: Callable[[str], str]) -> str:
+        return "".join(
+            part if isinstance(part, str) else " ".join(map(quote, part.values(row, among))) for part in self.parts
+        )
+
+
+def _parts(text: str, names: Sequence[str]) -> list[Part]:
+    parts: list[Part] = []
+    at = 0
+    for found in _TOKEN.finditer(text):
+        which = _which(found[1], names)
+        if which == "":
+            continue
+        parts += [text[at : found.start()]] if found.start() > at else []
+        parts.append(Token(which, _OPERATIONS[found[2] or ""]))
+        at = found.end()
+    return [*parts, text[at:]] if at < len(text) or not parts else parts
+
+
+def _which(name: str, names: Sequence[str]) -> str | int | None:
+    """What stands between the braces; an empty str when that is nothing of ours."""
+    if not name:
+        return None
+    if name in (NUMBER, SLOT):
+        return name
+    if name in names:
+        return names.index(name) + 1
+    return int(name) if re.fullmatch(r"-?[1-9][0-9]*", name, re.ASCII) else ""
+
+
+class Template:
+    """A command with replacement strings: words for a program, or one text for a shell."""
+
+    def __init__(self, words: Sequence[str], *, shell: bool, names: Sequence[str] = (), repeat: bool = False) -> None:
+        """
+        Args:
+            words: Of the command. None: the arguments themselves are a shell's command line.
+            shell: Whether the one word is for ``/bin/sh -c``. What is replaced in it is quoted.
+            names: Of the arguments.
+            repeat: As for `Word`.
+        """
+        self.shell = shell or not words
+        self._raw = not words
+        pieces = _SPACE.split(words[0]) if shell and words else words
+        self._words = [Word(one, names, repeat) for one in pieces]
+        tokens = [token for word in self._words for token in word.tokens]
+        self.uses_slot = any(token.which == SLOT for token in tokens) or any("PARALLEL_JOBSLOT" in one for one in words)
+        if words and not tokens:
+            self._words += [Word(" "), Word("{}")] if self.shell else [Word("{}")]
+
+    def argv(self, row: Row) -> list[str]:
+        """The program and its arguments."""
+        return [one for word in self._words for one in word.words(row)]
+
+    def command_line(self, row: Row) -> str:
+        """For a shell."""
+        if self._raw:
+            return " ".join(row.args)
+        if not self.shell:
+            return shlex.join(self.argv(row))
+        return "".join(word.text(row, shlex.quote) for word in self._words)

@@ -1,0 +1,244 @@
+"""The command line of ``bossworker run``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from bossworker.cli.halting import OTHER, HaltRule, parse_halt
+from bossworker.cli.inputs import Source
+from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size
+from bossworker.system.cpus import usable_cpus
+
+ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
+_SEPARATORS = (ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES)
+
+HELP = """\
+usage: bossworker run [OPTION]... CMD [ARG]... [::: A... | :::: FILE...]
+Run a command for each argument: of :::, of the lines of files, or of stdin. No shell; -c is for one.
+Without a command, the arguments themselves are command lines. Replaced in a command, as by GNU parallel:
+{} argument  {.} no extension  {/} file name  {//} folder  {/.}  {#} number  {%} slot  {2} {2/.} {name}
+
+what to run
+  -c STRING                 a shell's command line; what is replaced in it is quoted
+  -f PKG.MOD:FN             a Python handler: lines, or JSON objects, are its jobs; prints JSON lines
+  -a FILE, -0, -d D         arguments from a file (- is stdin); they end with a NUL, or with D
+  -N N (-n), --colsep RE, --header :       N arguments a job; columns; the first line has their names
+  --env K=V, --wd DIR, --nice N            how commands run
+how many, how long
+  -j N (N%, +N, -N, 0, FILE)               at once; by default one a core
+  --timeout S or N%         time for a job, or for one that takes N % of the median; S is 90, 2m or 1h30m
+  --delay S, --load N or N%, --memfree SIZE, --memory SIZE   when to start one; what one may hold
+  --retries N               how often a job is tried
+  --halt now|soon,fail|success|done=N|N%   stop early
+what is seen
+  -k, --tag, --tagstring T  output in order; each line begins with the argument, or with T
+  --group, --line-buffer, -u               output when a job ends, line by line, or as it comes
+  --json, --results DIR or X.csv           a JSON line a job; output into files
+  --bar, --eta, --quiet     progress (by itself on a terminal), no summary
+  --junit FILE, --dry-run   a report for CI; only say what would be run
+again
+  --joblog FILE             a line for each job that has ended, as GNU parallel writes and reads it
+  --resume, --resume-failed, --retry-failed    not what is in the joblog; but what failed; only that
+exit status: 0, the number of failed jobs up to 100, 101 if more, 130 after Ctrl-C, 255 for other errors
+examples:
+  bossworker run gzip -9 ::: *.log
+  bossworker run -j 8 --joblog log --timeout 400% -c 'sort {} > {.}.sorted' :::: files.txt
+  find . -name '*.png' -print0 | bossworker run -0 --bar convert {} {.}.jpg
+"""
+
+
+class RunOptions(argparse.Namespace):
+    """What was asked for."""
+
+    command: list[str]
+    shell_command: str | None
+    function: str | None
+    jobs: str
+    arg_file: list[str]
+    null: bool
+    delimiter: str
+    colsep: str | None
+    repeated: int | None
+    per_job: int
+    header: str | None
+    keep_order: bool
+    tag: bool
+    tagstring: str | None
+    how: str
+    dry_run: bool
+    joblog: str | None
+    resume: bool
+    resume_failed: bool
+    retry_failed: bool
+    retries: int
+    halt: HaltRule
+    timeout: tuple[float, bool]
+    delay: float
+    load: tuple[float, bool] | None
+    memfree: int
+    memory: int
+    results: str | None
+    wd: str | None
+    nice: int
+    bar: bool
+    eta: bool
+    env: list[str]
+    quiet: bool
+    json: bool
+    junit: str | None
+    sources: list[Source]
+
+    @property
+    def slots(self) -> int:
+        """How many jobs may run at once."""
+        return parse_jobs(self.jobs, usable_cpus())
+
+    @property
+    def delimiter_bytes(self) -> bytes:
+        if self.null:
+            return b"\0"
+        return self.delimiter.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+
+
+class RunParser(argparse.ArgumentParser):
+    """Errors are told with exit status 255, as everything that is no job's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(OTHER, f"bossworker run: {message}\n(bossworker run --help shows how it is used)\n")
+
+    def format_help(self) -> str:
+        return HELP
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """For argparse: so that the parser's own words are told."""
+
+    def check(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return check
+
+
+def _timeout(text: str) -> tuple[float, bool]:
+    return parse_share(text) if text.endswith("%") else (parse_duration(text), False)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("it is a whole number, 0 or more")
+    return int(text)
+
+
+def _slots(text: str) -> str:
+    parse_jobs(text, 1)
+    return text
+
+
+def build_parser() -> RunParser:
+    """Also for completion and the manual page."""
+    parser = RunParser(prog="bossworker run", allow_abbrev=False)
+    add = parser.add_argument
+    add("-c", "--command", dest="shell_command", metavar="STRING", help="a shell's command line, not a program")
+    add("-f", "--function", metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines")
+    add("-j", "--jobs", type=checked(_slots), default="+0", metavar="N", help="jobs at once: N, N%%, +N, -N, 0 or FILE")
+    add("-a", "--arg-file", action="append", default=[], metavar="FILE", help="arguments from a file; - is stdin")
+    add("-0", "--null", action="store_true", help="arguments end with NUL")
+    add("-d", "--delimiter", default="\\n", metavar="D", help="arguments end with D")
+    add("--colsep", "-C", metavar="REGEX", help="what separates columns of an argument")
+    add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
+    add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")
+    add("--header", metavar=":", help="the first line of each input names its columns")
+    add("-k", "--keep-order", action="store_true", help="output in the order of the input")
+    add("--tag", action="store_true", help="begin each line with the arguments")
+    add("--tagstring", metavar="T", help="begin each line with T")
+    add("--group", dest="how", action="store_const", const="group", default="group", help="output as a job ends")
+    add("--line-buffer", "--lb", dest="how", action="store_const", const="lines", help="output line by line")
+    add("-u", "--ungroup", dest="how", action="store_const", const="direct", help="output as it comes")
+    add("--dry-run", "--dryrun", action="store_true", help="print what would be run")
+    add("--joblog", metavar="FILE", help="a line for each job that has ended")
+    add("--resume", action="store_true", help="leave out what is in the joblog")
+    add("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed")
+    add("--retry-failed", action="store_true", help="run what has failed, according to the joblog")
+    add("--retries", type=checked(_count), default=1, metavar="N", help="how often a job is tried")
+    add("--halt", "--halt-on-error", type=checked(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
+    add("--timeout", type=checked(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
+    add("--delay", type=checked(parse_duration), default=0.0, metavar="S", help="seconds between two starts")
+    add("--load", type=checked(parse_share), metavar="N", help="start none while more processes want to run")
+    add("--memfree", type=checked(parse_size), default=0, metavar="SIZE", help="start none while less is free")
+    add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
+    add("--results", metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
+    add("--wd", "--workdir", metavar="DIR", help="where commands run; made if it is not there")
+    add("--nice", type=int, default=0, metavar="N", help="how nice commands are")
+    add("--bar", action="store_true", help="show progress")
+    add("--eta", action="store_true", help="show progress")
+    add("--env", action="append", default=[], metavar="K=V", help="a variable for the commands")
+    add("--quiet", "-q", action="store_true", help="no bar, no summary")
+    add("--json", action="store_true", help="a JSON line a job on stdout")
+    add("--junit", metavar="FILE", help="a JUnit report")
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def parse_run(argv: Sequence[str]) -> RunOptions:
+    """SystemExit with 255 when it makes no sense."""
+    head, sources = _split(argv)
+    parser = build_parser()
+    options = parser.parse_args(_joined(head), RunOptions())
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    options.sources = [Source(path=path) for path in options.arg_file] + sources
+    if not options.sources and not options.retry_failed:
+        options.sources = [Source(path="-")]
+    if options.repeated is not None:
+        options.per_job = options.repeated
+    _check(parser, options)
+    return options
+
+
+def _check(parser: RunParser, options: RunOptions) -> None:
+    if sum((bool(options.command), options.shell_command is not None, options.function is not None)) > 1:
+        parser.error("a command, -c STRING and -f PKG.MOD:FN exclude each other")
+    if (options.resume or options.resume_failed or options.retry_failed) and not options.joblog:
+        parser.error("--resume, --resume-failed and --retry-failed need --joblog FILE")
+    if options.header not in (None, ":"):
+        parser.error("--header is : (the first line has the names)")
+    if any("=" not in one and one not in os.environ for one in options.env):
+        parser.error("--env is K=V, or the name of a variable that is there")
+    if len(options.command) == 1 and options.command[0].split() != options.command:
+        parser.error(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
+    if not options.delimiter_bytes:
+        parser.error("-d must not be empty")
+    if options.function is not None and options.how != "group":
+        parser.error("-f prints JSON lines: it goes neither with --line-buffer nor with -u")
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[Source]]:
+    """What is before the first ``:::``, and the sources after it."""
+    at = next((index for index, one in enumerate(argv) if one in _SEPARATORS), len(argv))
+    sources: list[Source] = []
+    kind, found = "", list[str]()
+    for one in [*argv[at:], ARGUMENTS]:
+        if one not in _SEPARATORS:
+            found.append(one)
+            continue
+        if kind in (FILES, LINKED_FILES):
+            sources += [Source(path=path, linked=kind == LINKED_FILES) for path in found]
+        elif kind:
+            sources.append(Source(args=found, linked=kind == LINKED_ARGUMENTS))
+        kind, found = one, []
+    return list(argv[:at]), sources
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """``-j -1`` as ``-j-1``: with an option ``-0``, argparse takes a negative number for an option."""
+    for at, one in enumerate(argv[:-1]):
+        if one in ("-j", "--jobs") and argv[at + 1].startswith("-"):
+            glue = "=" if one == "--jobs" else ""
+            return [*argv[:at], f"{one}{glue}{argv[at + 1]}", *_joined(argv[at + 2 :])]
+    return argv

@@ -1,0 +1,302 @@
+"""``bossworker run``: from the command line to the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from bossworker.cli import joblog, printers
+from bossworker.cli.halting import OTHER, RunTally
+from bossworker.cli.inputs import InputError, Inputs
+from bossworker.cli.interrupts import Interrupts, Stopped
+from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
+from bossworker.cli.outcomes import Ended, Planned, size_of
+from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
+from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
+from bossworker.cli.run_arguments import RunOptions, parse_run
+from bossworker.cli.runner import Feed, Planner, Runner, await_either
+from bossworker.cli.summary import Summary
+from bossworker.cli.throttle import Throttle
+
+_AT_FIRST = 4  # workers; more are started once the first commands run
+_MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
+_SLOWEST_IN_CI = 10
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status."""
+    options = parse_run(argv)
+    try:
+        return RunCommand(options, argv).run()
+    except (InputError, JobLogError, UsageError) as error:
+        say(f"bossworker run: {error}")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        say(f"bossworker run: {error}")
+    return OTHER
+
+
+def say(text: str) -> None:
+    """Words for people go to stderr; where that is closed, they go nowhere."""
+    try:
+        printers.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
+class RunCommand:
+    """One run, with all that is open for it."""
+
+    def __init__(self, options: RunOptions, argv: Sequence[str]) -> None:
+        self._options = options
+        self._argv = list(argv)
+        self._name = f"run-{os.urandom(3).hex()}"
+        self._folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"bossworker-{self._name}-{os.getpid()}")
+        in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
+        self._summary = Summary(_SLOWEST_IN_CI) if in_actions else Summary()
+        self._folded = in_actions and options.how == "group" and options.function is None and not options.json
+        self._planner, self._feed = self._prepare()
+        self._tally = RunTally(options.halt, self._count)
+        self._progress = ProgressLine(is_terminal(2) and not options.quiet, self._tally)
+        self._log: Joblog | None = None
+        self._begun: Begun | None = None
+        self._own_log = ""
+        self._printer: printers.Printer = printers.Nothing()
+        self._on_end: list[Callable[[Ended], None]] = []
+
+    # -- before it begins -------------------------------------------------------------------------------
+
+    def _prepare(self) -> tuple[Planner, Feed]:
+        options = self._options
+        if options.retry_failed:
+            failures = joblog.failures(options.joblog or "")
+            planner = CommandPlanner(options, [])
+            self._count: int | None = len(failures)
+            return LinePlanner(planner), Feed(iter([(one.seq, one.command) for one in failures]), None)
+        inputs = self._inputs()
+        self._count = inputs.total()
+        self._can_be_read_again = inputs.can_be_read_again
+        if options.function is not None:
+            return FunctionPlanner(options, inputs.names), Feed(inputs, None)
+        return CommandPlanner(options, inputs.names), Feed(inputs, self._finished())
+
+    def _inputs(self) -> Inputs:
+        options = self._options
+        return Inputs(
+            options.sources,
+            delimiter=options.delimiter_bytes,
+            columns=options.colsep,
+            header=options.header is not None,
+            per_job=options.per_job,
+        )
+
+    def _finished(self) -> Finished | None:
+        options = self._options
+        if not (options.resume or options.resume_failed):
+            return None
+        done = Finished(joblog.read(options.joblog or ""), failed_too=not options.resume_failed)
+        if done and self._can_be_read_again and (self._count or 0) <= _MOST_COUNTED:
+            self._count_what_is_left(done.copy())
+        return done
+
+    def _count_what_is_left(self, done: Finished) -> None:
+        inputs = self._inputs()
+        feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names)
+        left, begun, known = 0, 0, Begun(self._options.joblog or "").interrupted()
+        while (found := feed.next(planner.text)) is not None:
+            left += 1
+            begun += found[1] in known
+        self._count = left
+        if not self._options.quiet:
+            told = f", {begun:,} of them were interrupted" if begun else ""
+            say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
+
+    # -- the run ----------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        if self._options.dry_run:
+            return self._print_only()
+        with ExitStack() as stack, Interrupts() as interrupts:
+            stack.callback(self._remove_folder)
+            stack.callback(self._feed.close)
+            self._open(stack)
+            try:
+                self._run_and_tell(interrupts)
+            except Stopped:  # amid the last words
+                pass
+            return interrupts.exit_status if interrupts.count else self._tally.exit_status
+
+    def _run_and_tell(self, interrupts: Interrupts) -> None:
+        stopped = self._run_pool(interrupts)
+        self._printer.close()
+        self._progress.clear()
+        if self._begun is not None and not self._summary.interrupted and not stopped:
+            self._begun.end()
+        if not self._options.quiet:
+            self._tell(interrupts, stopped)
+
+    def _print_only(self) -> int:
+        while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
+            if found is not None:
+                printers.write(1, os.fsencode(found[1]) + b"\n")
+            else:
+                await_either(-1, self._feed.waits_for)
+        return 0
+
+    def _open(self, stack: ExitStack) -> None:
+        options = self._options
+        if options.joblog:
+            append = options.resume or options.resume_failed or options.retry_failed
+            self._log = Joblog(options.joblog, append)
+            stack.callback(self._log.close)
+            if options.function is None:
+                self._begun = Begun(options.joblog)
+                self._begun.begin()
+            self._on_end.append(self._write_log)
+        self._printer = self._make_printer()
+        if options.junit:
+            from bossworker.cli.junit import JUnitReport
+
+            report = JUnitReport(options.junit)
+            stack.callback(report.close)
+            self._on_end.append(report.add)
+
+    def _make_printer(self) -> printers.Printer:
+        options, before = self._options, self._progress.clear
+        printer: printers.Printer = printers.Nothing()
+        if options.json:
+            printer = printers.JsonLines(before)
+        elif options.function is not None:
+            printer = printers.Answers(before)
+        elif options.results:
+            table = options.results.endswith((".csv", ".tsv"))
+            printer = printers.ResultTable(options.results) if table else printers.ResultFolders(options.results)
+        elif options.how == "group":
+            printer = printers.Grouped(before)
+        if self._folded:
+            printer = printers.Folded(printer, before)
+        return printers.InOrder(printer, self._folder) if options.keep_order else printer
+
+    def _run_pool(self, interrupts: Interrupts) -> bool:
+        """Whether it was ended by force."""
+        from bossworker import BossWorker
+
+        options, slots = self._options, self._options.slots
+        slots = max(1, slots if self._tally.total is None else min(slots, self._tally.total))
+        handler, settings = self._handler()
+        throttle = Throttle(options.delay, options.load, options.memfree, os.cpu_count() or 1)
+        pool = BossWorker(handler, worker_count=min(slots, _AT_FIRST), transport="socketpair", **settings)
+        runner = Runner(
+            options, pool, self._feed, self._planner, self._tally, throttle, self._progress, self._end, self._drop
+        )
+        try:
+            runner.run(interrupts, slots if slots > _AT_FIRST else 0)
+        except Stopped:
+            pool.shut_down(force=True)
+            return True
+        except BaseException:
+            pool.shut_down(force=True)
+            raise
+        pool.shut_down(force=bool(interrupts.count))
+        return False
+
+    def _handler(self) -> tuple[Callable[[Any], Mapping[Any, Any] | None], dict[str, Any]]:
+        options = self._options
+        nice = options.nice
+        if options.function is None:
+            from bossworker.commands.inline.captured import CapturingHandler
+
+            settings: dict[str, Any] = {"init_handler": lambda: os.nice(nice)} if nice else {}
+            begun = self._begun.path if self._begun is not None else ""
+            return CapturingHandler(self._folder, options.how, begun=begun), settings
+        for one in options.env:
+            if "=" in one:
+                name, _, value = one.partition("=")
+                os.environ[name] = value
+        if options.wd:
+            os.chdir(options.wd)
+
+        def begin() -> None:
+            os.dup2(2, 1)  # what the handler prints is no answer
+            sys.stdout = sys.stderr
+            os.nice(nice)
+
+        timeout = 0.0 if options.timeout[1] else options.timeout[0]
+        return load_function(options.function), {"init_handler": begin, "global_timeout": timeout}
+
+    # -- each job ---------------------------------------------------------------------------------------
+
+    def _end(self, ended: Ended) -> None:
+        if ended.kind == "exception" and ended.reason.startswith(BrokenPipeError.__name__):
+            raise BrokenPipeError  # a worker has found that nobody reads what it passes on
+        for one in self._on_end:
+            one(ended)
+        self._summary.add(ended)
+        if not ended.ok and self._log is None and self._options.function is None:
+            self._keep_for_rerun(ended)
+        self._printer.show(ended)
+        if not isinstance(self._printer, printers.InOrder):
+            printers.discard_files(ended)
+
+    def _drop(self, plan: Planned) -> None:
+        self._summary.interrupted += 1
+        if isinstance(self._printer, printers.InOrder):
+            self._printer.drop(plan.place)
+
+    def _write_log(self, ended: Ended) -> None:
+        assert self._log is not None
+        self._add_to(self._log, ended)
+
+    def _add_to(self, log: Joblog, ended: Ended) -> None:
+        signal = ended.signal or 0
+        received, plan = size_of(ended.stdout), ended.plan
+        log.add(plan.row.seq, ended.started_at, ended.seconds, received, ended.exit_value, signal, plan.text)
+
+    def _keep_for_rerun(self, ended: Ended) -> None:
+        """Without a joblog of the user's, failures have one beside their job directories, so that they can be rerun."""
+        from bossworker.commands.roots import find_root, make_root
+
+        if not self._own_log:
+            os.close(make_root())
+            self._own_log = os.path.join(find_root(), f"{self._name}.joblog")
+        log = Joblog(self._own_log, append=True)
+        try:
+            self._add_to(log, ended)
+        finally:
+            log.close()
+
+    # -- at the end -------------------------------------------------------------------------------------
+
+    def _tell(self, interrupts: Interrupts, stopped: bool) -> None:
+        bold, plain = ("\x1b[1;31m", "\x1b[0m") if colours(2) else ("", "")
+        lines = self._summary.lines(self._rerun(), bold, plain)
+        if self._feed.skipped and not self._tally.done and not lines:
+            lines = ["nothing to do: all of it is in the joblog"]
+        if interrupts.count:
+            how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
+            lines.append(f"stopped by {interrupts.name}: {how}")
+        elif self._tally.halted:
+            lines.append(f"halted by --halt {self._tally.rule}")
+        if lines:
+            say("\n".join(lines))
+
+    def _rerun(self) -> list[str]:
+        """The command that runs what failed once more."""
+        options = self._options
+        if options.function is not None:
+            return []
+        if options.joblog and (options.retry_failed or self._can_be_read_again):
+            wanted = "--retry-failed" if options.retry_failed else "--resume-failed"
+            rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
+            return ["bossworker", "run", wanted, *rest]
+        return ["bossworker", "run", "--retry-failed", "--joblog", options.joblog or self._own_log]
+
+    def _remove_folder(self) -> None:
+        if os.path.isdir(self._folder):
+            from bossworker.system import folders
+
+            folders.remove(self._folder)

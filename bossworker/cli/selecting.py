@@ -1,0 +1,75 @@
+"""Which jobs and tasks are meant: a unique beginning of an id, a name, ``last``, ``all`` or ``failed``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, job_entries, task_entries
+from bossworker.errors import BossWorkerError
+
+LAST, ALL, FAILED = "last", "all", "failed"
+LEAST = 3  # letters of an id
+
+
+class SelectError(BossWorkerError):
+    """None is meant, or several are; the text is for people."""
+
+
+def select(texts: Sequence[str]) -> list[Entry]:
+    """Each is meant once, in the order of the texts. SelectError says which text means none, or too many."""
+    found: dict[str, Entry] = {}
+    for text in texts:
+        found.update((entry.id, entry) for entry in _meant(text))
+    return list(found.values())
+
+
+def everything() -> Iterator[Entry]:
+    """Jobs and tasks, the newest first."""
+    tasks = iter(task_entries())
+    task = next(tasks, None)
+    for job in job_entries():
+        while task is not None and task.id > job.id:
+            yield task
+            task = next(tasks, None)
+        yield job
+    if task is not None:
+        yield task
+        yield from tasks
+
+
+def _meant(text: str) -> list[Entry]:
+    if text == LAST:
+        return list(islice(everything(), 1)) or _none("there is none yet")
+    if text == ALL:
+        return list(everything())
+    if text == FAILED:
+        return [entry for entry in everything() if _failed(entry)]
+    if len(text) >= LEAST and (entries := [one for one in everything() if is_meant(one.id, text)]):
+        if len(entries) > 1:
+            several = ", ".join(entry.id for entry in entries[:3])
+            raise SelectError(f"{text!r} is the beginning of {len(entries)} ids: {several}...; give more of it")
+        return entries
+    return _named(text) or _none(f"there is no job or task {text!r}: bossworker ps lists them")
+
+
+def _named(text: str) -> list[Entry]:
+    """The newest of this name."""
+    for entry in everything():
+        try:
+            if text and entry.name == text:
+                return [entry]
+        except EntryError:  # deleted just now
+            continue
+    return []
+
+
+def _none(text: str) -> list[Entry]:
+    raise SelectError(text)
+
+
+def _failed(entry: Entry) -> bool:
+    try:
+        return has_failed(entry.describe())
+    except EntryError:
+        return False

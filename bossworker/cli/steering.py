@@ -1,0 +1,135 @@
+"""``wait``, ``kill``, ``pause``, ``resume`` and ``send``: what is done to jobs and tasks that run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bossworker.cli.command_parser import FAILED, TIME_IS_UP, check_with, complain, make_parser, show_json, told
+from bossworker.cli.entries import Entry, EntryError, exit_status, is_running
+from bossworker.cli.looking import state_of
+from bossworker.cli.quantities import parse_duration
+from bossworker.cli.selecting import select
+from bossworker.system.checks import check_signal
+
+
+def wait_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "wait",
+        "Wait until jobs or tasks have ended. Exit status: that of the command (128 and the signal's number, if one\n"
+        "ended it); of several the first that is not 0; 124 when time is up; 125 when there is no such job.",
+        ["last", "--timeout 60 --json 4f1c", "build test && deploy"],
+        ids="+",
+    )
+    parser.add_argument("--timeout", type=check_with(parse_duration), metavar="S", help="wait no longer: 90, 2m, 1h30m")
+    return parser
+
+
+def wait(argv: Sequence[str]) -> int:
+    options = wait_parser().parse_args(argv)
+
+    def work() -> int:
+        deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        statuses = [_wait_for(entry, deadline, options.json) for entry in select(options.ids)]
+        return next(filter(None, statuses), 0)
+
+    return told("wait", work)
+
+
+def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
+    entry.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    found = entry.describe()
+    status = TIME_IS_UP if is_running(found) else exit_status(found)
+    if as_json:
+        show_json(found)
+    elif status:
+        print(f"{entry.kind} {entry.id}: {state_of(found)}", file=sys.stderr)
+    return status
+
+
+def kill_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "kill",
+        "Send a signal to jobs or tasks that run: TERM, unless another one is named. KILL ends all that a command has\n"
+        "started.",
+        ["last", "-s KILL nightly", "all"],
+        ids="+",
+    )
+    parser.add_argument(
+        "-s", "--signal", type=check_with(check_signal), default=15, metavar="SIG", help="KILL, INT, 10"
+    )
+    return parser
+
+
+def kill(argv: Sequence[str]) -> int:
+    options = kill_parser().parse_args(argv)
+    return _to_each("kill", options, lambda entry: entry.signal(int(options.signal)))
+
+
+def pause_parser() -> argparse.ArgumentParser:
+    return make_parser("pause", "Stop jobs or tasks where they are.", ["last", "nightly", "all"], ids="+")
+
+
+def pause(argv: Sequence[str]) -> int:
+    return _to_each("pause", pause_parser().parse_args(argv), lambda entry: entry.pause(True))
+
+
+def resume_parser() -> argparse.ArgumentParser:
+    return make_parser("resume", "Let jobs or tasks go on that are paused.", ["last", "nightly", "all"], ids="+")
+
+
+def resume(argv: Sequence[str]) -> int:
+    return _to_each("resume", resume_parser().parse_args(argv), lambda entry: entry.pause(False))
+
+
+def _to_each(name: str, options: argparse.Namespace, action: Callable[[Entry], bool]) -> int:
+    """Whatever runs of them; it is an error only of one that was named alone."""
+
+    def work() -> int:
+        status = 0
+        for entry in select(options.ids):
+            done = _try(name, entry, action)
+            status = status or (0 if done else FAILED)
+            if options.json:
+                show_json({"id": entry.id, "done": done})
+        return 0 if set(options.ids) & {"all", "failed"} else status
+
+    return told(name, work)
+
+
+def _try(name: str, entry: Entry, action: Callable[[Entry], Any]) -> bool:
+    try:
+        if action(entry):
+            return True
+        complain(name, f"{entry.kind} {entry.id} does not run: {state_of(entry.describe())}")
+    except EntryError as error:
+        complain(name, error)
+    return False
+
+
+def send_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "send",
+        "Hand a line of text to a task that reads it from its stdin.",
+        ["last yes", "chat 'how are you?'", "-n --json 4f1c 'no newline'"],
+    )
+    parser.add_argument("-n", dest="bare", action="store_true", help="without a newline at the end")
+    parser.add_argument("id", metavar="ID", help="which one")
+    parser.add_argument("text", metavar="TEXT", help="what to send")
+    return parser
+
+
+def send(argv: Sequence[str]) -> int:
+    options = send_parser().parse_args(argv)
+
+    def work() -> int:
+        for entry in select([options.id]):
+            entry.send(options.text if options.bare else f"{options.text}\n")
+            if options.json:
+                show_json({"id": entry.id, "done": True})
+        return 0
+
+    return told("send", work)

@@ -1,0 +1,82 @@
+"""What a run tells at its end: what failed, what was slowest, and how to run the failures again."""
+
+from __future__ import annotations
+
+import heapq
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bossworker.cli.outcomes import Ended, last_bytes
+
+MOST_SHOWN = 20  # failures that are told of one by one
+_LINES, _BYTES = 5, 4096
+_SLOWEST = 3
+_SLOW = 1.0  # seconds; of a run without any job as slow, none is told of
+
+
+class FailedJob(NamedTuple):
+    """One job that failed, as it is told of."""
+
+    seq: int
+    text: str
+    words: str
+    seconds: float
+    lines: list[str]
+    jobid: str
+
+
+class Summary:
+    """Collects it."""
+
+    def __init__(self, slowest: int = _SLOWEST) -> None:
+        self.failures: list[FailedJob] = []
+        self.failed = 0
+        self.interrupted = 0
+        self._most_slow = slowest
+        self._slowest: list[tuple[float, int, str]] = []
+
+    def add(self, ended: Ended) -> None:
+        """One has ended."""
+        heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
+        if len(self._slowest) > self._most_slow:
+            heapq.heappop(self._slowest)
+        if ended.ok:
+            return
+        self.failed += 1
+        if len(self.failures) < MOST_SHOWN:
+            self.failures.append(_failure(ended))
+
+    def lines(self, rerun: Sequence[str], bold: str = "", plain: str = "") -> list[str]:
+        """For people. `rerun`: the command that runs the failures again."""
+        told: list[str] = []
+        for one in self.failures:
+            text = " ".join(one.text.split())
+            told.append(f"{bold}failed{plain} {one.seq}: {text:.200}: {one.words}, {one.seconds:.3g} s")
+            told += [f"    {line}" for line in one.lines]
+            if one.jobid:
+                told.append(f"    all of it: bossworker log {one.jobid}")
+        if self.failed > len(self.failures):
+            told.append(f"... and {self.failed - len(self.failures):,} more failed")
+        told += self._slow_lines()
+        if self.failed and rerun:
+            told.append(f"rerun them: {shlex.join(rerun)}")
+        return told
+
+    def _slow_lines(self) -> list[str]:
+        slow = sorted((one for one in self._slowest if one[0] >= _SLOW), reverse=True)
+        if len(slow) < 2:
+            return []
+        return [
+            "slowest:",
+            *(f"    {seconds:.1f} s  {seq}: {' '.join(text.split()):.200}" for seconds, seq, text in slow),
+        ]
+
+
+def _failure(ended: Ended) -> FailedJob:
+    stream = ended.stderr or ended.stdout
+    text = last_bytes(stream, _BYTES).decode("utf-8", "replace") if stream else ""
+    lines = ["".join(one if one.isprintable() else "?" for one in line)[:300] for line in text.splitlines()[-_LINES:]]
+    if ended.kind and not lines and len(ended.reason.splitlines()) > 1:
+        lines = ended.reason.splitlines()[-_LINES:]
+    return FailedJob(ended.plan.row.seq, ended.plan.text, ended.words, ended.seconds, lines, ended.jobid)

@@ -1,0 +1,71 @@
+"""The command line, called in this process, or as a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bossworker.cli.main import main
+
+PROGRAM = [sys.executable, "-m", "bossworker"]
+
+
+class Said(NamedTuple):
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for job directories."""
+    monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def cli(root: Path, here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Cli]:
+    """Calls `main`; stdin is a file with this text."""
+    before = os.dup(0)
+
+    def call(*argv: str | Path, stdin: str = "") -> Said:
+        capfdbinary.readouterr()
+        reading, writing = os.pipe()
+        os.write(writing, stdin.encode())
+        os.close(writing)
+        os.dup2(reading, 0)
+        os.close(reading)
+        status = main([str(one) for one in argv])
+        out, err = capfdbinary.readouterr()
+        return Said(status, out.decode(), err.decode())
+
+    yield call
+    os.dup2(before, 0)
+    os.close(before)
+
+
+def start_program(*argv: str | Path, **settings: object) -> subprocess.Popen[str]:
+    """The same as a process of its own."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*PROGRAM, *map(str, argv)], **{**pipes, **settings})  # type: ignore[call-overload, no-any-return]

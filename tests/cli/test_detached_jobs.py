@@ -1,0 +1,209 @@
+"""Detached jobs and tasks on the command line, from ``start`` to ``clean``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import jobs
+from bossworker.commands.supervision import launching
+from bossworker.tasks import TaskPool
+from tests.cli.conftest import Cli
+from tests.conftest import wait_for
+
+FACTS = {  # of --json: what programs may rely on
+    "id", "kind", "name", "status", "exit_code", "signal", "reason", "paused", "command", "shell", "cwd", "pid",
+    "created", "started", "ended", "elapsed", "user_time", "system_time", "max_rss", "timeout", "meta", "directory",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test has started goes with it."""
+    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
+    yield
+    for jobid in jobs.listing():
+        jobs.clean(jobid)
+    launching.close_launcher()
+
+
+@pytest.fixture
+def start(cli: Cli) -> Callable[..., str]:
+    """Starts a job; its id."""
+
+    def call(*argv: str | Path) -> str:
+        said = cli("start", *argv)
+        assert said.status == 0, said.err
+        return said.out.strip()
+
+    return call
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_job_from_its_start_to_its_end(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    jobid = start(
+        "--name", "build", "--env", "A=b c", "--meta", "n=3", "--", "sh", "-c", "echo $A; pwd; echo e >&2; exit 7"
+    )
+    assert cli("wait", jobid[-20:-12]).status == 7
+    said = cli("log", "build")
+    assert (said.out, said.err) == (f"b c\n{here}\n", "e\n")
+    (found,) = objects(cli("show", "--json", "last").out)
+    assert set(found) == FACTS
+    assert (found["id"], found["name"], found["exit_code"], found["meta"]) == (
+        jobid,
+        "build",
+        7,
+        {"n": 3, "name": "build"},
+    )
+    assert found["command"] == ["sh", "-c", "echo $A; pwd; echo e >&2; exit 7"]
+    shown = cli("ps").out.splitlines()
+    assert shown[0].split() == ["ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"]
+    assert "failed (7)" in shown[1]
+    assert cli("clean", "last").out == "1 deleted\n"
+    assert cli("ps").out == ""
+
+
+def test_wait_tells_when_time_is_up(cli: Cli, start: Callable[..., str]) -> None:
+    jobid = start("sleep", "600")
+    said = cli("wait", jobid, "--timeout", "0.1", "--json")
+    assert (said.status, objects(said.out)[0]["status"]) == (124, "running")
+    assert cli("kill", "-s", "KILL", jobid).status == 0
+    assert cli("wait", jobid).status == 137
+
+
+def test_log_gives_only_what_is_new(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    jobid = start("sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two")
+    wait_for(lambda: cli("log", jobid).out)
+    (first,) = objects(cli("log", jobid, "--since", "0", "--json").out)
+    assert (first["text"], first["next"], first["status"]) == ("one\n", 4, "running")
+    (none,) = objects(cli("log", jobid, "--since", "4", "--json").out)
+    assert (none["text"], none["next"]) == ("", 4)
+    (here / "go").touch()
+    assert cli("log", "-f", jobid).out == "one\ntwo\n"
+    (last,) = objects(cli("log", jobid, "--since", "4", "--json").out)
+    assert (last["text"], last["next"], last["exit_code"]) == ("two\n", 8, 0)
+    assert cli("log", jobid, "--since", "-3").out == "wo\n"
+
+
+def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:
+    jobid = start("-c", "sleep 600; true")
+    wait_for(lambda: "sleep 600" in cli("stack", jobid).out.partition("\n")[2])
+    assert cli("pause", jobid).status == 0
+    wait_for(lambda: objects(cli("ps", "--json").out)[0]["paused"])
+    assert "paused" in cli("ps").out
+    (tree,) = objects(cli("stack", "--json", jobid).out)
+    assert [(one["depth"], one["state"]) for one in tree["processes"]] == [(0, "T"), (1, "T")]
+    assert cli("resume", jobid).status == 0
+    wait_for(lambda: not objects(cli("ps", "--json").out)[0]["paused"])
+    assert cli("kill", jobid).status == 0
+    assert cli("wait", jobid).status == 143
+    assert cli("kill", jobid).status == 1
+    assert "does not run" in cli("stack", jobid).err
+
+
+def test_retry(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    start("sh", "-c", "test -e there")
+    good = start("true")
+    cli("wait", "all")
+    (here / "there").touch()
+    again = cli("retry", "--failed").out.split()
+    assert len(again) == 1
+    assert cli("wait", *again).status == 0
+    assert cli("retry", "--failed").out == ""  # it was tried again
+    (told,) = objects(cli("retry", "--json", good).out)
+    assert told["retry_of"] == good
+    cli("wait", "all")
+
+
+def test_what_run_has_kept_is_listed_and_started_again(cli: Cli, here: Path) -> None:
+    cli("run", "-c", "echo {}; test -e there", ":::", "x")
+    (found,) = objects(cli("ps", "--json").out)
+    assert (found["status"], found["exit_code"], found["cwd"]) == ("terminated by error", 1, str(here))
+    assert cli("log", "last").out == "x\n"
+    (here / "there").touch()
+    again = cli("retry", "failed").out.strip()
+    assert cli("wait", again).status == 0
+    assert cli("log", again).out == "x\n"
+    assert cli("clean").out == "2 deleted\n"
+    assert os.listdir(os.environ["BOSSWORKER_ROOT"]) == []
+
+
+def test_ids_of_strangers_lead_nowhere(cli: Cli, start: Callable[..., str], root: Path) -> None:
+    start("true")
+    for evil in ("../../etc/passwd", "/etc/passwd", ".", "..", "", "*", "\0", "20", "zzz", "a" * 5000, "-- x"):
+        for command in ("show", "log", "wait", "kill", "stack", "retry", "clean"):
+            said = cli(command, "--", evil)
+            assert (said.status, said.out) == (125, ""), (command, evil)
+            assert "there is no job or task" in said.err
+
+
+def test_a_beginning_of_several_ids_is_told(cli: Cli, start: Callable[..., str]) -> None:
+    first, _ = start("true"), start("true")
+    said = cli("show", first[:5])
+    assert said.status == 125
+    assert "is the beginning of 2 ids" in said.err
+    cli("wait", "all")
+
+
+def test_clean_leaves_alone_what_runs(cli: Cli, start: Callable[..., str]) -> None:
+    jobid = start("sleep", "600")
+    done = start("true")
+    cli("wait", done)
+    assert cli("clean", "--older-than", "1h").out == "0 deleted\n"
+    assert objects(cli("clean", "--json").out) == [{"deleted": [done]}]
+    assert [one["id"] for one in objects(cli("ps", "--json").out)] == [jobid]
+
+
+def test_tasks_are_in_the_same_list(cli: Cli, start: Callable[..., str]) -> None:
+    start("true")
+    pool = TaskPool(os.environ["BOSSWORKER_TASKS"], mkdir_if_missing=True)
+    task = pool.spawn(["sh", "-c", "read line; echo got $line; read line"], meta={"name": "chat"})
+    try:
+        found = objects(cli("ps", "--json").out)
+        assert [one["kind"] for one in found] == ["job", "task"]
+        assert set(found[1]) == FACTS
+        assert cli("send", "chat", "hello").status == 0
+        wait_for(lambda: cli("log", "chat").out == "got hello\n")
+        (told,) = objects(cli("log", "--since", "4", "--json", task.id).out)
+        assert (told["text"], told["next"]) == ("hello\n", 10)
+        assert cli("kill", "chat").status == 0
+        assert cli("wait", "chat").status == 143
+        assert "reads nothing" in cli("send", jobs.listing()[0], "x").err
+        assert cli("clean", task.id).status == 0
+        assert [one["kind"] for one in objects(cli("ps", "--json").out)] == ["job"]
+    finally:
+        task.delete()
+
+
+def test_ps_chooses(cli: Cli, start: Callable[..., str]) -> None:
+    start("--name", "a", "true")
+    start("--name", "b", "false")
+    cli("wait", "all")
+    assert [one["name"] for one in objects(cli("ps", "--json", "--status", "failed").out)] == ["b"]
+    assert [one["name"] for one in objects(cli("ps", "--json", "--name", "a").out)] == ["a"]
+
+
+def test_what_makes_no_sense(cli: Cli) -> None:
+    assert cli("start").status == 2
+    assert cli("start", "--timeout", "soon", "true").status == 2
+    assert cli("nonsense").status == 2
+    assert cli("kill", "-s", "NOSUCH", "last").status == 2
+    assert cli("wait", "last").status == 125
+    assert cli("start", "--env", "A", "true").status == 1
+
+
+def test_a_job_is_listed_at_once(cli: Cli, start: Callable[..., str]) -> None:
+    began = time.time()
+    jobid = start("sleep", "600")
+    (found,) = objects(cli("ps", "--json", "--status", "running").out)
+    assert found["id"] == jobid
+    assert found["created"] >= began - 1

@@ -1,0 +1,164 @@
+"""`run` does what GNU parallel does, where the names are its; where it is installed, that is looked at as well."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.gnu_cases import CASES, IN
+
+GNU = shutil.which("parallel")
+needs_gnu = pytest.mark.skipif(GNU is None, reason="GNU parallel is not installed")
+
+
+def names(cases: list[tuple[list[str], str, str, int]]) -> list[str]:
+    return [" ".join(argv).replace("\t", "_") for argv, *_ in cases]
+
+
+@pytest.mark.parametrize(("argv", "stdin", "out", "status"), CASES, ids=names(CASES))
+def test_as_gnu_parallel(cli: Cli, here: Path, argv: list[str], stdin: str, out: str, status: int) -> None:
+    (here / "in").write_text(IN)
+    said = cli("run", "--quiet", *argv, stdin=stdin)
+    assert (said.out, said.status) == (out, status)
+
+
+@needs_gnu
+def test_gnu_parallel_has_not_changed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """All of it only with --long: it takes a while to start."""
+    (tmp_path / "in").write_text(IN)
+    for argv, stdin, out, status in CASES if request.config.getoption("--long") else CASES[::8]:
+        said = gnu(tmp_path, *argv, stdin=stdin)
+        assert (argv, said.stdout, said.returncode) == (argv, out, status)
+
+
+def gnu(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    home = folder / "home"
+    (home / ".parallel").mkdir(parents=True, exist_ok=True)
+    (home / ".parallel" / "will-cite").touch()
+    return subprocess.run(
+        ["parallel", *(one for one in argv if one != "-c")],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "HOME": str(home)},
+        check=False,
+    )
+
+
+def columns(log: Path) -> list[list[str]]:
+    """A joblog without what differs from run to run."""
+    lines = [line.split("\t") for line in log.read_text().splitlines()]
+    return [[*line[:2], *line[4:]] for line in lines]
+
+
+HEAD = ["Seq", "Host", "Send", "Receive", "Exitval", "Signal", "Command"]
+
+
+def test_joblog(cli: Cli, here: Path) -> None:
+    log = here / "log"
+    said = cli("run", "-j1", "--joblog", log, "-c", "echo {}; kill -{} $$", ":::", "0", "9", "15")
+    assert said.status == 2
+    assert columns(log) == [
+        HEAD,
+        ["1", ":", "0", "2", "0", "0", "echo 0; kill -0 $$"],
+        ["2", ":", "0", "2", "0", "9", "echo 9; kill -9 $$"],
+        ["3", ":", "0", "3", "0", "15", "echo 15; kill -15 $$"],
+    ]
+    first = log.read_text().splitlines()[1].split("\t")
+    assert float(first[2]) > 1e9
+    assert len(first[3]) == 10
+
+
+def test_joblog_of_what_timed_out(cli: Cli, here: Path) -> None:
+    assert cli("run", "--joblog", here / "log", "--timeout", "0.2", "sleep", ":::", "60").status == 1
+    assert columns(here / "log")[1:] == [["1", ":", "0", "0", "-1", "15", "sleep 60"]]
+
+
+@needs_gnu
+@pytest.mark.parametrize("what", ["exit {}", "echo {}; kill -9 $$", "printf %s {} | cat >&2; exit 1"])
+def test_joblog_as_gnu_parallel(cli: Cli, here: Path, what: str) -> None:
+    arguments = ["-j1", "--joblog"], ["-c", what, ":::", "0", "1", "2"]
+    gnu(here, *arguments[0], "gnu.log", *arguments[1])
+    cli("run", *arguments[0], "log", *arguments[1])
+    assert columns(here / "log") == columns(here / "gnu.log")
+
+
+def test_resume_goes_by_content(cli: Cli, here: Path) -> None:
+    log = here / "log"
+    cli("run", "--joblog", log, "echo", ":::", "a", "b c")
+    said = cli("run", "-k", "--resume", "--joblog", log, "echo", ":::", "new", "a", "newer", "b c", "a")
+    assert said.out == "new\nnewer\na\n"  # a second "a" has not been run
+    assert "skipping 2 done; 3 to do" in said.err
+
+
+def test_joblogs_of_gnu_parallel_are_read(cli: Cli, here: Path) -> None:
+    lines = ["Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"]
+    for seq, (code, command) in enumerate([(0, "echo a\\ b"), (0, "echo 'it'\"'\"'s'"), (3, "echo c")], 1):
+        lines.append(f"{seq}\t:\t1795725006.902\t     0.000\t0\t0\t{code}\t0\t{command}")
+    (here / "log").write_text("\n".join(lines) + "\n")
+    said = cli("run", "-k", "--resume-failed", "--joblog", "log", "echo", ":::", "a b", "it's", "c", "d")
+    assert said.out == "c\nd\n"
+
+
+def test_quotes_that_matter_are_told_apart(cli: Cli, here: Path) -> None:
+    cli("run", "--joblog", "log", "-c", "echo 'x y' {} > file", ":::", "1")
+    said = cli("run", "--resume", "--joblog", "log", "-c", "echo 'x y' {} '>' file", ":::", "1")
+    assert said.out == "x y 1 > file\n"
+
+
+def test_resume_failed_and_retry_failed(cli: Cli, here: Path) -> None:
+    log = here / "log"
+    cli("run", "-j1", "--joblog", log, "-c", "test -e {} && echo {}", ":::", "here", "there")
+    (here / "there").touch()
+    said = cli("run", "-j1", "--retry-failed", "--joblog", log)
+    assert (said.status, said.out) == (1, "there\n")
+    (here / "here").touch()
+    said = cli("run", "-j1", "--resume-failed", "--joblog", log, "-c", "test -e {} && echo {}", ":::", "there", "here")
+    assert (said.status, said.out) == (0, "here\n")
+    assert [line[0] for line in columns(log)[1:]] == ["1", "2", "1", "2", "2"]
+
+
+def test_a_joblog_that_was_cut_off_goes_on_in_a_line_of_its_own(cli: Cli, here: Path) -> None:
+    log = here / "log"
+    cli("run", "--joblog", log, "echo", ":::", "a")
+    log.write_text(log.read_text() + "2\t:\t17957")
+    cli("run", "--resume", "--joblog", log, "echo", ":::", "a", "b")
+    assert log.read_text().splitlines()[-1].endswith("\techo b")
+
+
+def test_an_argument_with_a_newline_in_a_joblog(cli: Cli, here: Path) -> None:
+    for _ in range(2):
+        said = cli("run", "--resume", "--joblog", "log", "echo", ":::", "a\nb")
+    assert said.out == ""
+    assert len((here / "log").read_text().splitlines()) == 2
+
+
+def test_results_in_folders(cli: Cli, here: Path) -> None:
+    said = cli("run", "--results", "R", "-c", "echo {}; echo e >&2", ":::", "a", "b/c", "..", "x\\y", ":::", "1")
+    assert (said.status, said.out) == (0, "")
+    found = {str(path.relative_to(here / "R")) for path in (here / "R").rglob("stdout")}
+    assert found == {f"1/{name}/2/1/stdout" for name in ("a", "b\\_c", "\\..", "x\\\\y")}
+    assert (here / "R/1/a/2/1/seq").read_text() == "1"
+    assert (here / "R/1/a/2/1/stderr").read_text() == "e\n"
+
+
+def test_results_in_a_table(cli: Cli, here: Path) -> None:
+    cli("run", "-k", "--results", "R.csv", "-c", "echo {}; echo e >&2; exit 3", ":::", "a", "b")
+    with open(here / "R.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == [*HEAD[:2], "Starttime", "JobRuntime", *HEAD[2:], "V1", "Stdout", "Stderr"]
+    assert [[*row[:2], *row[5:]] for row in rows] == [
+        ["1", ":", "2", "3", "0", "echo a; echo e >&2; exit 3", "a", "a\n", "e\n"],
+        ["2", ":", "2", "3", "0", "echo b; echo e >&2; exit 3", "b", "b\n", "e\n"],
+    ]
+
+
+def test_more_than_a_hundred_failures(cli: Cli) -> None:
+    assert cli("run", "-c", "exit {}", ":::", *map(str, range(1, 121))).status == 101
