@@ -51,7 +51,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
-_INFO = 20  # as in the module logging, which takes long to load
+_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -177,6 +177,7 @@ class Boss:
 
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        self.watchers.note_memory(now)
         for chore in list(self.chores):
             chore.attend(now)
         self.traffic.look_at_workers()
@@ -262,6 +263,7 @@ class Boss:
             self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
             return
         self.traffic.add(slot, pid, frame.fds[0], route)
+        self.ring.indexes[pid] = self.ledger.workers[slot].index
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
@@ -361,6 +363,10 @@ class Boss:
         )
 
     def tried(self, action: Tried) -> None:
+        if action.error:
+            self.note(_WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
+        else:
+            self.note(_INFO, "pool reloaded")
         self.requests.reloads.on_tried(action.unused, action.error)
 
     def tell(self, action: Tell) -> None:
