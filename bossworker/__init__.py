@@ -7,6 +7,7 @@ The way of a job, and the folder for each part of it (each ``__init__.py`` has a
     jobs/         detached commands: start, and ask later by id
     tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
     forkqueue/    how many children a program that forks has at once
+    watch/        events, and what shows them
     system/       what the operating system can do: processes, signals, descriptors, folders
 
     errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
@@ -42,7 +43,18 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
+    from bossworker.watch.pool_events import (
+        JobEnded,
+        JobLog,
+        JobProgress,
+        JobQueued,
+        JobStarted,
+        Missed,
+        WorkerDown,
+        WorkerUp,
+    )
 
 __version__ = "0.1.0"
 
@@ -54,11 +66,18 @@ __all__ = [
     "BossWorker",
     "BossWorkerError",
     "CommandHandler",
+    "CurrentJob",
     "Executor",
+    "JobEnded",
     "JobFailed",
     "JobFuture",
+    "JobLog",
+    "JobProgress",
+    "JobQueued",
+    "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "Missed",
     "NothingPending",
     "PoolClosed",
     "RemoteError",
@@ -67,8 +86,11 @@ __all__ = [
     "Stats",
     "UnfinishedJob",
     "WorkerDied",
+    "WorkerDown",
     "WorkerStartError",
     "WorkerStats",
+    "WorkerUp",
+    "current_job",
     "job_key",
     "run_command",
 ]
@@ -82,6 +104,17 @@ _MODULES = {
     "jobkey": ("job_key",),
     "result": ("Result",),
     "pool.boss.stats": ("Stats", "WorkerStats"),
+    "watch.pool_events": (
+        "JobEnded",
+        "JobLog",
+        "JobProgress",
+        "JobQueued",
+        "JobStarted",
+        "Missed",
+        "WorkerDown",
+        "WorkerUp",
+    ),
+    "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -6,22 +6,26 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, closing, suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from types import EllipsisType, TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.boss.stats import Stats, stats_of
-from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.client import Answer_co, BossWorker, Job_contra
+from bossworker.pool.caller.controls import Handler, stack_request
 from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
 from bossworker.pool.options import check_workers
+from bossworker.pool.reloading import pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
+from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
+from bossworker.watch.progress_bar import Tally, check_progress, length_of
 
 __all__ = ["AsyncBossWorker"]
 
@@ -32,7 +36,7 @@ SENT_TICK = 0.001  # seconds between looks whether all jobs have been sent, befo
 T = TypeVar("T")
 
 
-class AsyncBossWorker:
+class AsyncBossWorker(Generic[Job_contra, Answer_co]):
     """A `BossWorker` whose calls are awaited, and block the event loop for nothing.
 
     Takes the arguments of `BossWorker`, and checks them; the processes are started by ``async with``, or by the first
@@ -45,7 +49,7 @@ class AsyncBossWorker:
     A ``result_handler`` is not called: whoever awaits a result can handle it.
     """
 
-    def __init__(self, work_handler: Callable[[Any], Mapping[Any, Any] | None], **settings: Any) -> None:
+    def __init__(self, work_handler: Callable[[Job_contra], Answer_co | None], **settings: Any) -> None:
         self._pool = LoopPool(work_handler, **settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: LoopJobs | None = None
@@ -85,8 +89,9 @@ class AsyncBossWorker:
         jobs = LoopJobs(pool._parts(), line, loop)
         await jobs.until(lambda: line.up or bool(line.failure) or line.gone)
         if not line.up:
+            reason = line.why_not_up()  # which its end takes along
             await self._end(jobs, force=True)
-            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+            raise WorkerStartError(reason)
         return jobs
 
     async def __aenter__(self) -> Self:
@@ -103,12 +108,12 @@ class AsyncBossWorker:
 
     async def run(
         self,
-        job: Mapping[Any, Any],
+        job: Job_contra,
         *,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
-    ) -> Result:
+    ) -> Result[Answer_co]:
         """The `Result` of a job. What went wrong with it is in there: ``raise_for_error()`` raises it.
 
         If the task that awaits it is cancelled, so is the job: one that is queued never runs, one that runs is stopped
@@ -124,7 +129,14 @@ class AsyncBossWorker:
             await jobs.cancel(ticket)
             raise
 
-    def map(self, jobs: Jobs, *, ordered: bool = True, timeout: float | None = None) -> AsyncGenerator[Result, None]:
+    def map(
+        self,
+        jobs: Iterable[Job_contra] | AsyncIterable[Job_contra],
+        *,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool | float = False,
+    ) -> AsyncGenerator[Result[Answer_co], None]:
         """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
 
         Lazy, as ``BossWorker.map``: takes from `jobs` as results are taken from it, and keeps a bounded number in
@@ -134,12 +146,15 @@ class AsyncBossWorker:
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, as ``BossWorker.map`` does.
         """
         if not isinstance(jobs, AsyncIterable | Iterable):
             raise TypeError(f"jobs must be an iterable or an async iterable, not {type(jobs).__name__}")
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return self._map(jobs, ordered, timeout)
+        seconds = check_progress(progress)
+        results = self._map(jobs, ordered, timeout)
+        return results if seconds is None else _with_bar(results, length_of(jobs), seconds)
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
@@ -160,9 +175,56 @@ class AsyncBossWorker:
         """The pool at this instant. PoolClosed after ``shut_down``."""
         return stats_of(await self._ask(Kind.STATS))
 
+    async def pause(self) -> None:
+        """Start no new job from now on, as ``BossWorker.pause``."""
+        await self._ask(Kind.PAUSE, messages.SWITCH.pack(True))
+
+    async def resume(self) -> None:
+        """Start jobs again."""
+        await self._ask(Kind.PAUSE, messages.SWITCH.pack(False))
+
+    async def stack(self, job_id: int | None = None) -> str:
+        """What a job is doing, or all workers, as ``BossWorker.stack``."""
+        text: str = (await self._ask(Kind.STACK, stack_request(job_id)))["text"]
+        return text
+
+    async def reload(
+        self,
+        work_handler: Callable[[Any], Mapping[Any, Any] | None] | None = None,
+        *,
+        init_handler: Handler | EllipsisType = ...,
+        exit_handler: Handler | EllipsisType = ...,
+    ) -> None:
+        """Replace the workers, one by one, by such with these handlers, as ``BossWorker.reload``."""
+        jobs, pool = self._jobs or await self._started(), self._pool
+        handlers = pool._other_handlers(work_handler, init_handler, exit_handler)
+        packed = await _in_thread(partial(pack_renewed, handlers, pool._loaded))
+        if self._closed:
+            raise PoolClosed("the pool has been shut down")
+        answer = await jobs.ask(Kind.RELOAD, body=[packed])
+        if answer is None:
+            raise pool._state.why_ended()
+        pool._take_over(handlers, answer)
+
     async def resize(self, n: int) -> None:
         """Change the number of workers. Surplus workers leave when they have finished their job."""
         await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
+
+    async def events(self, since: int | None = None) -> AsyncGenerator[Event, None]:
+        """What happens in the pool, as it happens: as ``BossWorker.events``, and ends with the pool."""
+        number = check_since(since)
+        jobs = self._jobs or await self._started()
+        line, seen = self._pool._connection, FROM_NOW if number is None else number
+        while True:
+            answer: Mapping[str, Any] | None = None
+            if not (line.closed or line.gone):
+                answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
+            answer = answer or events_left(line.last_events, seen)
+            if answer is None:
+                return
+            for event in unpack_events(answer, seen):
+                yield event
+            seen = last_number(answer)
 
     async def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         jobs = self._jobs or await self._started()
@@ -254,6 +316,17 @@ class AsyncBossWorker:
 
     def __repr__(self) -> str:
         return f"<AsyncBossWorker, {self._pool!r}>"
+
+
+async def _with_bar(
+    results: AsyncGenerator[Result, None], total: int | None, seconds: float
+) -> AsyncGenerator[Result, None]:
+    """The same results, with a bar."""
+    with closing(Tally(total, seconds)) as tally:
+        async with aclosing(results):
+            async for result in results:
+                tally.add(result)
+                yield result
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

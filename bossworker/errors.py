@@ -130,7 +130,7 @@ class RemoteError(BossWorkerError):
 
 
 class JobTimeout(BaseException):
-    """Raised inside the handler when its job's time is up or the job is cancelled.
+    """Raised inside the handler when its job's time is up, when it takes too much memory, or when it is cancelled.
 
     A ``BaseException``, so that ``except Exception`` does not swallow it. A handler may catch it to tidy
     up, and has ``kill_grace`` seconds for that before its worker is killed. One that lets it pass has what its job has
@@ -139,3 +139,5 @@ class JobTimeout(BaseException):
 
     grace = 0.0
     """That many seconds, where a pool has raised it."""
+    memory = False
+    """Whether it is not the job's time that is up, but the memory that it may take (``max_job_memory``)."""

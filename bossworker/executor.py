@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.function_calls import run_call
+from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
@@ -92,10 +93,10 @@ class Executor(concurrent.futures.Executor):
             "kill_grace": kill_grace,
             "retries": retries,
             "max_jobs_per_worker": max_tasks_per_child or 0,
+            "max_job_memory": max_job_memory,
             "start_method": start_method,
+            "name": "Executor",
         }
-        if max_job_memory:
-            settings["max_job_memory"] = max_job_memory
         self._pool = _Foreign(pool) if pool is not None else _Own(settings)
         own = pool is None  # otherwise its settings hold, unless others are given here
         self._options: dict[str, Any] = {
@@ -205,6 +206,28 @@ class Executor(concurrent.futures.Executor):
         """``terminate_workers()``."""
         self._pool.terminate()
 
+    # -- beyond ProcessPoolExecutor: what the pool beneath can do ----------------------------------------
+
+    def pause(self) -> None:
+        """Begin no more calls from now on; those that run go on."""
+        self._started_pool().pause()
+
+    def resume(self) -> None:
+        """Begin calls again."""
+        self._started_pool().resume()
+
+    def stats(self) -> Stats:
+        """The pool at this instant: how many calls are queued, running, done, and its workers."""
+        return self._started_pool().stats()
+
+    def stack(self, future: CallFuture | None = None) -> str:
+        """The Python stack of a call, with the processes below it; empty if it does not run. None: of all workers."""
+        return self._started_pool().stack(None if future is None else future.job_id)
+
+    def _started_pool(self) -> BossWorker[Any, Any]:
+        self._pool.book()
+        return self._pool.pool
+
     def __repr__(self) -> str:
         return f"<Executor, {self._pool!r}>"
 
@@ -306,7 +329,7 @@ class _Foreign:
         if not isinstance(pool, BossWorker):
             raise TypeError(f"pool must be a BossWorker or None, not {pool!r}")
         self.pool = pool
-        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count, plain=False))
+        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count or 1, plain=False))
 
     def book(self) -> CallFutures:
         return self._book

@@ -11,7 +11,7 @@ from struct import Struct
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from bossworker.errors import TIMED_OUT, JobTimeout, RemoteError
+from bossworker.errors import MEMORY_EXCEEDED, TIMED_OUT, JobTimeout, RemoteError
 from bossworker.pickling import PROTOCOL, MainDefinitions, dumps
 
 CHAIN_LENGTH = 10  # causes of an exception that are told
@@ -65,6 +65,7 @@ class ErrorData(NamedTuple):
     pickled: bytes | None
     cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
     code: int | None = None  # how the worker ended, if that is the error: its exit code, or minus the signal
+    log: str = ""  # the last lines of what the job printed, where they are known
 
 
 def describe(error: BaseException) -> str:
@@ -139,7 +140,7 @@ def decode_text(payload: bytes | memoryview) -> ErrorData:
     """The same, read again."""
     (code,) = _CODE.unpack_from(payload)
     text = str(memoryview(payload)[_CODE.size :], "utf-8", "replace")
-    name = JobTimeout.__name__ if text == TIMED_OUT else ""
+    name = JobTimeout.__name__ if text == TIMED_OUT or MEMORY_EXCEEDED in text else ""
     return ErrorData(text, name, text, "", None, None, None if code == _NO_CODE else code)
 
 

@@ -109,7 +109,6 @@ def _refuse_open_file(file: io.IOBase) -> None:
 _fill: Callable[[type, Any], type] = _cloudpickle._class_setstate
 _known_ids: weakref.WeakValueDictionary[str, type] = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
 _give_identity: Callable[[type], str] = _cloudpickle._get_or_create_tracker_id
-_found_by_name: Callable[[type], object] = _cloudpickle._lookup_module_and_qualname
 
 _MADE_BY_CODE = 1 << 9  # of a class's __flags__: it is not built into a program or library
 
@@ -146,16 +145,25 @@ def identify_classes() -> None:
     """Before a fork: give each class that may travel by value an identity, by which both processes know it."""
     for one in _all_classes():
         try:
-            if one.__flags__ & _MADE_BY_CODE and not _is_in_its_module(one) and _found_by_name(one) is None:
+            if one.__flags__ & _MADE_BY_CODE and not _is_in_its_module(one):
                 _give_identity(one)
         except Exception:  # its metaclass has its own idea of names, or of being a key
             continue
 
 
 def _is_in_its_module(one: type) -> bool:
-    """Whether it is there under its own name, as nearly all are: a quick look."""
+    """Whether it is there under its own name, as nearly all are, and so travels by that.
+
+    A module's ``__getattr__`` is not asked: it may warn, or load something. (A class that only this knows gets an
+    identity, too, which does no harm.)
+    """
     module = sys.modules.get(one.__module__)
-    return module is not None and module.__name__ != MAIN_NAME and vars(module).get(one.__qualname__) is one
+    if module is None or module.__name__ == MAIN_NAME:
+        return False
+    found: Any = module
+    for name in one.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found is one
 
 
 def _all_classes() -> Iterator[type]:

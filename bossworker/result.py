@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Protocol, Self, cast, overload
 
 from bossworker.display import shorten, table
-from bossworker.errors import TIMED_OUT, JobFailed, JobTimeout
+from bossworker.errors import JobFailed, JobTimeout
 from bossworker.failure import KIND_BITS, ErrorData, Outcome, add_trace, rebuild
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
+
+    class _TypedDict(Protocol):
+        """What of all Mappings that are not mutable a TypedDict alone has."""
+
+        def setdefault(self, k: Never, default: object) -> object: ...
+
+    Key = TypeVar("Key")
+    Value = TypeVar("Value")
+    Typed = TypeVar("Typed", bound=_TypedDict)
+    Answer_co = TypeVar("Answer_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Answer_co = TypeVar("Answer_co", covariant=True)
+
+ErrorKind = Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
 
 
 class MissingFromFailure(KeyError):
@@ -42,10 +61,13 @@ Facts = tuple[int, Mapping[Any, Any], Origin, int, int, ErrorData | None]
 """
 
 
-class Result(dict[Any, Any]):
+class Result(dict[Any, Any], Generic[Answer_co]):
     """What the handler returned for one job, as a dict; the key ``ERROR`` says what went wrong, if anything did.
 
     The attributes tell the rest. Times are Unix seconds as floats.
+
+    For type checkers: a ``Result[Answer]``, where `Answer` is what the handler says that it returns. The keys of a
+    TypedDict are known of what ``raise_for_error()`` returns.
     """
 
     __slots__ = ("_facts",)
@@ -112,19 +134,25 @@ class Result(dict[Any, Any]):
         return error.text if error is not None else None
 
     @property
-    def error_kind(self) -> str | None:
-        """``exception``, ``timeout``, ``crash``, ``cancelled``, ``bad_result``, ``bad_job``, or None.
+    def error_kind(self) -> ErrorKind | None:
+        """``exception``, ``timeout``, ``crash``, ``cancelled``, ``bad_result``, ``bad_job``, ``memory``, or None.
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
         kind = Outcome(self._facts[4] & KIND_BITS)
-        return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
+        return None if kind is Outcome.OK else cast("ErrorKind", kind.name.lower())
 
     @property
     def traceback(self) -> str | None:
         """The worker's traceback, with its chain of causes, as text; None when there is none."""
         error = self._facts[5]
         return (error.traceback or None) if error is not None else None
+
+    @property
+    def log(self) -> str:
+        """The last 64 KiB of what a failed job has printed and logged; empty without ``logs="relay"``."""
+        error = self._facts[5]
+        return error.log if error is not None else ""
 
     @property
     def exception(self) -> BaseException | None:
@@ -154,7 +182,16 @@ class Result(dict[Any, Any]):
         error = self._facts[5]
         return error.code if error is not None else None
 
-    def raise_for_error(self) -> Self:
+    @overload
+    def raise_for_error(self: Result[dict[Key, Value]]) -> Result[dict[Key, Value]]: ...
+
+    @overload
+    def raise_for_error(self: Result[Typed]) -> Typed: ...  # type: ignore[overload-overlap]  # the first that fits
+
+    @overload
+    def raise_for_error(self) -> Self: ...
+
+    def raise_for_error(self) -> Any:
         """Return self when ok; otherwise raise JobFailed, with the worker's exception as its cause."""
         if self.ok:
             return self
@@ -185,9 +222,9 @@ class Result(dict[Any, Any]):
         return make_result, (dict(self), (job_id, job, origin.alone(position), 0, *rest))
 
 
-def make_result(value: Mapping[Any, Any], facts: Facts) -> Result:
+def make_result(value: Mapping[Any, Any], facts: Facts) -> Result[Any]:
     """A result with its attributes."""
-    result = Result(value)
+    result: Result[Any] = Result(value)
     result._facts = facts
     return result
 
@@ -197,6 +234,6 @@ def exception_of(result: Result) -> BaseException | None:
     error = result._facts[5]
     if error is None:
         return None
-    if result.error_kind == "timeout" and error.pickled is None:
-        return JobTimeout(TIMED_OUT)
+    if result.error_kind in ("timeout", "memory") and error.pickled is None:
+        return JobTimeout(error.text)
     return rebuild(error)

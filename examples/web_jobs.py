@@ -27,7 +27,7 @@ import secrets
 import shlex
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote_to_bytes
 
@@ -37,7 +37,7 @@ from bossworker import jobs
 
 try:
     import uvicorn
-    from anyio import CapacityLimiter, fail_after, to_thread
+    from anyio import fail_after, sleep
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.datastructures import MutableHeaders
@@ -67,8 +67,10 @@ TIMEOUT = 600  # seconds that a job may run
 HOSTS = ["127.0.0.1", "localhost"]
 MOST_FORM_BYTES = 1 << 16
 FORM_SECONDS = 10.0  # for a form to arrive
-MOST_FOLLOWERS = 200  # streams at a time, each of which takes a thread
-SHOWN = 1 << 16  # characters of a stream on a job's page, from its end
+MOST_FOLLOWERS = 200  # streams at a time
+LOOK_SECONDS = 0.2  # between looks for more, at a stream that is followed
+CHUNK = 1 << 18  # bytes of it that are read at a time
+SHOWN = 1 << 16  # bytes of a stream on a job's page, from its end
 TOKEN = os.environ.get("WEB_JOBS_TOKEN") or secrets.token_urlsafe(32)
 COOKIE = "web_jobs"
 
@@ -171,8 +173,8 @@ def show(request: Request) -> Response:
         f"{reload}<p>{link('/', 'all jobs')}<p><code>{html.escape(shlex.join(told.args))}</code>"
         f'<p id="status"><b>{told.status}</b><ul>{lines}</ul>'
         f"{button(f'{path}/kill', 'Kill')} {button(f'{path}/clean', 'Clean')}"
-        f"<h2>{link(f'{path}/stdout', 'stdout')}</h2><pre>{html.escape(jobs.stdout(jobid)[-SHOWN:])}</pre>"
-        f"<h2>{link(f'{path}/stderr', 'stderr')}</h2><pre>{html.escape(jobs.stderr(jobid)[-SHOWN:])}</pre>"
+        f"<h2>{link(f'{path}/stdout', 'stdout')}</h2><pre>{html.escape(jobs.stdout(jobid, offset=-SHOWN))}</pre>"
+        f"<h2>{link(f'{path}/stderr', 'stderr')}</h2><pre>{html.escape(jobs.stderr(jobid, offset=-SHOWN))}</pre>"
         f"<h2>files</h2><ul>{files}</ul>"
     )
     return page(jobid, body)
@@ -191,22 +193,32 @@ def status(request: Request) -> Response:
 def stream(request: Request) -> Response:
     """stdout or stderr, as it comes, until the job has ended."""
     jobid, name = request.path_params["jobid"], request.path_params["stream"]
-    if jobs.info(jobid) is None or name not in ("stdout", "stderr"):
+    if jobs.info(jobid) is None or name not in READERS:
         return PlainTextResponse("no such stream", 404)
-    if followers.borrowed_tokens >= MOST_FOLLOWERS:
+    if len(followers) >= MOST_FOLLOWERS:
         return PlainTextResponse("too many follow streams already", 503)
-    return StreamingResponse(
-        _follow(jobs.follow(jobid, stream=name, text=False)), media_type="text/plain; charset=utf-8"
-    )
+    return StreamingResponse(_follow(request, jobid, READERS[name]), media_type="text/plain; charset=utf-8")
 
 
-followers = CapacityLimiter(MOST_FOLLOWERS)
-"""Threads for those who wait for a line, so that they keep no other request waiting for one."""
+READERS = {"stdout": jobs.stdout, "stderr": jobs.stderr}
+followers: set[Request] = set()
 
 
-async def _follow(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await to_thread.run_sync(next, chunks, b"", limiter=followers, abandon_on_cancel=True):
-        yield chunk
+async def _follow(request: Request, jobid: str, read: Callable[..., bytes]) -> AsyncIterator[bytes]:
+    """Look again and again: so nobody who waits takes a thread, and whoever hangs up is soon gone."""
+    followers.add(request)
+    offset = 0
+    try:
+        while not await request.is_disconnected():
+            state = await run_in_threadpool(jobs.status, jobid)  # asked first: what comes last is read below
+            while chunk := await run_in_threadpool(read, jobid, text=False, offset=offset, limit=CHUNK):
+                yield chunk
+                offset += len(chunk)
+            if state not in ("created", "running"):  # it has ended, or has been cleaned away
+                return
+            await sleep(LOOK_SECONDS)
+    finally:
+        followers.discard(request)
 
 
 def result(request: Request) -> Response:

@@ -25,7 +25,7 @@ from tests.turns import Turns
 
 OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
-MOST_PROCESSES = 4  # that run tests side by side: each test's own processes want to run, too
+MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
 turns: Turns | None = None
 
@@ -38,9 +38,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite, or a folder, in several processes; single files in this one, where a debugger works."""
     if all(".py" in argument for argument in config.args):
         return 0
-    return min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES
-    )
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * cpus, MOST_PROCESSES)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,9 +109,11 @@ def collect_quickly() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hear_ctrl_c() -> None:
-    """What a shell starts in the background ignores SIGINT, and so would every program under test."""
+def hear_signals() -> None:
+    """What a shell starts in the background, or nohup, ignores some signals, and so would every program under test."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

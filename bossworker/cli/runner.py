@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bossworker import BossWorker, Result
-from bossworker.cli.halting import NEVER, NOW, Tally
+from bossworker.cli.halting import NEVER, NOW, RunTally
 from bossworker.cli.inputs import NOT_YET, Inputs
 from bossworker.cli.interrupts import Interrupts
 from bossworker.cli.joblog import Finished
@@ -72,7 +72,7 @@ class Runner:
         pool: BossWorker,
         feed: Feed,
         planner: Planner,
-        tally: Tally,
+        tally: RunTally,
         throttle: Throttle,
         progress: ProgressLine,
         on_end: Callable[[Ended], None],

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
 ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
+LOG = "supervisor.log"  # what the supervisor has done that is out of the ordinary; missing where that is nothing
 
 UNKNOWN, CREATED, RUNNING = "unknown", "created", "running"
 COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "terminated by error"
@@ -115,6 +116,22 @@ class JobDirectory:
         except BaseException:
             os.close(out)
             raise
+
+    def note(self, what: str, **facts: object) -> None:
+        """Add a line to the log, if that can be done: what happened, and ``key=value``."""
+        told = "".join(f" {name}={value!r}" for name, value in facts.items() if value != "")
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {what}:{told}\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            fd = os.open(LOG, flags, self._mode & 0o666, dir_fd=self.fd)
+        except OSError:
+            return
+        try:
+            os.write(fd, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def files(self) -> bytes:
         """The way to the command's working directory, unless it was told another: from here, where that can be."""

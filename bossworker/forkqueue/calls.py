@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import tempfile
 import threading
 import time
 import weakref
@@ -143,14 +142,6 @@ def _raise_remote(data: ErrorData) -> Any:
 
 def _raise_died(pid: int, status: int | None) -> Any:
     raise ChildDied(pid, status)
-
-
-def anonymous_file() -> int:
-    """A descriptor of a file without a name, in memory where the platform has that."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("bossworker-call")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def run(file: int, fn: Callable[..., object], args: tuple[object, ...]) -> None:

@@ -5,40 +5,64 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import NoReturn
 
-from bossworker.system import forking, stdio
-from bossworker.system.cpython import signal  # the whole module's sets of enums cost more than the fork
+from bossworker.forkqueue.children import Started
+from bossworker.system import forking, processes, stdio
+from bossworker.system.cpython import (
+    has_other_threads,
+    signal,  # the whole module's sets of enums cost more than the fork
+)
+from bossworker.system.multiprocess import WorkerIdentity
+from bossworker.system.own_process import finish, separate_from_program
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+NAME = "ForkQueue"  # what comes before a child's number in its name
+STREAM_SECONDS = 1.0  # for another thread of the child to be through with a stream
+
+_numbers = count()
+_among_threads = False  # whether this process, or one above it, was `forked` among threads
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
+
+
+def forked(start: Callable[[], Started]) -> Started:
+    """Fork by `start`. The child knows whether there were threads, one of which may have had a stream locked."""
+    global _among_threads
+    threaded = has_other_threads()
+    pid, fd = start()
+    if pid == 0 and threaded:
+        _among_threads = True
+    return pid, fd
 
 
 def fork_to(fn: Callable[[], object]) -> int:
     """Fork a child that runs `fn` and leaves; the child's pid."""
     stdio.flush_streams()
-    threaded = threading.active_count() > 1
+    threaded = has_other_threads()
+    identity = WorkerIdentity(NAME, next(_numbers), os.getpid())
     # A handler that raised in the child before run_and_leave's `try` would bring the child back into the program.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
         pid = forking.fork()
         if pid == 0:
-            run_and_leave(fn, mask, threaded)
+            run_and_leave(fn, identity, mask, threaded)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool) -> NoReturn:
+def run_and_leave(fn: Callable[[], object], identity: WorkerIdentity, mask: Iterable[int], threaded: bool) -> NoReturn:
     """Run `fn` and leave the process: the frames below, inherited from the parent, never run on.
 
-    Exit code 0; 1 and a traceback on stderr after an exception; what ``sys.exit`` was given.
+    Exit code 0; 1 and a traceback on stderr after an exception; what ``sys.exit`` was given. As a process of
+    `multiprocessing` does, it waits for its threads before, and runs the exit functions that it has registered itself.
 
     Args:
+        identity: Which child this is.
         mask: The signals that `fn` is to find blocked.
         threaded: Whether other threads ran at the fork.
     """
@@ -47,14 +71,24 @@ def run_and_leave(fn: Callable[[], object], mask: Iterable[int], threaded: bool)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threaded:
             stdio.renew_streams()
-        fn()
-        code = 0
-    except SystemExit as leaving:
-        code = exit_code(leaving.code)
-    except BaseException:
+        separate_from_program(identity)
+        code = _run(fn)
+        finish()
+    except BaseException:  # a signal handler's
         traceback.print_exc()
     finally:
         leave(code)
+
+
+def _run(fn: Callable[[], object]) -> int:
+    try:
+        fn()
+    except SystemExit as leaving:
+        return exit_code(leaving.code)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def leave(code: int) -> NoReturn:
@@ -62,7 +96,14 @@ def leave(code: int) -> NoReturn:
     try:
         stdio.flush_streams()
     finally:
-        os._exit(code & 0xFF)
+        processes.exit_at_once(code)
+
+
+def leave_as_told(value: object) -> NoReturn:
+    """The same in a child that was `forked`, with what ``sys.exit`` takes."""
+    if _among_threads:
+        stdio.renew_stuck_streams(STREAM_SECONDS)
+    leave(exit_code(value))
 
 
 def exit_code(value: object) -> int:

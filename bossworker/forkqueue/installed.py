@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Unpack
 
+from bossworker.forkqueue import child
 from bossworker.forkqueue.queue import ForkQueue
 from bossworker.forkqueue.settings import SettingValues
 from bossworker.system.forking import call_for_caller
@@ -84,7 +85,9 @@ def _fork() -> int:
 
 def _forkpty() -> tuple[int, int]:
     default_queue._trace_call("forkpty()")
-    started, fd = default_queue._enter(None, lambda: call_for_caller(native("forkpty")))
+    started, fd = default_queue._enter(
+        None, functools.partial(child.forked, lambda: call_for_caller(native("forkpty")))
+    )
     return started.pid, fd
 
 

@@ -21,6 +21,7 @@ from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
 from bossworker.system import forking
 from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.descriptors import nameless_file
 
 T = TypeVar("T")
 
@@ -115,6 +116,9 @@ class ForkQueue(Settings):
     def fork(self, *, weight: int | None = None) -> int:
         """``os.fork()``, when there is room: the child's pid, and 0 in the child. `weight` instead of the setting.
 
+        The child is a copy of this process in all; what `multiprocessing` or NumPy's random numbers need in a process
+        of their own, `run_back` and `call` see to.
+
         OSError as from ``os.fork``; nothing is counted then.
         """
         self._trace_call("fork()")
@@ -129,7 +133,10 @@ class ForkQueue(Settings):
         """Run a function in a child; the child's pid.
 
         The child leaves with exit code 0 when it returns; 1 after an exception, with a traceback on stderr; or what it
-        gave to ``sys.exit``. It leaves by ``os._exit``: no exit handler of the parent runs in it.
+        gave to ``sys.exit``. It is like a ``multiprocessing.Process``: queues, locks and proxies of that module work in
+        it, it has a name (``ForkQueue-3``) and random numbers of its own (``random``, NumPy's global ones); and before
+        it leaves, it waits for its threads that are no daemons, and runs what ``atexit`` has registered in it, and
+        nothing that the parent has.
         """
         return self._run(fn, weight, at_once=False)
 
@@ -156,7 +163,7 @@ class ForkQueue(Settings):
         """
         _check_callable(fn)
         self._trace_call("call(%r)", fn)
-        file = calls.anonymous_file()
+        file = nameless_file("bossworker-call")
         try:
             started, _ = self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
         except BaseException:
@@ -268,7 +275,7 @@ class ForkQueue(Settings):
         """
         self._trace_call("exit(%r)", code)
         if self._is_child:
-            child.leave(child.exit_code(code))
+            child.leave_as_told(code)
         sys.exit(code)
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -308,7 +315,7 @@ def _tell(message: str, *args: object) -> None:
 
 
 def _fork() -> Started:
-    return forking.fork(), NO_FD
+    return child.forked(lambda: (forking.fork(), NO_FD))
 
 
 def _check_callable(fn: object) -> None:

@@ -114,12 +114,17 @@ def _read(sock: socket.socket, size: int) -> bytes:
 def _pickled(handlers: Handlers) -> tuple[bytes, list[int]]:
     """The handlers' bytes, and the descriptors that are in them; TypeError names the one that has none."""
     with multiprocess.passing_on() as descriptors:
-        try:
-            return _dumps(handlers), descriptors
-        except Exception as error:
-            name, handler = next((name, one) for name, one in _named(handlers) if not _travels(one))
-            text = f'{name}_handler must be something that cloudpickle takes along with start_method "spawn"'
-            raise TypeError(f"{text}, not {handler!r} ({describe(error)})") from error
+        return dumps_handlers(handlers, 'with start_method "spawn"'), descriptors
+
+
+def dumps_handlers(handlers: Handlers, when: str) -> bytes:
+    """The handlers' bytes; TypeError names the one that has none."""
+    try:
+        return _dumps(handlers)
+    except Exception as error:
+        name, handler = next((name, one) for name, one in _named(handlers) if not _travels(one))
+        text = f"{name}_handler must be something that cloudpickle takes along {when}"
+        raise TypeError(f"{text}, not {handler!r} ({describe(error)})") from error
 
 
 def _named(handlers: Handlers) -> list[tuple[str, object]]:

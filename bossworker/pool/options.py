@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from bossworker.system.checks import check_bool, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
+StartMethod = Literal["fork", "spawn"]
 START_METHODS = ("fork", "spawn")
+LONGEST_NAME = 100  # characters of a pool's
 TRANSPORTS = ("zmq", "socketpair")
+LOGS = ("inherit", "relay", "discard")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
 
 
@@ -26,9 +30,18 @@ class Options:
     max_pending: int
     max_jobs_per_worker: int
     max_worker_memory: int
+    max_job_memory: int
     start_method: str
     close_fds: bool
     transport: str
+    name: str
+    logs: str = "inherit"
+    log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the workers' output goes to the caller."""
+        return self.logs == "relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,21 @@ def check_priority(value: object) -> int:
     return check_count("priority", value, -_SIGNED_LIMIT, _SIGNED_LIMIT - 1)
 
 
-def check_workers(name: str, value: object) -> int:
+def check_workers(name: str, value: object, least: int = 1) -> int:
     """A number of workers."""
-    return check_count(name, value, 1, MAX_WORKERS)
+    return check_count(name, value, least, MAX_WORKERS)
+
+
+def check_name(value: object, handler: object) -> str:
+    """A pool's name, by default its handler's."""
+    if value is None:
+        named = getattr(handler, "func", handler)  # of a functools.partial
+        return str(getattr(named, "__qualname__", type(named).__qualname__))[:LONGEST_NAME]
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str or None, not {value!r}")
+    if not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
+        raise ValueError(f"name must be 1 to {LONGEST_NAME} printable characters, not {value!r}")
+    return value
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -64,6 +89,13 @@ def _limit(value: object) -> object:
     return 0 if value is None else value
 
 
+def log_levels() -> dict[str, int]:
+    """The levels that the program has set, by the names of its loggers."""
+    root = logging.getLogger()
+    loggers = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    return {"" if one is root else one.name: one.level for one in [root, *loggers] if one.level}
+
+
 def check_options(
     *,
     global_timeout: object,
@@ -73,22 +105,30 @@ def check_options(
     max_pending: object,
     max_jobs_per_worker: object,
     max_worker_memory: object,
+    max_job_memory: object,
     start_method: object,
     close_fds: object,
     transport: object,
+    logs: object = "inherit",
+    name: object = None,
+    handler: object = None,
 ) -> Options:
-    """The settings, all of them checked. TypeError or ValueError names the one at fault."""
+    """The settings, all of them checked. TypeError or ValueError names the one at fault. `handler` has a name."""
     if worker_count is None:
         worker_count = min(usable_cpus(), MAX_WORKERS)
     return Options(
         global_timeout=check_seconds("global_timeout", _limit(global_timeout)),
-        worker_count=check_workers("worker_count", worker_count),
+        worker_count=check_workers("worker_count", worker_count, 0),
         kill_grace=check_seconds("kill_grace", kill_grace),
         retries=check_count("retries", retries),
         max_pending=check_count("max_pending", _limit(max_pending)),
         max_jobs_per_worker=check_count("max_jobs_per_worker", _limit(max_jobs_per_worker)),
         max_worker_memory=check_count("max_worker_memory", _limit(max_worker_memory), most=_SIGNED_LIMIT - 1),
+        max_job_memory=check_count("max_job_memory", _limit(max_job_memory), most=_SIGNED_LIMIT - 1),
         start_method=check_choice("start_method", start_method, START_METHODS),
         close_fds=check_bool("close_fds", close_fds),
         transport=check_choice("transport", transport, TRANSPORTS),
+        logs=check_choice("logs", logs, LOGS),
+        log_levels=log_levels() if logs == "relay" else {},
+        name=check_name(name, handler),
     )

@@ -6,11 +6,11 @@ import os
 import resource
 import sys
 
-from bossworker.system import proc
+from bossworker.system import descendants, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MIB = 1 << 20
 _PAGE = resource.getpagesize()
@@ -44,17 +44,36 @@ def _kibibytes(text: bytes, name: bytes) -> int:
         return 0
 
 
-def excess(pids: Iterable[int], limit: int) -> int:
+def excess(pids: Iterable[int], limit: int, besides: int = 0, share: Callable[[int], int] = proportional) -> int:
     """What these processes hold together, if it is more than the limit; else 0.
 
     Processes that forked share most of their pages. Each is counted as if it shared none first, which is quick; and
-    only when that is too much, with its part.
+    only when that is too much, with its `share`. `besides` counts as well.
     """
     pids = list(pids)
-    if sum(map(resident, pids)) <= limit:
+    if besides + sum(map(resident, pids)) <= limit:
         return 0
-    held = sum(map(proportional, pids))
+    held = besides + sum(map(share, pids))
     return held if held > limit else 0
+
+
+def below(pid: int, own: int) -> int:
+    """What the processes below one hold that is not its own; it itself holds, or held, so many bytes.
+
+    A copy that it has forked shares with it, and with others outside, what it had: that is no more than it was.
+    """
+    return sum(_share(one, pid, own) for one in descendants.descendants(pid))
+
+
+def growth(pid: int, own: int, beneath: int, limit: int) -> int:
+    """How much more a process and those below it hold than it, and they, did; 0 if it is not more than the limit."""
+    more = resident(pid) - own - beneath
+    return excess(descendants.descendants(pid), limit, more, lambda one: _share(one, pid, own))
+
+
+def _share(one: int, above: int, own: int) -> int:
+    share = proportional(one)
+    return min(share, max(0, resident(one) - own)) if proc.is_copy(one, above) else share
 
 
 def describe_excess(held: int, limit: int) -> str:

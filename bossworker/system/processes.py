@@ -227,13 +227,28 @@ def reap_all() -> bool:
 
 def describe_exit(status: int) -> str:
     """A wait status in words: ``signal 9, SIGKILL`` or ``exit code 3``."""
-    code = os.waitstatus_to_exitcode(status)
+    return describe_code(os.waitstatus_to_exitcode(status))
+
+
+def describe_code(code: int) -> str:
+    """The same of an exit code, or minus the signal."""
     if code >= 0:
         return f"exit code {code}"
     try:
         return f"signal {-code}, {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
+
+
+def exit_code_of(pid: int) -> int | None:
+    """How a child ended that is still to be reaped: its exit code, or minus the signal; None if that is not known."""
+    try:
+        how = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:  # somebody else reaped it
+        return None
+    if how is None:
+        return None
+    return how.si_status if how.si_code == os.CLD_EXITED else -how.si_status
 
 
 def killed(status: int) -> bool:

@@ -19,6 +19,12 @@ INTERRUPT = signal.SIGURG
 """Asks a worker to look for a job that must stop. A process that knows nothing of it ignores it, by default."""
 
 
+SHOW_STACK: int | None = signal.SIGRTMAX - 7 if hasattr(signal, "SIGRTMAX") else None
+"""Has a worker write down its stack. Nobody uses it, as far as we know: debuggers and other runtimes have those at both
+ends of the range.
+"""
+
+
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 """What service managers, terminals and ``pkill`` send to all processes of a program: the caller alone answers to it."""
 

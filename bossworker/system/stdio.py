@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
@@ -68,11 +69,35 @@ def renew_streams() -> None:
     Another thread may have been printing: the copy of its lock is never released, and what is in the copy of its buffer
     is written by the program. Streams of other classes than Python's own are left as they are.
     """
+    _renew(lambda stream: True)
+
+
+def renew_stuck_streams(seconds: float) -> None:
+    """The same, but only of a stream whose lock nobody releases within this time.
+
+    The others keep what this process has written to them since the fork.
+    """
+    _renew(lambda stream: _is_locked(stream.buffer, seconds))
+
+
+def _renew(doomed: Callable[[TextIOWrapper], bool]) -> None:
     for name in ("stdout", "stderr"):
         old = getattr(sys, name)
         with suppress(AttributeError, OSError, ValueError):  # none, closed
-            if (type(old), type(old.buffer), type(old.buffer.raw)) == (TextIOWrapper, BufferedWriter, FileIO):
+            own = (type(old), type(old.buffer), type(old.buffer.raw)) == (TextIOWrapper, BufferedWriter, FileIO)
+            if own and doomed(old):
                 _put_in_place(name, old, _twin(old))
+
+
+def _is_locked(buffer: Any, seconds: float) -> bool:
+    """Whether its lock stays taken. It can only be waited for, and not be interrupted: so another thread does."""
+    probe = threading.Thread(target=buffer.write, args=(b"",), daemon=True)  # takes the lock, and writes nothing
+    try:
+        probe.start()
+    except RuntimeError:  # no thread to be had
+        return False
+    probe.join(seconds)
+    return probe.is_alive()
 
 
 def _twin(old: TextIOWrapper) -> TextIOWrapper:

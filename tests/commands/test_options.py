@@ -379,7 +379,7 @@ def test_a_job_that_is_none_is_told_as_ever(run: Run, pool: Callable[..., BossWo
     assert run(["true"], cwd=7).error_kind == "bad_job"
     assert run(["true"], stdin=[1]).error_kind == "bad_job"
     with pytest.raises(TypeError, match="job 1"):
-        pool(run_command, worker_count=1).add_work({"cmd": ["true"]}, 7)  # type: ignore[arg-type]
+        pool(run_command, worker_count=1).add_work({"cmd": ["true"]}, 7)
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------

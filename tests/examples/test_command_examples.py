@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from bossworker import jobs
+from bossworker.system import processes
 from tests.conftest import wait_for
 from tests.examples.runner import PROJECT, check_clean, command, environment, run
 
@@ -205,6 +207,33 @@ def test_many_who_follow_keep_nobody_waiting(browser: httpx.Client) -> None:
             followers.enter_context(browser.stream("GET", f"{job}/stdout"))
         assert browser.get(f"{job}/status").json()["status"] == "running"
         browser.post(f"{job}/kill")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_whoever_hangs_up_while_nothing_comes_is_let_go(browser: httpx.Client) -> None:
+    job = start(browser, "--sleep 60")
+    for _ in range(4):
+        with ExitStack() as followers:
+            for _ in range(60):  # more than may follow at a time, in the end
+                followers.enter_context(browser.stream("GET", f"{job}/stdout"))
+
+    (server,) = [
+        pid for pid in processes.children(os.getpid()) if b"web_jobs" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    threads = len(os.listdir(f"/proc/{server}/task"))
+    assert threads < 60, "as many as the server has for all, and not one for each that ever followed"
+    with browser.stream("GET", f"{job}/stdout") as answer:
+        assert answer.status_code == 200
+    browser.post(f"{job}/kill")
+
+
+def test_of_much_output_the_page_shows_the_end(browser: httpx.Client) -> None:
+    job = start(browser, "--stdout " + "x" * 1000 + " --repeat 200")
+    assert ended(browser, job)["status"] == "completed"
+    shown = browser.get(job).text.partition("<pre>")[2].partition("</pre>")[0]
+    assert len(shown) == 1 << 16
+    followed = browser.get(f"{job}/stdout").text
+    assert len(followed) == 200 * 1001
 
 
 def test_forms_of_other_pages(browser: httpx.Client) -> None:

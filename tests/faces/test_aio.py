@@ -504,7 +504,7 @@ def test_a_loop_that_ends_without_a_shut_down_leaves_nothing() -> None:
     )
     command = [sys.executable, "-W", "always", "-c", program]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "ResourceWarning: <BossWorker, boss" in told.stderr
+    assert "ResourceWarning: <BossWorker dict, boss" in told.stderr
     assert "was not shut down" in told.stderr
     wait_for(lambda: not alive(int(told.stdout)))
 
@@ -538,7 +538,7 @@ class Delays:
 
 @in_loop
 async def test_a_stopped_boss_does_not_stop_the_loop() -> None:
-    async with AsyncBossWorker(lambda job: {}, worker_count=1) as pool:
+    async with AsyncBossWorker(work, worker_count=1) as pool:
         await pool.run({})
         os.kill(pool.pool.boss_pid, signal.SIGSTOP)
         try:
@@ -605,3 +605,39 @@ def test_a_program_that_is_ended_by_a_signal_leaves_nothing(number: int) -> None
     program.send_signal(number)
     program.communicate(timeout=20)
     wait_for(lambda: not any(alive(pid) for pid in pids))
+
+
+@in_loop
+async def test_it_can_be_paused_reloaded_and_looked_into() -> None:
+    async with AsyncBossWorker(work, worker_count=1, name="on a loop") as pool:
+        assert pool.pool.name == "on a loop"
+        await pool.pause()
+        waiting = asyncio.create_task(pool.run({}))
+        await asyncio.sleep(0.1)
+        assert (waiting.done(), (await pool.stats()).paused) == (False, True)
+        await pool.reload(lambda job: {"by": "new"})
+        await pool.resume()
+        assert dict(await waiting) == {"by": "new"}
+        with pytest.raises(WorkerStartError, match="old handlers"):
+            await pool.reload(init_handler=fail_to_start)
+        with pytest.raises(TypeError, match="work_handler must be a callable"):
+            await pool.reload(3)  # type: ignore[arg-type]
+        await pool.reload(wait_in_a_job)
+        running = asyncio.create_task(pool.run({}))
+        while "in wait_in_a_job" not in await pool.stack():
+            await asyncio.sleep(0.01)
+        assert await pool.stack(99) == ""
+        running.cancel()
+    with pytest.raises(PoolClosed):
+        await pool.pause()
+    with pytest.raises(PoolClosed):
+        await pool.reload()
+
+
+def fail_to_start() -> None:
+    raise ValueError("no database")
+
+
+def wait_in_a_job(job: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(60)
+    return {}

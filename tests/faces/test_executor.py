@@ -666,3 +666,24 @@ def test_an_open_call_takes_little_memory() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert float(told) < 2048
+
+
+def wait_in_a_call() -> None:
+    time.sleep(60)
+
+
+def test_it_can_be_paused_and_looked_into() -> None:
+    with Executor(2) as executor:
+        executor.pause()
+        quick = executor.submit(abs, -3)
+        assert executor.stats().paused
+        with pytest.raises(TimeoutError):
+            quick.result(0.1)
+        executor.resume()
+        assert quick.result() == 3
+        slow = executor.submit(wait_in_a_call)
+        wait_for(lambda: "in wait_in_a_call" in executor.stack(slow))
+        assert executor.stack(quick) == ""
+        assert "in wait_in_a_call" in executor.stack()
+        assert executor.stats().running == 1
+        slow.cancel()

@@ -80,7 +80,7 @@ def test_options_of_a_call(pool: Pool) -> None:
     with pytest.raises(TypeError, match="retries"):
         bw.submit({}, retries="often")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a mapping"):
-        bw.submit([])  # type: ignore[arg-type]
+        bw.submit([])
     with pytest.raises(TypeError, match="'n' holds generator"):
         bw.submit({"n": (n for n in range(3))})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -23,11 +24,18 @@ from tests.forkqueue.conftest import Gate, in_thread, until_ended
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "forbidden"])
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the value is written; not all platforms have files in memory."""
     if request.param == "file":
         monkeypatch.delattr(os, "memfd_create")
+    if request.param == "forbidden":
+        monkeypatch.setattr(os, "memfd_create", forbidden)
+
+
+def forbidden(*args: object) -> int:
+    """As a filter of system calls has it."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 @pytest.mark.usefixtures("where")

@@ -116,6 +116,134 @@ def test_a_blocked_signal_stays_blocked_in_the_child() -> None:
     assert ended.stdout.count("SIGUSR1") == 3, ended.stderr
 
 
+def test_what_multiprocessing_keeps_is_renewed_in_a_child() -> None:
+    """A proxy and a queue that the parent has used; a large message that is still on its way; its children."""
+    ended = program("""
+        import multiprocessing, os
+        from bossworker.forkqueue import ForkQueue
+        context = multiprocessing.get_context("fork")
+        with context.Manager() as manager:
+            numbers, messages = manager.dict(), context.Queue()
+            numbers["parent"] = 0
+            messages.put("parent")
+            messages.get()
+            def work(n):
+                for i in range(100):
+                    numbers[n, i] = i
+                messages.put(bytes([n]) * 3_000_000)
+                current, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+                return current.name, parent.pid, len(multiprocessing.active_children()), numbers["parent"]
+            queue = ForkQueue(4)
+            calls = [queue.call(work, n) for n in range(4)]
+            for i in range(100):
+                numbers["parent", i] = i
+            print(sorted(messages.get(timeout=30)[:1] for _ in range(4)))
+            names, parents, children, values = zip(*(call.result(30) for call in calls))
+            print(names, set(parents) == {os.getpid()}, children, values, len(numbers))
+            print(len(multiprocessing.active_children()))
+    """)
+    names = ("ForkQueue-1", "ForkQueue-2", "ForkQueue-3", "ForkQueue-4")
+    assert ended.stdout.splitlines() == [
+        f"{[bytes([n]) for n in range(4)]}",
+        f"{names} True (0, 0, 0, 0) (0, 0, 0, 0) 501",
+        "1",
+    ], ended.stderr
+
+
+def test_a_child_waits_for_its_threads_and_runs_what_it_has_registered() -> None:
+    ended = program("""
+        import atexit, os, threading, time, weakref
+        from concurrent.futures import ThreadPoolExecutor
+        from bossworker.forkqueue import ForkQueue
+        class Thing: pass
+        thing, main = Thing(), os.getpid()
+        executor = ThreadPoolExecutor(1)
+        executor.submit(int).result()
+        atexit.register(lambda: os.write(1, b"atexit of the parent\\n"))
+        weakref.finalize(thing, lambda: os.write(1, b"finalizer of the parent\\n"))
+        def late(text):
+            time.sleep(0.2)
+            os.write(1, text)
+        def work():
+            atexit.register(os.write, 1, b"atexit\\n")
+            threading.Thread(target=late, args=(b"thread\\n",)).start()
+            ThreadPoolExecutor(1).submit(late, b"executor\\n")
+            raise SystemExit(5)
+        queue = ForkQueue(2)
+        os.write(1, b"%d\\n" % (queue.waitpids(queue.run_back(work))[0][1] >> 8))
+        executor.shutdown()
+    """)
+    lines = ended.stdout.splitlines()
+    assert sorted(lines[:2]) == ["executor", "thread"], ended.stderr
+    assert lines[2:] == ["atexit", "5", "atexit of the parent", "finalizer of the parent"] or (
+        lines[2:] == ["atexit", "5", "finalizer of the parent", "atexit of the parent"]
+    )
+
+
+def test_each_child_has_random_numbers_of_its_own() -> None:
+    ended = program("""
+        import random
+        import numpy as np
+        from bossworker.forkqueue import ForkQueue
+        np.random.rand()  # loads it, and so seeds it
+        queue = ForkQueue(2)
+        calls = [queue.call(lambda: (np.random.rand(), random.random())) for _ in range(4)]
+        print(*(len(set(numbers)) for numbers in zip(*(call.result(30) for call in calls))))
+    """)
+    assert ended.stdout == "4 4\n", ended.stderr
+
+
+@pytest.mark.parametrize("fork", ["queue.fork()", "os.forkpty()[0]"])
+def test_a_stream_that_another_thread_had_locked_does_not_keep_a_plain_child_from_leaving(fork: str) -> None:
+    """The lock is taken for sure: a thread is in a write to a pipe that nobody reads."""
+    ended = program(
+        """
+        import os, sys, threading, time
+        from bossworker.forkqueue import default_queue as queue, install
+        install(size=8)
+        out, (reader, writer) = sys.stdout, os.pipe()
+        def stuck(name):
+            setattr(sys, name, open(writer, "w", closefd=False))
+            threading.Thread(target=getattr(sys, name).write, args=("x" * 1_000_000,), daemon=True).start()
+        stuck("stdout"), stuck("stderr")
+        time.sleep(0.2)
+        pids = []
+        for code in (3, "no number", None):
+            pid = eval(sys.argv[1])
+            if pid == 0:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # for what the child itself says
+                queue.exit(code)
+            pids.append(pid)
+        try:
+            statuses = queue.waitpids(*pids, timeout=30)
+        except TimeoutError as error:
+            os.write(2, str(error).encode())
+            os.killpg(0, 9)
+        print([status >> 8 for _, status in statuses], file=out)
+        os._exit(out.flush() or 0)
+        """,
+        fork,
+    )
+    assert (ended.stdout, ended.stderr) == ("[3, 1, 0]\n", "")
+
+
+def test_a_plain_child_writes_what_it_has_printed_though_there_were_threads() -> None:
+    ended = program("""
+        import threading
+        from bossworker.forkqueue import ForkQueue
+        done = threading.Event()
+        threading.Thread(target=done.wait).start()
+        queue = ForkQueue()
+        pid = queue.fork()
+        if pid == 0:
+            print("from the child")
+            queue.exit("and what it leaves with")
+        print(queue.waitpids(pid)[0][1] >> 8)
+        done.set()
+    """)
+    assert (ended.stdout, ended.stderr) == ("from the child\n1\n", "and what it leaves with\n")
+
+
 def test_sigpipe_at_its_default_kills_nobody() -> None:
     ended = program("""
         import signal

@@ -221,6 +221,9 @@ def test_a_result_that_does_not_load_here_tells_the_error_itself(pool: Pool) -> 
     assert type(exception) is ValueError
     assert str(exception) == "invalid literal for int() with base 10: 'rattle'"
     assert "in in_the_caller" in (result.traceback or "")
+    assert "During handling" not in (result.traceback or "")  # nothing that the pool met on its way belongs to it
+    assert exception.__cause__ is None
+    assert exception.__context__ is None
     with pytest.raises(JobFailed) as caught:
         result.raise_for_error()
     assert "in in_the_caller" in "".join(traceback.format_exception(caught.value))
@@ -233,7 +236,7 @@ def test_a_list_of_jobs_in_one_is_told_how_to_be_added(pool: Pool) -> None:
     bw = pool(call, worker_count=1)
     for many in ([{"do": dict}], ({"do": dict} for _ in range(2))):
         with pytest.raises(TypeError, match=r"job 0 must be a mapping .*pass \*jobs, or use map"):
-            bw.add_work(many)  # type: ignore[arg-type]
+            bw.add_work(many)
     assert bw.pending() == 0
 
 

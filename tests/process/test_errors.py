@@ -595,7 +595,7 @@ def test_an_exit_handler_that_raises_is_told_on_stderr(capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_an_init_handler_that_fails_is_told_at_once(start_method: str) -> None:
+def test_an_init_handler_that_fails_is_told_at_once(start_method: Any) -> None:
     with pytest.raises(WorkerStartError, match=r"(?s)ValueError: no database.*Traceback.*raise_it"):
         BossWorker(call, init_handler=lambda: raise_it(ValueError("no database")), start_method=start_method)
 

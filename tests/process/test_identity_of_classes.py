@@ -165,6 +165,26 @@ def test_what_a_program_defines_later_travels_as_it_is_now(tmp_path: Path, start
     assert lines == [f"<Result of job {n}, ok: {value}>" for n, value in enumerate(expected, 1)]
 
 
+def test_a_pool_that_is_made_asks_no_module_for_what_it_makes_when_asked(tmp_path: Path) -> None:
+    """A module's ``__getattr__`` may warn of a deprecated name, or import half of a library."""
+    lines = script(
+        tmp_path,
+        """
+        import sys, types
+        lazy = sys.modules["lazy"] = types.ModuleType("lazy")
+        exec("class Old: pass", vars(lazy))
+        old = vars(lazy).pop("Old")
+        lazy.__getattr__ = lambda name: print("asked for", name)
+        with BossWorker(lambda job: {"same": job["class"] is old}, worker_count=1) as pool:
+            print("made")
+            del lazy.__getattr__
+            pool.add_work({"class": old})
+            print(pool.get_result()["same"])
+        """,
+    )
+    assert lines == ["made", "True"]
+
+
 def test_a_job_that_workers_cannot_know_says_what_to_do(tmp_path: Path) -> None:
     lines = script(
         tmp_path,

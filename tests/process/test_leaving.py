@@ -184,7 +184,7 @@ def leave_with_an_exception(bw: BossWorker, path: Path) -> None:
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_an_exception_through_with_lets_running_handlers_tidy_up(tmp_path: Path, start_method: str) -> None:
+def test_an_exception_through_with_lets_running_handlers_tidy_up(tmp_path: Path, start_method: Any) -> None:
     path = tmp_path / "job"
     left = tmp_path / "left"
     bw = BossWorker(hold, exit_handler=left.touch, worker_count=2, start_method=start_method, kill_grace=20)
@@ -302,7 +302,7 @@ def test_a_handle_that_is_dropped_tells_how_many_jobs_are_unfinished(caplog: pyt
 
 
 def test_a_handle_that_is_dropped_with_nothing_to_do_is_warned_of_only(caplog: pytest.LogCaptureFixture) -> None:
-    bw = BossWorker(lambda job: {}, worker_count=1)
+    bw: BossWorker = BossWorker(lambda job: {}, worker_count=1)
     with pytest.warns(ResourceWarning, match="was not shut down$"):
         del bw
     assert not caplog.records
@@ -311,9 +311,10 @@ def test_a_handle_that_is_dropped_with_nothing_to_do_is_warned_of_only(caplog: p
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
 def test_a_program_that_ends_tells_how_many_jobs_are_unfinished(tmp_path: Path, end: str) -> None:
     program = f"""
-        import time
+        import logging, time
         from bossworker import BossWorker
 
+        logging.basicConfig(format="%(message)s")
         pool = BossWorker(lambda job: time.sleep(300), worker_count=2)
         pool.add_work(*[{{}}] * 5)
         print(pool.boss_pid, *pool.worker_pids)

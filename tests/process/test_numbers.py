@@ -65,7 +65,7 @@ def test_so_may_those_of_commands(pool: Pool, seconds: float | None) -> None:
     assert bw.get_result()["exit_code"] == 0
 
 
-LIMITS = ("global_timeout", "max_pending", "max_jobs_per_worker", "max_worker_memory")
+LIMITS = ("global_timeout", "max_pending", "max_jobs_per_worker", "max_worker_memory", "max_job_memory")
 
 
 @pytest.mark.parametrize("nothing", [0, None])

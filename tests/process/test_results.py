@@ -600,3 +600,11 @@ def test_a_pool_that_is_dropped_is_ended_with_a_warning() -> None:
     with pytest.warns(ResourceWarning, match="was not shut down"):
         del bw
     assert not os.path.exists(f"/proc/{boss}")
+
+
+def test_a_pool_has_a_name(pool: Pool) -> None:
+    bw = pool(echo, worker_count=1, name="thumbnails")
+    assert bw.name == "thumbnails"
+    assert repr(bw) == f"<BossWorker thumbnails, boss {bw.boss_pid}, 0 pending, open>"
+    assert "BossWorker thumbnails, open" in bw._repr_html_()
+    assert pool(echo, worker_count=1).name == "echo"

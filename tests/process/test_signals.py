@@ -130,7 +130,7 @@ def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path) -> None:
                 stop.set()
             print("fine")
         """
-    assert run_program(tmp_path, program, "fork", "20", stderr=None) == "fine\n"
+    assert run_program(tmp_path, program, "fork", "8", stderr=None) == "fine\n"
     assert run_program(tmp_path, program, "spawn", "2", stderr=None) == "fine\n"
 
 

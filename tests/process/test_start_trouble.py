@@ -79,7 +79,8 @@ def test_jobs_wait_for_workers_that_cannot_be_started_yet(
         database.down.unlink()
         results = list(bw.results())
     assert sorted(result["n"] for result in results) == list(range(201))
-    lines = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "bossworker"]
+    told = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "bossworker"]
+    lines = [(level, text) for level, text in told if not text.startswith(("worker up", "worker left"))]
     reason = "error='init_handler raised: ConnectionError: the database restarts'"
     assert lines[0] == (logging.WARNING, f"worker not started: failed=1 next_try=0.05s {reason}")
     assert 3 <= len(lines) < database.tries() < 200
@@ -186,7 +187,7 @@ def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> 
     for most in range(4, 16):
         command = [sys.executable, "-c", LIMITED, str(most), start_method]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         answers.append(done.stdout.strip())
     good = "<Result of job 1, ok: {'n': 1}>"
     for most, answer in enumerate(answers, 4):
@@ -202,6 +203,49 @@ def test_threads_that_cannot_be_started_are_told_before_libzmq_aborts(monkeypatc
     monkeypatch.setattr(threading.Thread, "start", cannot)
     with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
         BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
+
+
+def test_as_many_threads_as_libzmq_needs_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def one_more_at_most(thread: threading.Thread) -> None:
+        if threading.active_count() > 1:  # in the boss, which was forked with one
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_more_at_most)
+    with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
+        BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
+
+
+def test_what_gevent_has_replaced_is_refused_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Monkey:
+        is_module_patched = staticmethod("select".__eq__)
+
+    monkeypatch.setitem(sys.modules, "gevent.monkey", Monkey)
+    with pytest.raises(WorkerStartError, match=r"gevent has replaced .*use start_method=\"spawn\""):
+        BossWorker(handle, worker_count=1, start_method="fork")
+    with BossWorker(handle, worker_count=1, start_method="spawn") as pool:
+        pool.add_work({"n": 1})
+        assert pool.get_result() == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (signal.SIGABRT, r"the boss aborted before the workers were up: Resource .* \(RLIMIT_NPROC is "),
+        (signal.SIGKILL, r"the boss ended before the workers were up \(signal 9, SIGKILL\)$"),
+    ],
+)
+def test_a_boss_that_ends_as_it_starts_is_told_with_how(
+    monkeypatch: pytest.MonkeyPatch, end: signal.Signals, reason: str
+) -> None:
+    def falls(*args: object) -> None:
+        os.kill(os.getpid(), end)
+
+    monkeypatch.setattr("bossworker.pool.launch.Boss", falls)
+    with pytest.raises(WorkerStartError, match=reason):
+        BossWorker(handle, worker_count=2, start_method="fork")
 
 
 def test_a_signal_handlers_own_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

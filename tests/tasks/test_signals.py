@@ -190,6 +190,32 @@ while True:
 """
 
 
+IN_VFORK = """
+import os, sys
+opened = [(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)]
+print("ready", flush=True)
+pid = os.posix_spawn("/bin/true", ["true"], {}, file_actions=opened)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is known of it")
+def test_a_command_that_waits_for_a_child_to_be_executed_is_paused(pool: TaskPool, tmp_path: Path) -> None:
+    """It cannot be stopped itself until then, and goes on no sooner. (Here the child waits for somebody to write.)"""
+    os.mkfifo(tmp_path / "fifo")
+    task = pool.spawn(python(IN_VFORK, tmp_path / "fifo"))
+    wait_for_output(task, b"ready")
+    pid = task.info()["pid"]
+    wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D")
+    assert not task.info(fresh=True)["status"]["paused"]
+    task.pause()
+    wait_for_info(task, lambda info: info["status"]["paused"])
+    task.resume()
+    wait_for_info(task, lambda info: not info["status"]["paused"])
+    with open(tmp_path / "fifo", "w"):
+        assert task.wait(20)["exit_code"] == 0  # type: ignore[index]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_paused_command_hears_the_end(pool: TaskPool) -> None:
     task = pool.spawn(python(STOPPABLE), grace=20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import bossworker
 from bossworker import BossWorker, Result, jobs
 from bossworker.forkqueue import ForkQueue
@@ -16,11 +18,25 @@ def square(job: dict[str, int]) -> dict[str, int]:
     return {"square": job["n"] ** 2}
 
 
+class Number(TypedDict):
+    n: int
+
+
+class Root(TypedDict):
+    root: float
+
+
+def root(job: Number) -> Root:
+    return {"root": job["n"] ** 0.5}
+
+
 BossWorker(returns_a_number)  # error: arg-type
 BossWorker(square, 4)  # error: arg-type, call-arg
 BossWorker(square, workers=4)  # error: call-arg
 BossWorker(square, worker_count="4")  # error: arg-type
 BossWorker(square, result_handler="square")  # error: arg-type
+BossWorker(square, start_method="thread")  # error: arg-type
+BossWorker(square, name=3)  # error: arg-type
 
 with BossWorker(square) as pool:
     pool.add_work([{"n": 1}, {"n": 2}])  # error: arg-type
@@ -33,6 +49,17 @@ with BossWorker(square) as pool:
     pool.stats().worker  # error: attr-defined
     pool.add_job({"n": 1})  # error: attr-defined
     text: str = pool.get_result().error  # error: assignment
+
+with BossWorker(root) as roots:
+    roots.add_work({"m": 1})  # error: typeddict-item, typeddict-unknown-key
+    roots.add_work({"n": "1"})  # error: typeddict-item
+    roots.submit({"m": 1})  # error: typeddict-item, typeddict-unknown-key
+    list(roots.map({"m": n} for n in range(3)))  # error: typeddict-item, typeddict-unknown-key
+    roots.get_result().raise_for_error()["misspelt"]  # error: typeddict-item
+    roots.submit({"n": 1}).result().raise_for_error()["misspelt"]  # error: typeddict-item
+    number_of_root: int = roots.get_result().raise_for_error()["root"]  # error: assignment
+    assert roots.get_result().error_kind == "misspelt"  # error: comparison-overlap
+    assert roots.stats().workers[0].state == "misspelt"  # error: comparison-overlap
 
 Result().job_id = 3  # error: misc
 

@@ -8,16 +8,41 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 import bossworker
-from bossworker import BossDied, BossWorker, CommandHandler, Result, Stats, job_key, jobs, run_command, tasks
+from bossworker import (
+    AsyncBossWorker,
+    BossDied,
+    BossWorker,
+    CommandHandler,
+    CurrentJob,
+    Result,
+    Stats,
+    current_job,
+    job_key,
+    jobs,
+    run_command,
+    tasks,
+)
 from bossworker.forkqueue import Call, ForkQueue, installed
 from bossworker.tasks import Stream, Task, TaskPool
 
 
 def square(job: Mapping[str, int]) -> dict[str, int]:
     return {"square": job["n"] ** 2}
+
+
+class Number(TypedDict):
+    n: int
+
+
+class Root(TypedDict):
+    root: float
+
+
+def root(job: Number) -> Root | None:
+    return {"root": job["n"] ** 0.5} if job["n"] else None
 
 
 def nothing(job: dict[str, Any]) -> None:
@@ -29,31 +54,62 @@ def checked(result: Result) -> Mapping[str, Any] | None:
 
 
 def use_a_pool(path: Path) -> None:
-    with BossWorker(square, worker_count=2, global_timeout=1.5, result_handler=checked, init_handler=list) as pool:
+    with BossWorker(square, worker_count=2, global_timeout=1.5, init_handler=list) as pool:
         ids = pool.add_work({"n": 1}, {"n": 2}, timeout=None, priority=3, retries=1)
         assert_type(ids[0], int)
         assert_type(pool.pending(), int)
-        assert_type(pool.get_result(), Result)
-        assert_type(pool.get_result(timeout=1), Result | None)
-        assert_type(pool.get_result(blocking=False), Result | None)
-        assert_type(pool.get_result_nb(), Result | None)
+        assert_type(pool, BossWorker[Mapping[str, int], dict[str, int]])
+        assert_type(pool.get_result(), Result[dict[str, int]])
+        assert_type(pool.get_result(timeout=1), Result[dict[str, int]] | None)
+        assert_type(pool.get_result(blocking=False), Result[dict[str, int]] | None)
+        assert_type(pool.get_result_nb(), Result[dict[str, int]] | None)
+        assert_type(pool.submit({"n": 1}).result().raise_for_error().job_id, int)
         for result in pool.results():
             assert_type(result.job_id, int)
             assert_type(result.ok, bool)
             assert_type(result.error, str | None)
             assert_type(result.exception, BaseException | None)
             assert_type(result.duration, float)
-            assert_type(result.raise_for_error(), Result)
+            assert_type(result.raise_for_error(), Result[dict[str, int]])
+            assert_type(
+                result.error_kind,
+                None
+                | Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"],
+            )
         for result in pool.map(({"n": n} for n in range(10)), ordered=False, timeout=2):
-            assert_type(result, Result)
+            assert_type(result, Result[dict[str, int]])
         assert_type(pool.cancel(*ids), int)
         assert_type(pool.stats(), Stats)
         assert_type(pool.stats().workers[0].rss, int)
+        assert_type(pool.stats().workers[0].state, Literal["starting", "idle", "busy", "leaving"])
+        assert_type(pool.stack(3), str)
+        assert_type(pool.name, str)
+        pool.pause()
+        pool.resume()
+        pool.reload(square, init_handler=None)
         assert_type(pool.fileno(), int)
         pool.resize(3)
         pool.shut_down(force=True, timeout=1)
-    with BossWorker(nothing):
-        pass
+    with BossWorker(square, result_handler=checked) as handled:  # what becomes of an answer is not known
+        assert_type(handled, BossWorker[Mapping[str, int], Any])
+
+
+def use_other_pools(path: Path) -> None:
+    with BossWorker(nothing) as empty:
+        assert_type(empty.get_result().raise_for_error().job_id, int)
+    with BossWorker(root, name="roots", max_job_memory=1 << 20, start_method="spawn") as roots:
+        assert_type(roots, BossWorker[Number, Root])
+        roots.add_work({"n": 1}, {"n": 2})
+        assert_type(roots.get_result(), Result[Root])
+        assert_type(roots.get_result().job_id, int)
+        assert_type(roots.get_result().raise_for_error(), Root)
+        for answer in roots.map({"n": n} for n in range(3)):
+            assert_type(answer.raise_for_error()["root"], float)
+        use_any(roots, roots.get_result())
+    job = current_job()
+    assert_type(job, CurrentJob | None)
+    if job is not None:
+        job.progress(job.worker_index, 1.5, "text")
     try:
         BossWorker(run_command).add_work({"cmd": ["ls", path], "meta": {"a": 1}})
     except BossDied as death:
@@ -61,6 +117,25 @@ def use_a_pool(path: Path) -> None:
     BossWorker(CommandHandler(root=path, keep="failed", inline_output=1000))
     assert_type(job_key({"n": 1}), str)
     assert_type(bossworker.__version__, str)
+
+
+async def use_a_pool_on_a_loop() -> None:
+    async with AsyncBossWorker(root, worker_count=2) as pool:
+        assert_type(await pool.run({"n": 1}), Result[Root])
+        async for result in pool.map({"n": n} for n in range(3)):
+            assert_type(result.raise_for_error(), Root)
+        await pool.pause()
+        await pool.resume()
+        await pool.reload(root)
+        assert_type(await pool.stack(), str)
+        assert_type(await pool.stats(), Stats)
+
+
+def use_any(pool: BossWorker, result: Result) -> None:
+    """What takes any pool takes one of TypedDicts, too."""
+    assert_type(pool.get_result().raise_for_error().job_id, int)
+    assert_type(result.raise_for_error().job_id, int)
+    pool.get_result().raise_for_error()["n"] = 3
 
 
 def use_jobs(path: Path) -> None:

@@ -33,9 +33,11 @@ OPTIONS = Options(
     max_pending=0,
     max_jobs_per_worker=0,
     max_worker_memory=0,
+    max_job_memory=0,
     start_method="fork",
     close_fds=False,
     transport="socketpair",
+    name="hostile",
 )
 PATIENCE = 30  # turns that a worker which has misbehaved lives on when it is not ended
 

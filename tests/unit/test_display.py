@@ -74,7 +74,7 @@ def test_a_result_in_a_notebook_is_escaped_and_has_its_traceback() -> None:
 def counted(workers: int, **more: object) -> Stats:
     one = WorkerStats(123456, "busy", 10**9, 12345.678, 10**9, 10**12)
     numbers = {field.name: 10**9 for field in fields(Stats)} | {"start_error": None, "workers": (one,) * workers}
-    return Stats(**{**numbers, **more})  # type: ignore[arg-type]
+    return Stats(**{**numbers, "paused": False, **more})  # type: ignore[arg-type]
 
 
 def test_a_pools_state_has_a_short_repr() -> None:

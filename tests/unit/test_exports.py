@@ -17,9 +17,11 @@ from bossworker import errors
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
     "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor", "AsyncBossWorker",
+    "CurrentJob", "current_job",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
+    "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
 ERRORS = (
     "PoolClosed",

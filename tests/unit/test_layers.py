@@ -13,10 +13,12 @@ HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
     ("pool.launch", "commands.inline", "tasks.supervisor"),
+    ("pool.reloading",),
     ("pool.fresh_interpreter",),
     ("pool.boss", "pool.worker", "pool.interpreter", "tasks.wire", "commands.supervision", "forkqueue"),
     ("pool.wire", "commands"),
     ("pool.options",),
+    ("watch",),
     ("result", "culprits"),
     ("failure",),
     ("function_calls",),

@@ -12,7 +12,6 @@ import pytest
 
 from bossworker.errors import CANCELLED, TIMED_OUT, WORKER_DIED
 from bossworker.failure import Outcome
-from bossworker.pool.boss import ledger as book
 from bossworker.pool.boss.actions import (
     Action,
     Actions,
@@ -24,8 +23,11 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
-from bossworker.pool.boss.ledger import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, Ledger
+from bossworker.pool.boss.deadlines import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS, SENDING_SECONDS
+from bossworker.pool.boss.job_lengths import BATCH_SECONDS
+from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.starts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.wire.batch import Batch, JobOptions
@@ -992,8 +994,8 @@ def test_a_large_result_that_is_on_its_way_for_ever_is_the_end_of_its_worker() -
     ledger = with_batch(1)
     sending = Snapshot(1, 0, 0.0, False)
     assert ledger.on_look(0, sending, 1.0) == []
-    assert ledger.on_look(0, sending, book.SENDING_SECONDS) == []
-    assert of(Kill, ledger.on_look(0, sending, 1.0 + book.SENDING_SECONDS)) == [Kill(0)]
+    assert ledger.on_look(0, sending, SENDING_SECONDS) == []
+    assert of(Kill, ledger.on_look(0, sending, 1.0 + SENDING_SECONDS)) == [Kill(0)]
 
 
 # -- when to look ----------------------------------------------------------------------------------------------
@@ -1029,7 +1031,7 @@ def test_each_look_moves_the_next_one_on() -> None:
 
 
 def test_the_constants_are_consistent() -> None:
-    assert book.BATCH_SECONDS < book.OVERDUE_SECONDS < book.REPEAT_SECONDS < GRACE
+    assert BATCH_SECONDS < OVERDUE_SECONDS < REPEAT_SECONDS < GRACE
 
 
 # -- results that need room ------------------------------------------------------------------------------------
@@ -1067,3 +1069,40 @@ def test_a_huge_result_does_not_keep_batches_small_for_good() -> None:
         ledger.on_taken(0, worker.limit, 20 * worker.limit)
         ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)
     assert ledger.workers[0].limit == MAX_BATCH
+
+
+def test_a_paused_ledger_hands_nothing_out_and_takes_back_what_has_not_begun() -> None:
+    ledger = started(2)
+    ledger.on_submit(run_of(1, 1), 0.0)
+    (busy,) = [worker.slot for worker in ledger.busy()]
+    assert exactly(ledger.on_pause(), TakeBack(busy))
+    assert not ledger.on_submit(run_of(2, 3), 0.0)
+    assert not ledger.on_done(busy, 0.1, False, 0.1)
+    assert [action.batch.first_id for action in of(Assign, ledger.on_resume(0.2))] == [2, 3]
+
+
+def test_a_paused_ledger_that_is_closed_goes_on() -> None:
+    ledger = started(1)
+    ledger.on_pause()
+    ledger.on_submit(run_of(1, 1), 0.0)
+    assert of(Assign, ledger.on_close(0.0))
+    ledger.on_pause()  # from a thread that was late
+    assert not ledger.paused
+
+
+def test_a_reload_waits_for_a_worker_that_is_through() -> None:
+    ledger = started(1)
+    ledger.on_submit(run_of(1, 1), 0.0)
+    assert not ledger.on_reload(1, 0.0)
+    spawned = of(Spawn, complete(ledger, 0, 1, 0.1))
+    assert [ledger.workers[action.slot].generation for action in spawned] == [1]
+    assert not of(Assign, ledger.on_submit(run_of(2, 1), 0.2))
+
+
+def test_a_worker_that_is_missing_comes_up_with_the_new_handlers() -> None:
+    ledger = new_ledger(1)
+    ledger.on_tick(0.0)
+    ledger.on_start_failed(0, "trouble", 0.0)
+    (spawn,) = of(Spawn, ledger.on_reload(1, 0.0))
+    assert of(Tried, up(ledger, spawn.slot)) == [Tried(0)]
+    assert ledger.renewal.current == 1

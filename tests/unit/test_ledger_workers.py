@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bossworker.pool.boss.actions import Leave, ReplaceStuck, Spawn, TakeBack
-from bossworker.pool.boss.ledger import OVERDUE_SECONDS, STUCK_SECONDS, Ledger
+from bossworker.pool.boss.deadlines import OVERDUE_SECONDS, STUCK_SECONDS
+from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import State
 from tests.unit.test_ledger import (
     GRACE,

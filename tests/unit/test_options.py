@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -23,13 +24,20 @@ GOOD: dict[str, Any] = {
     "max_pending": 0,
     "max_jobs_per_worker": 0,
     "max_worker_memory": 0,
+    "max_job_memory": 0,
     "start_method": "fork",
     "close_fds": False,
     "transport": "zmq",
 }
 SECONDS = ("global_timeout", "kill_grace")
-COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory")
-LIMITS = ("global_timeout", "max_pending", "max_jobs_per_worker", "max_worker_memory")  # 0 or None: there is none
+COUNTS = ("retries", "max_pending", "max_jobs_per_worker", "max_worker_memory", "max_job_memory")
+LIMITS = (
+    "global_timeout",
+    "max_pending",
+    "max_jobs_per_worker",
+    "max_worker_memory",
+    "max_job_memory",
+)  # 0 or None: there is none
 CALLABLES = ("result_handler", "init_handler", "exit_handler")
 
 WRONG_TYPE: list[tuple[str, Any]] = [
@@ -40,15 +48,17 @@ WRONG_TYPE: list[tuple[str, Any]] = [
     *[("start_method", value) for value in (None, 1, b"fork")],
     *[("transport", value) for value in (None, 1, b"zmq")],
     *[("close_fds", value) for value in (None, 1, "yes")],
+    *[("name", value) for value in (1, b"name")],
     *[(name, value) for name in CALLABLES for value in ("name", 0, 1, b"")],
     *[("work_handler", value) for value in (None, "name", 0, b"")],
 ]
 WRONG_VALUE: list[tuple[str, Any]] = [
     *[(name, value) for name in SECONDS for value in (-1, -0.001, float("nan"), float("inf"), 2 * MAX_SECONDS)],
     *[(name, value) for name in COUNTS for value in (-1, 1 << 64)],
-    *[("worker_count", value) for value in (0, -1, MAX_WORKERS + 1)],
+    *[("worker_count", value) for value in (-1, MAX_WORKERS + 1)],
     *[("start_method", value) for value in ("", "FORK", "forkserver", "thread")],
     *[("transport", value) for value in ("", "ZMQ", "tcp")],
+    *[("name", value) for value in ("", "a\nb", "\0", "x" * 101)],
 ]
 ALLOWED = {
     **dict.fromkeys(SECONDS, "seconds"),
@@ -58,6 +68,7 @@ ALLOWED = {
     "start_method": "str|'fork' or 'spawn'",
     "transport": "str|'zmq' or 'socketpair'",
     "close_fds": "True or False",
+    "name": "str|1 to 100 printable characters",
     "work_handler": "a callable",
 }
 
@@ -107,8 +118,32 @@ def test_settings_go_by_name_alone() -> None:
 
 def test_a_handle_that_was_never_made_goes_away_in_silence() -> None:
     with pytest.raises(ValueError, match="worker_count"):
-        BossWorker(handler, worker_count=0)
+        BossWorker(handler, worker_count=-1)
     BossWorker.__new__(BossWorker).__del__()
+
+
+def a_partial(job: Any, more: int) -> Mapping[str, Any]:
+    return {}
+
+
+class Callable:
+    def __call__(self, job: Any) -> Mapping[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [
+        (handler, "handler"),
+        (lambda job: {}, "<lambda>"),
+        (functools.partial(a_partial, more=1), "a_partial"),
+        (Callable(), "Callable"),
+        (Callable().__call__, "Callable.__call__"),
+    ],
+)
+def test_a_pool_is_named_after_its_handler(one: Any, name: str) -> None:
+    assert check_options(**GOOD, handler=one).name == name
+    assert check_options(**{**GOOD, "name": "Größe 3"}, handler=one).name == "Größe 3"
 
 
 def test_the_defaults_are_good() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import select
+import signal
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -188,13 +190,40 @@ def test_a_second_peer_of_an_identity_takes_nothing_from_the_first(
         pass
 
 
-def test_who_sends_before_ready_is_not_our_worker(router: Router, enter: Callable[[], socket.socket]) -> None:
-    """libzmq may drop who is ahead of it; our own end waits, however late libzmq comes."""
-    sock = enter()
-    sock.sendall(_GREETING[:30])
-    link = dealer(enter())
-    wait_for(lambda: router.send(ME, message(Kind.WAKE)))
-    assert receive(link).kind is Kind.WAKE
+def test_a_worker_sends_nothing_before_the_boss_is_ready() -> None:
+    """libzmq drops who is ahead of it."""
+    ours, theirs = socket.socketpair()
+    ready = b"\x04\x06\x05READY"
+
+    def work() -> None:
+        dealer(theirs).send(Kind.DONE)
+
+    with ours, theirs:
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        ours.settimeout(20)
+        assert ours.recv(1000) == _GREETING
+        ours.sendall(_GREETING)
+        assert ours.recv(1000)[2:].startswith(b"\x05READY")
+        ours.sendall(ready[:3])
+        assert not select.select([ours], [], [], 0.05)[0]
+        ours.sendall(ready[3:])
+        assert ours.recv(1000) == header_of(len(DONE)) + DONE
+        worker.join()
+
+
+def test_what_a_worker_has_sent_arrives_though_it_is_killed_at_once(
+    router: Router, enter: Callable[[], socket.socket]
+) -> None:
+    for number in range(50):
+        me, sock = b"\0\0\0\0nonce-%d" % number, enter()
+        pid = os.fork()
+        if pid == 0:
+            dealer(sock, me).send(Kind.SPILL, b"", [bytes(300)])
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        sock.close()
+        assert [sender for sender, _ in wait_for(router.take)] == [me]
 
 
 def test_a_worker_that_connects_before_libzmq_is_there_waits_for_it(

@@ -105,7 +105,7 @@ class CommandHandler:
                     run.stop(why)
             except JobTimeout as time_is_up:
                 interruption.hold_back()
-                run.stop(STOPPED, time_is_up.grace)
+                run.stop(_why_stopped(time_is_up), time_is_up.grace)
             return self._conclude(run)
         except BaseException as error:
             run.give_up(error)
@@ -192,6 +192,10 @@ def _error(status: dict[str, Any], run: CommandRun) -> tuple[Outcome, str]:
     if number is not None:
         return Outcome.CRASH, f"terminated by signal {_name(number)}" + _why(run)
     return (Outcome.REPORTED, f"exit code {code}" + _why(run)) if code else (Outcome.OK, "")
+
+
+def _why_stopped(time_is_up: JobTimeout) -> str:
+    return str(time_is_up).removeprefix("BossWorkerAsync: ") if time_is_up.memory else STOPPED
 
 
 def _stopped(run: CommandRun) -> tuple[Outcome, str]:

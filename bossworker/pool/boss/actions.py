@@ -29,10 +29,11 @@ class Leave(NamedTuple):
 
 
 class Interrupt(NamedTuple):
-    """Raise JobTimeout in this job, if it still runs."""
+    """Raise JobTimeout in this job, if it still runs. `excess`: bytes that it has taken, if that is why."""
 
     slot: int
     job_id: int
+    excess: int = 0
 
 
 class Kill(NamedTuple):
@@ -66,6 +67,13 @@ class Finish(NamedTuple):
     code: int | None = None  # after a crash, the worker's exit code, or its signal as a negative number
 
 
+class Tried(NamedTuple):
+    """New handlers have been tried; `error`: in vain. No worker will be started with those of generation `unused`."""
+
+    unused: int
+    error: str = ""
+
+
 class Tell(NamedTuple):
     """Tell the caller's log."""
 
@@ -73,5 +81,5 @@ class Tell(NamedTuple):
     text: str
 
 
-Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Tell
+Action = Spawn | Assign | Leave | Interrupt | Kill | ReplaceStuck | TakeBack | Finish | Tried | Tell
 Actions = list[Action]

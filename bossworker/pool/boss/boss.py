@@ -6,9 +6,10 @@ It never looks into a job, so that no job can harm it; it forks nothing, and wai
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bossworker.failure import Outcome, encode_text
@@ -23,19 +24,26 @@ from bossworker.pool.boss.actions import (
     Spawn,
     TakeBack,
     Tell,
+    Tried,
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
+from bossworker.pool.boss.chores import Chore
+from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
@@ -43,6 +51,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+_INFO = 20  # as in the module logging, which takes long to load
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -70,19 +79,41 @@ class Boss:
             options.worker_count,
             kill_grace=options.kill_grace,
             max_jobs_per_worker=options.max_jobs_per_worker,
+            max_job_memory=options.max_job_memory,
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
-        self.delivery = Delivery(caller)
+        self.ring = EventRing()
+        self.chronicle = Chronicle(self.ring, self.note)
+        self.delivery = Delivery(caller, self.ring)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
-            caller, self.ledger, self.traffic, self.delivery, memory, self.perform, self.deliver
+            caller,
+            self.ledger,
+            self.traffic,
+            self.delivery,
+            memory,
+            self.perform,
+            self.deliver,
+            self.note,
+            self.tell_fork_server,
+            self._signal,
         )
+        self.watchers = self.requests.watchers
+        self.output: OutputRelay | None = None
+        if options.relayed:
+            self.output = OutputRelay(self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring)
+            self.output.watched = lambda: self.watchers.ever
+            self.intake.before_results = self.output.before_results
         self.ready = False
+        self.said_farewell = False
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
+        self.chores: list[Chore] = self.requests.chores
+        if options.max_job_memory:
+            self.chores.append(JobMemory(self.ledger, self.intake.recorders, options.max_job_memory, self.perform))
         self.parent_fd = processes.pidfd(parent)
         self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
@@ -94,19 +125,32 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not (self.ledger.finished and not self.delivery.unsent):
+        while not self.through():
             self.wait()
             self.traffic.read_reports()
             if not self.ready:
                 self.announce()
-            if self.delivery.unsent:
+            if self.watchers.waiting:
+                self.watchers.attend()
+            if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
         self.caller.send(Kind.CLOSED)
+
+    def through(self) -> bool:
+        """Whether the pool is closed, nobody is left, and all has been told."""
+        if not self.ledger.finished:
+            return False
+        if not self.said_farewell:
+            self.said_farewell = True
+            if (events := self.watchers.farewell()) is not None:
+                self.caller.send(Kind.LAST_EVENTS, b"", [json.dumps(events).encode()])
+                self.deliver()
+        return not (self.delivery.unsent or (self.output is not None and self.output.waiting))
 
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.ledger.sleep(began)
+        seconds = self.sleep(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -116,8 +160,25 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
+    def sleep(self, now: float) -> float | None:
+        """Seconds until something is due; None: nothing is."""
+        seconds = self.ledger.sleep(now)
+        if self.watchers.waiting:
+            due = self.watchers.sleep(now)
+            seconds = due if seconds is None else min(seconds, due)
+        if self.output is not None and self.output.paused:
+            self.output.attend()
+            seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
+        for chore in self.chores:
+            wanted = chore.sleep(now)
+            if wanted is not None:
+                seconds = wanted if seconds is None else min(seconds, wanted)
+        return seconds
+
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        for chore in list(self.chores):
+            chore.attend(now)
         self.traffic.look_at_workers()
         if self.ledger.pause_is_over(now):
             self.perform(self.ledger.on_tick(now))
@@ -146,11 +207,14 @@ class Boss:
         """Tell the caller, once, that the pool is up."""
         if self.ledger.ready:
             self.ready = True
+            self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
-        """Send results, and see to it that we go on when the caller takes more."""
+        """Send what jobs have printed and their results, and see to it that we go on when the caller takes more."""
         try:
+            if self.output is not None:
+                self.output.send()
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
@@ -163,12 +227,14 @@ class Boss:
             size = processes.resident_bytes(self.ledger.workers[slot].pid)
             if size > self.max_worker_memory:
                 self.start_failed(slot, _too_large(size, self.max_worker_memory))
-        self.perform(self.ledger.on_up(slot, time.monotonic()))
+        now = time.monotonic()
+        self.chronicle.worker_up(self.ledger.workers[slot], now)
+        self.perform(self.ledger.on_up(slot, now))
 
     # -- the fork server ------------------------------------------------------------------------------------
 
-    def tell_fork_server(self, kind: Kind, head: bytes) -> None:
-        if not self.fork_server.send(kind, head):
+    def tell_fork_server(self, kind: Kind, head: bytes, body: Sequence[Buffer] = ()) -> None:
+        if not self.fork_server.send(kind, head, body):
             self.poller.watch(self.fork_server, self.read_fork_server)
 
     def read_fork_server(self, events: int) -> None:
@@ -178,6 +244,9 @@ class Boss:
             match frame.kind:
                 case Kind.SPAWNED:
                     self.on_spawned(frame)
+                case Kind.OUTPUT if self.output is not None and frame.fd is not None:
+                    slot, pid, stream, secret = messages.OUTPUT.unpack(frame.head)
+                    self.output.add(slot, pid, stream, frame.fd, secret)
                 case Kind.EXITED:
                     self.on_exited(*messages.EXITED.unpack(frame.head))
                 case Kind.SPAWN_FAILED:
@@ -199,7 +268,10 @@ class Boss:
         worker = self.ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
+        running = NO_JOB if self.output is None else self.output.running(slot)
         self.traffic.remove(slot)
+        if self.output is not None:
+            self.output.remove(slot, running)
         how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
             died = f"the worker died before it was up ({how.text}"
@@ -208,7 +280,9 @@ class Boss:
         snapshot = None
         with suppress(ProtocolError):
             snapshot = self.intake.look(slot)
-        self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
+        now = time.monotonic()
+        self.perform(self.ledger.on_exit(slot, how, snapshot, now))
+        self.chronicle.worker_down(worker, how, now)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:
         hint = ")"
@@ -235,8 +309,9 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            by_zmq = has_room(workers, self.most_descriptors)
-            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, self.ledger.workers[slot].index, by_zmq))
+            by_zmq = has_room(workers, self.most_descriptors, self.output is not None)
+            worker = self.ledger.workers[slot]
+            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
 
     def assign(self, action: Assign) -> None:
         self.traffic.assign(action.slot, action.batch, action.soon)
@@ -245,16 +320,21 @@ class Boss:
         self.traffic.send_away(action.slot)
 
     def interrupt(self, action: Interrupt) -> None:
-        self.intake.recorders[action.slot].expire(action.job_id)
+        self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
+        self.intake.recorders[action.slot].expire(action.job_id, action.excess)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
+        self.chronicle.worker_killed(self.ledger.workers[action.slot])
         self._signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
-        if processes.output_is_full():
+        if processes.output_is_full() or (self.output is not None and self.output.paused):
             self.ledger.on_waits_for_output(action.slot, time.monotonic())
         else:
+            worker = self.ledger.workers[action.slot]
+            worker.why = "stuck"
+            self.chronicle.worker_killed(worker)
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:
@@ -279,8 +359,15 @@ class Boss:
             )
         )
 
+    def tried(self, action: Tried) -> None:
+        self.requests.reloads.on_tried(action.unused, action.error)
+
     def tell(self, action: Tell) -> None:
-        self.caller.send(Kind.NOTE, messages.NOTE.pack(action.level), [action.text.encode()])
+        self.note(action.level, action.text)
+
+    def note(self, level: int, text: str) -> None:
+        """Have the program's logger say something."""
+        self.caller.send(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
 
 
 def _too_large(size: int, most: int) -> str:
@@ -297,5 +384,6 @@ _PERFORM: dict[type, Callable[..., None]] = {
     ReplaceStuck: Boss.replace_stuck,
     TakeBack: Boss.take_back,
     Finish: Boss.finish,
+    Tried: Boss.tried,
     Tell: Boss.tell,
 }

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bossworker.pool.boss.actions import Actions
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.reloads import Reloads, Tell
+from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
@@ -21,9 +25,14 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import Memory, Snapshot
 
+_INFO = 20  # as in the module logging
+
 
 class CallerRequests:
-    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides."""
+    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides.
+
+    `note` has the program's logger say something, at a level of the module logging.
+    """
 
     def __init__(
         self,
@@ -34,6 +43,9 @@ class CallerRequests:
         memory: Memory,
         perform: Callable[[Actions], None],
         deliver: Callable[[], None],
+        note: Callable[[int, str], None],
+        tell_fork_server: Tell,
+        signal: Callable[[int, int], None],
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -42,14 +54,19 @@ class CallerRequests:
         self.memory = memory
         self.perform = perform
         self.deliver = deliver
+        self.note = note
+        self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
+        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
+        self.chores: list[Chore] = []
+        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
         match frame.kind:
             case Kind.SUBMIT:
-                self.perform(
-                    self.ledger.on_submit(Batch.read(frame.head, frame.body, held(frame.fd, self.memory)), now)
-                )
+                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory))
+                self.delivery.ring.queued(batch.first_id, batch.count, now)
+                self.perform(self.ledger.on_submit(batch, now))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size
@@ -57,12 +74,28 @@ class CallerRequests:
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
+                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
                 self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
+            case Kind.PAUSE:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
+                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
+                self.reply(number, {})
+            case Kind.RELOAD:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.reloads.add(number, bytes(frame.body))
+            case Kind.STACK:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
+                self.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id)
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
                 self.reply(number, take_stock(self.ledger, self.traffic.intake.recorders, self.delivery, now))
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                self.watchers.ask(number, *messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case Kind.STOP:

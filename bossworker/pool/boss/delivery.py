@@ -6,6 +6,7 @@ from collections import deque
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
+from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Held
@@ -19,8 +20,9 @@ _OK, _OK_WHOLE = int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE)  # as enums, t
 class Delivery:
     """What waits for the caller, and how much of what was noted ended well."""
 
-    def __init__(self, caller: Link) -> None:
+    def __init__(self, caller: Link, ring: EventRing) -> None:
         self._caller = caller
+        self.ring = ring
         self._waiting: deque[Segment] = deque()
         self.done = 0
         self.failed = 0
@@ -44,6 +46,7 @@ class Delivery:
             self.done += good
             self.failed += segment.jobs - good
             self._waiting.append(segment)
+            self.ring.ended(segment)
 
     def send(self) -> None:
         """Pass on what the caller takes now. Raises LinkClosed."""

@@ -7,6 +7,7 @@ worker is ended. So no job gets a second result, or none, whatever is written th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.boss.delivery import Delivery
@@ -30,6 +31,7 @@ class Intake:
         self._delivery = delivery
         self._memory = memory
         self.recorders: dict[int, Recorder] = {}
+        self.before_results: Callable[[int], None] | None = None  # told of a slot, to read what its jobs have printed
 
     def open(self, slot: int) -> None:
         """Make ready for a worker in this slot."""
@@ -50,6 +52,8 @@ class Intake:
         batch, start, stop = worker.batch, worker.taken, snapshot.published
         if batch is None or start >= stop:
             return snapshot
+        if self.before_results is not None:
+            self.before_results(slot)
         results = self.recorders[slot].results(
             start, stop, batch.first_id, worker.pid, batch.job_options.attempt, bool(worker.cancelled)
         )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from bossworker.display import table
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.recent import recent_figures
 from bossworker.pool.boss.workers import WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
-from bossworker.system import processes
+from bossworker.system import proc, processes
+
+WorkerState = Literal["starting", "idle", "busy", "leaving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class WorkerStats:
     """One worker, at one instant."""
 
     pid: int
-    state: str
+    state: WorkerState
     """``starting``, ``idle``, ``busy`` or ``leaving``."""
     job_id: int | None
     """The job that runs now."""
@@ -30,6 +34,12 @@ class WorkerStats:
     jobs_done: int
     rss: int
     """Resident memory in bytes; 0 where the platform does not tell."""
+    cpu_seconds: float = 0.0
+    """Processor time that it has used; 0 where the platform does not tell. What it has started is not counted."""
+    index: int = 0
+    """Its number, as ``current_job().worker_index``."""
+    progress: Progress | None = None
+    """How far the job that runs is, if its handler says so: ``done``, ``total``, ``text``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,16 +57,34 @@ class Stats:
     start_error: str | None
     """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
+    restart_reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many of the restarts there were for each reason: ``died``, ``timeout``, ``cancel``, ``memory`` (killed when
+    its job did not stop), ``misbehaved``, ``stuck``, ``max_jobs_per_worker``, ``outgrown`` (``max_worker_memory``),
+    ``reloaded``."""
+    rate: float = 0.0
+    """Jobs that ended, a second, within the last minute; of a pool that does many thousands a second, within less."""
+    duration_p50: float | None = None
+    """Seconds from a job's start to its end, in the median of those jobs; None: there were none."""
+    duration_p95: float | None = None
+    """The same at 95 %."""
+    latency_p50: float | None = None
+    """Seconds from when a job was added to its end."""
+    latency_p95: float | None = None
+    last_failed_start: str | None = None
+    """Why a worker could not be started the last time that one could not, however many have come up since."""
+    paused: bool = False
+    """Whether ``pause`` was called: no new job starts."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
         jobs = f"{self.queued} queued, {self.running} running, {self.done} done, {self.failed} failed"
         busy = sum(worker.state == "busy" for worker in self.workers)
         trouble = f", {self.failed_starts} failed starts" if self.failed_starts else ""
-        return f"<Stats: {jobs}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
+        paused = "; paused" if self.paused else ""
+        return f"<Stats: {jobs}{paused}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
 
     def _repr_html_(self) -> str:
-        columns = [field.name for field in fields(WorkerStats)]
+        columns = [one.name for one in fields(WorkerStats)]
         rows = [columns, *[[getattr(worker, column) for column in columns] for worker in self.workers]]
         return table(repr(self)[1:-1], rows, self.start_error or "")
 
@@ -72,20 +100,25 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "done": delivery.done,
         "failed": delivery.failed,
         "restarts": ledger.restarts,
+        "restart_reasons": ledger.restart_reasons,
+        "last_failed_start": ledger.starts.last_error,
+        **recent_figures(delivery.ring, now),
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,
+        "paused": ledger.paused,
     }
 
 
 def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str, object]:
-    job_id, seconds = None, 0.0
+    job_id, seconds, progress = None, 0.0, None
     if worker.batch is not None:
         with suppress(ProtocolError):  # then the worker is about to be ended
             snapshot = recorder.snapshot()
             if snapshot.running:
                 job_id = worker.batch.first_id + snapshot.claimed - 1
                 seconds = max(0.0, now - snapshot.started)  # it may have started since `now`
+                progress = read_progress(recorder.progress, job_id)
     return {
         "pid": worker.pid,
         "state": worker.state.value,
@@ -93,10 +126,18 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
         "seconds": seconds,
         "jobs_done": worker.jobs_done,
         "rss": processes.resident_bytes(worker.pid),
+        "cpu_seconds": proc.cpu_seconds(worker.pid),
+        "index": worker.index,
+        "progress": progress,
     }
 
 
 def stats_of(count: Mapping[str, Any]) -> Stats:
     """What came of the boss's count, for the program that asked."""
-    workers = tuple(WorkerStats(**worker) for worker in count["workers"])
+    workers = tuple(map(_worker_of, count["workers"]))
     return Stats(**{**count, "workers": workers})
+
+
+def _worker_of(count: Mapping[str, Any]) -> WorkerStats:
+    said = count["progress"]
+    return WorkerStats(**{**count, "progress": None if said is None else Progress(*said)})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from bossworker.errors import CANCELLED, TIMED_OUT
+from bossworker.errors import CANCELLED, MEMORY_EXCEEDED, TIMED_OUT
 from bossworker.failure import Outcome
 from bossworker.pool.wire.batch import Batch
 
@@ -18,6 +18,7 @@ class Terminated(Enum):
 
     TIMEOUT = (Outcome.TIMEOUT, TIMED_OUT)
     CANCEL = (Outcome.CANCELLED, CANCELLED)
+    MEMORY = (Outcome.MEMORY, MEMORY_EXCEEDED)
 
 
 class Exit(NamedTuple):
@@ -25,6 +26,11 @@ class Exit(NamedTuple):
 
     text: str  # in words, up to the bracket that closes them and what follows it
     code: int  # its exit code, or the signal as a negative number
+
+    @property
+    def reason(self) -> str:
+        """In words, for people."""
+        return self.text.replace(")", "", 1)
 
 
 class State(StrEnum):
@@ -42,11 +48,14 @@ class WorkerRecord:
 
     slot: int
     index: int = 0  # its number, from 0: the lowest that none of the others has which stay
+    generation: int = 0  # of its handlers
     pid: int = 0
     state: State = State.STARTING
     jobs_done: int = 0
     dismissed: bool = False  # leaves as soon as its job is done
     condemned: str = ""  # why it is being ended, if it wrote what cannot be true
+    why: str = ""  # why it is being replaced, or has to leave, in a word; "": it is not, or died by itself
+    kill_told: bool = False  # whether the program's log knows that it is being killed
     # The batch it has, and how far that is:
     batch: Batch | None = None
     given_at: float = 0.0
@@ -60,6 +69,7 @@ class WorkerRecord:
     # The job that must stop, and why:
     expired: int = -1  # its position in the batch
     reason: Terminated | None = None
+    excess: int = 0  # bytes that it has taken, if that is the reason
     kill_at: float = 0.0
     killed: bool = False
     cancelled: set[int] = field(default_factory=set)  # ids whose results become CANCELLED

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from bossworker.display import table
 from bossworker.errors import (
@@ -24,31 +24,45 @@ from bossworker.errors import (
 )
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.controls import PoolControls, prepare_of
 from bossworker.pool.caller.ending import PoolEnding
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
+from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
-from bossworker.pool.options import Handlers, check_options, check_workers
+from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
+from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
+from bossworker.watch.pool_events import EventReader, check_since, events_left, unpack_events
+from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar
+
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
 
     _Book = TypeVar("_Book", bound=OpenFutures)
+    # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
+    Answer_co = _TypeVar("Answer_co", bound=Mapping[Any, Any], covariant=True, default=Mapping[Any, Any])
+    Job_contra = _TypeVar("Job_contra", bound=Mapping[Any, Any], contravariant=True, default=Any)
+else:
+    Answer_co = TypeVar("Answer_co", covariant=True)
+    Job_contra = TypeVar("Job_contra", contravariant=True)
 
-_handles: weakref.WeakSet[BossWorker] = weakref.WeakSet()
+_handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
+INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
-class BossWorker:
+class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -65,13 +79,20 @@ class BossWorker:
         exit_handler: Called once in each worker that leaves in order. Has no time limit. What it raises goes to stderr,
             and ``shut_down`` warns of it.
         global_timeout: Seconds a job may run; 0: no limit.
-        worker_count: Number of workers; None: the CPUs this process may use.
+        worker_count: Number of workers; None: the CPUs this process may use. 0: the pool is **inline**, and has no
+            processes. A job runs in this one, in the thread that asks for results: inside ``get_result``, ``results``,
+            ``map``, ``shut_down``, or a future's ``result`` or ``done``. So ``breakpoint()``, profilers and coverage
+            work in handlers. What needs another process does not: timeouts and ``max_job_memory`` are not enforced, a
+            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
         max_jobs_per_worker: Replace a worker after this many jobs; 0: never.
         max_worker_memory: Replace a worker, between jobs, above this many bytes of resident memory; 0: never. A new
             worker has what this program has loaded; when that alone is more, WorkerStartError says so.
+        max_job_memory: Bytes that a job's worker, and all that it has started, may grow by while the job runs; 0: no
+            limit. Above it the job ends as by a timeout (``JobTimeout`` in the handler, ``kill_grace``, SIGKILL); ERROR
+            is ``BossWorkerAsync: memory limit exceeded (612 MiB of 512)``. Looked at 20 times a second (Linux).
         start_method: ``"fork"``, or ``"spawn"``: the boss is a fresh interpreter, and the handlers travel by
             cloudpickle and are loaded in each worker. For programs with threads.
         close_fds: Workers let go of the files, sockets and pipes that this process had open, but for stdout and stderr
@@ -80,6 +101,16 @@ class BossWorker:
             ``multiprocessing.Queue``.
         transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
             the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
+        name: What the pool is called where people read of it; by default, the handler's qualified name.
+        logs: Where it goes what handlers print and log, and what C code and subprocesses write to their stdout and
+            stderr. ``"inherit"``: where that of this process goes. ``"discard"``: nowhere (but to what handlers open
+            themselves). ``"relay"``: to this process, line by line, whenever it calls the pool: log records to their
+            loggers, lines of output to the logger ``bossworker.job`` (stdout INFO, stderr WARNING), all of them with
+            the attributes ``job_id``, ``worker_pid`` and ``worker_index``. Levels and filters of loggers hold in the
+            workers as they were when the pool was made, and here as they are. Where no handler is set up for
+            ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
+            A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
+            the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -98,14 +129,17 @@ class BossWorker:
     The handle may be used from several threads. In a forked child it refuses (PoolClosed). It can be neither copied nor
     pickled (TypeError).
 
+    For type checkers, a pool is a ``BossWorker[Job, Answer]``, by what its handler says that it takes and returns. With
+    TypedDicts, a job with a wrong key is found, and so is a misspelt key of what ``raise_for_error()`` returns.
+
     After Perl's Parallel::Fork::BossWorkerAsync.
     """
 
     def __init__(
         self,
-        work_handler: Callable[[Any], Mapping[Any, Any] | None],
+        work_handler: Callable[[Job_contra], Answer_co | None],
         *,
-        result_handler: Callable[[Result], Mapping[Any, Any] | None] | None = None,
+        result_handler: Callable[[Result[Answer_co]], Mapping[Any, Any] | None] | None = None,
         init_handler: Callable[[], object] | None = None,
         exit_handler: Callable[[], object] | None = None,
         global_timeout: float | None = 0,
@@ -115,9 +149,12 @@ class BossWorker:
         max_pending: int | None = 0,
         max_jobs_per_worker: int | None = 0,
         max_worker_memory: int | None = 0,
-        start_method: str = "fork",
+        max_job_memory: int | None = 0,
+        start_method: StartMethod = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
+        logs: Literal["inherit", "relay", "discard"] = "inherit",
+        name: str | None = None,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -131,9 +168,13 @@ class BossWorker:
             max_pending=max_pending,
             max_jobs_per_worker=max_jobs_per_worker,
             max_worker_memory=max_worker_memory,
+            max_job_memory=max_job_memory,
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,
+            logs=logs,
+            name=name,
+            handler=work_handler,
         )
         self._neglect_told = False
         self._result_handler = result_handler
@@ -142,8 +183,9 @@ class BossWorker:
         self._books: list[OpenFutures] = []  # these, and those of executors
         self._first_future = threading.Lock()
         handlers = Handlers(work_handler, init_handler, exit_handler)
-        # A worker that is spawned later opens their semaphores by name, which go with the last object here.
-        self._kept = handlers if start_method == "spawn" else None
+        # For `reload`. A worker that is spawned later opens semaphores by name, which go with the last one here.
+        self._current_handlers = handlers
+        self._loaded = LoadedModules() if start_method == "fork" else None
         try:
             self._start(handlers)
         except BaseException:
@@ -167,18 +209,30 @@ class BossWorker:
             raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
         self._await_start()
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *arguments: Any, **settings: Any) -> BossWorker:
+            count = settings.get("worker_count")
+            if cls is BossWorker and type(count) is int and count == 0:
+                from bossworker.pool.caller.inline_pool import InlinePool as cls  # which is seldom needed
+            return object.__new__(cls)
+
     def _launch(self, handlers: Handlers) -> None:
+        if not self._options.worker_count:
+            raise ValueError(f"worker_count must be at least 1 here, not 0: {INLINE_IS_FOR}")
         launched = launch(handlers, self._options)
         try:
-            self._connection = self._connection_type(launched, self._inbox)
+            connection = self._connection_type(launched, self._inbox)
         except BaseException:
             launched.abandon()
             raise
+        self._attach(connection, handlers)
+
+    def _attach(self, connection: Connection, handlers: Handlers) -> None:
+        self._connection = connection
         self._waiters = self._connection.turns.waiters
         self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(
-            self._connection, self._inbox, self._state, self._options, getattr(handlers.work, "prepare_job", None)
-        )
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
@@ -187,13 +241,13 @@ class BossWorker:
         line = self._connection
         line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
-            raise WorkerStartError(line.failure or "the boss ended before the workers were up")
+            raise WorkerStartError(line.why_not_up())
 
     # -- jobs in ----------------------------------------------------------------------------------------
 
     def add_work(
         self,
-        *jobs: Mapping[Any, Any],
+        *jobs: Job_contra,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
@@ -221,12 +275,12 @@ class BossWorker:
 
     def submit(
         self,
-        job: Mapping[Any, Any],
+        job: Job_contra,
         *,
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
-    ) -> JobFuture:
+    ) -> JobFuture[Answer_co]:
         """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
 
         Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
@@ -260,16 +314,16 @@ class BossWorker:
         """
         self._state.check_owner()
         for book in self._books:
-            book.look()
+            book.look(glance=True)
         return len(self._inbox.jobs)
 
     @overload
-    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result: ...
+    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
 
     @overload
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None: ...
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None: ...
 
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result | None:
+    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None:
         """The next finished job's result, in order of completion.
 
         Args:
@@ -290,12 +344,18 @@ class BossWorker:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
-    def get_result_nb(self) -> Result | None:
+    def get_result_nb(self) -> Result[Answer_co] | None:
         """``get_result(blocking=False)``."""
         return self.get_result(blocking=False)
 
-    def results(self) -> Iterator[Result]:
-        """Results as they come, until nothing is pending."""
+    def results(self, *, progress: bool | float = False) -> Iterator[Result[Answer_co]]:
+        """Results as they come, until nothing is pending. `progress`: with a bar, as of ``map``."""
+        seconds = check_progress(progress)
+        if seconds is None:
+            return self._results()
+        return with_bar(self._results(), self._inbox.outstanding, seconds)
+
+    def _results(self) -> Iterator[Result[Answer_co]]:
         while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
@@ -354,11 +414,12 @@ class BossWorker:
 
     def map(
         self,
-        jobs: Iterable[Mapping[Any, Any]],
+        jobs: Iterable[Job_contra],
         *,
         ordered: bool = True,
         timeout: float | None = None,
-    ) -> Generator[Result, None, None]:
+        progress: bool | float = False,
+    ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
@@ -369,11 +430,18 @@ class BossWorker:
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, with the rate, the failures and the time that is left: by tqdm where that is
+                installed, in notebooks too, else by a line on stderr where that is a terminal. A number: where it is no
+                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length.
         """
+        seconds = check_progress(progress)
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        return self._handled(Map(self._parts(), iterator, job_options, ordered, self._options.worker_count).results())
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
+        if seconds is not None:
+            results = with_bar(results, length_of(jobs), seconds)
+        return self._handled(results)
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
         """Results after the ``result_handler``, if there is one."""
@@ -420,8 +488,64 @@ class BossWorker:
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
 
-    def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
-        answer = self._connection.request(kind, head)
+    def events(self, since: int | None = None) -> EventReader:
+        """What happens in the pool, as it happens: an iterator that waits for the next event, and ends with the pool.
+
+        The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
+        each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
+        for events of different workers may differ from that of their times by some hundredths of a second.
+
+        Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
+        whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
+        event may come some hundredths of a second late, and readers that keep up with thousands of jobs a second get
+        parts of them: a pool is not slowed down by being watched.
+
+        Args:
+            since: Begin behind the event of this number; 0: with the oldest that is left; None: with what happens
+                from now on. After an orderly ``shut_down``, what is left may still be read, if the pool was watched.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        number = check_since(since)
+        self._state.check_owner()
+        if self._state.ended and self._connection.last_events is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it")
+        return EventReader(self._ask_events, number)
+
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events to a file in Chrome's trace format, for ui.perfetto.dev or chrome://tracing.
+
+        It has a lane a worker, failed jobs in red, and counters of jobs and memory. It costs nothing until it is
+        called: the boss keeps the last 32,768 events anyway. The file is written anew.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        from bossworker.watch.chrome_trace import write_trace
+
+        self._state.check_owner()
+        answer = self._ask_events(0, False)
+        if answer is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
+        write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), self._counters())
+
+    def _counters(self) -> dict[str, dict[str, float]]:
+        if self._state.ended:
+            return {}
+        workers = self.stats().workers
+        return {"memory (MiB)": {f"worker {worker.index}": worker.rss / (1 << 20) for worker in workers}}
+
+    def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
+        """The boss's answer, or what is left of one that has ended."""
+        self._state.check_owner()
+        line, answer = self._connection, None
+        if not self._state.ended and not line.gone:
+            answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
+        return answer if answer is not None else events_left(line.last_events, seen)
+
+    def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
+        answer = self._connection.request(kind, head, body)
         if answer is None:
             self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
@@ -440,6 +564,12 @@ class BossWorker:
             self._state.fileno_used = True
             self._connection.show_readiness(self._inbox.has_news)
         return fd
+
+    def _tap(self, tap: Tap) -> None:
+        """Tell it of jobs and results from now on. RuntimeError when there is one already."""
+        if self._inbox.tap is not None:
+            raise RuntimeError("this pool is instrumented already")
+        self._inbox.tap = tap
 
     @property
     def boss_pid(self) -> int:
@@ -526,14 +656,19 @@ class BossWorker:
             _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
         warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._options.name
+
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
 
     def _repr_html_(self) -> str:
         """What is known here: the boss is not asked, and nothing waits."""
         rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
-        return table(f"BossWorker, {'closed' if self._state.closing else 'open'}", rows)
+        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""

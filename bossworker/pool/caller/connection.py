@@ -13,6 +13,7 @@ Rules, for this module and its users (``client.py``, ``inbox.py``, ``mapping.py`
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.watch.relayed_lines import RelayedLines
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
@@ -55,6 +57,9 @@ class Connection:
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
         self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
+        self.output = RelayedLines(inbox.jobs)
+        inbox.output = self.output
+        self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
@@ -62,7 +67,7 @@ class Connection:
         self._numbers = count(1)  # of requests
         self._sending = threading.Lock()  # for putting frames into the link
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
-        self._readiness = _ReadinessFd()
+        self._readiness = ReadinessFd()
         self._selector = selectors.DefaultSelector()
         self._boss_fd = processes.pidfd(self.pid)
         self._wake_us.setblocking(False)
@@ -117,6 +122,18 @@ class Connection:
             return False
         return processes.is_alive(self.pid)
 
+    def why_not_up(self) -> str:
+        """Why there are no workers: what the boss has said, or else how it ended."""
+        if self.failure:
+            return self.failure
+        if self._boss_fd is not None:
+            processes.await_fd(self._boss_fd, select.POLLIN, 1.0)  # its link is closed before it has ended
+        code = processes.exit_code_of(self.pid)
+        if code == -signal.SIGABRT:  # by libzmq, which aborts where it gets no thread; it has said so on stderr
+            return f"the boss aborted before the workers were up: {processes.describe_shortage(errno.EAGAIN)}"
+        how = "" if code is None else f" ({processes.describe_code(code)})"
+        return f"the boss ended before the workers were up{how}"
+
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
         number = self.ask(kind, head, body)
@@ -149,12 +166,20 @@ class Connection:
                 return False
             if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
                 self.turns.wait(ready, seconds)
+            elif self.output.waiting:
+                self.output.show()
         return True
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         if not self.gone:
             self.turns.take(self._take_in)
+            if self.output.waiting:
+                self.output.show()
+
+    def glance(self) -> None:
+        """The same for those who do not ask for a result."""
+        self.poll()
 
     def _listen(self, seconds: float | None) -> None:
         if self.gone:
@@ -214,6 +239,10 @@ class Connection:
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies[number] = json.loads(bytes(frame.body))
+            case Kind.OUTPUT_LINES:
+                self.output.add(json.loads(bytes(frame.body)))
+            case Kind.LAST_EVENTS:
+                self.last_events = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
             case Kind.NOTE:
@@ -308,7 +337,7 @@ def _log(level: int, text: str) -> None:
         logging.getLogger("bossworker").log(level, "%s", text)
 
 
-class _ReadinessFd:
+class ReadinessFd:
     """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
 
     def __init__(self) -> None:

@@ -34,13 +34,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
-from bossworker.result import Result
+from bossworker.result import Answer_co, Result
 
 LINGER_SECONDS = 0.2  # the attendant stays this long when nobody needs it: to start a thread takes some 100 µs
 JOIN_SECONDS = 0.5  # to wait for it when the pool ends; a callback of the program may keep it longer
@@ -160,7 +160,7 @@ class PoolFuture(Future[T]):
         _call(fn, self)
 
 
-class JobFuture(PoolFuture[Result]):
+class JobFuture(PoolFuture[Result[Answer_co]], Generic[Answer_co]):
     """The future of one job, from ``submit``. Its ``result()`` is the job's `Result`, also of one that failed.
 
     A ``concurrent.futures.Future``: it works with ``as_completed``, ``wait`` and ``asyncio.wrap_future``. ``result``
@@ -221,7 +221,7 @@ class OpenFutures:
             raise
         self._submitted += 1
         if not self._submitted % LOOK_EVERY:
-            self.look()
+            self.look(glance=True)
         return future
 
     def admit(self, future: PoolFuture[Any], job_id: int) -> None:
@@ -248,10 +248,10 @@ class OpenFutures:
         self.settle()
         return future._state in ENDED
 
-    def look(self) -> None:
-        """Resolve what can be resolved now, without waiting."""
+    def look(self, glance: bool = False) -> None:
+        """Resolve what can be resolved now, without waiting; `glance`: nobody asks for a result."""
         if not self._state.foreign:
-            self._connection.poll()
+            self._connection.glance() if glance else self._connection.poll()
             self.settle()
             self.give_up()
 
@@ -306,7 +306,7 @@ class OpenFutures:
     def cancel(self, future: PoolFuture[Any]) -> bool:
         if future._state not in ENDED:
             self._state.check_owner()
-            self.look()
+            self.look(glance=True)
         with self.lock:
             if future._state in ENDED:
                 return future._state == CANCELLED

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bossworker.errors import BossDied, BossWorkerError, PoolClosed, WorkerStartError
@@ -55,6 +55,8 @@ class LoopConnection(Connection):
         if self._loop is None:
             return
         self.turns.take(lambda: self._listen(0))
+        if self.output.waiting:
+            self.output.show()
         if self.gone:
             self.detach()  # or the loop would find its end again and again
         self._on_news()
@@ -177,10 +179,10 @@ class LoopJobs:
         self._schedule()
         return sent
 
-    async def ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any] | None:
+    async def ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """The boss's answer to a request; None when it is gone."""
         line = self._connection
-        number = line.ask(kind, head)
+        number = line.ask(kind, head, body)
         await self.until(lambda: line.answered(number) or line.gone or line.closed)
         return line.answer(number)
 

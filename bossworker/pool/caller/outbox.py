@@ -46,7 +46,7 @@ class Outbox:
         prepare: Callable[[Any], Any] | None = None,
     ) -> None:
         """`prepare` is what the handler wants done to each job where it is added, as far as it travels."""
-        self._prepare = prepare
+        self.prepare = prepare
         self._connection = connection
         self._inbox = inbox
         self._options = options
@@ -78,7 +78,7 @@ class Outbox:
         admit: Callable[[int], None] | None = None,
     ) -> range:
         """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
-        block = encode_one(job if self._prepare is None else self._prepare(job), 0, self.by_value)
+        block = encode_one(self._prepared(job), 0, self.by_value)
         job = as_submitted(job)
         with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
@@ -100,7 +100,15 @@ class Outbox:
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
         """Pickle jobs; an error counts them from `first`."""
-        return encode_jobs(jobs if self._prepare is None else list(map(self._prepare, jobs)), self.by_value, first)
+        plain = self.prepare is None and self._inbox.tap is None
+        return encode_jobs(jobs if plain else list(map(self._prepared, jobs)), self.by_value, first)
+
+    def _prepared(self, job: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """A job as it is to travel."""
+        if self.prepare is not None:
+            job = self.prepare(job)
+        tap = self._inbox.tap
+        return job if tap is None else tap.prepare(job, self.prepare is not None)
 
     def reserve(self, count: int) -> range:
         """Ids for this many jobs."""

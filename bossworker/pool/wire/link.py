@@ -197,6 +197,16 @@ class Link:
 
     def flush(self) -> bool:
         """Send what the socket takes now; True when nothing is left. Raises LinkClosed."""
+        try:
+            return self._flush()
+        except IndexError:
+            if self.sock.fileno() >= 0:
+                raise
+            # Another thread has hung up, and dropped what was to be sent, between two steps of ours.
+            self._sent = []
+            raise LinkClosed("another thread has hung up") from None
+
+    def _flush(self) -> bool:
         while True:
             if self._sent:
                 self._account()

@@ -9,7 +9,6 @@ mapping is made by libc.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
@@ -18,17 +17,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
+from bossworker.system.descriptors import nameless_file
 from bossworker.system.stdio import above_stdio
 
 NO_ACCESS, READ_ONLY = 0, mmap.PROT_READ
 
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # an ordinary file would not help against these
 _FAILED = ctypes.c_void_p(-1).value
 
 
 def unnamed_file(size: int) -> int:
     """A descriptor of a new file of this size, above those of the standard streams."""
-    fd = above_stdio(_memfd() if hasattr(os, "memfd_create") else _temporary_file())
+    fd = above_stdio(nameless_file("bossworker"))
     try:
         os.ftruncate(fd, size)
         _seal(fd)
@@ -36,22 +35,6 @@ def unnamed_file(size: int) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _memfd() -> int:
-    try:
-        return os.memfd_create("bossworker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError as error:
-        if error.errno in _SHORTAGES:
-            raise
-        return _temporary_file()  # an old kernel, or a filter of system calls that forbids it
-
-
-def _temporary_file() -> int:
-    import tempfile  # takes as long to import as half of this package, and is hardly ever needed
-
-    with tempfile.TemporaryFile(prefix="bossworker-") as file:
-        return os.dup(file.fileno())
 
 
 def _seal(fd: int) -> None:

@@ -2,12 +2,12 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK  EVENTS
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS  OUTPUT_LINES
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
-    boss -> fork server     SPAWN  KILL
-    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
+    boss -> fork server     SPAWN  KILL  HANDLERS
+    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
 beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
@@ -36,6 +36,10 @@ class Kind(IntEnum):
     STATS = 4
     CLOSE = 5
     STOP = 6
+    PAUSE = 10
+    RELOAD = 11
+    STACK = 12
+    EVENTS = 15
 
     READY = 16
     START_FAILED = 17
@@ -44,6 +48,8 @@ class Kind(IntEnum):
     NOTE = 20
     CLOSED = 21
     EXIT_ERROR = 22
+    LAST_EVENTS = 30
+    OUTPUT_LINES = 31
 
     BATCH = 32
     LEAVE = 33
@@ -57,10 +63,12 @@ class Kind(IntEnum):
 
     SPAWN = 64
     KILL = 65
+    HANDLERS = 66
 
     SPAWNED = 80
     SPAWN_FAILED = 81
     EXITED = 82
+    OUTPUT = 95
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -74,12 +82,20 @@ SEGMENT = Struct("<QIQQII")
 
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
+SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume
+JOB = Struct("<Q")  # STACK: after the request's number, the job's id, or EVERY_JOB
+EVERY_JOB = (1 << 64) - 1
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
-SPAWN = Struct("<II?")  # slot, the worker's index, whether it may connect by ZeroMQ
+SPAWN = Struct("<II?I")  # slot, the worker's index, whether it may connect by ZeroMQ, which handlers it has
+GENERATION = Struct(
+    "<I"
+)  # HANDLERS: their number; the body is what they are, or empty when they are not needed any more
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
+OUTPUT = Struct("<IIB12s")  # slot, pid, stream, the secret that frames begin with
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status

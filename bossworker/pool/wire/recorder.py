@@ -11,7 +11,7 @@ A worker's batch of jobs leaves its trace here by plain memory writes, with no s
     outcomes    how each job ended
     payload     the results' bytes, end to end
 
-and the worker's mailbox (see ``mailbox.py``).
+and the worker's mailbox (see ``mailbox.py``), and what the running job says of its progress (``progress.py``).
 
 **Claiming.** Worker and boss race for the jobs at the tail: before each job the worker lowers `unclaimed` by one,
 and the boss lowers it as far as it can. Each job goes to one of them, so none runs twice, whoever is stopped or dies at
@@ -43,6 +43,7 @@ from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
 
@@ -58,12 +59,21 @@ _ORDER_AT = SLOT_SIZE - ORDER_ROOM
 PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
+WRITES = 64  # how often the worker has written to its output pipes, with logs="relay"; and how often the boss has begun
+READS = (72, 73)  # to read the first, and the second
+MEASURED_JOB, OWN_BEFORE, BELOW_BEFORE = 40, 41, 42
+# With a limit for the memory of jobs: 1 + id of the job that began last; bytes that the worker and those below it held.
+STACK_FD = 48  # a descriptor of the worker's, of the file that it writes its stack to; 0: it has none
+STACK_FILE = "bossworker-stack"  # the name that it has in /proc
 _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the words page, far apart
 _WORDS_END = _UNCLAIMED_AT
+_PROGRESS_AT = _WORDS_SIZE - PROGRESS_ROOM
 
 # The boss's notes: words on the pool, then four on each slot's batch.
 _ASSIGNED, _SLOTS, _HELD, _MOST_HELD, _BOSS_ASLEEP = range(5)
-LIMIT, FIRST_ID, ATTEMPT = range(3)  # LIMIT: jobs the worker was given, less those that the boss took back
+LIMIT, FIRST_ID, ATTEMPT, EXCESS = range(4)
+# LIMIT: jobs the worker was given, less those that the boss took back; EXCESS: bytes that the job which must stop has
+# taken, if that is why; else 0.
 _NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 _FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
@@ -188,6 +198,7 @@ class Recorder:
         self._view = view
         self.notes = notes.cast("Q")
         self.words = self._view[:_WORDS_END].cast("Q")
+        self.progress = self._view[_PROGRESS_AT:_WORDS_SIZE]
         self.marks = self._view[_MARKS_AT:_ENDS_AT].cast("d")
         self.ends = self._view[_ENDS_AT:_OUTCOMES_AT].cast("Q")
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
@@ -208,7 +219,7 @@ class Recorder:
     def open_batch(self, first_id: int, count: int, attempt: int, now: float) -> None:
         """Make ready for a batch. The worker is idle: nobody else touches the slot."""
         notes, words = self.notes, self.words
-        notes[LIMIT], notes[FIRST_ID], notes[ATTEMPT] = count, first_id, attempt
+        notes[LIMIT], notes[FIRST_ID], notes[ATTEMPT], notes[EXCESS] = count, first_id, attempt, 0
         words[EXPIRED], words[SENDING] = 0, 0
         self.marks[0] = self.opened = now
         self._seen_claimed = self._seen_published = 0
@@ -288,8 +299,9 @@ class Recorder:
             bytes(self.payload[base:end]),
         )
 
-    def expire(self, job_id: int) -> None:
-        """Mark the job that must stop; the worker's signal handler looks here."""
+    def expire(self, job_id: int, excess: int = 0) -> None:
+        """Mark the job that must stop; the worker's signal handler looks here. `excess`: bytes that it has taken."""
+        self.notes[EXCESS] = excess
         self.words[EXPIRED] = job_id + 1
 
 

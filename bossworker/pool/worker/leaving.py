@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from bossworker.system import multiprocess, processes, stdio
-from bossworker.system.cpython import join_threads, run_exit_functions
+from bossworker.system import processes, stdio
+from bossworker.system.cpython import join_threads
+from bossworker.system.own_process import attempt, finish
 
 
 def leave() -> NoReturn:
-    """Leave as a program does: once the threads have ended that are no daemons, and the exit functions have run.
-
-    Those of `multiprocessing` above all, by which queues send what is still in them.
-    """
-    _attempt(join_threads)
-    _attempt(run_exit_functions)
-    _attempt(multiprocess.run_at_exit)  # it may have been loaded where exit functions were forgotten
+    """Leave as a program does: once the threads have ended that are no daemons, and the exit functions have run."""
+    finish()
     leave_at_once(0)
 
 
@@ -36,7 +30,7 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
     ``error``: what it came back with. Its exit functions are the worker's, and are left alone.
     """
     status = exit_status(error)
-    _attempt(join_threads)
+    attempt(join_threads)
     leave_at_once(status)
 
 
@@ -47,20 +41,11 @@ def exit_status(error: BaseException | None) -> int:
     if not isinstance(error, SystemExit):
         trace = error.__traceback__
         handlers = trace and trace.tb_next  # the outermost frame is the worker's
-        _attempt(lambda: sys.excepthook(type(error), error, handlers))
+        attempt(lambda: sys.excepthook(type(error), error, handlers))
         return 1
     if isinstance(error.code, int):
         return error.code
     if error.code is None:
         return 0
-    _attempt(lambda: print(error.code, file=sys.stderr))
+    attempt(lambda: print(error.code, file=sys.stderr))
     return 1
-
-
-def _attempt(step: Callable[[], object]) -> None:
-    """The next step is made, whatever this one raises."""
-    try:
-        step()
-    except BaseException:
-        with suppress(BaseException):
-            traceback.print_exc()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from types import FrameType
 
 from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.failure import Outcome, capture, describe, encode_error
+from bossworker.failure import Outcome, describe
 from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.options import Handlers, Options
@@ -21,12 +23,27 @@ from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
-from bossworker.pool.wire.recorder import EXPIRED, PAYLOAD_SIZE, SENDING, Memory, Recorder
+from bossworker.pool.wire.progress import Progress, write_progress
+from bossworker.pool.wire.recorder import (
+    BELOW_BEFORE,
+    EXCESS,
+    EXPIRED,
+    MEASURED_JOB,
+    OWN_BEFORE,
+    PAYLOAD_SIZE,
+    SENDING,
+    Memory,
+    Recorder,
+)
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
+from bossworker.pool.worker.current_job import CurrentJob, answer_by
+from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
-from bossworker.system import processes, signals, stdio
+from bossworker.pool.worker.relayed_output import RelayedOutput
+from bossworker.pool.worker.stack_file import offer_stack
+from bossworker.system import descendants, memory, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
 
@@ -35,9 +52,6 @@ COUNT_SECONDS = 1.0  # between counts of them
 
 # As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
 _EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
-_SINCE_THE_FORK = (
-    ' (workers know what was defined when the pool was made: make a new one, reload it, or use start_method="spawn")'
-)
 _WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
@@ -52,20 +66,25 @@ class Worker:
         handlers: Handlers,
         options: Options,
         identity: WorkerIdentity,
+        output: RelayedOutput | None = None,
     ) -> None:
         self.wire = wire
+        self.output = output  # None: it goes where that of the program goes
         self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
         self.work = handlers.work
         self.kill_grace = options.kill_grace
         self.max_memory = options.max_worker_memory
+        self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
         self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
         self.spin = Spin()
         self.offspring = Offspring()
         self.memory = memory
         self.mailbox = recorder.mailbox
+        self.batch: Batch | None = None  # that is being worked on
+        self.calling = False  # whether an init_handler or exit_handler runs
         self.orders: list[Frame] = []  # that came over the wire: one at the most
         self.spilled = False  # whether results of this batch went over the wire
         self.memory_files = MemoryFiles(memory)
@@ -76,11 +95,31 @@ class Worker:
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         signals.first_in_children.append(self._forked)
+        answer_by(self._current_job)
 
     @property
     def index(self) -> int:
         """From 0; a successor has it from the one whose place it takes."""
         return self.identity.index
+
+    def _current_job(self) -> CurrentJob | None:
+        """What ``current_job()`` gives, in whatever thread. Jobs pay nothing for it until they ask."""
+        batch, recorder = self.batch, self.recorder
+        if self.copy or (batch is None and not self.calling):
+            return None
+        if batch is None:
+            return CurrentJob(0, 0, self.index, None, self._tell_progress)
+        position = recorder.published._get_value()  # those before it have ended
+        timeout = batch.job_options.timeout
+        deadline = recorder.marks[position] + timeout if timeout else None
+        job_id = batch.first_id + position
+        return CurrentJob(job_id, batch.job_options.attempt, self.index, deadline, self._tell_progress)
+
+    def _tell_progress(self, job_id: int, progress: Progress) -> None:
+        """Keep it where the boss looks, if that is the job that runs."""
+        batch = self.batch
+        if batch is not None and job_id == batch.first_id + self.recorder.published._get_value():
+            write_progress(self.recorder.progress, job_id, progress)
 
     def _forked(self) -> None:
         self.copy = True
@@ -99,8 +138,12 @@ class Worker:
                 break
             self.file = frame.fd
             self.offspring.note()
-            self._perform(Batch.read(frame.head, frame.body))
+            self.batch = Batch.read(frame.head, frame.body)
+            self._perform(self.batch)
+            self.batch = None
             close_fds(frame.fds)
+            if self.output is not None:
+                self.output.batch_ended()
             leaves = self._too_large() or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
@@ -110,8 +153,9 @@ class Worker:
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
         signal.signal(signals.INTERRUPT, self._interrupted)
+        offer_stack(self.recorder)
         if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
-            self._send(Kind.INIT_FAILED, body=(_start_error("init_handler raised", error),))
+            self._send(Kind.INIT_FAILED, body=(describe_failed_start("init_handler raised", error),))
             return False
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         self.wire.greet()
@@ -127,11 +171,14 @@ class Worker:
 
     def _call(self, handler: Callable[[], object]) -> BaseException | None:
         """Call a handler that is given nothing; what it raised."""
+        self.calling = True
         try:
             handler()
         except BaseException as error:
             self._stop_copies(error)
             return error
+        finally:
+            self.calling = False
         self._stop_copies()
         return None
 
@@ -206,9 +253,17 @@ class Worker:
         armed = self.armed
         if armed and self.recorder.words[EXPIRED] == armed:
             self.armed = 0
+            raise self._time_is_up()
+
+    def _time_is_up(self) -> JobTimeout:
+        excess = self.recorder.notes[EXCESS]
+        if excess:
+            time_is_up = JobTimeout(f"BossWorkerAsync: {memory.describe_excess(excess, self.max_job_memory)}")
+            time_is_up.memory = True
+        else:
             time_is_up = JobTimeout(TIMED_OUT)
-            time_is_up.grace = self.kill_grace
-            raise time_is_up
+        time_is_up.grace = self.kill_grace
+        return time_is_up
 
     def _perform(self, batch: Batch) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
@@ -218,11 +273,12 @@ class Worker:
         recorder = self.recorder
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        clock, run_job = time.monotonic, self._run_job
+        clock = time.monotonic
+        run_job = self._way_to_run()
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
-        for index, job in enumerate(chain.from_iterable(_blocks(batch))):
+        for index, job in enumerate(chain.from_iterable(blocks_of(batch))):
             if not claim(False):
                 break
             outcome, payload = run_job(job, number + index)
@@ -242,6 +298,15 @@ class Worker:
             ends[index] = end
             marks[index + 1] = now
             publish()
+
+    def _run_measured(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+        """The same, with word of what we and all below us hold at its start."""
+        words = self.recorder.words
+        pid = os.getpid()
+        words[OWN_BEFORE] = own = memory.resident(pid)
+        words[BELOW_BEFORE] = memory.below(pid, own) if descendants.has_children() else 0
+        words[MEASURED_JOB] = number
+        return self._run_job(job, number)
 
     def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
@@ -268,7 +333,23 @@ class Worker:
             self._stop_copies(error)
             if isinstance(error, JobTimeout):
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
-            return _failure(error, stage, self.by_value)
+            return failure_of(error, stage, self.by_value)
+
+    def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
+        """`_run_job`, with what the pool's settings ask for around it."""
+        run = self._run_measured if self.max_job_memory else self._run_job
+        return run if self.output is None else partial(self._run_relayed, self.output, run)
+
+    def _run_relayed(
+        self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
+    ) -> tuple[int, bytes | Parcel]:
+        """What the job prints is told as its own."""
+        output.job_id = number - 1
+        began = time.monotonic()
+        try:
+            return run(job, number)
+        finally:
+            output.job_ended(began)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
@@ -290,39 +371,9 @@ class Worker:
         self.recorder.words[SENDING] = 0
 
 
-def _blocks(batch: Batch) -> Iterator[Iterable[object]]:
-    """The jobs of a batch, block by block: ready ones, or the bytes of one whose loading may do anything at all."""
-    payload = memoryview(batch.payload)
-    at, skip = 0, batch.skip
-    for count, size in zip(batch.counts, batch.sizes, strict=True):
-        block = payload[at : at + size]
-        at += size
-        yield (block,) if count == 1 else codec.load_block(count, block)[skip:]
-        skip = 0
-
-
-def _failure(error: BaseException, stage: int, by_value: bool | MainDefinitions) -> tuple[int, bytes | Parcel]:
-    """An error as outcome and payload."""
-    text = ""
-    if isinstance(error, JobTimeout):
-        stage, text = Outcome.TIMEOUT, TIMED_OUT
-    elif isinstance(error, codec.BadResult):
-        text = f"BossWorkerAsync: {error}"
-    elif stage == _BAD_JOB:
-        text = f"BossWorkerAsync: the job could not be rebuilt in the worker: {describe(error)}"
-        if by_value is not True and isinstance(error, AttributeError | ImportError):
-            text += _SINCE_THE_FORK
-    return stage | _WHOLE, encode_error(capture(error, skip_frames=1, text=text, by_value=by_value))
-
-
-def _start_error(what: str, error: BaseException) -> bytes:
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    return f"{what}: {describe(error)}\n\n{trace}".encode("utf-8", "replace")
-
-
 def refuse(wire: WorkerWire, what: str, error: BaseException) -> None:
     """Report that this worker cannot start, and why."""
-    wire.send(Kind.INIT_FAILED, b"", [_start_error(what, error)])
+    wire.send(Kind.INIT_FAILED, b"", [describe_failed_start(what, error)])
 
 
 def main(
@@ -332,10 +383,11 @@ def main(
     handlers: Handlers,
     options: Options,
     identity: WorkerIdentity,
+    output: RelayedOutput | None = None,
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     memory.keep_only(recorder.slot)
     try:
-        Worker(recorder, wire, memory, handlers, options, identity).run()
+        Worker(recorder, wire, memory, handlers, options, identity, output).run()
     except (LinkClosed, OSError):
         sys.exit(1)

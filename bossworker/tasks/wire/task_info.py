@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from bossworker.commands import jobdir
+from bossworker.system.cpython import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +120,18 @@ def live(pid: int) -> tuple[bool, dict[str, Any] | None]:
         return False, None
     tick = os.sysconf("SC_CLK_TCK")
     peak = status.partition(b"VmHWM:")[2].split(maxsplit=1)
-    return fields[0] == b"T", {
+    return fields[0] == b"T" or _is_to_stop(status), {
         "user_time": int(fields[11]) / tick,
         "system_time": int(fields[12]) / tick,
         "max_rss": int(peak[0]) * 1024 if peak else 0,
     }
+
+
+def _is_to_stop(status: bytes) -> bool:
+    """Whether SIGSTOP waits for it.
+
+    So it does while a process waits for a child that it has made by vfork (a shell, for its next program): the child is
+    stopped, and the process stops as soon as it could go on.
+    """
+    pending = [status.partition(name)[2].split(maxsplit=1) for name in (b"SigPnd:", b"ShdPnd:")]
+    return any(int(mask[0], 16) >> signal.SIGSTOP - 1 & 1 for mask in pending if mask)

@@ -1,0 +1,51 @@
+"""Handlers for workers that are started later: what the caller packs for them, and what they make of it.
+
+A worker that was forked has the modules as they were when the pool was made. Those that the program has reloaded since
+(``importlib.reload``, a notebook's autoreload) it reloads as well, before it loads the handlers. All that they use of
+``__main__`` travels with them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import sys
+from importlib.machinery import ModuleSpec
+
+from bossworker.pickling import MAIN_NAME
+from bossworker.pool.fresh_interpreter import dumps_handlers
+from bossworker.pool.options import Handlers
+
+
+class LoadedModules:
+    """The modules as they are now, when a process is about to be forked that has them."""
+
+    def __init__(self) -> None:
+        self._specs = _specs()
+
+    def reloaded(self) -> list[str]:
+        """Those of them that have been loaded once more since."""
+        now = _specs()  # a reload finds the module's spec anew
+        return [name for name, spec in self._specs.items() if name in now and now[name] is not spec]
+
+
+def _specs() -> dict[str, ModuleSpec]:
+    modules = {name: getattr(module, "__spec__", None) for name, module in list(sys.modules.items())}
+    return {name: spec for name, spec in modules.items() if isinstance(spec, ModuleSpec) and name != MAIN_NAME}
+
+
+def pack_renewed(handlers: Handlers, loaded: LoadedModules | None) -> bytes:
+    """Handlers as bytes; TypeError names the one that cannot travel. `loaded`: what the workers are forked with."""
+    modules = [] if loaded is None else loaded.reloaded()
+    return pickle.dumps(modules) + dumps_handlers(handlers, "to be reloaded")
+
+
+def load_renewed(packed: bytes) -> Handlers:
+    """In a worker."""
+    file = io.BytesIO(packed)
+    for name in pickle.load(file):
+        if name in sys.modules:
+            importlib.reload(sys.modules[name])
+    handlers: Handlers = pickle.load(file)
+    return handlers
