@@ -99,12 +99,20 @@ def _property(text: str) -> str:
 class JsonLines:
     """A JSON object a job."""
 
-    def __init__(self, before: Callable[[], None]) -> None:
+    def __init__(self, before: Callable[[], None], with_answers: bool = False) -> None:
+        """
+        Args:
+            with_answers: Whether it has what a handler in Python has returned, under ``result``.
+        """
         self._before = before
+        self._with_answers = with_answers
 
     def show(self, ended: Ended) -> None:
         self._before()
-        write(1, json.dumps(described(ended)).encode() + b"\n")
+        line = described(ended)
+        if self._with_answers:
+            line["result"] = dict(ended.answer)
+        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
 
     def close(self) -> None:
         pass

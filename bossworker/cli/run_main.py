@@ -169,7 +169,7 @@ class RunCommand:
         options, before = self._options, self._progress.clear
         printer: printers.Printer = printers.Nothing()
         if options.json:
-            printer = printers.JsonLines(before)
+            printer = printers.JsonLines(before, options.function is not None)
         elif options.function is not None:
             printer = printers.Answers(before)
         elif options.results:

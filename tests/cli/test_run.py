@@ -81,6 +81,13 @@ def test_a_program_that_is_not_there(cli: Cli) -> None:
     assert cli("run", "echo {}; true", ":::", "a").status == 255  # it is one word: a shell's
 
 
+def test_a_program_whose_name_has_a_space(cli: Cli, here: Path) -> None:
+    program = here / "my program"
+    program.write_text("#!/bin/sh\necho $#\n")
+    program.chmod(0o755)
+    assert cli("run", program, ":::", "a b").out == "1\n"
+
+
 def test_arguments_are_never_a_shells(cli: Cli, here: Path) -> None:
     evil = ["; touch owned", "$(touch owned)", "`touch owned`", "a\nb", "'\"", "-n", "{}", "*"]
     assert cli("run", "-k", "printf", "%s|", ":::", *evil).out == "".join(f"{one}|" for one in evil)
@@ -235,6 +242,8 @@ def test_a_function(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert lines[2]["job"] == {"line": "x"}
     assert said.status == 1
     assert "failed 3: x: ValueError" in said.err
+    (told,) = map(json.loads, cli("run", "--json", "-f", "work_of_mine:double", ":::", "3").out.splitlines())
+    assert (told["ok"], told["result"], told["args"]) == (True, {"n": 6}, ["3"])
     assert cli("run", "-f", "work_of_mine:nothing", ":::", "1").status == 255
     sys.modules.pop("work_of_mine")
 
