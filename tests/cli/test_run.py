@@ -293,6 +293,27 @@ def test_keeping_the_order_of_much_output(cli: Cli, here: Path, monkeypatch: pyt
     assert not [name for name in os.listdir(os.environ["TMPDIR"]) if "bossworker-run" in name]
 
 
+def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bossworker.cli import printers
+
+    monkeypatch.setattr(printers, "MOST_WAITING", 5)
+    script = "if [ {} = 0 ]; then sleep 0.7; ls | wc -l; else touch {}; echo {}; fi"
+    said = cli("run", "-j2", "-k", "-c", script, ":::", *map(str, range(150)))
+    first, *others = said.out.split()
+    assert int(first) <= 5 + 12  # those that wait, and those that were with the pool
+    assert others == [str(number) for number in range(1, 150)]
+
+
+def test_what_all_wait_for_is_tried_again(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bossworker.cli import printers
+
+    monkeypatch.setattr(printers, "MOST_WAITING", 3)
+    script = "if [ {} = 0 ] && mkdir once; then sleep 0.5; exit 1; fi; echo {}"
+    said = cli("run", "-j2", "-k", "--retries", "2", "-c", script, ":::", *map(str, range(60)))
+    assert said.out.split() == [str(number) for number in range(60)]
+    assert said.status == 0
+
+
 def test_nothing_runs_after_its_caller_is_killed(root: Path, here: Path) -> None:
     program = start_program("run", "-j2", "-c", "echo $$ > {}.pid; exec sleep 600", ":::", "a", "b")
     pids = wait_for(lambda: [int(path.read_text() or 0) for path in here.glob("*.pid")] if len(
