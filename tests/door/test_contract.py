@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import JobFailed, NothingPending, PoolClosed
+from bossworker import JobEnded, JobFailed, NothingPending, PoolClosed
 from tests.conftest import wait_for
 from tests.door.conftest import FACES, Face
 
@@ -193,6 +193,20 @@ def test_stats(face: Face, kind: str) -> None:
     assert bw.stack(job_id + 1) == ""
     assert len(bw.worker_pids) == 2
     assert bw.boss_pid > 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FACES if kind != "json"])
+def test_events(face: Face, kind: str) -> None:
+    bw = face(kind, work, worker_count=1)
+    events = bw.events()
+    bw.add_work({"n": 1}, {"do": "raise"})
+    assert sum(1 for _ in bw.results()) == 2
+    ended: dict[int, bool] = {}
+    while len(ended) < 2:
+        event = next(events)
+        if isinstance(event, JobEnded):
+            ended[event.job_id] = event.ok
+    assert ended == {1: True, 2: False}
 
 
 @faces

@@ -156,6 +156,10 @@ class DoorLine:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
                 self._doors.requests.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id, self._reply)
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
+                self._doors.requests.watchers.ask(number, seen, wait, self._reply)
             case Kind.CLIENT_GONE:
                 number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
                 whole = self._number << DOOR_BITS - CLIENT_BITS | client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 from bossworker.commands.inline.handler import run_command
@@ -19,8 +20,10 @@ from bossworker.pool.door.json_form import plain_job
 from bossworker.pool.door.keys import Keys, check_keys
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import load_block, load_job
+from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.system import signals, stdio
 from bossworker.system.checks import check_bool, check_seconds
+from bossworker.watch.pool_events import Event, EventReader, check_since
 
 
 def connect(
@@ -145,6 +148,14 @@ class AttachedPool(BossWorker):
         self._connection.keep_rest()
         self._ending.at_once()
 
+    def events(self, since: int | None = None) -> EventReader:
+        """As of a pool of this program's; but not of one that was opened with ``accept="json"``: BossWorkerError.
+
+        Jobs of others are in it, too. Their ``job_id`` is above 2**56, or, of the pool's own program, the same as one
+        of ours may be: it is told as a negative number.
+        """
+        return _OwnIds(self._ask_events, check_since(since), int(self._told["number"]))
+
     def _not_ours(self, *args: Any, **options: Any) -> NoReturn:
         """Only the program that made the pool can do this: BossWorkerError."""
         raise BossWorkerError("only the program that made the pool can do that")
@@ -166,6 +177,23 @@ class AttachedPool(BossWorker):
     def _repr_html_(self) -> str:
         rows = [("pool", self.name), ("address", self.address), ("pending", len(self._inbox.jobs))]
         return table("AttachedPool", rows)
+
+
+class _OwnIds(EventReader):
+    """Events, in which our jobs have the ids that they have for us."""
+
+    def __init__(self, ask: Any, since: int | None, number: int) -> None:
+        super().__init__(ask, since)
+        self._number = number
+
+    def __next__(self) -> Event:
+        event: Any = super().__next__()
+        whole = getattr(event, "job_id", None)
+        if whole is None:
+            return event  # type: ignore[no-any-return]
+        client, own = whole >> CLIENT_BITS, whole & (1 << CLIENT_BITS) - 1
+        told = own if client == self._number else whole if client else -whole
+        return replace(event, job_id=told)  # type: ignore[no-any-return]
 
 
 def _prepare(attachment: Attachment) -> Any:

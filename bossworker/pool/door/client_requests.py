@@ -60,6 +60,10 @@ class ClientRequests:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
                 self._stack(client, number, job_id)
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                asked = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
+                self._ask(client, number, Kind.EVENTS, messages.EVENTS.pack(*asked), b"", lambda told: told)
             case Kind.TAKEN:
                 client.take(array("Q", bytes(frame.body)))
             case Kind.CLOSE | Kind.STOP | Kind.FORGET as kind:

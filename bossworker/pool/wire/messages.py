@@ -8,9 +8,9 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
-    door -> boss        SUBMIT  CANCEL  STATS  STACK  CLIENT_GONE  NOTE
+    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
-    client -> door      SUBMIT  CANCEL  STATS  STACK  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
+    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
