@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TIMED_OUT,
         BossDied,
         BossWorkerError,
+        DoorRefused,
         JobFailed,
         JobTimedOut,
         JobTimeout,
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
     from bossworker.executor import Executor
     from bossworker.jobkey import job_key
     from bossworker.pool.boss.stats import Stats, WorkerStats
+    from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.door.keys import Keys, keys
+    from bossworker.pool.door.listening import ClientInfo, Door
     from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
     from bossworker.watch.pool_events import (
@@ -62,11 +66,15 @@ __all__ = [
     "CANCELLED",
     "TIMED_OUT",
     "AsyncBossWorker",
+    "AttachedPool",
     "BossDied",
     "BossWorker",
     "BossWorkerError",
+    "ClientInfo",
     "CommandHandler",
     "CurrentJob",
+    "Door",
+    "DoorRefused",
     "Executor",
     "JobEnded",
     "JobFailed",
@@ -77,6 +85,7 @@ __all__ = [
     "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "Keys",
     "Missed",
     "NothingPending",
     "PoolClosed",
@@ -90,16 +99,21 @@ __all__ = [
     "WorkerStartError",
     "WorkerStats",
     "WorkerUp",
+    "connect",
     "current_job",
     "job_key",
+    "keys",
     "run_command",
 ]
 
 _MODULES = {
     "aio": ("AsyncBossWorker",),
     "executor": ("Executor",),
+    "pool.caller.attached": ("AttachedPool", "connect"),
     "pool.caller.client": ("BossWorker",),
     "pool.caller.futures": ("JobFuture",),
+    "pool.door.keys": ("Keys", "keys"),
+    "pool.door.listening": ("ClientInfo", "Door"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

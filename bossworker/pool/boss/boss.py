@@ -30,6 +30,7 @@ from bossworker.pool.boss.caller_requests import CallerRequests, complain
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.door_requests import Doors
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
@@ -100,6 +101,7 @@ class Boss:
             self.tell_fork_server,
             self._signal,
         )
+        self.doors = Doors(self.requests, self.traffic.poller)
         self.watchers = self.requests.watchers
         self.output: OutputRelay | None = None
         if options.relayed:
@@ -134,6 +136,9 @@ class Boss:
                 self.watchers.attend()
             if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
+            if self.doors.unsent:
+                self.doors.deliver()
+        self.doors.say_farewell()
         self.caller.send(Kind.CLOSED)
 
     def through(self) -> bool:
@@ -202,7 +207,12 @@ class Boss:
         except LinkClosed:
             raise CallerGone from None
         for frame in frames:
-            self.requests.on_frame(frame)
+            if frame.kind is Kind.LISTEN:
+                self.doors.open(frame)
+            else:
+                self.requests.on_frame(frame)
+        if self.ledger.closing:
+            self.doors.take_no_more()
 
     def announce(self) -> None:
         """Tell the caller, once, that the pool is up."""

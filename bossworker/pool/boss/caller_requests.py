@@ -70,7 +70,7 @@ class CallerRequests:
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size
-                self.cancel(number, frame.body.cast("Q").tolist(), queued_only)
+                self.reply(number, {"count": self.cancel(frame.body.cast("Q").tolist(), queued_only)})
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
@@ -113,10 +113,10 @@ class CallerRequests:
         """Cancel everything, and let the workers leave."""
         running = [job_id for worker in self.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
         self.perform(self.ledger.on_stop(now))
-        self.cancel(0, running)
+        self.cancel(running)
 
-    def cancel(self, number: int, ids: list[int], queued_only: bool = False) -> None:
-        """Cancel jobs and reply how many were unfinished; `queued_only`: but not those that a worker has."""
+    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
         now = time.monotonic()
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
@@ -130,7 +130,7 @@ class CallerRequests:
                 looks[worker.slot] = snapshot
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
-        self.reply(number, {"count": count})
+        return count
 
 
 def complain(text: str) -> None:

@@ -38,6 +38,7 @@ class Watcher(NamedTuple):
 
     request: int
     seen: int  # the number of the last event that it has had
+    reply: Reply
 
 
 class Watchers:
@@ -55,8 +56,12 @@ class Watchers:
         self._not_before = 0.0
         self._offset = 0.0  # Unix time minus monotonic time
 
-    def ask(self, request: int, seen: int, wait: bool) -> None:
-        """Somebody wants the events behind number `seen`, at once or as soon as there are some."""
+    def ask(self, request: int, seen: int, wait: bool, reply: Reply | None = None) -> None:
+        """Somebody wants the events behind number `seen`, at once or as soon as there are some.
+
+        `reply`: if the answer is not for the caller.
+        """
+        reply = reply or self._reply
         self.ever = True
         if not wait:
             self._sample()
@@ -64,9 +69,9 @@ class Watchers:
         if seen == FROM_NOW:
             seen = self.ring.next - 1
         if wait:
-            self.waiting.append(Watcher(request, seen))
+            self.waiting.append(Watcher(request, seen, reply))
         else:
-            self._reply(request, self.answer(seen, self.ring.next))
+            reply(request, self.answer(seen, self.ring.next))
 
     def seconds_until_due(self, now: float) -> float:
         """Seconds until something is due here."""
@@ -94,7 +99,7 @@ class Watchers:
         waiting, self.waiting = self.waiting, []
         for watcher in waiting:
             if watcher.seen < self.ring.next - 1:
-                self._reply(watcher.request, self.answer(watcher.seen, most))
+                watcher.reply(watcher.request, self.answer(watcher.seen, most))
             else:
                 self.waiting.append(watcher)
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
+    from bossworker.pool.door.keys import Keys
+    from bossworker.pool.door.listening import Door
 
     _Book = TypeVar("_Book", bound=OpenFutures)
     # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
@@ -226,13 +228,16 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         except BaseException:
             launched.abandon()
             raise
-        self._attach(connection, handlers)
+        self._attach(connection, prepare_of(handlers))
 
-    def _attach(self, connection: Connection, handlers: Handlers) -> None:
+    _state_type = HandleState
+
+    def _attach(self, connection: Connection, prepare: Callable[[Any], Any] | None) -> None:
+        """Put the handle together, once it has a connection."""
         self._connection = connection
         self._waiters = self._connection.turns.waiters
-        self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
+        self._state = self._state_type(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
@@ -579,6 +584,39 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
 
+    # -- other programs ---------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        address: str | None = None,
+        *,
+        keys: Keys | None = None,
+        accept: Literal["pickle", "json"] = "pickle",
+    ) -> Door:
+        """Open the pool to other programs, which come in by ``bossworker.connect``; they speak ZeroMQ with it.
+
+        A process of its own holds the door, so that nobody out there can slow the boss or harm the pool.
+
+        Args:
+            address: None: a socket in this user's runtime directory (0700), named after the pool. ``ipc://PATH``: a
+                socket there, which is this user's alone (0600) unless you chmod it. ``tcp://HOST:PORT``, only with
+                `keys`; port 0 takes a free one.
+            keys: Whom to let in, over tcp: see :func:`bossworker.keys`.
+            accept: ``"pickle"``: jobs are what they are for this program. Whoever may connect can run any code in the
+                workers. ``"json"``: jobs and results are JSON, and no pickle from outside is ever loaded; any program
+                that speaks ZeroMQ may be a client.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong: tcp without keys, above all. Or the pool is inline.
+            OSError: The address is in use, or cannot be had.
+            PoolClosed: After ``shut_down``.
+        """
+        from bossworker.pool.caller.doors import open_door
+
+        return open_door(
+            self._parts(), self._options, self._current_handlers.work, self._ending.doors, address, keys, accept
+        )
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
@@ -670,6 +708,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         for book in self._books:
             book.disown()
+        for door in self._ending.doors:
+            door.disown()
         self._connection.close(in_child=True)
 
 

@@ -188,7 +188,7 @@ class Connection:
         if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
             ticks.append(UNSENT_TICK)
-        if self._boss_fd is None:
+        if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
         keys = [key.fd for key, _ in self._selector.select(min(ticks, default=None))]
         if self._wake_us.fileno() in keys:

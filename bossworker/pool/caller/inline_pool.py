@@ -26,7 +26,7 @@ from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.connection import Connection, ReadinessFd
-from bossworker.pool.caller.controls import Handler
+from bossworker.pool.caller.controls import Handler, prepare_of
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.options import Handlers
@@ -295,7 +295,7 @@ class InlinePool(BossWorker):
     _connection: InlineConnection
 
     def _launch(self, handlers: Handlers) -> None:
-        self._attach(InlineConnection(InlineWorker(handlers), self._inbox), handlers)
+        self._attach(InlineConnection(InlineWorker(handlers), self._inbox), prepare_of(handlers))
 
     def _await_start(self) -> None:
         """Its init_handler may ask for the keyboard: no signal is held back any more."""

@@ -118,6 +118,10 @@ class Outbox:
             self._state.check_open()
             return self._new_ids(count)
 
+    def start_at(self, first_id: int) -> None:
+        """Give out ids from this one on: others of ours are in use."""
+        self._next_id = first_id
+
     def _new_ids(self, count: int) -> range:
         first_id = self._next_id
         self._next_id += count

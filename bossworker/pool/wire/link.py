@@ -150,6 +150,11 @@ class Link:
         return bool(self._out)
 
     @property
+    def unsent_bytes(self) -> int:
+        """How much that is, about."""
+        return sum(len(part) for part, _ in self._out)
+
+    @property
     def held(self) -> int:
         """Bytes of a frame whose end has not arrived."""
         return self._in.have

@@ -21,7 +21,7 @@ from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import (
@@ -78,7 +78,10 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
-        self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.by_value: bool | MainDefinitions = (
+            self.callers_by_value
+        )  # of the batch that is being run: other programs know none of it
         self.spin = Spin()
         self.offspring = Offspring()
         self.memory = memory
@@ -271,6 +274,7 @@ class Worker:
         This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
         """
         recorder = self.recorder
+        self.by_value = self.callers_by_value if batch.first_id < FIRST_CLIENT_ID else True
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
         clock = time.monotonic
