@@ -145,6 +145,25 @@ def lose_its_file(job: dict[str, Any]) -> dict[str, Any]:
     return nap(job)
 
 
+def flood_its_file(job: dict[str, Any]) -> dict[str, Any]:
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    (path,) = [path for path in paths if os.path.islink(path) and "bossworker-stack" in os.readlink(path)]
+    with open(path, "ab") as file:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            file.write(os.urandom(1 << 12))
+            file.flush()
+    return {}
+
+
+def test_what_a_handler_writes_there_harms_nobody(pool: Pool) -> None:
+    bw = pool(flood_its_file, worker_count=1)
+    job_id = start(bw, {})
+    for _ in range(5):
+        assert len(bw.stack(job_id)) < 1 << 19
+    assert bw.get_result().ok
+
+
 def reset_signals(job: dict[str, Any]) -> dict[str, Any]:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
