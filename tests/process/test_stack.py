@@ -117,7 +117,7 @@ def test_a_command_shows_its_processes(pool: Pool, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     bw = pool(run_command, worker_count=1)
     job_id = start(bw, {"cmd": "sleep 123 | sleep 124", "shell": True})
-    text = wait_for(lambda: text if len(re.findall("sleeping: sleep", text := bw.stack(job_id))) == 2 else "")
+    text = wait_for(lambda: text if len(re.findall(r"\d sleeping: .*sleep", text := bw.stack(job_id))) == 3 else "")
     below = text.partition("processes below it:\n")[2].splitlines()
     assert re.fullmatch(r"  \d+ sleeping: /bin/sh -c 'sleep 123 \| sleep 124'", below[0])
     assert re.fullmatch(r"    \d+ sleeping: sleep 123", below[1])
