@@ -7,6 +7,7 @@ The way of a job, and the folder for each part of it (each ``__init__.py`` has a
     jobs/         detached commands: start, and ask later by id
     tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
     forkqueue/    how many children a program that forks has at once
+    watch/        events, and what shows them
     system/       what the operating system can do: processes, signals, descriptors, folders
 
     errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         TIMED_OUT,
         BossDied,
         BossWorkerError,
+        DoorRefused,
         JobFailed,
         JobTimedOut,
         JobTimeout,
@@ -40,10 +42,23 @@ if TYPE_CHECKING:
     from bossworker.executor import Executor
     from bossworker.jobkey import job_key
     from bossworker.pool.boss.stats import Stats, WorkerStats
+    from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.door.keys import Keys, keys
+    from bossworker.pool.door.listening import ClientInfo, Door
     from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
+    from bossworker.watch.pool_events import (
+        JobEnded,
+        JobLog,
+        JobProgress,
+        JobQueued,
+        JobStarted,
+        Missed,
+        WorkerDown,
+        WorkerUp,
+    )
 
 __version__ = "0.1.0"
 
@@ -51,16 +66,27 @@ __all__ = [
     "CANCELLED",
     "TIMED_OUT",
     "AsyncBossWorker",
+    "AttachedPool",
     "BossDied",
     "BossWorker",
     "BossWorkerError",
+    "ClientInfo",
     "CommandHandler",
     "CurrentJob",
+    "Door",
+    "DoorRefused",
     "Executor",
+    "JobEnded",
     "JobFailed",
     "JobFuture",
+    "JobLog",
+    "JobProgress",
+    "JobQueued",
+    "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "Keys",
+    "Missed",
     "NothingPending",
     "PoolClosed",
     "RemoteError",
@@ -69,22 +95,39 @@ __all__ = [
     "Stats",
     "UnfinishedJob",
     "WorkerDied",
+    "WorkerDown",
     "WorkerStartError",
     "WorkerStats",
+    "WorkerUp",
+    "connect",
     "current_job",
     "job_key",
+    "keys",
     "run_command",
 ]
 
 _MODULES = {
     "aio": ("AsyncBossWorker",),
     "executor": ("Executor",),
+    "pool.caller.attached": ("AttachedPool", "connect"),
     "pool.caller.client": ("BossWorker",),
     "pool.caller.futures": ("JobFuture",),
+    "pool.door.keys": ("Keys", "keys"),
+    "pool.door.listening": ("ClientInfo", "Door"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),
     "pool.boss.stats": ("Stats", "WorkerStats"),
+    "watch.pool_events": (
+        "JobEnded",
+        "JobLog",
+        "JobProgress",
+        "JobQueued",
+        "JobStarted",
+        "Missed",
+        "WorkerDown",
+        "WorkerUp",
+    ),
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import

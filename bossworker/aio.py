@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, closing, suppress
 from functools import partial
 from types import EllipsisType, TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -24,6 +24,8 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
+from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
+from bossworker.watch.progress_bar import Tally, check_progress, length_of
 
 __all__ = ["AsyncBossWorker"]
 
@@ -133,6 +135,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         *,
         ordered: bool = True,
         timeout: float | None = None,
+        progress: bool | float = False,
     ) -> AsyncGenerator[Result[Answer_co], None]:
         """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
 
@@ -143,12 +146,15 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, as ``BossWorker.map`` does.
         """
         if not isinstance(jobs, AsyncIterable | Iterable):
             raise TypeError(f"jobs must be an iterable or an async iterable, not {type(jobs).__name__}")
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return self._map(jobs, ordered, timeout)
+        seconds = check_progress(progress)
+        results = self._map(jobs, ordered, timeout)
+        return results if seconds is None else _with_bar(results, length_of(jobs), seconds)
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
@@ -203,6 +209,22 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
     async def resize(self, n: int) -> None:
         """Change the number of workers. Surplus workers leave when they have finished their job."""
         await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
+
+    async def events(self, since: int | None = None) -> AsyncGenerator[Event, None]:
+        """What happens in the pool, as it happens: as ``BossWorker.events``, and ends with the pool."""
+        number = check_since(since)
+        jobs = self._jobs or await self._started()
+        line, seen = self._pool._connection, FROM_NOW if number is None else number
+        while True:
+            answer: Mapping[str, Any] | None = None
+            if not (line.closed or line.gone):
+                answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
+            answer = answer or events_left(line.last_events, seen)
+            if answer is None:
+                return
+            for event in unpack_events(answer, seen):
+                yield event
+            seen = last_number(answer)
 
     async def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
         jobs = self._jobs or await self._started()
@@ -294,6 +316,17 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     def __repr__(self) -> str:
         return f"<AsyncBossWorker, {self._pool!r}>"
+
+
+async def _with_bar(
+    results: AsyncGenerator[Result, None], total: int | None, seconds: float
+) -> AsyncGenerator[Result, None]:
+    """The same results, with a bar."""
+    with closing(Tally(total, seconds)) as tally:
+        async with aclosing(results):
+            async for result in results:
+                tally.add(result)
+                yield result
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

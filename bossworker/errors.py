@@ -11,6 +11,7 @@ The tree::
      +-- JobFailed              from Result.raise_for_error; ``result`` is the failed result
      |    +-- WorkerDied        from a future of an Executor: also a BrokenProcessPool
      |    +-- JobTimedOut       from a future of an Executor: also a TimeoutError
+     +-- DoorRefused            a pool of another program does not let us in
      +-- RemoteError            stands in for a worker's exception that cannot be rebuilt here
 
     JobTimeout (BaseException)  raised inside a handler whose time is up, or whose job is cancelled
@@ -111,6 +112,10 @@ def __getattr__(name: str) -> type:
 
     WorkerDied.__qualname__ = name
     return globals().setdefault(name, WorkerDied)  # type: ignore[no-any-return]
+
+
+class DoorRefused(BossWorkerError):
+    """The pool is there, and does not let this client in; the text says why."""
 
 
 class RemoteError(BossWorkerError):

@@ -65,6 +65,7 @@ class ErrorData(NamedTuple):
     pickled: bytes | None
     cause: tuple[Any, ...] | None  # an ErrorData, as the plain tuple it travels as
     code: int | None = None  # how the worker ended, if that is the error: its exit code, or minus the signal
+    log: str = ""  # the last lines of what the job printed, where they are known
 
 
 def describe(error: BaseException) -> str:

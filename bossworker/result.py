@@ -149,6 +149,12 @@ class Result(dict[Any, Any], Generic[Answer_co]):
         return (error.traceback or None) if error is not None else None
 
     @property
+    def log(self) -> str:
+        """The last 64 KiB of what a failed job has printed and logged; empty without ``logs="relay"``."""
+        error = self._facts[5]
+        return error.log if error is not None else ""
+
+    @property
     def exception(self) -> BaseException | None:
         """The exception, rebuilt now with its causes; a RemoteError stands in for what cannot be rebuilt here.
 

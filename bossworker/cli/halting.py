@@ -39,7 +39,7 @@ def parse_halt(text: str) -> HaltRule:
     return HaltRule(found[1], found[2], int(found[3]), bool(found[4]))
 
 
-class Tally:
+class RunTally:
     """How many jobs have ended, and how; whether that is enough."""
 
     def __init__(self, rule: HaltRule, total: int | None = None) -> None:

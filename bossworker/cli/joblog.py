@@ -28,7 +28,7 @@ class JobLogError(Exception):
     """A joblog that cannot be read or written; the text is for people."""
 
 
-class JobLog:
+class Joblog:
     """A joblog that is written, a line a job, as it ends."""
 
     def __init__(self, path: str, append: bool) -> None:

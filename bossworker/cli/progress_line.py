@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from bossworker.cli.halting import Tally
+from bossworker.cli.halting import RunTally
 from bossworker.cli.printers import write
 
 _WIDTH = 80  # columns of a terminal that does not know
@@ -15,7 +15,7 @@ INTERVAL = 0.1  # seconds between two versions of it
 class ProgressLine:
     """Drawn on a terminal, and nowhere else."""
 
-    def __init__(self, shown: bool, tally: Tally) -> None:
+    def __init__(self, shown: bool, tally: RunTally) -> None:
         self.shown = shown
         self._tally = tally
         self._begin = time.monotonic()

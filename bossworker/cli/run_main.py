@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from bossworker.cli import joblog, printers
-from bossworker.cli.halting import OTHER, Tally
+from bossworker.cli.halting import OTHER, RunTally
 from bossworker.cli.inputs import InputError, Inputs
 from bossworker.cli.interrupts import Interrupts, Stopped
-from bossworker.cli.joblog import Begun, Finished, JobLog, JobLogError
+from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
 from bossworker.cli.outcomes import Ended, Planned, size_of
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
@@ -60,9 +60,9 @@ class RunCommand:
         self._summary = Summary(_SLOWEST_IN_CI) if in_actions else Summary()
         self._folded = in_actions and options.how == "group" and options.function is None and not options.json
         self._planner, self._feed = self._prepare()
-        self._tally = Tally(options.halt, self._count)
+        self._tally = RunTally(options.halt, self._count)
         self._progress = ProgressLine(is_terminal(2) and not options.quiet, self._tally)
-        self._log: JobLog | None = None
+        self._log: Joblog | None = None
         self._begun: Begun | None = None
         self._own_log = ""
         self._printer: printers.Printer = printers.Nothing()
@@ -151,7 +151,7 @@ class RunCommand:
         options = self._options
         if options.joblog:
             append = options.resume or options.resume_failed or options.retry_failed
-            self._log = JobLog(options.joblog, append)
+            self._log = Joblog(options.joblog, append)
             stack.callback(self._log.close)
             if options.function is None:
                 self._begun = Begun(options.joblog)
@@ -169,7 +169,7 @@ class RunCommand:
         options, before = self._options, self._progress.clear
         printer: printers.Printer = printers.Nothing()
         if options.json:
-            printer = printers.JsonLines(before)
+            printer = printers.JsonLines(before, options.function is not None)
         elif options.function is not None:
             printer = printers.Answers(before)
         elif options.results:
@@ -191,7 +191,16 @@ class RunCommand:
         throttle = Throttle(options.delay, options.load, options.memfree, os.cpu_count() or 1)
         pool = BossWorker(handler, worker_count=min(slots, _AT_FIRST), transport="socketpair", **settings)
         runner = Runner(
-            options, pool, self._feed, self._planner, self._tally, throttle, self._progress, self._end, self._drop
+            options,
+            pool,
+            self._feed,
+            self._planner,
+            self._tally,
+            throttle,
+            self._progress,
+            on_end=self._end,
+            on_nothing=self._drop,
+            is_full=self._is_full,
         )
         try:
             runner.run(interrupts, slots if slots > _AT_FIRST else 0)
@@ -242,6 +251,9 @@ class RunCommand:
         if not isinstance(self._printer, printers.InOrder):
             printers.discard_files(ended)
 
+    def _is_full(self) -> bool:
+        return isinstance(self._printer, printers.InOrder) and self._printer.is_full
+
     def _drop(self, plan: Planned) -> None:
         self._summary.interrupted += 1
         if isinstance(self._printer, printers.InOrder):
@@ -251,7 +263,7 @@ class RunCommand:
         assert self._log is not None
         self._add_to(self._log, ended)
 
-    def _add_to(self, log: JobLog, ended: Ended) -> None:
+    def _add_to(self, log: Joblog, ended: Ended) -> None:
         signal = ended.signal or 0
         received, plan = size_of(ended.stdout), ended.plan
         log.add(plan.row.seq, ended.started_at, ended.seconds, received, ended.exit_value, signal, plan.text)
@@ -263,7 +275,7 @@ class RunCommand:
         if not self._own_log:
             os.close(make_root())
             self._own_log = os.path.join(find_root(), f"{self._name}.joblog")
-        log = JobLog(self._own_log, append=True)
+        log = Joblog(self._own_log, append=True)
         try:
             self._add_to(log, ended)
         finally:

@@ -29,6 +29,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, NoReturn
 
+from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
 from bossworker.pickling import identify_classes
 from bossworker.pool import fresh_interpreter
@@ -42,17 +43,20 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.output_frames import OutputEnds
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
+from bossworker.pool.worker.relayed_output import RelayedOutput, direct_output
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 from bossworker.system.own_process import separate_from_program
+from bossworker.system.titles import set_title
 
 _logger = logging.getLogger("bossworker")
 
@@ -123,6 +127,11 @@ def _fork_boss(
     theirs: socket.socket,
     memory: Memory,
 ) -> int:
+    if forking.patched_by_gevent():
+        raise WorkerStartError(
+            "gevent has replaced parts of the standard library (monkey.patch_all), and what it put there does not work "
+            'after a fork: use start_method="spawn"'
+        )
     stdio.flush_streams()
     identify_classes()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
@@ -152,6 +161,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         os.setsid()
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    set_title("bossworker boss", f"bossworker {start.options.name}: boss")
     processes.adopt_orphans()
     if callers_end is not None:
         callers_end.close()  # first of all: there may be no descriptor but this one for what follows
@@ -230,7 +240,7 @@ def _doorway(options: Options) -> tuple[Doorway | None, str]:
     if options.transport != "zmq":
         return None, ""
     most = processes.descriptor_ceiling()
-    if not has_room(options.worker_count, most):
+    if not has_room(options.worker_count, most, options.relayed):
         return (
             None,
             f"a limit of {most} descriptors (ulimit -n), too few for {options.worker_count} workers over ZeroMQ",
@@ -252,6 +262,7 @@ def _fork_server_main(
     start: Start, boss: socket.socket, doorway: Doorway | None, collecting: bool, on_sigpipe: signals.Handler
 ) -> None:
     processes.adopt_orphans()
+    set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
     start.memory.close_file()  # or a handler finds it among its descriptors
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:
@@ -262,16 +273,25 @@ def _fork_server_main(
         ways = set() if doorway is None or doorway.way is None else {doorway.way}
         processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
 
-    def worker_main(recorder: Recorder, link: socket.socket, index: int, route: bytes, renewed: bytes) -> None:
+    def worker_main(
+        recorder: Recorder,
+        link: socket.socket,
+        index: int,
+        route: bytes,
+        renewed: bytes,
+        ends: OutputEnds | None,
+    ) -> None:
         if on_sigpipe is not None:
             signal.signal(signal.SIGPIPE, on_sigpipe)
         if collecting:
             gc.enable()
+        set_title(f"bossworker {index}", f"bossworker {start.options.name}: worker {index}")
         wire = WorkerWire(link, doorway, route)
-        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), renewed)
+        output = direct_output(start.options, ends, recorder.words)
+        _worker_main(start, recorder, wire, WorkerIdentity(WORKER_NAME, index, start.caller), renewed, output)
 
     try:
-        ForkServer(boss, start.memory, worker_main).run(start.options.worker_count)
+        ForkServer(boss, start.memory, worker_main, start.options.relayed).run(start.options.worker_count)
     except OSError as error:  # no descriptor is left
         with suppress(LinkClosed):
             Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
@@ -279,7 +299,14 @@ def _fork_server_main(
         doorway.remove_name()
 
 
-def _worker_main(start: Start, recorder: Recorder, wire: WorkerWire, identity: WorkerIdentity, renewed: bytes) -> None:
+def _worker_main(
+    start: Start,
+    recorder: Recorder,
+    wire: WorkerWire,
+    identity: WorkerIdentity,
+    renewed: bytes,
+    output: RelayedOutput | None,
+) -> None:
     handlers = start.handlers
     if isinstance(handlers, Packed):
         identity.take()
@@ -293,7 +320,7 @@ def _worker_main(start: Start, recorder: Recorder, wire: WorkerWire, identity: W
     except BaseException as error:
         worker.refuse(wire, "the handlers could not be loaded", error)
         return
-    worker.main(recorder, wire, start.memory, handlers, start.options, identity)
+    worker.main(recorder, wire, start.memory, handlers, start.options, identity, output)
 
 
 def _descriptors_in_use() -> Iterator[int]:

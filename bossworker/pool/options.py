@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bossworker.system.checks import check_bool, check_count, check_seconds
@@ -14,6 +15,7 @@ StartMethod = Literal["fork", "spawn"]
 START_METHODS = ("fork", "spawn")
 LONGEST_NAME = 100  # characters of a pool's
 TRANSPORTS = ("zmq", "socketpair")
+LOGS = ("inherit", "relay", "discard")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
 
 
@@ -33,6 +35,13 @@ class Options:
     close_fds: bool
     transport: str
     name: str
+    logs: str = "inherit"
+    log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the workers' output goes to the caller."""
+        return self.logs == "relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,13 @@ def _limit(value: object) -> object:
     return 0 if value is None else value
 
 
+def log_levels() -> dict[str, int]:
+    """The levels that the program has set, by the names of its loggers."""
+    root = logging.getLogger()
+    loggers = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    return {"" if one is root else one.name: one.level for one in [root, *loggers] if one.level}
+
+
 def check_options(
     *,
     global_timeout: object,
@@ -93,6 +109,7 @@ def check_options(
     start_method: object,
     close_fds: object,
     transport: object,
+    logs: object = "inherit",
     name: object = None,
     handler: object = None,
 ) -> Options:
@@ -111,5 +128,7 @@ def check_options(
         start_method=check_choice("start_method", start_method, START_METHODS),
         close_fds=check_bool("close_fds", close_fds),
         transport=check_choice("transport", transport, TRANSPORTS),
+        logs=check_choice("logs", logs, LOGS),
+        log_levels=log_levels() if logs == "relay" else {},
         name=check_name(name, handler),
     )

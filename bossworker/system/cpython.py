@@ -9,6 +9,7 @@ private                                      here                 the public one
 ``_signal``                                  `signal`             ``signal`` makes enums of what it returns, which
                                                                   takes longer than the calls themselves
 ``_socket``                                  `socket`             ``socket`` loads enum, selectors and more
+``posix``                                    `close`              ``os.close`` may be gevent's, which closes later
 ``_json``                                    `dumps`, `loads`     ``json`` loads regular expressions: 1 MiB for a
                                                                   supervisor alone, and 10 ms for the first
 ``_posixsubprocess.fork_exec``               `fork_exec`          ``subprocess`` costs 10 ms to import, and half a
@@ -47,8 +48,14 @@ else:
         import signal
         import socket
 
+try:
+    from posix import close
+except ImportError:
+    from os import close
+
 __all__ = [
     "NO_SIGPIPE",
+    "close",
     "dumps",
     "environment",
     "forget_executors",

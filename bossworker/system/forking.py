@@ -33,3 +33,9 @@ def call_for_caller(function: Callable[[], Any]) -> Any:
     # The frame that calls has the name, line and globals (with their register of warnings shown) of the caller's.
     code = _CALL.replace(co_filename=caller.f_code.co_filename, co_firstlineno=caller.f_lineno)
     return FunctionType(code, caller.f_globals)(function)
+
+
+def patched_by_gevent() -> bool:
+    """Whether gevent has put its own for what blocks. Its loop, which that needs, does not outlive a fork."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and any(map(monkey.is_module_patched, ("os", "select", "socket", "threading", "time")))

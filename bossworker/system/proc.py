@@ -17,6 +17,7 @@ ROOT = "/proc"
 CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 
 _SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
+_USER_TIME, _SYSTEM_TIME = 11, 12  # fields 14 and 15, counted from the third
 _STATE, _PARENT, _STARTED, _STACK, _ENV_END = (
     0,
     1,
@@ -69,7 +70,7 @@ def state_and_start(pid: int) -> tuple[str, int | None]:
 
     A leader that has left its threads behind (by ``pthread_exit``) is shown as a zombie. The process lives on in them.
     """
-    fields = _fields(pid)
+    fields = stat_fields(pid)
     try:
         state, started = fields[_STATE].decode(), int(fields[_STARTED])
     except (IndexError, ValueError):
@@ -79,7 +80,7 @@ def state_and_start(pid: int) -> tuple[str, int | None]:
 
 def amid_exec(pid: int) -> bool:
     """Whether a process has given up its old program and has not got its arguments and environment yet."""
-    fields = _fields(pid)
+    fields = stat_fields(pid)
     return len(fields) > _ENV_END and fields[_STATE] not in (b"Z", b"X") and fields[_ENV_END] == b"0"
 
 
@@ -88,14 +89,23 @@ def is_copy(pid: int, of: int) -> bool:
 
     A program that is executed gets its stack at an address of its own, which a fork copies.
     """
-    one, other = _fields(pid), _fields(of)
+    one, other = stat_fields(pid), stat_fields(of)
     marks = [[fields[at] for at in (_STACK, _ENV_END)] for fields in (one, other) if len(fields) > _ENV_END]
     return len(marks) == 2 and marks[0] == marks[1] and b"0" not in marks[0]
 
 
-def _fields(pid: int) -> list[bytes]:
+def stat_fields(pid: int) -> list[bytes]:
     """What ``stat`` tells, from the third field on, past a name that may hold anything."""
     return read(f"{pid}/stat").rpartition(b")")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, its threads' too; 0 when it is not known."""
+    fields = stat_fields(pid)
+    try:
+        return (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")
+    except (IndexError, ValueError):
+        return 0.0
 
 
 def owner(pid: int) -> int | None:
@@ -137,7 +147,7 @@ def _searched(pid: int) -> list[int]:
 
 
 def _parent(pid: int) -> int | None:
-    fields = _fields(pid)
+    fields = stat_fields(pid)
     try:
         return int(fields[_PARENT])
     except (IndexError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from bossworker.system.cpython import fork_exec, signal
+from bossworker.system.cpython import close, fork_exec, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def start(
     failure, reporter = os.pipe()
     try:
         pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
-        os.close(reporter)
+        close(reporter)  # at once, since the end of the file is waited for
         reporter = -1
         report = b""
         while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bossworker.cli import joblog
-from bossworker.cli.halting import HaltRule, Tally, parse_halt
+from bossworker.cli.halting import HaltRule, RunTally, parse_halt
 from bossworker.cli.inputs import InputError, Inputs, Source
-from bossworker.cli.joblog import Finished, JobLog, normalised
+from bossworker.cli.joblog import Finished, Joblog, normalised
 from bossworker.cli.quantities import MOST_JOBS, parse_duration, parse_jobs, parse_share, parse_size
 from bossworker.cli.replacements import Row, Template
 from bossworker.cli.run_arguments import parse_run
@@ -44,7 +44,7 @@ def test_joblogs_come_back(
 ) -> None:
     values = [data.draw(st.integers(-1, 255)) for _ in commands]
     path = str(tmp_path_factory.mktemp("log") / "log")
-    log = JobLog(path, append=False)
+    log = Joblog(path, append=False)
     lines = []
     for seq, (words, value) in enumerate(zip(commands, values, strict=True), 1):
         lines.append(joblog.LogLine(seq, value, 0, shlex.join(words)))
@@ -119,7 +119,7 @@ def test_halting_that_makes_no_sense(text: str) -> None:
 @given(st.sampled_from(["fail", "success", "done"]), st.integers(1, 5), st.booleans(), st.lists(st.booleans()))
 def test_it_halts_once_and_never_too_early(what: str, number: int, percent: bool, ends: list[bool]) -> None:
     rule = HaltRule("soon", what, 20 * number if percent else number, percent)
-    tally = Tally(rule, len(ends))
+    tally = RunTally(rule, len(ends))
     halts = [tally.add(ok, 0 if ok else 3) for ok in ends]
     assert sum(halts) <= 1
     counted = {"fail": ends.count(False), "success": ends.count(True), "done": len(ends)}[what]

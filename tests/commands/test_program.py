@@ -131,3 +131,15 @@ def test_nothing_is_imported_that_a_supervisor_can_do_without() -> None:
     root = str(Path(program.__file__).parents[2])
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({root!r}); {code}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_what_closes_later_does_not_hold_a_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gevent does: its ``os.close`` leaves it to its loop, which does not turn meanwhile."""
+    later: list[int] = []
+    monkeypatch.setattr(os, "close", later.append)
+    null = os.open(os.devnull, os.O_RDWR)
+    pid = program.start([b"true"], None, b"/", (null, null, null))
+    monkeypatch.undo()
+    for fd in (null, *later):
+        os.close(fd)
+    assert os.waitpid(pid, 0) == (pid, 0)

@@ -21,6 +21,8 @@ POOL = {
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
+    "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
+    "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
 ERRORS = (
     "PoolClosed",
@@ -31,6 +33,7 @@ ERRORS = (
     "JobFailed",
     "JobTimedOut",
     "WorkerDied",
+    "DoorRefused",
     "RemoteError",
 )
 

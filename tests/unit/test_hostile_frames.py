@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker.pool.boss import ledger as ledger_module
-from bossworker.pool.boss import worker_traffic
+from bossworker.pool.boss import deadlines, worker_traffic
 from tests.unit.hostile import (
     IN_MEMORY,
     ON_THE_WIRE,
@@ -34,8 +33,8 @@ POSTS_NO_MORE = (scribble, forged_counts)  # to post a semaphore that was writte
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr(worker_traffic, "STALLED_SECONDS", 0.001)
-    monkeypatch.setattr(ledger_module, "GLANCE_SECONDS", 0.0005)
-    monkeypatch.setattr(ledger_module, "SENDING_SECONDS", 0.01)
+    monkeypatch.setattr(deadlines, "GLANCE_SECONDS", 0.0005)
+    monkeypatch.setattr(deadlines, "SENDING_SECONDS", 0.01)
     made = Stage(random.Random(str(request.node.name)))
     yield made
     made.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bossworker.pool.boss.actions import Leave, ReplaceStuck, Spawn, TakeBack
-from bossworker.pool.boss.ledger import OVERDUE_SECONDS, STUCK_SECONDS, Ledger
+from bossworker.pool.boss.deadlines import OVERDUE_SECONDS, STUCK_SECONDS
+from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import State
 from tests.unit.test_ledger import (
     GRACE,
@@ -73,7 +74,9 @@ def test_a_worker_that_claims_nothing_of_its_batch_is_replaced() -> None:
     late = GRACE + STUCK_SECONDS + 0.001
     assert not of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late - 0.01))
     assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late)) == [ReplaceStuck(0)]
-    assert ledger.sleep(late) == pytest.approx(OVERDUE_SECONDS), "it is looked at again: it may have been let off"
+    assert ledger.seconds_until_due(late) == pytest.approx(OVERDUE_SECONDS), (
+        "it is looked at again: it may have been let off"
+    )
 
 
 def test_a_worker_gets_the_time_to_receive_its_batch() -> None:

@@ -552,3 +552,19 @@ def test_a_descriptor_without_room_here_is_missed_by_its_own_frame_alone(ends: t
     assert found == [inodes[0], None, inodes[2]]
     for frame in frames:
         close_fds(frame.fds)
+
+
+def test_to_hang_up_under_a_thread_that_sends_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be sent is dropped between the system call and its bookkeeping."""
+    ours, theirs = link_pair()
+    link = Link(ours)
+    account = Link._account
+
+    def hang_up_first(self: Link) -> None:
+        self.drop()
+        account(self)
+
+    monkeypatch.setattr(Link, "_account", hang_up_first)
+    with pytest.raises(LinkClosed, match="another thread has hung up"):
+        link.send(Kind.CLOSE)
+    theirs.close()

@@ -2,7 +2,9 @@
 
 boss.py        waits, and performs what the ledger decides;  poller.py, reports.py: what it waits for
 ledger.py      decides, without I/O: jobs and workers in, actions out (actions.py, workers.py)
+               deadlines.py: what is due by the clock;  job_lengths.py: how many jobs make a batch
 caller_requests.py  what the caller asks for
+door_requests.py    what other programs ask for, through the door
 worker_traffic.py   what goes between boss and workers;  worker_lines.py: over what
 intake.py      what workers hand in, checked;  starts.py: starts that fail, and when to try again
 job_queue.py   the jobs that wait;  delivery.py: results on their way to the caller

@@ -6,6 +6,7 @@ It never looks into a job, so that no job can harm it; it forks nothing, and wai
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +28,14 @@ from bossworker.pool.boss.actions import (
 )
 from bossworker.pool.boss.caller_requests import CallerRequests, complain
 from bossworker.pool.boss.chores import Chore
+from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.door_requests import Doors
+from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
@@ -39,6 +44,7 @@ from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
@@ -46,6 +52,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
+_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -77,7 +84,9 @@ class Boss:
             **({} if exclusive() else {"max_batch": 1}),
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
-        self.delivery = Delivery(caller)
+        self.ring = EventRing()
+        self.chronicle = Chronicle(self.ring, self.note)
+        self.delivery = Delivery(caller, self.ring)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
@@ -88,10 +97,19 @@ class Boss:
             memory,
             self.perform,
             self.deliver,
+            self.note,
             self.tell_fork_server,
             self._signal,
         )
+        self.doors = Doors(self.requests, self.traffic.poller)
+        self.watchers = self.requests.watchers
+        self.output: OutputRelay | None = None
+        if options.relayed:
+            self.output = OutputRelay(self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring)
+            self.output.watched = lambda: self.watchers.ever
+            self.intake.before_results = self.output.before_results
         self.ready = False
+        self.said_farewell = False
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
@@ -109,19 +127,35 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not (self.ledger.finished and not self.delivery.unsent):
+        while not self.through():
             self.wait()
             self.traffic.read_reports()
             if not self.ready:
                 self.announce()
-            if self.delivery.unsent:
+            if self.watchers.waiting:
+                self.watchers.attend()
+            if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
+            if self.doors.unsent:
+                self.doors.deliver()
+        self.doors.say_farewell()
         self.caller.send(Kind.CLOSED)
+
+    def through(self) -> bool:
+        """Whether the pool is closed, nobody is left, and all has been told."""
+        if not self.ledger.finished:
+            return False
+        if not self.said_farewell:
+            self.said_farewell = True
+            if (events := self.watchers.farewell()) is not None:
+                self.caller.send(Kind.LAST_EVENTS, b"", [json.dumps(events).encode()])
+                self.deliver()
+        return not (self.delivery.unsent or (self.output is not None and self.output.waiting))
 
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.sleep(began)
+        seconds = self.seconds_until_due(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -131,17 +165,24 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
-        seconds = self.ledger.sleep(now)
+        seconds = self.ledger.seconds_until_due(now)
+        if self.watchers.waiting:
+            due = self.watchers.seconds_until_due(now)
+            seconds = due if seconds is None else min(seconds, due)
+        if self.output is not None and self.output.paused:
+            self.output.attend()
+            seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
         for chore in self.chores:
-            wanted = chore.sleep(now)
+            wanted = chore.seconds_until_due(now)
             if wanted is not None:
                 seconds = wanted if seconds is None else min(seconds, wanted)
         return seconds
 
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        self.watchers.note_memory(now)
         for chore in list(self.chores):
             chore.attend(now)
         self.traffic.look_at_workers()
@@ -166,17 +207,25 @@ class Boss:
         except LinkClosed:
             raise CallerGone from None
         for frame in frames:
-            self.requests.on_frame(frame)
+            if frame.kind is Kind.LISTEN:
+                self.doors.open(frame)
+            else:
+                self.requests.on_frame(frame)
+        if self.ledger.closing:
+            self.doors.take_no_more()
 
     def announce(self) -> None:
         """Tell the caller, once, that the pool is up."""
         if self.ledger.ready:
             self.ready = True
+            self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
-        """Send results, and see to it that we go on when the caller takes more."""
+        """Send what jobs have printed and their results, and see to it that we go on when the caller takes more."""
         try:
+            if self.output is not None:
+                self.output.send()
             self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
@@ -189,7 +238,9 @@ class Boss:
             size = processes.resident_bytes(self.ledger.workers[slot].pid)
             if size > self.max_worker_memory:
                 self.start_failed(slot, _too_large(size, self.max_worker_memory))
-        self.perform(self.ledger.on_up(slot, time.monotonic()))
+        now = time.monotonic()
+        self.chronicle.worker_up(self.ledger.workers[slot], now)
+        self.perform(self.ledger.on_up(slot, now))
 
     # -- the fork server ------------------------------------------------------------------------------------
 
@@ -204,6 +255,9 @@ class Boss:
             match frame.kind:
                 case Kind.SPAWNED:
                     self.on_spawned(frame)
+                case Kind.OUTPUT if self.output is not None and frame.fd is not None:
+                    slot, pid, stream, secret = messages.OUTPUT.unpack(frame.head)
+                    self.output.add(slot, pid, stream, frame.fd, secret)
                 case Kind.EXITED:
                     self.on_exited(*messages.EXITED.unpack(frame.head))
                 case Kind.SPAWN_FAILED:
@@ -219,13 +273,17 @@ class Boss:
             self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
             return
         self.traffic.add(slot, pid, frame.fds[0], route)
+        self.ring.indexes[pid] = self.ledger.workers[slot].index
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
         worker = self.ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
+        running = NO_JOB if self.output is None else self.output.running(slot)
         self.traffic.remove(slot)
+        if self.output is not None:
+            self.output.remove(slot, running)
         how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
             died = f"the worker died before it was up ({how.text}"
@@ -233,8 +291,10 @@ class Boss:
             return
         snapshot = None
         with suppress(ProtocolError):
-            snapshot = self.intake.look(slot)
-        self.perform(self.ledger.on_exit(slot, how, snapshot, time.monotonic()))
+            snapshot = self.intake.collect(slot)
+        now = time.monotonic()
+        self.perform(self.ledger.on_exit(slot, how, snapshot, now))
+        self.chronicle.worker_down(worker, how, now)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:
         hint = ")"
@@ -261,7 +321,7 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            by_zmq = has_room(workers, self.most_descriptors)
+            by_zmq = has_room(workers, self.most_descriptors, self.output is not None)
             worker = self.ledger.workers[slot]
             self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
 
@@ -272,19 +332,25 @@ class Boss:
         self.traffic.send_away(action.slot)
 
     def interrupt(self, action: Interrupt) -> None:
+        self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
         self.intake.recorders[action.slot].expire(action.job_id, action.excess)
         self._signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
+        self.chronicle.worker_killed(self.ledger.workers[action.slot])
         self._signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
-        if processes.output_is_full():
+        if processes.output_is_full() or (self.output is not None and self.output.paused):
             self.ledger.on_waits_for_output(action.slot, time.monotonic())
         else:
+            worker = self.ledger.workers[action.slot]
+            worker.why = "stuck"
+            self.chronicle.worker_killed(worker)
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:
+        """Have the fork server signal a worker; 0: end it with all that is below it."""
         worker = self.ledger.workers[slot]
         self.tell_fork_server(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
@@ -307,10 +373,18 @@ class Boss:
         )
 
     def tried(self, action: Tried) -> None:
+        if action.error:
+            self.note(_WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
+        else:
+            self.note(_INFO, "pool reloaded")
         self.requests.reloads.on_tried(action.unused, action.error)
 
     def tell(self, action: Tell) -> None:
-        self.caller.send(Kind.NOTE, messages.NOTE.pack(action.level), [action.text.encode()])
+        self.note(action.level, action.text)
+
+    def note(self, level: int, text: str) -> None:
+        """Have the program's logger say something."""
+        self.caller.send(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
 
 
 def _too_large(size: int, most: int) -> str:

@@ -16,6 +16,7 @@ from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.reloads import Reloads, Tell
 from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
@@ -24,9 +25,14 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import Memory, Snapshot
 
+_INFO = 20  # as in the module logging
+
 
 class CallerRequests:
-    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides."""
+    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides.
+
+    `note` has the program's logger say something, at a level of the module logging.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class CallerRequests:
         memory: Memory,
         perform: Callable[[Actions], None],
         deliver: Callable[[], None],
+        note: Callable[[int, str], None],
         tell_fork_server: Tell,
         signal: Callable[[int, int], None],
     ) -> None:
@@ -47,6 +54,8 @@ class CallerRequests:
         self.memory = memory
         self.perform = perform
         self.deliver = deliver
+        self.note = note
+        self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
         self.chores: list[Chore] = []
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
@@ -55,21 +64,23 @@ class CallerRequests:
         now = time.monotonic()
         match frame.kind:
             case Kind.SUBMIT:
-                self.perform(
-                    self.ledger.on_submit(Batch.read(frame.head, frame.body, held(frame.fd, self.memory)), now)
-                )
+                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory))
+                self.delivery.ring.queued(batch.first_id, batch.count, now)
+                self.perform(self.ledger.on_submit(batch, now))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size
-                self.cancel(number, frame.body.cast("Q").tolist(), queued_only)
+                self.reply(number, {"count": self.cancel(frame.body.cast("Q").tolist(), queued_only)})
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
+                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
                 self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
             case Kind.PAUSE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
+                self.note(_INFO, "pool paused" if on else "pool resumed")
                 self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
                 self.reply(number, {})
             case Kind.RELOAD:
@@ -83,6 +94,9 @@ class CallerRequests:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
                 self.reply(number, take_stock(self.ledger, self.traffic.intake.recorders, self.delivery, now))
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                self.watchers.ask(number, *messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size))
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case Kind.STOP:
@@ -99,10 +113,10 @@ class CallerRequests:
         """Cancel everything, and let the workers leave."""
         running = [job_id for worker in self.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
         self.perform(self.ledger.on_stop(now))
-        self.cancel(0, running)
+        self.cancel(running)
 
-    def cancel(self, number: int, ids: list[int], queued_only: bool = False) -> None:
-        """Cancel jobs and reply how many were unfinished; `queued_only`: but not those that a worker has."""
+    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
         now = time.monotonic()
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
@@ -116,7 +130,7 @@ class CallerRequests:
                 looks[worker.slot] = snapshot
         count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
-        self.reply(number, {"count": count})
+        return count
 
 
 def complain(text: str) -> None:

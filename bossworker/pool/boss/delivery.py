@@ -1,4 +1,4 @@
-"""Results on their way from the boss to the caller: as many at a time as it takes, the rest waits here."""
+"""Results on their way from the boss to whoever added the jobs: as many at a time as it takes, the rest waits here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import deque
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
+from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.wire.link import Link
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import DOOR_BITS, FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import Held
 from bossworker.pool.wire.segments import END, Segment, split
 
@@ -16,21 +17,49 @@ RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that th
 _OK, _OK_WHOLE = int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE)  # as enums, they are slow
 
 
-class Delivery:
-    """What waits for the caller, and how much of what was noted ended well."""
+class Undelivered:
+    """What waits for the caller, or for a door."""
 
-    def __init__(self, caller: Link) -> None:
-        self._caller = caller
-        self._waiting: deque[Segment] = deque()
-        self.done = 0
-        self.failed = 0
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.waiting: deque[Segment] = deque()
 
     @property
     def unsent(self) -> bool:
-        return bool(self._waiting or self._caller.unsent)
+        return bool(self.waiting or self._link.unsent)
+
+    def send(self) -> None:
+        """Pass on what the other end takes now. Raises LinkClosed."""
+        if self._link.flush():
+            while self.waiting and self._send_frame():
+                pass
+
+    def _send_frame(self) -> bool:
+        segments: list[Segment] = []
+        size = 0
+        file = None
+        while self.waiting and size < RESULTS_BYTES and file is None:
+            segment = self.waiting.popleft()
+            segments.append(segment)
+            size += segment.size
+            file = segment.beside
+        head = b"".join([segment.head() for segment in segments])
+        body = segment.body() if len(segments) == 1 else [part for segment in segments for part in segment.body()]
+        return self._link.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
+
+
+class Delivery(Undelivered):
+    """What waits for the caller, and how much of what was noted ended well; what waits for each of the `doors`."""
+
+    def __init__(self, caller: Link, ring: EventRing) -> None:
+        super().__init__(caller)
+        self.ring = ring
+        self.doors: dict[int, Undelivered] = {}
+        self.done = 0
+        self.failed = 0
 
     def note(self, segment: Segment, cancelled: set[int]) -> None:
-        """Results for the caller; those of cancelled jobs become that."""
+        """Results of jobs; those of cancelled ones become that."""
         if not cancelled or cancelled.isdisjoint(range(segment.first_id, segment.first_id + segment.jobs)):
             self.add(segment)
             return
@@ -43,26 +72,11 @@ class Delivery:
             good = outcomes.count(_OK) + outcomes.count(_OK_WHOLE)
             self.done += good
             self.failed += segment.jobs - good
-            self._waiting.append(segment)
-
-    def send(self) -> None:
-        """Pass on what the caller takes now. Raises LinkClosed."""
-        if self._caller.flush():
-            while self._waiting and self._send_frame():
-                pass
-
-    def _send_frame(self) -> bool:
-        batch: list[Segment] = []
-        size = 0
-        file = None
-        while self._waiting and size < RESULTS_BYTES and file is None:
-            segment = self._waiting.popleft()
-            batch.append(segment)
-            size += segment.size
-            file = segment.beside
-        head = b"".join([segment.head() for segment in batch])
-        body = segment.body() if len(batch) == 1 else [part for segment in batch for part in segment.body()]
-        return self._caller.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
+            if segment.first_id < FIRST_CLIENT_ID:
+                self.waiting.append(segment)
+            elif (door := self.doors.get(segment.first_id >> DOOR_BITS)) is not None:  # else nobody wants it any more
+                door.waiting.append(segment)
+            self.ring.ended(segment)
 
 
 def _cancellation(segment: Segment) -> Segment:

@@ -7,6 +7,7 @@ worker is ended. So no job gets a second result, or none, whatever is written th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.boss.delivery import Delivery
@@ -30,6 +31,7 @@ class Intake:
         self._delivery = delivery
         self._memory = memory
         self.recorders: dict[int, Recorder] = {}
+        self.before_results: Callable[[int], None] | None = None  # told of a slot, to read what its jobs have printed
 
     def open(self, slot: int) -> None:
         """Make ready for a worker in this slot."""
@@ -37,7 +39,7 @@ class Intake:
             self.recorders[slot] = self._memory.recorder(slot)
             self._memory.slots = max(self._memory.slots, slot + 1)
 
-    def look(self, slot: int) -> Snapshot:
+    def collect(self, slot: int) -> Snapshot:
         """What a worker has done so far. The results that it has published since the last look are taken."""
         return self._take(slot, self.recorders[slot].snapshot())
 
@@ -50,6 +52,8 @@ class Intake:
         batch, start, stop = worker.batch, worker.taken, snapshot.published
         if batch is None or start >= stop:
             return snapshot
+        if self.before_results is not None:
+            self.before_results(slot)
         results = self.recorders[slot].results(
             start, stop, batch.first_id, worker.pid, batch.job_options.attempt, bool(worker.cancelled)
         )
@@ -59,9 +63,9 @@ class Intake:
         self._ledger.on_taken(slot, stop, len(results.payload), elsewhere)
         return snapshot
 
-    def done(self, slot: int) -> float:
+    def finish_batch(self, slot: int) -> float:
         """A worker says that it has finished its batch: all results are taken; the seconds that it took."""
-        snapshot = self.look(slot)
+        snapshot = self.collect(slot)
         worker = self._ledger.workers[slot]
         if worker.batch is None or snapshot.published != worker.limit or worker.awaited:
             raise ProtocolError("it was not through with its batch")

@@ -1,4 +1,4 @@
-"""The jobs that wait for a worker, as batches, by priority."""
+"""The jobs that wait for a worker, as batches: by priority, and in turns among those who have added them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,60 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from bossworker.pool.wire.batch import Batch, BatchCursor
+from bossworker.pool.wire.messages import CLIENT_BITS
 
 BATCH_BYTES = 1 << 20  # a batch of larger jobs is cut here
 
 
-class Queue:
-    """Batches by priority, first in first out; what is put back goes to the front."""
+class _Lane:
+    """Jobs of one priority: a line for each client of the pool, who take turns. (The pool's owner is one of them.)"""
+
+    __slots__ = ("_lines", "turns")
 
     def __init__(self) -> None:
-        self._lanes: dict[int, deque[BatchCursor]] = {}
+        self._lines: dict[int, deque[BatchCursor]] = {}
+        self.turns: deque[deque[BatchCursor]] = deque()  # the same lines, the next one first; none of them is empty
+
+    def __iter__(self) -> Iterator[BatchCursor]:
+        for line in self.turns:
+            yield from line
+
+    def line(self, batch: Batch, next_turn: bool = False) -> deque[BatchCursor]:
+        """Where the batch belongs, to be added to. A new line has the last turn, or the next."""
+        client = batch.first_id >> CLIENT_BITS
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = deque()
+            self.turns.insert(0 if next_turn else len(self.turns), line)
+        return line
+
+    def end_turn(self) -> None:
+        """Something was cut off the first line."""
+        line = self.turns[0]
+        if line:
+            self.turns.rotate(-1)
+        else:
+            self.forget_empty()
+
+    def forget_empty(self) -> None:
+        self._lines = {client: line for client, line in self._lines.items() if line}
+        self.turns = deque(line for line in self.turns if line)
+
+    def drop(self, clients: range) -> int:
+        """Drop these clients' jobs; how many there were."""
+        gone = [line for client, line in self._lines.items() if client in clients]
+        count = sum(len(cursor) for line in gone for cursor in line)
+        for line in gone:
+            line.clear()
+        self.forget_empty()
+        return count
+
+
+class Queue:
+    """Batches by priority; of each client's, first in first out. What is put back goes to the front."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, _Lane] = {}
         self._priorities: list[int] = []  # of the lanes, ascending
         self.jobs = 0
 
@@ -30,10 +75,10 @@ class Queue:
         for priority in reversed(self._priorities):
             yield from self._lanes[priority]
 
-    def _lane(self, priority: int) -> deque[BatchCursor]:
+    def _lane(self, priority: int) -> _Lane:
         lane = self._lanes.get(priority)
         if lane is None:
-            lane = self._lanes[priority] = deque()
+            lane = self._lanes[priority] = _Lane()
             insort(self._priorities, priority)
         return lane
 
@@ -42,41 +87,45 @@ class Queue:
         self._priorities.remove(priority)
 
     def add(self, batch: Batch) -> None:
-        lane = self._lane(batch.job_options.priority)
+        line = self._lane(batch.job_options.priority).line(batch)
         self.jobs += batch.count
-        if not (lane and lane[-1].batch.join(batch)):
-            lane.append(BatchCursor(batch))
+        if not (line and line[-1].batch.join(batch)):
+            line.append(BatchCursor(batch))
 
     def put_back(self, batch: Batch) -> None:
         self.jobs += batch.count
-        self._lane(batch.job_options.priority).appendleft(BatchCursor(batch))
+        self._lane(batch.job_options.priority).line(batch, next_turn=True).appendleft(BatchCursor(batch))
 
     def cut(self, most: int) -> Batch:
-        """A batch of the most urgent jobs, all with the same options."""
+        """A batch of the most urgent jobs, all of one client and with the same options."""
         priority = self._priorities[-1]
         lane = self._lanes[priority]
-        batch = lane[0].cut(most, BATCH_BYTES)
+        line = lane.turns[0]
+        batch = line[0].cut(most, BATCH_BYTES)
         self.jobs -= batch.count
-        if not len(lane[0]):
-            lane.popleft()
-            if not lane:
-                self._drop_lane(priority)
+        if not len(line[0]):
+            line.popleft()
+        lane.end_turn()
+        if not lane.turns:
+            self._drop_lane(priority)
         return batch
+
+    def drop(self, clients: range) -> None:
+        """Drop what these clients have here."""
+        for priority, lane in list(self._lanes.items()):
+            self.jobs -= lane.drop(clients)
+            if not lane.turns:
+                self._drop_lane(priority)
 
     def remove(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """Strike jobs out; those that were here, as (id, attempt). Batches that hold none of them are left alone."""
         wanted = set(ids)
         removed: list[tuple[int, int]] = []
         for priority, lane in list(self._lanes.items()):
-            for _ in range(len(lane)):
-                cursor = lane.popleft()
-                hits = _hits(cursor.ids, wanted)
-                if hits:
-                    removed += [(job_id, cursor.batch.job_options.attempt) for job_id in hits]
-                    lane.extend(map(BatchCursor, _without(cursor.rest(), hits)))
-                else:
-                    lane.append(cursor)
-            if not lane:
+            for line in lane.turns:
+                removed += _strike_out(line, wanted)
+            lane.forget_empty()
+            if not lane.turns:
                 self._drop_lane(priority)
         self.jobs -= len(removed)
         return removed
@@ -86,6 +135,20 @@ class Queue:
         gone = [(job_id, cursor.batch.job_options.attempt) for cursor in self for job_id in cursor.ids]
         self._clear()
         return gone
+
+
+def _strike_out(line: deque[BatchCursor], wanted: set[int]) -> list[tuple[int, int]]:
+    """Those of the jobs in a line that are wanted, which are taken out of it."""
+    removed: list[tuple[int, int]] = []
+    for _ in range(len(line)):
+        cursor = line.popleft()
+        hits = _hits(cursor.ids, wanted)
+        if hits:
+            removed += [(job_id, cursor.batch.job_options.attempt) for job_id in hits]
+            line.extend(map(BatchCursor, _without(cursor.rest(), hits)))
+        else:
+            line.append(cursor)
+    return removed
 
 
 def _hits(ids: range, wanted: set[int]) -> list[int]:

@@ -8,6 +8,7 @@ Jobs are kept as batches (see ``batch.py``), never one by one: a queued job cost
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import count, filterfalse, islice
 
@@ -17,7 +18,6 @@ from bossworker.pool.boss.actions import (
     Actions,
     Assign,
     Finish,
-    Interrupt,
     Kill,
     Leave,
     ReplaceStuck,
@@ -26,25 +26,17 @@ from bossworker.pool.boss.actions import (
     Tell,
     Tried,
 )
+from bossworker.pool.boss.deadlines import OVERDUE_SECONDS, Deadlines
+from bossworker.pool.boss.job_lengths import JobLengths
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.boss.renewal import Renewal
 from bossworker.pool.boss.starts import Starts
 from bossworker.pool.boss.workers import NEVER, Exit, State, Terminated, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE, Snapshot
+from bossworker.pool.wire.recorder import MAX_BATCH, Snapshot
 from bossworker.system.memory import describe_excess
 
-BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
-SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
-OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
-SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
-FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
-STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced,
-LEAST_SPEED = 1e7  # unless it may still be receiving it, at this many bytes a second
-REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
-GLANCE_SECONDS = 1.0  # a busy worker is looked at this often, whatever it says or does not say
-SENDING_SECONDS = 600.0  # a large result that is longer on its way will not come
 _WARNING = 30  # as in the module logging
 
 
@@ -67,13 +59,13 @@ class Ledger:
         self.stopping = False  # with no regard to what is queued
         self.paused = False  # no new job starts
         self.restarts = 0
-        self._kill_grace = kill_grace
+        self.restart_reasons: Counter[str] = Counter()  # in a word each
         self._max_jobs = max_jobs_per_worker
         self._max_memory = max_job_memory
         self._max_batch = max_batch
         self._idle: list[int] = []  # slots; the last one became idle last, its caches are warm
-        self._estimate: float | None = None  # seconds a job takes
-        self._result_size = 0.0  # bytes of its result
+        self._lengths = JobLengths()
+        self._deadlines = Deadlines(kill_grace)
         self.starts = Starts()
         self.renewal = Renewal()
 
@@ -93,7 +85,12 @@ class Ledger:
     def busy(self) -> list[WorkerRecord]:
         return [worker for worker in self.workers.values() if worker.batch is not None]
 
-    def sleep(self, now: float) -> float | None:
+    @property
+    def any_busy(self) -> bool:
+        """Whether a worker has jobs."""
+        return any(worker.batch is not None for worker in self.workers.values())
+
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
         if self.starts.not_before and self._vacant():
@@ -138,7 +135,7 @@ class Ledger:
         worker = self.workers[slot]
         if worker.condemned:
             return []
-        worker.condemned = why
+        worker.condemned, worker.why = why, "misbehaved"
         worker.look_at = NEVER
         if slot in self._idle:
             self._idle.remove(slot)
@@ -154,7 +151,7 @@ class Ledger:
         if worker.batch is not None:
             actions += self._wind_up(worker, worker.batch, how, snapshot, now)
         if not orderly:
-            self.restarts += 1
+            self._count_restart(worker.why or "died")
             if worker.batch is None and not worker.jobs_done:
                 self.starts.on_fresh_death(now)
         return actions + self.on_tick(now)
@@ -197,13 +194,13 @@ class Ledger:
     def _settle(self, worker: WorkerRecord, now: float) -> Actions:
         """A worker has nothing to do: it leaves, or waits for work."""
         if len(self.workers) > self.target and self._surplus() > 0:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
         spent = self._max_jobs and worker.jobs_done >= self._max_jobs
         worker.state = State.IDLE
         if worker.dismissed:
             return self._leave(worker)
         if spent or self._makes_place(worker):
-            return self._leave(worker) + self._replace(now)
+            return self._leave(worker) + self._replace(worker, "max_jobs_per_worker" if spent else "reloaded", now)
         self._idle.append(worker.slot)
         return self._dispatch(now)
 
@@ -220,10 +217,16 @@ class Ledger:
         worker.dismissed = True
         return [Leave(worker.slot)]
 
-    def _replace(self, now: float) -> Actions:
+    def _replace(self, worker: WorkerRecord, why: str, now: float) -> Actions:
         """Start a successor at once: an exit_handler may take its time."""
-        self.restarts += 1
+        worker.why = why
+        self._count_restart(why)
         return self.on_tick(now)
+
+    def _count_restart(self, why: str, workers: int = 1) -> None:
+        self.restarts += workers
+        if workers:
+            self.restart_reasons[why] += workers
 
     def _vacant(self) -> int:
         """How many workers are missing and may be started."""
@@ -261,34 +264,19 @@ class Ledger:
             worker.sending_since = 0.0
             for positions in (worker.spilled, worker.awaited, worker.cancelled):
                 positions.clear()
-            worker.look_at = min(self._next_look(worker, now, now), now + OVERDUE_SECONDS)
-            actions.append(Assign(worker.slot, batch, batch.count * (self._estimate or 0.0) <= SOON_SECONDS))
+            worker.look_at = min(self._deadlines.next_look(worker, now, now), now + OVERDUE_SECONDS)
+            actions.append(Assign(worker.slot, batch, self._lengths.is_soon(batch.count)))
         if self.closing and not self.queue.jobs and not self.busy():
             while self._idle:
                 actions += self._leave(self.workers[self._idle.pop()])
         return actions
 
     def _batch_size(self, worker: WorkerRecord) -> int:
-        """Jobs worth BATCH_SECONDS whose results find room, but no more than a fair share of the queue."""
+        """As many jobs as are worth a batch, but no more than a fair share of the queue."""
         share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
-        size = round(BATCH_SECONDS / self._estimate) if self._estimate else 1
-        room = int(PAYLOAD_SIZE / max(1.0, self._result_size))
         if self._max_jobs:
             share = min(share, self._max_jobs - worker.jobs_done)
-        return max(1, min(size, room, share, self._max_batch))
-
-    def _next_look(self, worker: WorkerRecord, started: float, now: float) -> float:
-        """When this worker's job, begun at `started`, gives the next reason to look at it."""
-        assert worker.batch is not None
-        if worker.condemned:  # its exit will be told
-            return NEVER
-        timeout = worker.batch.job_options.timeout
-        due = min(started + timeout if timeout else NEVER, now + GLANCE_SECONDS)
-        if worker.expired >= 0:
-            due = now + REPEAT_SECONDS if worker.killed else min(worker.kill_at, now + REPEAT_SECONDS)
-        if worker.limit > 1 and worker.taken < worker.limit - 1:
-            due = min(due, max(started, now) + OVERDUE_SECONDS)
-        return due
+        return max(1, min(self._lengths.jobs_in_batch(), share, self._max_batch))
 
     def on_taken(self, slot: int, published: int, size: int = 0, elsewhere: Iterable[int] = ()) -> None:
         """Results up to this position of the batch have been taken, this many bytes.
@@ -315,20 +303,13 @@ class Ledger:
         """A worker has finished its batch, whose results have all been taken."""
         worker = self.workers[slot]
         if worker.batch is not None and worker.taken:
-            self._learn(seconds / worker.taken, worker.result_bytes / worker.taken)
+            self._lengths.learn(seconds / worker.taken, worker.result_bytes / worker.taken)
         worker.batch = None
         if leaves:
             worker.state = State.LEAVING
             worker.dismissed = True
-            return self._replace(now)
+            return self._replace(worker, "outgrown", now)
         return self._settle(worker, now)
-
-    def _learn(self, seconds: float, size: float) -> None:
-        """What a job of the last batch took, and the bytes of its result."""
-        sample = min(max(seconds, 1e-7), SLOWEST_SAMPLE)
-        old = self._estimate
-        self._estimate = sample if old is None else old + FRESH_WEIGHT * (sample - old)
-        self._result_size += FRESH_WEIGHT * (min(size, PAYLOAD_SIZE) - self._result_size)
 
     # -- watching ---------------------------------------------------------------------------------------
 
@@ -338,18 +319,17 @@ class Ledger:
         batch = worker.batch
         if batch is None:
             return []
-        if self._sends_for_ever(worker, snapshot, now):
+        if self._deadlines.sends_for_ever(worker, snapshot, now):
             return self.on_misbehaved(slot, "a large result that did not come")
-        actions = self._enforce(worker, batch, snapshot, now) if snapshot.running else []
+        actions = self._deadlines.enforce(worker, batch, snapshot, now) if snapshot.running else []
         unclaimed = snapshot.claimed < worker.limit
         slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
         if unclaimed and (slow or (self._idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
-        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+        worker.look_at = self._deadlines.next_look(worker, snapshot.started if snapshot.claimed else now, now)
         if not snapshot.claimed:  # the worker itself may be stopped
             worker.look_at = min(worker.look_at, now + OVERDUE_SECONDS)
-            patience = self._kill_grace + STUCK_SECONDS + sum(batch.sizes) / LEAST_SPEED
-            if now >= worker.given_at + patience:
+            if self._deadlines.is_stuck(worker, batch, now):
                 actions.append(ReplaceStuck(slot))
         return actions
 
@@ -357,50 +337,14 @@ class Ledger:
         """Nobody reads what this worker prints, so that it waits: the time that it has to begin starts anew."""
         self.workers[slot].given_at = now
 
-    def _sends_for_ever(self, worker: WorkerRecord, snapshot: Snapshot, now: float) -> bool:
-        if snapshot.running or snapshot.claimed == snapshot.published:
-            worker.sending_since = 0.0
-            return False
-        worker.sending_since = worker.sending_since or now
-        return now >= worker.sending_since + SENDING_SECONDS
-
-    def _enforce(self, worker: WorkerRecord, batch: Batch, snapshot: Snapshot, now: float) -> Actions:
-        """Hold the running job to its time: a signal first, then SIGKILL."""
-        position = snapshot.claimed - 1
-        if worker.expired == position:
-            if now >= worker.kill_at:
-                worker.killed = True
-                return [Kill(worker.slot)]
-            return [
-                Interrupt(worker.slot, batch.first_id + position, worker.excess)
-            ]  # the first may have been too early
-        worker.expired = -1
-        timeout = batch.job_options.timeout
-        if timeout and now >= snapshot.started + timeout:
-            return self._expire(worker, batch, position, Terminated.TIMEOUT, now)
-        return []
-
     def on_excess(self, slot: int, position: int, excess: int, now: float) -> Actions:
         """The job at this position of a worker's batch, which runs, has taken more memory than it may."""
         worker = self.workers[slot]
         if worker.batch is None or worker.condemned or worker.expired == position:
             return []
-        actions = self._expire(worker, worker.batch, position, Terminated.MEMORY, now, excess)
-        worker.look_at = self._next_look(worker, now, now)
+        actions = self._deadlines.expire(worker, worker.batch, position, Terminated.MEMORY, now, excess)
+        worker.look_at = self._deadlines.next_look(worker, now, now)
         return actions
-
-    def _expire(
-        self,
-        worker: WorkerRecord,
-        batch: Batch,
-        position: int,
-        reason: Terminated,
-        now: float,
-        excess: int = 0,
-    ) -> Actions:
-        worker.expired, worker.reason, worker.excess = position, reason, excess
-        worker.kill_at = now + self._kill_grace
-        return [Interrupt(worker.slot, batch.first_id + position, excess)]
 
     def on_taken_back(self, slot: int, snapshot: Snapshot, now: float) -> Actions:
         """The jobs behind the claimed ones are the boss's again."""
@@ -415,7 +359,7 @@ class Ledger:
             return
         self.queue.put_back(batch.part(snapshot.claimed, worker.limit))
         worker.limit = snapshot.claimed
-        worker.look_at = self._next_look(worker, snapshot.started if snapshot.claimed else now, now)
+        worker.look_at = self._deadlines.next_look(worker, snapshot.started if snapshot.claimed else now, now)
 
     # -- orders from the caller -------------------------------------------------------------------------
 
@@ -437,8 +381,8 @@ class Ledger:
                 count += 1
                 worker.cancelled.add(job_id)
                 if worker.expired != position:
-                    actions += self._expire(worker, batch, position, Terminated.CANCEL, now)
-                    worker.look_at = self._next_look(worker, snapshot.started, now)
+                    actions += self._deadlines.expire(worker, batch, position, Terminated.CANCEL, now)
+                    worker.look_at = self._deadlines.next_look(worker, snapshot.started, now)
         return count, actions + self._dispatch(now)
 
     def _cancel_queued(self, ids: Iterable[int], now: float) -> Actions:
@@ -462,12 +406,12 @@ class Ledger:
         self.starts.begin_anew()
         surplus = self._surplus()
         actions: Actions = []
-        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)])
+        actions += self._leave_idle(sorted(self._idle, key=self._index, reverse=True)[: max(0, surplus)], "resized")
         surplus -= len(actions)
         busy = [w for w in self.workers.values() if w.batch is not None and not w.dismissed]
         busy.sort(key=lambda worker: worker.index, reverse=True)
         for worker in busy[: max(0, surplus)]:
-            worker.dismissed = True
+            worker.dismissed, worker.why = True, "resized"
             actions.append(TakeBack(worker.slot))
         return actions + self.on_tick(now)
 
@@ -477,7 +421,9 @@ class Ledger:
         self.starts.begin_anew()
         actions = self.on_tick(now)  # if one was missing, it is the one that tries
         if self._idle and self.renewal.needs_place and not self._vacant():
-            actions += self._leave_idle([min(self._idle, key=self._index)]) + self._replace(now)
+            slot = min(self._idle, key=self._index)
+            worker = self.workers[slot]
+            actions += self._leave_idle([slot], "reloaded") + self._replace(worker, "reloaded", now)
         return actions
 
     def _renew(self, now: float) -> Actions:
@@ -486,13 +432,14 @@ class Ledger:
         self.renewal.accept()
         idle = [slot for slot in self._idle if self._makes_place(self.workers[slot])]
         busy = [worker.slot for worker in self.busy() if self._makes_place(worker) and not worker.condemned]
-        self.restarts += len(idle)
-        return [Tried(old), *self._leave_idle(idle), *map(TakeBack, busy), *self.on_tick(now)]
+        self._count_restart("reloaded", len(idle))
+        return [Tried(old), *self._leave_idle(idle, "reloaded"), *map(TakeBack, busy), *self.on_tick(now)]
 
-    def _leave_idle(self, slots: list[int]) -> Actions:
+    def _leave_idle(self, slots: list[int], why: str) -> Actions:
         actions: Actions = []
         for slot in slots:
             self._idle.remove(slot)
+            self.workers[slot].why = why
             actions += self._leave(self.workers[slot])
         return actions
 

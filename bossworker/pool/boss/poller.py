@@ -45,8 +45,12 @@ class Poller:
 
     def forget(self, link: Link) -> None:
         """Stop watching it, if it is watched."""
-        if self._watched.pop(link.fileno(), None) is not None:
-            self._poll.unregister(link.fileno())
+        self.forget_fd(link.fileno())
+
+    def forget_fd(self, fd: int) -> None:
+        """The same of a descriptor."""
+        if self._watched.pop(fd, None) is not None:
+            self._poll.unregister(fd)
 
     def expect_answer(self, now: float) -> None:
         """Do not fall asleep at once."""

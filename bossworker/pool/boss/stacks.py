@@ -25,6 +25,10 @@ MOST_BYTES = 1 << 18  # of a stack; faulthandler writes a hundred frames of a hu
 OWN_FRAMES = '/bossworker/pool/worker/worker.py"'  # below a handler's
 
 
+Reply = Callable[[int, dict[str, object]], None]
+"""Called with the number of a request, and the answer."""
+
+
 class _Dump:
     """One worker's stack, which it has been asked for."""
 
@@ -111,7 +115,7 @@ class StackRequests:
         ledger: Ledger,
         recorders: Mapping[int, Recorder],
         signal: Callable[[int, int], None],
-        reply: Callable[[int, dict[str, object]], None],
+        reply: Reply,
         chores: list[Chore],
     ) -> None:
         self._ledger = ledger
@@ -119,10 +123,10 @@ class StackRequests:
         self._signal = signal
         self._reply = reply
         self._chores = chores  # we are among them while something is asked for
-        self._requests: list[tuple[int, list[_Dump]]] = []
+        self._requests: list[tuple[int, Reply, list[_Dump]]] = []
 
-    def ask(self, number: int, job_id: int | None) -> None:
-        """Request `number`: the stack of the worker that runs this job, or of all."""
+    def ask(self, number: int, job_id: int | None, reply: Reply | None = None) -> None:
+        """Request `number`: the stack of the worker that runs this job, or of all. `reply`: if not to the caller."""
         dumps: list[_Dump] = []
         for worker in sorted(self._ledger.workers.values(), key=lambda worker: worker.index):
             running, seconds = self._running(worker)
@@ -130,7 +134,7 @@ class StackRequests:
                 dumps.append(self._begin(worker, _title(worker, running, seconds)))
         if not self._requests:
             self._chores.append(self)
-        self._requests.append((number, dumps))
+        self._requests.append((number, reply or self._reply, dumps))
         self.attend(time.monotonic())
 
     def _running(self, worker: WorkerRecord) -> tuple[int | None, float]:
@@ -147,16 +151,16 @@ class StackRequests:
             self._signal(worker.slot, SHOW_STACK)
         return dump
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         return LOOK_SECONDS
 
     def attend(self, now: float) -> None:
         """Answer what can be answered."""
         for request in list(self._requests):
-            number, dumps = request
+            number, reply, dumps = request
             if all(dump.is_through() or now >= dump.until for dump in dumps):
                 self._requests.remove(request)
-                self._reply(number, {"text": "\n\n".join(dump.text() for dump in dumps)})
+                reply(number, {"text": "\n\n".join(dump.text() for dump in dumps)})
         if not self._requests:
             self._chores.remove(self)
 

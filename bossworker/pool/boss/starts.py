@@ -21,6 +21,7 @@ class Starts:
     def __init__(self) -> None:
         self.failed = 0  # since one came up
         self.error: str | None = None  # why the last one failed
+        self.last_error: str | None = None  # the same, also once one has come up
         self.not_before = 0.0  # 0.0: there is no pause
         self._rounds = 0  # of failed starts, since one came up; those that fail together count as one
         self._fresh_death_at = -NEVER  # when a worker last died that had never done anything
@@ -28,7 +29,7 @@ class Starts:
     def on_failed(self, error: str, now: float) -> list[Tell]:
         """One has failed: the next try has to wait."""
         self.failed += 1
-        self.error = error
+        self.error = self.last_error = error
         if now < self.not_before:
             return []
         self._rounds += 1

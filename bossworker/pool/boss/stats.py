@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from bossworker.display import table
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.recent import recent_figures
 from bossworker.pool.boss.workers import WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
-from bossworker.system import processes
+from bossworker.system import proc, processes
 
 WorkerState = Literal["starting", "idle", "busy", "leaving"]
 
@@ -33,6 +34,8 @@ class WorkerStats:
     jobs_done: int
     rss: int
     """Resident memory in bytes; 0 where the platform does not tell."""
+    cpu_seconds: float = 0.0
+    """Processor time that it has used; 0 where the platform does not tell. What it has started is not counted."""
     index: int = 0
     """Its number, as ``current_job().worker_index``."""
     progress: Progress | None = None
@@ -54,6 +57,21 @@ class Stats:
     start_error: str | None
     """Why the last of them could not, with the worker's traceback."""
     workers: tuple[WorkerStats, ...]
+    restart_reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many of the restarts there were for each reason: ``died``, ``timeout``, ``cancel``, ``memory`` (killed when
+    its job did not stop), ``misbehaved``, ``stuck``, ``max_jobs_per_worker``, ``outgrown`` (``max_worker_memory``),
+    ``reloaded``."""
+    rate: float = 0.0
+    """Jobs that ended, a second, within the last minute; of a pool that does many thousands a second, within less."""
+    duration_p50: float | None = None
+    """Seconds from a job's start to its end, in the median of those jobs; None: there were none."""
+    duration_p95: float | None = None
+    """The same at 95 %."""
+    latency_p50: float | None = None
+    """Seconds from when a job was added to its end."""
+    latency_p95: float | None = None
+    last_failed_start: str | None = None
+    """Why a worker could not be started the last time that one could not, however many have come up since."""
     paused: bool = False
     """Whether ``pause`` was called: no new job starts."""
 
@@ -66,7 +84,7 @@ class Stats:
         return f"<Stats: {jobs}{paused}; {len(self.workers)} workers, {busy} busy, {self.restarts} restarts{trouble}>"
 
     def _repr_html_(self) -> str:
-        columns = [field.name for field in fields(WorkerStats)]
+        columns = [one.name for one in fields(WorkerStats)]
         rows = [columns, *[[getattr(worker, column) for column in columns] for worker in self.workers]]
         return table(repr(self)[1:-1], rows, self.start_error or "")
 
@@ -82,6 +100,9 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "done": delivery.done,
         "failed": delivery.failed,
         "restarts": ledger.restarts,
+        "restart_reasons": ledger.restart_reasons,
+        "last_failed_start": ledger.starts.last_error,
+        **recent_figures(delivery.ring, now),
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,
@@ -105,6 +126,7 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
         "seconds": seconds,
         "jobs_done": worker.jobs_done,
         "rss": processes.resident_bytes(worker.pid),
+        "cpu_seconds": proc.cpu_seconds(worker.pid),
         "index": worker.index,
         "progress": progress,
     }

@@ -15,12 +15,12 @@ from bossworker.pool.wire.worker_wire import BELLS_BY_ZMQ
 BESIDES = 30  # descriptors that a boss needs besides those of its workers
 
 
-def has_room(workers: int, most: int) -> bool:
-    """Whether this many workers may connect by ZeroMQ: it takes a second descriptor for each.
+def has_room(workers: int, most: int, relayed: bool = False) -> bool:
+    """Whether this many workers may connect by ZeroMQ: it takes a second descriptor for each; relayed output takes two.
 
     libzmq aborts the whole process when it finds none left for somebody who connects.
     """
-    return 2 * workers + BESIDES <= most
+    return (4 if relayed else 2) * workers + BESIDES <= most
 
 
 class WorkerLines:

@@ -23,7 +23,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
 from bossworker.pool.wire.mailbox import fits
-from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind, ProtocolError
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.router import Router
@@ -86,7 +86,8 @@ class WorkerTraffic:
 
     def assign(self, slot: int, batch: Batch, soon: bool) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
-        self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
+        if batch.first_id < FIRST_CLIENT_ID:  # it is the caller's to know
+            self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
         now = time.monotonic()
         recorder = self.intake.recorders[slot]
         recorder.open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)
@@ -175,7 +176,7 @@ class WorkerTraffic:
             if report.first:
                 self.on_up(slot)
             else:
-                seconds = self.intake.done(slot)
+                seconds = self.intake.finish_batch(slot)
                 self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
         except ProtocolError as error:
             self.misbehaved(slot, error)
@@ -209,7 +210,7 @@ class WorkerTraffic:
                 self.perform(self.ledger.on_look(slot, snapshot, time.monotonic()))
                 self._look_at_link(slot, now)
 
-    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.look) -> Snapshot | None:
+    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.collect) -> Snapshot | None:
         """What a worker has done; None when its recorder cannot be believed, and it is being ended."""
         try:
             return ask(self.intake, slot)

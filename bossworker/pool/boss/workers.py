@@ -27,6 +27,11 @@ class Exit(NamedTuple):
     text: str  # in words, up to the bracket that closes them and what follows it
     code: int  # its exit code, or the signal as a negative number
 
+    @property
+    def reason(self) -> str:
+        """In words, for people."""
+        return self.text.replace(")", "", 1)
+
 
 class State(StrEnum):
     """What a worker is doing."""
@@ -42,13 +47,15 @@ class WorkerRecord:
     """A worker as the ledger sees it."""
 
     slot: int
-    index: int = 0  # its number, from 0: the lowest that none of the others has which stay
+    index: int = 0  # from 0: the lowest that no worker that stays has
     generation: int = 0  # of its handlers
     pid: int = 0
     state: State = State.STARTING
     jobs_done: int = 0
     dismissed: bool = False  # leaves as soon as its job is done
     condemned: str = ""  # why it is being ended, if it wrote what cannot be true
+    why: str = ""  # why it is being replaced, or has to leave, in a word; "": it is not, or died by itself
+    kill_told: bool = False  # whether the program's log knows that it is being killed
     # The batch it has, and how far that is:
     batch: Batch | None = None
     given_at: float = 0.0
@@ -56,7 +63,9 @@ class WorkerRecord:
     taken: int = 0  # results that have been taken from it, from the front
     result_bytes: int = 0  # of the results that have been taken
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
-    awaited: set[int] = field(default_factory=set)  # positions whose results will, as the recorder says
+    awaited: set[int] = field(
+        default_factory=set
+    )  # positions whose results are still to come by themselves, as the recorder says
     sending_since: float = 0.0  # when it was first seen to send such a result; 0.0: it sends none
     look_at: float = 0.0
     # The job that must stop, and why:

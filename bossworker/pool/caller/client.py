@@ -30,6 +30,7 @@ from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
+from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
 from bossworker.pool.reloading import LoadedModules
@@ -39,11 +40,15 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
+from bossworker.watch.pool_events import EventReader, check_since, events_left, memory_points, unpack_events
+from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
+    from bossworker.pool.door.keys import Keys
+    from bossworker.pool.door.listening import Door
 
     _Book = TypeVar("_Book", bound=OpenFutures)
     # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
@@ -99,6 +104,15 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         transport: What carries messages between boss and workers: ``"zmq"`` (ZeroMQ), or ``"socketpair"``. Both keep
             the same promises. Where pyzmq cannot be loaded, it is "socketpair", and the logger ``bossworker`` says so.
         name: What the pool is called where people read of it; by default, the handler's qualified name.
+        logs: Where it goes what handlers print and log, and what C code and subprocesses write to their stdout and
+            stderr. ``"inherit"``: where that of this process goes. ``"discard"``: nowhere (but to what handlers open
+            themselves). ``"relay"``: to this process, line by line, whenever it calls the pool: log records to their
+            loggers, lines of output to the logger ``bossworker.job`` (stdout INFO, stderr WARNING), all of them with
+            the attributes ``job_id``, ``worker_pid`` and ``worker_index``. Levels and filters of loggers hold in the
+            workers as they were when the pool was made, and here as they are. Where no handler is set up for
+            ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
+            A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
+            the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -141,6 +155,7 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         start_method: StartMethod = "fork",
         close_fds: bool = False,
         transport: Literal["zmq", "socketpair"] = "zmq",
+        logs: Literal["inherit", "relay", "discard"] = "inherit",
         name: str | None = None,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
@@ -159,6 +174,7 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             start_method=start_method,
             close_fds=close_fds,
             transport=transport,
+            logs=logs,
             name=name,
             handler=work_handler,
         )
@@ -212,13 +228,16 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         except BaseException:
             launched.abandon()
             raise
-        self._attach(connection, handlers)
+        self._attach(connection, prepare_of(handlers))
 
-    def _attach(self, connection: Connection, handlers: Handlers) -> None:
+    _state_type = HandleState
+
+    def _attach(self, connection: Connection, prepare: Callable[[Any], Any] | None) -> None:
+        """Put the handle together, once it has a connection."""
         self._connection = connection
         self._waiters = self._connection.turns.waiters
-        self._state = HandleState(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare_of(handlers))
+        self._state = self._state_type(self._connection, self._inbox)
+        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         _be_there_at_exit()
@@ -334,8 +353,14 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         """``get_result(blocking=False)``."""
         return self.get_result(blocking=False)
 
-    def results(self) -> Iterator[Result[Answer_co]]:
-        """Results as they come, until nothing is pending."""
+    def results(self, *, progress: bool | float = False) -> Iterator[Result[Answer_co]]:
+        """Results as they come, until nothing is pending. `progress`: with a bar, as of ``map``."""
+        seconds = check_progress(progress)
+        if seconds is None:
+            return self._results()
+        return with_bar(self._results(), self._inbox.outstanding, seconds)
+
+    def _results(self) -> Iterator[Result[Answer_co]]:
         while self._inbox.outstanding > 0:
             try:
                 result = self.get_result()
@@ -398,6 +423,7 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         *,
         ordered: bool = True,
         timeout: float | None = None,
+        progress: bool | float = False,
     ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
@@ -409,13 +435,18 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
+            progress: Show how far it is, with the rate, the failures and the time that is left: by tqdm where that is
+                installed, in notebooks too, else by a line on stderr where that is a terminal. A number: where it is no
+                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length.
         """
+        seconds = check_progress(progress)
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        return self._handled(
-            Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
-        )
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
+        if seconds is not None:
+            results = with_bar(results, length_of(jobs), seconds)
+        return self._handled(results)
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
         """Results after the ``result_handler``, if there is one."""
@@ -462,6 +493,56 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             raise PoolClosed("the pool has been shut down")
         return stats_of(self._ask(Kind.STATS))
 
+    def events(self, since: int | None = None) -> EventReader:
+        """What happens in the pool, as it happens: an iterator that waits for the next event, and ends with the pool.
+
+        The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
+        each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
+        for events of different workers may differ from that of their times by some hundredths of a second.
+
+        Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
+        whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
+        event may come some hundredths of a second late, and readers that keep up with thousands of jobs a second get
+        parts of them: a pool is not slowed down by being watched.
+
+        Args:
+            since: Begin behind the event of this number; 0: with the oldest that is left; None: with what happens
+                from now on. After an orderly ``shut_down``, what is left may still be read, if the pool was watched.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        number = check_since(since)
+        self._state.check_owner()
+        if self._state.ended and self._connection.last_events is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it")
+        return EventReader(self._ask_events, number)
+
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events to a file in Chrome's trace format, for ui.perfetto.dev or chrome://tracing.
+
+        It has a lane a worker, failed jobs in red, and counters of jobs and memory. It costs nothing until it is
+        called: the boss keeps the last 32,768 events anyway. The file is written anew.
+
+        Raises:
+            PoolClosed: The pool has been shut down, and nobody had watched it.
+        """
+        from bossworker.watch.chrome_trace import write_trace
+
+        self._state.check_owner()
+        answer = self._ask_events(0, False)
+        if answer is None:
+            raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
+        write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
+
+    def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
+        """The boss's answer, or what is left of one that has ended."""
+        self._state.check_owner()
+        line, answer = self._connection, None
+        if not self._state.ended and not line.gone:
+            answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
+        return answer if answer is not None else events_left(line.last_events, seen)
+
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         answer = self._connection.request(kind, head, body)
         if answer is None:
@@ -483,6 +564,12 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             self._connection.show_readiness(self._inbox.has_news)
         return fd
 
+    def _tap(self, tap: Tap) -> None:
+        """Tell it of jobs and results from now on. RuntimeError when there is one already."""
+        if self._inbox.tap is not None:
+            raise RuntimeError("this pool is instrumented already")
+        self._inbox.tap = tap
+
     @property
     def boss_pid(self) -> int:
         """The boss's process id."""
@@ -496,6 +583,39 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             return ()
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
+
+    # -- other programs ---------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        address: str | None = None,
+        *,
+        keys: Keys | None = None,
+        accept: Literal["pickle", "json"] = "pickle",
+    ) -> Door:
+        """Open the pool to other programs, which come in by ``bossworker.connect``; they speak ZeroMQ with it.
+
+        A process of its own holds the door, so that nobody out there can slow the boss or harm the pool.
+
+        Args:
+            address: None: a socket in this user's runtime directory (0700), named after the pool. ``ipc://PATH``: a
+                socket there, which is this user's alone (0600) unless you chmod it. ``tcp://HOST:PORT``, only with
+                `keys`; port 0 takes a free one.
+            keys: Whom to let in, over tcp: see :func:`bossworker.keys`.
+            accept: ``"pickle"``: jobs are what they are for this program. Whoever may connect can run any code in the
+                workers. ``"json"``: jobs and results are JSON, and no pickle from outside is ever loaded; any program
+                that speaks ZeroMQ may be a client.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong: tcp without keys, above all. Or the pool is inline.
+            OSError: The address is in use, or cannot be had.
+            PoolClosed: After ``shut_down``.
+        """
+        from bossworker.pool.caller.doors import open_door
+
+        return open_door(
+            self._parts(), self._options, self._current_handlers.work, self._ending.doors, address, keys, accept
+        )
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -588,6 +708,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         for book in self._books:
             book.disown()
+        for door in self._ending.doors:
+            door.disown()
         self._connection.close(in_child=True)
 
 

@@ -38,6 +38,7 @@ from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.watch.relayed_lines import RelayedLines
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
@@ -56,6 +57,9 @@ class Connection:
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
         self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
+        self.output = RelayedLines(inbox.jobs)
+        inbox.output = self.output
+        self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
@@ -162,15 +166,19 @@ class Connection:
                 return False
             if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
                 self.turns.wait(ready, seconds)
+            elif self.output.waiting:
+                self.output.show()
         return True
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         if not self.gone:
             self.turns.take(self._take_in)
+            if self.output.waiting:
+                self.output.show()
 
     def glance(self) -> None:
-        """The same for those who do not ask for a result."""
+        """The same for those who do not ask for a result. (An inline pool runs no job for it.)"""
         self.poll()
 
     def _listen(self, seconds: float | None) -> None:
@@ -180,7 +188,7 @@ class Connection:
         if self.link.unsent:  # left over from an interrupted call, or another thread is at it
             self.try_send()
             ticks.append(UNSENT_TICK)
-        if self._boss_fd is None:
+        if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
         keys = [key.fd for key, _ in self._selector.select(min(ticks, default=None))]
         if self._wake_us.fileno() in keys:
@@ -231,6 +239,10 @@ class Connection:
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies[number] = json.loads(bytes(frame.body))
+            case Kind.OUTPUT_LINES:
+                self.output.add(json.loads(bytes(frame.body)))
+            case Kind.LAST_EVENTS:
+                self.last_events = json.loads(bytes(frame.body))
             case Kind.READY:
                 self.up = True
             case Kind.NOTE:

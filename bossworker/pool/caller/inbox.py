@@ -15,10 +15,12 @@ from weakref import WeakValueDictionary
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, ErrorData, Outcome, capture, describe
+from bossworker.pool.caller.taps import Tap
 from bossworker.pool.wire.codec import load_error, load_result, load_results
 from bossworker.pool.wire.parcel import Arrived
 from bossworker.pool.wire.segments import Segment
 from bossworker.result import Facts, Origin, Result
+from bossworker.watch.relayed_lines import RelayedLines
 
 Job = Mapping[Any, Any]
 _OK = int(Outcome.OK)
@@ -48,9 +50,13 @@ class Inbox:
         self._ready: deque[Result] = deque()
         self._pops = iter(self._ready.popleft, None)  # pops from there whenever it is advanced
         self._unpacking = threading.RLock()
+        self.tap: Tap | None = None
+        self.output: RelayedLines | None = None  # what jobs have printed
 
     def note_call(self, first_id: int) -> None:
         """Note when jobs are added, from this id on."""
+        if self.tap is not None:
+            self.tap.on_call(first_id, self.jobs)
         if len(self._calls) > 2 * len(self.jobs) + 100:
             calls = self._calls
             self._calls = [calls[n] for n in sorted({_call_of(job_id, calls) for job_id in list(self.jobs)})]
@@ -186,12 +192,24 @@ class Inbox:
             for result, queue in zip(results, queues):
                 queue.append(result)
 
+    def _with_log(self, result: Result, output: RelayedLines) -> Result:
+        """A failed result gets the last lines of its job."""
+        tail = output.tail_of(result.job_id)
+        *facts, error = result._facts
+        if tail and error is not None:
+            result._facts = (*facts, error._replace(log=tail))  # type: ignore[assignment]
+        return result
+
     def _unpack_next(self) -> None:
         segment = self._segments[0]
         ids = range(segment.first_id, segment.first_id + segment.jobs)
         results = _results(segment, ids, map(self.jobs.get, ids), self._queued(ids))
         if dropped := self._forgotten and self._forgotten.intersection(ids):
             results = [result for result in results if result.job_id not in dropped]
+        if self.output is not None and self.output.tails:
+            results = [self._with_log(result, self.output) for result in results]
+        if self.tap is not None:
+            deque(map(self.tap.on_result, results), maxlen=0)
         self._distribute(results)
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             del self._segments[0]

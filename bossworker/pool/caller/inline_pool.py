@@ -26,7 +26,7 @@ from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.connection import Connection, ReadinessFd
-from bossworker.pool.caller.controls import Handler
+from bossworker.pool.caller.controls import Handler, prepare_of
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.options import Handlers
@@ -40,6 +40,7 @@ from bossworker.pool.wire.progress import Progress
 from bossworker.pool.wire.segments import Segment, single
 from bossworker.pool.worker.current_job import CurrentJob, working_on
 from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
+from bossworker.watch.relayed_lines import RelayedLines
 
 _QUIT = (KeyboardInterrupt, bdb.BdbQuit)  # somebody at the keyboard wants out of the job, and of what asked for it
 
@@ -131,6 +132,8 @@ class InlineConnection(Connection):
         self.up = self.gone = self.orderly = False
         self.failure = ""
         self.exit_errors: dict[int, str] = {}
+        self.output = RelayedLines(inbox.jobs)
+        self.last_events = None
         self.turns = ListenerTurns(lambda: None)
         self.running: tuple[int, int] | None = None  # the job's id, and the thread that runs it
         self.paused = self._closing = False
@@ -292,7 +295,7 @@ class InlinePool(BossWorker):
     _connection: InlineConnection
 
     def _launch(self, handlers: Handlers) -> None:
-        self._attach(InlineConnection(InlineWorker(handlers), self._inbox), handlers)
+        self._attach(InlineConnection(InlineWorker(handlers), self._inbox), prepare_of(handlers))
 
     def _await_start(self) -> None:
         """Its init_handler may ask for the keyboard: no signal is held back any more."""
@@ -303,6 +306,14 @@ class InlinePool(BossWorker):
     def resize(self, n: int) -> NoReturn:
         """Cannot be done."""
         raise ValueError("an inline pool (worker_count=0) has no workers, and cannot get any: make another pool")
+
+    def events(self, since: int | None = None) -> NoReturn:
+        """There is no boss that would note them."""
+        raise ValueError("an inline pool (worker_count=0) has no events: what happens, happens in your own calls")
+
+    def trace(self, path: str | os.PathLike[str]) -> NoReturn:
+        """The same."""
+        self.events()
 
     @property
     def worker_pids(self) -> tuple[int, ...]:

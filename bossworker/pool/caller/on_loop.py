@@ -55,6 +55,8 @@ class LoopConnection(Connection):
         if self._loop is None:
             return
         self.turns.take(lambda: self._listen(0))
+        if self.output.waiting:
+            self.output.show()
         if self.gone:
             self.detach()  # or the loop would find its end again and again
         self._on_news()

@@ -55,7 +55,9 @@ class Outbox:
         self.by_value = self.definitions if self.definitions is not None else True
         self._default_options = JobOptions(0, options.global_timeout, options.retries, 1)
         self._next_id = 1
-        self._lock = threading.Lock()  # ids are given out, and jobs sent, in the same order
+        self._lock = (
+            threading.Lock()
+        )  # ids are given out under it, and jobs sent: by `add` one after the other, others may send in between
         self.dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
 
     def job_options(self, timeout: float | None, priority: int, retries: int | None) -> JobOptions:
@@ -78,7 +80,7 @@ class Outbox:
         admit: Callable[[int], None] | None = None,
     ) -> range:
         """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
-        block = encode_one(job if self.prepare is None else self.prepare(job), 0, self.by_value)
+        block = encode_one(self._prepared(job), 0, self.by_value)
         job = as_submitted(job)
         with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
@@ -100,13 +102,25 @@ class Outbox:
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
         """Pickle jobs; an error counts them from `first`."""
-        return encode_jobs(jobs if self.prepare is None else list(map(self.prepare, jobs)), self.by_value, first)
+        plain = self.prepare is None and self._inbox.tap is None
+        return encode_jobs(jobs if plain else list(map(self._prepared, jobs)), self.by_value, first)
+
+    def _prepared(self, job: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """A job as it is to travel."""
+        if self.prepare is not None:
+            job = self.prepare(job)
+        tap = self._inbox.tap
+        return job if tap is None else tap.prepare(job, self.prepare is not None)
 
     def reserve(self, count: int) -> range:
         """Ids for this many jobs."""
         with self._lock:
             self._state.check_open()
             return self._new_ids(count)
+
+    def start_at(self, first_id: int) -> None:
+        """Give out ids from this one on: others of ours are in use."""
+        self._next_id = first_id
 
     def _new_ids(self, count: int) -> range:
         first_id = self._next_id

@@ -55,7 +55,7 @@ class HandleState:
         return PoolClosed("the pool was shut down before this job had a result")
 
     def check_results(self, queue: deque[Result] | None = None) -> None:
-        """The same, once all that the boss sent for this queue has been taken."""
+        """As `check_alive`, but only once all that the boss sent for this queue has been taken."""
         if not self._inbox.has_news(queue):
             self.check_alive()
 
@@ -66,7 +66,7 @@ class HandleState:
             self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs)
 
     def _boss_died(self) -> BossDied:
-        line, inbox = self._connection, self._inbox
+        inbox = self._inbox
         self.look_back()
         assert self._may_have_run is not None
         arrived = inbox.arrived()
@@ -75,4 +75,9 @@ class HandleState:
             for job_id, job in list(inbox.jobs.items())
             if job_id not in arrived
         ]
-        return BossDied(f"the boss (process {line.pid}) died with {len(unfinished)} jobs unfinished", unfinished)
+        return self.died(unfinished)
+
+    def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
+        """How we say it."""
+        text = f"the boss (process {self._connection.pid}) died with {len(unfinished)} jobs unfinished"
+        return BossDied(text, unfinished)

@@ -7,11 +7,13 @@ cannot take it along, but in a form of which many can be loaded at one go.
 
 from __future__ import annotations
 
+import io
 import pickle
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
+from contextlib import suppress
+from itertools import groupby, repeat
+from typing import Any, NamedTuple, NoReturn
 
 from bossworker.culprits import culprit_of
 from bossworker.display import shorten
@@ -19,7 +21,7 @@ from bossworker.errors import JobTimeout
 from bossworker.failure import ErrorData, Failure, Outcome, decode_text, describe
 from bossworker.pickling import MAIN, PROTOCOL, MainDefinitions, dumps
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
-from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Parcel, is_parcel
+from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Buffer, Parcel, is_parcel, split_parcel
 
 RESULT_PROTOCOL = 3  # the last whose memo is numbered in the pickle itself, so that pickles can be strung together
 BLOCK_JOBS = 64  # jobs to a block: past this, pickling gains nothing
@@ -173,6 +175,33 @@ def load_block(count: int, block: memoryview) -> list[Any]:
     if len(jobs) != count:
         raise ValueError(f"a block of {len(jobs)} jobs is not the {count} announced")
     return jobs
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads plain data: numbers, text, lists, dicts. Nothing else is looked up, so no code runs."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        raise pickle.UnpicklingError("no plain data")
+
+
+def load_plain(payload: Buffer) -> Any:
+    """What a pickle, or a parcel, of anybody's holds. Raises anything when that is more than plain data."""
+    if is_parcel(memoryview(payload)):
+        data, *buffers = split_parcel(memoryview(payload))
+        return _PlainUnpickler(io.BytesIO(data), buffers=buffers).load()
+    return _PlainUnpickler(io.BytesIO(payload)).load()
+
+
+def load_strange_block(count: int, block: memoryview) -> Iterable[Any]:
+    """As `load_block`, of a program that we do not know: no code runs. What is wrong with it is told job by job."""
+    with suppress(Exception):
+        jobs = load_plain(block)
+        if isinstance(jobs, list | tuple) and len(jobs) == count:
+            return jobs
+    return repeat(memoryview(b""), count)  # which does not load either, but once the job is claimed
 
 
 # -- results ----------------------------------------------------------------------------------------------------

@@ -150,6 +150,11 @@ class Link:
         return bool(self._out)
 
     @property
+    def unsent_bytes(self) -> int:
+        """How much that is, about."""
+        return sum(len(part) for part, _ in self._out)
+
+    @property
     def held(self) -> int:
         """Bytes of a frame whose end has not arrived."""
         return self._in.have
@@ -197,6 +202,16 @@ class Link:
 
     def flush(self) -> bool:
         """Send what the socket takes now; True when nothing is left. Raises LinkClosed."""
+        try:
+            return self._flush()
+        except IndexError:
+            if self.sock.fileno() >= 0:
+                raise
+            # Another thread has hung up, and dropped what was to be sent, between two steps of ours.
+            self._sent = []
+            raise LinkClosed("another thread has hung up") from None
+
+    def _flush(self) -> bool:
         while True:
             if self._sent:
                 self._account()

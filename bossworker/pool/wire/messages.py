@@ -2,12 +2,16 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK
-    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK  EVENTS  LISTEN
+    boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS  OUTPUT_LINES
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
-    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED
+    fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
+    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE
+    boss -> door        RESULTS  REPLY  CLOSE  CLOSED
+    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
+    door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
 beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
@@ -39,6 +43,8 @@ class Kind(IntEnum):
     PAUSE = 10
     RELOAD = 11
     STACK = 12
+    LISTEN = 13
+    EVENTS = 15
 
     READY = 16
     START_FAILED = 17
@@ -47,6 +53,8 @@ class Kind(IntEnum):
     NOTE = 20
     CLOSED = 21
     EXIT_ERROR = 22
+    LAST_EVENTS = 30
+    OUTPUT_LINES = 31
 
     BATCH = 32
     LEAVE = 33
@@ -65,6 +73,16 @@ class Kind(IntEnum):
     SPAWNED = 80
     SPAWN_FAILED = 81
     EXITED = 82
+    OUTPUT = 95
+
+    CLIENT_GONE = 96
+    CREDIT = 97
+    TAKEN = 98
+    PIECE = 100
+    RECALL = 101
+    GOODBYE = 103
+    PING = 104
+    FORGET = 105
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -82,6 +100,7 @@ SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or 
 JOB = Struct("<Q")  # STACK: after the request's number, the job's id, or EVERY_JOB
 EVERY_JOB = (1 << 64) - 1
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
 SPAWN = Struct("<II?I")  # slot, the worker's index, whether it may connect by ZeroMQ, which handlers it has
@@ -90,10 +109,21 @@ GENERATION = Struct(
 )  # HANDLERS: their number; the body is what they are, or empty when they are not needed any more
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
+OUTPUT = Struct("<IIB12s")  # slot, pid, stream, the secret that frames begin with
 SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # of a segment with one job
+
+# Jobs that come through a door: the number of the door and of the client stand above the client's own ids for them.
+CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner
+DOOR_BITS = 56  # and by so many, the door
+FIRST_CLIENT_ID = 1 << DOOR_BITS
+LAST_DOOR, LAST_CLIENT = (1 << 7) - 1, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
+LISTEN = Struct("<I")  # number of the door; its process is at the other end of the socket that comes along
+CLIENT_GONE = Struct("<QI")  # number of a request, and of the client: what it has queued or running is nobody's
+CREDIT = Struct("<Q")  # bytes of results that a client has taken in since it came
+PIECE = Struct("<QQ")  # of a frame that is larger than a message may be: all its bytes, and where this piece starts
 
 
 def unpack(layout: Struct, head: memoryview) -> tuple[Any, ...]:

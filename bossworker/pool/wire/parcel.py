@@ -106,6 +106,33 @@ def give_back(fd: int) -> None:
         os.pwrite(fd, _FREE, 0)
 
 
+def with_data(payload: Buffer, fd: int) -> bytes:
+    """A parcel whose table came in a frame, and its parts in a file: both in one, for where no file can go along."""
+    _, count = _HEAD.unpack_from(payload)
+    size = sum(array("Q", bytes(payload[_HEAD.size : _HEAD.size + 8 * count])))
+    (data,) = _read(fd, array("Q", [size]))
+    return b"".join((payload, data))
+
+
+def into_file(payload: memoryview) -> tuple[bytes, int] | None:
+    """The reverse: a parcel's table, and the descriptor of a file with its parts. None where that cannot be."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        _, count = _HEAD.unpack_from(payload)
+        at = _HEAD.size + 8 * count
+        file = _File()
+        file.write([payload[at:]])
+        return bytes(payload[:at]), os.dup(file.fd)
+    except (OSError, StructError):
+        return None
+
+
+def split_parcel(payload: memoryview) -> list[bytearray | mmap.mmap]:
+    """The parts of a parcel that came in a frame as a whole."""
+    return _fetch(payload, None)
+
+
 def _copies(data: memoryview, sizes: Sequence[int]) -> list[bytearray | mmap.mmap]:
     copies: list[bytearray | mmap.mmap] = []
     for size in sizes:

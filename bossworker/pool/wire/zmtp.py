@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Sequence
 
 from bossworker.pool.wire.link import Buffer, Cut, Frame, Link, LinkClosed, Part, frame_of, pack
@@ -28,30 +29,35 @@ _GREETING = (
 )
 
 
-def greet(sock: socket.socket, identity: bytes) -> None:
+def greet(sock: socket.socket, identity: bytes, deadline: float | None = None) -> None:
     """Shake hands, as a DEALER of this identity. LinkClosed, ProtocolError when there is no ZeroMQ at the other end.
+
+    TimeoutError when it is not done by the `deadline` (monotonic seconds).
 
     Nothing may be sent before the boss's READY has come: libzmq drops whoever is ahead of it.
     """
     sock.setblocking(True)
     sock.sendall(_GREETING, NO_SIGPIPE)
-    greeting = _exactly(sock, _GREETING_SIZE)
+    greeting = exactly(sock, _GREETING_SIZE, deadline)
     if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3 or greeting[12:16] != b"NULL":
         raise ProtocolError("no greeting of ZMTP 3")
     sock.sendall(_command(b"READY", {b"Socket-Type": b"DEALER", b"Identity": identity}), NO_SIGPIPE)
-    flags, size = _exactly(sock, 2)
-    if flags != _COMMAND or not _exactly(sock, size).startswith(b"\x05READY"):
+    flags, size = exactly(sock, 2, deadline)
+    if flags != _COMMAND or not exactly(sock, size, deadline).startswith(b"\x05READY"):
         raise ProtocolError("no READY")
     sock.setblocking(False)
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
+def exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
+    """So many bytes. LinkClosed; TimeoutError when they are not there by the deadline (monotonic seconds)."""
     found = b""
     while len(found) < size:
-        processes.await_fd(sock.fileno(), select.POLLIN)
+        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not processes.await_fd(sock.fileno(), select.POLLIN, seconds) and deadline and time.monotonic() >= deadline:
+            raise TimeoutError("nobody answers at the other end")
         data = sock.recv(size - len(found))
         if not data:
-            raise LinkClosed("the boss hung up")
+            raise LinkClosed("the other end hung up")
         found += data
     return found
 

@@ -16,8 +16,9 @@ from functools import partial
 from typing import NoReturn
 
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Link, LinkClosed, link_pair
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds, link_pair
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.output_frames import STDERR, STDOUT, OutputEnds, new_secret
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.worker.leaving import exit_status, leave_at_once
 from bossworker.system import processes, signals
@@ -26,19 +27,21 @@ from bossworker.system.originals import native
 
 END_SECONDS = 0.8  # for the whole tree to be gone, within the second that the contract gives
 
-WorkerMain = Callable[[Recorder, socket.socket, int, bytes, bytes], None]
-"""What a worker does with its recorder, its link, its index, its identity at the boss's ZeroMQ socket, and with the
-handlers that the program has reloaded (empty: it has not).
+WorkerMain = Callable[[Recorder, socket.socket, int, bytes, bytes, OutputEnds | None], None]
+"""What a worker does with its recorder, its link, its index, its identity at the boss's ZeroMQ socket, with the
+handlers that the program has reloaded (empty: it has not), and with its ends of the pipes that its output goes into, if
+that goes to the caller.
 """
 
 
 class ForkServer:
     """Serves the boss until it hangs up or dies; then ends every worker and whatever they started."""
 
-    def __init__(self, boss: socket.socket, memory: Memory, worker_main: WorkerMain) -> None:
+    def __init__(self, boss: socket.socket, memory: Memory, worker_main: WorkerMain, relayed: bool = False) -> None:
         self.boss = Link(boss)
         self.memory = memory
         self.worker_main = worker_main
+        self.relayed = relayed  # whether the workers' output goes to the caller
         self.slots: dict[int, int] = {}  # pid -> slot, of the workers not reaped yet
         self.handlers: dict[int, bytes] = {}  # reloaded ones, by generation; never looked into here
         self.wake, self.waker = os.pipe()
@@ -88,11 +91,16 @@ class ForkServer:
             self.handlers[generation] = handlers
 
     def _spawn(self, slot: int, index: int, by_zmq: bool = True, generation: int = 0) -> None:
+        pipes: list[int] = []
         try:
             ours, theirs = link_pair()
+            for _ in (STDOUT, STDERR) if self.relayed else ():
+                pipes += os.pipe()
         except OSError as error:
+            close_fds(pipes)
             self._report_failure(slot, error)
             return
+        output = OutputEnds(pipes[1], pipes[3], new_secret()) if pipes else None
         recorder = self.memory.recorder(slot, fresh=True)
         server = os.getpid()
         # An identity that is nobody else's, ever, and cannot be guessed.
@@ -101,16 +109,27 @@ class ForkServer:
             pid = native("fork")()
         except OSError as error:
             ours.close()
+            close_fds(pipes)
             self._report_failure(slot, error)
         else:
             if pid == 0:
                 ours.close()
+                close_fds(pipes[::2])
                 handlers = self.handlers.get(generation, b"")
-                self._become_worker(server, partial(self.worker_main, recorder, theirs, index, route, handlers))
+                work = partial(self.worker_main, recorder, theirs, index, route, handlers, output)
+                self._become_worker(server, work)
             self.slots[pid] = slot
+            if output is not None:
+                self._send_pipes(slot, pid, pipes, output.secret)
             self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid, route), fds=(ours.detach(),))
         finally:
             theirs.close()
+
+    def _send_pipes(self, slot: int, pid: int, pipes: list[int], secret: bytes) -> None:
+        """Give the boss the ends of a worker's output pipes that are to be read."""
+        close_fds(pipes[1::2])
+        for stream, fd in zip((STDOUT, STDERR), pipes[::2]):
+            self.boss.send(Kind.OUTPUT, messages.OUTPUT.pack(slot, pid, stream, secret), fds=(fd,))
 
     def _report_failure(self, slot: int, error: OSError) -> None:
         self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))

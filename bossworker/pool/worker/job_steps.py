@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, capture, describe, encode_error
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID
 from bossworker.pool.wire.parcel import Parcel
 
 _SINCE_THE_FORK = (
@@ -19,12 +21,13 @@ _SINCE_THE_FORK = (
 
 def blocks_of(batch: Batch) -> Iterator[Iterable[object]]:
     """The jobs of a batch, block by block: ready ones, or the bytes of one whose loading may do anything at all."""
+    load = codec.load_block if batch.first_id < FIRST_CLIENT_ID else codec.load_strange_block
     payload = memoryview(batch.payload)
     at, skip = 0, batch.skip
     for count, size in zip(batch.counts, batch.sizes, strict=True):
         block = payload[at : at + size]
         at += size
-        yield (block,) if count == 1 else codec.load_block(count, block)[skip:]
+        yield (block,) if count == 1 else islice(load(count, block), skip, None)
         skip = 0
 
 

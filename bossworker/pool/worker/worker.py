@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from types import FrameType
 
@@ -20,7 +21,7 @@ from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import (
@@ -40,6 +41,7 @@ from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.relayed_output import RelayedOutput
 from bossworker.pool.worker.stack_file import offer_stack
 from bossworker.system import descendants, memory, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
@@ -64,8 +66,10 @@ class Worker:
         handlers: Handlers,
         options: Options,
         identity: WorkerIdentity,
+        output: RelayedOutput | None = None,
     ) -> None:
         self.wire = wire
+        self.output = output  # None: it goes where that of the program goes
         self.identity = identity
         self.recorder = recorder
         self.handlers = handlers
@@ -74,7 +78,10 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
-        self.by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.by_value: bool | MainDefinitions = (
+            self.callers_by_value
+        )  # of the batch that is being run: other programs know none of it
         self.spin = Spin()
         self.offspring = Offspring()
         self.memory = memory
@@ -135,9 +142,11 @@ class Worker:
             self.file = frame.fd
             self.offspring.note()
             self.batch = Batch.read(frame.head, frame.body)
-            self._perform(self.batch)
+            self._run_batch(self.batch)
             self.batch = None
             close_fds(frame.fds)
+            if self.output is not None:
+                self.output.batch_ended()
             leaves = self._too_large() or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
@@ -259,16 +268,17 @@ class Worker:
         time_is_up.grace = self.kill_grace
         return time_is_up
 
-    def _perform(self, batch: Batch) -> None:
+    def _run_batch(self, batch: Batch) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
 
         This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
         """
         recorder = self.recorder
+        self.by_value = self.callers_by_value if batch.first_id < FIRST_CLIENT_ID else True
         marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
         clock = time.monotonic
-        run_job = self._run_measured if self.max_job_memory else self._run_job
+        run_job = self._way_to_run()
         number = batch.first_id + 1
         end = 0
         marks[0] = clock()
@@ -329,6 +339,22 @@ class Worker:
                 self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
             return failure_of(error, stage, self.by_value)
 
+    def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
+        """`_run_job`, with what the pool's settings ask for around it."""
+        run = self._run_measured if self.max_job_memory else self._run_job
+        return run if self.output is None else partial(self._run_relayed, self.output, run)
+
+    def _run_relayed(
+        self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
+    ) -> tuple[int, bytes | Parcel]:
+        """What the job prints is told as its own."""
+        output.job_id = number - 1
+        began = time.monotonic()
+        try:
+            return run(job, number)
+        finally:
+            output.job_ended(began)
+
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
         self.recorder.words[SENDING] = 1
@@ -361,10 +387,11 @@ def main(
     handlers: Handlers,
     options: Options,
     identity: WorkerIdentity,
+    output: RelayedOutput | None = None,
 ) -> None:
     """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
     memory.keep_only(recorder.slot)
     try:
-        Worker(recorder, wire, memory, handlers, options, identity).run()
+        Worker(recorder, wire, memory, handlers, options, identity, output).run()
     except (LinkClosed, OSError):
         sys.exit(1)

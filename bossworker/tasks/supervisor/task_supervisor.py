@@ -103,10 +103,12 @@ class TaskSupervisor(Supervisor):
         self._starts += 1
         super().on_started()
         if self._starts > 1:
+            self.note("started again", starts=self._starts)
             self.events.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         self.failure = error
+        self.note("not started", reason=error.reason)
         status = job_status.not_started(self.status, error.exit_code, error.reason, time.time())
         self._ended(status, elapsed=0.0)
 
@@ -114,6 +116,7 @@ class TaskSupervisor(Supervisor):
         """The command has ended, and what was to end with it."""
         self.streams.drain()
         status = self.last_status()
+        self.note_end(status)
         self._exit, self.reason = None, ""
         self._ended(status, status["elapsed"])
 
@@ -125,6 +128,8 @@ class TaskSupervisor(Supervisor):
                 requested=status["state"] == jobdir.BY_REQUEST,
                 ran_seconds=elapsed,
             )
+        if delay is not None:
+            self.note("to be started again", delay=delay, state=status["state"], exit_code=status["exit_code"])
         self._next_start = None if delay is None else time.time() + delay
         self.status = status
         self.streams.goes_on = delay is not None
@@ -249,7 +254,7 @@ class TaskSupervisor(Supervisor):
         return True
 
     def restart(self) -> bool:
-        """Start the command again, if it has ended; whether it had. OSError or Held: all is as it was."""
+        """Start the command again, if it has ended; whether it had. OSError or LockHeld: all is as it was."""
         if self.pid or self._ending is not None:
             return False
         if self.lock is not None:

@@ -1,0 +1,202 @@
+"""What comes through the doors: jobs of other programs, asked for by a door's process as the caller asks for its own.
+
+A door's process has checked what strangers sent (``pool/door/``). It is ours, but it has been near them: what makes no
+sense here costs it its line, and never harms the boss.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from contextlib import suppress
+from struct import error as StructError
+
+from bossworker.errors import CANCELLED
+from bossworker.failure import Outcome
+from bossworker.pool.boss.actions import Finish
+from bossworker.pool.boss.caller_requests import CallerRequests
+from bossworker.pool.boss.delivery import Undelivered
+from bossworker.pool.boss.poller import EVENT_WRITE, Poller
+from bossworker.pool.boss.stats import take_stock
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, Kind, ProtocolError
+from bossworker.pool.wire.parcel import held
+
+_WARNING = 30  # as in the module logging
+FAREWELL_SECONDS = 1.0  # for a door to take the last results
+
+
+class Doors:
+    """All that are open."""
+
+    def __init__(self, requests: CallerRequests, poller: Poller) -> None:
+        self.requests = requests
+        self.poller = poller
+        self.ledger = requests.ledger
+        self.delivery = requests.delivery
+        self._lines: dict[int, DoorLine] = {}
+        self._told = False  # that no more jobs are taken
+
+    def open(self, frame: Frame) -> None:
+        """Listen to a door's process, at the other end of the socket that came along."""
+        (number,) = messages.LISTEN.unpack(frame.head)
+        if frame.fd is not None:  # else there was no room for it here, and the door finds that nobody is there
+            self._lines[number] = DoorLine(self, number, Link(socket.socket(fileno=frame.fd)))
+            self._told = False
+
+    def forget(self, number: int) -> None:
+        """It is gone."""
+        del self._lines[number]
+
+    @property
+    def unsent(self) -> bool:
+        return any(line.results.unsent for line in self._lines.values())
+
+    def deliver(self) -> None:
+        """Send results, and see to it that we go on when the doors take more."""
+        for line in list(self._lines.values()):
+            if line.results.unsent:
+                line.deliver()
+
+    def take_no_more(self) -> None:
+        """The pool is being shut down. May be called again."""
+        if not self._told:
+            self._told = True
+            for line in list(self._lines.values()):
+                line.send(Kind.CLOSE)
+
+    def say_farewell(self) -> None:
+        """The pool is through: the doors get what they have not taken, if they take it soon."""
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        while self.unsent and time.monotonic() < deadline:
+            poll = select.poll()
+            for line in self._lines.values():
+                if line.results.unsent:
+                    poll.register(line.link.fileno(), select.POLLOUT)
+            poll.poll(100)
+            self.deliver()
+        for line in list(self._lines.values()):
+            line.send(Kind.CLOSED)
+
+
+class DoorLine:
+    """The line to one door's process."""
+
+    def __init__(self, doors: Doors, number: int, link: Link) -> None:
+        self._doors = doors
+        self._number = number
+        self.link = link
+        self.results = doors.delivery.doors[number] = Undelivered(link)
+        doors.poller.watch(link, self._read)
+
+    def deliver(self) -> None:
+        try:
+            self.results.send()
+        except LinkClosed:
+            self._close()
+        else:
+            self._watch()
+
+    def send(self, kind: Kind, head: bytes = b"", body: bytes = b"") -> None:
+        with suppress(LinkClosed):  # its end will be noticed as we read
+            self.link.send(kind, head, [body])
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.link.unsent:
+            self._doors.poller.watch(self.link, self._read)
+
+    def _close(self) -> None:
+        """The door is gone: what came through it is nobody's any more. May be called again."""
+        if self._doors.delivery.doors.pop(self._number, None) is None:
+            return
+        self._doors.poller.forget(self.link)
+        self.link.close()
+        self._doors.forget(self._number)
+        first = self._number << DOOR_BITS - CLIENT_BITS
+        self._drop(range(first, first + messages.LAST_CLIENT + 1))
+
+    # -- what it asks for -------------------------------------------------------------------------------
+
+    def _read(self, events: int) -> None:
+        try:
+            if events & EVENT_WRITE and self.link.flush():
+                self._doors.poller.watch(self.link, self._read)
+            frames = iter(self.link.receive())
+        except (LinkClosed, ProtocolError):
+            self._close()
+            return
+        try:
+            for frame in frames:
+                self._on_frame(frame)
+        except (ProtocolError, StructError, ValueError, TypeError) as error:
+            self._doors.requests.note(_WARNING, f"door closed number={self._number} reason={str(error)!r}")
+            self._close()
+        finally:
+            for frame in frames:
+                close_fds(frame.fds)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.SUBMIT:
+                self._submit(Batch.read(frame.head, frame.body, held(frame.fd, self._doors.requests.memory)))
+            case Kind.CANCEL:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                queued_only = len(frame.head) > messages.REQUEST.size
+                ids = [job_id for job_id in frame.body.cast("Q").tolist() if self._owns(job_id)]
+                self._reply(number, {"count": self._doors.requests.cancel(ids, queued_only)})
+            case Kind.STATS:
+                (number,) = messages.unpack(messages.REQUEST, frame.head)
+                self._reply(number, self._stats())
+            case Kind.STACK:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
+                self._doors.requests.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id, self._reply)
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
+                self._doors.requests.watchers.ask(number, seen, wait, self._reply)
+            case Kind.CLIENT_GONE:
+                number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
+                whole = self._number << DOOR_BITS - CLIENT_BITS | client
+                self._reply(number, {"count": self._drop(range(whole, whole + 1))})
+            case Kind.NOTE:
+                self._doors.requests.caller.send(Kind.NOTE, bytes(frame.head), [bytes(frame.body)])
+            case _:
+                raise ProtocolError(f"a frame of kind {frame.kind!r}")
+
+    def _owns(self, job_id: int) -> bool:
+        return job_id >> DOOR_BITS == self._number
+
+    def _stats(self) -> dict[str, object]:
+        doors = self._doors
+        if self.results.unsent:  # so that what is counted as done has been sent
+            self.deliver()
+        return take_stock(doors.ledger, doors.requests.traffic.intake.recorders, doors.delivery, time.monotonic())
+
+    def _reply(self, number: int, content: dict[str, object]) -> None:
+        if number:
+            self.send(Kind.REPLY, messages.REQUEST.pack(number), json.dumps(content).encode())
+
+    def _submit(self, batch: Batch) -> None:
+        if not self._owns(batch.first_id) or batch.count < 1:
+            raise ProtocolError(f"a job with id {batch.first_id}")
+        now = time.monotonic()
+        requests = self._doors.requests
+        requests.delivery.ring.queued(batch.first_id, batch.count, now)
+        if not self._doors.ledger.closing:
+            requests.perform(self._doors.ledger.on_submit(batch, now))
+            return
+        for job_id in batch.ids:  # it was on its way as the pool was closed
+            requests.perform([Finish(job_id, 0, 0, Outcome.CANCELLED, CANCELLED, now, now)])
+
+    def _drop(self, clients: range) -> int:
+        """Forget these clients' jobs, and stop those that run; how many of those there are."""
+        running = [job_id for worker in self._doors.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
+        count = self._doors.requests.cancel([job_id for job_id in running if job_id >> CLIENT_BITS in clients])
+        self._doors.ledger.queue.drop(clients)
+        return count

@@ -1,0 +1,92 @@
+"""The last events of a pool, for whoever watches it: a ring of records, most of which stand for many events.
+
+What is kept of a stretch of results is what the boss has in hand anyway (their times and outcomes), so it costs a
+fraction of a microsecond a batch, whether anybody watches or not. The caller makes events of it: see
+``watch/pool_events.py``, which knows the records' layouts, too.
+
+Every event has a number, from 1 on. A record knows the number of its first event, and how many there are in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+from bossworker.pool.wire.segments import Segment
+from bossworker.watch.pool_events import ENDED, QUEUED, STARTED
+
+MOST_EVENTS = 1 << 15  # that are kept
+TRIM_STEP = 1 << 12  # so many more may lie there before the oldest are dropped, all at once
+CHUNK_JOBS = 256  # of a stretch of results go into one record
+
+
+class EventRing:
+    """See the module. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.next = 1  # number of the next event
+        self._records: list[tuple[Any, ...]] = []
+        self._firsts: list[int] = []  # of each record, the number of its first event
+        self._trim_at = MOST_EVENTS + TRIM_STEP
+        self._told: dict[int, int] = {}  # worker's pid -> id of the job that it was seen to start
+        self.indexes: dict[int, int] = {}  # worker's pid -> its index
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is here."""
+        return self._firsts[0] if self._firsts else self.next
+
+    def add(self, kind: str, events: int, *facts: Any) -> None:
+        """Note something that makes so many events."""
+        self._records.append((kind, self.next, events, *facts))
+        self._firsts.append(self.next)
+        self.next += events
+        if self.next > self._trim_at or len(self._records) > MOST_EVENTS + TRIM_STEP:  # some records are of no event
+            self._trim()
+
+    def _trim(self) -> None:
+        at = max(0, bisect_right(self._firsts, self.next - MOST_EVENTS) - 1, len(self._records) - MOST_EVENTS)
+        del self._records[:at], self._firsts[:at]
+        self._trim_at = self.first + MOST_EVENTS + TRIM_STEP
+        if len(self.indexes) > MOST_EVENTS:
+            self.indexes = dict(list(self.indexes.items())[-TRIM_STEP:])
+
+    def queued(self, first_id: int, jobs: int, now: float) -> None:
+        """Jobs were added."""
+        self.add(QUEUED, jobs, first_id, now)
+
+    def started(self, job_id: int, attempt: int, pid: int, at: float) -> None:
+        """A worker was seen to run a job."""
+        if self._told.get(pid) != job_id:
+            self._told[pid] = job_id
+            self.add(STARTED, 1, job_id, attempt, pid, at)
+
+    def ended(self, segment: Segment) -> None:
+        """Results are on their way to the caller. Their starts are told here too, but for the one that was seen."""
+        told = self._told.pop(segment.pid, -1) if self._told else -1
+        if told >= segment.first_id + segment.jobs:
+            self._told[segment.pid] = told  # it runs behind these
+            told = -1
+        for at in range(0, segment.jobs, CHUNK_JOBS):
+            first_id, jobs = segment.first_id + at, min(CHUNK_JOBS, segment.jobs - at)
+            seen = told if first_id <= told < first_id + jobs else -1
+            events = jobs if not segment.pid else 2 * jobs - (seen >= 0)
+            marks = segment.marks[8 * at : 8 * (at + jobs + 1)]
+            outcomes = segment.outcomes[at : at + jobs]
+            self.add(ENDED, events, first_id, jobs, segment.attempt, segment.pid, seen, marks, outcomes)
+
+    def forget_worker(self, pid: int) -> None:
+        """It is gone."""
+        self._told.pop(pid, None)
+
+    def newest(self, most: int) -> list[tuple[Any, ...]]:
+        """So many records at most."""
+        return self._records[-most:]
+
+    def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
+        """Records from the first that holds an event behind this number, until there are `most` events."""
+        at = max(0, bisect_right(self._firsts, number + 1) - 1)
+        end = at
+        while end < len(self._records) and self._firsts[end] - number <= most:
+            end += 1
+        return [record for record in self._records[at:end] if record[1] + record[2] > number + 1]

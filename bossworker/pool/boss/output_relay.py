@@ -1,0 +1,208 @@
+"""``logs="relay"``, in the boss: what the workers write, line by line to the caller, ahead of the results.
+
+While the caller takes what it is sent, nothing is lost: when lines have piled up here, the pipes are left alone, and
+whoever writes into them waits. When the caller takes nothing (it is busy with something else, or stopped), the jobs
+must go on: then the oldest lines are dropped, and it is told how many.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from bossworker.pool.boss.event_ring import EventRing
+from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.poller import Poller
+from bossworker.pool.wire.link import Link
+from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.pool.wire.output_frames import NO_JOB, RECORD, STDOUT, UNKNOWN, LineReader, OutputLine
+from bossworker.pool.wire.recorder import READS, WRITES, Recorder
+from bossworker.watch.pool_events import LOG
+
+READ_BYTES = 1 << 16  # what a pipe holds
+READS_AT_ONCE = 4  # of one pipe, before others have their turn
+LAST_READS = 64  # of a dead worker's pipe: its children may go on writing
+MOST_BYTES = 1 << 22  # of lines that may pile up
+FRAME_LINES = 2000  # at most in a frame
+PATIENCE_SECONDS = 1.0  # a caller that takes nothing for so long is not waited for
+LOOK_SECONDS = 0.1  # between looks at it
+EVENT_CHARS = 2000  # of a line are in its event
+
+
+class _Pipes(NamedTuple):
+    pid: int
+    worker_index: int
+    fds: dict[int, int]  # by stream
+    readers: dict[int, LineReader]
+
+
+class OutputRelay:
+    """See the module. Times are monotonic seconds."""
+
+    def __init__(
+        self, ledger: Ledger, recorders: Mapping[int, Recorder], caller: Link, poller: Poller, ring: EventRing
+    ) -> None:
+        self._ledger = ledger
+        self._recorders = recorders
+        self._caller = caller
+        self._poller = poller
+        self._ring = ring
+        self._workers: dict[int, _Pipes] = {}
+        self._writes: dict[int, int] = {}  # slot -> WRITES of its recorder, as of the last look
+        self._lines: deque[tuple[Any, ...]] = deque()
+        self._bytes = 0
+        self._missed = 0
+        self._taken_at = 0.0  # when the caller last took all it was sent
+        self.paused = False  # whether the pipes are left alone
+        self.watched: Callable[[], bool] = lambda: False  # whether anybody wants events
+
+    # -- who is there -----------------------------------------------------------------------------------
+
+    def add(self, slot: int, pid: int, stream: int, fd: int, secret: bytes) -> None:
+        """A worker was started; our end of one of its pipes."""
+        if slot not in self._workers:
+            self._workers[slot] = _Pipes(pid, self._ledger.workers[slot].index, {}, {})
+        os.set_blocking(fd, False)
+        self._workers[slot].fds[stream] = fd
+        self._workers[slot].readers[stream] = LineReader(secret, stream)
+        if not self.paused:
+            self._poller.watch_fd(fd, partial(self._on_readable, slot))
+
+    def remove(self, slot: int, running: int = NO_JOB) -> None:
+        """A worker is dead: what it left in the pipes is of the job that ran. Children of its may live on."""
+        pipes = self._workers.pop(slot, None)
+        if pipes is None:
+            return
+        self._writes.pop(slot, None)
+        for stream, fd in pipes.fds.items():
+            for _ in range(LAST_READS):
+                if not (data := _read(fd)):
+                    break
+                self._take(pipes, pipes.readers[stream].feed(data, running))
+            self._take(pipes, pipes.readers[stream].end(running))
+            self._poller.forget_fd(fd)
+            os.close(fd)
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    def _on_readable(self, slot: int, events: int) -> None:
+        self.read(slot, READS_AT_ONCE)
+        if self._bytes > MOST_BYTES:
+            self._pause()
+
+    def before_results(self, slot: int) -> None:
+        """Results are about to be taken: read what belongs to them. (Their worker has noted that it wrote.)"""
+        writes = self._recorders[slot].words[WRITES]
+        if self._writes.get(slot, 0) != writes:
+            self._writes[slot] = writes
+            self.read(slot, READS_AT_ONCE)
+
+    def read(self, slot: int, reads: int) -> None:
+        """Take in what is in a worker's pipes."""
+        pipes = self._workers.get(slot)
+        while reads and pipes is not None and self._read_both(slot, pipes):
+            reads -= 1
+
+    def _read_both(self, slot: int, pipes: _Pipes) -> bool:
+        """Read each pipe once; whether there may be more.
+
+        The second is read first, and told last: what is in it then is mostly younger than what is in the first. (Python
+        writes nothing to that one while there is something in the other.)
+        """
+        before, words = self.running(slot), self._recorders[slot].words
+        found: dict[int, bytes] = {}
+        for stream, fd in reversed(pipes.fds.items()):
+            words[READS[stream - STDOUT]] += 1  # before we read: see output_frames.py
+            data = _read(fd)
+            if data is None:  # nobody has its other end any more
+                self._poller.forget_fd(fd)
+            found[stream] = data or b""
+        running = before if self.running(slot) == before else UNKNOWN
+        for stream in pipes.fds:
+            if found[stream]:
+                self._take(pipes, pipes.readers[stream].feed(found[stream], running))
+        return max(map(len, found.values()), default=0) == READ_BYTES
+
+    def running(self, slot: int) -> int:
+        """The job that the worker has claimed last, though it may be through with that one."""
+        worker = self._ledger.workers.get(slot)
+        if worker is not None and worker.batch is not None:
+            with suppress(ProtocolError):
+                snapshot = self._recorders[slot].snapshot()
+                if snapshot.claimed:
+                    return worker.batch.first_id + snapshot.claimed - 1
+        return NO_JOB
+
+    def _take(self, pipes: _Pipes, lines: list[OutputLine]) -> None:
+        if not lines:
+            return
+        now = time.monotonic()
+        for line in lines:
+            job_id = None if line.job_id == NO_JOB else line.job_id
+            self._lines.append((job_id, pipes.pid, pipes.worker_index, line.stream, now, line.text))
+            self._bytes += len(line.text) + 100
+            if self.watched():
+                text = _message(line.text) if line.stream == RECORD else line.text
+                self._ring.add(LOG, 1, job_id, pipes.pid, line.stream, text[:EVENT_CHARS], now)
+
+    # -- to the caller ----------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are lines for the caller, or word of some that were dropped."""
+        return bool(self._lines or self._missed)
+
+    def send(self) -> None:
+        """Send what the caller takes now. Raises LinkClosed."""
+        while self.waiting and self._caller.flush():
+            self._taken_at = time.monotonic()
+            lines = [self._lines.popleft() for _ in range(min(FRAME_LINES, len(self._lines)))]
+            self._bytes -= sum(len(line[-1]) + 100 for line in lines)
+            content = {"clock": time.time() - time.monotonic(), "missed": self._missed, "lines": lines}
+            self._missed = 0
+            self._caller.send(Kind.OUTPUT_LINES, b"", [json.dumps(content).encode()])
+        if self.paused and self._bytes < MOST_BYTES // 2:
+            self._go_on()
+
+    def attend(self) -> None:
+        """The caller may have stopped taking what it is sent."""
+        if self._bytes > MOST_BYTES and time.monotonic() > self._taken_at + PATIENCE_SECONDS:
+            while self._bytes > MOST_BYTES // 2:
+                self._bytes -= len(self._lines.popleft()[-1]) + 100
+                self._missed += 1
+            self._go_on()
+
+    def _pause(self) -> None:
+        self.paused = True
+        for pipes in self._workers.values():
+            for fd in pipes.fds.values():
+                self._poller.forget_fd(fd)
+
+    def _go_on(self) -> None:
+        self.paused = False
+        for slot, pipes in self._workers.items():
+            for fd in pipes.fds.values():
+                self._poller.watch_fd(fd, partial(self._on_readable, slot))
+
+
+def _read(fd: int) -> bytes | None:
+    """What is there; None: nothing will come any more."""
+    try:
+        return os.read(fd, READ_BYTES) or None
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None
+
+
+def _message(record: str) -> str:
+    try:
+        return str(json.loads(record)["msg"])
+    except (ValueError, KeyError, TypeError):
+        return record

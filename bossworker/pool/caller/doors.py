@@ -1,0 +1,64 @@
+"""A door is opened: its process is started, and the boss told of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.door.addresses import named, parse
+from bossworker.pool.door.keys import Keys, check_keys
+from bossworker.pool.door.listening import Door
+from bossworker.pool.options import Options, check_choice
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.link import link_pair, pack
+from bossworker.pool.wire.messages import Kind
+from bossworker.system import signals
+
+_numbers = count(1)
+
+
+def open_door(
+    parts: PoolParts,
+    options: Options,
+    handler: Callable[..., Any],
+    doors: list[Door],
+    address: object,
+    keys: Keys | None,
+    accept: object,
+) -> Door:
+    """See ``BossWorker.listen``. The door is added to the `doors` of the pool."""
+    place = named(options.name) if address is None else parse(address)
+    if (place.kind == "tcp") != (check_keys(keys) is not None):
+        raise ValueError("keys must be given for tcp://, and only there: see bossworker.keys")
+    settings = {
+        "accept": check_choice("accept", accept, ("pickle", "json")),
+        "door": _next_number({door.number for door in doors}),
+        "pool": options.name,
+        "boss_pid": parts.connection.pid,
+        "commands": hasattr(handler, "prepare_job"),
+        "options": {key: getattr(options, key) for key in ("global_timeout", "worker_count", "kill_grace", "retries")},
+    }
+    if not options.worker_count:
+        raise ValueError("an inline pool (worker_count=0) has no door: it runs jobs in this program alone")
+    parts.state.check_open()
+    doors[:] = [door for door in doors if door.pid]  # but for those that were closed
+    ours, theirs = link_pair()
+    try:
+        with signals.held():
+            door = Door(place, settings, theirs, keys)
+            parts.connection.send_packed(
+                pack(Kind.LISTEN, messages.LISTEN.pack(settings["door"]), (), (os.dup(ours.fileno()),))
+            )
+    finally:
+        ours.close()
+        theirs.close()
+    doors.append(door)
+    return door
+
+
+def _next_number(taken: set[int]) -> int:
+    """One that was used as long ago as can be: results for clients of an older door may still be on their way."""
+    return next(number for number in (n % messages.LAST_DOOR + 1 for n in _numbers) if number not in taken)

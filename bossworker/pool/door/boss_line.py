@@ -1,0 +1,81 @@
+"""A door's line to the boss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from bossworker.pool.door.door_router import DoorRouter
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.link import Frame, Link, LinkClosed
+from bossworker.pool.wire.messages import Kind
+
+MOST_UNSENT = 1 << 26  # bytes on their way to the boss; with more, nothing is taken from clients
+WARNING, INFO = 30, 20  # as in the module logging
+
+OnAnswer = Callable[[dict[str, Any]], None]
+
+
+class BossLine:
+    """See the module."""
+
+    def __init__(self, link: Link, router: DoorRouter) -> None:
+        self._link = link
+        self._router = router
+        self._requests: dict[int, OnAnswer] = {}  # that the boss has not answered
+        self._last_request = 0
+        self._flushing = False  # whether we are told when the link takes more
+        router.poller.register(link.fileno(), zmq.POLLIN)
+
+    def fileno(self) -> int:
+        return self._link.fileno()
+
+    def tell(self, kind: Kind, head: bytes, *body: Any, fds: tuple[int, ...] = ()) -> None:
+        """Send a frame."""
+        try:
+            self._link.send(kind, head, body, fds)
+        except LinkClosed:
+            return  # its end will be noticed as we read
+        self._watch()
+
+    def ask(self, kind: Kind, more: bytes, body: bytes, on_answer: OnAnswer) -> None:
+        """Send a request; the answer comes later."""
+        self._last_request += 1
+        self._requests[self._last_request] = on_answer
+        self.tell(kind, messages.REQUEST.pack(self._last_request) + more, body)
+
+    def note(self, text: str, level: int = WARNING) -> None:
+        """Tell the program's log."""
+        self.tell(Kind.NOTE, messages.NOTE.pack(level), text.encode())
+
+    def forget(self, client: int) -> None:
+        """What a client has queued or running is nobody's any more."""
+        self.tell(Kind.CLIENT_GONE, messages.CLIENT_GONE.pack(0, client))
+
+    def receive(self) -> list[Frame]:
+        """What has come, but for answers, which go to those who have asked. LinkClosed."""
+        if self._link.unsent:
+            self._link.flush()
+            self._watch()
+        frames = self._link.receive()
+        for frame in frames:
+            if frame.kind is Kind.REPLY:
+                self._on_reply(frame)
+        return [frame for frame in frames if frame.kind is not Kind.REPLY]
+
+    def _on_reply(self, frame: Frame) -> None:
+        (number,) = messages.REQUEST.unpack(frame.head)
+        on_answer = self._requests.pop(number, None)
+        if on_answer is not None:
+            on_answer(json.loads(bytes(frame.body)))
+
+    def _watch(self) -> None:
+        """While the boss does not take what we have, clients have to wait."""
+        unsent = self._link.unsent
+        if unsent is not self._flushing:
+            self._flushing = unsent
+            self._router.poller.modify(self._link.fileno(), zmq.POLLIN | (zmq.POLLOUT if unsent else 0))
+        self._router.hold_back(unsent and self._link.unsent_bytes > MOST_UNSENT)

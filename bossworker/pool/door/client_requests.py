@@ -1,0 +1,244 @@
+"""What clients ask a door for, in frames or JSON: checked, and passed on to the boss under the ids that it knows.
+
+Whatever here is no proper request raises ProtocolError, or what Python makes of nonsense; the message is dropped then.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from bossworker.failure import Outcome, encode_text
+from bossworker.pool.door import json_form
+from bossworker.pool.door.boss_line import BossLine
+from bossworker.pool.door.client_mail import ClientMail
+from bossworker.pool.door.door_clients import DoorClient
+from bossworker.pool.door.door_protocol import MOST_REQUESTS
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import Batch, JobOptions
+from bossworker.pool.wire.link import Frame
+from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
+from bossworker.pool.wire.parcel import into_file, is_parcel
+from bossworker.pool.wire.segments import single
+
+OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
+MOST_AT_ONCE = 1 << 16  # jobs in a message
+_OWNERS = "that is for the program that made the pool"
+
+
+class ClientRequests:
+    """See the module. `base` stands above the clients' numbers in all ids; `lose` drops a client that leaves."""
+
+    def __init__(
+        self, boss: BossLine, mail: ClientMail, base: int, default: JobOptions, lose: Callable[[DoorClient], None]
+    ) -> None:
+        self._boss = boss
+        self._mail = mail
+        self._base = base
+        self._default = default
+        self._lose = lose
+        self.submitted = False  # whether jobs have come, whose results may come within the instant
+
+    def on_frame(self, client: DoorClient, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.PIECE:
+                if (whole := client.pieces.add(frame)) is not None:
+                    self.on_frame(client, whole)
+            case Kind.SUBMIT:
+                self._submit(client, read_batch(frame), len(frame.body))
+            case Kind.CREDIT:
+                self._credit(client, *messages.unpack(messages.CREDIT, frame.head))
+            case Kind.CANCEL:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                queued_only = bytes(frame.head[messages.REQUEST.size :]) == messages.QUEUED_ONLY
+                self._cancel(client, number, array("Q", bytes(frame.body)), queued_only)
+            case Kind.STATS:
+                self._stats(client, *messages.unpack(messages.REQUEST, frame.head))
+            case Kind.STACK:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
+                self._stack(client, number, job_id)
+            case Kind.EVENTS:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                asked = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
+                self._ask(client, number, Kind.EVENTS, messages.EVENTS.pack(*asked), b"", lambda told: told)
+            case Kind.TAKEN:
+                client.take(array("Q", bytes(frame.body)))
+            case Kind.CLOSE | Kind.STOP | Kind.FORGET as kind:
+                self._leave(client, kind.name.lower())
+            case kind if len(frame.head) >= messages.REQUEST.size:  # a request of the owner's: it must have an answer
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                self._mail.reply(client, number, {"refused": _OWNERS})
+            case kind:
+                raise ProtocolError(f"a frame of kind {kind!r} from a client")
+
+    def on_json(self, client: DoorClient, told: dict[str, Any]) -> None:
+        match told.get("op"):
+            case "submit":
+                for batch in list(json_form.jobs_from_json(told, self._default)):
+                    self._submit(client, batch, len(batch.payload))
+            case "credit":
+                self._credit(client, _whole(told["bytes"]))
+            case "cancel":
+                ids = array("Q", told["ids"])
+                self._cancel(client, _whole(told.get("request", 0)), ids, bool(told.get("queued_only")))
+            case "stats":
+                self._stats(client, _whole(told["request"]))
+            case "stack":  # not of all workers: other clients' code may be there
+                self._stack(client, _whole(told["request"]), _whole(told["job"]))
+            case "taken":
+                client.take(array("Q", told["ids"]))
+            case "close" | "stop" | "forget" as op:
+                self._leave(client, op)
+            case _ if "request" in told:
+                self._mail.reply(client, _whole(told["request"]), {"refused": _OWNERS})
+            case op:
+                raise ProtocolError(f"op {str(op)[:50]!r} from a client")
+
+    # -- jobs ---------------------------------------------------------------------------------------------
+
+    def _submit(self, client: DoorClient, batch: Batch, size: int) -> None:
+        """Pass jobs on to the boss; those for which there is no room have a result at once, which says so."""
+        if why := client.why_full(batch, size):
+            self._turn_away(client, batch, why)
+            return
+        client.add(batch, size)
+        head = bytearray(batch.head())
+        head[:8] = self._whole_id(client, batch.first_id).to_bytes(8, "little")
+        body, fds = _body(batch)
+        self._boss.tell(Kind.SUBMIT, bytes(head), *body, fds=fds)
+        self.submitted = True
+
+    def _turn_away(self, client: DoorClient, batch: Batch, why: str) -> None:
+        now, text = time.monotonic(), encode_text(f"BossWorkerAsync: not taken: {why}")
+        client.unfinished += batch.count
+        for job_id in batch.ids:
+            client.receive(single(job_id, 0, 0, now, now, Outcome.BAD_JOB | Outcome.TEXT, text))
+        self._mail.pass_on(client)
+
+    def _whole_id(self, client: DoorClient, own_id: int) -> int:
+        return self._base | client.number << CLIENT_BITS | own_id
+
+    def _credit(self, client: DoorClient, total: int) -> None:
+        client.credit(total)
+        self._mail.pass_on(client)
+
+    # -- questions ----------------------------------------------------------------------------------------
+
+    def _cancel(self, client: DoorClient, number: int, ids: array[int], queued_only: bool) -> None:
+        if ids and max(ids) > OWN_ID:
+            raise ProtocolError(f"a job with id {max(ids)}")
+        how = messages.QUEUED_ONLY if queued_only else b""
+        whole = array("Q", [self._whole_id(client, own_id) for own_id in ids])
+        self._ask(client, number, Kind.CANCEL, how, whole.tobytes(), lambda told: told)
+
+    def _stats(self, client: DoorClient, number: int) -> None:
+        """The pool's; of other clients' jobs not even the ids."""
+
+        def own(told: dict[str, Any]) -> dict[str, Any]:
+            for worker in told["workers"]:
+                job_id = worker["job_id"] or 0
+                is_ours = job_id >> CLIENT_BITS == self._whole_id(client, 0) >> CLIENT_BITS
+                worker["job_id"] = job_id & OWN_ID if is_ours else None
+                worker["progress"] = worker["progress"] if is_ours else None
+            return told
+
+        self._ask(client, number, Kind.STATS, b"", b"", own)
+
+    def _stack(self, client: DoorClient, number: int, job_id: int) -> None:
+        """Of one of its jobs, or EVERY_JOB."""
+        every = job_id == messages.EVERY_JOB
+        if job_id > OWN_ID and not every:
+            raise ProtocolError(f"a job with id {job_id}")
+        whole = job_id if every else self._whole_id(client, job_id)
+
+        def own(told: dict[str, Any]) -> dict[str, Any]:
+            return {"text": told["text"].replace(f"job {whole} ", f"job {job_id} ")}
+
+        self._ask(client, number, Kind.STACK, messages.JOB.pack(whole), b"", own)
+
+    def _ask(
+        self,
+        client: DoorClient,
+        number: int,
+        kind: Kind,
+        more: bytes,
+        body: bytes,
+        make_own: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        """Ask the boss in a client's name."""
+        if client.requests >= MOST_REQUESTS:
+            told = {"refused": f"{client.requests} requests of this client wait for their answers"}
+            self._mail.reply(client, number, told)
+            return
+        client.requests += 1
+        route = client.route
+
+        def on_answer(told: dict[str, Any]) -> None:
+            if client.route == route:  # not so if it has left meanwhile, and may be here again
+                client.requests -= 1
+                self._mail.reply(client, number, make_own(told))
+
+        self._boss.ask(kind, more, body, on_answer)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _leave(self, client: DoorClient, op: str) -> None:
+        """``close``: nothing more will come. ``stop``: all that it has is to end. ``forget``: it is gone."""
+        if op == "forget":
+            client.keepsake = None
+            self._lose(client)
+        elif op == "stop":
+            self._stop(client)
+        else:
+            client.closing = True
+            self._mail.pass_on(client)
+
+    def _stop(self, client: DoorClient) -> None:
+        """Drop what it has queued, cancel what runs; it is told when that is through."""
+
+        def stopped(told: dict[str, Any]) -> None:
+            client.unfinished = told["count"]  # those that run, each of which has a result yet to come
+            client.closing = True
+            self._mail.pass_on(client)
+
+        client.drop_results()
+        self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", stopped)
+
+
+def _whole(value: object) -> int:
+    """A number from JSON."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ProtocolError("a number that is none")
+    return value
+
+
+def read_batch(frame: Frame) -> Batch:
+    """Jobs from a client. ProtocolError when they are none that our own code would send."""
+    batch = Batch.read(frame.head, frame.body)
+    options = batch.job_options
+    if not 1 <= batch.first_id <= batch.first_id + batch.count - 1 <= OWN_ID:
+        raise ProtocolError(f"{batch.count} jobs with ids from {batch.first_id}")
+    if not 0 <= options.timeout <= 1e9 or options.attempt != 1 or frame.fds:
+        raise ProtocolError("jobs with options that no client has")
+    if batch.count > MOST_AT_ONCE:
+        raise ProtocolError(f"{batch.count} jobs in a message")
+    counts, sizes = batch.counts, batch.sizes
+    # A job takes a byte at least: so what says that it holds more jobs does not have us count to a billion.
+    if not counts or min(counts) < 1 or sum(sizes) != len(batch.payload) or sum(counts) > len(batch.payload):
+        raise ProtocolError("jobs whose columns do not fit")
+    if not batch.skip < counts[0] or not sum(counts) - counts[-1] < batch.skip + batch.count <= sum(counts):
+        raise ProtocolError("jobs whose blocks do not fit")
+    return batch
+
+
+def _body(batch: Batch) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """What goes to the boss; a large job's data in a file beside it, if that can be: it need not touch it then."""
+    if batch.count == len(batch.counts) == 1 and is_parcel(payload := memoryview(batch.payload)):
+        lent = into_file(payload)
+        if lent is not None:
+            table, fd = lent
+            return (array("I", [1]).tobytes(), array("Q", [len(table)]).tobytes(), table), (fd,)
+    return batch.body(), ()

@@ -1,0 +1,192 @@
+"""A client of a door: what it has unfinished, what waits for it, and how much of that it takes now."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bossworker.pool.door.door_protocol import MOST_BYTES, MOST_JOBS, WINDOW, Pieces
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.segments import Segment
+
+
+@dataclass(slots=True)
+class Keepsake:
+    """What is kept for the next client of an identity: batches of which a result may not have been taken."""
+
+    batches: dict[int, Batch] = field(default_factory=dict)  # by first id
+    left: dict[int, set[int]] = field(default_factory=dict)  # of each, the ids whose results have not been taken
+    results: dict[int, Segment] = field(default_factory=dict)  # by first id
+
+    def add(self, batch: Batch) -> None:
+        self.batches[batch.first_id] = batch
+        self.left[batch.first_id] = set(batch.ids)
+
+    def take(self, ids: Iterable[int]) -> None:
+        """The client's program has got these results."""
+        gone = set(ids)
+        for first, left in list(self.left.items()):
+            left.difference_update(gone)
+            if not left:
+                del self.left[first], self.batches[first]
+        open_ids = set().union(*self.left.values())
+        for first, segment in list(self.results.items()):
+            if open_ids.isdisjoint(range(first, first + segment.jobs)):
+                del self.results[first]
+
+    def taken(self) -> list[int]:
+        """Ids in the batches whose results have been taken."""
+        return [
+            job_id for first, batch in self.batches.items() for job_id in batch.ids if job_id not in self.left[first]
+        ]
+
+
+class DoorClient:
+    """See the module. Ids are the client's own."""
+
+    def __init__(self, number: int, identity: str, told: dict[str, Any]) -> None:
+        self.number = number
+        self.identity = identity
+        self.form: str = told["form"]
+        self.program: str = told["program"]
+        self.pid: int = told["pid"]
+        self.since = time.time()
+        self.route: bytes | None = None  # None: it is away, and what it has is kept
+        self.keepsake: Keepsake | None = Keepsake() if told["keep"] else None
+        self.unfinished = 0  # jobs
+        self.job_bytes = 0  # of these, about
+        self.next_id = 1  # above all ids that it has used
+        self.done = 0
+        self.outgoing: deque[Segment] = deque()
+        self.waiting_bytes = 0
+        self.sent = 0  # bytes of results, since it came
+        self.credited = 0  # of these, what it has taken in
+        self.requests = 0  # that wait for an answer
+        self.closing = False  # it adds nothing more
+        self.pieces = Pieces()
+
+    def why_full(self, batch: Batch, size: int) -> str:
+        """Why these jobs are too many; empty when they are not."""
+        if self.unfinished + batch.count > MOST_JOBS:
+            return f"{self.unfinished} jobs of this client are unfinished, and it may have {MOST_JOBS}"
+        if self.job_bytes + self.waiting_bytes + size > MOST_BYTES:
+            return f"jobs and results of this client take {self.job_bytes + self.waiting_bytes} of {MOST_BYTES} bytes"
+        return ""
+
+    def add(self, batch: Batch, size: int) -> None:
+        """Jobs were added."""
+        self.unfinished += batch.count
+        self.job_bytes += size
+        self.next_id = max(self.next_id, batch.first_id + batch.count)
+        if self.keepsake is not None:
+            self.keepsake.add(batch)
+
+    def receive(self, segment: Segment) -> None:
+        """Results have come."""
+        count = min(segment.jobs, self.unfinished)
+        self.job_bytes -= self.job_bytes * count // max(1, self.unfinished)
+        self.unfinished -= count
+        self.done += segment.jobs
+        self._queue(segment)
+        if self.keepsake is not None:
+            self.keepsake.results[segment.first_id] = segment
+
+    def _queue(self, segment: Segment) -> None:
+        self.outgoing.append(segment)
+        self.waiting_bytes += segment.size
+
+    def ready(self) -> Iterator[Segment]:
+        """Results to be sent now. What each costs is to be told by `note_sent`."""
+        while self.route is not None and self.outgoing and self.sent < self.credited + WINDOW:
+            segment = self.outgoing.popleft()
+            self.waiting_bytes -= segment.size
+            yield segment
+
+    def take(self, ids: Iterable[int]) -> None:
+        """Its program has got these results."""
+        if self.keepsake is not None:
+            self.keepsake.take(ids)
+
+    def drop_results(self) -> None:
+        """It wants nothing more."""
+        self.outgoing.clear()
+        self.waiting_bytes = 0
+        self.keepsake = None
+
+    def credit(self, total: int) -> None:
+        """It has taken in so many bytes of results, since it came."""
+        self.credited = max(self.credited, min(total, self.sent))
+
+    @property
+    def through(self) -> bool:
+        """Whether it has all that it will get."""
+        return self.closing and not self.unfinished and not self.outgoing
+
+    def come(self, route: bytes, told: dict[str, Any]) -> None:
+        """It is here, or here again: then it gets what it has not taken."""
+        self.route = route
+        self.program, self.pid, self.since = told["program"], told["pid"], time.time()
+        self.sent = self.credited = self.requests = 0
+        self.closing = False
+        self.pieces = Pieces()
+        if self.keepsake is not None:
+            self.outgoing.clear()
+            self.waiting_bytes = 0
+            for segment in self.keepsake.results.values():
+                self._queue(segment)
+
+    def describe(self) -> dict[str, Any]:
+        """For ``Door.clients``."""
+        return {
+            "identity": self.identity,
+            "program": self.program,
+            "pid": self.pid,
+            "since": self.since,
+            "connected": self.route is not None,
+            "unfinished": self.unfinished,
+            "waiting": sum(segment.jobs for segment in self.outgoing),
+            "done": self.done,
+        }
+
+
+class ClientList:
+    """All clients of a door."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._last = 0
+        self.by_number: dict[int, DoorClient] = {}
+        self.by_route: dict[bytes, DoorClient] = {}
+        self.by_identity: dict[str, DoorClient] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    def new(self, identity: str, told: dict[str, Any]) -> DoorClient:
+        """One that was not here before. Numbers are used again as late as can be."""
+        while True:
+            self._last = self._last % self._most + 1
+            if self._last not in self.by_number:
+                break
+        client = DoorClient(self._last, identity, told)
+        self.by_number[client.number] = self.by_identity[identity] = client
+        return client
+
+    def attach(self, client: DoorClient, route: bytes, told: dict[str, Any]) -> None:
+        client.come(route, told)
+        self.by_route[route] = client
+
+    def detach(self, client: DoorClient) -> None:
+        """It is away."""
+        if client.route is not None:
+            self.by_route.pop(client.route, None)
+            client.route = None
+
+    def remove(self, client: DoorClient) -> None:
+        """Nothing of it is left."""
+        self.detach(client)
+        self.by_number.pop(client.number, None)
+        self.by_identity.pop(client.identity, None)

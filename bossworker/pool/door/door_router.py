@@ -1,0 +1,149 @@
+"""A door's ROUTER: what strangers send, as far as ZeroMQ lets it through; and who of them is gone."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from typing import Any
+
+import zmq
+import zmq.utils.z85
+
+from bossworker.pool.door.door_protocol import LONGEST_JSON, LONGEST_MESSAGE
+from bossworker.pool.door.keys import Keys
+
+MOST_UNREAD = 256  # messages of a client; then it has to wait
+HANDSHAKE_MILLISECONDS = 5000
+HEARTBEAT_MILLISECONDS = 2000  # over a network, where a cable may be cut
+LOST_MILLISECONDS = 10_000  # without an answer to that
+LINGER_MILLISECONDS = 500
+MOST_TURN = 200  # messages that are taken in a turn
+_ZAP = "inproc://zeromq.zap.01"
+_DOMAIN = b"bossworker"
+_SLACK = 1 << 12
+
+
+class DoorRouter:
+    """See the module. A door at a path listens at `listener`; one with a network address, by `keys`."""
+
+    def __init__(self, address: str, listener: int, keys: Keys | None, in_pieces: bool) -> None:
+        """zmq.ZMQError when that cannot be listened to. `in_pieces`: whether long messages come so."""
+        self._context = zmq.Context()
+        self.poller = zmq.Poller()
+        self.zap: Any = None
+        self.socket: Any = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, LINGER_MILLISECONDS),  # for the last words to those who are told that it ends
+            (zmq.SNDHWM, 0),  # a ROUTER drops what is above its high-water mark; there is credit instead
+            (zmq.RCVHWM, MOST_UNREAD),
+            (zmq.ROUTER_MANDATORY, 1),  # or a message to somebody who is gone vanishes without a word
+            (zmq.MAXMSGSIZE, LONGEST_MESSAGE + _SLACK if in_pieces else LONGEST_JSON),
+            (zmq.HANDSHAKE_IVL, HANDSHAKE_MILLISECONDS),
+        ):
+            self.socket.setsockopt(option, value)
+        self.monitor: Any = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._held_back = False
+        self._with_keys = keys is not None
+        if keys is not None:
+            self._require(keys)
+            self.socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MILLISECONDS)
+            self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, LOST_MILLISECONDS)
+            self.socket.bind(address)
+        else:
+            self.socket.setsockopt(zmq.USE_FD, listener)
+            self.socket.bind("ipc://bossworker")  # the name means nothing: the listener is bound already
+        for one in (self.socket, self.monitor):
+            self.poller.register(one, zmq.POLLIN)
+
+    def _require(self, keys: Keys) -> None:
+        """Let in those alone who have a key that is admitted."""
+        self._admitted = {key.encode() for key in keys.admitted}
+        self.zap = self._context.socket(zmq.REP)
+        self.zap.bind(_ZAP)
+        self.poller.register(self.zap, zmq.POLLIN)
+        for option, value in (
+            (zmq.CURVE_SERVER, 1),
+            (zmq.CURVE_SECRETKEY, keys.secret.encode()),
+            (zmq.ZAP_DOMAIN, _DOMAIN),
+            (zmq.ZAP_ENFORCE_DOMAIN, 1),  # without a handler nobody is let in, and not everybody
+        ):
+            self.socket.setsockopt(option, value)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, with the port that the system has chosen."""
+        told: bytes = self.socket.getsockopt(zmq.LAST_ENDPOINT)
+        return told.rstrip(b"\0").decode()
+
+    def hold_back(self, full: bool) -> None:
+        """Take nothing off for now: those who send will have to wait."""
+        if full is not self._held_back:
+            self._held_back = full
+            self.poller.modify(self.socket, 0 if full else zmq.POLLIN)
+
+    def take(self) -> list[tuple[bytes, bytes | memoryview, str]]:
+        """What has come: route, message, and whose key it was sent with (empty without keys)."""
+        found: list[tuple[bytes, bytes | memoryview, str]] = []
+        while len(found) < MOST_TURN and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            with suppress(zmq.Again):
+                found += self._take_one()
+        return found
+
+    def _take_one(self) -> list[tuple[bytes, bytes | memoryview, str]]:
+        if not self._with_keys:
+            route, *parts = self.socket.recv_multipart(zmq.DONTWAIT)
+            return [(route, parts[0] if len(parts) == 1 else b"", "")]
+        route, *parts = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
+        if len(parts) != 1:
+            return [(route.bytes, b"", "")]
+        return [(route.bytes, parts[0].buffer, _key_of(parts[0]))]
+
+    def send(self, route: bytes, message: Any) -> bool:
+        """Send to a client; False when it is gone."""
+        try:
+            self.socket.send_multipart((route, message), zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
+                raise
+            return False
+        return True
+
+    def read_monitor(self) -> None:
+        """Take off what it tells: that connections have ended."""
+        with suppress(zmq.Again):
+            while self.monitor.recv_multipart(zmq.DONTWAIT):
+                pass
+
+    def answer_strangers(self) -> int:
+        """Tell ZeroMQ whom to let in, by their keys; how many were turned away."""
+        turned_away = 0
+        if self.zap is None:
+            return 0
+        with suppress(zmq.Again):
+            while True:
+                request = self.zap.recv_multipart(zmq.DONTWAIT)
+                welcome = self._is_admitted(request)
+                turned_away += not welcome
+                key = zmq.utils.z85.encode(request[6]) if welcome else b""
+                number = request[1] if len(request) > 1 else b""
+                code, text = (b"200", b"OK") if welcome else (b"400", b"this key is not admitted")
+                self.zap.send_multipart((b"1.0", number, code, text, key, b""))
+        return turned_away
+
+    def _is_admitted(self, request: list[bytes]) -> bool:
+        match request:
+            case [b"1.0", _, domain, _, _, b"CURVE", key] if domain == _DOMAIN and len(key) == 32:
+                return zmq.utils.z85.encode(key) in self._admitted
+        return False
+
+    def close(self) -> None:
+        """Hang up on everybody, once they have got what was sent to them, if they take it soon."""
+        self.socket.disable_monitor()
+        self._context.destroy(LINGER_MILLISECONDS)
+
+
+def _key_of(part: Any) -> str:
+    try:
+        return str(part.get("User-Id"))
+    except zmq.ZMQError:
+        return ""

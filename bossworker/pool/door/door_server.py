@@ -1,0 +1,267 @@
+"""A door's process: lets other programs speak with a pool's boss, and keeps from it whatever is no proper job.
+
+It owns the public socket, and all that is known of clients. To the boss it is one more line that adds jobs, whose ids
+have the door's and the client's number above the client's own; so a flood at the door costs the boss nothing, and what
+this process may die of is no harm to the pool. It ends with the boss, or when it is told to.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from array import array
+from struct import error as StructError
+from typing import Any
+
+import zmq
+
+from bossworker.pool.door import door_protocol, side_process
+from bossworker.pool.door.addresses import remove_path
+from bossworker.pool.door.boss_line import INFO, BossLine
+from bossworker.pool.door.client_mail import ClientMail
+from bossworker.pool.door.client_requests import OWN_ID, ClientRequests
+from bossworker.pool.door.door_clients import ClientList, DoorClient
+from bossworker.pool.door.door_protocol import FORM_OF, FRAMES
+from bossworker.pool.door.door_router import DoorRouter
+from bossworker.pool.door.greeting import Reception, Refused
+from bossworker.pool.door.keys import Keys
+from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds, frame_of
+from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
+from bossworker.pool.wire.parcel import give_back, with_data
+from bossworker.pool.wire.segments import Segment, read_segments
+from bossworker.pool.wire.spin import Spin
+
+PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
+SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
+LINGER_SECONDS = 0.5  # at the end of the pool, for clients to take what they have not taken
+ENDING_TICK = 0.02  # between looks whether they have
+NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
+NOBODY_SECONDS = 3600.0
+
+
+class DoorServer:
+    """See the module. `run` returns when the door is closed."""
+
+    def __init__(self, program: Link, boss: Link, settings: dict[str, Any], listener: int) -> None:
+        options = settings["options"]
+        self.form = FORM_OF[settings["accept"]]
+        self.address = settings["address"]
+        self.router = DoorRouter(settings["address"], listener, _keys(settings["keys"]), self.form == FRAMES)
+        self.program = program
+        self.program_is_there = True
+        self.clients = ClientList(LAST_CLIENT)
+        self.boss = BossLine(boss, self.router)
+        self.mail = ClientMail(self.router, self.form, self.lose)
+        self.reception = Reception(self.clients, self.mail, settings, self.lose)
+        default = JobOptions(0, options["global_timeout"], options["retries"], 1)
+        self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
+        self.malformed = 0
+        self.refused = 0
+        self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
+        self.spin = Spin()
+        self.awake_until = 0.0
+        self.probe_at = time.monotonic() + PROBE_SECONDS
+        self.note_at = 0.0
+        self.over = False
+        self.router.poller.register(program.fileno(), zmq.POLLIN)
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.program.send(Kind.READY, b"", [self.router.endpoint.encode()])
+        readers = {
+            self.router.socket: self.read_strangers,
+            self.router.zap: self.answer_strangers,
+            self.router.monitor: self.on_hang_up,
+            self.boss.fileno(): self.read_boss,
+            self.program.fileno(): self.read_program,
+        }
+        while not self.over:
+            for source in self.wait():
+                readers[source]()
+            self.look_who_is_there()
+            self.end_if_due()
+        self.router.close()
+
+    def wait(self) -> list[Any]:
+        """Sleep until something comes or is due; stay awake for an instant where an answer is due. What has come."""
+        while (now := time.monotonic()) < self.awake_until:
+            if ready := self.router.poller.poll(0):
+                return [source for source, _ in ready]
+            self.spin.rest(now)
+        seconds = self.probe_at - now if len(self.clients) else NOBODY_SECONDS
+        if self.ends_at is not None:
+            seconds = ENDING_TICK
+        return [source for source, _ in self.router.poller.poll(max(0, int(seconds * 1000) + 1))]
+
+    def end_if_due(self) -> None:
+        """Once the pool is through: as soon as all clients have what is theirs, or have had time for it."""
+        if self.ends_at is None:
+            return
+        waiting = any(client.outgoing for client in self.clients.by_route.values())
+        if not waiting or time.monotonic() >= self.ends_at:
+            self.say_to_all("closed")
+            self.over = True
+
+    def say_to_all(self, op: str, reason: str = "") -> None:
+        for client in self.clients.by_route.values():
+            self.mail.say(client, op, reason)
+
+    # -- clients ----------------------------------------------------------------------------------------
+
+    def answer_strangers(self) -> None:
+        self.refused += self.router.answer_strangers()
+
+    def on_hang_up(self) -> None:
+        """Somebody has hung up: ZeroMQ does not tell who, and what it knows of each it knows a little later."""
+        self.router.read_monitor()
+        self.probe_at = min(self.probe_at, time.monotonic() + SETTLE_SECONDS)
+
+    def read_strangers(self) -> None:
+        for route, data, key in self.router.take():
+            try:
+                self.on_message(route, data, key)
+            except (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError) as error:
+                self.drop(route, error)
+        if self.requests.submitted:
+            self.requests.submitted = False
+            self.awake_until = self.spin.until(time.monotonic())
+
+    def on_message(self, route: bytes, data: bytes | memoryview, key: str) -> None:
+        client = self.clients.by_route.get(route)
+        if client is None:
+            self.greet(route, door_protocol.decode(bytes(data)), key)
+        elif self.form == FRAMES:
+            self.requests.on_frame(client, frame_of(memoryview(data)))
+        else:
+            self.requests.on_json(client, door_protocol.decode(bytes(data)))
+
+    def drop(self, route: bytes, error: Exception) -> None:
+        """A message that no client of ours sends: counted, told of now and then. People's own clients are told."""
+        self.malformed += 1
+        if self.form != FRAMES and route in self.clients.by_route:
+            self.mail.send_to(route, {"op": "error", "reason": str(error)})
+        if time.monotonic() >= self.note_at:
+            self.note_at = time.monotonic() + NOTE_SECONDS
+            self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
+
+    def greet(self, route: bytes, told: dict[str, Any], key: str) -> None:
+        """Let a client in, or say why not."""
+        try:
+            client = self.reception.let_in(route, told, key)
+        except Refused as why:
+            self.refused += 1
+            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
+            return
+        self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
+
+    def look_who_is_there(self) -> None:
+        """Find out, once it is time, who has hung up."""
+        if time.monotonic() >= self.probe_at:
+            self.probe_at = time.monotonic() + PROBE_SECONDS
+            for client in list(self.clients.by_route.values()):
+                if self.mail.is_gone(client):
+                    self.lose(client)
+
+    def lose(self, client: DoorClient) -> None:
+        """A client is gone. What it has is kept where it wanted that, for the next of its identity, or dropped."""
+        if self.clients.by_number.get(client.number) is not client:
+            return
+        self.clients.detach(client)
+        if client.keepsake is not None and client.keepsake.batches:
+            self.boss.note(f"client away identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            return
+        self.clients.remove(client)
+        self.boss.forget(client.number)
+        self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+
+    # -- the boss -----------------------------------------------------------------------------------------
+
+    def read_boss(self) -> None:
+        try:
+            frames = self.boss.receive()
+        except LinkClosed:
+            self.say_to_all("goodbye", "the pool's boss is gone")
+            self.over = True
+            return
+        for frame in frames:
+            self.on_boss_frame(frame)
+
+    def on_boss_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.RESULTS:
+                self.on_results(read_segments(frame.head, frame.body), frame.fd)
+                close_fds(frame.fds)
+            case Kind.CLOSE:
+                self.reception.closed = True
+                self.say_to_all("closing", "the pool is being shut down and takes no more work")
+            case Kind.CLOSED:
+                self.ends_at = time.monotonic() + LINGER_SECONDS
+
+    def on_results(self, segments: list[Segment], file: int | None) -> None:
+        """To each client its own, under its own ids."""
+        if file is not None:
+            segments[-1] = _with_data(segments[-1], file)
+        concerned: dict[int, DoorClient] = {}
+        for segment in segments:
+            client = self.clients.by_number.get(segment.first_id >> CLIENT_BITS & LAST_CLIENT)
+            if client is not None:
+                concerned[client.number] = client
+                client.receive(segment._replace(first_id=segment.first_id & OWN_ID))
+        for client in concerned.values():
+            self.mail.pass_on(client)
+
+    # -- the program --------------------------------------------------------------------------------------
+
+    def read_program(self) -> None:
+        if not self.program_is_there:
+            return
+        try:
+            frames = self.program.receive()
+        except LinkClosed:
+            self.on_hung_up()
+            return
+        for frame in frames:
+            if frame.kind is Kind.STATS:
+                clients = [client.describe() for client in self.clients.by_number.values()]
+                told = {"clients": clients, "malformed": self.malformed, "refused": self.refused}
+                self.program.send(Kind.REPLY, bytes(frame.head), [json.dumps(told).encode()])
+
+    def on_hung_up(self) -> None:
+        """The program closes the door. If the pool has come to its end in order, which the boss says before, no
+        client has lost anything, and each has a little time to take the rest.
+        """
+        self.router.poller.unregister(self.program.fileno())
+        self.program_is_there = False
+        self.read_boss()
+        if self.ends_at is None:
+            self.say_to_all("goodbye", "the door was closed")
+            self.over = True
+
+
+def _keys(told: dict[str, Any] | None) -> Keys | None:
+    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))
+
+
+def _with_data(segment: Segment, file: int) -> Segment:
+    """A large result whose data came in a file."""
+    payload = with_data(segment.payload, file)
+    give_back(file)
+    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)
+
+
+def main(program: int, boss: int, listener: int = -1) -> None:
+    """The process's main."""
+    link, settings = side_process.begin(program)
+    try:
+        server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
+    except zmq.ZMQError as error:
+        link.send(Kind.START_FAILED, b"", [(error.strerror or str(error)).encode()])
+        return
+    try:
+        server.run()
+    finally:
+        if settings["path"]:
+            remove_path(settings["path"])

@@ -1,0 +1,266 @@
+"""What happens in a pool, event by event: ``for event in pool.events()``."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bossworker.failure import KIND_BITS, Outcome
+
+# Kinds of the boss's records. Each record is: kind, number of its first event, events; then
+QUEUED = "queued"  # first id, when
+STARTED = "started"  # id, attempt, pid, when
+ENDED = "ended"  # first id, jobs, attempt, pid, id whose start is told already (or -1), times (hex), outcomes (hex)
+PROGRESS = "progress"  # id, pid, done, total, text, when
+LOG = "log"  # id or None, pid, stream, text, when
+UP = "up"  # pid, when
+DOWN = "down"  # pid, reason, orderly, when
+MEMORY = "memory"  # resident bytes by index of worker, when; no event, but a counter of traces
+
+FROM_NOW = (1 << 64) - 1  # in place of a number: no event that has happened by now
+STREAMS = ("", "stdout", "stderr", "logging")  # by their numbers in records of LOG
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueued:
+    """A job was added."""
+
+    seq: int
+    time: float
+    """When it happened: Unix seconds, of all events."""
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """A worker began a job; again, with the next attempt, when the worker before died with it."""
+
+    seq: int
+    time: float
+    job_id: int
+    worker_pid: int
+    worker_index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A job has its result."""
+
+    seq: int
+    time: float
+    job_id: int
+    worker_pid: int
+    """0 when no worker ran it."""
+    worker_index: int
+    """-1 when no worker ran it."""
+    attempt: int
+    started: float
+    """When its last attempt began, in Unix seconds."""
+    error_kind: str | None
+    """As of its ``Result``; None when it ended well."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well."""
+        return self.error_kind is None
+
+    @property
+    def duration(self) -> float:
+        """Seconds from start to end."""
+        return self.time - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """What a job tells of itself by ``current_job().progress``. Of many in quick succession, some are left out."""
+
+    seq: int
+    time: float
+    job_id: int
+    worker_pid: int
+    worker_index: int
+    done: float
+    total: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """A line that a job has printed, or a record that it has logged; with ``logs="relay"``."""
+
+    seq: int
+    time: float
+    job_id: int | None
+    """None: the worker was in no job."""
+    worker_pid: int
+    worker_index: int
+    stream: str
+    """``stdout``, ``stderr`` or ``logging``."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp:
+    """A worker is ready for jobs: its ``init_handler`` is through."""
+
+    seq: int
+    time: float
+    worker_pid: int
+    worker_index: int
+    """From 0; whoever replaces a worker has its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDown:
+    """A worker has ended."""
+
+    seq: int
+    time: float
+    worker_pid: int
+    worker_index: int
+    reason: str
+    """How it died, or why it left."""
+    orderly: bool
+    """Whether it left by itself, or on request, with nothing lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """So many events were dropped, since this reader was slower than the pool."""
+
+    n: int
+    seq: int = 0
+    """The number of the last of them."""
+    time: float = 0.0
+
+
+Event = JobQueued | JobStarted | JobEnded | JobProgress | JobLog | WorkerUp | WorkerDown | Missed
+
+
+class Clock:
+    """What makes events of an answer's records: it knows the boss's clock, and its workers."""
+
+    def __init__(self, offset: float, indexes: Mapping[str, int]) -> None:
+        self.offset = offset  # Unix time minus monotonic time
+        self.indexes = {int(pid): index for pid, index in indexes.items()}
+
+    def events(self, record: list[Any]) -> Iterator[Event]:
+        """All the events of a record."""
+        kind, first, count, *facts = record
+        if kind == ENDED:
+            return self._ended(first, *facts)
+        if kind == MEMORY:
+            return iter(())
+        if kind == QUEUED:
+            first_id, at = facts
+            return (JobQueued(first + n, at + self.offset, first_id + n) for n in range(count))
+        return iter((self._single(kind, first, *facts),))
+
+    def _single(self, kind: str, seq: int, *facts: Any) -> Event:
+        *facts_, at = facts
+        time, index = at + self.offset, self.indexes.get
+        match kind, facts_:
+            case "started", (job_id, attempt, pid):
+                return JobStarted(seq, time, job_id, pid, index(pid, -1), attempt)
+            case "progress", (job_id, pid, done, total, text):
+                return JobProgress(seq, time, job_id, pid, index(pid, -1), done, total, text)
+            case "log", (job_id, pid, stream, text):
+                return JobLog(seq, time, job_id, pid, index(pid, -1), STREAMS[stream], text)
+            case "up", (pid,):
+                return WorkerUp(seq, time, pid, index(pid, -1))
+            case "down", (pid, reason, orderly):
+                return WorkerDown(seq, time, pid, index(pid, -1), reason, orderly)
+        raise ValueError(f"no record of this version: {kind!r}")
+
+    def _ended(
+        self, seq: int, first_id: int, jobs: int, attempt: int, pid: int, told: int, marks: str, outcomes: str
+    ) -> Iterator[Event]:
+        times, index = array("d", bytes.fromhex(marks)), self.indexes.get(pid, -1)
+        for n, outcome in enumerate(bytes.fromhex(outcomes)):
+            job_id, started = first_id + n, times[n] + self.offset
+            if pid and job_id != told:
+                yield JobStarted(seq, started, job_id, pid, index, attempt)
+                seq += 1
+            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, error_kind(outcome))
+            seq += 1
+
+
+def error_kind(outcome: int) -> str | None:
+    """As ``Result.error_kind`` has it."""
+    kind = Outcome(outcome & KIND_BITS)
+    return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
+
+
+def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
+    """The events of the boss's answer to whoever has had those up to number `cursor`."""
+    clock, now = Clock(answer["clock"], answer["indexes"]), answer["now"] + answer["clock"]
+    if answer["first"] > cursor + 1:
+        yield Missed(answer["first"] - cursor - 1, answer["first"] - 1, now)
+    for record in answer["records"]:
+        for event in clock.events(record):
+            if event.seq > cursor:
+                yield event
+
+
+def memory_points(answer: Mapping[str, Any]) -> Iterator[tuple[float, dict[str, int]]]:
+    """When (Unix seconds) how many bytes each worker had in memory, by its index."""
+    for kind, _, _, *facts in answer["records"]:
+        if kind == MEMORY:
+            yield facts[1] + answer["clock"], facts[0]
+
+
+def last_number(answer: Mapping[str, Any]) -> int:
+    """Where to go on after an answer."""
+    number: int = answer["next"] - 1
+    return number
+
+
+def events_left(answer: Mapping[str, Any] | None, seen: int) -> Mapping[str, Any] | None:
+    """The last answer of a pool that has ended, if there is anything in it that a reader has not seen."""
+    return answer if answer is not None and seen < last_number(answer) else None
+
+
+Ask = Callable[[int, bool], Mapping[str, Any] | None]
+"""The boss's answer to whoever has had the events up to a number, or FROM_NOW; whether to wait until there are some.
+None once the pool has ended, and there is nothing more."""
+
+
+class EventReader:
+    """What ``pool.events()`` gives: an iterator that waits for the next event, and ends with the pool.
+
+    To be read by one thread at a time. Any number of them may read the same pool, each at its own pace.
+    """
+
+    def __init__(self, ask: Ask, since: int | None) -> None:
+        self._ask = ask
+        self._cursor = FROM_NOW if since is None else since
+        self._events: Iterator[Event] = iter(())
+        if since is None and (answer := ask(FROM_NOW, False)) is not None:
+            self._cursor = last_number(answer)
+
+    def __iter__(self) -> EventReader:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            for event in self._events:
+                return event
+            answer = self._ask(self._cursor, True)
+            if answer is None:
+                raise StopIteration
+            self._events = unpack_events(answer, self._cursor)
+            self._cursor = last_number(answer)
+
+
+def check_since(since: object) -> int | None:
+    """A number of an event, 0 for all that are there; None: from now on."""
+    if since is None:
+        return None
+    if isinstance(since, bool) or not isinstance(since, int):
+        raise TypeError(f"since must be the seq of an event, 0 for all that are left, or None, not {since!r}")
+    if not 0 <= since < FROM_NOW:
+        raise ValueError(f"since must be from 0 to {FROM_NOW - 1}, not {since}")
+    return since

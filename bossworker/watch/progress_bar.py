@@ -1,0 +1,210 @@
+"""A bar that shows how far a map is: tqdm's where that is installed, else a line that is painted anew.
+
+Where stderr is no terminal (and this no notebook), nothing is shown, or a line every so many seconds where that was
+asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Iterator, Sized
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Protocol
+
+from bossworker.result import Result
+
+REPAINT_SECONDS = 0.1
+_open_bars: list[Bar] = []
+
+
+class Bar(Protocol):
+    """What shows how far we are."""
+
+    def count(self, done: int, failed: int) -> None:
+        """So many jobs are done by now, of which so many have failed."""
+
+    def hidden(self) -> Any:
+        """A context manager: in its block, others may write to the terminal."""
+
+    def close(self) -> None:
+        """Leave the last state to be read."""
+
+
+def check_progress(value: object) -> float | None:
+    """None: no bar. Else the seconds between lines where there is no terminal; 0: nothing there."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return 0.0
+    if not isinstance(value, int | float):
+        raise TypeError(f"progress must be True, False, or the seconds between lines without a terminal, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"progress must be a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def length_of(jobs: object) -> int | None:
+    """How many there are, if that is known."""
+    return len(jobs) if isinstance(jobs, Sized) else None
+
+
+def with_bar(
+    results: Generator[Result, None, None] | Iterator[Result], total: int | None, seconds: float
+) -> Generator[Result, None, None]:
+    """The same results, with a bar."""
+    with ExitStack() as ends:
+        if isinstance(results, Generator):
+            ends.enter_context(closing(results))
+        tally = ends.enter_context(closing(Tally(total, seconds)))
+        for result in results:
+            tally.add(result)
+            yield result
+
+
+class Tally:
+    """Counts results, and shows the bar. Show nothing of it after `close`."""
+
+    def __init__(self, total: int | None, seconds: float) -> None:
+        self._done = self._failed = 0
+        self._bar = _bar(total, seconds)
+        _open_bars.append(self._bar)
+
+    def add(self, result: Result) -> None:
+        """One more."""
+        self._done += 1
+        self._failed += not result.ok
+        self._bar.count(self._done, self._failed)
+
+    def close(self) -> None:
+        """No more will come."""
+        if self._bar in _open_bars:
+            _open_bars.remove(self._bar)
+            self._bar.close()
+
+
+@contextmanager
+def bars_hidden() -> Iterator[None]:
+    """In the block, something is written that would tear the bars."""
+    with ExitStack() as hidden:
+        for bar in _open_bars:
+            hidden.enter_context(bar.hidden())
+        yield
+
+
+def _bar(total: int | None, seconds: float) -> Bar:
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return LineBar(total) if terminal else SparseLines(total, seconds) if seconds else NoBar()
+    if terminal or any("notebook" in one.__module__ for one in tqdm.__mro__):
+        return TqdmBar(tqdm(total=total, unit="job", dynamic_ncols=True))
+    return SparseLines(total, seconds) if seconds else NoBar()
+
+
+class NoBar:
+    """Nothing is shown."""
+
+    def count(self, done: int, failed: int) -> None:
+        """Not shown."""
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """It always is."""
+        yield
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class TqdmBar:
+    """One of tqdm's, in a terminal or a notebook."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._failed = 0
+
+    def count(self, done: int, failed: int) -> None:
+        if failed != self._failed:
+            self._failed = failed
+            self._bar.set_postfix(failed=failed, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def hidden(self) -> Any:
+        return self._bar.external_write_mode()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Pace:
+    """What can be told of the rate, and of the end."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.began = time.monotonic()
+
+    def line(self, done: int, failed: int) -> str:
+        """As text."""
+        spent = max(1e-9, time.monotonic() - self.began)
+        rate = done / spent
+        told = f"{done}/{self.total} {100 * done // max(1, self.total)}%" if self.total is not None else str(done)
+        told += f" jobs, {rate:.3g}/s, {failed} failed"
+        if self.total is not None and rate and done < self.total:
+            told += f", {_clock((self.total - done) / rate)} left"
+        return told
+
+
+class LineBar:
+    """One line of the terminal, painted anew ten times a second at most."""
+
+    def __init__(self, total: int | None) -> None:
+        self._pace = Pace(total)
+        self._state = (0, 0)
+        self._painted_at = 0.0
+        self._paint()
+
+    def count(self, done: int, failed: int) -> None:
+        self._state = (done, failed)
+        if time.monotonic() >= self._painted_at + REPAINT_SECONDS:
+            self._paint()
+
+    def _paint(self) -> None:
+        self._painted_at = time.monotonic()
+        self._write(f"\r{self._pace.line(*self._state)}\x1b[K")
+
+    def _write(self, text: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        self._write("\r\x1b[K")
+        yield
+        self._paint()
+
+    def close(self) -> None:
+        self._paint()
+        self._write("\n")
+
+
+class SparseLines(NoBar):
+    """A line every so many seconds: for the logs of a service."""
+
+    def __init__(self, total: int | None, seconds: float) -> None:
+        self._pace = Pace(total)
+        self._seconds = seconds
+        self._due = self._pace.began + seconds
+
+    def count(self, done: int, failed: int) -> None:
+        if time.monotonic() >= self._due and sys.stderr is not None:
+            self._due = time.monotonic() + self._seconds
+            print(self._pace.line(done, failed), file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

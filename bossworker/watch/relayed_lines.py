@@ -1,0 +1,138 @@
+"""What workers have printed and logged, in the program: handed to its own logging, and kept for failed results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import Container, Mapping
+from typing import Any
+
+from bossworker.watch.progress_bar import bars_hidden
+
+JOB_LOGGER = "bossworker.job"
+TAIL_CHARS = 1 << 16  # of a job's last lines are kept while it has no result,
+MOST_TAILS = 1 << 10  # of so many jobs at most
+_STDOUT, _STDERR, _RECORD = 1, 2, 3
+_LEVELS = {_STDOUT: logging.INFO, _STDERR: logging.WARNING}
+
+_logger = logging.getLogger("bossworker")
+
+
+class RelayedLines:
+    """See the module. Lines are taken in by whichever thread listens, and shown once it does not listen any more.
+
+    Args:
+        unfinished: Holds the ids of the jobs without a result.
+    """
+
+    def __init__(self, unfinished: Container[int]) -> None:
+        self._unfinished = unfinished
+        self.waiting: deque[tuple[float, list[Any]]] = deque()  # clock, line
+        self._missed = 0
+        self.tails: dict[int, _Tail] = {}
+
+    def add(self, content: Mapping[str, Any]) -> None:
+        """Take in what the boss has sent."""
+        clock = content["clock"]
+        self._missed += content["missed"]
+        for line in content["lines"]:
+            job_id = line[0]
+            if job_id in self._unfinished:
+                self._tail(job_id).add(line[3], line[5])
+            self.waiting.append((clock, line))
+
+    def _tail(self, job_id: int) -> _Tail:
+        if job_id not in self.tails:
+            if len(self.tails) >= MOST_TAILS:
+                del self.tails[next(iter(self.tails))]
+            self.tails[job_id] = _Tail()
+        return self.tails[job_id]
+
+    def tail_of(self, job_id: int) -> str:
+        """The last lines of a job, once."""
+        tail = self.tails.pop(job_id, None)
+        return tail.text() if tail is not None else ""
+
+    def show(self) -> None:
+        """Hand everything to the program's logging. Each line once, whatever interrupts us."""
+        if missed := self._missed:
+            self._missed -= missed
+            _logger.warning("output missed: lines=%d reason='the program took nothing from the pool'", missed)
+        with bars_hidden():
+            while self.waiting:
+                try:
+                    clock, line = self.waiting.popleft()
+                except IndexError:  # another thread is at it, too
+                    return
+                _show(clock, *line)
+
+
+class _Tail:
+    """The last lines of one job."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, str]] = deque()
+        self._chars = 0
+
+    def add(self, stream: int, text: str) -> None:
+        self._lines.append((stream, text))
+        self._chars += len(text) + 1
+        while self._chars > TAIL_CHARS and len(self._lines) > 1:
+            self._chars -= len(self._lines.popleft()[1]) + 1
+
+    def text(self) -> str:
+        lines = (text if stream != _RECORD else _record_text(text) for stream, text in self._lines)
+        return "".join(f"{line}\n" for line in lines)[-TAIL_CHARS:]
+
+
+def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, at: float, text: str) -> None:
+    try:
+        facts = {"job_id": job_id, "worker_pid": pid, "worker_index": index}
+        if stream == _RECORD:
+            record = logging.makeLogRecord({**_loaded(text), **facts})
+        else:
+            record = _record_of_line(_LEVELS[stream], text, at + clock, facts)
+            if not _is_handled(logging.getLogger(JOB_LOGGER)):
+                print(text, file=sys.stdout if stream == _STDOUT else sys.stderr)
+                return
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+    except Exception:  # what a program's handlers raise is not the pool's to pass on
+        if logging.raiseExceptions and sys.stderr:
+            _logger.exception("output not shown: job=%s", job_id)
+
+
+def _record_of_line(level: int, text: str, at: float, facts: Mapping[str, Any]) -> logging.LogRecord:
+    record = logging.LogRecord(JOB_LOGGER, level, "(worker)", 0, text, None, None)
+    record.created, record.msecs = at, at % 1 * 1000
+    record.process = facts["worker_pid"]
+    record.__dict__.update(facts)
+    return record
+
+
+def _is_handled(logger: logging.Logger | None) -> bool:
+    """Whether the program has set up a handler for this logger, or one above it."""
+    while logger is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except ValueError:  # torn by something that a handler has forked
+        facts = None
+    if not isinstance(facts, dict) or not isinstance(facts.get("name"), str) or type(facts.get("levelno")) is not int:
+        return {"name": JOB_LOGGER, "levelno": logging.INFO, "levelname": "INFO", "msg": text}
+    return facts
+
+
+def _record_text(text: str) -> str:
+    facts = _loaded(text)
+    trace = facts.get("exc_text")
+    return f"{facts.get('levelname')}:{facts['name']}:{facts.get('msg')}" + (f"\n{trace}" if trace else "")

@@ -1,0 +1,315 @@
+"""``logs="relay"``, ``"inherit"``, ``"discard"``: where it goes what handlers print and log."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from bossworker import AsyncBossWorker, BossWorker, JobLog
+from tests.conftest import wait_for
+
+Pool = Callable[..., BossWorker]
+log = logging.getLogger("tests.job")
+
+
+class Seen(logging.Handler):
+    """The records of jobs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "worker_pid"):
+            self.records.append(record)
+
+    def lines(self, job_id: int | None = None) -> list[str]:
+        return [
+            f"{record.levelname}:{record.name}:{record.getMessage()}"
+            for record in self.records
+            if job_id is None or record.job_id == job_id
+        ]
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    root, handler = logging.getLogger(), Seen()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield handler
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def say(job: dict[str, Any]) -> dict[str, Any]:
+    n = job["n"]
+    print("print", n)
+    print("error", n, file=sys.stderr)
+    log.info("info %d", n)
+    log.debug("never told")
+    os.write(1, b"write %d\n" % n)
+    os.system(f"echo sub {n}; echo suberr {n} >&2")
+    print("and", n)
+    print("half", n, end="")
+    if job.get("fail"):
+        raise ValueError("rattle")
+    return {"pid": os.getpid()}
+
+
+def expected(n: int) -> list[str]:
+    return [
+        f"INFO:bossworker.job:print {n}",
+        f"WARNING:bossworker.job:error {n}",
+        f"INFO:tests.job:info {n}",
+        f"INFO:bossworker.job:write {n}",
+        f"INFO:bossworker.job:sub {n}",
+        f"WARNING:bossworker.job:suberr {n}",
+        f"INFO:bossworker.job:and {n}",
+        f"INFO:bossworker.job:half {n}",
+    ]
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_everything_comes_with_its_job_in_its_order(pool: Pool, seen: Seen, start_method: str) -> None:
+    bw = pool(say, worker_count=2, logs="relay", start_method=start_method)
+    ids = bw.add_work(*({"n": n} for n in range(10)))
+    results = {result.job_id: result for result in bw.results()}
+    for n, job_id in enumerate(ids):
+        assert seen.lines(job_id) == expected(n)
+    for record in seen.records:
+        assert record.worker_pid == results[record.job_id]["pid"]
+        assert record.worker_index in {0, 1}
+        assert results[record.job_id].started_at - 1 < record.created < time.time() + 1
+
+
+def test_many_short_jobs_keep_their_lines_apart(pool: Pool, seen: Seen) -> None:
+    def write(job: dict[str, Any]) -> None:
+        os.write(job["n"] % 2 + 1, b"%d\n" % job["n"])
+        if job["n"] % 3 == 0:
+            print(job["n"])
+
+    bw = pool(write, worker_count=2, logs="relay")
+    ids = bw.add_work(*({"n": n} for n in range(2000)))
+    list(bw.results())
+    told: dict[int, list[str]] = {}
+    for record in seen.records:
+        told.setdefault(record.job_id, []).append(record.getMessage())
+    assert told == {job_id: [str(n)] * (2 if n % 3 == 0 else 1) for n, job_id in enumerate(ids)}
+
+
+def test_a_failed_result_has_its_log(pool: Pool, seen: Seen) -> None:
+    bw = pool(say, worker_count=1, logs="relay")
+    bw.add_work({"n": 1}, {"n": 2, "fail": 1})
+    good, bad = bw.results()
+    assert good.log == ""
+    assert bad.log.splitlines() == [
+        "print 2", "error 2", "INFO:tests.job:info 2", "write 2", "sub 2", "suberr 2", "and 2", "half 2",
+    ]  # fmt: skip
+
+
+def test_the_log_has_the_last_64_kib(pool: Pool, seen: Seen) -> None:
+    def chatter(job: dict[str, Any]) -> None:
+        for n in range(20_000):
+            print("line", n)
+        raise ValueError
+
+    bw = pool(chatter, worker_count=1, logs="relay")
+    bw.add_work({})
+    (result,) = bw.results()
+    lines = result.log.splitlines()
+    assert lines == [f"line {n}" for n in range(20_000 - len(lines), 20_000)]
+    assert 60_000 < len(result.log) <= 1 << 16
+
+
+def test_last_words_of_a_crash(pool: Pool, seen: Seen) -> None:
+    def crash(job: dict[str, Any]) -> None:
+        faulthandler.enable()
+        print("before")
+        ctypes.string_at(0)
+
+    bw = pool(crash, worker_count=1, logs="relay")
+    bw.add_work({})
+    (result,) = bw.results()
+    assert result.error_kind == "crash"
+    assert result.log.startswith("before\nFatal Python error: Segmentation fault\n")
+    assert "in crash" in result.log
+
+
+def test_an_exception_is_logged_with_its_traceback(pool: Pool, seen: Seen) -> None:
+    def fail(job: dict[str, Any]) -> None:
+        try:
+            raise ValueError("rattle")
+        except ValueError:
+            log.exception("oops %s", object, extra={"own": 5})
+
+    bw = pool(fail, worker_count=1, logs="relay")
+    bw.add_work({})
+    list(bw.results())
+    (record,) = seen.records
+    assert (record.levelname, record.own, record.funcName) == ("ERROR", 5, "fail")
+    assert logging.Formatter().format(record).endswith("ValueError: rattle")
+
+
+def test_levels_and_filters_hold(pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "filters", [lambda record: "secret" not in record.getMessage()])
+
+    def tell(job: dict[str, Any]) -> None:
+        logging.getLogger("tests.quiet").warning("too quiet")
+        logging.getLogger("tests.loud").debug("loud")
+        log.info("secret")
+        log.info("public")
+        log.info("x" * 1_000_000)
+
+    for name, level in (("tests.quiet", logging.ERROR), ("tests.loud", logging.DEBUG)):
+        monkeypatch.setattr(logging.getLogger(name), "level", level)
+        logging.getLogger(name).manager._clear_cache()  # type: ignore[attr-defined]
+    bw = pool(tell, worker_count=1, logs="relay")
+    bw.add_work({})
+    list(bw.results())
+    assert seen.lines()[:2] == ["DEBUG:tests.loud:loud", "INFO:tests.job:public"]
+    assert len(seen.lines()) == 3
+    assert seen.lines()[2].startswith("INFO:tests.job:xxxx")
+
+
+def test_a_hundred_thousand_lines_of_four_workers(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, job_log = Seen(), logging.getLogger("bossworker.job")
+    monkeypatch.setattr(job_log, "handlers", [seen])
+    monkeypatch.setattr(job_log, "propagate", False)  # past pytest's own handlers, which take longer than all else
+    monkeypatch.setattr(job_log, "level", logging.INFO)
+    job_log.manager._clear_cache()  # type: ignore[attr-defined]
+
+    def chatter(job: dict[str, Any]) -> None:
+        for n in range(2500):
+            print(job["n"], n, "x" * (n % 100))
+
+    bw = pool(chatter, worker_count=4, logs="relay")
+    bw.add_work(*({"n": n} for n in range(40)))
+    list(bw.results())
+    told: dict[int, list[str]] = {}
+    for record in seen.records:
+        told.setdefault(record.job_id, []).append(record.getMessage())
+    assert told == {n + 1: [f"{n} {k} {'x' * (k % 100)}" for k in range(2500)] for n in range(40)}
+
+
+def test_a_caller_that_takes_nothing_is_told_what_it_missed(
+    pool: Pool, seen: Seen, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def chatter(job: dict[str, Any]) -> None:
+        for n in range(60_000):
+            print(n, "x" * 200)
+        (tmp_path / "done").touch()
+
+    bw = pool(chatter, worker_count=1, logs="relay")
+    bw.add_work({})
+    wait_for((tmp_path / "done").exists, 60)  # though nobody reads
+    with caplog.at_level(logging.INFO, "bossworker"):
+        list(bw.results())
+    (text,) = [r.getMessage() for r in caplog.records if r.name == "bossworker" and "output missed" in r.getMessage()]
+    found = re.fullmatch(r"output missed: lines=(\d+) reason='.*'", text)
+    assert found is not None
+    assert int(found[1]) + len(seen.records) == 60_000
+    numbers = [int(line.split(":")[2].split()[0]) for line in seen.lines()]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 59_999
+
+
+def test_without_handlers_lines_are_printed() -> None:
+    program = """
+import sys, bossworker
+def say(job):
+    print("out", job["n"]); print("err", job["n"], file=sys.stderr)
+with bossworker.BossWorker(say, worker_count=1, logs="relay") as bw:
+    class Cell:
+        def __init__(self, under): self.under = under
+        def write(self, text): self.under.write(text.upper())
+        def flush(self): self.under.flush()
+    sys.stdout = Cell(sys.stdout)  # as a notebook's
+    bw.add_work({"n": 1}, {"n": 2})
+    list(bw.results())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("OUT 1\nOUT 2\n", "err 1\nerr 2\n")
+
+
+@pytest.mark.parametrize(("logs", "out", "err"), [("inherit", "out\nsub\n", "err\n"), ("discard", "", "")])
+def test_inherit_and_discard(logs: str, out: str, err: str) -> None:
+    program = f"""
+import os, sys, bossworker
+def say(job):
+    print("out", flush=True); print("err", file=sys.stderr); os.system("echo sub")
+with bossworker.BossWorker(say, worker_count=1, logs={logs!r}) as bw:
+    bw.add_work({{}})
+    assert bw.get_result().ok
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (out, err)
+
+
+@pytest.mark.parametrize(("logs", "error"), [("relais", ValueError), (1, TypeError)])
+def test_the_parameter_is_checked(logs: Literal["relay"], error: type[Exception]) -> None:
+    with pytest.raises(error, match="logs must be"):
+        BossWorker(say, logs=logs)
+
+
+def test_init_and_exit_handlers_are_heard(pool: Pool, seen: Seen) -> None:
+    bw = pool(
+        say,
+        init_handler=lambda: print("init"),
+        exit_handler=lambda: print("exit"),
+        worker_count=1,
+        logs="relay",
+    )
+    bw.shut_down()
+    assert seen.lines() == ["INFO:bossworker.job:init", "INFO:bossworker.job:exit"]
+    assert {record.job_id for record in seen.records} == {None}
+
+
+def test_lines_are_events_too(pool: Pool, seen: Seen) -> None:
+    bw = pool(say, worker_count=1, logs="relay")
+    events = bw.events()
+    bw.add_work({"n": 1})
+    list(bw.results())
+    bw.shut_down()
+    logs = [event for event in events if isinstance(event, JobLog)]
+    assert [(event.stream, event.text) for event in logs] == [
+        ("stdout", "print 1"), ("stderr", "error 1"), ("logging", "info 1"), ("stdout", "write 1"),
+        ("stdout", "sub 1"), ("stderr", "suberr 1"), ("stdout", "and 1"), ("stdout", "half 1"),
+    ]  # fmt: skip
+    assert {(event.job_id, event.worker_index) for event in logs} == {(1, 0)}
+
+
+def test_from_an_event_loop(seen: Seen) -> None:
+    async def main() -> None:
+        async with AsyncBossWorker(say, worker_count=1, logs="relay") as pool:
+            await pool.run({"n": 1})
+
+    asyncio.run(main())
+    assert seen.lines(1) == expected(1)
+
+
+def test_a_program_s_handler_that_raises_costs_no_result(pool: Pool, seen: Seen) -> None:
+    class Bad(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("bad handler")
+
+    handler = Bad()
+    logging.getLogger("bossworker.job").addHandler(handler)
+    try:
+        bw = pool(say, worker_count=1, logs="relay")
+        bw.add_work({"n": 1})
+        assert [result.ok for result in bw.results()] == [True]
+    finally:
+        logging.getLogger("bossworker.job").removeHandler(handler)
