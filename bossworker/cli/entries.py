@@ -13,7 +13,7 @@ from bossworker import jobs
 from bossworker.commands import output, record
 from bossworker.commands.ended_job import open_stream
 from bossworker.commands.record import Info, Status
-from bossworker.system import proc
+from bossworker.system import descendants, proc
 
 NAME = "name"  # in the metadata
 LOOK = 0.05  # seconds between two looks for more output
@@ -267,7 +267,11 @@ def is_meant(entry_id: str, text: str) -> bool:
 
 
 def _is_stopped(pid: int | None) -> bool:
-    return pid is not None and proc.state_and_start(pid)[0] == "T"
+    """Whether a process is stopped; or cannot go on, since it waits for a child to execute that is stopped (vfork)."""
+    if pid is None:
+        return False
+    state, _ = proc.state_and_start(pid)
+    return state == "T" or (state == "D" and any(map(_is_stopped, descendants.children(pid))))
 
 
 def _so_far(times: dict[str, Any], status: dict[str, Any]) -> float | None:

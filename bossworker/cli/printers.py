@@ -12,6 +12,7 @@ from bossworker.cli.outcomes import Ended, Output
 from bossworker.commands import ended_job
 from bossworker.commands.inline.captured import tagged
 
+MOST_WAITING = 10_000  # jobs whose output waits for its turn (-k)
 _CHUNK = 1 << 20
 _MOST_HELD = 1 << 26  # bytes that wait in memory for their turn (-k); what is more waits in files
 
@@ -99,12 +100,20 @@ def _property(text: str) -> str:
 class JsonLines:
     """A JSON object a job."""
 
-    def __init__(self, before: Callable[[], None]) -> None:
+    def __init__(self, before: Callable[[], None], with_answers: bool = False) -> None:
+        """
+        Args:
+            with_answers: Whether it has what a handler in Python has returned, under ``result``.
+        """
         self._before = before
+        self._with_answers = with_answers
 
     def show(self, ended: Ended) -> None:
         self._before()
-        write(1, json.dumps(described(ended)).encode() + b"\n")
+        line = described(ended)
+        if self._with_answers:
+            line["result"] = dict(ended.answer)
+        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
 
     def close(self) -> None:
         pass
@@ -182,6 +191,11 @@ class InOrder:
 
     def show(self, ended: Ended) -> None:
         self._pass(ended.plan.place, ended)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait for their turn that no more should be started before it comes."""
+        return len(self._waiting) >= MOST_WAITING
 
     def drop(self, index: int) -> None:
         """There will be nothing of this one."""

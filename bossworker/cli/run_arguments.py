@@ -210,12 +210,17 @@ def _check(parser: RunParser, options: RunOptions) -> None:
         parser.error("--header is : (the first line has the names)")
     if any("=" not in one and one not in os.environ for one in options.env):
         parser.error("--env is K=V, or the name of a variable that is there")
-    if len(options.command) == 1 and options.command[0].split() != options.command:
+    if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):
         parser.error(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
     if not options.delimiter_bytes:
         parser.error("-d must not be empty")
     if options.function is not None and options.how != "group":
         parser.error("-f prints JSON lines: it goes neither with --line-buffer nor with -u")
+
+
+def _is_program(options: RunOptions) -> bool:
+    """Whether the one word, spaces and all, is the path of a program."""
+    return os.access(os.path.join(options.wd or "", options.command[0]), os.X_OK)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[Source]]:

@@ -169,7 +169,7 @@ class RunCommand:
         options, before = self._options, self._progress.clear
         printer: printers.Printer = printers.Nothing()
         if options.json:
-            printer = printers.JsonLines(before)
+            printer = printers.JsonLines(before, options.function is not None)
         elif options.function is not None:
             printer = printers.Answers(before)
         elif options.results:
@@ -191,7 +191,16 @@ class RunCommand:
         throttle = Throttle(options.delay, options.load, options.memfree, os.cpu_count() or 1)
         pool = BossWorker(handler, worker_count=min(slots, _AT_FIRST), transport="socketpair", **settings)
         runner = Runner(
-            options, pool, self._feed, self._planner, self._tally, throttle, self._progress, self._end, self._drop
+            options,
+            pool,
+            self._feed,
+            self._planner,
+            self._tally,
+            throttle,
+            self._progress,
+            on_end=self._end,
+            on_nothing=self._drop,
+            is_full=self._is_full,
         )
         try:
             runner.run(interrupts, slots if slots > _AT_FIRST else 0)
@@ -241,6 +250,9 @@ class RunCommand:
         self._printer.show(ended)
         if not isinstance(self._printer, printers.InOrder):
             printers.discard_files(ended)
+
+    def _is_full(self) -> bool:
+        return isinstance(self._printer, printers.InOrder) and self._printer.is_full
 
     def _drop(self, plan: Planned) -> None:
         self._summary.interrupted += 1

@@ -77,11 +77,13 @@ class Runner:
         progress: ProgressLine,
         on_end: Callable[[Ended], None],
         on_nothing: Callable[[Planned], None],
+        is_full: Callable[[], bool],
     ) -> None:
         """
         Args:
             on_end: Called with each job that has ended.
             on_nothing: Called with each that was cancelled: nothing is told of it.
+            is_full: Whether no more should be started for the time being.
         """
         self._options = options
         self._pool = pool
@@ -92,6 +94,7 @@ class Runner:
         self._progress = progress
         self._on_end = on_end
         self._on_nothing = on_nothing
+        self._is_full = is_full
         self._flight: dict[int, Planned] = {}
         self._again: list[Planned] = []
         self._index = 0
@@ -146,7 +149,8 @@ class Runner:
             if self._throttle and (pause := self._throttle.pause(len(self._flight) + len(plans))):
                 self._pause = pause
                 break
-            plan = self._again.pop() if self._again else self._next()
+            # What is tried again comes first, also when all is full: the others may be waiting for its output.
+            plan = self._again.pop() if self._again else None if self._is_full() else self._next()
             if plan is None:
                 break
             plans.append(plan)
@@ -173,7 +177,8 @@ class Runner:
     def _await(self) -> Result | None:
         """The next result; None after a while, or when there is a new row, or a signal has come."""
         seconds = self._seconds()
-        waits_for = self._feed.waits_for if len(self._flight) <= self._least and not self._stopping else -1
+        hungry = len(self._flight) <= self._least and not self._stopping and not self._is_full()
+        waits_for = self._feed.waits_for if hungry else -1
         if waits_for >= 0:
             results = self._pool.fileno() if self._flight else -1
             self._interrupts.wait(lambda: await_either(results, waits_for, seconds))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 1
+REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
 ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
 LOG = "supervisor.log"  # what the supervisor has done that is out of the ordinary; missing where that is nothing
@@ -81,7 +82,7 @@ def time_of(jobid: str) -> float:
 class JobDirectory:
     """A job directory that is open for writing. Whoever runs the command owns it."""
 
-    __slots__ = ("_mode", "_mode_is_odd", "_spare", "_told", "fd", "id", "path")
+    __slots__ = ("_mode", "_mode_is_odd", "_spare", "_status_fd", "fd", "id", "path")
 
     def __init__(self, path: str, fd: int, mode: int = PRIVATE, mode_is_odd: bool = False) -> None:
         """
@@ -97,7 +98,7 @@ class JobDirectory:
         self._mode = mode
         self._mode_is_odd = mode_is_odd
         self._spare = -1  # the room for the last status
-        self._told = -1  # the status that has taken this room
+        self._status_fd = -1  # the status that has taken this room
 
     # -- files ------------------------------------------------------------------------------------------
 
@@ -195,12 +196,15 @@ class JobDirectory:
             self._write_in_room(status)
 
     def _write_in_room(self, status: dict[str, Any]) -> None:
-        """In that of the last one, which gets the room of the status before it, or is written over this one."""
+        """In the room that is kept for the last status, which then gets the room of the status that this one replaces.
+
+        Where somebody else is faster to take that, the last status is written over this one.
+        """
         write_all(self._spare, _fill_room(status), at=0)
         os.rename(NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        if self._told >= 0:
-            os.close(self._told)
-        self._told, self._spare = self._spare, -1
+        if self._status_fd >= 0:
+            os.close(self._status_fd)
+        self._status_fd, self._spare = self._spare, -1
         try:
             self.take_room()
         except OSError:  # somebody else was faster
@@ -223,9 +227,11 @@ class JobDirectory:
         try:
             self.take_room()
         except OSError:
-            if self._told < 0:
+            if self._status_fd < 0:
                 raise
-            write_all(self._told, _fill_room(status), at=0)  # in place: a reader who meets it half written looks again
+            write_all(
+                self._status_fd, _fill_room(status), at=0
+            )  # in place: a reader who meets it half written looks again
             return
         write_all(self._spare, _fill_room(status), at=0)
         os.close(self._spare)
@@ -252,10 +258,10 @@ class JobDirectory:
 
     def close(self) -> None:
         """Give up the descriptors."""
-        for fd in (self._spare, self._told, self.fd):
+        for fd in (self._spare, self._status_fd, self.fd):
             if fd >= 0:
                 os.close(fd)
-        self._spare = self._told = self.fd = -1
+        self._spare = self._status_fd = self.fd = -1
 
 
 def _fill_room(status: dict[str, Any]) -> bytes:
@@ -398,6 +404,15 @@ def read_json(folder: int, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Damaged(f"{name} is damaged: it holds no object")
     return value
+
+
+def read_status(folder: int) -> dict[str, Any]:
+    """``status.json``, as `read_json`; looks again where it is just being written, in place, on a disk that is full."""
+    try:
+        return read_json(folder, STATUS)
+    except Damaged:
+        time.sleep(REWRITE_SECONDS)
+        return read_json(folder, STATUS)
 
 
 def read_all(fd: int, limit: int = -1) -> bytes:

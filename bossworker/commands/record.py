@@ -15,7 +15,6 @@ from bossworker.commands.roots import Root, find_root, is_id, open_root
 from bossworker.system import identity
 
 START_SECONDS = 60.0  # after which a job that nobody has begun to start, and whose program is gone, never will be
-REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 
 _FINISHED = frozenset((jobdir.COMPLETED, jobdir.BY_REQUEST, jobdir.BY_ERROR))
 
@@ -232,11 +231,7 @@ def _was_asked_to_end(fd: int) -> bool:
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
     """What is on record; before there is anything, whether somebody is in charge already."""
     try:
-        try:
-            return jobdir.read_json(fd, jobdir.STATUS)
-        except Damaged:  # or just being written, in place, on a disk that is full
-            time.sleep(REWRITE_SECONDS)
-            return jobdir.read_json(fd, jobdir.STATUS)
+        return jobdir.read_status(fd)
     except FileNotFoundError:
         if isinstance(ended := job.get(jobdir.ENDED), dict):  # it was kept once it had ended
             return ended

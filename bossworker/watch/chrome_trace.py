@@ -22,20 +22,25 @@ from bossworker.watch.pool_events import (
 )
 
 MOST_POINTS = 2000  # of a counter
-_MICRO = 1e6
+_MICRO, _MEBI = 1e6, 1 << 20
 _NOBODY = 0  # the lane of what no worker did; worker n has lane n + 1
 _FAILED, _STOPPED = "terrible", "bad"  # the format's names of colours
 
 Point = dict[str, Any]
 
 
-def write_trace(path: str | os.PathLike[str], title: str, boss: int, events: Iterable[Event], now: Point) -> None:
-    """Write the file anew. `now`: what counters there are at this instant, by name."""
+Memory = Iterable[tuple[float, Mapping[str, int]]]
+"""When (Unix seconds) how many bytes each worker had in memory, by its index."""
+
+
+def write_trace(path: str | os.PathLike[str], title: str, boss: int, events: Iterable[Event], memory: Memory) -> None:
+    """Write the file anew."""
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({"displayTimeUnit": "ms", "traceEvents": list(trace_events(title, boss, list(events), now))}, file)
+        entries = list(trace_events(title, boss, list(events), memory))
+        json.dump({"displayTimeUnit": "ms", "traceEvents": entries}, file)
 
 
-def trace_events(title: str, boss: int, events: list[Event], now: Point) -> Iterator[Point]:
+def trace_events(title: str, boss: int, events: list[Event], memory: Memory) -> Iterator[Point]:
     """The entries of the file."""
     yield _meta(boss, _NOBODY, "process_name", f"bossworker {title}")
     yield from _lanes(boss, events)
@@ -53,9 +58,9 @@ def trace_events(title: str, boss: int, events: list[Event], now: Point) -> Iter
     for started in running.values():
         yield _span(boss, started, started.time, end, "running", {})
     yield from _jobs_counter(boss, events)
-    if events:
-        for name, values in now.items():
-            yield {"ph": "C", "pid": boss, "name": name, "ts": end * _MICRO, "args": values}
+    for at, sizes in memory:
+        values = {f"worker {index}": size / _MEBI for index, size in sizes.items()}
+        yield {"ph": "C", "pid": boss, "name": "memory (MiB)", "ts": at * _MICRO, "args": values}
 
 
 def _meta(boss: int, lane: int, name: str, value: str) -> Point:

@@ -17,6 +17,7 @@ PROGRESS = "progress"  # id, pid, done, total, text, when
 LOG = "log"  # id or None, pid, stream, text, when
 UP = "up"  # pid, when
 DOWN = "down"  # pid, reason, orderly, when
+MEMORY = "memory"  # resident bytes by index of worker, when; no event, but a counter of traces
 
 FROM_NOW = (1 << 64) - 1  # in place of a number: no event that has happened by now
 STREAMS = ("", "stdout", "stderr", "logging")  # by their numbers in records of LOG
@@ -151,6 +152,8 @@ class Clock:
         kind, first, count, *facts = record
         if kind == ENDED:
             return self._ended(first, *facts)
+        if kind == MEMORY:
+            return iter(())
         if kind == QUEUED:
             first_id, at = facts
             return (JobQueued(first + n, at + self.offset, first_id + n) for n in range(count))
@@ -200,6 +203,13 @@ def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
         for event in clock.events(record):
             if event.seq > cursor:
                 yield event
+
+
+def memory_points(answer: Mapping[str, Any]) -> Iterator[tuple[float, dict[str, int]]]:
+    """When (Unix seconds) how many bytes each worker had in memory, by its index."""
+    for kind, _, _, *facts in answer["records"]:
+        if kind == MEMORY:
+            yield facts[1] + answer["clock"], facts[0]
 
 
 def last_number(answer: Mapping[str, Any]) -> int:

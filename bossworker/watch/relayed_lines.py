@@ -13,7 +13,7 @@ from bossworker.watch.progress_bar import bars_hidden
 
 JOB_LOGGER = "bossworker.job"
 TAIL_CHARS = 1 << 16  # of a job's last lines are kept while it has no result,
-MOST_TAILS = 1 << 12  # of so many jobs at most
+MOST_TAILS = 1 << 10  # of so many jobs at most
 _STDOUT, _STDERR, _RECORD = 1, 2, 3
 _LEVELS = {_STDOUT: logging.INFO, _STDERR: logging.WARNING}
 

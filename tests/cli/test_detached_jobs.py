@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_log_gives_only_what_is_new(cli: Cli, start: Callable[..., str], here: P
 
 def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:
     jobid = start("-c", "sleep 600; true")
-    wait_for(lambda: "sleep 600" in cli("stack", jobid).out.partition("\n")[2])
+    wait_for(lambda: cli("stack", jobid).out.endswith(" S   sleep 600\n"))  # until then it is its shell's
     assert cli("pause", jobid).status == 0
     wait_for(lambda: objects(cli("ps", "--json").out)[0]["paused"])
     assert "paused" in cli("ps").out
@@ -108,6 +109,21 @@ def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:
     assert cli("wait", jobid).status == 143
     assert cli("kill", jobid).status == 1
     assert "does not run" in cli("stack", jobid).err
+
+
+def is_paused(cli: Cli, jobid: str) -> bool:
+    """Whether it is, now that we have said so; a job that does not run yet hears it the next time."""
+    cli("pause", jobid)
+    return bool(objects(cli("show", "--json", jobid).out)[0]["paused"])
+
+
+def test_a_shell_that_is_stopped_before_its_child_has_begun(cli: Cli, start: Callable[..., str]) -> None:
+    """Then the shell does not count as stopped, for the kernel: it waits for its child to execute."""
+    for _ in range(5):
+        jobid = start("-c", "sleep 600; true")
+        wait_for(partial(is_paused, cli, jobid))
+        assert cli("kill", "-s", "KILL", jobid).status == 0
+        assert cli("wait", jobid).status == 137
 
 
 def test_retry(cli: Cli, start: Callable[..., str], here: Path) -> None:

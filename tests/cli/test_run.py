@@ -81,6 +81,13 @@ def test_a_program_that_is_not_there(cli: Cli) -> None:
     assert cli("run", "echo {}; true", ":::", "a").status == 255  # it is one word: a shell's
 
 
+def test_a_program_whose_name_has_a_space(cli: Cli, here: Path) -> None:
+    program = here / "my program"
+    program.write_text("#!/bin/sh\necho $#\n")
+    program.chmod(0o755)
+    assert cli("run", program, ":::", "a b").out == "1\n"
+
+
 def test_arguments_are_never_a_shells(cli: Cli, here: Path) -> None:
     evil = ["; touch owned", "$(touch owned)", "`touch owned`", "a\nb", "'\"", "-n", "{}", "*"]
     assert cli("run", "-k", "printf", "%s|", ":::", *evil).out == "".join(f"{one}|" for one in evil)
@@ -235,6 +242,8 @@ def test_a_function(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert lines[2]["job"] == {"line": "x"}
     assert said.status == 1
     assert "failed 3: x: ValueError" in said.err
+    (told,) = map(json.loads, cli("run", "--json", "-f", "work_of_mine:double", ":::", "3").out.splitlines())
+    assert (told["ok"], told["result"], told["args"]) == (True, {"n": 6}, ["3"])
     assert cli("run", "-f", "work_of_mine:nothing", ":::", "1").status == 255
     sys.modules.pop("work_of_mine")
 
@@ -282,6 +291,27 @@ def test_keeping_the_order_of_much_output(cli: Cli, here: Path, monkeypatch: pyt
     expected = [str(n) for most in (0, 500, 100000, 3, 400) for n in range(1, most + 1)]
     assert said.out.split() == expected
     assert not [name for name in os.listdir(os.environ["TMPDIR"]) if "bossworker-run" in name]
+
+
+def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bossworker.cli import printers
+
+    monkeypatch.setattr(printers, "MOST_WAITING", 5)
+    script = "if [ {} = 0 ]; then sleep 0.7; ls | wc -l; else touch {}; echo {}; fi"
+    said = cli("run", "-j2", "-k", "-c", script, ":::", *map(str, range(150)))
+    first, *others = said.out.split()
+    assert int(first) <= 5 + 12  # those that wait, and those that were with the pool
+    assert others == [str(number) for number in range(1, 150)]
+
+
+def test_what_all_wait_for_is_tried_again(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bossworker.cli import printers
+
+    monkeypatch.setattr(printers, "MOST_WAITING", 3)
+    script = "if [ {} = 0 ] && mkdir once; then sleep 0.5; exit 1; fi; echo {}"
+    said = cli("run", "-j2", "-k", "--retries", "2", "-c", script, ":::", *map(str, range(60)))
+    assert said.out.split() == [str(number) for number in range(60)]
+    assert said.status == 0
 
 
 def test_nothing_runs_after_its_caller_is_killed(root: Path, here: Path) -> None:

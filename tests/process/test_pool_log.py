@@ -75,7 +75,7 @@ def test_a_quiet_life(pool: Pool, lines: Lines) -> None:
 def test_a_crash_is_one_line(pool: Pool, lines: Lines) -> None:
     run(pool(act, worker_count=1), {"do": "die"}, {"do": "exit"}, {})
     assert lines(logging.WARNING) == [
-        "worker died: pid=# index=0 jobs=0 reason='signal #, SIGKILL'",
+        "worker died: pid=# index=0 jobs=0 reason='signal 9, SIGKILL'",
         "worker died: pid=# index=0 jobs=0 reason='exit code 3'",
     ]
 

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_no_job_is_lost_or_run_twice_while_it_rolls(pool: Pool, start_method: st
     assert sorted(r.job_id for r in results) == list(ids)
     assert all(r.ok for r in results)
     assert sorted(map(int, Path(path).read_text().split())) == list(range(jobs))
+
+
+def test_no_job_is_lost_though_workers_are_killed_meanwhile(pool: Pool) -> None:
+    bw = pool(makes("0"), worker_count=3, retries=1000)
+    ids = [*bw.add_work(*[{} for _ in range(500)])]
+
+    def reload(name: str) -> None:
+        with suppress(WorkerStartError):  # the one that tried was killed
+            bw.reload(makes(name))
+
+    for n in range(1, 5):
+        reloading = threading.Thread(target=reload, args=(f"{n}",))
+        reloading.start()
+        for pid in bw.worker_pids[:2]:
+            with suppress(ProcessLookupError):  # it has been replaced just now
+                os.kill(pid, signal.SIGKILL)
+        ids += bw.add_work(*[{} for _ in range(200)])
+        reloading.join()
+    results = list(bw.results())
+    assert sorted(r.job_id for r in results) == ids
+    assert {r.error for r in results} == {None}
+    wait_for(lambda: [w.state for w in bw.stats().workers] == ["idle"] * 3)
+    assert sorted(w.index for w in bw.stats().workers) == [0, 1, 2]
 
 
 def test_handlers_go_together(pool: Pool) -> None:

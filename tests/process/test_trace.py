@@ -85,6 +85,9 @@ def test_the_trace_of_a_pool(pool: Pool, tmp_path: Path) -> None:
     assert told.count("worker down: exit code 3") == 1
     counters = [entry["name"] for entry in trace if entry["ph"] == "C"]
     assert set(counters) == {"jobs", "memory (MiB)"}
+    sizes = [entry["args"] for entry in trace if entry["name"] == "memory (MiB)"]
+    assert set(sizes[-1]) == {"worker 0", "worker 1"}
+    assert all(1 < size < 10_000 for size in sizes[-1].values())
     assert max(entry["args"]["queued"] for entry in trace if entry["name"] == "jobs") >= 20
     bw.shut_down(force=True)
 

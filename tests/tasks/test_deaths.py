@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from bossworker.commands.supervision.launching import ask
 from bossworker.system import identity, processes
 from bossworker.tasks import Task, TaskGone, TaskPool
+from bossworker.tasks.client import spawning
 from bossworker.tasks.errors import TaskError
 from tests.commands.disk import fill, small_disk
 from tests.conftest import alive, wait_for
@@ -332,6 +334,18 @@ def test_a_killed_launcher_is_replaced(pool: TaskPool) -> None:
     kill(launcher)
     second = pool.spawn(SLEEP)
     assert pool.search({"status": {"running": True}}) == [first, second]
+
+
+def test_a_command_that_was_started_without_a_word_is_found(pool: TaskPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher may be killed when it has forked the supervisor, and the answer may come too late."""
+
+    def asked(*arguments: Any) -> bytes:
+        ask(*arguments)
+        return b""
+
+    monkeypatch.setattr(spawning, "ask", asked)
+    task = pool.spawn(SLEEP)
+    assert pool.search({"status": {"running": True}}) == [task]
 
 
 def command_line(pid: int) -> bytes:

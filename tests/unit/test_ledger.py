@@ -358,24 +358,24 @@ def timed(timeout: float = 2.0, **job_options: Any) -> Ledger:
 
 def test_nothing_happens_before_the_limit() -> None:
     ledger = timed(2.0)
-    assert ledger.sleep(0.0) == pytest.approx(OVERDUE_SECONDS)  # has the worker begun at all?
+    assert ledger.seconds_until_due(0.0) == pytest.approx(OVERDUE_SECONDS)  # has the worker begun at all?
     assert ledger.on_look(0, running(1), OVERDUE_SECONDS) == []
-    assert ledger.sleep(0.0) == pytest.approx(GLANCE_SECONDS + OVERDUE_SECONDS)
+    assert ledger.seconds_until_due(0.0) == pytest.approx(GLANCE_SECONDS + OVERDUE_SECONDS)
     assert ledger.on_look(0, running(1), 1.5) == []
-    assert ledger.sleep(0.0) == pytest.approx(2.0)
+    assert ledger.seconds_until_due(0.0) == pytest.approx(2.0)
     assert ledger.due(1.9) == []
     assert ledger.on_look(0, running(1), 1.9) == []
-    assert ledger.sleep(1.9) == pytest.approx(0.1)
+    assert ledger.seconds_until_due(1.9) == pytest.approx(0.1)
 
 
 def test_at_the_limit_an_interrupt_then_again_then_the_kill() -> None:
     ledger = timed(2.0)
     assert ledger.due(2.0) == [0]
     assert exactly(ledger.on_look(0, running(1), 2.0), Interrupt(0, 1))
-    assert ledger.sleep(2.0) == pytest.approx(REPEAT_SECONDS)
+    assert ledger.seconds_until_due(2.0) == pytest.approx(REPEAT_SECONDS)
     assert exactly(ledger.on_look(0, running(1), 2.0 + REPEAT_SECONDS), Interrupt(0, 1))
     assert exactly(ledger.on_look(0, running(1), 2.98), Interrupt(0, 1))
-    assert ledger.sleep(2.98) == pytest.approx(0.02)
+    assert ledger.seconds_until_due(2.98) == pytest.approx(0.02)
     assert exactly(ledger.on_look(0, running(1), 3.0), Kill(0))
     (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 3.01))
     assert (finish.outcome, finish.text, finish.started, finish.finished) == (Outcome.TIMEOUT, TIMED_OUT, 0.0, 3.01)
@@ -385,7 +385,7 @@ def test_after_the_kill_the_boss_may_sleep_until_the_worker_is_gone() -> None:
     ledger = timed(2.0)
     ledger.on_look(0, running(1), 2.0)
     assert exactly(ledger.on_look(0, running(1), 3.0), Kill(0))
-    seconds = ledger.sleep(3.0)
+    seconds = ledger.seconds_until_due(3.0)
     assert seconds is None or seconds > 0
 
 
@@ -399,7 +399,7 @@ def test_the_limit_counts_from_the_start_of_the_job_not_of_the_batch() -> None:
 def test_a_job_without_a_limit_is_never_interrupted() -> None:
     ledger = timed(0.0)
     assert ledger.on_look(0, running(1), 1e6) == []
-    assert ledger.sleep(1e6) == GLANCE_SECONDS
+    assert ledger.seconds_until_due(1e6) == GLANCE_SECONDS
 
 
 def test_a_timed_out_job_is_not_tried_again() -> None:
@@ -429,9 +429,9 @@ def test_after_a_limit_that_passed_the_boss_sleeps_until_the_next_one() -> None:
     ledger.on_look(0, running(1), 2.0)
     ledger.on_taken(0, 1)
     ledger.on_look(0, running(2, started=2.01), 2.05)
-    assert ledger.sleep(2.05) == pytest.approx(GLANCE_SECONDS)
+    assert ledger.seconds_until_due(2.05) == pytest.approx(GLANCE_SECONDS)
     ledger.on_look(0, running(2, started=2.01), 3.5)
-    assert ledger.sleep(3.5) == pytest.approx(4.01 - 3.5)
+    assert ledger.seconds_until_due(3.5) == pytest.approx(4.01 - 3.5)
 
 
 def test_the_next_job_that_dies_of_itself_has_crashed_not_timed_out() -> None:
@@ -506,7 +506,7 @@ def test_a_running_job_that_is_cancelled_is_interrupted_and_killed_after_the_gra
     assert count == 1
     assert exactly(actions, Interrupt(0, 1))
     assert ledger.workers[0].cancelled == {1}
-    assert 0 < (ledger.sleep(5.0) or 0) <= REPEAT_SECONDS
+    assert 0 < (ledger.seconds_until_due(5.0) or 0) <= REPEAT_SECONDS
     assert exactly(ledger.on_look(0, running(1), 5.0 + GRACE), Kill(0))
     (finish,) = of(Finish, ledger.on_exit(0, KILLED, running(1), 6.1))
     assert (finish.outcome, finish.text) == (Outcome.CANCELLED, CANCELLED)
@@ -590,7 +590,7 @@ def test_cancelling_many_queued_jobs_does_not_hold_the_boss_up(step: int) -> Non
 
 def test_jobs_behind_an_overdue_one_are_taken_back() -> None:
     ledger = with_batch(4)
-    assert ledger.sleep(0.0) == pytest.approx(OVERDUE_SECONDS)
+    assert ledger.seconds_until_due(0.0) == pytest.approx(OVERDUE_SECONDS)
     assert exactly(ledger.on_look(0, running(2, started=0.0), OVERDUE_SECONDS * 2), TakeBack(0))
 
 
@@ -630,7 +630,7 @@ def test_the_last_job_of_a_batch_is_hardly_watched_but_for_its_limit() -> None:
     ledger = with_batch(2)
     ledger.on_taken(0, 1)
     ledger.on_look(0, running(2, started=0.0), 0.001)
-    assert ledger.sleep(0.001) == pytest.approx(GLANCE_SECONDS)
+    assert ledger.seconds_until_due(0.001) == pytest.approx(GLANCE_SECONDS)
 
 
 def test_taking_back_twice_gives_nothing_back_twice() -> None:
@@ -774,12 +774,12 @@ def test_a_failed_start_is_tried_again_for_ever_after_pauses_that_grow() -> None
         actions = ledger.on_start_failed(0, "no luck\nTraceback", now)
         notes += of(Tell, actions)
         assert actions == of(Tell, actions)
-        pause = ledger.sleep(now)
+        pause = ledger.seconds_until_due(now)
         assert pause is not None
         assert ledger.on_tick(now + pause * 0.9) == []
         now += pause
         assert exactly(ledger.on_tick(now), Spawn(0))
-        assert ledger.sleep(now) is None
+        assert ledger.seconds_until_due(now) is None
         pauses.append(pause)
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, *[LONGEST_PAUSE_SECONDS] * 94])
     assert (ledger.starts.failed, ledger.starts.error) == (100, "no luck\nTraceback")
@@ -794,7 +794,7 @@ def test_workers_that_die_as_soon_as_they_are_up_are_replaced_with_pauses() -> N
     assert of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 10.0)), "the first at once"
     up(ledger, 0, now=10.001)
     assert not of(Spawn, ledger.on_exit(0, KILLED, NOTHING_YET, 10.002))
-    pause = ledger.sleep(10.002)
+    pause = ledger.seconds_until_due(10.002)
     assert pause == pytest.approx(FIRST_PAUSE_SECONDS)
     assert of(Spawn, ledger.on_tick(10.002 + FIRST_PAUSE_SECONDS))
     up(ledger, 0, now=11.0)
@@ -810,7 +810,7 @@ def test_a_success_forgets_the_failures_before_it() -> None:
     up(ledger, 0, now=30.0)
     ledger.on_exit(0, KILLED, NOTHING_YET, 30.0)
     ledger.on_start_failed(0, "no luck", 30.0)
-    assert ledger.sleep(30.0) == pytest.approx(0.05)
+    assert ledger.seconds_until_due(30.0) == pytest.approx(0.05)
 
 
 def fail(ledger: Ledger, slot: int = 0, times: int = 20) -> Actions:
@@ -838,7 +838,7 @@ def test_the_workers_that_are_left_go_on_while_the_others_are_tried_again() -> N
     ledger.on_resize(2, 0.0)
     fail(ledger, 1)
     assert assigned(ledger.on_submit(run_of(1, 1), 2000.1)) == [(0, [1])]
-    assert ledger.sleep(2000.1) == pytest.approx(OVERDUE_SECONDS)
+    assert ledger.seconds_until_due(2000.1) == pytest.approx(OVERDUE_SECONDS)
     assert exactly(ledger.on_tick(2010.0), Spawn(1))
 
 
@@ -856,7 +856,7 @@ def test_many_starts_that_fail_at_once_do_not_postpone_the_next_try_for_ever() -
         ledger.on_start_failed(slot, "no luck", 0.0)
     ledger.on_submit(run_of(1, 1), 0.0)
     actions = ledger.on_exit(0, KILLED, NOTHING_YET, 1.0)
-    assert of(Spawn, actions) or (ledger.sleep(1.0) or 0.0) < 10.0
+    assert of(Spawn, actions) or (ledger.seconds_until_due(1.0) or 0.0) < 10.0
 
 
 def test_a_failed_start_that_leaves_workers_enough_gives_no_reason_to_wake() -> None:
@@ -864,7 +864,7 @@ def test_a_failed_start_that_leaves_workers_enough_gives_no_reason_to_wake() -> 
     ledger.on_tick(0.0)
     ledger.on_resize(1, 0.0)
     ledger.on_start_failed(0, "no luck", 0.0)
-    assert ledger.sleep(10.0) is None
+    assert ledger.seconds_until_due(10.0) is None
 
 
 # -- closing ---------------------------------------------------------------------------------------------------
@@ -1003,21 +1003,21 @@ def test_a_large_result_that_is_on_its_way_for_ever_is_the_end_of_its_worker() -
 
 def test_an_idle_pool_sleeps_until_something_arrives() -> None:
     ledger = started(2)
-    assert ledger.sleep(0.0) is None
+    assert ledger.seconds_until_due(0.0) is None
     assert ledger.due(1e9) == []
 
 
 def test_a_pool_that_waits_for_its_first_workers_sleeps() -> None:
     ledger = new_ledger(2)
     ledger.on_tick(0.0)
-    assert ledger.sleep(0.0) is None
+    assert ledger.seconds_until_due(0.0) is None
 
 
 def test_each_look_moves_the_next_one_on() -> None:
     ledger = with_batch(4, timeout=1.0)
     now = 0.0
     for _ in range(1000):
-        seconds = ledger.sleep(now)
+        seconds = ledger.seconds_until_due(now)
         assert seconds is not None
         assert seconds > 0
         now += seconds

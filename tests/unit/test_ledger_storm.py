@@ -304,7 +304,7 @@ class Storm:
             if self.ledger.finished:
                 return
             if not self.workers:
-                seconds = self.ledger.sleep(self.now)
+                seconds = self.ledger.seconds_until_due(self.now)
                 assert seconds is not None, "nobody is left, and nothing is due"
                 self.now += seconds
             self.progress()

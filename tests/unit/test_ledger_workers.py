@@ -74,7 +74,9 @@ def test_a_worker_that_claims_nothing_of_its_batch_is_replaced() -> None:
     late = GRACE + STUCK_SECONDS + 0.001
     assert not of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late - 0.01))
     assert of(ReplaceStuck, ledger.on_look(0, NOTHING_YET, late)) == [ReplaceStuck(0)]
-    assert ledger.sleep(late) == pytest.approx(OVERDUE_SECONDS), "it is looked at again: it may have been let off"
+    assert ledger.seconds_until_due(late) == pytest.approx(OVERDUE_SECONDS), (
+        "it is looked at again: it may have been let off"
+    )
 
 
 def test_a_worker_gets_the_time_to_receive_its_batch() -> None:

@@ -1,8 +1,8 @@
 """Which children of this process are a command's: what may be ended and reaped with it, and nothing else.
 
-In a pool's worker without threads, all that comes while the command runs is. Anywhere else another thread may start
-processes, or run another command, meanwhile: there a child must show whose it is, by having been seen below the
-command, by the job's id in its environment, or by being in the session of one that shows it.
+In a pool's worker without threads, every child that appears while the command runs is the command's. Anywhere else
+another thread may start processes, or run another command, meanwhile: there a child must show whose it is, by having
+been seen below the command, by the job's id in its environment, or by being in the session of one that shows it.
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ class CommandHandler:
         finally:
             interruption.restore()
 
+    # The pool calls it where a job is added: caller/controls.py, prepare_of.
     prepare_job = staticmethod(with_absolute_paths)
 
     def _run(self, request: Request, interruption: Interruption) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ LOST = "its exit status is not known: it was reaped by another part of the progr
 
 
 class CommandRun:
-    """Start, wait, stop, conclude, close. Whatever is raised in between, `give_up` leaves nothing running."""
+    """`start`, `attend`, `stop` if it must, `end`, `conclude`, `close`; whatever is raised: `give_up`."""
 
     def __init__(
         self, created: tuple[JobDirectory, tuple[int, int]], request: Request, interruption: Interruption
@@ -58,7 +58,7 @@ class CommandRun:
     # -- start ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """OSError when there is no room; then nothing is left of the directory. Or when no process can be made."""
+        """Start the command. OSError when there is no room (then its directory is deleted), or no process to be had."""
         try:
             self.directory.take_room()
             if self.request.pty:

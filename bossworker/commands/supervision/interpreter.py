@@ -46,7 +46,7 @@ def find_python() -> str:
 
 
 def start_launcher(detached: bool) -> socket.socket:
-    """One that is up: its socket. What was started first has left, and is reaped.
+    """Start a launcher; its socket, once it is up. The process in between has ended, and is reaped.
 
     Raises:
         Killed: See there.

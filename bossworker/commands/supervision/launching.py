@@ -33,7 +33,7 @@ class Launcher:
     """
 
     def __init__(self, detached: bool = True) -> None:
-        """Whether it leaves this process's session and process group, or stays there."""
+        """`detached`: whether it leaves this process's session and process group, or stays there."""
         self._detached = detached
         # One that its own thread may take again: a signal handler may start a job while the program starts one.
         self._lock = threading.RLock()
@@ -92,9 +92,10 @@ class Launcher:
         self._close()
 
     def _close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-        self._sock = None
+        # In this order: a Ctrl-C in between must not leave a socket that is closed and still used.
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
 
 
 _launcher = Launcher()

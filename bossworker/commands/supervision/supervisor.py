@@ -65,7 +65,7 @@ class Order:
 
 
 class Supervisor:
-    """Sees one command through. What else a supervisor may serve hangs itself into the loop, and overrides the steps.
+    """Sees one command through. Subclasses that serve more register it with the loop, and override the steps.
 
     `begin` and `run` are all that is called from outside; the steps in between are, in order::
 

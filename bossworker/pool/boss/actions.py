@@ -68,7 +68,7 @@ class Finish(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """New handlers have been tried; `error`: in vain. No worker will be started with those of generation `unused`."""
+    """New handlers have been tried; `error`: why they failed, or empty. Those of generation `unused` are done with."""
 
     unused: int
     error: str = ""

@@ -52,7 +52,7 @@ from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
-_INFO = 20  # as in the module logging, which takes long to load
+_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
@@ -155,7 +155,7 @@ class Boss:
     def wait(self) -> None:
         """Sleep until something arrives or is due; read what arrived, attend to what is due."""
         began = time.monotonic()
-        seconds = self.sleep(began)
+        seconds = self.seconds_until_due(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
             if os.getppid() != self.parent:
@@ -165,23 +165,24 @@ class Boss:
         if seconds is not None and (now := time.monotonic()) >= began + seconds:
             self.attend(now)
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
-        seconds = self.ledger.sleep(now)
+        seconds = self.ledger.seconds_until_due(now)
         if self.watchers.waiting:
-            due = self.watchers.sleep(now)
+            due = self.watchers.seconds_until_due(now)
             seconds = due if seconds is None else min(seconds, due)
         if self.output is not None and self.output.paused:
             self.output.attend()
             seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
         for chore in self.chores:
-            wanted = chore.sleep(now)
+            wanted = chore.seconds_until_due(now)
             if wanted is not None:
                 seconds = wanted if seconds is None else min(seconds, wanted)
         return seconds
 
     def attend(self, now: float) -> None:
         """Do what is due by the clock."""
+        self.watchers.note_memory(now)
         for chore in list(self.chores):
             chore.attend(now)
         self.traffic.look_at_workers()
@@ -272,6 +273,7 @@ class Boss:
             self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
             return
         self.traffic.add(slot, pid, frame.fds[0], route)
+        self.ring.indexes[pid] = self.ledger.workers[slot].index
 
     def on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
@@ -289,7 +291,7 @@ class Boss:
             return
         snapshot = None
         with suppress(ProtocolError):
-            snapshot = self.intake.look(slot)
+            snapshot = self.intake.collect(slot)
         now = time.monotonic()
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))
         self.chronicle.worker_down(worker, how, now)
@@ -348,6 +350,7 @@ class Boss:
             self._signal(action.slot, 0)
 
     def _signal(self, slot: int, number: int) -> None:
+        """Have the fork server signal a worker; 0: end it with all that is below it."""
         worker = self.ledger.workers[slot]
         self.tell_fork_server(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
 
@@ -370,6 +373,10 @@ class Boss:
         )
 
     def tried(self, action: Tried) -> None:
+        if action.error:
+            self.note(_WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
+        else:
+            self.note(_INFO, "pool reloaded")
         self.requests.reloads.on_tried(action.unused, action.error)
 
     def tell(self, action: Tell) -> None:

@@ -80,6 +80,7 @@ class CallerRequests:
             case Kind.PAUSE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
+                self.note(_INFO, "pool paused" if on else "pool resumed")
                 self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
                 self.reply(number, {})
             case Kind.RELOAD:

@@ -8,7 +8,7 @@ from typing import Protocol
 class Chore(Protocol):
     """One such thing. Whatever has no work for the time being is best not among the boss's chores."""
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until it is due; None: it is not."""
 
     def attend(self, now: float) -> None:

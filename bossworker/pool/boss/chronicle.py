@@ -26,7 +26,6 @@ class Chronicle:
 
     def worker_up(self, worker: WorkerRecord, now: float) -> None:
         """A worker's init_handler is through."""
-        self._ring.indexes[worker.pid] = worker.index
         self._ring.add(UP, 1, worker.pid, now)
         self._say(_INFO, "worker up", worker)
 

@@ -35,16 +35,16 @@ class Undelivered:
                 pass
 
     def _send_frame(self) -> bool:
-        batch: list[Segment] = []
+        segments: list[Segment] = []
         size = 0
         file = None
         while self.waiting and size < RESULTS_BYTES and file is None:
             segment = self.waiting.popleft()
-            batch.append(segment)
+            segments.append(segment)
             size += segment.size
             file = segment.beside
-        head = b"".join([segment.head() for segment in batch])
-        body = segment.body() if len(batch) == 1 else [part for segment in batch for part in segment.body()]
+        head = b"".join([segment.head() for segment in segments])
+        body = segment.body() if len(segments) == 1 else [part for segment in segments for part in segment.body()]
         return self._link.send(Kind.RESULTS, head, body, file.copies() if isinstance(file, Held) else ())
 
 

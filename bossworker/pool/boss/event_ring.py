@@ -41,11 +41,11 @@ class EventRing:
         self._records.append((kind, self.next, events, *facts))
         self._firsts.append(self.next)
         self.next += events
-        if self.next > self._trim_at:
+        if self.next > self._trim_at or len(self._records) > MOST_EVENTS + TRIM_STEP:  # some records are of no event
             self._trim()
 
     def _trim(self) -> None:
-        at = max(0, bisect_right(self._firsts, self.next - MOST_EVENTS) - 1)
+        at = max(0, bisect_right(self._firsts, self.next - MOST_EVENTS) - 1, len(self._records) - MOST_EVENTS)
         del self._records[:at], self._firsts[:at]
         self._trim_at = self.first + MOST_EVENTS + TRIM_STEP
         if len(self.indexes) > MOST_EVENTS:

@@ -39,7 +39,7 @@ class Intake:
             self.recorders[slot] = self._memory.recorder(slot)
             self._memory.slots = max(self._memory.slots, slot + 1)
 
-    def look(self, slot: int) -> Snapshot:
+    def collect(self, slot: int) -> Snapshot:
         """What a worker has done so far. The results that it has published since the last look are taken."""
         return self._take(slot, self.recorders[slot].snapshot())
 
@@ -63,9 +63,9 @@ class Intake:
         self._ledger.on_taken(slot, stop, len(results.payload), elsewhere)
         return snapshot
 
-    def done(self, slot: int) -> float:
+    def finish_batch(self, slot: int) -> float:
         """A worker says that it has finished its batch: all results are taken; the seconds that it took."""
-        snapshot = self.look(slot)
+        snapshot = self.collect(slot)
         worker = self._ledger.workers[slot]
         if worker.batch is None or snapshot.published != worker.limit or worker.awaited:
             raise ProtocolError("it was not through with its batch")

@@ -27,7 +27,7 @@ class JobMemory:
         self._perform = perform
         self._due = 0.0  # when to look again (monotonic seconds)
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         return max(0.0, self._due - now) if self._ledger.busy() else None
 
     def attend(self, now: float) -> None:

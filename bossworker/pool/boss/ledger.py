@@ -90,7 +90,7 @@ class Ledger:
         """Whether a worker has jobs."""
         return any(worker.batch is not None for worker in self.workers.values())
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
         if self.starts.not_before and self._vacant():

@@ -151,7 +151,7 @@ class StackRequests:
             self._signal(worker.slot, SHOW_STACK)
         return dump
 
-    def sleep(self, now: float) -> float | None:
+    def seconds_until_due(self, now: float) -> float | None:
         return LOOK_SECONDS
 
     def attend(self, now: float) -> None:

@@ -20,12 +20,14 @@ from bossworker.pool.boss.workers import NEVER, WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
-from bossworker.watch.pool_events import ENDED, FROM_NOW, PROGRESS
+from bossworker.system.processes import resident_bytes
+from bossworker.watch.pool_events import ENDED, FROM_NOW, MEMORY, PROGRESS
 
-PACE_SECONDS = 0.04  # between answers,
-PACE_EVENTS = 1000  # each of at most about so many events while jobs wait for a worker,
-MOST_AT_ONCE = 1 << 14  # and of so many at other times
+PACE_SECONDS = 0.03  # between answers,
+MOST_AT_ONCE = 1 << 14  # each of at most about so many events;
+BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000  # and the same while jobs wait for a worker: to read an event takes 2 us
 CLOCK_JITTER_SECONDS = 0.001  # the clock has not been set by so little
+MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 
 Reply = Callable[[int, dict[str, object]], None]
@@ -49,6 +51,7 @@ class Watchers:
         self._reply = reply
         self.waiting: list[Watcher] = []
         self._progress: dict[int, tuple[int, Progress]] = {}  # slot -> a job, and what it said last
+        self._memory_due = 0.0
         self.ever = False  # whether anybody has watched
         self._not_before = 0.0
         self._offset = 0.0  # Unix time minus monotonic time
@@ -62,6 +65,7 @@ class Watchers:
         self.ever = True
         if not wait:
             self._sample()
+            self.note_memory(time.monotonic())
         if seen == FROM_NOW:
             seen = self.ring.next - 1
         if wait:
@@ -69,7 +73,7 @@ class Watchers:
         else:
             reply(request, self.answer(seen, self.ring.next))
 
-    def sleep(self, now: float) -> float:
+    def seconds_until_due(self, now: float) -> float:
         """Seconds until something is due here."""
         if not self.waiting:
             return NEVER
@@ -84,8 +88,9 @@ class Watchers:
             return
         self._sample()
         if self._has_news():
-            self._not_before = now + PACE_SECONDS
-            self._answer(PACE_EVENTS if self._ledger.queue.jobs else MOST_AT_ONCE)
+            busy = bool(self._ledger.queue.jobs)
+            self._not_before = now + (BUSY_PACE_SECONDS if busy else PACE_SECONDS)
+            self._answer(BUSY_EVENTS if busy else MOST_AT_ONCE)
 
     def _has_news(self) -> bool:
         return any(watcher.seen < self.ring.next - 1 for watcher in self.waiting)
@@ -120,6 +125,13 @@ class Watchers:
             return None
         self._answer(self.ring.next)
         return self.answer(0, self.ring.next)
+
+    def note_memory(self, now: float) -> None:
+        """Note once a second what the workers have in memory: called when a job has run for a while."""
+        if now >= self._memory_due:
+            self._memory_due = now + MEMORY_SECONDS
+            workers = self._ledger.workers.values()
+            self.ring.add(MEMORY, 0, {one.index: resident_bytes(one.pid) for one in workers if one.pid}, now)
 
     def _sample(self) -> None:
         """Note which jobs run now."""

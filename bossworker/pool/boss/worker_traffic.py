@@ -176,7 +176,7 @@ class WorkerTraffic:
             if report.first:
                 self.on_up(slot)
             else:
-                seconds = self.intake.done(slot)
+                seconds = self.intake.finish_batch(slot)
                 self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
         except ProtocolError as error:
             self.misbehaved(slot, error)
@@ -210,7 +210,7 @@ class WorkerTraffic:
                 self.perform(self.ledger.on_look(slot, snapshot, time.monotonic()))
                 self._look_at_link(slot, now)
 
-    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.look) -> Snapshot | None:
+    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.collect) -> Snapshot | None:
         """What a worker has done; None when its recorder cannot be believed, and it is being ended."""
         try:
             return ask(self.intake, slot)

@@ -47,7 +47,7 @@ class WorkerRecord:
     """A worker as the ledger sees it."""
 
     slot: int
-    index: int = 0  # its number, from 0: the lowest that none of the others has which stay
+    index: int = 0  # from 0: the lowest that no worker that stays has
     generation: int = 0  # of its handlers
     pid: int = 0
     state: State = State.STARTING
@@ -63,7 +63,9 @@ class WorkerRecord:
     taken: int = 0  # results that have been taken from it, from the front
     result_bytes: int = 0  # of the results that have been taken
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
-    awaited: set[int] = field(default_factory=set)  # positions whose results will, as the recorder says
+    awaited: set[int] = field(
+        default_factory=set
+    )  # positions whose results are still to come by themselves, as the recorder says
     sending_since: float = 0.0  # when it was first seen to send such a result; 0.0: it sends none
     look_at: float = 0.0
     # The job that must stop, and why:

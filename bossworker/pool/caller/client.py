@@ -40,7 +40,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
-from bossworker.watch.pool_events import EventReader, check_since, events_left, unpack_events
+from bossworker.watch.pool_events import EventReader, check_since, events_left, memory_points, unpack_events
 from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
@@ -533,13 +533,7 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         answer = self._ask_events(0, False)
         if answer is None:
             raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
-        write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), self._counters())
-
-    def _counters(self) -> dict[str, dict[str, float]]:
-        if self._state.ended:
-            return {}
-        workers = self.stats().workers
-        return {"memory (MiB)": {f"worker {worker.index}": worker.rss / (1 << 20) for worker in workers}}
+        write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
 
     def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
         """The boss's answer, or what is left of one that has ended."""

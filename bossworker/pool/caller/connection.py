@@ -178,7 +178,7 @@ class Connection:
                 self.output.show()
 
     def glance(self) -> None:
-        """The same for those who do not ask for a result."""
+        """The same for those who do not ask for a result. (An inline pool runs no job for it.)"""
         self.poll()
 
     def _listen(self, seconds: float | None) -> None:

@@ -35,6 +35,7 @@ class ListenerTurns:
         try:
             with self._lock:
                 if not self.taken and not self.closed:
+                    # No signal handler runs between the two assignments, or nobody would ever listen again: see Inbox.
                     self.taken = mine = True
             if mine:
                 listen()

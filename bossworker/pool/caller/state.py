@@ -55,7 +55,7 @@ class HandleState:
         return PoolClosed("the pool was shut down before this job had a result")
 
     def check_results(self, queue: deque[Result] | None = None) -> None:
-        """The same, once all that the boss sent for this queue has been taken."""
+        """As `check_alive`, but only once all that the boss sent for this queue has been taken."""
         if not self._inbox.has_news(queue):
             self.check_alive()
 

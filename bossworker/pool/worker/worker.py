@@ -142,7 +142,7 @@ class Worker:
             self.file = frame.fd
             self.offspring.note()
             self.batch = Batch.read(frame.head, frame.body)
-            self._perform(self.batch)
+            self._run_batch(self.batch)
             self.batch = None
             close_fds(frame.fds)
             if self.output is not None:
@@ -268,7 +268,7 @@ class Worker:
         time_is_up.grace = self.kill_grace
         return time_is_up
 
-    def _perform(self, batch: Batch) -> None:
+    def _run_batch(self, batch: Batch) -> None:
         """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
 
         This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.

@@ -52,7 +52,7 @@ class SharedConnection:
     def ask(
         self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = 0.0, again: bool = True
     ) -> Frame:
-        """See `Connection.ask`.
+        """See `ControlConnection.ask`.
 
         Args:
             again: Ask once more on a new connection when an old one was found dead.

@@ -6,18 +6,21 @@ import os
 import select
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bossworker.commands import jobdir
 from bossworker.commands.supervision import orders
 from bossworker.commands.supervision.launching import ATTEMPTS, ask, current_umask, launcher_for
-from bossworker.system import processes
+from bossworker.system import identity, processes
 from bossworker.system.cpython import NO_SIGPIPE, dumps, loads
+from bossworker.tasks.client.task_record import TaskRecord
 from bossworker.tasks.errors import TaskError, TaskLocked, TaskNotStarted
 from bossworker.tasks.wire import task_info
 from bossworker.tasks.wire.task_info import PATHS
 
+LOOK_SECONDS = 0.01  # between looks at the directory where there is no answer
 ANSWER_SECONDS = 60.0  # for a supervisor to say whether its command runs; a machine may be slow
 _ANSWER_SIZE = 1 << 16  # bytes
 SUPERVISOR = "bossworker.tasks.supervisor.startup:forked"  # what the launcher runs
@@ -51,12 +54,12 @@ def spawn_supervisor(
         "umask": current_umask(),
         "behavior": behavior,
     }
-    data = dumps(request).encode()
+    data, record = dumps(request).encode(), TaskRecord(pool, task_id)
     if program is None:
-        told = _have_forked(data, behavior == "daemon", f"{pool}/{task_id}")
+        told = _have_forked(data, behavior == "daemon", record)
     else:
         told = _start_program(program, data, behavior)
-    answer = loads(told.decode()) if told else {"error": "the supervisor ended before it had started the command"}
+    answer = loads(told.decode()) if told else _find_out(record)
     if "error" not in answer:
         return int(answer["pid"]), str(answer["id"])
     raise _failure(answer)
@@ -81,11 +84,24 @@ def _failure(answer: dict[str, Any]) -> Exception:
     return TaskError(text)
 
 
-def _have_forked(data: bytes, detached: bool, folder: str) -> bytes:
-    """Have the launcher fork a supervisor. If it was killed before it could, another one has to: see `detach.start`."""
+def _find_out(record: TaskRecord) -> dict[str, Any]:
+    """What there is no answer about: the launcher was killed, or a program ended. The task's directory tells of it."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        facts = record.facts()
+        if facts.status.get("state", jobdir.CREATED) != jobdir.CREATED:
+            return {"pid": facts.pid or 0, "id": record.id}
+        if not facts.status or facts.sight == identity.GONE:
+            return {"error": "the supervisor ended before it had started the command"}
+        time.sleep(LOOK_SECONDS)
+    return {"error": f"the supervisor of task {record.id} has not said in {ANSWER_SECONDS} s whether its command runs"}
+
+
+def _have_forked(data: bytes, detached: bool, record: TaskRecord) -> bytes:
+    """Have the launcher fork a supervisor. If it is killed before, another one has to: see `launching.start`."""
     for _ in range(ATTEMPTS):
         told = ask(launcher_for(detached), orders.encode(SUPERVISOR, data), [])
-        if told or os.path.isdir(folder):
+        if told or os.path.isdir(record.folder):
             return told
     return b""
 

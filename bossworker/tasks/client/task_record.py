@@ -195,7 +195,7 @@ def _status(folder: int) -> dict[str, Any]:
 def _read(folder: int, name: str) -> dict[str, Any] | None:
     """What a file says: None when it is missing; nothing when it is damaged, or not for us to read."""
     try:
-        return jobdir.read_json(folder, name)
+        return jobdir.read_status(folder) if name == jobdir.STATUS else jobdir.read_json(folder, name)
     except FileNotFoundError:
         return None
     except (OSError, jobdir.Damaged) as error:

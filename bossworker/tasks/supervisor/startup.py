@@ -55,7 +55,7 @@ def forked(data: bytes, reply: int) -> int:
 
 def supervise(request: dict[str, Any], reply: int) -> int:
     """Be the supervisor, to the end; the exit code. `reply` is where the answer goes, and is closed then."""
-    reply = keep_number_free(TASK_FD, reply)
+    reply = reserve_number(TASK_FD, reply)
     try:
         startup = _Startup(request)
         answer = startup.start()
@@ -198,8 +198,8 @@ class _Startup:
         return f"{self.pool}/{name(self.directory.id)}"
 
 
-def keep_number_free(number: int, other: int) -> int:
-    """Make sure that a descriptor of this number is no use to us; what becomes of the other one, which is."""
+def reserve_number(number: int, other: int) -> int:
+    """Occupy the descriptor of this number with /dev/null; the other one, moved to a higher number."""
     moved = fcntl.fcntl(other, fcntl.F_DUPFD_CLOEXEC, number + 1)
     os.close(other)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -254,7 +254,7 @@ class TaskSupervisor(Supervisor):
         return True
 
     def restart(self) -> bool:
-        """Start the command again, if it has ended; whether it had. OSError or Held: all is as it was."""
+        """Start the command again, if it has ended; whether it had. OSError or LockHeld: all is as it was."""
         if self.pid or self._ending is not None:
             return False
         if self.lock is not None:

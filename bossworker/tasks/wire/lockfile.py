@@ -27,9 +27,7 @@ class LockFile:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock, unless we have it. Raises Held at once when somebody else has; OSError when there can be no
-        such file.
-        """
+        """Take the lock, unless we have it. LockHeld: somebody else has it. OSError: there can be no such file."""
         if self._fd >= 0:  # a second descriptor of ours would be somebody else
             return
         fd = _open(self.path)

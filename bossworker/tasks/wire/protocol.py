@@ -6,7 +6,7 @@ object in UTF-8, and a body of raw bytes, most often empty. Whoever has a Unix s
 Client to supervisor: a request names an ``op`` below and its arguments; requests of one connection are answered one
 by one, in order. Supervisor to client: the answer, which has ``ok``; and between answers, to a client that asked by
 ``watch``, events, which have ``event`` instead. A request that cannot be met is answered by ``{"ok": false, "error":
-text}``.
+text}``. Each request may have ``task``: the id of the task that it is meant for; the supervisor of another refuses it.
 
     info                                    -> info
     meta      meta: object                  merged into the task's metadata
@@ -55,7 +55,7 @@ class BadFrame(Exception):
 
 
 def encode(head: dict[str, Any], body: bytes | memoryview = b"") -> bytes:
-    """A frame. ProtocolError if it is larger than the other side would take."""
+    """A frame. BadFrame if it is larger than the other side would take."""
     text = dumps(head).encode()
     if len(text) > MAX_HEAD or len(body) > MAX_BODY:
         raise BadFrame(f"a message of {len(text)} + {len(body)} bytes; {MAX_HEAD} + {MAX_BODY} are allowed")
@@ -79,7 +79,7 @@ class Decoder:
         self._bytes += data
 
     def next(self) -> Frame | None:
-        """The next frame if it is all there. ProtocolError if there can be none."""
+        """The next frame if it is all there. BadFrame if there can be none."""
         if len(self._bytes) < HEADER.size:
             if not MARK.startswith(self._bytes[: len(MARK)]):
                 raise BadFrame("not a message of this protocol")
