@@ -40,7 +40,7 @@ def test_a_long_frame_comes_together_again() -> None:
     [
         (10, 5, b"x"),
         (3, 0, b"xxxx"),
-        (door_protocol.LONGEST_FRAME + 1, 0, b"x"),
+        (LONGEST_FRAME + 1, 0, b"x"),
         (1 << 63, 1 << 63, b"x"),
         (1, 0, b"x"),
     ],
