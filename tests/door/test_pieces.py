@@ -9,7 +9,7 @@ import pytest
 from bossworker.pool.door.door_clients import Keepsake
 from bossworker.pool.door.door_protocol import LONGEST_FRAME, PIECE_BYTES, Pieces, in_pieces, message_of
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.link import Frame, frame_of
+from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.messages import PIECE, Kind, ProtocolError
 from bossworker.pool.wire.segments import single
 

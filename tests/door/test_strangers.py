@@ -29,7 +29,7 @@ from bossworker.pool.door import door_protocol
 from bossworker.pool.door.client_requests import MOST_AT_ONCE
 from bossworker.pool.door.door_protocol import FRAMES, JSON
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
-from bossworker.pool.wire.link import frame_of, prefix_of
+from bossworker.pool.wire.frames import frame_of, prefix_of
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import read_segments
 from tests.conftest import wait_for

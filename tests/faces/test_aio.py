@@ -20,7 +20,7 @@ import pytest
 from bossworker import AsyncBossWorker, BossDied, BossWorker, PoolClosed, Result, WorkerStartError
 from bossworker.pool.caller import on_loop
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import pack
+from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from tests.conftest import alive, wait_for
 

@@ -33,7 +33,7 @@ from bossworker.pool.options import Handlers
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_result
-from bossworker.pool.wire.link import Frame, Part, cut_frames
+from bossworker.pool.wire.frames import Frame, Part, cut_frames
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.progress import Progress

@@ -27,7 +27,8 @@ from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds, frame_of
+from bossworker.pool.wire.frames import Frame, frame_of
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment, read_segments
