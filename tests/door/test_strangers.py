@@ -236,6 +236,11 @@ def test_a_runtime_folder_of_others_is_not_trusted(pool: Make, runtime_folder: P
     (runtime_folder / "bossworker").chmod(0o777)
     with pytest.raises(PermissionError, match="not a folder of this user alone"):
         pool(work, worker_count=1).listen()
+    with socket.socket(socket.AF_UNIX) as trap:
+        trap.bind(str(runtime_folder / "bossworker" / "work"))
+        trap.listen()
+        with pytest.raises(PermissionError, match="not a folder of this user alone"):
+            bossworker.connect("work")
 
 
 # -- what is dropped -----------------------------------------------------------------------------------------------
