@@ -109,7 +109,7 @@ async def test_bad_jobs_are_refused_among_good_ones() -> None:
 async def test_none_is_no_job() -> None:
     async with AsyncBossWorker(work, worker_count=1) as pool:
         with pytest.raises(TypeError, match=r"job 0 must be a mapping .*NoneType"):
-            await pool.run(None)
+            await pool.run(None)  # type: ignore[arg-type]
         results = pool.map([{"n": 1}, None, {"n": 2}])  # type: ignore[list-item]
         assert (await anext(results))["n"] == 1
         with pytest.raises(TypeError, match="NoneType"):

@@ -496,6 +496,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
     def events(self, since: int | None = None) -> EventReader:
         """What happens in the pool, as it happens: an iterator that waits for the next event, and ends with the pool.
 
+        When the boss dies, it raises BossDied after the events that have arrived.
+
         The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
         each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
         for events of different workers may differ from that of their times by some hundredths of a second.
@@ -510,12 +512,14 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
                 from now on. After an orderly ``shut_down``, what is left may still be read, if the pool was watched.
 
         Raises:
-            PoolClosed: The pool has been shut down, and nobody had watched it.
+            PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
+            BossDied: The boss has died; here or, once the iterator has given out what is left, there.
         """
         number = check_since(since)
         self._state.check_owner()
         if self._state.ended and self._connection.last_events is None:
-            raise PoolClosed("the pool has been shut down, and nobody had watched it")
+            self._state.check_death()
+            raise self._state.why_unwatched()
         return EventReader(self._ask_events, number)
 
     def trace(self, path: str | os.PathLike[str]) -> None:
@@ -525,23 +529,29 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         called: the boss keeps the last 32,768 events anyway. The file is written anew.
 
         Raises:
-            PoolClosed: The pool has been shut down, and nobody had watched it.
+            PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
+            BossDied: The boss has died, and the events with it.
         """
         from bossworker.watch.chrome_trace import write_trace
 
         self._state.check_owner()
         answer = self._ask_events(0, False)
         if answer is None:
-            raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
+            raise self._state.why_unwatched()
         write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
 
     def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
-        """The boss's answer, or what is left of one that has ended."""
+        """The boss's answer, or what is left of one that has ended. BossDied when there is no more, and it died."""
         self._state.check_owner()
-        line, answer = self._connection, None
+        line = self._connection
+        answer: Mapping[str, Any] | None = None
         if not self._state.ended and not line.gone:
             answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
-        return answer if answer is not None else events_left(line.last_events, seen)
+        if answer is None:
+            answer = events_left(line.last_events, seen)
+        if answer is None:
+            self._state.check_death()
+        return answer
 
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         answer = self._connection.request(kind, head, body)
