@@ -341,6 +341,25 @@ def test_what_a_job_says_of_its_progress(pool: Pool, tmp_path: Path) -> None:
     assert told == [(1, n, 3, f"step {n}") for n in range(3)]
 
 
+def test_progress_is_seen_while_a_reader_does_something_else(pool: Pool) -> None:
+    def step(job: dict[str, Any]) -> None:
+        current = current_job()
+        assert current is not None
+        for n in range(3):
+            current.progress(n)
+            time.sleep(0.5)
+
+    bw = pool(step, worker_count=1)
+    events = bw.events(since=0)
+    bw.add_work({})
+    seen = [next(events)]
+    while not isinstance(seen[-1], JobProgress):
+        seen.append(next(events))
+    list(bw.results())  # it reads no events meanwhile
+    bw.shut_down()
+    assert [event.done for event in [*seen, *events] if isinstance(event, JobProgress)] == [0, 1, 2]
+
+
 def test_an_idle_pool_sleeps_while_it_is_watched(pool: Pool) -> None:
     bw = pool(act, worker_count=1)
     reader = Reader(bw.events())
