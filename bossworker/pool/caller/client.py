@@ -60,7 +60,6 @@ else:
 
 _handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
-INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
@@ -85,7 +84,9 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             processes. A job runs in this one, in the thread that asks for results: inside ``get_result``, ``results``,
             ``map``, ``shut_down``, or a future's ``result`` or ``done``. So ``breakpoint()``, profilers and coverage
             work in handlers. What needs another process does not: timeouts and ``max_job_memory`` are not enforced, a
-            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along.
+            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along. Nothing
+            watches it, either: ``logs`` must be "inherit", ``events`` and ``trace`` raise ValueError, and what a job
+            says by ``current_job().progress`` is dropped. BossWorker itself can be inline, not a subclass of it.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
@@ -178,6 +179,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             name=name,
             handler=work_handler,
         )
+        if not self._options.worker_count:
+            self._check_inline()
         self._neglect_told = False
         self._result_handler = result_handler
         self._inbox = Inbox()
@@ -194,6 +197,11 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             if hasattr(self, "_ending"):
                 self._ending.at_once()
             raise
+
+    def _check_inline(self) -> None:
+        """ValueError: This class has no inline pools, or these settings mean nothing to one."""
+        which = f"of a subclass of BossWorker ({type(self).__name__})"
+        raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
     _connection_type = Connection
 
@@ -220,8 +228,6 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             return object.__new__(cls)
 
     def _launch(self, handlers: Handlers) -> None:
-        if not self._options.worker_count:
-            raise ValueError(f"worker_count must be at least 1 here, not 0: {INLINE_IS_FOR}")
         launched = launch(handlers, self._options)
         try:
             connection = self._connection_type(launched, self._inbox)

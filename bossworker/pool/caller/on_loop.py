@@ -111,6 +111,10 @@ class LoopPool(DeferredPool):
     _connection_type = LoopConnection
     _connection: LoopConnection
 
+    def _check_inline(self) -> None:
+        why = "an inline pool runs its jobs in the thread that waits for them, and would block the loop"
+        raise ValueError(f"worker_count of an AsyncBossWorker must be at least 1, not 0: {why}")
+
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, "BossWorker")
 
