@@ -105,6 +105,18 @@ async def test_bad_jobs_are_refused_among_good_ones() -> None:
         assert [(await task)["n"] for task in good] == list(range(10))
 
 
+@in_loop
+async def test_none_is_no_job() -> None:
+    async with AsyncBossWorker(work, worker_count=1) as pool:
+        with pytest.raises(TypeError, match=r"job 0 must be a mapping .*NoneType"):
+            await pool.run(None)  # type: ignore[arg-type]
+        results = pool.map([{"n": 1}, None, {"n": 2}])  # type: ignore[list-item]
+        assert (await anext(results))["n"] == 1
+        with pytest.raises(TypeError, match="NoneType"):
+            await anext(results)
+        assert (await pool.run({"n": 3}))["n"] == 3
+
+
 def test_wrong_settings_are_told_before_anything_starts() -> None:
     with pytest.raises(TypeError, match="work_handler"):
         AsyncBossWorker(3)  # type: ignore[arg-type]

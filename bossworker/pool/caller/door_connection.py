@@ -144,6 +144,7 @@ class DoorConnection(Connection):
 
     def end(self, force: bool) -> None:
         """Leave."""
+        self._let_go = not self.gone
         if not self.gone and self.drops_all and (force or self.orderly):
             self.try_send(pack(Kind.FORGET))
             self._flush_soon()

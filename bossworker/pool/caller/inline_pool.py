@@ -294,6 +294,11 @@ class InlinePool(BossWorker):
 
     _connection: InlineConnection
 
+    def _check_inline(self) -> None:
+        if (logs := self._options.logs) != "inherit":
+            why = "with worker_count=0 the handlers print and log here"
+            raise ValueError(f"logs must be 'inherit' in an inline pool, not {logs!r}: {why}")
+
     def _launch(self, handlers: Handlers) -> None:
         self._attach(InlineConnection(InlineWorker(handlers), self._inbox), prepare_of(handlers))
 
