@@ -32,7 +32,7 @@ from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
-from bossworker.pool.options import check_priority
+from bossworker.pool.options import StartMethod, check_priority
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.system.checks import check_callable, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
@@ -72,7 +72,7 @@ class Executor(concurrent.futures.Executor):
         kill_grace: float = 1.0,
         retries: int = 0,
         max_job_memory: int = 0,
-        start_method: str = "fork",
+        start_method: StartMethod = "fork",
         pool: BossWorker | None = None,
     ) -> None:
         if mp_context is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Protocol, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, Protocol, Self, overload
 
 from bossworker.display import shorten, table
 from bossworker.errors import JobFailed, JobTimeout
-from bossworker.failure import KIND_BITS, ErrorData, Outcome, add_trace, rebuild
+from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, add_trace, kind_of, rebuild
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
@@ -25,8 +25,6 @@ else:
     from typing import TypeVar
 
     Answer_co = TypeVar("Answer_co", covariant=True)
-
-ErrorKind = Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
 
 
 class MissingFromFailure(KeyError):
@@ -139,8 +137,7 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
-        kind = Outcome(self._facts[4] & KIND_BITS)
-        return None if kind is Outcome.OK else cast("ErrorKind", kind.name.lower())
+        return kind_of(self._facts[4])
 
     @property
     def traceback(self) -> str | None:

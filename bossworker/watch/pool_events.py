@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bossworker.failure import KIND_BITS, Outcome
+from bossworker.failure import ErrorKind, kind_of
 
 # Kinds of the boss's records. Each record is: kind, number of its first event, events; then
 QUEUED = "queued"  # first id, when
@@ -59,7 +59,7 @@ class JobEnded:
     attempt: int
     started: float
     """When its last attempt began, in Unix seconds."""
-    error_kind: str | None
+    error_kind: ErrorKind | None
     """As of its ``Result``; None when it ended well."""
 
     @property
@@ -184,14 +184,8 @@ class Clock:
             if pid and job_id != told:
                 yield JobStarted(seq, started, job_id, pid, index, attempt)
                 seq += 1
-            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, error_kind(outcome))
+            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, kind_of(outcome))
             seq += 1
-
-
-def error_kind(outcome: int) -> str | None:
-    """As ``Result.error_kind`` has it."""
-    kind = Outcome(outcome & KIND_BITS)
-    return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
 
 
 def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import bossworker
-from bossworker import errors
+from bossworker import AsyncBossWorker, BossWorker, errors
+from bossworker.pool.caller.pool_settings import PoolSettings
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
@@ -114,6 +116,24 @@ def test_the_fixed_texts() -> None:
     assert bossworker.TIMED_OUT == "BossWorkerAsync: timed out"
     assert bossworker.CANCELLED == "BossWorkerAsync: cancelled"
     assert errors.WORKER_DIED == "BossWorkerAsync: worker died"
+
+
+class Own(BossWorker):
+    """A program's own pool."""
+
+    def __init__(self, n: int, *, more: str = "") -> None:
+        super().__init__(dict, worker_count=n, name=more)
+
+
+def test_help_shows_the_settings_of_a_pool() -> None:
+    """Each with its default, as a notebook shows them; a subclass has its own."""
+    own = inspect.signature(BossWorker)
+    assert list(own.parameters)[:2] == ["work_handler", "result_handler"]
+    assert set(own.parameters) == {"work_handler", *PoolSettings.__annotations__}
+    assert own.parameters["kill_grace"].default == 1.0
+    assert own.parameters["kill_grace"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert inspect.signature(AsyncBossWorker) == own
+    assert list(inspect.signature(Own).parameters) == ["n", "more"]
 
 
 def test_every_export_explains_itself() -> None:
