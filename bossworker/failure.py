@@ -136,6 +136,12 @@ def _pickled(error: BaseException, by_value: bool | MainDefinitions) -> bytes | 
     return data if len(data) <= EXCEPTION_BYTES else None
 
 
+def reported(value: Mapping[Any, Any]) -> ErrorData:
+    """The error that a dict tells of itself, under ``ERROR``."""
+    text = str(value["ERROR"])
+    return ErrorData(text, "", text, "", None, None)
+
+
 def encode_error(data: ErrorData) -> bytes:
     return pickle.dumps(tuple(data), PROTOCOL)
 
