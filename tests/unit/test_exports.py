@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import types
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ POOL = {
     "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
     "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
+EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # and what they need
 ERRORS = (
     "PoolClosed",
     "NothingPending",
@@ -82,9 +84,27 @@ def test_nothing_else_is_public() -> None:
 def test_dir_lists_what_is_public_and_nothing_else() -> None:
     for name in bossworker.__all__:  # and with it the modules inside
         getattr(bossworker, name)
-    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", "__version__"])
+    installed = [name for name, needed in EXTRAS.items() if find_spec(needed)]
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", *installed, "__version__"])
     for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_is_an_attribute_and_says_what_it_needs(name: str) -> None:
+    if find_spec(EXTRAS[name]):
+        program = f"import bossworker; print(bossworker.{name}.__name__)"
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert told.stdout == f"bossworker.{name}\n"
+    program = (
+        f"import sys; sys.modules[{EXTRAS[name]!r}] = None\n"
+        "import bossworker, inspect\n"
+        f"assert {name!r} not in dict(inspect.getmembers(bossworker))\n"
+        f"try: bossworker.{name}\n"
+        "except ImportError as error: print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == f"bossworker.{name} needs {EXTRAS[name]}: pip install 'bossworker[{name}]'\n"
 
 
 def test_the_version_has_one_source() -> None:
