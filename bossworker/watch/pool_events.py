@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bossworker.display import short_record, shorten
 from bossworker.failure import ErrorKind, kind_of
 
 # Kinds of the boss's records. Each record is: kind, number of its first event, events; then
@@ -73,7 +74,7 @@ class JobEnded:
         return self.time - self.started
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class JobProgress:
     """What a job tells of itself by ``current_job().progress``. Of many in quick succession, some are left out."""
 
@@ -86,8 +87,10 @@ class JobProgress:
     total: float | None
     text: str
 
+    __repr__ = short_record
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class JobLog:
     """A line that a job has printed, or a record that it has logged; with ``logs="relay"``."""
 
@@ -101,6 +104,8 @@ class JobLog:
     """``stdout``, ``stderr`` or ``logging``."""
     text: str
 
+    __repr__ = short_record
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
@@ -113,7 +118,7 @@ class WorkerUp:
     """From 0; whoever replaces a worker has its index."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WorkerDown:
     """A worker has ended."""
 
@@ -125,6 +130,8 @@ class WorkerDown:
     """How it died, or why it left."""
     orderly: bool
     """Whether it left by itself, or on request, with nothing lost."""
+
+    __repr__ = short_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +261,7 @@ def check_since(since: object) -> int | None:
     if since is None:
         return None
     if isinstance(since, bool) or not isinstance(since, int):
-        raise TypeError(f"since must be the seq of an event, 0 for all that are left, or None, not {since!r}")
+        raise TypeError(f"since must be the seq of an event, 0 for all that are left, or None, not {shorten(since)}")
     if not 0 <= since < FROM_NOW:
         raise ValueError(f"since must be from 0 to {FROM_NOW - 1}, not {since}")
     return since
