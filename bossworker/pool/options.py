@@ -64,6 +64,15 @@ def check_workers(name: str, value: object, least: int = 1) -> int:
     return check_count(name, value, least, MAX_WORKERS)
 
 
+def start_method_of(context: object) -> StartMethod:
+    """The one of ours that does what a context of ``multiprocessing`` does."""
+    method = getattr(context, "get_start_method", None)
+    if not callable(method):
+        allowed = "a context of multiprocessing, such as get_context('spawn'), or None"
+        raise TypeError(f"mp_context must be {allowed}, not {shorten(context)}")
+    return "fork" if method() == "fork" else "spawn"
+
+
 def check_name(value: object, handler: object) -> str:
     """A pool's name, by default its handler's."""
     if value is None:
