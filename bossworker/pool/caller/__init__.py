@@ -1,9 +1,12 @@
 """In the program: the handle, and the way of a job to the boss and of a result back.
 
-client.py      BossWorker: add_work, get_result, map, cancel, shut_down
+client.py      BossWorker: add_work, get_result, map, cancel, shut_down;  controls.py: pause, reload, stack;  looks.py: stats,
+               events, trace
 outbox.py      jobs get ids and are sent;  inbox.py: results, each given out once
 mapping.py     map() over an iterable;  futures.py: submit(), and who resolves futures
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens
 deferred.py    a pool that is started later;  call_futures.py: calls of functions, and their futures
 state.py       what may be asked of the handle now;  ending.py: how it ends
+inline_pool.py a pool without processes;  on_loop.py: one on an event loop
+doors.py       listen();  attached.py, door_connection.py: a client's handle
 """
