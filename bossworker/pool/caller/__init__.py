@@ -1,7 +1,7 @@
 """In the program: the handle, and the way of a job to the boss and of a result back.
 
-client.py      BossWorker: add_work, get_result, map, cancel, shut_down;  controls.py: pause, reload, stack;  looks.py: stats,
-               events, trace
+client.py      BossWorker: add_work, get_result, map, cancel, shut_down
+controls.py    pause, reload, stack;  looks.py: stats, events, trace
 outbox.py      jobs get ids and are sent;  inbox.py: results, each given out once
 mapping.py     map() over an iterable;  futures.py: submit(), and who resolves futures
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens
