@@ -18,7 +18,10 @@ What stands above may import what stands below, never the other way round: ``tes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bossworker import forkqueue as forkqueue
+    from bossworker import joblib as joblib
     from bossworker import jobs as jobs
+    from bossworker import metrics as metrics
+    from bossworker import otel as otel
     from bossworker import tasks as tasks
     from bossworker.aio import AsyncBossWorker
     from bossworker.commands.inline.handler import CommandHandler, run_command
@@ -131,6 +134,7 @@ _MODULES = {
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
+_EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # the same, and what they need
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 if not TYPE_CHECKING:  # or type checkers would take every name for one of ours
@@ -139,7 +143,7 @@ if not TYPE_CHECKING:  # or type checkers would take every name for one of ours
         """Load what is asked for, when it is: a supervisor, which is of this package too, has no use for a pool."""
         from importlib import import_module
 
-        if name in _SUBMODULES:
+        if name in _SUBMODULES or name in _EXTRAS:
             return import_module(f"{__name__}.{name}")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -152,5 +156,11 @@ del TYPE_CHECKING
 
 
 def __dir__() -> list[str]:
-    """What is public: neither what has been loaded meanwhile, nor what this file needs for itself."""
-    return sorted([*__all__, *_SUBMODULES, "__version__"])
+    """What is public: neither what has been loaded meanwhile, nor what this file needs for itself.
+
+    Of the extras those that are installed, so that help() and whatever else looks at all of it finds nothing missing.
+    """
+    from importlib.util import find_spec
+
+    extras = [name for name, needed in _EXTRAS.items() if find_spec(needed) is not None]
+    return sorted([*__all__, *_SUBMODULES, *extras, "__version__"])

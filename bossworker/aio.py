@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from contextlib import aclosing, closing, suppress
 from functools import partial
 from types import EllipsisType, TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.boss.stats import Stats, stats_of
@@ -26,6 +26,9 @@ from bossworker.result import Result
 from bossworker.system.checks import check_seconds
 from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
 from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally, check_progress, length_of
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.pool_settings import PoolSettings
 
 __all__ = ["AsyncBossWorker"]
 
@@ -49,7 +52,9 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
     A ``result_handler`` is not called: whoever awaits a result can handle it.
     """
 
-    def __init__(self, work_handler: Callable[[Job_contra], Answer_co | None], **settings: Any) -> None:
+    def __init__(
+        self, work_handler: Callable[[Job_contra], Answer_co | None], **settings: Unpack[PoolSettings]
+    ) -> None:
         self._pool = LoopPool(work_handler, **settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: LoopJobs | None = None
@@ -320,6 +325,10 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     def __repr__(self) -> str:
         return f"<AsyncBossWorker, {self._pool!r}>"
+
+
+# What help() and notebooks show instead of `**settings`.
+AsyncBossWorker.__init__.__wrapped__ = BossWorker.__init__  # type: ignore[attr-defined]
 
 
 async def _with_bar(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 LONGEST_REPR = 120  # characters of a value; what is shown around it makes less than 80 more
+LONGEST_RECORD = 199  # characters of a dataclass or a named tuple, with all its fields
 LONGEST_CELL = 400  # characters of a value in a table
+_SHORTEST = 12  # characters of a value that is cut
 
 
 class _Short(reprlib.Repr):
@@ -47,6 +49,21 @@ def shorten(value: object, longest: int = LONGEST_REPR) -> str:
         return text
     head = (longest - 3) * 2 // 3
     return f"{text[:head]}...{text[len(text) - (longest - 3 - head) :]}"
+
+
+def short_record(record: Any) -> str:
+    """What a dataclass or a named tuple has for a repr, with its longest values cut: the ``__repr__`` of such."""
+    shown = {name: shorten(getattr(record, name), LONGEST_RECORD) for name in type(record).__match_args__}
+    while (excess := len(text := _as_call(record, shown)) - LONGEST_RECORD) > 0:
+        longest = max(shown, key=lambda name: len(shown[name]))
+        if len(shown[longest]) <= _SHORTEST:
+            return f"{text[: LONGEST_RECORD - 4]}...)"
+        shown[longest] = shorten(getattr(record, longest), max(_SHORTEST, len(shown[longest]) - excess))
+    return text
+
+
+def _as_call(record: object, shown: Mapping[str, str]) -> str:
+    return f"{type(record).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
 
 
 def table(title: str, rows: Iterable[Iterable[object]], details: str = "") -> str:

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bossworker.display import short_record
+
 if TYPE_CHECKING:
     from bossworker.result import Result
 
@@ -54,6 +56,9 @@ class UnfinishedJob(NamedTuple):
     job: Mapping[Any, Any]
     may_have_run: bool
     """False only when the job provably never reached a worker."""
+
+    def __repr__(self) -> str:
+        return short_record(self)
 
 
 class BossDied(BossWorkerError):

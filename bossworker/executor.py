@@ -26,13 +26,14 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
+from bossworker.display import shorten
 from bossworker.errors import BossDied, PoolClosed, WorkerStartError
-from bossworker.function_calls import run_call
+from bossworker.function_calls import Initializer, run_call
 from bossworker.pool.boss.stats import Stats
-from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap
+from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap, value_of
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
-from bossworker.pool.options import check_priority
+from bossworker.pool.options import MAX_WORKERS, StartMethod, check_priority, check_workers, start_method_of
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.system.checks import check_callable, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
@@ -72,22 +73,21 @@ class Executor(concurrent.futures.Executor):
         kill_grace: float = 1.0,
         retries: int = 0,
         max_job_memory: int = 0,
-        start_method: str = "fork",
+        start_method: StartMethod = "fork",
         pool: BossWorker | None = None,
     ) -> None:
         if mp_context is not None:
-            start_method = "fork" if mp_context.get_start_method() == "fork" else "spawn"
-        if max_workers is None:
-            max_workers = usable_cpus()
-        elif not isinstance(max_workers, int) or max_workers < 1:
-            kind = ValueError if isinstance(max_workers, int) else TypeError
-            raise kind(f"max_workers must be greater than 0, an int or None, not {max_workers!r}")
+            start_method = start_method_of(mp_context)
+        max_workers = _check_workers(max_workers)
+        timeout = check_seconds("timeout", 0 if timeout is None else timeout)
         check_callable("initializer", initializer)
+        if not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs must be a tuple of arguments for the initializer, not {shorten(initargs)}")
         if max_tasks_per_child is not None:
             check_count("max_tasks_per_child", max_tasks_per_child, 1)
         self._max_workers = max_workers  # by this name, others ask for it: dask, for one
         settings: dict[str, Any] = {
-            "init_handler": None if initializer is None else partial(initializer, *initargs),
+            "init_handler": None if initializer is None else Initializer(initializer, *initargs),
             "global_timeout": timeout,
             "worker_count": max_workers,
             "kill_grace": kill_grace,
@@ -182,7 +182,7 @@ class Executor(concurrent.futures.Executor):
                     if (alive := executor()) is not None and (args := next(calls, None)) is not None:
                         futures.append(alive.submit(fn, *args))
                     del alive
-                    yield futures.popleft().result(None if deadline is None else deadline - time.monotonic())
+                    yield value_of(futures.popleft(), deadline)
             finally:
                 for future in futures:
                     future.cancel()
@@ -230,6 +230,14 @@ class Executor(concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         return f"<Executor, {self._pool!r}>"
+
+
+def _check_workers(value: object) -> int:
+    if value is None:
+        return min(usable_cpus(), MAX_WORKERS)
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"max_workers must be greater than 0: an int up to {MAX_WORKERS}, or None, not {value}")
+    return check_workers("max_workers", value)
 
 
 class _CallPool(DeferredPool):
@@ -327,7 +335,7 @@ class _Foreign:
 
     def __init__(self, pool: BossWorker) -> None:
         if not isinstance(pool, BossWorker):
-            raise TypeError(f"pool must be a BossWorker or None, not {pool!r}")
+            raise TypeError(f"pool must be a BossWorker or None, not {shorten(pool)}")
         self.pool = pool
         self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count or 1, plain=False))
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import IntEnum
 from struct import Struct
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from bossworker.errors import MEMORY_EXCEEDED, TIMED_OUT, JobTimeout, RemoteError
 from bossworker.pickling import PROTOCOL, MainDefinitions, dumps
@@ -39,6 +39,15 @@ class Outcome(IntEnum):
 
 
 KIND_BITS = 0x0F
+ErrorKind = Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
+
+
+def kind_of(outcome: int) -> ErrorKind | None:
+    """The outcome's kind of error, as people read it; None when all went well."""
+    kind = Outcome(outcome & KIND_BITS)
+    return None if kind is Outcome.OK else cast("ErrorKind", kind.name.lower())
+
+
 FROM_WORKERS = bytes(
     kind | flags
     for kind in range(Outcome.MEMORY + 1)
@@ -125,6 +134,12 @@ def _pickled(error: BaseException, by_value: bool | MainDefinitions) -> bytes | 
     except BaseException:
         return None
     return data if len(data) <= EXCEPTION_BYTES else None
+
+
+def reported(value: Mapping[Any, Any]) -> ErrorData:
+    """The error that a dict tells of itself, under ``ERROR``."""
+    text = str(value["ERROR"])
+    return ErrorData(text, "", text, "", None, None)
 
 
 def encode_error(data: ErrorData) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -27,6 +27,10 @@ _PLAIN = (FunctionType, BuiltinFunctionType, type)  # what is found by its name,
 
 class FunctionCall(dict[str, Any]):
     """A job that any pool runs as a call, whatever its handler."""
+
+
+class Initializer(partial[Any]):
+    """What the user of an `Executor` knows as its `initializer`, where a pool has an ``init_handler``."""
 
 
 def run_call(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,13 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from joblib import cpu_count, register_parallel_backend
-from joblib._parallel_backends import AutoBatchingMixin, FallbackToBackend, SequentialBackend
-from joblib.parallel import ParallelBackendBase
+try:
+    from joblib import cpu_count, register_parallel_backend
+    from joblib._parallel_backends import AutoBatchingMixin, FallbackToBackend, SequentialBackend
+    from joblib.parallel import ParallelBackendBase
+except ImportError as error:
+    text = "bossworker.joblib needs joblib: pip install 'bossworker[joblib]'"
+    raise ImportError(text, name=error.name) from error
 
 from bossworker.executor import Executor
 from bossworker.pool.caller.call_futures import CallFuture

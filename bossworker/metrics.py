@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+try:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    text = "bossworker.metrics needs prometheus_client: pip install 'bossworker[metrics]'"
+    raise ImportError(text, name=error.name) from error
 
 from bossworker.errors import BossDied, PoolClosed
 from bossworker.pool.boss.stats import Stats

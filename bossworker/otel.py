@@ -14,7 +14,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import context, propagate, trace
+try:
+    from opentelemetry import context, propagate, trace
+except ImportError as error:
+    text = "bossworker.otel needs opentelemetry: pip install 'bossworker[otel]'"
+    raise ImportError(text, name=error.name) from error
 
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.taps import Tap

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Protocol, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, Protocol, Self, overload
 
 from bossworker.display import shorten, table
 from bossworker.errors import JobFailed, JobTimeout
-from bossworker.failure import KIND_BITS, ErrorData, Outcome, add_trace, rebuild
+from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, add_trace, kind_of, rebuild, reported
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
@@ -25,8 +25,6 @@ else:
     from typing import TypeVar
 
     Answer_co = TypeVar("Answer_co", covariant=True)
-
-ErrorKind = Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
 
 
 class MissingFromFailure(KeyError):
@@ -54,6 +52,9 @@ class Origin(NamedTuple):
         return self._replace(queued=queued, marks=tuple(self.marks[position : position + 2]))
 
 
+_BY_HAND = Origin(pid=0, attempt=0, clock=0.0, queued=0.0, marks=(0.0, 0.0))  # of results that no pool has made
+_NO_JOB: Any = None  # the job of such
+
 Facts = tuple[int, Mapping[Any, Any], Origin, int, int, ErrorData | None]
 """About one result; a plain tuple, because they are made by the hundred thousand:
 
@@ -66,6 +67,9 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
     The attributes tell the rest. Times are Unix seconds as floats.
 
+    One that is made by hand, in a test for instance, is of no job: ``job`` is None, numbers and times are 0. It is ok,
+    unless it has an ``ERROR``: then its ``error_kind`` is ``reported``.
+
     For type checkers: a ``Result[Answer]``, where `Answer` is what the handler says that it returns. The keys of a
     TypedDict are known of what ``raise_for_error()`` returns.
     """
@@ -73,6 +77,12 @@ class Result(dict[Any, Any], Generic[Answer_co]):
     __slots__ = ("_facts",)
 
     _facts: Facts
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As ``dict``."""
+        super().__init__(*args, **kwargs)
+        error = reported(self) if "ERROR" in self else None
+        self._facts = (0, _NO_JOB, _BY_HAND, 0, Outcome.REPORTED if error else Outcome.OK, error)
 
     @property
     def job_id(self) -> int:
@@ -139,8 +149,7 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
-        kind = Outcome(self._facts[4] & KIND_BITS)
-        return None if kind is Outcome.OK else cast("ErrorKind", kind.name.lower())
+        return kind_of(self._facts[4])
 
     @property
     def traceback(self) -> str | None:
@@ -195,28 +204,33 @@ class Result(dict[Any, Any], Generic[Answer_co]):
         """Return self when ok; otherwise raise JobFailed, with the worker's exception as its cause."""
         if self.ok:
             return self
-        raise JobFailed(f"job {self.job_id}: {self.error}", self) from self.exception
+        raise JobFailed(f"{self._whose()}: {self.error}", self) from self.exception
 
     def __missing__(self, key: object) -> Any:
-        if hasattr(self, "_facts") and self.error is not None:
-            raise MissingFromFailure(key, f"job {self.job_id} failed: {self.error}")
+        if self.error is not None:
+            raise MissingFromFailure(key, f"{self._whose()} failed: {self.error}")
         raise KeyError(key)
+
+    def _is_by_hand(self) -> bool:
+        return self._facts[2] is _BY_HAND
+
+    def _whose(self) -> str:
+        return "a job" if self._is_by_hand() else f"job {self.job_id}"
 
     def __repr__(self) -> str:
         return f"<{self._title()}: {shorten(dict(self))}>"
 
     def _title(self) -> str:
-        if not hasattr(self, "_facts"):  # made by hand
+        if self._is_by_hand():
             return "Result"
         return f"Result of job {self.job_id}, {'ok' if self.ok else self.error_kind}"
 
     def _repr_html_(self) -> str:
-        facts = hasattr(self, "_facts")
-        rows = [*self.items(), *([("took", f"{self.duration:.3g} s"), ("job", self.job)] if facts else ())]
-        return table(self._title(), rows, (self.traceback or "") if facts else "")
+        facts = () if self._is_by_hand() else (("took", f"{self.duration:.3g} s"), ("job", self.job))
+        return table(self._title(), [*self.items(), *facts], self.traceback or "")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not hasattr(self, "_facts"):  # made by hand
+        if self._is_by_hand():
             return Result, (dict(self),)
         job_id, job, origin, position, *rest = self._facts
         return make_result, (dict(self), (job_id, job, origin.alone(position), 0, *rest))
@@ -224,7 +238,8 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
 def make_result(value: Mapping[Any, Any], facts: Facts) -> Result[Any]:
     """A result with its attributes."""
-    result: Result[Any] = Result(value)
+    result: Result[Any] = dict.__new__(Result)
+    result.update(value)
     result._facts = facts
     return result
 

@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypedDict, TypeVar, overload
 
+from bossworker.display import shorten
 from bossworker.forkqueue import limits
 from bossworker.system.checks import check_count, check_seconds
 
@@ -23,7 +24,7 @@ def check_flag(name: str, value: object) -> bool:
     """True or False; 1 and 0 will do."""
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
-    raise TypeError(f"{name} must be True or False, not {value!r}")
+    raise TypeError(f"{name} must be True or False, not {shorten(value)}")
 
 
 def check_delay(name: str, value: object) -> float:
@@ -36,10 +37,10 @@ def check_load(name: str, value: object) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a load average, a number, not {value!r}")
+        raise TypeError(f"{name} must be a load average, a number, not {shorten(value)}")
     value = float(value)
     if not 0 <= value < float("inf"):  # nor NaN
-        raise ValueError(f"{name} must be 0 (no limit) or a load average above it, not {value!r}")
+        raise ValueError(f"{name} must be 0 (no limit) or a load average above it, not {shorten(value)}")
     if value:
         _check_told(name, value, limits.load_average)
     return value
@@ -57,7 +58,9 @@ def _check_told(name: str, value: object, probe: Callable[[], object]) -> None:
     try:
         probe()
     except OSError as error:
-        raise ValueError(f"{name} must be 0 here, not {value!r}: the platform does not tell ({error})") from error
+        raise ValueError(
+            f"{name} must be 0 here, not {shorten(value)}: the platform does not tell ({error})"
+        ) from error
 
 
 class Setting(Generic[T]):

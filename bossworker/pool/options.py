@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bossworker.display import shorten
 from bossworker.system.checks import check_bool, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
 
@@ -63,24 +64,33 @@ def check_workers(name: str, value: object, least: int = 1) -> int:
     return check_count(name, value, least, MAX_WORKERS)
 
 
+def start_method_of(context: object) -> StartMethod:
+    """The one of ours that does what a context of ``multiprocessing`` does."""
+    method = getattr(context, "get_start_method", None)
+    if not callable(method):
+        allowed = "a context of multiprocessing, such as get_context('spawn'), or None"
+        raise TypeError(f"mp_context must be {allowed}, not {shorten(context)}")
+    return "fork" if method() == "fork" else "spawn"
+
+
 def check_name(value: object, handler: object) -> str:
     """A pool's name, by default its handler's."""
     if value is None:
         named = getattr(handler, "func", handler)  # of a functools.partial
         return str(getattr(named, "__qualname__", type(named).__qualname__))[:LONGEST_NAME]
     if not isinstance(value, str):
-        raise TypeError(f"name must be a str or None, not {value!r}")
+        raise TypeError(f"name must be a str or None, not {shorten(value)}")
     if not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
-        raise ValueError(f"name must be 1 to {LONGEST_NAME} printable characters, not {value!r}")
+        raise ValueError(f"name must be 1 to {LONGEST_NAME} printable characters, not {shorten(value)}")
     return value
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     """One of those that are allowed."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {value!r}")
+        raise TypeError(f"{name} must be a str, not {shorten(value)}")
     if value not in allowed:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {shorten(value)}")
     return value
 
 

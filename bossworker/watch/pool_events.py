@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bossworker.failure import KIND_BITS, Outcome
+from bossworker.display import short_record, shorten
+from bossworker.failure import ErrorKind, kind_of
 
 # Kinds of the boss's records. Each record is: kind, number of its first event, events; then
 QUEUED = "queued"  # first id, when
@@ -59,7 +60,7 @@ class JobEnded:
     attempt: int
     started: float
     """When its last attempt began, in Unix seconds."""
-    error_kind: str | None
+    error_kind: ErrorKind | None
     """As of its ``Result``; None when it ended well."""
 
     @property
@@ -73,7 +74,7 @@ class JobEnded:
         return self.time - self.started
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class JobProgress:
     """What a job tells of itself by ``current_job().progress``. It is looked at some twenty times a second.
 
@@ -90,8 +91,10 @@ class JobProgress:
     total: float | None
     text: str
 
+    __repr__ = short_record
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class JobLog:
     """A line that a job has printed, or a record that it has logged; with ``logs="relay"``."""
 
@@ -105,6 +108,8 @@ class JobLog:
     """``stdout``, ``stderr`` or ``logging``."""
     text: str
 
+    __repr__ = short_record
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
@@ -117,7 +122,7 @@ class WorkerUp:
     """From 0; whoever replaces a worker has its index."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WorkerDown:
     """A worker has ended."""
 
@@ -129,6 +134,8 @@ class WorkerDown:
     """How it died, or why it left."""
     orderly: bool
     """Whether it left by itself, or on request, with nothing lost."""
+
+    __repr__ = short_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +195,8 @@ class Clock:
             if pid and job_id != told:
                 yield JobStarted(seq, started, job_id, pid, index, attempt)
                 seq += 1
-            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, error_kind(outcome))
+            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, kind_of(outcome))
             seq += 1
-
-
-def error_kind(outcome: int) -> str | None:
-    """As ``Result.error_kind`` has it."""
-    kind = Outcome(outcome & KIND_BITS)
-    return None if kind is Outcome.OK or kind.name is None else kind.name.lower()
 
 
 def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
@@ -264,7 +265,7 @@ def check_since(since: object) -> int | None:
     if since is None:
         return None
     if isinstance(since, bool) or not isinstance(since, int):
-        raise TypeError(f"since must be the seq of an event, 0 for all that are left, or None, not {since!r}")
+        raise TypeError(f"since must be the seq of an event, 0 for all that are left, or None, not {shorten(since)}")
     if not 0 <= since < FROM_NOW:
         raise ValueError(f"since must be from 0 to {FROM_NOW - 1}, not {since}")
     return since

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, Protocol
 
+from bossworker.display import shorten
 from bossworker.result import Result
 
 REPAINT_SECONDS = 0.1
@@ -50,9 +51,11 @@ def check_progress(value: object) -> float | None:
     if value is True:
         return 0.0
     if not isinstance(value, int | float):
-        raise TypeError(f"progress must be True, False, or the seconds between lines without a terminal, not {value!r}")
+        raise TypeError(
+            f"progress must be True, False, or the seconds between lines without a terminal, not {shorten(value)}"
+        )
     if not value > 0:
-        raise ValueError(f"progress must be a number of seconds above 0, not {value!r}")
+        raise ValueError(f"progress must be a number of seconds above 0, not {shorten(value)}")
     return float(value)
 
 

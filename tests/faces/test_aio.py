@@ -19,8 +19,9 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossDied, BossWorker, PoolClosed, Result, WorkerStartError
 from bossworker.pool.caller import on_loop
+from bossworker.pool.options import StartMethod
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import pack
+from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from tests.conftest import alive, wait_for
 
@@ -60,7 +61,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @in_loop
-async def test_run(start_method: str) -> None:
+async def test_run(start_method: StartMethod) -> None:
     async with AsyncBossWorker(work, worker_count=2, start_method=start_method) as pool:
         result = await pool.run({"n": 1})
         assert type(result) is Result
@@ -123,7 +124,7 @@ def test_wrong_settings_are_told_before_anything_starts() -> None:
     with pytest.raises(ValueError, match="worker_count"):
         AsyncBossWorker(work, worker_count=-1)
     with pytest.raises(TypeError, match="nonsense"):
-        AsyncBossWorker(work, nonsense=1)
+        AsyncBossWorker(work, nonsense=1)  # type: ignore[call-arg]
     with pytest.raises(RuntimeError, match="not started"):
         _ = AsyncBossWorker(work).pool
     assert repr(AsyncBossWorker(work)) == "<AsyncBossWorker, <BossWorker, not started>>"

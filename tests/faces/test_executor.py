@@ -62,6 +62,10 @@ def fail(text: str) -> None:
         raise ValueError(text) from inner
 
 
+def give_up(text: str) -> None:
+    raise TimeoutError(text)
+
+
 def capture(*args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
@@ -165,7 +169,7 @@ def test_an_initializer(executor: Make) -> None:
 def test_an_initializer_that_fails_breaks_the_pool(executor: Make) -> None:
     ex = executor(2, initializer=fail, initargs=("rattle",))
     future = ex.submit(square, 1)
-    with pytest.raises(BrokenProcessPool, match="ValueError: rattle"):
+    with pytest.raises(BrokenProcessPool, match=r"initializer raised: ValueError: rattle"):
         future.result()
     with pytest.raises(BrokenProcessPool, match="ValueError: rattle"):
         ex.submit(square, 1)
@@ -189,10 +193,14 @@ def test_contexts_and_tasks_per_child(executor: Make) -> None:
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"max_workers": -1}, ValueError, "max_workers must be greater than 0"),
-        ({"max_workers": "2"}, TypeError, "max_workers"),
+        ({"max_workers": "2"}, TypeError, "max_workers must be an int, not '2'"),
+        ({"max_workers": True}, TypeError, "max_workers must be an int"),
+        ({"max_workers": 5000}, ValueError, "max_workers must be an int from 1 to 1024, not 5000"),
+        ({"mp_context": "spawn"}, TypeError, "mp_context must be a context of multiprocessing, such as get_context"),
         ({"initializer": 3}, TypeError, "initializer"),
+        ({"initializer": print, "initargs": 3}, TypeError, "initargs must be a tuple .*, not 3"),
         ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child"),
-        ({"timeout": -1}, ValueError, "timeout"),
+        ({"timeout": -1}, ValueError, "^timeout"),
         ({"retries": 0.5}, TypeError, "retries"),
         ({"start_method": "forkserver"}, ValueError, "start_method"),
         ({"pool": 3}, TypeError, "pool must be a BossWorker"),
@@ -201,6 +209,12 @@ def test_contexts_and_tasks_per_child(executor: Make) -> None:
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Executor(**settings)
+
+
+def test_there_are_no_more_workers_than_a_pool_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("executor", "pool.options"):
+        monkeypatch.setattr(f"bossworker.{module}.usable_cpus", lambda: 5000)
+    assert Executor()._max_workers == 1024
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------
@@ -457,6 +471,19 @@ def test_map_with_a_buffer_is_lazy(executor: Make) -> None:
     assert next(numbers) == 6
     with pytest.raises(ValueError, match="buffersize"):
         ex.map(square, numbers, buffersize=0)
+
+
+@pytest.mark.parametrize("buffersize", [None, 2])
+def test_a_map_whose_time_is_up_says_so(executor: Make, buffersize: int | None) -> None:
+    values = executor(1).map(time.sleep, [0, 60], timeout=0.3, buffersize=buffersize)
+    with pytest.raises(TimeoutError, match=r"^not all values were there when the time was up$"):
+        list(values)
+
+
+@pytest.mark.parametrize("buffersize", [None, 2])
+def test_a_call_of_a_map_may_raise_a_timeout_of_its_own(executor: Make, buffersize: int | None) -> None:
+    with pytest.raises(TimeoutError, match=r"^mine$"):
+        list(executor(1).map(give_up, ["mine"], timeout=60, buffersize=buffersize))
 
 
 # -- the end --------------------------------------------------------------------------------------------------

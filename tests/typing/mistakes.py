@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 import bossworker
-from bossworker import BossWorker, Result, jobs
+from bossworker import AsyncBossWorker, BossWorker, Executor, JobEnded, Result, jobs
 from bossworker.forkqueue import ForkQueue
 from bossworker.tasks import TaskPool
 
@@ -37,6 +37,10 @@ BossWorker(square, worker_count="4")  # error: arg-type
 BossWorker(square, result_handler="square")  # error: arg-type
 BossWorker(square, start_method="thread")  # error: arg-type
 BossWorker(square, name=3)  # error: arg-type
+AsyncBossWorker(square, worker_cuont=3)  # error: call-arg
+AsyncBossWorker(square, logs="relays")  # error: arg-type
+AsyncBossWorker(square, kill_grace=None)  # error: arg-type
+Executor(1, start_method="forkserver")  # error: arg-type
 
 with BossWorker(square) as pool:
     pool.add_work([{"n": 1}, {"n": 2}])  # error: arg-type
@@ -73,6 +77,11 @@ TaskPool("/tmp").spawn(["ls"], behaviour="daemon")  # error: call-arg
 TaskPool("/tmp").task_by_pid(1).kill()  # error: union-attr
 
 number: int = ForkQueue("4").call(str, 5).result()  # error: arg-type, assignment
+
+
+def is_late(event: JobEnded) -> bool:
+    return event.error_kind == "tiemout"  # error: comparison-overlap
+
 
 bossworker.BosWorker  # error: attr-defined
 bossworker.pool.caller  # error: attr-defined

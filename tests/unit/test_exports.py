@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 import tomllib
 import types
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import bossworker
-from bossworker import errors
+from bossworker import AsyncBossWorker, BossWorker, errors
+from bossworker.pool.caller.pool_settings import PoolSettings
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 POOL = {
@@ -24,6 +27,7 @@ POOL = {
     "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
     "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
+EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # and what they need
 ERRORS = (
     "PoolClosed",
     "NothingPending",
@@ -80,9 +84,27 @@ def test_nothing_else_is_public() -> None:
 def test_dir_lists_what_is_public_and_nothing_else() -> None:
     for name in bossworker.__all__:  # and with it the modules inside
         getattr(bossworker, name)
-    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", "__version__"])
+    installed = [name for name, needed in EXTRAS.items() if find_spec(needed)]
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", *installed, "__version__"])
     for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_is_an_attribute_and_says_what_it_needs(name: str) -> None:
+    if find_spec(EXTRAS[name]):
+        program = f"import bossworker; print(bossworker.{name}.__name__)"
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert told.stdout == f"bossworker.{name}\n"
+    program = (
+        f"import sys; sys.modules[{EXTRAS[name]!r}] = None\n"
+        "import bossworker, inspect\n"
+        f"assert {name!r} not in dict(inspect.getmembers(bossworker))\n"
+        f"try: bossworker.{name}\n"
+        "except ImportError as error: print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == f"bossworker.{name} needs {EXTRAS[name]}: pip install 'bossworker[{name}]'\n"
 
 
 def test_the_version_has_one_source() -> None:
@@ -114,6 +136,24 @@ def test_the_fixed_texts() -> None:
     assert bossworker.TIMED_OUT == "BossWorkerAsync: timed out"
     assert bossworker.CANCELLED == "BossWorkerAsync: cancelled"
     assert errors.WORKER_DIED == "BossWorkerAsync: worker died"
+
+
+class Own(BossWorker):
+    """A program's own pool."""
+
+    def __init__(self, n: int, *, more: str = "") -> None:
+        super().__init__(dict, worker_count=n, name=more)
+
+
+def test_help_shows_the_settings_of_a_pool() -> None:
+    """Each with its default, as a notebook shows them; a subclass has its own."""
+    own = inspect.signature(BossWorker)
+    assert list(own.parameters)[:2] == ["work_handler", "result_handler"]
+    assert set(own.parameters) == {"work_handler", *PoolSettings.__annotations__}
+    assert own.parameters["kill_grace"].default == 1.0
+    assert own.parameters["kill_grace"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert inspect.signature(AsyncBossWorker) == own
+    assert list(inspect.signature(Own).parameters) == ["n", "more"]
 
 
 def test_every_export_explains_itself() -> None:

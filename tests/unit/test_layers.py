@@ -23,8 +23,9 @@ LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("result", "culprits"),
     ("failure",),
     ("function_calls",),
-    ("errors", "pickling", "jobkey", "display"),
+    ("errors", "pickling", "jobkey"),
     ("system",),
+    ("display",),
 )
 FACES = ("__main__", "executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel")  # nobody imports them
 ERRORS = "errors.py"  # the one file name that each part may have: it is where one looks for a part's errors

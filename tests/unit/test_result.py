@@ -109,6 +109,29 @@ def test_a_result_made_by_hand_travels_as_one() -> None:
         assert (type(again), dict(again), repr(again)) == (Result, {"a": 1}, "<Result: {'a': 1}>")
 
 
+def test_a_result_made_by_hand_is_ok_and_of_no_job() -> None:
+    result = Result({"a": 1}, b=2)
+    assert (result, result.ok, result.raise_for_error() is result) == ({"a": 1, "b": 2}, True, True)
+    assert (result.error, result.error_kind, result.exception, result.traceback, result.log) == (None,) * 4 + ("",)
+    job: object = result.job
+    assert (job, result.job_id, result.worker_pid, result.attempts) == (None, 0, 0, 0)
+    assert (result.queued_at, result.started_at, result.finished_at, result.duration) == (0, 0, 0, 0)
+    assert (result.exit_code, result.signal) == (None, None)
+    assert Result().ok
+
+
+def test_a_result_made_by_hand_with_an_error_has_failed() -> None:
+    for result in (Result({"ERROR": "boom"}), copy.copy(Result(ERROR="boom"))):
+        assert (result.ok, result.error, result.error_kind) == (False, "boom", "reported")
+        assert type(result.exception) is RemoteError
+        with pytest.raises(JobFailed, match=r"^a job: boom$"):
+            result.raise_for_error()
+        with pytest.raises(KeyError, match="'a': a job failed: boom"):
+            result["a"]
+        assert repr(result) == "<Result: {'ERROR': 'boom'}>"
+        assert "boom" in result._repr_html_()
+
+
 def test_raising_names_the_job_and_has_the_workers_exception_as_its_cause() -> None:
     result = failed(ValueError("rattle"))
     with pytest.raises(JobFailed, match=r"^job 7: ValueError: rattle$") as caught:

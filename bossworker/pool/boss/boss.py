@@ -42,7 +42,8 @@ from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from bossworker.display import table
+from bossworker.display import short_record, table
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.recent import recent_figures
@@ -20,7 +20,7 @@ from bossworker.system import proc, processes
 WorkerState = Literal["starting", "idle", "busy", "leaving"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WorkerStats:
     """One worker, at one instant."""
 
@@ -40,6 +40,8 @@ class WorkerStats:
     """Its number, as ``current_job().worker_index``."""
     progress: Progress | None = None
     """How far the job that runs is, if its handler says so: ``done``, ``total``, ``text``."""
+
+    __repr__ = short_record
 
 
 @dataclass(frozen=True, slots=True, repr=False)

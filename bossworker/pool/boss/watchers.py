@@ -69,6 +69,7 @@ class Watchers:
         self._count_as_watched(time.monotonic())
         if not wait:
             self._sample()
+            self._memory_due = 0.0
             self.note_memory(time.monotonic())
         if seen == FROM_NOW:
             seen = self.ring.next - 1
@@ -139,8 +140,8 @@ class Watchers:
         """Note once a second what the workers have in memory: called when a job has run for a while."""
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_SECONDS
-            workers = self._ledger.workers.values()
-            self.ring.add(MEMORY, 0, {one.index: resident_bytes(one.pid) for one in workers if one.pid}, now)
+            sizes = {one.index: resident_bytes(one.pid) for one in self._ledger.workers.values() if one.pid}
+            self.ring.add(MEMORY, 0, {index: size for index, size in sizes.items() if size}, now)
 
     def _sample(self) -> None:
         """Note which jobs run now."""

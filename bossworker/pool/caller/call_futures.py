@@ -31,6 +31,7 @@ from bossworker.result import Result, exception_of
 COLLECT_CALLS = 128  # this many are sent together,
 COLLECT_SECONDS = 0.001  # or as many as there are after this
 LOOK_SECONDS = 0.05  # between looks at what has arrived that nobody waits for
+_TIME_IS_UP = "not all values were there when the time was up"
 BUSY_CALLS = 2  # to a worker, from which on it is not idle while others are collected
 
 Job = dict[str, Any]
@@ -351,6 +352,16 @@ class CallFutures(OpenFutures):
         self.flush()
 
 
+def value_of(future: CallFuture, deadline: float | None) -> Any:
+    """What a call of a map returned, or raises. TimeoutError when the map's time is up (monotonic seconds)."""
+    try:
+        # Not `result`: the call may have raised a TimeoutError itself.
+        future.exception(None if deadline is None else deadline - time.monotonic())
+    except TimeoutError:
+        raise TimeoutError(_TIME_IS_UP) from None
+    return future.result()
+
+
 class CallMap:
     """All calls of one ``Executor.map``: sent at once, and their values in order."""
 
@@ -417,7 +428,7 @@ class CallMap:
         if not line.wait_until(lambda: inbox.has_news(queue), self._deadline) and not inbox.has_news(queue):
             if line.gone or line.closed:
                 raise self._book._why()
-            raise TimeoutError("not all values were there when the time was up")
+            raise TimeoutError(_TIME_IS_UP)
         inbox.fill(queue)
         run = list(islice(iter(queue.popleft, None), len(queue)))
         ids = [result._facts[0] for result in run]

@@ -180,7 +180,7 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             handler=work_handler,
         )
         if not self._options.worker_count:
-            self._check_inline()
+            self._become_inline()
         self._neglect_told = False
         self._result_handler = result_handler
         self._inbox = Inbox()
@@ -197,6 +197,15 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             if hasattr(self, "_ending"):
                 self._ending.at_once()
             raise
+
+    def _become_inline(self) -> None:
+        """ValueError: see `_check_inline`."""
+        if type(self) is BossWorker:
+            from bossworker.pool.caller.inline_pool import InlinePool  # which is seldom needed
+
+            # Not by a __new__, whose arguments would be what help() shows of the class.
+            self.__class__ = InlinePool  # type: ignore[assignment]
+        self._check_inline()
 
     def _check_inline(self) -> None:
         """ValueError: This class has no inline pools, or these settings mean nothing to one."""
@@ -218,14 +227,6 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             reason = processes.describe_shortage(error.errno, error.strerror)
             raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
         self._await_start()
-
-    if not TYPE_CHECKING:
-
-        def __new__(cls, *arguments: Any, **settings: Any) -> BossWorker:
-            count = settings.get("worker_count")
-            if cls is BossWorker and type(count) is int and count == 0:
-                from bossworker.pool.caller.inline_pool import InlinePool as cls  # which is seldom needed
-            return object.__new__(cls)
 
     def _launch(self, handlers: Handlers) -> None:
         launched = launch(handlers, self._options)

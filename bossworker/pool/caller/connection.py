@@ -32,7 +32,8 @@ from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
+from bossworker.pool.wire.frames import Frame, Part, pack
+from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.progress import Progress

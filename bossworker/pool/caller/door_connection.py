@@ -16,7 +16,8 @@ from bossworker.pool.door.attachment import Attachment
 from bossworker.pool.door.door_protocol import WINDOW, Pieces
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.link import Frame, LinkClosed, pack
+from bossworker.pool.wire.frames import Frame, pack
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes

@@ -7,14 +7,14 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, pairwise, repeat
 from operator import itemgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
 from bossworker.errors import CANCELLED
-from bossworker.failure import KIND_BITS, ErrorData, Outcome, capture, describe
+from bossworker.failure import KIND_BITS, ErrorData, Outcome, capture, describe, reported
 from bossworker.pool.caller.taps import Tap
 from bossworker.pool.wire.codec import load_error, load_result, load_results
 from bossworker.pool.wire.parcel import Arrived
@@ -25,6 +25,8 @@ from bossworker.watch.relayed_lines import RelayedLines
 Job = Mapping[Any, Any]
 _OK = int(Outcome.OK)
 _set_facts = Result.__dict__["_facts"].__set__
+_new_result: Callable[[type[Result]], Result] = dict.__new__
+_fill_result: Callable[[Result, Mapping[Any, Any]], None] = dict.update
 _GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
 
 
@@ -235,8 +237,9 @@ def _results(segment: Segment, ids: range, jobs: Iterable[Any], queued: float | 
             (job_id, job, origin.alone(n), 0, outcome, error)  # failures are what programs keep
             for n, (job_id, job, outcome, error) in enumerate(zip(ids, jobs, outcomes, errors))
         ]
-    results: list[Result] = list(map(Result, contents))
-    deque(map(_set_facts, results, facts), maxlen=0)  # a loop, without the cost of one
+    results: list[Result] = list(map(_new_result, repeat(Result, len(contents))))  # not by its __init__, as by hand
+    deque(map(_fill_result, results, contents), maxlen=0)  # a loop, without the cost of one
+    deque(map(_set_facts, results, facts), maxlen=0)
     return results
 
 
@@ -273,7 +276,7 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
             value = load_result(outcome, payload)
             if kind is Outcome.CANCELLED:
                 value["ERROR"] = CANCELLED
-            return value, kind, None if kind is Outcome.OK else _reported(value)
+            return value, kind, None if kind is Outcome.OK else reported(value)
         error = load_error(outcome, payload)
     except KeyboardInterrupt:
         raise
@@ -282,8 +285,3 @@ def _content(outcome: int, payload: memoryview | Arrived) -> tuple[dict[Any, Any
         text = f"BossWorkerAsync: the result could not be rebuilt here: {describe(problem)}"
         error = capture(problem, skip_frames=1, text=text)
     return {"ERROR": error.text}, kind, error
-
-
-def _reported(value: dict[Any, Any]) -> ErrorData:
-    text = str(value["ERROR"])
-    return ErrorData(text, "", text, "", None, None)

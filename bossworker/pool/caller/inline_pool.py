@@ -33,13 +33,13 @@ from bossworker.pool.options import Handlers
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_result
-from bossworker.pool.wire.link import Frame, Part, cut_frames
+from bossworker.pool.wire.frames import Frame, Part, cut_frames
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.progress import Progress
 from bossworker.pool.wire.segments import Segment, single
 from bossworker.pool.worker.current_job import CurrentJob, working_on
-from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
+from bossworker.pool.worker.job_steps import blocks_of, describe_failed_init, failure_of
 from bossworker.watch.relayed_lines import RelayedLines
 
 _QUIT = (KeyboardInterrupt, bdb.BdbQuit)  # somebody at the keyboard wants out of the job, and of what asked for it
@@ -54,7 +54,7 @@ class InlineWorker:
     def start(self) -> str:
         """Call the init_handler; what went wrong, with its traceback."""
         error = self._call(self.handlers.init)
-        return "" if error is None else describe_failed_start("init_handler raised", error).decode()
+        return "" if error is None else describe_failed_init(self.handlers.init, error).decode()
 
     def leave(self) -> str:
         """Call the exit_handler; what went wrong. Its traceback goes to stderr, as from a worker."""

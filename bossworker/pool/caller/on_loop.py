@@ -21,7 +21,8 @@ from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.caller.outbox import as_submitted
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.link import Frame, LinkClosed
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 

@@ -11,6 +11,8 @@ from math import isnan, nan
 from struct import Struct
 from typing import NamedTuple
 
+from bossworker.display import short_record
+
 ROOM = 1536  # bytes of the slot
 _CHECKSUM = Struct("<I")  # of what follows:
 _HEAD = Struct("<IQdd")  # bytes of the text, job id, done, total (NaN: not known); then the text
@@ -25,6 +27,9 @@ class Progress(NamedTuple):
     done: float
     total: float | None
     text: str
+
+    def __repr__(self) -> str:
+        return short_record(self)
 
 
 def write_progress(area: memoryview, job_id: int, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bossworker.display import shorten
 from bossworker.pool.wire.progress import Progress
 
 Tell = Callable[[int, Progress], None]
@@ -44,7 +45,7 @@ class CurrentJob:
             TypeError, ValueError: `done` or `total` is no finite number; or `text` no str.
         """
         if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {text!r}")
+            raise TypeError(f"text must be a str, not {shorten(text)}")
         said = Progress(_finite("done", done), None if total is None else _finite("total", total), text)
         if self.id:
             self._tell(self.id, said)
@@ -52,13 +53,13 @@ class CurrentJob:
 
 def _finite(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number, not {shorten(value)}")
     try:
         number = float(value)
     except OverflowError:  # an int beyond all floats
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {value!r}")
+        raise ValueError(f"{name} must be a finite number, not {shorten(value)}")
     return number
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, capture, describe, encode_error
+from bossworker.function_calls import Initializer
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.batch import Batch
@@ -43,6 +44,12 @@ def failure_of(error: BaseException, stage: int, by_value: bool | MainDefinition
         if by_value is not True and isinstance(error, AttributeError | ImportError):
             text += _SINCE_THE_FORK
     return stage | Outcome.WHOLE, encode_error(capture(error, skip_frames=1, text=text, by_value=by_value))
+
+
+def describe_failed_init(handler: object, error: BaseException) -> bytes:
+    """What an init_handler raised, by the name that its user knows."""
+    name = "initializer" if isinstance(handler, Initializer) else "init_handler"
+    return describe_failed_start(f"{name} raised", error)
 
 
 def describe_failed_start(what: str, error: BaseException) -> bytes:

@@ -20,7 +20,8 @@ from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
-from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
@@ -38,7 +39,7 @@ from bossworker.pool.wire.recorder import (
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
-from bossworker.pool.worker.job_steps import blocks_of, describe_failed_start, failure_of
+from bossworker.pool.worker.job_steps import blocks_of, describe_failed_init, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
 from bossworker.pool.worker.offspring import Offspring
 from bossworker.pool.worker.relayed_output import RelayedOutput
@@ -158,7 +159,7 @@ class Worker:
         signal.signal(signals.INTERRUPT, self._interrupted)
         offer_stack(self.recorder)
         if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
-            self._send(Kind.INIT_FAILED, body=(describe_failed_start("init_handler raised", error),))
+            self._send(Kind.INIT_FAILED, body=(describe_failed_init(self.handlers.init, error),))
             return False
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         self.wire.greet()
