@@ -25,7 +25,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
 from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
-from bossworker.watch.progress_bar import Tally, check_progress, length_of
+from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally, check_progress, length_of
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.pool_settings import PoolSettings
@@ -159,7 +159,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             check_seconds("timeout", timeout)
         seconds = check_progress(progress)
         results = self._map(jobs, ordered, timeout)
-        return results if seconds is None else _with_bar(results, length_of(jobs), seconds)
+        return results if seconds is None else _with_bar(results, length_of(jobs), seconds, self._pool)
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
@@ -332,14 +332,24 @@ AsyncBossWorker.__init__.__wrapped__ = BossWorker.__init__  # type: ignore[attr-
 
 
 async def _with_bar(
-    results: AsyncGenerator[Result, None], total: int | None, seconds: float
+    results: AsyncGenerator[Result, None], total: int | None, seconds: float, pool: LoopPool
 ) -> AsyncGenerator[Result, None]:
     """The same results, with a bar."""
-    with closing(Tally(total, seconds)) as tally:
-        async with aclosing(results):
-            async for result in results:
-                tally.add(result)
-                yield result
+    with closing(Tally(total, seconds, lambda: pool._connection.running_progress() if pool.started else ())) as tally:
+        looking = asyncio.create_task(_look_again_and_again(tally))
+        try:
+            async with aclosing(results):
+                async for result in results:
+                    tally.add(result)
+                    yield result
+        finally:
+            looking.cancel()
+
+
+async def _look_again_and_again(tally: Tally) -> None:
+    while tally.shown:
+        tally.look()
+        await asyncio.sleep(REPAINT_SECONDS)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

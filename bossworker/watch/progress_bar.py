@@ -1,21 +1,30 @@
 """A bar that shows how far a map is: tqdm's where that is installed, else a line that is painted anew.
 
 Where stderr is no terminal (and this no notebook), nothing is shown, or a line every so many seconds where that was
-asked for.
+asked for. What running jobs say of themselves (``current_job().progress``) stands behind the counts. It is looked for
+ten times a second, also while no result comes: by whoever waits for the next one, in its own thread.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
-from collections.abc import Generator, Iterator, Sized
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, Protocol
 
 from bossworker.display import shorten
 from bossworker.result import Result
 
 REPAINT_SECONDS = 0.1
+MOST_TOLD = 3  # jobs whose progress is shown
+LONGEST_WORD = 24  # characters of what one of them says
+USUAL_COLUMNS = 80  # where the terminal does not tell
+
+Said = tuple[int, tuple[float, float | None, str]]
+"""Of a job, by its id: how much is done, of how much, and a word on it."""
 _open_bars: list[Bar] = []
 
 
@@ -24,6 +33,9 @@ class Bar(Protocol):
 
     def count(self, done: int, failed: int) -> None:
         """So many jobs are done by now, of which so many have failed."""
+
+    def tell(self, told: str) -> None:
+        """What running jobs say of themselves."""
 
     def hidden(self) -> Any:
         """A context manager: in its block, others may write to the terminal."""
@@ -52,14 +64,27 @@ def length_of(jobs: object) -> int | None:
     return len(jobs) if isinstance(jobs, Sized) else None
 
 
+class Waiting(Protocol):
+    """What waits for results."""
+
+    bars: list[Callable[[], None]]
+    """Called while it waits."""
+
+    def running_progress(self) -> Iterable[Said]:
+        """What running jobs say of themselves."""
+
+
 def with_bar(
-    results: Generator[Result, None, None] | Iterator[Result], total: int | None, seconds: float
+    results: Generator[Result, None, None] | Iterator[Result], total: int | None, seconds: float, line: Waiting
 ) -> Generator[Result, None, None]:
-    """The same results, with a bar."""
+    """The same results, with a bar. `line` is where they come from."""
     with ExitStack() as ends:
         if isinstance(results, Generator):
             ends.enter_context(closing(results))
-        tally = ends.enter_context(closing(Tally(total, seconds)))
+        tally = ends.enter_context(closing(Tally(total, seconds, line.running_progress)))
+        if tally.shown:
+            line.bars.append(tally.look)
+            ends.callback(line.bars.remove, tally.look)
         for result in results:
             tally.add(result)
             yield result
@@ -68,22 +93,51 @@ def with_bar(
 class Tally:
     """Counts results, and shows the bar. Show nothing of it after `close`."""
 
-    def __init__(self, total: int | None, seconds: float) -> None:
+    def __init__(self, total: int | None, seconds: float, progress: Callable[[], Iterable[Said]]) -> None:
         self._done = self._failed = 0
+        self._progress = progress
+        self._look_due = 0.0
+        self._thread = threading.get_ident()
         self._bar = _bar(total, seconds)
         _open_bars.append(self._bar)
 
     def add(self, result: Result) -> None:
         """One more."""
+        self._thread = threading.get_ident()
         self._done += 1
         self._failed += not result.ok
+        self.look()
         self._bar.count(self._done, self._failed)
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything to be seen."""
+        return type(self._bar) is not NoBar
+
+    def look(self) -> None:
+        """Show what running jobs say, ten times a second at most. (Other threads that wait, too, call it in vain.)"""
+        now = time.monotonic()
+        if now >= self._look_due and self.shown and threading.get_ident() == self._thread:
+            self._look_due = now + REPAINT_SECONDS
+            self._bar.tell(told_of(self._progress()))
 
     def close(self) -> None:
         """No more will come."""
         if self._bar in _open_bars:
             _open_bars.remove(self._bar)
             self._bar.close()
+
+
+def told_of(progress: Iterable[Said]) -> str:
+    """What running jobs say of themselves, on one line."""
+    told = [f"job {job_id}: {_fraction(*said)}" for job_id, said in sorted(progress)]
+    more = [f"{len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
+    return ", ".join(told[:MOST_TOLD] + more)
+
+
+def _fraction(done: float, total: float | None, word: str) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in word[:LONGEST_WORD])
+    return f"{done:g}{'' if total is None else f'/{total:g}'} {shown}".rstrip()
 
 
 @contextmanager
@@ -112,6 +166,9 @@ class NoBar:
     def count(self, done: int, failed: int) -> None:
         """Not shown."""
 
+    def tell(self, told: str) -> None:
+        """Nor this."""
+
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """It always is."""
@@ -127,17 +184,30 @@ class TqdmBar:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._failed = 0
+        self._told = ""
 
     def count(self, done: int, failed: int) -> None:
         if failed != self._failed:
             self._failed = failed
-            self._bar.set_postfix(failed=failed, refresh=False)
+            self._set_postfix()
         self._bar.update(done - self._bar.n)
+
+    def tell(self, told: str) -> None:
+        if told != self._told:
+            self._told = told
+            self._set_postfix()
+            self._bar.refresh()
+
+    def _set_postfix(self) -> None:
+        failed = [f"failed={self._failed}"] if self._failed else []
+        self._bar.set_postfix_str(", ".join([*failed, *filter(None, [self._told])]), refresh=False)
 
     def hidden(self) -> Any:
         return self._bar.external_write_mode()
 
     def close(self) -> None:
+        self._told = ""
+        self._set_postfix()
         self._bar.close()
 
 
@@ -165,6 +235,7 @@ class LineBar:
     def __init__(self, total: int | None) -> None:
         self._pace = Pace(total)
         self._state = (0, 0)
+        self._told = self._painted = ""
         self._painted_at = 0.0
         self._paint()
 
@@ -173,9 +244,17 @@ class LineBar:
         if time.monotonic() >= self._painted_at + REPAINT_SECONDS:
             self._paint()
 
+    def tell(self, told: str) -> None:
+        self._told = told
+        if told != self._painted and time.monotonic() >= self._painted_at + REPAINT_SECONDS:
+            self._paint()
+
     def _paint(self) -> None:
         self._painted_at = time.monotonic()
-        self._write(f"\r{self._pace.line(*self._state)}\x1b[K")
+        self._painted = self._told
+        line = self._pace.line(*self._state)
+        room = max(len(line), _columns() - 1)  # a line that does not fit could not be painted over
+        self._write(f"\r{f'{line}, {self._told}'[:room] if self._told else line}\x1b[K")
 
     def _write(self, text: str) -> None:
         if sys.stderr is not None:
@@ -189,6 +268,7 @@ class LineBar:
         self._paint()
 
     def close(self) -> None:
+        self._told = ""
         self._paint()
         self._write("\n")
 
@@ -200,11 +280,25 @@ class SparseLines(NoBar):
         self._pace = Pace(total)
         self._seconds = seconds
         self._due = self._pace.began + seconds
+        self._state = (0, 0)
 
     def count(self, done: int, failed: int) -> None:
+        self._state = (done, failed)
+        self._print_if_due("")
+
+    def tell(self, told: str) -> None:
+        self._print_if_due(f", {told}" if told else "")
+
+    def _print_if_due(self, told: str) -> None:
         if time.monotonic() >= self._due and sys.stderr is not None:
             self._due = time.monotonic() + self._seconds
-            print(self._pace.line(done, failed), file=sys.stderr, flush=True)
+            print(f"{self._pace.line(*self._state)}{told}", file=sys.stderr, flush=True)
+
+
+def _columns() -> int:
+    with suppress(AttributeError, OSError, ValueError):  # none, closed, or what stands in its place
+        return os.get_terminal_size(sys.stderr.fileno()).columns or USUAL_COLUMNS
+    return USUAL_COLUMNS
 
 
 def _clock(seconds: float) -> str:

@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from bossworker import AsyncBossWorker, BossWorker
+from bossworker import AsyncBossWorker, BossWorker, current_job
+from bossworker.watch.progress_bar import told_of
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -28,6 +30,11 @@ if {no_tqdm}:
 import bossworker
 
 def act(job):
+    if {tells}:
+        for n in range(3):
+            bossworker.current_job().progress(n, 3, "st\\x1bp " + "z" * 200)
+            time.sleep(0.4)
+        return
     time.sleep(0.03)
     if job["n"] == 3:
         raise ValueError
@@ -35,19 +42,21 @@ def act(job):
         print("line", job["n"])
 
 with bossworker.BossWorker(act, worker_count=2, logs="relay") as bw:
-    jobs = [{{"n": n}} for n in range(20)]
+    jobs = [{{"n": n}} for n in range(2 if {tells} else 20)]
     if {mapped}:
         results = list(bw.map(jobs, progress={progress}))
     else:
         bw.add_work(*jobs)
         results = list(bw.results(progress={progress}))
-    assert len(results) == 20
+    assert len(results) == len(jobs)
 """
 
 
 def run(terminal: bool, **settings: Any) -> tuple[str, str]:
     """Stdout, and what is seen on stderr: in a terminal, or a file."""
-    program = PROGRAM.format(**{"no_tqdm": True, "mapped": True, "progress": True, "prints": False, **settings})
+    program = PROGRAM.format(
+        **{"no_tqdm": True, "mapped": True, "progress": True, "prints": False, "tells": False, **settings}
+    )
     if not terminal:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return done.stdout, done.stderr
@@ -102,6 +111,37 @@ def test_a_line_now_and_then_where_that_is_asked_for(no_tqdm: bool) -> None:
     assert all(re.fullmatch(r"\d+/20 \d+% jobs, [\d.e+]+/s, [01] failed(, 0:0\d left)?", line) for line in lines)
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_what_jobs_say_of_their_progress_on_a_terminal(mapped: bool) -> None:
+    _, seen = run(True, mapped=mapped, tells=True)
+    lines = [line.removesuffix("\x1b[K") for line in seen.split("\r")]
+    for n in range(3):
+        assert any(re.search(rf"^0/2 0% jobs, 0/s, 0 failed, job 1: {n}/3 st p z+", line) for line in lines)
+    assert any(", job 2: " in line for line in lines)
+    assert max(map(len, lines)) < 80
+    assert len(lines) < 40, "painted ten times a second at most"
+    assert re.search(r"\r2/2 100% jobs, [\d.e+]+/s, 0 failed\x1b\[K\r?\n$", seen)
+
+
+@needs_tqdm
+def test_what_jobs_say_of_their_progress_by_tqdm() -> None:
+    _, seen = run(True, no_tqdm=False, tells=True)
+    assert re.search(r"0/2 .*job 1: 2/3", seen)
+    assert re.search(r"2/2 \[[^\r]*(job/s|s/job)\]\r?\n$", seen)
+
+
+def test_what_jobs_say_of_their_progress_where_there_is_no_terminal() -> None:
+    _, seen = run(False, progress=0.2, tells=True)
+    assert re.search(r"^0/2 0% jobs, 0/s, 0 failed, job 1: 2/3 st p z+, job 2: ", seen, re.MULTILINE)
+
+
+def test_of_many_jobs_a_few_are_told() -> None:
+    said = [(n, (1.5, 2.0, "")) for n in reversed(range(9))]
+    assert told_of([]) == ""
+    assert told_of([(7, (3, None, "a\nb"))]) == "job 7: 3 a b"
+    assert told_of(said) == "job 0: 1.5/2, job 1: 1.5/2, job 2: 1.5/2, 6 more"
+
+
 def test_an_iterable_without_a_length(pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     for name in ("tqdm", "tqdm.auto"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -144,3 +184,22 @@ def test_the_parameter_is_checked(pool: Pool, value: Any, error: type[Exception]
         bw.map([], progress=value)
     with pytest.raises(error, match="progress must be"):
         bw.results(progress=value)
+
+
+def test_what_jobs_say_of_their_progress_on_a_loop(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    def step(job: dict[str, int]) -> None:
+        current = current_job()
+        assert current is not None
+        current.progress(1, 2)
+        time.sleep(0.8)
+
+    async def main() -> int:
+        async with AsyncBossWorker(step, worker_count=1) as pool:
+            return len([result async for result in pool.map([{"n": 1}], progress=True)])
+
+    assert asyncio.run(main()) == 1
+    assert "\r0/1 0% jobs, 0/s, 0 failed, job 1: 1/2\x1b[K" in capsys.readouterr().err

@@ -364,7 +364,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         seconds = check_progress(progress)
         if seconds is None:
             return self._results()
-        return with_bar(self._results(), self._inbox.outstanding, seconds)
+        return with_bar(self._results(), self._inbox.outstanding, seconds, self._connection)
 
     def _results(self) -> Iterator[Result[Answer_co]]:
         while self._inbox.outstanding > 0:
@@ -443,7 +443,9 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
             progress: Show how far it is, with the rate, the failures and the time that is left: by tqdm where that is
                 installed, in notebooks too, else by a line on stderr where that is a terminal. A number: where it is no
-                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length.
+                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length. What
+                running jobs say by ``current_job().progress`` is shown, of three of them. (Of a pool that is reached by
+                ``connect`` it cannot be seen.)
         """
         seconds = check_progress(progress)
         iterator = iter(jobs)
@@ -451,7 +453,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         self._state.check_open()
         results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
         if seconds is not None:
-            results = with_bar(results, length_of(jobs), seconds)
+            results = with_bar(results, length_of(jobs), seconds, self._connection)
         return self._handled(results)
 
     def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:

@@ -36,9 +36,11 @@ from bossworker.pool.wire.frames import Frame, Part, pack
 from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
+from bossworker.pool.wire.progress import Progress
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.watch.progress_bar import REPAINT_SECONDS
 from bossworker.watch.relayed_lines import RelayedLines
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
@@ -62,6 +64,7 @@ class Connection:
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
         self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
+        self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
@@ -171,11 +174,25 @@ class Connection:
             seconds = None if deadline is None else deadline - time.monotonic()
             if self.gone or self.closed or (seconds is not None and seconds <= 0):
                 return False
+            if self.bars:
+                seconds = self._look_at_bars(seconds)
             if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
                 self.turns.wait(ready, seconds)
             elif self.output.waiting:
                 self.output.show()
         return True
+
+    def _look_at_bars(self, seconds: float | None) -> float:
+        """Have them painted anew; how long to wait before that is due again."""
+        for look in list(self.bars):
+            look()
+        return REPAINT_SECONDS if seconds is None else min(seconds, REPAINT_SECONDS)
+
+    def running_progress(self) -> list[tuple[int, Progress]]:
+        """The jobs that run now and say how far they are."""
+        with suppress(ValueError):  # another thread has given the memory back
+            return list(self.memory.running_progress())
+        return []
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""

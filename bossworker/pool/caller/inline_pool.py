@@ -134,6 +134,7 @@ class InlineConnection(Connection):
         self.exit_errors: dict[int, str] = {}
         self.output = RelayedLines(inbox.jobs)
         self.last_events = None
+        self.bars = []
         self.turns = ListenerTurns(lambda: None)
         self.running: tuple[int, int] | None = None  # the job's id, and the thread that runs it
         self.paused = self._closing = False
@@ -143,6 +144,9 @@ class InlineConnection(Connection):
         self._lock = threading.RLock()  # for all that is above; not held while a job runs
         self._news = threading.Event()
         self._readiness = ReadinessFd()
+
+    def running_progress(self) -> list[tuple[int, Progress]]:
+        return []
 
     def _watch(self, selector: Any) -> None:
         """There is nothing to watch: `show_readiness` says all."""

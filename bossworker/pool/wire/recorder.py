@@ -36,6 +36,8 @@ import errno
 import mmap
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from bossworker.failure import FROM_WORKERS, Outcome
@@ -44,6 +46,7 @@ from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
+from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
 
@@ -169,6 +172,16 @@ class Memory:
         notes = _NOTES_AT + slot * _NOTES_SIZE
         at = _SLOTS_AT + slot * SLOT_SIZE
         return Recorder(self._view[at : at + SLOT_SIZE], self._view[notes : notes + _NOTES_SIZE], fresh, slot)
+
+    def running_progress(self) -> Iterator[tuple[int, Progress]]:
+        """The jobs that run now and say how far they are. For the caller: the boss need not be asked."""
+        for slot in range(min(self.slots, MAX_WORKERS)):
+            recorder = self.recorder(slot)
+            with suppress(ProtocolError):  # a handler has written over it, or the boss gives out jobs just now
+                snapshot = recorder.snapshot()
+                job_id = recorder.notes[FIRST_ID] + snapshot.claimed - 1
+                if snapshot.running and (progress := read_progress(recorder.progress, job_id)) is not None:
+                    yield job_id, progress
 
     def keep_only(self, slot: int) -> None:
         """In a worker: leave it its own slot to write to, and the boss's notes to read."""
