@@ -216,7 +216,10 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         await self._ask(Kind.RESIZE, messages.COUNT.pack(check_workers("n", n)))
 
     async def events(self, since: int | None = None) -> AsyncGenerator[Event, None]:
-        """What happens in the pool, as it happens: as ``BossWorker.events``, and ends with the pool."""
+        """What happens in the pool, as it happens: as ``BossWorker.events``, and ends with the pool.
+
+        BossDied, after the events that have arrived: The boss has died.
+        """
         number = check_since(since)
         jobs = self._jobs or await self._started()
         line, seen = self._pool._connection, FROM_NOW if number is None else number
@@ -226,6 +229,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
                 answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
             answer = answer or events_left(line.last_events, seen)
             if answer is None:
+                self._pool._state.check_death()
                 return
             for event in unpack_events(answer, seen):
                 yield event

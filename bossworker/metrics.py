@@ -41,7 +41,12 @@ def collector(*pools: BossWorker) -> Collector:
     """What a registry of ``prometheus_client`` asks for the figures of these pools.
 
     Each has the label ``pool``: its name. Of a pool that has ended, ``bossworker_up`` is 0, and nothing else is told.
+    TypeError: One of them is no `BossWorker`.
     """
+    for pool in pools:
+        if not isinstance(pool, BossWorker):
+            hint = ": take its .pool" if isinstance(getattr(type(pool), "pool", None), property) else ""
+            raise TypeError(f"pools must be BossWorkers, not {type(pool).__name__}{hint}")
     return _PoolCollector(pools)
 
 

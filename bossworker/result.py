@@ -159,7 +159,7 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
     @property
     def log(self) -> str:
-        """The last 64 KiB of what a failed job has printed and logged; empty without ``logs="relay"``."""
+        """The last 64 KiB (of UTF-8) of what a failed job has printed and logged; empty without ``logs="relay"``."""
         error = self._facts[5]
         return error.log if error is not None else ""
 

@@ -7,6 +7,7 @@ ADDRESS is what ``pool.listen(accept="json").address`` says; a JOB is a JSON obj
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import Any
@@ -38,6 +39,8 @@ def main(address: str, *jobs: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(f"usage: {sys.argv[0]} ADDRESS JOB...")
-    sys.exit(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description="Run jobs in a pool that listens with accept='json'.")
+    parser.add_argument("address", help="what pool.listen(accept='json').address says")
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a JSON object")
+    given = parser.parse_args()
+    sys.exit(main(given.address, *given.jobs))

@@ -213,7 +213,7 @@ class Runner:
             return
         one = ended(plan, result, timed_out=timed_out, of_function=isinstance(self._planner, FunctionPlanner))
         if not one.ok and not self._stopping and self._may_try_again(plan):
-            self._again.append(self._another_try(plan))
+            self._again.append(self._once_more(plan, plan.tries + 1))
             return
         if one.ok and self._percent:
             self._times.append(one.seconds)
@@ -224,19 +224,19 @@ class Runner:
     def _cancelled(self, job_id: int, plan: Planned) -> None:
         if job_id in self._put_back and not self._stopping:
             self._put_back.discard(job_id)
-            self._again.append(plan)
+            self._again.append(self._once_more(plan, plan.tries))
         else:
             self._on_nothing(plan)
 
     def _may_try_again(self, plan: Planned) -> bool:
         return not self._options.retries or plan.tries < self._options.retries
 
-    def _another_try(self, plan: Planned) -> Planned:
+    def _once_more(self, plan: Planned, tries: int) -> Planned:
+        """The same job, in whichever slot is free by now."""
         if plan.row.slot:
             row = plan.row._replace(slot=self._free_slots.pop())
-            again = self._planner.plan(row, self._planner.text(row), plan.place)
-            return again._replace(tries=plan.tries + 1)
-        return plan._replace(tries=plan.tries + 1)
+            plan = self._planner.plan(row, self._planner.text(row), plan.place)
+        return plan._replace(tries=tries)
 
     # -- looks --------------------------------------------------------------------------------------------
 

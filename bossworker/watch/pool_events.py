@@ -76,7 +76,11 @@ class JobEnded:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JobProgress:
-    """What a job tells of itself by ``current_job().progress``. Of many in quick succession, some are left out."""
+    """What a job tells of itself by ``current_job().progress``. It is looked at some twenty times a second.
+
+    Of what is said in quicker succession, or just before the job's end, some is left out; and so is what is said while
+    no reader has asked for events for five seconds.
+    """
 
     seq: int
     time: float

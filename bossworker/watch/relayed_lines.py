@@ -12,7 +12,7 @@ from typing import Any
 from bossworker.watch.progress_bar import bars_hidden
 
 JOB_LOGGER = "bossworker.job"
-TAIL_CHARS = 1 << 16  # of a job's last lines are kept while it has no result,
+TAIL_BYTES = 1 << 16  # of a job's last lines, in UTF-8, are kept while it has no result,
 MOST_TAILS = 1 << 10  # of so many jobs at most
 _STDOUT, _STDERR, _RECORD = 1, 2, 3
 _LEVELS = {_STDOUT: logging.INFO, _STDERR: logging.WARNING}
@@ -73,18 +73,28 @@ class _Tail:
     """The last lines of one job."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[int, str]] = deque()
-        self._chars = 0
+        self._lines: deque[tuple[str, int]] = deque()  # with its bytes
+        self._bytes = 0
 
     def add(self, stream: int, text: str) -> None:
-        self._lines.append((stream, text))
-        self._chars += len(text) + 1
-        while self._chars > TAIL_CHARS and len(self._lines) > 1:
-            self._chars -= len(self._lines.popleft()[1]) + 1
+        line = f"{text if stream != _RECORD else _record_text(text)}\n"
+        size = len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
+        self._lines.append((line, size))
+        self._bytes += size
+        while self._bytes - self._lines[0][1] >= TAIL_BYTES:  # what is left is enough
+            self._bytes -= self._lines.popleft()[1]
 
     def text(self) -> str:
-        lines = (text if stream != _RECORD else _record_text(text) for stream, text in self._lines)
-        return "".join(f"{line}\n" for line in lines)[-TAIL_CHARS:]
+        return _last_bytes("".join(line for line, _ in self._lines), TAIL_BYTES)
+
+
+def _last_bytes(text: str, most: int) -> str:
+    """The end of a text that makes so many bytes at most."""
+    data = text.encode("utf-8", "surrogatepass")
+    at = max(0, len(data) - most)
+    while at < len(data) and data[at] & 0xC0 == 0x80:  # amid a character
+        at += 1
+    return data[at:].decode("utf-8", "surrogatepass")
 
 
 def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, at: float, text: str) -> None:

@@ -233,8 +233,8 @@ def test_the_youngest_goes_back_when_memory_is_short(cli: Cli, here: Path, monke
 
     free = iter([1000] * 3 + [100])
     monkeypatch.setattr(throttle, "free_memory", lambda: next(free, 1000))
-    said = cli("run", "-j2", "--memfree", "500", "-c", "echo {} >> begun; sleep 0.3; echo {}", ":::", "a", "b")
-    assert sorted(said.out.split()) == ["a", "b"]
+    said = cli("run", "-j2", "--memfree", "500", "-c", "echo {} >> begun; sleep 0.3; echo {} {%}", ":::", "a", "b")
+    assert sorted(said.out.split()) == ["1", "2", "a", "b"]
     assert said.status == 0
     assert len((here / "begun").read_text().split()) == 3
 

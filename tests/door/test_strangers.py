@@ -29,7 +29,7 @@ from bossworker.pool.door import door_protocol
 from bossworker.pool.door.client_requests import MOST_AT_ONCE
 from bossworker.pool.door.door_protocol import FRAMES, JSON
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
-from bossworker.pool.wire.link import frame_of, prefix_of
+from bossworker.pool.wire.frames import frame_of, prefix_of
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import read_segments
 from tests.conftest import wait_for
@@ -236,6 +236,11 @@ def test_a_runtime_folder_of_others_is_not_trusted(pool: Make, runtime_folder: P
     (runtime_folder / "bossworker").chmod(0o777)
     with pytest.raises(PermissionError, match="not a folder of this user alone"):
         pool(work, worker_count=1).listen()
+    with socket.socket(socket.AF_UNIX) as trap:
+        trap.bind(str(runtime_folder / "bossworker" / "work"))
+        trap.listen()
+        with pytest.raises(PermissionError, match="not a folder of this user alone"):
+            bossworker.connect("work")
 
 
 # -- what is dropped -----------------------------------------------------------------------------------------------

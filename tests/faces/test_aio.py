@@ -21,7 +21,7 @@ from bossworker import AsyncBossWorker, BossDied, BossWorker, PoolClosed, Result
 from bossworker.pool.caller import on_loop
 from bossworker.pool.options import StartMethod
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import pack
+from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from tests.conftest import alive, wait_for
 
@@ -104,6 +104,18 @@ async def test_bad_jobs_are_refused_among_good_ones() -> None:
         with pytest.raises(TypeError, match="retries"):
             await pool.run({}, retries="often")  # type: ignore[arg-type]
         assert [(await task)["n"] for task in good] == list(range(10))
+
+
+@in_loop
+async def test_none_is_no_job() -> None:
+    async with AsyncBossWorker(work, worker_count=1) as pool:
+        with pytest.raises(TypeError, match=r"job 0 must be a mapping .*NoneType"):
+            await pool.run(None)  # type: ignore[arg-type]
+        results = pool.map([{"n": 1}, None, {"n": 2}])  # type: ignore[list-item]
+        assert (await anext(results))["n"] == 1
+        with pytest.raises(TypeError, match="NoneType"):
+            await anext(results)
+        assert (await pool.run({"n": 3}))["n"] == 3
 
 
 def test_wrong_settings_are_told_before_anything_starts() -> None:

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import bossworker.metrics
-from bossworker import BossWorker
+from bossworker import AsyncBossWorker, BossWorker
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -68,3 +68,14 @@ def test_several_pools_and_one_that_has_ended(pool: Pool) -> None:
     up = {labels[0][1]: value for (name, labels), value in told.items() if name == "bossworker_up"}
     assert up == {"one": 1, "one 2": 1, "two": 0}
     assert {dict(labels)["pool"] for (name, labels) in told if name == "bossworker_queued"} == {"one", "one 2"}
+
+
+@pytest.mark.parametrize("wrong", [None, "pool", BossWorker])
+def test_what_is_no_pool_is_refused(pool: Pool, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"pools must be BossWorkers, not {type(wrong).__name__}"):
+        bossworker.metrics.collector(pool(act, worker_count=1), wrong)
+
+
+def test_a_pool_on_a_loop_has_one_to_be_given() -> None:
+    with pytest.raises(TypeError, match=r"not AsyncBossWorker: take its \.pool"):
+        bossworker.metrics.collector(AsyncBossWorker(act))  # type: ignore[arg-type]

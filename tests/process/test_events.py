@@ -18,6 +18,7 @@ import pytest
 
 from bossworker import (
     AsyncBossWorker,
+    BossDied,
     BossWorker,
     JobEnded,
     JobProgress,
@@ -51,12 +52,16 @@ class Reader:
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.seen: list[Event] = []
+        self.error: BossDied | None = None
         self._thread = threading.Thread(target=self._read, args=(events,))
         self._thread.start()
 
     def _read(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self.seen.append(event)
+        try:
+            for event in events:
+                self.seen.append(event)
+        except BossDied as error:
+            self.error = error
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.seen if isinstance(event, kind)]
@@ -204,17 +209,58 @@ def test_readers_end_with_the_pool_and_may_read_what_is_left(pool: Pool) -> None
     assert len(list(bw.events(since=0))) == len(seen) + 1, "and the worker that came up before"
 
 
-@pytest.mark.parametrize("how", ["force", "boss"])
-def test_readers_end_with_a_pool_that_is_killed(pool: Pool, how: str) -> None:
+def test_readers_end_with_a_pool_that_is_shut_down_by_force(pool: Pool, tmp_path: Path) -> None:
     bw = pool(act, worker_count=1)
     reader = Reader(bw.events())
     bw.add_work({"sleep": 30})
     wait_for(lambda: reader.of(JobStarted))
-    if how == "force":
-        bw.shut_down(force=True)
-    else:
-        os.kill(bw.boss_pid, signal.SIGKILL)
+    bw.shut_down(force=True)
     reader.join()
+    assert reader.error is None
+    for ask in (bw.events, lambda: bw.trace(tmp_path / "trace.json")):
+        with pytest.raises(PoolClosed, match="by force"):
+            ask()
+
+
+def test_readers_are_told_of_the_boss_s_death(pool: Pool, tmp_path: Path) -> None:
+    bw = pool(act, worker_count=1)
+    waiting, later = Reader(bw.events()), bw.events(since=0)
+    assert isinstance(next(later), WorkerUp)
+    (running, queued) = bw.add_work({"sleep": 30}, {})
+    assert isinstance(next(later), JobQueued)  # the other one has come along with it
+    wait_for(lambda: waiting.of(JobStarted))
+    os.kill(bw.boss_pid, signal.SIGKILL)
+    waiting.join()
+    assert waiting.error is not None
+    assert {job.job_id for job in waiting.error.unfinished} == {running, queued}
+    rest = [next(later)]
+    with pytest.raises(BossDied):
+        rest += later
+    assert rest[0].seq == 3
+    for ended in (False, True):
+        for ask in (bw.events, lambda: bw.trace(tmp_path / "trace.json")):
+            with pytest.raises(BossDied):
+                ask()
+        if not ended:
+            bw.shut_down(force=True)
+
+
+def test_a_reader_on_a_loop_is_told_of_the_boss_s_death() -> None:
+    async def main() -> list[Event]:
+        seen: list[Event] = []
+        async with AsyncBossWorker(act, worker_count=1) as pool:
+            job = asyncio.create_task(pool.run({"sleep": 30}))
+            with pytest.raises(BossDied):  # noqa: PT012
+                async for event in pool.events(since=0):
+                    seen.append(event)
+                    if isinstance(event, JobStarted):
+                        os.kill(pool.pool.boss_pid, signal.SIGKILL)
+            with pytest.raises(BossDied):
+                await asyncio.wait_for(job, 20)
+            await pool.shut_down(force=True)
+        return seen
+
+    assert [type(event) for event in asyncio.run(main())] == [WorkerUp, JobQueued, JobStarted]
 
 
 def test_nobody_has_watched_a_closed_pool(pool: Pool) -> None:
@@ -293,6 +339,25 @@ def test_what_a_job_says_of_its_progress(pool: Pool, tmp_path: Path) -> None:
     reader.join()
     told = [(event.job_id, event.done, event.total, event.text) for event in reader.of(JobProgress)]
     assert told == [(1, n, 3, f"step {n}") for n in range(3)]
+
+
+def test_progress_is_seen_while_a_reader_does_something_else(pool: Pool) -> None:
+    def step(job: dict[str, Any]) -> None:
+        current = current_job()
+        assert current is not None
+        for n in range(3):
+            current.progress(n)
+            time.sleep(0.5)
+
+    bw = pool(step, worker_count=1)
+    events = bw.events(since=0)
+    bw.add_work({})
+    seen = [next(events)]
+    while not isinstance(seen[-1], JobProgress):
+        seen.append(next(events))
+    list(bw.results())  # it reads no events meanwhile
+    bw.shut_down()
+    assert [event.done for event in [*seen, *events] if isinstance(event, JobProgress)] == [0, 1, 2]
 
 
 def test_an_idle_pool_sleeps_while_it_is_watched(pool: Pool) -> None:

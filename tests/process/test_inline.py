@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import bdb
 import os
 import pdb
@@ -341,12 +340,31 @@ def test_an_executor_may_stand_on_it(pool: Pool) -> None:
 
 
 def test_an_event_loop_has_none() -> None:
-    async def main() -> None:
-        with pytest.raises(ValueError, match="worker_count must be at least 1 here, not 0"):
-            async with AsyncBossWorker(work, worker_count=0):
-                pass
+    with pytest.raises(ValueError, match="worker_count of an AsyncBossWorker must be at least 1, not 0"):
+        AsyncBossWorker(work, worker_count=0)
 
-    asyncio.run(main())
+
+def test_a_subclass_has_none() -> None:
+    class Own(BossWorker[Any, Any]):
+        pass
+
+    with pytest.raises(ValueError, match=r"subclass of BossWorker \(Own\) must be at least 1, not 0"):
+        Own(work, worker_count=0)
+
+
+@pytest.mark.parametrize("logs", ["relay", "discard"])
+def test_its_output_goes_where_the_program_s_goes(pool: Pool, logs: str) -> None:
+    with pytest.raises(ValueError, match=f"logs must be 'inherit' in an inline pool, not '{logs}'"):
+        inline(pool, logs=logs)
+    assert not ran
+
+
+def test_nobody_watches_it(pool: Pool, tmp_path: Path) -> None:
+    bw = inline(pool)
+    with pytest.raises(ValueError, match="has no events"):
+        bw.events()
+    with pytest.raises(ValueError, match="has no events"):
+        bw.trace(tmp_path / "trace.json")
 
 
 def test_a_fork_has_no_part_in_it(pool: Pool) -> None:

@@ -129,9 +129,21 @@ def test_the_log_has_the_last_64_kib(pool: Pool, seen: Seen) -> None:
     bw = pool(chatter, worker_count=1, logs="relay")
     bw.add_work({})
     (result,) = bw.results()
-    lines = result.log.splitlines()
-    assert lines == [f"line {n}" for n in range(20_000 - len(lines), 20_000)]
-    assert 60_000 < len(result.log) <= 1 << 16
+    assert result.log == "".join(f"line {n}\n" for n in range(20_000))[-(1 << 16) :]
+
+
+@pytest.mark.parametrize(("first", "then"), [("A" * 60_000, "B" * 10_000), ("\u20ac" * 20_000, "b" * 10_000)])
+def test_the_log_has_its_bytes_whatever_the_lines_are(pool: Pool, seen: Seen, first: str, then: str) -> None:
+    def chatter(job: dict[str, Any]) -> None:
+        print(first)
+        print(then)
+        raise ValueError
+
+    bw = pool(chatter, worker_count=1, logs="relay")
+    bw.add_work({})
+    (result,) = bw.results()
+    assert f"{first}\n{then}\n".endswith(result.log) is True
+    assert (1 << 16) - 3 < len(result.log.encode()) <= 1 << 16
 
 
 def test_last_words_of_a_crash(pool: Pool, seen: Seen) -> None:

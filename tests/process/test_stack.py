@@ -117,7 +117,7 @@ def test_a_command_shows_its_processes(pool: Pool, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     bw = pool(run_command, worker_count=1)
     job_id = start(bw, {"cmd": "sleep 123 | sleep 124", "shell": True})
-    text = wait_for(lambda: text if len(re.findall("sleeping: sleep", text := bw.stack(job_id))) == 2 else "")
+    text = wait_for(lambda: text if len(re.findall(r"\d sleeping: .*sleep", text := bw.stack(job_id))) == 3 else "")
     below = text.partition("processes below it:\n")[2].splitlines()
     assert re.fullmatch(r"  \d+ sleeping: /bin/sh -c 'sleep 123 \| sleep 124'", below[0])
     assert re.fullmatch(r"    \d+ sleeping: sleep 123", below[1])
@@ -143,6 +143,25 @@ def lose_its_file(job: dict[str, Any]) -> dict[str, Any]:
         except OSError:
             pass
     return nap(job)
+
+
+def flood_its_file(job: dict[str, Any]) -> dict[str, Any]:
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    (path,) = [path for path in paths if os.path.islink(path) and "bossworker-stack" in os.readlink(path)]
+    with open(path, "ab") as file:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            file.write(os.urandom(1 << 12))
+            file.flush()
+    return {}
+
+
+def test_what_a_handler_writes_there_harms_nobody(pool: Pool) -> None:
+    bw = pool(flood_its_file, worker_count=1)
+    job_id = start(bw, {})
+    for _ in range(5):
+        assert len(bw.stack(job_id)) < 1 << 19
+    assert bw.get_result().ok
 
 
 def reset_signals(job: dict[str, Any]) -> dict[str, Any]:

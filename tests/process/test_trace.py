@@ -63,7 +63,7 @@ def test_the_trace_of_a_pool(pool: Pool, tmp_path: Path) -> None:
     ids = bw.add_work({"sleep": 0.05}, {"fail": 1}, {"die": 1}, *[{}] * 20)
     results = {result.job_id: result for result in bw.results()}
     (long,) = bw.add_work({"sleep": 20})
-    wait_for(lambda: bw.stats().running)
+    wait_for(lambda: bw.stats().running and len(bw.worker_pids) == 2)
     bw.trace(tmp_path / "trace.json")
     bw.trace(str(tmp_path / "again.json"))
     trace = read_trace(tmp_path / "trace.json")

@@ -11,19 +11,8 @@ from typing import Any
 
 import pytest
 
-from bossworker.pool.wire.link import (
-    JOIN_BELOW,
-    MAX_BODY,
-    MAX_FDS,
-    MAX_HEAD,
-    READ_SIZE,
-    Frame,
-    Link,
-    LinkClosed,
-    close_fds,
-    link_pair,
-    pack,
-)
+from bossworker.pool.wire.frames import JOIN_BELOW, MAX_BODY, MAX_FDS, MAX_HEAD, Frame, pack
+from bossworker.pool.wire.link import READ_SIZE, Link, LinkClosed, close_fds, link_pair
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from tests.unit.storm import Alarm, Interruption, Storm
 

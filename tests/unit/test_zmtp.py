@@ -17,7 +17,8 @@ import zmq
 
 from bossworker.pool.wire import doorway
 from bossworker.pool.wire.doorway import Doorway
-from bossworker.pool.wire.link import Frame, LinkClosed, prefix_of
+from bossworker.pool.wire.frames import Frame, prefix_of
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from bossworker.pool.wire.router import LONGEST_MESSAGE, Router
 from bossworker.pool.wire.zmtp import _GREETING, DealerLink, cut_messages, greet, header_of

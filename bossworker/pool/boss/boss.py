@@ -42,7 +42,8 @@ from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.recorder import Memory
@@ -132,7 +133,7 @@ class Boss:
             self.traffic.read_reports()
             if not self.ready:
                 self.announce()
-            if self.watchers.waiting:
+            if self.watchers.watched:
                 self.watchers.attend()
             if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
@@ -168,7 +169,7 @@ class Boss:
     def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
         seconds = self.ledger.seconds_until_due(now)
-        if self.watchers.waiting:
+        if self.watchers.watched:
             due = self.watchers.seconds_until_due(now)
             seconds = due if seconds is None else min(seconds, due)
         if self.output is not None and self.output.paused:

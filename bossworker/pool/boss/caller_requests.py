@@ -20,7 +20,8 @@ from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.link import Frame, Link
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import Memory, Snapshot

@@ -22,7 +22,8 @@ from bossworker.pool.boss.poller import EVENT_WRITE, Poller
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, Kind, ProtocolError
 from bossworker.pool.wire.parcel import held
 

@@ -63,17 +63,27 @@ class EventRing:
 
     def ended(self, segment: Segment) -> None:
         """Results are on their way to the caller. Their starts are told here too, but for the one that was seen."""
-        told = self._told.pop(segment.pid, -1) if self._told else -1
-        if told >= segment.first_id + segment.jobs:
-            self._told[segment.pid] = told  # it runs behind these
-            told = -1
-        for at in range(0, segment.jobs, CHUNK_JOBS):
-            first_id, jobs = segment.first_id + at, min(CHUNK_JOBS, segment.jobs - at)
-            seen = told if first_id <= told < first_id + jobs else -1
-            events = jobs if not segment.pid else 2 * jobs - (seen >= 0)
-            marks = segment.marks[8 * at : 8 * (at + jobs + 1)]
-            outcomes = segment.outcomes[at : at + jobs]
-            self.add(ENDED, events, first_id, jobs, segment.attempt, segment.pid, seen, marks, outcomes)
+        first_id, jobs, _, pid, attempt, marks, _, outcomes, _, _ = segment
+        told = self._seen_start(pid, first_id, first_id + jobs) if self._told else -1
+        if jobs <= CHUNK_JOBS:
+            self._add_results(first_id, jobs, attempt, pid, told, marks, outcomes)
+            return
+        for at in range(0, jobs, CHUNK_JOBS):
+            stop = min(at + CHUNK_JOBS, jobs)
+            seen = told if first_id + at <= told < first_id + stop else -1
+            times = marks[8 * at : 8 * (stop + 1)]
+            self._add_results(first_id + at, stop - at, attempt, pid, seen, times, outcomes[at:stop])
+
+    def _add_results(self, first_id: int, jobs: int, attempt: int, pid: int, told: int, marks: Any, ends: Any) -> None:
+        events = 2 * jobs - (told >= 0) if pid else jobs
+        self.add(ENDED, events, first_id, jobs, attempt, pid, told, marks, ends)
+
+    def _seen_start(self, pid: int, first_id: int, stop: int) -> int:
+        """Which of these jobs a worker was seen to start; -1: none. One that it was seen to start later stays noted."""
+        told = self._told.pop(pid, -1)
+        if told >= stop:
+            self._told[pid] = told
+        return told if first_id <= told < stop else -1
 
     def forget_worker(self, pid: int) -> None:
         """It is gone."""

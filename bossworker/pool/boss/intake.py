@@ -14,7 +14,7 @@ from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import WorkerRecord
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.parcel import Held
 from bossworker.pool.wire.recorder import Memory, Recorder, Snapshot

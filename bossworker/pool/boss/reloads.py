@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from bossworker.pool.boss.actions import Actions
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Buffer
+from bossworker.pool.wire.frames import Buffer
 from bossworker.pool.wire.messages import Kind
 
 Tell = Callable[[Kind, bytes, Sequence[Buffer]], None]

@@ -29,6 +29,7 @@ BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000  # and the same while jobs wait for a
 CLOCK_JITTER_SECONDS = 0.001  # the clock has not been set by so little
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
+LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things
 
 Reply = Callable[[int, dict[str, object]], None]
 
@@ -53,6 +54,8 @@ class Watchers:
         self._progress: dict[int, tuple[int, Progress]] = {}  # slot -> a job, and what it said last
         self._memory_due = 0.0
         self.ever = False  # whether anybody has watched
+        self.watched = False  # whether somebody waits, or has had an answer lately and may come for the next
+        self._watched_until = 0.0
         self._not_before = 0.0
         self._offset = 0.0  # Unix time minus monotonic time
 
@@ -63,8 +66,10 @@ class Watchers:
         """
         reply = reply or self._reply
         self.ever = True
+        self._count_as_watched(time.monotonic())
         if not wait:
             self._sample()
+            self._memory_due = 0.0
             self.note_memory(time.monotonic())
         if seen == FROM_NOW:
             seen = self.ring.next - 1
@@ -73,10 +78,12 @@ class Watchers:
         else:
             reply(request, self.answer(seen, self.ring.next))
 
+    def _count_as_watched(self, now: float) -> None:
+        self.watched = True
+        self._watched_until = now + LINGER_SECONDS
+
     def seconds_until_due(self, now: float) -> float:
-        """Seconds until something is due here."""
-        if not self.waiting:
-            return NEVER
+        """Seconds until something is due here, while it is watched."""
         if self._has_news():
             return max(0.0, self._not_before - now)
         return SAMPLE_SECONDS if self._ledger.any_busy else NEVER
@@ -86,10 +93,13 @@ class Watchers:
         now = time.monotonic()
         if now < self._not_before:
             return
+        self.watched = bool(self.waiting) or now < self._watched_until
         self._sample()
-        if self._has_news():
-            busy = bool(self._ledger.queue.jobs)
+        busy = bool(self._ledger.queue.jobs)
+        if not self.waiting or self._has_news():
             self._not_before = now + (BUSY_PACE_SECONDS if busy else PACE_SECONDS)
+        if self._has_news():
+            self._count_as_watched(now)
             self._answer(BUSY_EVENTS if busy else MOST_AT_ONCE)
 
     def _has_news(self) -> bool:
@@ -130,8 +140,8 @@ class Watchers:
         """Note once a second what the workers have in memory: called when a job has run for a while."""
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_SECONDS
-            workers = self._ledger.workers.values()
-            self.ring.add(MEMORY, 0, {one.index: resident_bytes(one.pid) for one in workers if one.pid}, now)
+            sizes = {one.index: resident_bytes(one.pid) for one in self._ledger.workers.values() if one.pid}
+            self.ring.add(MEMORY, 0, {index: size for index, size in sizes.items() if size}, now)
 
     def _sample(self) -> None:
         """Note which jobs run now."""

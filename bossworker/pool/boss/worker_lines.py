@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bossworker.pool.wire.link import Buffer, Link, prefix_of
+from bossworker.pool.wire.frames import Buffer, prefix_of
+from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.worker_wire import BELLS_BY_ZMQ

@@ -21,7 +21,8 @@ from bossworker.pool.boss.worker_lines import WorkerLines
 from bossworker.pool.boss.workers import State
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.link import Buffer, Frame, Link, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.mailbox import fits
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind, ProtocolError
 from bossworker.pool.wire.parcel import held

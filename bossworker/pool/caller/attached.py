@@ -57,7 +57,7 @@ def connect(
         TypeError, ValueError: An argument is wrong.
         TimeoutError: Nobody answers, in `timeout` seconds; over tcp also when the keys do not fit.
         DoorRefused: The pool does not let us in, and says why.
-        PermissionError: The socket at the path is not for this user.
+        PermissionError: The socket at the path is not for this user; or others may enter this user's folder of doors.
     """
     address = parse(address_or_name, allow_name=True)
     if (address.kind == "tcp") != (check_keys(keys) is not None):

@@ -60,7 +60,6 @@ else:
 
 _handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
-INLINE_IS_FOR = "an inline pool runs its jobs in the thread that waits for them, as only a BossWorker does"
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
@@ -85,7 +84,9 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             processes. A job runs in this one, in the thread that asks for results: inside ``get_result``, ``results``,
             ``map``, ``shut_down``, or a future's ``result`` or ``done``. So ``breakpoint()``, profilers and coverage
             work in handlers. What needs another process does not: timeouts and ``max_job_memory`` are not enforced, a
-            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along.
+            job that runs cannot be cancelled, and one that crashes the interpreter takes this program along. Nothing
+            watches it, either: ``logs`` must be "inherit", ``events`` and ``trace`` raise ValueError, and what a job
+            says by ``current_job().progress`` is dropped. BossWorker itself can be inline, not a subclass of it.
         kill_grace: Seconds between the soft timeout (``JobTimeout`` in the handler) and SIGKILL.
         retries: How often a job whose worker died is given to another worker.
         max_pending: ``add_work`` blocks while this many jobs are unfinished; 0: no bound.
@@ -178,11 +179,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             name=name,
             handler=work_handler,
         )
-        if type(self) is BossWorker and not self._options.worker_count:
-            from bossworker.pool.caller.inline_pool import InlinePool  # which is seldom needed
-
-            # Not by a __new__, whose arguments would be what help() shows of the class.
-            self.__class__ = InlinePool  # type: ignore[assignment]
+        if not self._options.worker_count:
+            self._become_inline()
         self._neglect_told = False
         self._result_handler = result_handler
         self._inbox = Inbox()
@@ -199,6 +197,20 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
             if hasattr(self, "_ending"):
                 self._ending.at_once()
             raise
+
+    def _become_inline(self) -> None:
+        """ValueError: see `_check_inline`."""
+        if type(self) is BossWorker:
+            from bossworker.pool.caller.inline_pool import InlinePool  # which is seldom needed
+
+            # Not by a __new__, whose arguments would be what help() shows of the class.
+            self.__class__ = InlinePool  # type: ignore[assignment]
+        self._check_inline()
+
+    def _check_inline(self) -> None:
+        """ValueError: This class has no inline pools, or these settings mean nothing to one."""
+        which = f"of a subclass of BossWorker ({type(self).__name__})"
+        raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
     _connection_type = Connection
 
@@ -217,8 +229,6 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         self._await_start()
 
     def _launch(self, handlers: Handlers) -> None:
-        if not self._options.worker_count:
-            raise ValueError(f"worker_count must be at least 1 here, not 0: {INLINE_IS_FOR}")
         launched = launch(handlers, self._options)
         try:
             connection = self._connection_type(launched, self._inbox)
@@ -493,6 +503,8 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
     def events(self, since: int | None = None) -> EventReader:
         """What happens in the pool, as it happens: an iterator that waits for the next event, and ends with the pool.
 
+        When the boss dies, it raises BossDied after the events that have arrived.
+
         The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
         each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
         for events of different workers may differ from that of their times by some hundredths of a second.
@@ -500,19 +512,22 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
         whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
         event may come some hundredths of a second late, and readers that keep up with thousands of jobs a second get
-        parts of them: a pool is not slowed down by being watched.
+        parts of them: a pool is not slowed down by being watched. `JobProgress` is not kept but looked for, some twenty
+        times a second, while somebody reads: not once no reader has asked for five seconds.
 
         Args:
             since: Begin behind the event of this number; 0: with the oldest that is left; None: with what happens
                 from now on. After an orderly ``shut_down``, what is left may still be read, if the pool was watched.
 
         Raises:
-            PoolClosed: The pool has been shut down, and nobody had watched it.
+            PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
+            BossDied: The boss has died; here or, once the iterator has given out what is left, there.
         """
         number = check_since(since)
         self._state.check_owner()
         if self._state.ended and self._connection.last_events is None:
-            raise PoolClosed("the pool has been shut down, and nobody had watched it")
+            self._state.check_death()
+            raise self._state.why_unwatched()
         return EventReader(self._ask_events, number)
 
     def trace(self, path: str | os.PathLike[str]) -> None:
@@ -522,23 +537,29 @@ class BossWorker(PoolControls, Generic[Job_contra, Answer_co]):
         called: the boss keeps the last 32,768 events anyway. The file is written anew.
 
         Raises:
-            PoolClosed: The pool has been shut down, and nobody had watched it.
+            PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
+            BossDied: The boss has died, and the events with it.
         """
         from bossworker.watch.chrome_trace import write_trace
 
         self._state.check_owner()
         answer = self._ask_events(0, False)
         if answer is None:
-            raise PoolClosed("the pool has been shut down, and nobody had watched it: call trace() before that")
+            raise self._state.why_unwatched()
         write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
 
     def _ask_events(self, seen: int, wait: bool) -> Mapping[str, Any] | None:
-        """The boss's answer, or what is left of one that has ended."""
+        """The boss's answer, or what is left of one that has ended. BossDied when there is no more, and it died."""
         self._state.check_owner()
-        line, answer = self._connection, None
+        line = self._connection
+        answer: Mapping[str, Any] | None = None
         if not self._state.ended and not line.gone:
             answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
-        return answer if answer is not None else events_left(line.last_events, seen)
+        if answer is None:
+            answer = events_left(line.last_events, seen)
+        if answer is None:
+            self._state.check_death()
+        return answer
 
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         answer = self._connection.request(kind, head, body)

@@ -32,7 +32,8 @@ from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, LinkClosed, Part, close_fds, pack
+from bossworker.pool.wire.frames import Frame, Part, pack
+from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.segments import read_segments
@@ -56,6 +57,7 @@ class Connection:
         self.up = False
         self.gone = False  # the boss has ended, in order or not; all it sent is here
         self.orderly = False  # it said that it was through
+        self._let_go = False  # it ends, or has ended, because we want it to
         self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
@@ -121,6 +123,11 @@ class Connection:
         if self.gone:
             return False
         return processes.is_alive(self.pid)
+
+    @property
+    def died(self) -> bool:
+        """Whether the boss ended before its time, and not because we ended it."""
+        return self.gone and not self.orderly and not self._let_go
 
     def why_not_up(self) -> str:
         """Why there are no workers: what the boss has said, or else how it ended."""
@@ -209,11 +216,11 @@ class Connection:
 
         Whether anything came.
         """
-        came = False
+        came = hung_up = False
         try:
             came = self.link.pull()
         except LinkClosed:
-            self._lose_boss()
+            hung_up = True
         while self.link.frames:
             frame = self.link.frames[0]
             self._on_frame(frame)
@@ -221,6 +228,8 @@ class Connection:
             if frame.fd is not None:
                 give_back(frame.fd)
                 close_fds(frame.fds)
+        if hung_up:  # not before what it said last is here: another thread may look at both
+            self._lose_boss()
         return came
 
     def _lose_boss(self) -> None:
@@ -285,6 +294,7 @@ class Connection:
 
         It takes our hanging up for an order; so does a dead boss's fork server.
         """
+        self._let_go = not self.gone
         if force:
             self.link.close()
         if not processes.wait_for(self.pid, FORCE_SECONDS):

@@ -16,7 +16,8 @@ from bossworker.pool.door.attachment import Attachment
 from bossworker.pool.door.door_protocol import WINDOW, Pieces
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.link import Frame, LinkClosed, pack
+from bossworker.pool.wire.frames import Frame, pack
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
@@ -143,6 +144,7 @@ class DoorConnection(Connection):
 
     def end(self, force: bool) -> None:
         """Leave."""
+        self._let_go = not self.gone
         if not self.gone and self.drops_all and (force or self.orderly):
             self.try_send(pack(Kind.FORGET))
             self._flush_soon()

@@ -13,7 +13,8 @@ from bossworker.pool.door.keys import Keys, check_keys
 from bossworker.pool.door.listening import Door
 from bossworker.pool.options import Options, check_choice
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import link_pair, pack
+from bossworker.pool.wire.frames import pack
+from bossworker.pool.wire.link import link_pair
 from bossworker.pool.wire.messages import Kind
 from bossworker.system import signals
 

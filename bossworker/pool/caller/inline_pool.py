@@ -33,7 +33,7 @@ from bossworker.pool.options import Handlers
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_result
-from bossworker.pool.wire.link import Frame, Part, cut_frames
+from bossworker.pool.wire.frames import Frame, Part, cut_frames
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.progress import Progress
@@ -293,6 +293,11 @@ class InlinePool(BossWorker):
     """A `BossWorker` made with ``worker_count=0``."""
 
     _connection: InlineConnection
+
+    def _check_inline(self) -> None:
+        if (logs := self._options.logs) != "inherit":
+            why = "with worker_count=0 the handlers print and log here"
+            raise ValueError(f"logs must be 'inherit' in an inline pool, not {logs!r}: {why}")
 
     def _launch(self, handlers: Handlers) -> None:
         self._attach(InlineConnection(InlineWorker(handlers), self._inbox), prepare_of(handlers))

@@ -21,7 +21,8 @@ from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.caller.outbox import as_submitted
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.link import Frame, LinkClosed
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 
@@ -111,6 +112,10 @@ class LoopPool(DeferredPool):
     _connection_type = LoopConnection
     _connection: LoopConnection
 
+    def _check_inline(self) -> None:
+        why = "an inline pool runs its jobs in the thread that waits for them, and would block the loop"
+        raise ValueError(f"worker_count of an AsyncBossWorker must be at least 1, not 0: {why}")
+
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, "BossWorker")
 
@@ -118,10 +123,11 @@ class LoopPool(DeferredPool):
 class Ticket:
     """A job that has been asked for, and the future of its result."""
 
-    __slots__ = ("future", "job", "job_id", "job_options")
+    __slots__ = ("future", "job", "job_id", "job_options", "withdrawn")
 
-    def __init__(self, job: Mapping[Any, Any] | None, job_options: JobOptions, future: asyncio.Future[Result]) -> None:
-        self.job = job  # None: it is not to be sent any more
+    def __init__(self, job: Mapping[Any, Any], job_options: JobOptions, future: asyncio.Future[Result]) -> None:
+        self.job = job  # or what is none: to encode it raises what is wrong with it
+        self.withdrawn = False  # it is not to be sent any more
         self.job_options = job_options
         self.future = future
         self.job_id = 0  # once it was sent
@@ -174,7 +180,7 @@ class LoopJobs:
             ticket.future.cancel()
             if self._open.pop(ticket.job_id, None) is not None:
                 sent.append(ticket)
-            ticket.job = None
+            ticket.withdrawn, ticket.job = True, {}
         self._to_cancel += [ticket.job_id for ticket in sent]
         self._schedule()
         return sent
@@ -202,7 +208,7 @@ class LoopJobs:
         """Once the pool has ended, and all that it sent is here: those that are left will never have results."""
         while self._settle():
             pass
-        left = [*self._open.values(), *(ticket for ticket in self._unsent if ticket.job is not None)]
+        left = [*self._open.values(), *(ticket for ticket in self._unsent if not ticket.withdrawn)]
         self._open.clear()
         self._unsent.clear()
         if left:
@@ -254,7 +260,7 @@ class LoopJobs:
         room = self._outbox.room()
         if room <= 0:
             return False
-        run = [ticket for ticket in self._next_run(min(SLICE_JOBS, room)) if ticket.job is not None]
+        run = [ticket for ticket in self._next_run(min(SLICE_JOBS, room)) if not ticket.withdrawn]
         if run:
             self._send_run(run)
         return bool(self._unsent)
@@ -268,7 +274,7 @@ class LoopJobs:
         return run
 
     def _send_run(self, run: list[Ticket]) -> None:
-        jobs: list[Mapping[Any, Any]] = [ticket.job for ticket in run if ticket.job is not None]
+        jobs = [ticket.job for ticket in run]
         try:
             blocks = self._outbox.encode(jobs)
         except Exception as error:

@@ -27,7 +27,8 @@ from bossworker.pool.wire.batch import (
     pack_one,
 )
 from bossworker.pool.wire.codec import Blocks, encode_jobs, encode_one
-from bossworker.pool.wire.link import Part, close_fds, pack
+from bossworker.pool.wire.frames import Part, pack
+from bossworker.pool.wire.link import close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.result import Result

@@ -43,6 +43,17 @@ class HandleState:
         if line.gone and not line.orderly and (not self.ended or self._inbox.jobs):
             raise self._boss_died()
 
+    def check_death(self) -> None:
+        """As `check_alive`, but of a pool that has been shut down since, too: for those who ask how it went on."""
+        if self._connection.died:
+            raise self._boss_died()
+
+    def why_unwatched(self) -> PoolClosed:
+        """What to tell those who ask for the events of a pool that has ended and left none."""
+        if self._connection.orderly:
+            return PoolClosed("the pool has been shut down, and nobody had watched it: ask for its events before that")
+        return PoolClosed("the pool has been shut down by force, and its events are gone")
+
     def why_ended(self) -> Exception:
         """What to tell those who wait for a result that will not come, since the pool has ended."""
         line = self._connection
@@ -63,7 +74,7 @@ class HandleState:
         """Once the boss has died: find out what may have run, while the memory that it shared with us is there."""
         if self._may_have_run is None:
             jobs = self._inbox.jobs
-            self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs)
+            self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs) if jobs else frozenset()
 
     def _boss_died(self) -> BossDied:
         inbox = self._inbox

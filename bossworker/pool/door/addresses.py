@@ -79,6 +79,17 @@ def make_runtime_folder(path: str) -> None:
         return
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
+    check_runtime_folder(path)
+
+
+def check_runtime_folder(path: str) -> None:
+    """PermissionError when a path is in what should be this user's folder for doors, and others may enter that.
+
+    Some lie where anybody may make folders: who connects to a door there would load a stranger's pickles.
+    """
+    folder = os.path.dirname(path)
+    if folder not in runtime_folders():
+        return
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, "not a folder of this user alone: nothing in it can be trusted", folder)

@@ -120,6 +120,7 @@ def _directly(
     """To a door at a path, without libzmq."""
     while True:
         try:
+            addresses.check_runtime_folder(address.path)
             sock = addresses.dial(address.path, max(0.001, deadline - time.monotonic()))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             if time.monotonic() >= deadline:

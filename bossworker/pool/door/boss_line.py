@@ -10,7 +10,8 @@ import zmq
 
 from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, Link, LinkClosed
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 
 MOST_UNSENT = 1 << 26  # bytes on their way to the boss; with more, nothing is taken from clients

@@ -11,7 +11,7 @@ from typing import Any
 
 from bossworker.pool.door import door_protocol
 from bossworker.pool.door.door_protocol import LONGEST_MESSAGE, in_pieces
-from bossworker.pool.wire.link import Part
+from bossworker.pool.wire.frames import Part
 from bossworker.pool.wire.messages import PREFIX, ProtocolError
 from bossworker.pool.wire.zmtp import DealerLink, exactly, greet, header_of
 from bossworker.system.cpython import NO_SIGPIPE

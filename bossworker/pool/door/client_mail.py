@@ -18,18 +18,18 @@ _ENDS = {"closed": Kind.CLOSED, "goodbye": Kind.GOODBYE, "closing": Kind.CLOSE}
 
 
 class ClientMail:
-    """See the module. `lose` is called for a client that turns out to be gone."""
+    """See the module. `suspect` is called for a client to which nothing can be sent any more."""
 
-    def __init__(self, router: DoorRouter, form: str, lose: Callable[[DoorClient], None]) -> None:
+    def __init__(self, router: DoorRouter, form: str, suspect: Callable[[DoorClient], None]) -> None:
         self._router = router
-        self._lose = lose
+        self._suspect = suspect
         self.form = form
 
     def send(self, client: DoorClient, message: bytes) -> bool:
         """Send one, in pieces if need be; False when the client is gone."""
         for piece in in_pieces(message) if self.form == FRAMES else (message,):
             if client.route is None or not self._router.send(client.route, piece):
-                self._lose(client)
+                self._suspect(client)
                 return False
         return True
 

@@ -18,7 +18,7 @@ from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.door.door_protocol import MOST_REQUESTS
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.link import Frame
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
 from bossworker.pool.wire.parcel import into_file, is_parcel
 from bossworker.pool.wire.segments import single

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Buffer, Frame, frame_of, prefix_of
+from bossworker.pool.wire.frames import Buffer, Frame, frame_of, prefix_of
 from bossworker.pool.wire.messages import PIECE, VERSION, Kind, ProtocolError
 
 DOOR_VERSION = 1  # of this protocol

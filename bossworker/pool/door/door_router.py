@@ -84,10 +84,14 @@ class DoorRouter:
     def take(self) -> list[tuple[bytes, bytes | memoryview, str]]:
         """What has come: route, message, and whose key it was sent with (empty without keys)."""
         found: list[tuple[bytes, bytes | memoryview, str]] = []
-        while len(found) < MOST_TURN and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while len(found) < MOST_TURN and self.has_more():
             with suppress(zmq.Again):
                 found += self._take_one()
         return found
+
+    def has_more(self) -> bool:
+        """Whether there is something to be taken."""
+        return bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
 
     def _take_one(self) -> list[tuple[bytes, bytes | memoryview, str]]:
         if not self._with_keys:

@@ -27,7 +27,8 @@ from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, close_fds, frame_of
+from bossworker.pool.wire.frames import Frame, frame_of
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment, read_segments
@@ -36,6 +37,7 @@ from bossworker.pool.wire.spin import Spin
 PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
 SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
 LINGER_SECONDS = 0.5  # at the end of the pool, for clients to take what they have not taken
+SUSPECT_TICK = 0.001  # between looks whether all has been read from those who seem to be gone
 ENDING_TICK = 0.02  # between looks whether they have
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
@@ -53,7 +55,7 @@ class DoorServer:
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT)
         self.boss = BossLine(boss, self.router)
-        self.mail = ClientMail(self.router, self.form, self.lose)
+        self.mail = ClientMail(self.router, self.form, self.suspect)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
@@ -63,6 +65,8 @@ class DoorServer:
         self.spin = Spin()
         self.awake_until = 0.0
         self.probe_at = time.monotonic() + PROBE_SECONDS
+        self.suspects: list[DoorClient] = []  # who are gone, as it seems
+        self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
         self.note_at = 0.0
         self.over = False
         self.router.poller.register(program.fileno(), zmq.POLLIN)
@@ -94,6 +98,8 @@ class DoorServer:
         seconds = self.probe_at - now if len(self.clients) else NOBODY_SECONDS
         if self.ends_at is not None:
             seconds = ENDING_TICK
+        if self.suspects:
+            seconds = SUSPECT_TICK
         return [source for source, _ in self.router.poller.poll(max(0, int(seconds * 1000) + 1))]
 
     def end_if_due(self) -> None:
@@ -148,7 +154,11 @@ class DoorServer:
             self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
 
     def greet(self, route: bytes, told: dict[str, Any], key: str) -> None:
-        """Let a client in, or say why not."""
+        """Let a client in, or say why not, or wait until the one is lost whose place it takes."""
+        if (before := self.reception.gone_before(told, key)) is not None:
+            self.suspect(before)
+            self.late_hellos.append((route, told, key))
+            return
         try:
             client = self.reception.let_in(route, told, key)
         except Refused as why:
@@ -158,12 +168,27 @@ class DoorServer:
         self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
 
     def look_who_is_there(self) -> None:
-        """Find out, once it is time, who has hung up."""
+        """Find out, once it is time, who has hung up; and lose those."""
         if time.monotonic() >= self.probe_at:
             self.probe_at = time.monotonic() + PROBE_SECONDS
             for client in list(self.clients.by_route.values()):
                 if self.mail.is_gone(client):
+                    self.suspect(client)
+        # What one had sent before it hung up may still be there to be read, since nothing can be sent to it any more
+        # at once: it is lost only when nothing is left to be read.
+        if self.suspects and not self.router.has_more():
+            suspects, self.suspects = self.suspects, []
+            for client in suspects:
+                if self.mail.is_gone(client):  # not if another client of its identity has come meanwhile
                     self.lose(client)
+            hellos, self.late_hellos = self.late_hellos, []
+            for hello in hellos:
+                self.greet(*hello)
+
+    def suspect(self, client: DoorClient) -> None:
+        """It seems to be gone."""
+        if client not in self.suspects:
+            self.suspects.append(client)
 
     def lose(self, client: DoorClient) -> None:
         """A client is gone. What it has is kept where it wanted that, for the next of its identity, or dropped."""

@@ -32,6 +32,12 @@ class Reception:
         self._lose = lose
         self.closed = False  # nobody more is let in
 
+    def gone_before(self, told: dict[str, Any], key: str) -> DoorClient | None:
+        """The client of the same identity, if it has hung up, and that has not been noticed."""
+        identity = told.get("identity")
+        before = self._clients.by_identity.get(identity_of(told, key)) if isinstance(identity, str) else None
+        return before if before is not None and before.route is not None and self._mail.is_gone(before) else None
+
     def let_in(self, route: bytes, told: dict[str, Any], key: str) -> DoorClient:
         """The client that says this of itself. Refused."""
         check_hello(told, self._mail.form)
@@ -57,10 +63,9 @@ class Reception:
         return self._clients.new(identity, told)
 
     def _make_way(self, client: DoorClient, told: dict[str, Any]) -> None:
-        if not self._mail.is_gone(client):
-            if not told["take_over"]:
-                raise Refused(f"identity {told['identity']!r} is in use, by {client.program} (process {client.pid})")
-            self._mail.say(client, "goodbye", "another client of this identity has taken over")
+        if not told["take_over"]:
+            raise Refused(f"identity {told['identity']!r} is in use, by {client.program} (process {client.pid})")
+        self._mail.say(client, "goodbye", "another client of this identity has taken over")
         self._lose(client)
 
 
@@ -99,7 +104,7 @@ _FIELDS: tuple[tuple[str, Any, Any], ...] = (
 
 def identity_of(told: dict[str, Any], key: str) -> str:
     """Under which the client is known: with keys, nobody gets at what another key's client has."""
-    name = told["identity"] or f"{told['program']}-{told['pid']}-{time.monotonic_ns()}"
+    name = told["identity"] or f"{told.get('program')}-{told.get('pid')}-{time.monotonic_ns()}"
     return f"{key}:{name}" if key else name
 
 

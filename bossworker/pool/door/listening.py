@@ -19,7 +19,8 @@ from bossworker.pool.door.addresses import Address
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.door.side_process import SideProcess
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Frame, LinkClosed
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.system import processes
 

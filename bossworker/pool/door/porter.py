@@ -19,7 +19,8 @@ from bossworker.pool.door.addresses import short_way
 from bossworker.pool.door.door_protocol import FRAMES, Pieces, in_pieces, message_of
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.link import Frame, Link, LinkClosed, frame_of
+from bossworker.pool.wire.frames import Frame, frame_of
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind, ProtocolError
 
 MOST_UNSENT = 1 << 24  # bytes on their way to the handle; with more, nothing is taken from the door

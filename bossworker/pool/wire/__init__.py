@@ -1,7 +1,8 @@
 """Between the processes of a pool.
 
 messages.py    the wire contract: kinds of frames and their layouts
-link.py        frames over sockets;  zmtp.py: a worker's end of ZeroMQ;  router.py: the boss's
+frames.py      frames, packed and cut;  link.py: over sockets
+zmtp.py        a worker's end of ZeroMQ;  router.py: the boss's
 doorway.py     where workers find that
 batch.py       jobs, cut and joined without being read;  segments.py: results, likewise
 codec.py       jobs and results become bytes

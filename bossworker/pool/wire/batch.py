@@ -14,7 +14,7 @@ from itertools import accumulate
 from struct import Struct
 from typing import NamedTuple
 
-from bossworker.pool.wire.link import Part, pack
+from bossworker.pool.wire.frames import Part, pack
 from bossworker.pool.wire.messages import BATCH_HEAD, BLOCK_COUNT, BLOCK_SIZE, Kind
 from bossworker.pool.wire.parcel import Held
 

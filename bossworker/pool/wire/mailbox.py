@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bossworker.pool.wire.link import Buffer, Frame, frame_of, prefix_of
+from bossworker.pool.wire.frames import Buffer, Frame, frame_of, prefix_of
 from bossworker.pool.wire.messages import PREFIX, Kind, ProtocolError
 from bossworker.pool.wire.shared_counter import exclusive, fence
 

@@ -11,7 +11,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from bossworker.pool.wire.link import prefix_of
+from bossworker.pool.wire.frames import prefix_of
 from bossworker.pool.wire.messages import Kind
 
 LONGEST_MESSAGE = 1 << 10  # bytes that a worker may send at once: it only wakes us

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from bossworker.pool.wire.doorway import Doorway
-from bossworker.pool.wire.link import Buffer, Frame, Link
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.zmtp import DealerLink, greet
 from bossworker.system import processes

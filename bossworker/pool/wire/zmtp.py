@@ -14,7 +14,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from bossworker.pool.wire.link import Buffer, Cut, Frame, Link, LinkClosed, Part, frame_of, pack
+from bossworker.pool.wire.frames import Buffer, Cut, Frame, Part, frame_of, pack
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE

@@ -38,7 +38,8 @@ class CurrentJob:
         """Say how far the job is: so much is done, of so much in all, with a word on it.
 
         Takes some microseconds and sends nothing, so it may be called often: ``stats()`` looks at what was said last.
-        Only of the job that runs; what is said later, or without a job, is dropped. A text above 1,500 bytes is cut.
+        Only of the job that runs; what is said later, without a job, or in an inline pool (``worker_count=0``), is
+        dropped. A text above 1,500 bytes is cut.
 
         Raises:
             TypeError, ValueError: `done` or `total` is no finite number; or `text` no str.

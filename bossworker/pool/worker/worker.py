@@ -20,7 +20,8 @@ from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.codec import encode_large_result, encode_result
-from bossworker.pool.wire.link import Buffer, Frame, LinkClosed, close_fds
+from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
