@@ -227,6 +227,14 @@ def is_running(described: dict[str, Any]) -> bool:
     return described["status"] in ("created", "running")
 
 
+def runs(entry: Entry) -> bool:
+    """Whether it does at this instant; one that is gone does not."""
+    try:
+        return is_running(entry.describe())
+    except EntryError:
+        return False
+
+
 def has_failed(described: dict[str, Any]) -> bool:
     """Whether it has ended, and not well."""
     return str(described["status"]).startswith("terminated")

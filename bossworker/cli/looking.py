@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, short
+from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, runs, short
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
-from bossworker.cli.selecting import everything, select
+from bossworker.cli.selecting import choose, everything, select
 from bossworker.system import descendants, proc
 
 NEWEST = 50  # that `ps` looks at, unless it is to look at all
@@ -222,19 +222,26 @@ def stack(argv: Sequence[str]) -> int:
     options = stack_parser().parse_args(argv)
 
     def work() -> int:
-        for entry in select(options.ids):
-            found = entry.describe()
-            if found["pid"] is None:
-                raise EntryError(f"{entry.kind} {entry.id} does not run: {state_of(found)}")
-            tree = list(process_tree(found["pid"]))
-            if options.json:
-                show_json({"id": entry.id, "processes": tree})
-                continue
-            for one in tree:
-                print(f"{one['pid']:>8} {one['state']} {'  ' * one['depth']}{one['command']}")
+        for entry, named in choose(options.ids):
+            if named or runs(entry):
+                _show_stack(entry, named, options.json)
         return 0
 
     return told("stack", work)
+
+
+def _show_stack(entry: Entry, named: bool, as_json: bool) -> None:
+    found = entry.describe()
+    if found["pid"] is None:
+        if named:
+            raise EntryError(f"{entry.kind} {entry.id} does not run: {state_of(found)}")
+        return
+    tree = list(process_tree(found["pid"]))
+    if as_json:
+        show_json({"id": entry.id, "processes": tree})
+        return
+    for one in tree:
+        print(f"{one['pid']:>8} {one['state']} {'  ' * one['depth']}{one['command']}")
 
 
 def process_tree(pid: int, depth: int = 0) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output
+from bossworker.cli.replacements import Row
 from bossworker.commands import ended_job
 from bossworker.commands.inline.captured import tagged
 
@@ -122,9 +123,7 @@ class JsonLines:
 def described(ended: Ended) -> dict[str, object]:
     """The documented form: see docs of ``run --json`` in the manual page."""
     return {
-        "seq": ended.plan.row.seq,
-        "args": [_printable(one) for one in ended.plan.row.args],
-        "command": _printable(ended.plan.text),
+        **planned(ended.plan.row, ended.plan.text),
         "ok": ended.ok,
         "exit_code": ended.exit_code,
         "signal": ended.signal,
@@ -137,6 +136,11 @@ def described(ended: Ended) -> dict[str, object]:
         "stdout": _text(ended.stdout),
         "stderr": _text(ended.stderr),
     }
+
+
+def planned(row: Row, text: str) -> dict[str, object]:
+    """What is known before it runs: all that ``--dry-run --json`` tells."""
+    return {"seq": row.seq, "args": [_printable(one) for one in row.args], "command": _printable(text)}
 
 
 def _printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,8 @@ class RunCommand:
     def _print_only(self) -> int:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
-                printers.write(1, os.fsencode(found[1]) + b"\n")
+                line = json.dumps(printers.planned(*found)).encode() if self._options.json else os.fsencode(found[1])
+                printers.write(1, line + b"\n")
             else:
                 await_either(-1, self._feed.waits_for)
         return 0

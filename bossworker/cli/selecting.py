@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, job_entries, task_entries
 from bossworker.errors import BossWorkerError
@@ -16,11 +17,26 @@ class SelectError(BossWorkerError):
     """None is meant, or several are; the text is for people."""
 
 
+class Choice(NamedTuple):
+    """A job or task that is meant."""
+
+    entry: Entry
+    named: bool
+    """By itself, not by ``all`` or ``failed``: then it is an error that it does not run, where it should."""
+
+
 def select(texts: Sequence[str]) -> list[Entry]:
     """Each is meant once, in the order of the texts. SelectError says which text means none, or too many."""
-    found: dict[str, Entry] = {}
+    return [choice.entry for choice in choose(texts)]
+
+
+def choose(texts: Sequence[str]) -> list[Choice]:
+    """The same, and whether each was named."""
+    found: dict[str, Choice] = {}
     for text in texts:
-        found.update((entry.id, entry) for entry in _meant(text))
+        for entry in _meant(text):
+            before = found.get(entry.id)
+            found[entry.id] = Choice(entry, text not in (ALL, FAILED) or (before is not None and before.named))
     return list(found.values())
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bossworker.cli.command_parser import FAILED, TIME_IS_UP, check_with, complain, make_parser, show_json, told
-from bossworker.cli.entries import Entry, EntryError, exit_status, is_running
+from bossworker.cli.entries import Entry, EntryError, exit_status, is_running, runs
 from bossworker.cli.looking import state_of
 from bossworker.cli.quantities import parse_duration
-from bossworker.cli.selecting import select
+from bossworker.cli.selecting import Choice, choose, select
 from bossworker.system.checks import check_signal
 
 
@@ -86,27 +86,30 @@ def resume(argv: Sequence[str]) -> int:
 
 
 def _to_each(name: str, options: argparse.Namespace, action: Callable[[Entry], bool]) -> int:
-    """Whatever runs of them; it is an error only of one that was named alone."""
+    """Whatever runs of them. That one does not is an error only of one that was named."""
 
     def work() -> int:
         status = 0
-        for entry in select(options.ids):
-            done = _try(name, entry, action)
-            status = status or (0 if done else FAILED)
-            if options.json:
-                show_json({"id": entry.id, "done": done})
-        return 0 if set(options.ids) & {"all", "failed"} else status
+        for choice in choose(options.ids):
+            done = _try(name, choice, action)
+            status = status or (0 if done or not choice.named else FAILED)
+            if options.json and (done or choice.named):
+                show_json({"id": choice.entry.id, "done": done})
+        return status
 
     return told(name, work)
 
 
-def _try(name: str, entry: Entry, action: Callable[[Entry], Any]) -> bool:
+def _try(name: str, choice: Choice, action: Callable[[Entry], Any]) -> bool:
+    entry = choice.entry
     try:
         if action(entry):
             return True
-        complain(name, f"{entry.kind} {entry.id} does not run: {state_of(entry.describe())}")
+        if choice.named:
+            complain(name, f"{entry.kind} {entry.id} does not run: {state_of(entry.describe())}")
     except EntryError as error:
-        complain(name, error)
+        if choice.named or runs(entry):
+            complain(name, error)
     return False
 
 

@@ -111,6 +111,30 @@ def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:
     assert "does not run" in cli("stack", jobid).err
 
 
+def test_of_all_only_what_runs_is_steered(
+    cli: Cli, start: Callable[..., str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In silence: nobody has named those that have ended."""
+    ended, failed = start("true"), start("false")
+    cli("wait", "all")
+    task = TaskPool(tmp_path / "tasks", mkdir_if_missing=True).spawn(["true"])
+    request.addfinalizer(task.delete)
+    task.wait()
+    runs = start("sleep", "600")
+    wait_for(lambda: cli("stack", "all").out.endswith(" S sleep 600\n"))
+    assert cli("stack", "all").out == cli("stack", runs).out
+    assert [one["id"] for one in objects(cli("stack", "--json", "all", "failed").out)] == [runs]
+    for command in ("pause", "resume", "kill"):
+        assert cli(command, "failed") == (0, "", "")
+        assert cli("stack", "failed") == (0, "", "")
+        assert cli(command, "all", "--json") == (0, json.dumps({"id": runs, "done": True}) + "\n", "")
+    assert cli("wait", runs).status == 143
+    for one in (ended, failed):
+        for command in ("kill", "stack"):
+            said = cli(command, "all", one, "failed")
+            assert (said.status, said.out, said.err.count("does not run"), said.err.count(one)) == (1, "", 1, 1)
+
+
 def is_paused(cli: Cli, jobid: str) -> bool:
     """Whether it is, now that we have said so; a job that does not run yet hears it the next time."""
     cli("pause", jobid)

@@ -113,6 +113,15 @@ def test_what_a_command_leaves_running_writes_into_no_other_output(cli: Cli, her
     assert "late" not in said.out.partition("2\n")[2]
 
 
+def test_a_dry_run_in_json(cli: Cli) -> None:
+    said = cli("run", "--dry-run", "--json", "echo", "{2}", "{1}", ":::", "a", "b c", ":::", "d")
+    assert [json.loads(line) for line in said.out.splitlines()] == [
+        {"seq": 1, "args": ["a", "d"], "command": "echo d a"},
+        {"seq": 2, "args": ["b c", "d"], "command": "echo d 'b c'"},
+    ]
+    assert cli("run", "--dry-run", "--json", "-c", "echo \udcff{}", ":::", "1").out.count("command") == 1
+
+
 def test_json(cli: Cli) -> None:
     said = cli("run", "--quiet", "-k", "--json", "-c", "echo {}; exit {}", ":::", "0", "3")
     first, second = map(json.loads, said.out.splitlines())
