@@ -116,8 +116,7 @@ class Watchers:
     def answer(self, seen: int, most: int) -> dict[str, object]:
         """What a watcher gets: about so many events at most."""
         records = self.ring.after(max(seen, self.ring.first - 1), most)
-        now = time.monotonic()
-        offset = time.time() - now
+        now, offset = time.monotonic(), _clock_offset()
         if abs(offset - self._offset) > CLOCK_JITTER_SECONDS:  # the same of an event in every answer, if it can be
             self._offset = offset
         return {
@@ -171,3 +170,10 @@ def _without_bytes(record: tuple[Any, ...]) -> tuple[Any, ...]:
         return record
     *facts, marks, outcomes = record
     return (*facts, marks.hex(), outcomes.hex())
+
+
+def _clock_offset() -> float:
+    """Unix seconds less monotonic ones: of the readings that were closest together, for we may be held between them."""
+    readings = [(time.monotonic(), time.time(), time.monotonic()) for _ in range(3)]
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall - (before + after) / 2
