@@ -455,3 +455,14 @@ def test_an_error_of_the_handlers_own_may_be_no_text() -> None:
     inbox.receive(arrive(segment(1, [encode_result({"ERROR": 404})])))
     (result,) = drain(inbox)
     assert (result["ERROR"], result.error, result.error_kind) == (404, "404", "reported")
+
+
+def test_what_another_thread_is_about_to_note_or_strike_hides_no_job() -> None:
+    """It is in one of the two books already, or still."""
+    inbox = expecting(1, 2)
+    inbox.routed.update({key: deque() for key in range(10, 74)})  # half of `expect`, or the other half of `strike`
+    assert inbox.outstanding == 2
+    inbox.jobs.update({key: {} for key in range(10, 74)})
+    assert inbox.outstanding == 2
+    inbox.forget([1, 2])
+    assert inbox.outstanding == 0

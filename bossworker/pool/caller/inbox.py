@@ -69,6 +69,7 @@ class Inbox:
         if route is not None:
             if id(route) not in self._routes:
                 self._routes[id(route)] = route
+            # Before `jobs`: see `outstanding`.
             self.routed.update(zip(range(first_id, first_id + len(jobs)), repeat(route)))
         self.jobs.update(zip(count(first_id), jobs))
 
@@ -145,7 +146,12 @@ class Inbox:
     @property
     def outstanding(self) -> int:
         """Jobs whose results are nobody's in particular."""
-        return len(self.jobs) - len(self.routed)
+        count = len(self.jobs) - len(self.routed)
+        if count > 0 or not self.jobs:
+            return count
+        # Where another thread is noting or striking jobs, some are in `routed` and not in `jobs`, never the other way
+        # round: so the difference may be too small for an instant, and a thread would find nothing to wait for.
+        return sum(job_id not in self.routed for job_id in list(self.jobs))
 
     def has_news(self, queue: deque[Result] | None = None) -> bool:
         """Whether there may be something for the common queue, or the given one."""
