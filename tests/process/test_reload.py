@@ -143,7 +143,7 @@ def test_a_job_that_runs_is_not_interrupted_and_those_added_later_are_not_for_it
     bw.reload(makes("new"))
     bw.add_work(*[{} for _ in range(20)])
     assert [bw.get_result()["by"] for _ in range(20)] == ["new"] * 20
-    assert len(bw.stats().workers) == 2
+    wait_for(lambda: len(bw.stats().workers) == 2)  # the one that made place leaves
     (tmp_path / "go").touch()
     assert bw.get_result()["by"] == "old"
     wait_for(lambda: [w.state for w in bw.stats().workers] == ["idle"] * 2)
