@@ -6,6 +6,7 @@ alone.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -27,7 +28,10 @@ OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
+GROWTH = 16 << 20  # bytes of this process, after which memory is given back
+
 turns: Turns | None = None
+slender = 0  # bytes of this process when it last gave memory back
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,7 +142,17 @@ def nothing_left() -> Iterator[None]:
         processes.kill_tree(pid)
     processes.end_children(1.0)
     gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
+    give_back_memory()
     assert not left, f"left behind: {sorted(left)}"
+
+
+def give_back_memory() -> None:
+    """Pools are forked from this process: the more memory the allocator keeps, the slower are all tests to come."""
+    global slender
+    size = processes.resident_bytes(os.getpid())
+    if size > slender + GROWTH and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+        slender = processes.resident_bytes(os.getpid())
 
 
 def _traces() -> set[str]:

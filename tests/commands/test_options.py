@@ -163,6 +163,7 @@ def small_memory() -> Any:
     group.rmdir()
 
 
+@pytest.mark.alone  # the kernel counts such kills for the whole machine, and other tests ask for the count
 def test_a_command_that_the_kernel_kills_for_want_of_memory(run: Run, small_memory: Path) -> None:
     script = f'echo $$ > {small_memory}/cgroup.procs; sleep 0.1; exec "$@"'
     cmd = ["sh", "-c", script, "sh", *GROWS]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, JobLog
+from bossworker.pool.boss import output_relay
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -217,14 +218,16 @@ def test_a_hundred_thousand_lines_of_four_workers(pool: Pool, monkeypatch: pytes
 
 
 def test_a_caller_that_takes_nothing_is_told_what_it_missed(
-    pool: Pool, seen: Seen, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    pool: Pool, seen: Seen, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(output_relay, "PATIENCE_SECONDS", 0.5)  # before the boss is forked
+
     def chatter(job: dict[str, Any]) -> None:
         for n in range(60_000):
             print(n, "x" * 200)
         (tmp_path / "done").touch()
 
-    bw = pool(chatter, worker_count=1, logs="relay")
+    bw = pool(chatter, worker_count=1, logs="relay", start_method="fork")
     bw.add_work({})
     wait_for((tmp_path / "done").exists, 60)  # though nobody reads
     with caplog.at_level(logging.INFO, "bossworker"):

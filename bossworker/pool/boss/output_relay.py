@@ -30,7 +30,7 @@ READS_AT_ONCE = 4  # of one pipe, before others have their turn
 LAST_READS = 64  # of a dead worker's pipe: its children may go on writing
 MOST_BYTES = 1 << 22  # of lines that may pile up
 FRAME_LINES = 2000  # at most in a frame
-PATIENCE_SECONDS = 1.0  # a caller that takes nothing for so long is not waited for
+PATIENCE_SECONDS = 5.0  # a caller that takes nothing for this long is not waited for; one that reads may be held up
 LOOK_SECONDS = 0.1  # between looks at it
 EVENT_CHARS = 2000  # of a line are in its event
 
