@@ -19,7 +19,7 @@ from bossworker.pool.wire.zmtp import DealerLink, greet
 from bossworker.system import processes
 
 LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
-BELLS_BY_ZMQ = True  # whether what only wakes the other side goes over ZeroMQ
+BELLS_BY_ZMQ = False  # what only wakes the other side goes over the pair: libzmq's thread would be one more to wake
 
 
 class WorkerWire:
