@@ -12,7 +12,6 @@ the other. What differs:
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import copy
 import os
@@ -37,6 +36,7 @@ from bossworker.pool.options import MAX_WORKERS, StartMethod, check_priority, ch
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.system.checks import check_callable, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
+from bossworker.system.exits import run_at_exit
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -264,7 +264,7 @@ class _Own:
         self._closer: threading.Thread | None = None
         self.renew_lock()
         _pools.add(self)
-        _be_there_at_exit()
+        run_at_exit(_see_through)  # with the first executor: what the program registered earlier finds them closed
 
     def renew_lock(self) -> None:
         self._lock = threading.RLock()
@@ -375,7 +375,6 @@ class _Lease:
 
 _pools: weakref.WeakSet[_Own] = weakref.WeakSet()
 _running: set[_Own] = set()  # those that the program must not leave
-_there_at_exit_of = 0
 
 
 def _in_child() -> None:
@@ -385,14 +384,6 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-
-
-def _be_there_at_exit() -> None:
-    """Once in a process, with its first executor: what the program registered earlier finds them closed."""
-    global _there_at_exit_of
-    if _there_at_exit_of != os.getpid():
-        _there_at_exit_of = os.getpid()
-        atexit.register(_see_through)
 
 
 def _see_through() -> None:

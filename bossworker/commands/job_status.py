@@ -118,3 +118,8 @@ def _nothing_known(now: float, reason: str) -> dict[str, Any]:
         "max_rss": 0,
         "reason": reason,
     }
+
+
+def measured(status: dict[str, Any]) -> dict[str, Any]:
+    """Of the status of a command that has ended: how it did, and what it took."""
+    return {key: status[key] for key in ("exit_code", "signal", "elapsed", "user_time", "system_time", "max_rss")}

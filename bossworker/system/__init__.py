@@ -2,6 +2,7 @@
 
 processes.py    parents, orphans, exits, memory;  descendants.py: a process and all that it started, and their end
 identity.py     whether a pid is still the process that was meant, and whether we can see it;  proc.py: reads /proc
+exits.py        exit functions of this process
 cpus.py         how many processors we may use;  descriptors.py: which must not be inherited
 program.py      starts a program: no Python between fork and exec
 eventloop.py    waits for descriptors, deadlines and children, all in one poll

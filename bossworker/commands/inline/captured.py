@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from bossworker.commands import ended_job, jobdir, output
+from bossworker.commands import ended_job, job_status, jobdir, output
 from bossworker.commands.inline.handler import CommandHandler
 from bossworker.commands.inline.interruption import Interruption
 from bossworker.commands.inline.run import CommandRun
@@ -65,12 +65,7 @@ class CapturingHandler(CommandHandler):
     def _result(self, run: CommandRun, status: dict[str, Any]) -> dict[str, Any]:
         result = {
             "jobid": "",
-            "exit_code": status["exit_code"],
-            "signal": status["signal"],
-            "elapsed": status["elapsed"],
-            "user_time": status["user_time"],
-            "system_time": status["system_time"],
-            "max_rss": status["max_rss"],
+            **job_status.measured(status),
             "stdout": b"",
             "stderr": b"",
         }

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from bossworker.commands import jobdir, output
+from bossworker.commands import job_status, jobdir, output
 from bossworker.commands.inline.family import adoption
 from bossworker.commands.inline.interruption import DefaultSigchld, Interruption
 from bossworker.commands.inline.run import LOST, CommandRun
@@ -144,12 +144,7 @@ class CommandHandler:
         return {
             "jobid": run.directory.id,
             "status": status["state"],
-            "exit_code": status["exit_code"],
-            "signal": status["signal"],
-            "elapsed": status["elapsed"],
-            "user_time": status["user_time"],
-            "system_time": status["system_time"],
-            "max_rss": status["max_rss"],
+            **job_status.measured(status),
             "stdout": stdout[0],
             "stderr": stderr[0],
             "stdout_truncated": stdout[1],

@@ -1,6 +1,6 @@
 """The boss's lines to its workers: to each a socket pair, and beside them ZeroMQ, if that is the transport.
 
-What ZeroMQ cannot carry, or not yet, goes over the pair: see ``wire/worker_wire.py``.
+What ZeroMQ cannot carry, or not yet, and what only wakes a worker, goes over the pair: see ``wire/worker_wire.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from bossworker.pool.wire.frames import Buffer, prefix_of
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.router import Router
-from bossworker.pool.wire.worker_wire import BELLS_BY_ZMQ
 
 BESIDES = 30  # descriptors that a boss needs besides those of its workers
 
@@ -52,7 +51,7 @@ class WorkerLines:
     ) -> bool:
         """Send what can be sent now; False when a rest is left in the pair. Raises LinkClosed."""
         router = self.router
-        if router is not None and not fds and (kind is not Kind.WAKE or BELLS_BY_ZMQ):
+        if router is not None and not fds and kind is not Kind.WAKE:
             message = b"".join((prefix_of(kind, head, body), head, *body))
             if router.send(self._routes[slot], message):
                 return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -40,6 +39,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result, make_result
 from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
+from bossworker.system.exits import run_at_exit
 from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
-        _be_there_at_exit()
+        run_at_exit(_at_exit)
 
     def _await_start(self) -> None:
         line = self._connection
@@ -658,21 +658,10 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-def _be_there_at_exit() -> None:
-    """Once in a process: as this module is loaded, or in a fork, which may have dropped what its parent registered.
-
-    So early, since exit functions run last what was registered first: those of the program may shut their pools down.
-    """
-    global _there_at_exit_of
-    if _there_at_exit_of != os.getpid():
-        _there_at_exit_of = os.getpid()
-        atexit.register(_at_exit)
-
-
 def _at_exit() -> None:
     for handle in list(_handles):
         handle._warn_of_neglect()
 
 
-_there_at_exit_of = 0
-_be_there_at_exit()
+# As early as this, since exit functions run last what was registered first: those of the program may shut pools down.
+run_at_exit(_at_exit)

@@ -1,6 +1,7 @@
 """A worker's line to the boss: its socket pair, and beside it ZeroMQ.
 
-The pair carries what ZeroMQ cannot: descriptors, what must survive its sender once it is sent, and the boss's end. With
+The pair carries what ZeroMQ cannot: descriptors, what must survive its sender once it is sent, and the boss's end. It
+also carries what only wakes the other side, since libzmq's thread would be one more to wake. With
 ``transport="socketpair"`` it carries everything. (The boss's half of this seam is in ``boss/worker_lines.py``.)
 """
 
@@ -19,7 +20,6 @@ from bossworker.pool.wire.zmtp import DealerLink, greet
 from bossworker.system import processes
 
 LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
-BELLS_BY_ZMQ = False  # what only wakes the other side goes over the pair: libzmq's thread would be one more to wake
 
 
 class WorkerWire:
@@ -47,7 +47,7 @@ class WorkerWire:
 
     def ring(self, kind: Kind) -> None:
         """Wake the boss."""
-        _send(self._dealer if self._dealer is not None and BELLS_BY_ZMQ else self._pair, kind)
+        _send(self._pair, kind)
 
     def wait(self) -> None:
         """Sleep until something comes."""
