@@ -71,9 +71,7 @@ def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: py
     rng = random.Random(seed)
     log = str(tmp_path / "log")
     with BossWorker(log_job, worker_count=4, global_timeout=30) as pool:
-        pool.add_work(
-            *[{"n": n, "log": log, "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)]
-        )
+        pool.add_work(*[{"n": n, "log": log, "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)])
         with killing(lambda: pool.worker_pids, 60, rng, jobs // 200) as hit:
             results = list(pool.results())
         restarts = pool.stats().restarts
