@@ -36,6 +36,7 @@ from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment, read_segments
+from bossworker.system import processes
 
 PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
 SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
@@ -324,6 +325,7 @@ def _with_data(segment: Segment, file: int) -> Segment:
 def main(program: int, boss: int, listener: int = -1) -> None:
     """The process's main."""
     link, settings = side_process.begin(program)
+    processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
     try:
         server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
     except zmq.ZMQError as error:
