@@ -9,7 +9,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,20 +141,22 @@ def test_a_reader_ends_with_the_pool_and_with_its_operator(pool: Make) -> None:
     operator, other = bossworker.operate(bw.name), bossworker.operate(bw.name)
     ends: list[str] = []
 
-    def read(one: bossworker.Operator, name: str) -> None:
-        for _ in one.events():
+    def read(events: Iterator[object], name: str) -> None:
+        for _ in events:
             pass
         ends.append(name)
 
-    threads = [threading.Thread(target=read, args=facts) for facts in ((operator, "left"), (other, "gone"))]
+    readers = {"left": operator.events(), "gone": other.events()}
+    threads = [threading.Thread(target=read, args=(events, name)) for name, events in readers.items()]
     for thread in threads:
         thread.start()
     bw.add_work({"n": 1})
     bw.get_result()
     operator.close()
     wait_for(lambda: ends == ["left"])
-    with pytest.raises(PoolClosed):
-        operator.stats()
+    for ask in (operator.stats, operator.events):
+        with pytest.raises(PoolClosed):
+            ask()
     bw.shut_down()
     for thread in threads:
         thread.join(30)

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -83,6 +84,10 @@ class _Line:
             if told.get("op") == "error":
                 raise ProtocolError(str(told.get("reason")))
 
+    def __del__(self) -> None:
+        if hasattr(self, "_sock"):
+            self.close()
+
     def close(self) -> None:
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)  # so that whoever reads in another thread hears of it
@@ -107,7 +112,8 @@ class Operator:
         self._address = address
         self._seconds = seconds
         self._line = _Line(address, seconds)
-        self._readers: list[_Line] = []
+        self._readers: weakref.WeakSet[_Line] = weakref.WeakSet()  # a reader that is dropped hangs up
+        self._closed = False
         told = self._line.told
         self.address = address.text
         """Of the door."""
@@ -146,7 +152,10 @@ class Operator:
     def events(self, since: int | None = None) -> EventReader:
         """What happens in the pool, as it happens: as ``BossWorker.events``. It has a connection of its own."""
         line = _Line(self._address, self._seconds)
-        self._readers.append(line)
+        self._readers.add(line)
+        if self._closed:  # before, or while we were connecting
+            line.close()
+            raise PoolClosed("this Operator was closed")
 
         def ask(seen: int, wait: bool) -> Mapping[str, Any] | None:
             try:
@@ -183,6 +192,7 @@ class Operator:
 
     def close(self) -> None:
         """Hang up. Readers of `events` come to their end. May be called again."""
+        self._closed = True
         for line in (self._line, *self._readers):
             line.close()
 
