@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.futures import JobFuture
     from bossworker.pool.door.keys import Keys, keys
     from bossworker.pool.door.listening import ClientInfo, Door
+    from bossworker.pool.door.operating import Operator, operate, pools
     from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
     from bossworker.watch.pool_events import (
@@ -91,6 +92,7 @@ __all__ = [
     "Keys",
     "Missed",
     "NothingPending",
+    "Operator",
     "PoolClosed",
     "RemoteError",
     "Result",
@@ -106,6 +108,8 @@ __all__ = [
     "current_job",
     "job_key",
     "keys",
+    "operate",
+    "pools",
     "run_command",
 ]
 
@@ -117,6 +121,7 @@ _MODULES = {
     "pool.caller.futures": ("JobFuture",),
     "pool.door.keys": ("Keys", "keys"),
     "pool.door.listening": ("ClientInfo", "Door"),
+    "pool.door.operating": ("Operator", "operate", "pools"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

@@ -75,14 +75,12 @@ class CallerRequests:
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
-                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
-                self.perform(self.ledger.on_resize(count, now))
+                self.resize(count, now)
                 self.reply(number, {})
             case Kind.PAUSE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
-                self.note(_INFO, "pool paused" if on else "pool resumed")
-                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
+                self.pause(on, now)
                 self.reply(number, {})
             case Kind.RELOAD:
                 (number,) = messages.REQUEST.unpack(frame.head)
@@ -109,6 +107,14 @@ class CallerRequests:
         """Answer a request; number 0 wants no answer."""
         if number:
             self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+
+    def resize(self, count: int, now: float) -> None:
+        self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
+        self.perform(self.ledger.on_resize(count, now))
+
+    def pause(self, on: bool, now: float) -> None:
+        self.note(_INFO, "pool paused" if on else "pool resumed")
+        self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
 
     def stop(self, now: float) -> None:
         """Cancel everything, and let the workers leave."""

@@ -78,6 +78,15 @@ class Watchers:
         else:
             reply(request, self.answer(seen, self.ring.next))
 
+    def tell_newest(self, request: int, seen: int, most: int, reply: Reply) -> None:
+        """Answer somebody at once with the newest events behind number `seen`, at most about so many."""
+        begin = max(seen, self.ring.next - 1 - most)
+
+        def tell(number: int, answer: dict[str, Any]) -> None:
+            reply(number, {**answer, "first": max(answer["first"], begin + 1)})  # what we passed over counts as missed
+
+        self.ask(request, begin, False, tell)
+
     def _count_as_watched(self, now: float) -> None:
         self.watched = True
         self._watched_until = now + LINGER_SECONDS

@@ -33,6 +33,7 @@ MOST_CLIENTS = 4096
 MOST_IDENTITY = 200  # characters
 
 FRAMES, JSON = "frames", "json"  # forms of what follows the welcome
+OPERATOR = "operator"  # a third: JSON as well, of those who look at the pool as a whole (operators.py)
 FORM_OF = {"pickle": FRAMES, "json": JSON}
 
 

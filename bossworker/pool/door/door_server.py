@@ -26,10 +26,11 @@ from bossworker.pool.door.client_requests import OWN_ID, ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient
 from bossworker.pool.door.door_poller import DoorPoller
-from bossworker.pool.door.door_protocol import FORM_OF, FRAMES
-from bossworker.pool.door.door_router import DoorRouter
+from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
+from bossworker.pool.door.door_router import DoorRouter, Taken
 from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.keys import Keys
+from bossworker.pool.door.operators import Operators
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
@@ -60,12 +61,13 @@ class DoorServer:
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT)
         self.poller = DoorPoller()
-        self.boss = BossLine(boss, self.router, self.poller)
+        self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
         self.mail.lines = self.lines = DirectLines(self.poller, self.on_line, self.read_line)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
+        self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
         self.malformed = 0
         self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
@@ -74,13 +76,10 @@ class DoorServer:
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
         self.note_at = 0.0
         self.over = False
-        for sock, reader in (
-            (self.router.socket, self.read_strangers),
-            (self.router.zap, self.answer_strangers),
-            (self.router.monitor, self.on_hang_up),
-        ):
-            if sock is not None:
-                self.poller.watch_socket(sock, reader)
+        self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
+        self.poller.watch_socket(self.router.monitor, self.on_hang_up)
+        if self.router.zap is not None:
+            self.poller.watch_socket(self.router.zap, self.answer_strangers)
         self.poller.watch(self.boss.fileno(), self.read_boss)
         self.poller.watch(program.fileno(), self.read_program)
 
@@ -126,11 +125,11 @@ class DoorServer:
         self.probe_at = min(self.probe_at, time.monotonic() + SETTLE_SECONDS)
 
     def read_strangers(self) -> None:
-        for route, data, key in self.router.take():
+        for one in self.router.take(self.clients.by_route):
             try:
-                self.on_message(route, data, key)
+                self.on_message(one)
             except _NO_REQUEST as error:
-                self.drop(route, error)
+                self.drop(one.route, error)
         self.stay_awake()
 
     def stay_awake(self) -> None:
@@ -158,11 +157,18 @@ class DoorServer:
                 close_fds(frame.fds)
         self.stay_awake()
 
-    def on_message(self, route: bytes, data: bytes | memoryview, key: str) -> None:
+    def on_message(self, message: Taken) -> None:
+        route, data, key, user = message
         client = self.clients.by_route.get(route)
-        if client is None:
-            self.greet(route, door_protocol.decode(bytes(data)), key)
-            return
+        if client is not None:
+            self.on_client_message(client, data)
+        elif route in self.operators.by_route:
+            self.operators.on_message(route, bytes(data))
+        else:
+            self.greet(route, door_protocol.decode(bytes(data)), key, user)
+
+    def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
+        """What a client of ours sends over ZeroMQ."""
         if client.expects_line:  # it speaks like this all the same
             self.lines.withdraw(client)
             self.reception.begin(client)
@@ -174,25 +180,34 @@ class DoorServer:
     def drop(self, route: bytes, error: Exception) -> None:
         """A message that no client of ours sends: counted, told of now and then. People's own clients are told."""
         self.malformed += 1
-        if self.form != FRAMES and route in self.clients.by_route:
+        if route in (self.clients.by_route if self.form != FRAMES else self.operators.by_route):
             self.mail.send_to(route, {"op": "error", "reason": str(error)})
         if time.monotonic() >= self.note_at:
             self.note_at = time.monotonic() + NOTE_SECONDS
             self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
 
-    def greet(self, route: bytes, told: dict[str, Any], key: str) -> None:
+    def greet(self, route: bytes, told: dict[str, Any], key: str, user: int | None = None) -> None:
         """Let a client in, or say why not, or wait until the one is lost whose place it takes."""
+        try:
+            if told.get("form") == OPERATOR:
+                self.operators.greet(route, told, user)
+            else:
+                self.greet_client(route, told, key)
+        except Refused as why:
+            self.refused += 1
+            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
+
+    def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
+        """The same of one that adds jobs. Refused."""
         if (before := self.reception.gone_before(told, key)) is not None:
             self.suspect(before)
             self.late_hellos.append((route, told, key))
             return
-        try:
-            client = self.reception.let_in(route, told, key)
-        except Refused as why:
-            self.refused += 1
-            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
-            return
+        client = self.reception.let_in(route, told, key)
         self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
+
+    def describe_clients(self) -> list[dict[str, Any]]:
+        return [client.describe() for client in self.clients.by_number.values()]
 
     def look_who_is_there(self) -> None:
         """Find out, once it is time, who has hung up; and lose those."""
@@ -295,8 +310,7 @@ class DoorServer:
             return
         for frame in frames:
             if frame.kind is Kind.STATS:
-                clients = [client.describe() for client in self.clients.by_number.values()]
-                told = {"clients": clients, "malformed": self.malformed, "refused": self.refused}
+                told = {"clients": self.describe_clients(), "malformed": self.malformed, "refused": self.refused}
                 self.program.send(Kind.REPLY, bytes(frame.head), [json.dumps(told).encode()])
 
     def on_hung_up(self) -> None:

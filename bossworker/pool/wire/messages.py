@@ -8,7 +8,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
-    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE
+    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  PAUSE  RESIZE  NEWEST_EVENTS
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
     client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
@@ -83,6 +83,7 @@ class Kind(IntEnum):
     GOODBYE = 103
     PING = 104
     FORGET = 105
+    NEWEST_EVENTS = 106
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -96,10 +97,12 @@ SEGMENT = Struct("<QIQQII")
 
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
+ANYBODYS = b"a"  # CANCEL, of a door: the same, where the jobs may be anybody's, for an operator asks
 SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume
 JOB = Struct("<Q")  # STACK: after the request's number, the job's id, or EVERY_JOB
 EVERY_JOB = (1 << 64) - 1
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
+NEWEST_EVENTS = Struct("<QI")  # after the request's number: that of the last event seen, and how many at most
 EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
