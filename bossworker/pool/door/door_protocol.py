@@ -53,8 +53,10 @@ def decode(data: bytes) -> dict[str, Any]:
     return message
 
 
-def hello(form: str, identity: str | None, keep: bool, take_over: bool, program: str, pid: int) -> dict[str, Any]:
-    """How a client of this version introduces itself."""
+def hello(
+    form: str, identity: str | None, keep: bool, take_over: bool, program: str, pid: int, line: bool
+) -> dict[str, Any]:
+    """How a client of this version introduces itself. `line`: whether it can have one of its own."""
     return {
         "op": "hello",
         "version": DOOR_VERSION,
@@ -66,6 +68,7 @@ def hello(form: str, identity: str | None, keep: bool, take_over: bool, program:
         "take_over": take_over,
         "program": program,
         "pid": pid,
+        "line": line,
     }
 
 

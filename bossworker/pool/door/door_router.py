@@ -41,7 +41,6 @@ class DoorRouter:
     def __init__(self, address: str, listener: int, keys: Keys | None, in_pieces: bool) -> None:
         """zmq.ZMQError when that cannot be listened to. `in_pieces`: whether long messages come so."""
         self._context = zmq.Context()
-        self.poller = zmq.Poller()
         self.zap: Any = None
         self.socket: Any = self._context.socket(zmq.ROUTER)
         for option, value in (
@@ -54,7 +53,6 @@ class DoorRouter:
         ):
             self.socket.setsockopt(option, value)
         self.monitor: Any = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._held_back = False
         self._with_keys = keys is not None
         if keys is not None:
             self._require(keys)
@@ -64,15 +62,12 @@ class DoorRouter:
         else:
             self.socket.setsockopt(zmq.USE_FD, listener)
             self.socket.bind("ipc://bossworker")  # the name means nothing: the listener is bound already
-        for one in (self.socket, self.monitor):
-            self.poller.register(one, zmq.POLLIN)
 
     def _require(self, keys: Keys) -> None:
         """Let in those alone who have a key that is admitted."""
         self._admitted = {key.encode() for key in keys.admitted}
         self.zap = self._context.socket(zmq.REP)
         self.zap.bind(_ZAP)
-        self.poller.register(self.zap, zmq.POLLIN)
         for option, value in (
             (zmq.CURVE_SERVER, 1),
             (zmq.CURVE_SECRETKEY, keys.secret.encode()),
@@ -86,12 +81,6 @@ class DoorRouter:
         """Where it listens, with the port that the system has chosen."""
         told: bytes = self.socket.getsockopt(zmq.LAST_ENDPOINT)
         return told.rstrip(b"\0").decode()
-
-    def hold_back(self, full: bool) -> None:
-        """Take nothing off for now: those who send will have to wait."""
-        if full is not self._held_back:
-            self._held_back = full
-            self.poller.modify(self.socket, 0 if full else zmq.POLLIN)
 
     def take(self, known: Container[bytes]) -> list[Taken]:
         """What has come. Of `known` routes, only that they are known is told."""

@@ -8,9 +8,11 @@ this process may die of is no harm to the pool. It ends with the boss, or when i
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from array import array
+from contextlib import suppress
 from struct import error as StructError
 from typing import Any
 
@@ -21,7 +23,9 @@ from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.boss_line import INFO, BossLine
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import OWN_ID, ClientRequests
+from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient
+from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
 from bossworker.pool.door.door_router import DoorRouter, Taken
 from bossworker.pool.door.greeting import Reception, Refused
@@ -33,7 +37,7 @@ from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment, read_segments
-from bossworker.pool.wire.spin import Spin
+from bossworker.system import processes
 
 PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
 SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
@@ -42,6 +46,7 @@ SUSPECT_TICK = 0.001  # between looks whether all has been read from those who s
 ENDING_TICK = 0.02  # between looks whether they have
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
+_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError)
 
 
 class DoorServer:
@@ -55,8 +60,10 @@ class DoorServer:
         self.program = program
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT)
-        self.boss = BossLine(boss, self.router)
+        self.poller = DoorPoller()
+        self.boss = BossLine(boss, self.router, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
+        self.mail.lines = self.lines = DirectLines(self.poller, self.on_line, self.read_line)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
@@ -64,45 +71,38 @@ class DoorServer:
         self.malformed = 0
         self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
-        self.spin = Spin()
-        self.awake_until = 0.0
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
         self.note_at = 0.0
         self.over = False
-        self.router.poller.register(program.fileno(), zmq.POLLIN)
+        for sock, reader in (
+            (self.router.socket, self.read_strangers),
+            (self.router.zap, self.answer_strangers),
+            (self.router.monitor, self.on_hang_up),
+        ):
+            if sock is not None:
+                self.poller.watch_socket(sock, reader)
+        self.poller.watch(self.boss.fileno(), self.read_boss)
+        self.poller.watch(program.fileno(), self.read_program)
 
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
         self.program.send(Kind.READY, b"", [self.router.endpoint.encode()])
-        readers = {
-            self.router.socket: self.read_strangers,
-            self.router.zap: self.answer_strangers,
-            self.router.monitor: self.on_hang_up,
-            self.boss.fileno(): self.read_boss,
-            self.program.fileno(): self.read_program,
-        }
         while not self.over:
-            for source in self.wait():
-                readers[source]()
+            self.poller.wait(self.seconds_to_sleep())
             self.look_who_is_there()
             self.end_if_due()
         self.router.close()
 
-    def wait(self) -> list[Any]:
-        """Sleep until something comes or is due; stay awake for an instant where an answer is due. What has come."""
-        while (now := time.monotonic()) < self.awake_until:
-            if ready := self.router.poller.poll(0):
-                return [source for source, _ in ready]
-            self.spin.rest(now)
-        seconds = self.probe_at - now if len(self.clients) else NOBODY_SECONDS
-        if self.ends_at is not None:
-            seconds = ENDING_TICK
+    def seconds_to_sleep(self) -> float:
+        """Until something is due."""
         if self.suspects:
-            seconds = SUSPECT_TICK
-        return [source for source, _ in self.router.poller.poll(max(0, int(seconds * 1000) + 1))]
+            return SUSPECT_TICK
+        if self.ends_at is not None:
+            return ENDING_TICK
+        return self.probe_at - time.monotonic() if len(self.clients) else NOBODY_SECONDS
 
     def end_if_due(self) -> None:
         """Once the pool is through: as soon as all clients have what is theirs, or have had time for it."""
@@ -131,20 +131,48 @@ class DoorServer:
         for one in self.router.take(self.clients.by_route):
             try:
                 self.on_message(one)
-            except (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError) as error:
+            except _NO_REQUEST as error:
                 self.drop(one.route, error)
+        self.stay_awake()
+
+    def stay_awake(self) -> None:
+        """For an instant, when jobs have come."""
         if self.requests.submitted:
             self.requests.submitted = False
-            self.awake_until = self.spin.until(time.monotonic())
+            self.poller.stay_awake()
+
+    def on_line(self, client: DoorClient) -> None:
+        """A client has got a line of its own."""
+        self.reception.begin(client)
+
+    def read_line(self, client: DoorClient) -> None:
+        """What has come over one."""
+        frames = self.lines.receive(client)
+        if frames is None:
+            self.suspect(client)
+            return
+        for frame in frames:
+            try:
+                self.requests.on_frame(client, frame)
+            except _NO_REQUEST as error:
+                self.drop(client.route or b"", error)
+            finally:
+                close_fds(frame.fds)
+        self.stay_awake()
 
     def on_message(self, message: Taken) -> None:
         route, data, key, user = message
         client = self.clients.by_route.get(route)
         if client is None and route in self.operators.by_route:
             self.operators.on_message(route, bytes(data))
-        elif client is None:
+            return
+        if client is None:
             self.greet(route, door_protocol.decode(bytes(data)), key, user)
-        elif self.form == FRAMES:
+            return
+        if client.expects_line:  # it speaks like this all the same
+            self.lines.withdraw(client)
+            self.reception.begin(client)
+        if self.form == FRAMES:
             self.requests.on_frame(client, frame_of(memoryview(data)))
         else:
             self.requests.on_json(client, door_protocol.decode(bytes(data)))
@@ -193,6 +221,8 @@ class DoorServer:
         if self.suspects and not self.router.has_more():
             suspects, self.suspects = self.suspects, []
             for client in suspects:
+                while client.line is not None and self.mail.is_gone(client):
+                    self.read_line(client)
                 if self.mail.is_gone(client):  # not if another client of its identity has come meanwhile
                     self.lose(client)
             hellos, self.late_hellos = self.late_hellos, []
@@ -209,10 +239,12 @@ class DoorServer:
         if self.clients.by_number.get(client.number) is not client:
             return
         self.clients.detach(client)
+        self.lines.withdraw(client)
         if client.keepsake is not None and client.keepsake.batches:
             self.boss.note(f"client away identity={client.identity!r} unfinished={client.unfinished}", INFO)
             return
         self.clients.remove(client)
+        self.requests.forget(client)
         self.boss.forget(client.number)
         self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
 
@@ -241,16 +273,30 @@ class DoorServer:
 
     def on_results(self, segments: list[Segment], file: int | None) -> None:
         """To each client its own, under its own ids."""
-        if file is not None:
-            segments[-1] = _with_data(segments[-1], file)
         concerned: dict[int, DoorClient] = {}
         for segment in segments:
+            self.requests.returned(segment)
             client = self.clients.by_number.get(segment.first_id >> CLIENT_BITS & LAST_CLIENT)
             if client is not None:
                 concerned[client.number] = client
-                client.receive(segment._replace(first_id=segment.first_id & OWN_ID))
+                own = segment._replace(first_id=segment.first_id & OWN_ID)
+                self.on_result(client, own, file if segment is segments[-1] else None)
+            elif file is not None and segment is segments[-1]:
+                give_back(file)
         for client in concerned.values():
             self.mail.pass_on(client)
+
+    def on_result(self, client: DoorClient, segment: Segment, file: int | None) -> None:
+        """A client's results; `file` has the data of a large one, and goes to the client itself, if that takes it."""
+        if file is None:
+            client.receive(segment)
+            return
+        with suppress(OSError):
+            if client.takes_file:
+                self.mail.send_file(client, segment, os.dup(file))
+                client.count(segment)
+                return
+        client.receive(_with_data(segment, file))
 
     # -- the program --------------------------------------------------------------------------------------
 
@@ -271,7 +317,7 @@ class DoorServer:
         """The program closes the door. If the pool has come to its end in order, which the boss says before, no
         client has lost anything, and each has a little time to take the rest.
         """
-        self.router.poller.unregister(self.program.fileno())
+        self.poller.forget(self.program.fileno())
         self.program_is_there = False
         self.read_boss()
         if self.ends_at is None:
@@ -293,6 +339,7 @@ def _with_data(segment: Segment, file: int) -> Segment:
 def main(program: int, boss: int, listener: int = -1) -> None:
     """The process's main."""
     link, settings = side_process.begin(program)
+    processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
     try:
         server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
     except zmq.ZMQError as error:

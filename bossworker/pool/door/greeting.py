@@ -45,10 +45,16 @@ class Reception:
             raise Refused("the pool is being shut down")
         client = self._client_for(told, identity_of(told, key))
         self._clients.attach(client, route, told)
-        self._mail.send_to(route, welcome(client, self._settings))
+        offered = self._mail.lines.offer(client) if told["line"] else None
+        self._mail.send_to(route, {**welcome(client, self._settings), "line": offered})
+        if offered is None:
+            self.begin(client)
+        return client
+
+    def begin(self, client: DoorClient) -> None:
+        """It is known how it is to be spoken to: tell it what is kept for it."""
         self._mail.give_back(client)
         self._mail.pass_on(client)
-        return client
 
     def _client_for(self, told: dict[str, Any], identity: str) -> DoorClient:
         """The one of this identity, if it is away or makes way; else a new one."""
@@ -99,6 +105,7 @@ _FIELDS: tuple[tuple[str, Any, Any], ...] = (
     ("take_over", bool, False),
     ("program", str, ""),
     ("pid", int, 0),
+    ("line", bool, False),
 )
 
 
