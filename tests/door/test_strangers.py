@@ -54,7 +54,7 @@ def raw(door: Door) -> Iterator[zmq.Socket[bytes]]:
 
 
 def greeting(form: str, /, **changes: Any) -> bytes:
-    return json.dumps({**door_protocol.hello(form, None, False, False, "test", 0), **changes}).encode()
+    return json.dumps({**door_protocol.hello(form, None, False, False, False, "test", 0), **changes}).encode()
 
 
 def answers(sock: zmq.Socket[bytes]) -> dict[str, Any]:

@@ -84,7 +84,13 @@ class Attachment:
 
 
 def attach(
-    address: Address, keys: Keys | None, seconds: float, keep: bool, identity: str | None, take_over: bool
+    address: Address,
+    keys: Keys | None,
+    seconds: float,
+    keep: bool,
+    identity: str | None,
+    take_over: bool,
+    operator: bool = False,
 ) -> Attachment:
     """Knock at a door until it lets us in. TimeoutError, DoorRefused, PermissionError."""
     deadline = time.monotonic() + seconds
@@ -92,7 +98,7 @@ def attach(
         identity = f"{os.getuid()}:{os.path.abspath(sys.argv[0] or sys.executable)}"
     program = os.path.basename(sys.argv[0] or sys.executable)
     for form in (FRAMES, JSON):
-        hello = door_protocol.hello(form, identity, keep, take_over, program, os.getpid())
+        hello = door_protocol.hello(form, identity, keep, take_over, operator, program, os.getpid())
         try:
             if address.kind == "ipc" and form == FRAMES:
                 link, told, porter = _directly(address, hello, deadline)

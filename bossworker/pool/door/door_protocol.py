@@ -52,7 +52,9 @@ def decode(data: bytes) -> dict[str, Any]:
     return message
 
 
-def hello(form: str, identity: str | None, keep: bool, take_over: bool, program: str, pid: int) -> dict[str, Any]:
+def hello(
+    form: str, identity: str | None, keep: bool, take_over: bool, operator: bool, program: str, pid: int
+) -> dict[str, Any]:
     """How a client of this version introduces itself."""
     return {
         "op": "hello",
@@ -63,6 +65,7 @@ def hello(form: str, identity: str | None, keep: bool, take_over: bool, program:
         "identity": identity,
         "keep": keep,
         "take_over": take_over,
+        "operator": operator,
         "program": program,
         "pid": pid,
     }
