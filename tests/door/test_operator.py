@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bossworker
-from bossworker import BossWorker, BossWorkerError, DoorRefused, JobEnded, JobQueued, PoolClosed
+from bossworker import BossWorker, BossWorkerError, DoorRefused, PoolClosed
 from bossworker.pool.caller.operating import FailedRecord, Operator, name_of
 from bossworker.pool.wire.messages import DOOR_BITS, FIRST_RERUN_ID
 from bossworker.pool.wire.opaque import load_opaque
@@ -76,17 +76,22 @@ def test_what_has_failed_is_told_with_its_error_and_can_be_run_again(operated: A
     now = operator.now()
     assert now.stats.failed_by_kind == {"exception": 2, "crash": 1, "reported": 1} == bw.stats().failed_by_kind
     assert now.last_ids == {0: 70}
-    assert {one.job_id for one in now.events if isinstance(one, JobQueued)} == set(range(1, 71))
+    assert [(one.first_id, one.jobs) for one in now.queued] == [(1, 70)]
+    assert sorted(one.first_id + at for one in now.ended for at in range(len(one.outcomes))) == list(range(1, 71))
     content = operator.job(67)
     assert content is not None
     assert content.value == asked[66]
+    found = operator.jobs([67, 3, 8, 9, 10, 31, 999])
+    assert {67, 8, 31} <= set(found) < {67, 3, 8, 9, 10, 31}  # others may lie in the same batch
+    assert {one: found[one].value for one in found} == {one: asked[one - 1] for one in found}
     assert content.options["attempt"] == 1
     path.touch()
     new = operator.run_again([67, 8, 5, 999], by="a test")
     assert list(new) == [67, 8]  # the others have not failed
     wait_for(lambda: operator.now().stats.done == 67 and operator.now().stats.failed == 5)
-    ended = {one.job_id: one for one in operator.now(now.seen).events if isinstance(one, JobEnded)}
-    assert ended[new[67]].ok
+    ended = {one.first_id: one for one in operator.now(now.seen).ended}
+    assert ended[new[67]].outcomes == b"\0"
+    assert now.time - 60 < ended[new[67]].times[0] <= ended[new[67]].times[1] < now.time + 60
     assert [one.error for one in operator.failed(now.last_failed)] == ["ValueError: rattle 7"]
     assert bw.pending() == 0
     assert bw.get_result_nb() is None  # its program has had the results

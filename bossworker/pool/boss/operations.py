@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count, islice
@@ -48,7 +49,7 @@ class Operations:
             "now": self._now,
             "failed": self._failed,
             "queued": self._queued,
-            "job": self._job,
+            "jobs": self._jobs,
             "again": self._again,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -134,21 +135,29 @@ class Operations:
         for cursor in islice(self._ledger.queue, MOST_STRETCHES):
             yield cursor.ids.start, cursor.ids.stop
 
-    def _job(self, told: dict[str, Any]) -> dict[str, object]:
-        job_id = int(told["id"])
+    def _jobs(self, told: dict[str, Any]) -> dict[str, object]:
+        """What jobs are: runs of ids that follow each other, as blocks that the boss does not look into."""
+        runs: list[dict[str, object]] = []
+        size, ids = 0, deque(_ids(told))
+        while ids and size < LONGEST_JOB:
+            run = self._run_from(ids)
+            if run is not None:
+                runs.append(_describe_run(run))
+                size += len(run.payload) + 200
+        return {"runs": runs}
+
+    def _run_from(self, ids: deque[int]) -> Batch | None:
+        """The first of these ids, and those that follow it and are in the same batch, are taken off."""
+        job_id = ids.popleft()
         found = self._find(job_id)
         if found is None:
-            return {"known": False}
+            return None
         at = job_id - found.first_id
-        own = found.part(at, at + 1)
-        large = own.file is not None or len(own.payload) > LONGEST_JOB
-        return {
-            "known": True,
-            "options": own.job_options._asdict(),
-            "block": None if large else b64encode(own.payload).decode(),
-            "jobs": own.counts[0],
-            "position": own.skip,
-        }
+        stop = at + 1
+        while found.file is None and stop < found.count and ids and ids[0] == found.first_id + stop:
+            ids.popleft()
+            stop += 1
+        return found.part(at, stop)
 
     def _find(self, job_id: int) -> Batch | None:
         for worker in self._ledger.busy():
@@ -203,6 +212,19 @@ class Operations:
         self._note(told, f"op=resize workers={workers} before={self._ledger.target}")
         self._requests.perform(self._ledger.on_resize(workers, time.monotonic()))
         return {}
+
+
+def _describe_run(run: Batch) -> dict[str, object]:
+    large = run.file is not None or len(run.payload) > LONGEST_JOB
+    return {
+        "first": run.first_id,
+        "jobs": run.count,
+        "skip": run.skip,
+        "options": run.job_options._asdict(),
+        "counts": run.counts.tolist(),
+        "sizes": run.sizes.tolist(),
+        "payload": None if large else b64encode(run.payload).decode(),
+    }
 
 
 def _describe_failed(one: KeptFailure) -> dict[str, object]:

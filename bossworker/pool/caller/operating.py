@@ -7,6 +7,7 @@ of door and client above them; of jobs that an operator had run once more, above
 from __future__ import annotations
 
 import pickle
+from array import array
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.wire.codec import load_plain
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, FIRST_RERUN_ID
 from bossworker.pool.wire.opaque import load_opaque
-from bossworker.watch.pool_events import Event, unpack_events
+from bossworker.watch.pool_events import ENDED, QUEUED, Clock, Event
 
 OWN_BITS = (1 << CLIENT_BITS) - 1
 _RERUN = FIRST_RERUN_ID >> DOOR_BITS
@@ -32,6 +33,28 @@ def name_of(job_id: int) -> str:
     return f"{door}.{client}-{own}" if door else str(own)
 
 
+class QueuedStretch(NamedTuple):
+    """Jobs that were added at one time, with ids that follow each other."""
+
+    first_id: int
+    jobs: int
+    time: float
+
+
+class EndedStretch(NamedTuple):
+    """Jobs that have ended, with ids that follow each other."""
+
+    first_id: int
+    worker_pid: int
+    """0 when no worker ran them."""
+    worker_index: int
+    attempt: int
+    times: array[float]
+    """One more than there are jobs: number *i* ran from ``times[i]`` to ``times[i + 1]``."""
+    outcomes: bytes
+    """One a job; `kind_of` says which is which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Now:
     """A pool at an instant, and what has happened since the look before."""
@@ -40,8 +63,12 @@ class Now:
     """Without the figures of the last minute, and of memory and processor time only with ``usage``."""
     target: int
     """How many workers are wanted."""
+    queued: tuple[QueuedStretch, ...]
+    """Jobs that were added; of a pool that is very quick, and of all that follows, the newest."""
+    ended: tuple[EndedStretch, ...]
+    """Jobs that have ended, some thousand at most."""
     events: tuple[Event, ...]
-    """The newest, at most some thousand jobs: of a pool that is quicker than that, some are left out."""
+    """What else has happened."""
     seen: int
     """For the next look."""
     last_ids: Mapping[int, int]
@@ -99,12 +126,17 @@ class Operator:
     def now(self, seen: int = 0, usage: bool = True) -> Now:
         """Figures, and what has happened behind event number `seen`. Costs the boss some tenths of a millisecond."""
         told = self._ask("now", seen=seen, usage=usage)
-        told["first"] = told["records"][0][1] if told["records"] else told["next"]
-        events = tuple(one for one in unpack_events(told, max(seen, told["first"] - 1)))
+        clock = Clock(told["clock"], told["indexes"])
+        records: dict[str, list[list[Any]]] = {QUEUED: [], ENDED: []}
+        others: list[list[Any]] = []
+        for record in told["records"]:
+            records.get(record[0], others).append(record)
         return Now(
             stats_of(told["stats"]),
             told["target"],
-            events,
+            tuple(QueuedStretch(first, jobs, at + clock.offset) for _, _, jobs, first, at in records[QUEUED]),
+            tuple(_ended_stretch(record, clock) for record in records[ENDED]),
+            tuple(event for record in others for event in clock.events(record) if event.seq > seen),
             told["next"] - 1,
             {int(client): last for client, last in told["last_ids"].items()},
             told["last_failed"],
@@ -122,12 +154,19 @@ class Operator:
 
     def job(self, job_id: int) -> JobContent | None:
         """What a job is that is queued, runs or has failed; None: it is gone."""
-        told = self._ask("job", id=job_id)
-        if not told["known"]:
-            return None
-        if told["block"] is None:
-            return JobContent("(too large to be shown)", told["options"])
-        return JobContent(_content(b64decode(told["block"]), told["jobs"], told["position"]), told["options"])
+        return self.jobs([job_id]).get(job_id)
+
+    def jobs(self, ids: Iterable[int]) -> dict[int, JobContent]:
+        """The same of some hundred jobs, in one request: those that are known, as far as there is room for them."""
+        found: dict[int, JobContent] = {}
+        for told in self._ask("jobs", ids=list(ids))["runs"]:
+            first, options = told["first"], told["options"]
+            if told["payload"] is None:
+                contents: list[Any] = ["(too large to be shown)"]
+            else:
+                contents = _contents(b64decode(told["payload"]), told["counts"], told["sizes"])[told["skip"] :]
+            found.update((first + at, JobContent(value, options)) for at, value in zip(range(told["jobs"]), contents))
+        return found
 
     def stack(self, job_id: int | None = None) -> str:
         """As ``pool.stack``, of anybody's job; None: of all workers."""
@@ -197,9 +236,22 @@ def _text(text: str) -> ErrorData:
     return ErrorData(text, "", text, "", None, None)
 
 
-def _content(block: bytes, jobs: int, position: int) -> Any:
-    try:
-        value = load_opaque(block)
-        return value[position] if jobs > 1 else value
-    except Exception as error:
-        return f"(cannot be shown: {type(error).__name__})"
+def _ended_stretch(record: list[Any], clock: Clock) -> EndedStretch:
+    _, _, _, first_id, _, attempt, pid, _, marks, outcomes = record
+    times = array("d", [at + clock.offset for at in array("d", bytes.fromhex(marks))])
+    return EndedStretch(first_id, pid, clock.indexes.get(pid, -1), attempt, times, bytes.fromhex(outcomes))
+
+
+def _contents(payload: bytes, counts: list[int], sizes: list[int]) -> list[Any]:
+    """What is in blocks of jobs."""
+    contents: list[Any] = []
+    at = 0
+    for count, size in zip(counts, sizes):
+        block = payload[at : at + size]
+        at += size
+        try:
+            value = load_opaque(block)
+            contents += value if count > 1 else [value]
+        except Exception as error:
+            contents += [f"(cannot be shown: {type(error).__name__})"] * count
+    return contents
