@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.caller.operating import Operator
+    from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
     from bossworker.pool.door.keys import Keys, keys
     from bossworker.pool.door.listening import ClientInfo, Door
-    from bossworker.pool.door.operating import Operator, operate, pools
     from bossworker.pool.worker.current_job import CurrentJob, current_job
     from bossworker.result import Result
     from bossworker.watch.pool_events import (
@@ -95,6 +96,7 @@ __all__ = [
     "Operator",
     "PoolClosed",
     "RemoteError",
+    "RemoteOperator",
     "Result",
     "ResultHandlerError",
     "Stats",
@@ -121,7 +123,8 @@ _MODULES = {
     "pool.caller.futures": ("JobFuture",),
     "pool.door.keys": ("Keys", "keys"),
     "pool.door.listening": ("ClientInfo", "Door"),
-    "pool.door.operating": ("Operator", "operate", "pools"),
+    "pool.caller.operating": ("Operator",),
+    "pool.caller.remote_operator": ("RemoteOperator", "operate", "pools"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

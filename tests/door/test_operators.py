@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ from bossworker import (
     Door,
     DoorRefused,
     JobEnded,
-    Missed,
     PoolClosed,
     WorkerUp,
 )
@@ -46,61 +46,18 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @forms
-def test_an_operator_sees_the_whole_pool(pool: Make, clients: Make, accept: Accept) -> None:
+def test_what_a_pool_is(pool: Make, clients: Make, accept: Accept) -> None:
     bw = pool(work, worker_count=2, name="mill")
-    door = bw.listen(accept=accept)
-    (own,) = bw.add_work({"sleep": 60})
-    client = clients(door)
+    client = clients(bw.listen(accept=accept))
     client.add_work({"sleep": 60})
     with bossworker.operate("mill") as operator:
         assert (operator.name, operator.boss_pid, operator.owner_pid) == ("mill", bw.boss_pid, os.getpid())
-        stats = wait_for(lambda: (told := operator.stats()).running == 2 and told)
-        ids = {worker.job_id for worker in stats.workers}
-        assert own in ids
-        assert max(ids) > FIRST_CLIENT_ID
-        assert {worker.pid for worker in stats.workers} == set(bw.worker_pids)
-        assert all(worker.rss for worker in stats.workers)
-        _, seen = operator.look()
-        assert [(one.pid, one.unfinished) for one in seen] == [(os.getpid(), 1)]
-        assert f"job {own} for" in operator.stack(own)
-        assert operator.stack().count("in work") == 2
-        assert operator.stack(own + 1) == ""
-
-
-@forms
-def test_an_operator_steers_the_pool(pool: Make, clients: Make, accept: Accept) -> None:
-    bw = pool(work, worker_count=1)
-    door = bw.listen(accept=accept)
-    with bossworker.operate(door.address) as operator:
-        operator.pause()
-        assert bw.stats().paused
-        (own,) = bw.add_work({"n": 1})
-        assert bw.get_result(timeout=0.1) is None
-        operator.resume()
-        assert bw.get_result()["n"] == 1
-        operator.resize(3)
-        wait_for(lambda: len(bw.worker_pids) == 3)
-        (own,) = bw.add_work({"sleep": 60})
-        client = clients(door)
-        client.add_work({"sleep": 60})
-        ids = wait_for(lambda: len(found := [w.job_id for w in operator.stats().workers if w.job_id]) == 2 and found)
-        assert operator.cancel(*ids, 999) == 2
-        assert bw.get_result().error_kind == client.get_result().error_kind == "cancelled"
-        assert operator.cancel(own) == 0
-
-
-def test_queued_jobs_alone_can_be_cancelled(pool: Make) -> None:
-    bw = pool(work, worker_count=1)
-    bw.listen()
-    running, *queued = bw.add_work({"sleep": 0.2, "n": 1}, {"n": 2}, {"n": 3})
-    with bossworker.operate(bw.name) as operator:
-        wait_for(lambda: operator.stats().running)
-        operator.cancel(running, *queued, queued_only=True)
-    assert sorted((result.job["n"], result.error_kind) for result in bw.results()) == [
-        (1, None),
-        (2, "cancelled"),
-        (3, "cancelled"),
-    ]
+        assert operator.options["worker_count"] == 2
+        (worker,) = wait_for(lambda: [one for one in operator.now().stats.workers if one.job_id])
+        assert worker.job_id > FIRST_CLIENT_ID
+        assert {one.pid for one in operator.now().stats.workers} == set(bw.worker_pids)
+        assert all(one.rss for one in operator.now().stats.workers)
+        assert [(one.pid, one.unfinished) for one in operator.clients] == [(os.getpid(), 1)]
 
 
 @forms
@@ -113,26 +70,8 @@ def test_events_and_traces(pool: Make, tmp_path: Path, accept: Accept) -> None:
         bw.add_work({"n": 1}, {"fail": True})
         ends = [event for event in (next(news) for _ in range(6)) if isinstance(event, JobEnded)]
         assert [(event.job_id, event.error_kind) for event in ends] == [(1, None), (2, "exception")]
-        events, at = operator.recent_events()
-        assert events[-1] == ends[-1]
-        assert operator.recent_events(at) == ([], at)
         operator.trace(tmp_path / "trace.json")
         assert "job 2" in (tmp_path / "trace.json").read_text()
-
-
-def test_only_the_newest_events(pool: Make) -> None:
-    """So that whoever looks once a second pays for what it shows, not for what a busy pool has done meanwhile."""
-    bw = pool(work, worker_count=1)
-    bw.listen()
-    assert sum(1 for _ in bw.map({"n": n} for n in range(5000))) == 5000
-    with bossworker.operate(bw.name) as operator:
-        (first, *rest), at = operator.recent_events(5, 100)
-        assert isinstance(first, Missed)
-        assert len(rest) == 100
-        assert [event.seq for event in rest] == list(range(first.seq + 1, at + 1))
-        assert first.n == first.seq - 5
-        more, _ = operator.recent_events(at - 10, 100)
-        assert more == rest[-10:]
 
 
 def test_a_reader_ends_with_the_pool_and_with_its_operator(pool: Make) -> None:
@@ -154,7 +93,7 @@ def test_a_reader_ends_with_the_pool_and_with_its_operator(pool: Make) -> None:
     bw.get_result()
     operator.close()
     wait_for(lambda: ends == ["left"])
-    for ask in (operator.stats, operator.events):
+    for ask in (operator.now, operator.events):
         with pytest.raises(PoolClosed):
             ask()
     bw.shut_down()
@@ -162,7 +101,7 @@ def test_a_reader_ends_with_the_pool_and_with_its_operator(pool: Make) -> None:
         thread.join(30)
     assert ends == ["left", "gone"]
     with pytest.raises(PoolClosed, match="is gone"):
-        other.stats()
+        other.now()
     other.close()
 
 
@@ -173,10 +112,10 @@ def test_what_operators_order_is_in_the_log(pool: Make, caplog: pytest.LogCaptur
     with bossworker.operate(bw.name) as operator:
         operator.pause()
         operator.resize(2)
-        operator.cancel(17)
-    wait_for(lambda: bw.stats() and "operator cancel jobs=1 program=" in caplog.text)
-    assert "operator pause program=" in caplog.text
-    assert "operator resize workers=2 program=" in caplog.text
+        operator.cancel([17], by="a test")
+    wait_for(lambda: bw.stats() and "op=cancel jobs=0 of=1 by='a test'" in caplog.text)
+    assert f"op=pause by={os.path.basename(sys.argv[0])!r}" in caplog.text
+    assert "op=resize workers=2" in caplog.text
 
 
 # -- who is let in ---------------------------------------------------------------------------------------------
@@ -224,21 +163,26 @@ def test_a_client_is_no_operator(pool: Make, clients: Make) -> None:
 def test_nonsense_from_an_operator(pool: Make) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen()
-    nonsense: list[Any] = [
-        17, {}, {"op": "stats"}, {"op": "stats", "request": "x"}, {"op": "resize", "request": 1, "workers": 0},
-        {"op": "resize", "request": 1, "workers": "many"}, {"op": "cancel", "request": 1, "ids": [-1]},
-        {"op": "cancel", "request": 1, "ids": "x"}, {"op": "stack", "request": 1, "job": -1},
-        {"op": "events", "request": 1, "seen": 0}, {"op": "submit", "request": 1, "jobs": []},
+    dropped: list[Any] = [
+        17, {}, {"op": "now"}, {"op": "now", "request": "x"}, {"op": "now", "request": -1}, {"request": 1},
+        {"op": "events", "request": 1, "seen": -1, "wait": True}, {"op": "events", "request": 1, "seen": 0},
+    ]  # fmt: skip
+    refused: list[Any] = [
+        {"op": "resize", "workers": 0}, {"op": "resize", "workers": "many"}, {"op": "cancel", "ids": [-1]},
+        {"op": "cancel", "ids": "x"}, {"op": "now"}, {"op": "submit", "jobs": []}, {"op": "pause"}, {"op": None},
     ]  # fmt: skip
     with raw(door) as sock:
         sock.send(greeting(OPERATOR))
         assert answers(sock)["op"] == "welcome"
-        for told in nonsense:
+        for told in dropped:
             sock.send(json.dumps(told).encode())
             assert answers(sock)["op"] == "error", told
-        sock.send(json.dumps({"op": "stats", "request": 3}).encode())
+        for told in refused:
+            sock.send(json.dumps({**told, "request": 2}).encode())
+            assert "refused" in answers(sock), told
+        sock.send(json.dumps({"op": "now", "seen": 0, "usage": True, "request": 3}).encode())
         assert answers(sock)["request"] == 3
-    assert door.malformed == len(nonsense)
+    assert door.malformed == len(dropped)
     assert len(bw.worker_pids) == 1
 
 
@@ -246,7 +190,7 @@ def test_too_many_operators_and_those_that_are_gone(pool: Make, monkeypatch: pyt
     door = pool(work, worker_count=1).listen()
     for _ in range(operators.MOST_OPERATORS + 5):  # each hangs up, and makes room
         bossworker.operate(door.address).close()
-    here: list[bossworker.Operator] = []
+    here: list[bossworker.RemoteOperator] = []
     while len(here) < operators.MOST_OPERATORS:
         here.append(bossworker.operate(door.address))
     with pytest.raises(DoorRefused, match="no more are let in"):
@@ -254,11 +198,11 @@ def test_too_many_operators_and_those_that_are_gone(pool: Make, monkeypatch: pyt
     here.pop().close()
     here.append(wait_for(lambda: _let_in(door)))
     for one in here:
-        assert one.stats().queued == 0
+        assert one.now().stats.queued == 0
         one.close()
 
 
-def _let_in(door: Door) -> bossworker.Operator | None:
+def _let_in(door: Door) -> bossworker.RemoteOperator | None:
     try:
         return bossworker.operate(door.address)
     except DoorRefused:

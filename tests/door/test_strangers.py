@@ -55,7 +55,7 @@ def raw(door: Door) -> Iterator[zmq.Socket[bytes]]:
 
 
 def greeting(form: str, /, **changes: Any) -> bytes:
-    return json.dumps({**door_protocol.hello(form, None, False, False, "test", 0, False), **changes}).encode()
+    return json.dumps({**door_protocol.hello(form, None, False, False, False, "test", 0, False), **changes}).encode()
 
 
 def answers(sock: zmq.Socket[bytes]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ POOL = {
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
-    "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys", "Operator", "operate", "pools",
+    "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
+    "Operator", "RemoteOperator", "operate", "pools",
     "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
 EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # and what they need

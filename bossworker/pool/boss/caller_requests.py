@@ -13,6 +13,7 @@ from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.reloads import Reloads, Tell
 from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
@@ -60,6 +61,7 @@ class CallerRequests:
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
         self.chores: list[Chore] = []
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
+        self.operations = Operations(self)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
@@ -75,12 +77,14 @@ class CallerRequests:
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
-                self.resize(count, now)
+                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
+                self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
             case Kind.PAUSE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
-                self.pause(on, now)
+                self.note(_INFO, "pool paused" if on else "pool resumed")
+                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
                 self.reply(number, {})
             case Kind.RELOAD:
                 (number,) = messages.REQUEST.unpack(frame.head)
@@ -96,6 +100,9 @@ class CallerRequests:
             case Kind.EVENTS:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 self.watchers.ask(number, *messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size))
+            case Kind.OPERATE:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.operations.ask(number, bytes(frame.body), self.reply)
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case Kind.STOP:
@@ -107,14 +114,6 @@ class CallerRequests:
         """Answer a request; number 0 wants no answer."""
         if number:
             self.caller.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
-
-    def resize(self, count: int, now: float) -> None:
-        self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
-        self.perform(self.ledger.on_resize(count, now))
-
-    def pause(self, on: bool, now: float) -> None:
-        self.note(_INFO, "pool paused" if on else "pool resumed")
-        self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
 
     def stop(self, now: float) -> None:
         """Cancel everything, and let the workers leave."""

@@ -20,7 +20,6 @@ from bossworker.pool.boss.caller_requests import CallerRequests
 from bossworker.pool.boss.delivery import Undelivered
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
 from bossworker.pool.boss.stats import take_stock
-from bossworker.pool.options import check_workers
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
@@ -148,20 +147,9 @@ class DoorLine:
                 self._submit(Batch.read(frame.head, frame.body, held(frame.fd, self._doors.requests.memory)))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
-                how = bytes(frame.head[messages.REQUEST.size :])
-                all_ids = frame.body.cast("Q").tolist()
-                ids = [job_id for job_id in all_ids if messages.ANYBODYS in how or self._owns(job_id)]
-                self._reply(number, {"count": self._doors.requests.cancel(ids, messages.QUEUED_ONLY in how)})
-            case Kind.PAUSE:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.pause(on, time.monotonic())
-                self._reply(number, {})
-            case Kind.RESIZE:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.resize(check_workers("workers", count), time.monotonic())
-                self._reply(number, {})
+                queued_only = len(frame.head) > messages.REQUEST.size
+                ids = [job_id for job_id in frame.body.cast("Q").tolist() if self._owns(job_id)]
+                self._reply(number, {"count": self._doors.requests.cancel(ids, queued_only)})
             case Kind.STATS:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
                 self._reply(number, self._stats())
@@ -173,10 +161,9 @@ class DoorLine:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
                 self._doors.requests.watchers.ask(number, seen, wait, self._reply)
-            case Kind.NEWEST_EVENTS:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                seen, most = messages.NEWEST_EVENTS.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.watchers.tell_newest(number, seen, most, self._reply)
+            case Kind.OPERATE:
+                (number,) = messages.unpack(messages.REQUEST, frame.head)
+                self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
             case Kind.CLIENT_GONE:
                 number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
                 whole = self._number << DOOR_BITS - CLIENT_BITS | client
@@ -216,4 +203,5 @@ class DoorLine:
         running = [job_id for worker in self._doors.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
         count = self._doors.requests.cancel([job_id for job_id in running if job_id >> CLIENT_BITS in clients])
         self._doors.ledger.queue.drop(clients)
+        self._doors.delivery.ring.forget_clients(clients)
         return count

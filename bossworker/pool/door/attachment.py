@@ -92,7 +92,13 @@ class Attachment:
 
 
 def attach(
-    address: Address, keys: Keys | None, seconds: float, keep: bool, identity: str | None, take_over: bool
+    address: Address,
+    keys: Keys | None,
+    seconds: float,
+    keep: bool,
+    identity: str | None,
+    take_over: bool,
+    operator: bool = False,
 ) -> Attachment:
     """Knock at a door until it lets us in. TimeoutError, DoorRefused, PermissionError."""
     deadline = time.monotonic() + seconds
@@ -101,7 +107,7 @@ def attach(
     program = os.path.basename(sys.argv[0] or sys.executable)
     for form in (FRAMES, JSON):
         directly = address.kind == "ipc" and form == FRAMES
-        hello = door_protocol.hello(form, identity, keep, take_over, program, os.getpid(), directly)
+        hello = door_protocol.hello(form, identity, keep, take_over, operator, program, os.getpid(), directly)
         try:
             if directly:
                 link, told, porter = _directly(address, hello, deadline)

@@ -27,6 +27,7 @@ from bossworker.pool.wire.segments import Segment, single
 OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message
 MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
+MOST_REQUEST_BYTES = 1 << 22  # of an operator
 _OWNERS = "that is for the program that made the pool"
 
 
@@ -58,16 +59,8 @@ class ClientRequests:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = bytes(frame.head[messages.REQUEST.size :]) == messages.QUEUED_ONLY
                 self._cancel(client, number, array("Q", bytes(frame.body)), queued_only)
-            case Kind.STATS:
-                self._stats(client, *messages.unpack(messages.REQUEST, frame.head))
-            case Kind.STACK:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self._stack(client, number, job_id)
-            case Kind.EVENTS:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                asked = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
-                self._ask(client, number, Kind.EVENTS, messages.EVENTS.pack(*asked), b"", lambda told: told)
+            case Kind.STATS | Kind.STACK | Kind.EVENTS | Kind.OPERATE as kind:
+                self._on_question(client, kind, frame)
             case Kind.TAKEN:
                 client.take(array("Q", bytes(frame.body)))
             case Kind.CLOSE | Kind.STOP | Kind.FORGET as kind:
@@ -77,6 +70,22 @@ class ClientRequests:
                 self._mail.reply(client, number, {"refused": _OWNERS})
             case kind:
                 raise ProtocolError(f"a frame of kind {kind!r} from a client")
+
+    def _on_question(self, client: DoorClient, kind: Kind, frame: Frame) -> None:
+        (number,) = messages.REQUEST.unpack_from(frame.head)
+        more = frame.head[messages.REQUEST.size :]
+        match kind:
+            case Kind.STATS:
+                self._stats(client, number)
+            case Kind.STACK:
+                self._stack(client, number, *messages.unpack(messages.JOB, more))
+            case Kind.EVENTS:
+                asked = messages.EVENTS.pack(*messages.unpack(messages.EVENTS, more))
+                self._ask(client, number, Kind.EVENTS, asked, b"", lambda told: told)
+            case _ if client.operator and len(frame.body) <= MOST_REQUEST_BYTES:
+                self._ask(client, number, Kind.OPERATE, b"", bytes(frame.body), lambda told: told)
+            case _:
+                self._mail.reply(client, number, {"refused": _OWNERS})
 
     def on_json(self, client: DoorClient, told: dict[str, Any]) -> None:
         match told.get("op"):

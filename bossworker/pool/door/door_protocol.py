@@ -54,7 +54,14 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def hello(
-    form: str, identity: str | None, keep: bool, take_over: bool, program: str, pid: int, line: bool
+    form: str,
+    identity: str | None,
+    keep: bool,
+    take_over: bool,
+    operator: bool,
+    program: str,
+    pid: int,
+    line: bool,
 ) -> dict[str, Any]:
     """How a client of this version introduces itself. `line`: whether it can have one of its own."""
     return {
@@ -66,6 +73,7 @@ def hello(
         "identity": identity,
         "keep": keep,
         "take_over": take_over,
+        "operator": operator,
         "program": program,
         "pid": pid,
         "line": line,

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from array import array
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from bossworker.pool.door import door_protocol
-from bossworker.pool.door.boss_line import INFO, BossLine
+from bossworker.pool.door.boss_line import BossLine
 from bossworker.pool.door.door_protocol import DOOR_VERSION, MOST_REQUESTS
 from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.door.greeting import Refused, machine
-from bossworker.pool.options import check_workers
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind, ProtocolError
 
@@ -28,7 +26,6 @@ MOST_TEXT = 100  # characters of a program's name
 _ROOT = 0
 
 Describe = Callable[[], list[dict[str, Any]]]
-OnAnswer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Operator:
@@ -38,15 +35,6 @@ class _Operator:
         self.route = route
         self.program = program
         self.requests = 0  # that wait for an answer
-
-
-class _Question(NamedTuple):
-    """What the boss is asked in an operator's name."""
-
-    kind: Kind
-    more: bytes = b""
-    body: bytes = b""
-    make_answer: OnAnswer = dict
 
 
 class Operators:
@@ -94,51 +82,25 @@ class Operators:
         if operator.requests >= MOST_REQUESTS:
             self._reply(route, number, {"refused": f"{operator.requests} requests wait for their answers"})
             return
-        question = self._question(told, operator)
-        operator.requests += 1
+        if told["op"] == "clients":
+            self._reply(route, number, {"clients": self._describe_clients()})
+            return
 
         def on_answer(answer: dict[str, Any]) -> None:
             operator.requests -= 1
             if route in self.by_route:
-                self._reply(route, number, question.make_answer(answer))
+                self._reply(route, number, answer)
 
-        self._boss.ask(question.kind, question.more, question.body, on_answer)
+        kind, more, body = Kind.OPERATE, b"", b""
+        if told["op"] == "events":
+            kind, more = Kind.EVENTS, messages.EVENTS.pack(_number(told["seen"]), bool(told["wait"]))
+        else:  # the boss knows what makes sense (boss/operations.py), and refuses what does not
+            body = door_protocol.encode({**told, "by": told.get("by") or operator.program})
+        operator.requests += 1
+        self._boss.ask(kind, more, body, on_answer)
 
     def _reply(self, route: bytes, number: int, content: dict[str, Any]) -> None:
         self._send(route, {"op": "reply", "request": number, **content})
-
-    def _question(self, told: dict[str, Any], operator: _Operator) -> _Question:
-        match told.get("op"):
-            case "stats":
-                return _Question(Kind.STATS, make_answer=self._with_clients)
-            case "events" if told.get("wait"):
-                return _Question(Kind.EVENTS, messages.EVENTS.pack(_number(told["seen"]), True))
-            case "events":
-                return _Question(Kind.NEWEST_EVENTS, messages.NEWEST_EVENTS.pack(_number(told["seen"]), told["most"]))
-            case "stack":
-                job = told.get("job")
-                return _Question(Kind.STACK, messages.JOB.pack(messages.EVERY_JOB if job is None else _number(job)))
-        return self._order(told, operator)
-
-    def _with_clients(self, answer: dict[str, Any]) -> dict[str, Any]:
-        return {"stats": answer, "clients": self._describe_clients()}
-
-    def _order(self, told: dict[str, Any], operator: _Operator) -> _Question:
-        """What changes something: the pool's log tells who has ordered it."""
-        match told.get("op"):
-            case "cancel":
-                ids, how = array("Q", told["ids"]), messages.QUEUED_ONLY if told.get("queued_only") else b""
-                question = _Question(Kind.CANCEL, messages.ANYBODYS + how, ids.tobytes())
-                what = f"cancel jobs={len(ids)}"
-            case "pause" | "resume" as what:
-                question = _Question(Kind.PAUSE, messages.SWITCH.pack(what == "pause"))
-            case "resize":
-                question = _Question(Kind.RESIZE, messages.COUNT.pack(check_workers("workers", told["workers"])))
-                what = f"resize workers={told['workers']}"
-            case op:
-                raise ProtocolError(f"op {str(op)[:50]!r} from an operator")
-        self._boss.note(f"operator {what} program={operator.program!r}", INFO)
-        return question
 
 
 def _number(value: object) -> int:

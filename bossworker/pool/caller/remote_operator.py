@@ -1,4 +1,4 @@
-"""A pool of another program, seen and steered as a whole: what ``bossworker ps``, ``top`` and the page stand on."""
+"""A pool of another program, seen and steered as a whole, through its door: by ``bossworker ps``, ``top``, a page."""
 
 from __future__ import annotations
 
@@ -13,31 +13,22 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from bossworker.errors import BossWorkerError, DoorRefused, PoolClosed
-from bossworker.pool.boss.stats import Stats, stats_of
+from bossworker.errors import DoorRefused, PoolClosed
+from bossworker.pool.caller.operating import Operator
 from bossworker.pool.door import addresses, door_protocol
 from bossworker.pool.door.client_link import read_message, shake_hands
 from bossworker.pool.door.door_protocol import DOOR_VERSION, OPERATOR
 from bossworker.pool.door.listening import ClientInfo
-from bossworker.pool.options import check_workers
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.zmtp import header_of
-from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.checks import check_seconds
 from bossworker.system.cpython import NO_SIGPIPE
 from bossworker.watch.chrome_trace import write_trace
-from bossworker.watch.pool_events import (
-    Event,
-    EventReader,
-    check_since,
-    last_number,
-    memory_points,
-    unpack_events,
-)
+from bossworker.watch.pool_events import EventReader, check_since, memory_points, unpack_events
 
 ANSWER_SECONDS = 5.0  # for the pool to answer
 LONGEST_ANSWER = 1 << 28  # bytes
-ALL_EVENTS = (1 << 32) - 1
 
 
 class _Line:
@@ -71,8 +62,6 @@ class _Line:
                 if isinstance(error, TimeoutError):
                     raise TimeoutError(f"the pool at {self._where} has not answered for {seconds} seconds") from None
                 raise PoolClosed(f"the pool at {self._where} is gone") from error
-        if "refused" in answer:
-            raise BossWorkerError(f"the pool at {self._where} refuses that: {answer['refused']}")
         return answer
 
     def _next_answer(self, deadline: float | None) -> dict[str, Any]:
@@ -99,13 +88,11 @@ def _hello() -> dict[str, Any]:
     return {"op": "hello", "version": DOOR_VERSION, "form": OPERATOR, "program": program, "pid": os.getpid()}
 
 
-class Operator:
-    """A pool of this user's, in another program or in this one, seen and steered as a whole. Made by :func:`operate`.
+class RemoteOperator(Operator):
+    """A pool of this user's in another program, seen and steered as a whole. Made by :func:`operate`.
 
-    It adds no jobs: `bossworker.connect` does. Job ids are the pool's: those of its own program from 1 on, those of
-    clients above 2**56. May be used from several threads. A context manager.
-
-    Every method raises PoolClosed once the pool is gone, and TimeoutError when it does not answer for 5 seconds.
+    It adds no jobs: `bossworker.connect` does. May be used from several threads. A context manager. Every method raises
+    PoolClosed once the pool is gone, and TimeoutError when it does not answer for 5 seconds.
     """
 
     def __init__(self, address: addresses.Address, seconds: float) -> None:
@@ -115,10 +102,9 @@ class Operator:
         self._readers: weakref.WeakSet[_Line] = weakref.WeakSet()  # a reader that is dropped hangs up
         self._closed = False
         told = self._line.told
+        super().__init__(told["pool"], self._request)
         self.address = address.text
         """Of the door."""
-        self.name: str = told["pool"]
-        """What the pool is called."""
         self.boss_pid: int = told["boss_pid"]
         """Process id of its boss,"""
         self.owner_pid: int = told["owner_pid"]
@@ -130,24 +116,13 @@ class Operator:
         self.options: Mapping[str, Any] = told["options"]
         """``global_timeout``, ``worker_count``, ``kill_grace`` and ``retries``, as the pool was made."""
 
-    def stats(self) -> Stats:
-        """The pool at this instant, with each worker's figures."""
-        return self.look()[0]
+    def _request(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        return self._line.ask(**told)
 
-    def look(self) -> tuple[Stats, tuple[ClientInfo, ...]]:
-        """The pool at this instant, and the clients of its door."""
-        told = self._line.ask("stats")
-        return stats_of(told["stats"]), tuple(ClientInfo(**client) for client in told["clients"])
-
-    def recent_events(self, since: int = 0, most: int = 10_000) -> tuple[list[Event], int]:
-        """At once: the newest events behind number `since`, at most so many, and the number for the next call.
-
-        The first is a `Missed` when there were more. Costs the pool little, also when it does 100,000 jobs a second.
-        """
-        check_count("most", most, least=1, most=ALL_EVENTS)
-        since = check_since(since) or 0
-        answer = self._line.ask("events", seen=since, wait=False, most=most)
-        return list(unpack_events(answer, since)), last_number(answer)
+    @property
+    def clients(self) -> tuple[ClientInfo, ...]:
+        """Who adds jobs through the same door."""
+        return tuple(ClientInfo(**client) for client in self._line.ask("clients")["clients"])
 
     def events(self, since: int | None = None) -> EventReader:
         """What happens in the pool, as it happens: as ``BossWorker.events``. It has a connection of its own."""
@@ -155,11 +130,11 @@ class Operator:
         self._readers.add(line)
         if self._closed:  # before, or while we were connecting
             line.close()
-            raise PoolClosed("this Operator was closed")
+            raise PoolClosed("this operator was closed")
 
         def ask(seen: int, wait: bool) -> Mapping[str, Any] | None:
             try:
-                return line.ask("events", None, seen=seen, wait=wait, most=ALL_EVENTS)
+                return line.ask("events", None, seen=seen, wait=wait)
             except PoolClosed:
                 return None
 
@@ -167,28 +142,8 @@ class Operator:
 
     def trace(self, path: str | os.PathLike[str]) -> None:
         """Write the last events to a file in Chrome's trace format: as ``BossWorker.trace``."""
-        answer = self._line.ask("events", seen=0, wait=False, most=ALL_EVENTS)
+        answer = self._line.ask("events", seen=0, wait=False)
         write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
-
-    def stack(self, job_id: int | None = None) -> str:
-        """What a job is doing, or every worker: as ``BossWorker.stack``."""
-        return str(self._line.ask("stack", job=job_id)["text"])
-
-    def cancel(self, *ids: int, queued_only: bool = False) -> int:
-        """Cancel jobs, whoever has added them; how many were unfinished."""
-        return int(self._line.ask("cancel", ids=ids, queued_only=queued_only)["count"])
-
-    def pause(self) -> None:
-        """Start no new job from now on: as ``BossWorker.pause``."""
-        self._line.ask("pause")
-
-    def resume(self) -> None:
-        """Start jobs again."""
-        self._line.ask("resume")
-
-    def resize(self, n: int) -> None:
-        """Change the number of workers: as ``BossWorker.resize``."""
-        self._line.ask("resize", workers=check_workers("n", n))
 
     def close(self) -> None:
         """Hang up. Readers of `events` come to their end. May be called again."""
@@ -205,16 +160,17 @@ class Operator:
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an Operator is a connection of its process: it can be neither copied nor pickled")
+        raise TypeError("an operator is a connection of its process: it can be neither copied nor pickled")
 
     def __repr__(self) -> str:
-        return f"<Operator of {self.name} at {self.address}>"
+        return f"<RemoteOperator of {self.name} at {self.address}>"
 
 
-def operate(address_or_name: str, *, timeout: float = 5) -> Operator:
+def operate(address_or_name: str, *, timeout: float = 5) -> RemoteOperator:
     """Look at a pool of this user's, and steer it: figures of all workers, events, stacks, cancel, pause, resize.
 
-    The pool has been opened by ``pool.listen()``, with pickles or with JSON. Nothing that comes from it is unpickled.
+    The pool has been opened by ``pool.listen()``, with pickles or with JSON. What comes from it is data: nothing of it
+    is run, and it may be of another version of Python.
 
     Args:
         address_or_name: Its name, or the address of its door, which has a path: ``ipc://PATH``.
@@ -230,7 +186,7 @@ def operate(address_or_name: str, *, timeout: float = 5) -> Operator:
     if address.kind != "ipc":
         raise ValueError(f"address must be ipc://PATH, or the name of a pool: {address.text} cannot be steered")
     try:
-        return Operator(address, check_seconds("timeout", timeout))
+        return RemoteOperator(address, check_seconds("timeout", timeout))
     except (LinkClosed, ProtocolError, FileNotFoundError, ConnectionRefusedError) as error:
         raise ConnectionRefusedError(f"there is no pool at {address.text}: {error}") from error
 
