@@ -11,7 +11,7 @@ from bossworker.errors import BossWorkerError, DoorRefused, PoolClosed
 from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
 
-ANSWER_SECONDS = 0.5  # for a pool to answer; one that is stopped holds up nobody for longer
+ANSWER_SECONDS = 1.0  # for a pool to answer; one that is stopped holds up nobody for longer
 LOOK_SECONDS = 0.2  # between looks whether a pool is there still
 MOST_IDS = 100_000  # in a request
 

@@ -114,11 +114,18 @@ def test_a_trace_of_a_pool(cli: Cli, mill: BossWorker, here: Path) -> None:
 def test_the_end_of_a_pool_is_waited_for(cli: Cli, mill: BossWorker, root: Path) -> None:
     assert cli("wait", "mill", "--timeout", "0.1").status == 124
     waiting = start_program("wait", "mill", "--json")
-    wait_for(lambda: any("socket" in os.readlink(f) for f in Path(f"/proc/{waiting.pid}/fd").iterdir()))
+    wait_for(lambda: _has_socket(waiting.pid))
     mill.shut_down()
     out, _ = waiting.communicate(timeout=60)
     assert (waiting.returncode, json.loads(out)["status"]) == (0, "completed")
     assert cli("ps").out == ""
+
+
+def _has_socket(pid: int) -> bool:
+    try:
+        return any("socket" in os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:  # just closed
+        return False
 
 
 def test_a_pool_that_is_stopped_holds_up_nobody(cli: Cli, pool: Make) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bossworker.pool.door.door_poller import DoorPoller
-from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed
@@ -22,9 +21,8 @@ OnAnswer = Callable[[dict[str, Any]], None]
 class BossLine:
     """See the module."""
 
-    def __init__(self, link: Link, router: DoorRouter, poller: DoorPoller) -> None:
+    def __init__(self, link: Link, poller: DoorPoller) -> None:
         self._link = link
-        self._router = router
         self._poller = poller
         self._requests: dict[int, OnAnswer] = {}  # that the boss has not answered
         self._last_request = 0
@@ -78,5 +76,4 @@ class BossLine:
         if unsent is not self._flushing:
             self._flushing = unsent
             self._poller.want_room(self._link.fileno(), unsent)
-        full = unsent and self._link.unsent_bytes > MOST_UNSENT
-        self._poller.hold_back(self._router.socket if full else None)
+        self._poller.hold_back(unsent and self._link.unsent_bytes > MOST_UNSENT)

@@ -79,8 +79,7 @@ class DirectLines:
         try:
             line.flush()
         except LinkClosed:
-            self.withdraw(client)
-            return False
+            return False  # what it has said before it hung up is still to be read
         if line.unsent is not client.holds_up:
             client.holds_up = line.unsent
             self._poller.want_room(line.fileno(), line.unsent)
@@ -136,7 +135,7 @@ class DirectLines:
             sock.send(WELCOME, NO_SIGPIPE)
         client.expects_line = False
         client.line = Link(sock)
-        self._poller.watch(sock.fileno(), lambda: self._on_ready(client))
+        self._poller.watch(sock.fileno(), lambda: self._on_ready(client), clients=True)
         self._on_line(client)
 
 

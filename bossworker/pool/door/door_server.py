@@ -61,7 +61,7 @@ class DoorServer:
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT)
         self.poller = DoorPoller()
-        self.boss = BossLine(boss, self.router, self.poller)
+        self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
         self.mail.lines = self.lines = DirectLines(self.poller, self.on_line, self.read_line)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
@@ -76,13 +76,10 @@ class DoorServer:
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
         self.note_at = 0.0
         self.over = False
-        for sock, reader in (
-            (self.router.socket, self.read_strangers),
-            (self.router.zap, self.answer_strangers),
-            (self.router.monitor, self.on_hang_up),
-        ):
-            if sock is not None:
-                self.poller.watch_socket(sock, reader)
+        self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
+        self.poller.watch_socket(self.router.monitor, self.on_hang_up)
+        if self.router.zap is not None:
+            self.poller.watch_socket(self.router.zap, self.answer_strangers)
         self.poller.watch(self.boss.fileno(), self.read_boss)
         self.poller.watch(program.fileno(), self.read_program)
 
@@ -163,12 +160,15 @@ class DoorServer:
     def on_message(self, message: Taken) -> None:
         route, data, key, user = message
         client = self.clients.by_route.get(route)
-        if client is None and route in self.operators.by_route:
+        if client is not None:
+            self.on_client_message(client, data)
+        elif route in self.operators.by_route:
             self.operators.on_message(route, bytes(data))
-            return
-        if client is None:
+        else:
             self.greet(route, door_protocol.decode(bytes(data)), key, user)
-            return
+
+    def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
+        """What a client of ours sends over ZeroMQ."""
         if client.expects_line:  # it speaks like this all the same
             self.lines.withdraw(client)
             self.reception.begin(client)
