@@ -71,7 +71,7 @@ class OperatorLine:
     def _message(self, deadline: float | None) -> bytes:
         while (cut := cut_message(self._read, LONGEST_ANSWER)) is None:
             seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-            # Another thread may close it at any point: then its number is -1, or what is not readable is not waited for.
+            # Another thread may close it at any point: its number is -1 then, or it is not readable all the same.
             if (fd := self._sock.fileno()) < 0:
                 raise LinkClosed("it was closed here")
             if not processes.await_fd(fd, select.POLLIN, seconds) and deadline is not None:
