@@ -284,7 +284,7 @@ def private_names(path: Path) -> list[str]:
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
     library = {name for name in modules if name.split(".")[0] in sys.stdlib_module_names}
-    found = [name for name in library if name.startswith("_") and name != "__future__"]
+    found = [name for name in library if name.startswith("_") and name not in ("__future__", "_thread")]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = ast.unparse(node.value)
