@@ -10,8 +10,7 @@ from typing import Protocol
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output
 from bossworker.cli.replacements import Row
-from bossworker.commands import ended_job
-from bossworker.commands.inline.captured import tagged
+from bossworker.commands.hosting.relaying import tagged
 
 MOST_WAITING = 10_000  # jobs whose output waits for its turn (-k)
 _CHUNK = 1 << 20
@@ -268,6 +267,8 @@ class ResultFolders:
             file.write(str(ended.plan.row.seq))
         for name, stream in (("stdout", ended.stdout), ("stderr", ended.stderr)):
             if isinstance(stream, str):
+                from bossworker.commands import ended_job
+
                 ended_job.copy_file(stream, f"{folder}/{name}")
             else:
                 with open(f"{folder}/{name}", "wb") as binary:

@@ -309,7 +309,7 @@ def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkey
     script = "if [ {} = 0 ]; then sleep 0.7; ls | wc -l; else touch {}; echo {}; fi"
     said = cli("run", "-j2", "-k", "-c", script, ":::", *map(str, range(150)))
     first, *others = said.out.split()
-    assert int(first) <= 5 + 12  # those that wait, and those that were with the pool
+    assert int(first) <= 5 + 36  # those that wait, and those that were with the crew
     assert others == [str(number) for number in range(1, 150)]
 
 
