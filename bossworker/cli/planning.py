@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shlex
 import sys
@@ -87,6 +86,8 @@ class FunctionPlanner:
         if len(args) != 1:
             return {"args": list(args)}
         if args[0].lstrip().startswith("{"):
+            import json
+
             try:
                 job = json.loads(args[0])
             except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -97,6 +96,13 @@ def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def json_line(value: object) -> bytes:
+    """What JSON cannot say is said in words."""
+    import json  # which takes as long to load as a third of this package
+
+    return json.dumps(value, default=str, skipkeys=True).encode() + b"\n"
+
+
 class JsonLines:
     """A JSON object a job."""
 
@@ -113,7 +119,7 @@ class JsonLines:
         line = described(ended)
         if self._with_answers:
             line["result"] = dict(ended.answer)
-        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
+        write(1, json_line(line))
 
     def close(self) -> None:
         pass
@@ -162,7 +168,7 @@ class Answers:
     def show(self, ended: Ended) -> None:
         self._before()
         line = dict(ended.answer) if ended.ok else {**ended.answer, "job": ended.plan.job}
-        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
+        write(1, json_line(line))
 
     def close(self) -> None:
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -144,8 +143,9 @@ class RunCommand:
     def _print_only(self) -> int:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
-                line = json.dumps(printers.planned(*found)).encode() if self._options.json else os.fsencode(found[1])
-                printers.write(1, line + b"\n")
+                as_json = self._options.json
+                line = printers.json_line(printers.planned(*found)) if as_json else os.fsencode(found[1]) + b"\n"
+                printers.write(1, line)
             else:
                 await_either(-1, self._feed.waits_for)
         return 0

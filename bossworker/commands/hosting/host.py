@@ -306,8 +306,10 @@ class Host:
 
     def _family(self, one: Hosted) -> Any:
         if one.family is None:
-            from bossworker.commands.inline.family import Family
+            from bossworker.commands.inline.family import Family, adoption
 
+            if not adoption.was_there:  # as from now on: orphans come to us for good
+                adoption.__enter__()
             one.family = Family(one.jobid, in_pool=False, pid=one.pid, others=self._running.keys() - {one.pid})
         return one.family
 
@@ -415,11 +417,8 @@ def become_host(link: int, settings: HostSettings, title: str) -> None:
     os.dup2(null, 0)
     os.close(null)
     set_title("bossworker host", title)
-    from bossworker.commands.inline.family import adoption
-
     program.let_go_of_ignored()
     descendants.adopt_orphans()
     gc.freeze()
     gc.disable()  # what goes in circles here are commands that were made to end
-    with adoption:  # which finds it so, and leaves it so
-        Host(link, settings).run()
+    Host(link, settings).run()
