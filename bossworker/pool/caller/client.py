@@ -344,10 +344,12 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
 
         A job of ``submit`` counts until its future is done.
         """
-        self._state.check_owner()
-        for book in self._books:
-            book.look(glance=True)
-        return len(self._inbox.jobs)
+        if self._state.foreign:
+            self._state.check_owner()
+        if self._books:
+            for book in self._books:
+                book.look(glance=True)
+        return self._inbox.pending()
 
     @overload
     def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
@@ -436,7 +438,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
                 return result
             if not isinstance(handled, Mapping | None):
                 raise TypeError(f"it returned {type_phrase(handled)}, not a mapping or None")
-            return make_result(handled or {}, result._facts)
+            return make_result(handled or {}, result._origin, result._at)
         except Exception as error:
             text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
             raise ResultHandlerError(text, result) from error
@@ -653,11 +655,11 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker {self.name}, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, boss {self.boss_pid}, {self._inbox.pending()} pending, {state}>"
 
     def _repr_html_(self) -> str:
         """What is known here: the boss is not asked, and nothing waits."""
-        rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        rows = [("boss", self.boss_pid), ("pending", self._inbox.pending()), ("see also", "stats()")]
         return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
