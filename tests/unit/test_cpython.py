@@ -282,11 +282,7 @@ def test_waiters_are_told_by_three_calls() -> None:
 # -- nowhere else ---------------------------------------------------------------------------------------------
 
 
-<<<<<<< HEAD
-DOCUMENTED = ("os._exit", "sys._current_frames", "_thread", "__future__")
-=======
-DOCUMENTED = ("os._exit", "sys._current_frames", "sys._getframe")
->>>>>>> clispeed
+DOCUMENTED = ("os._exit", "sys._current_frames", "sys._getframe", "_thread", "__future__")
 
 
 def private_names(path: Path) -> list[str]:

@@ -106,7 +106,9 @@ class JobContent(NamedTuple):
 
 
 class Operator:
-    """See the module. Made by ``pool.operator``. Any call raises PoolClosed or BossDied once the pool has ended.
+    """All of a pool, to be seen and steered, whoever has added its jobs. Made by ``pool.operator``.
+
+    Any call raises PoolClosed or BossDied once the pool has ended.
 
     BossWorkerError: the pool refuses, and says why. `by` of what steers: who wants it, for the log of the pool.
     """
