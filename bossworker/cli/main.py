@@ -21,6 +21,7 @@ COMMANDS = {  # the module, the function in it, and what it does
     "retry": ("detached", "retry", "start it once more"),
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
     "stack": ("looking", "stack", "show the processes of a command that runs"),
+    "web": ("web_command", "web", "serve a page: pools, jobs and tasks in a browser"),
     "doctor": ("doctor", "doctor", "look at what this machine lacks"),
     "completion": ("shells", "completion", "print completion for bash, zsh or fish"),
 }
