@@ -14,10 +14,10 @@ from typing import Any
 
 import bossworker
 from bossworker.pool.caller.client import BossWorker
-from bossworker.pool.door.addresses import all_doors, is_deserted
+from bossworker.pool.door.addresses import Address, all_doors, is_deserted
 from bossworker.web.watched_pool import IDLE_SECONDS, LOOK_SECONDS, Handle, WatchedPool
 
-SEARCH_SECONDS = 2.0  # between looks for new pools
+SEARCH_SECONDS = 1.0  # between looks for new pools
 LEAVE_SECONDS = 10.0  # after the last has left, in a program's own server
 CONNECT_SECONDS = 2.0
 
@@ -116,15 +116,16 @@ class WatchRoom:
 
     def _search(self) -> None:
         while self._is_wanted():
-            for name in door_names():
-                with self._lock:
-                    if name not in self._pools:
-                        self._pools[name] = WatchedPool(name, name, _connects(name))
+            for name, door in doors_by_name().items():
+                if name not in self._pools and not is_deserted(door.path):
+                    with self._lock:
+                        self._pools[name] = WatchedPool(name, name, _connects(door.text))
             self._start_threads()
             time.sleep(SEARCH_SECONDS)
 
     def _is_there(self, pool: WatchedPool) -> bool:
-        return pool.key in door_names()
+        door = doors_by_name().get(pool.key)
+        return door is not None and not is_deserted(door.path)
 
     # -- what is seen -------------------------------------------------------------------------------------
 
@@ -186,6 +187,6 @@ def _keys(name: str) -> Iterator[str]:
         number += 1
 
 
-def door_names() -> list[str]:
-    """The names of the doors of this user that somebody is behind."""
-    return sorted({door.path.rpartition("/")[2] for door in all_doors() if not is_deserted(door.path)})
+def doors_by_name() -> dict[str, Address]:
+    """The doors of this user; whether somebody is behind them has to be tried."""
+    return {door.path.rpartition("/")[2]: door for door in reversed(all_doors())}

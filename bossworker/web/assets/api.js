@@ -36,38 +36,66 @@ export function post(path, told = {}) {
 
 export const link = (path) => at(path);
 
-// A tab has one stream, and none while it is hidden: a browser has six connections to a host, for all tabs together.
+// What comes by itself. A browser keeps six connections to a host, for all its tabs together: so there is one stream,
+// held by one of the tabs that are seen, which tells the others; and none while no tab is seen.
+const HELD = "bossworker-stream";
+
 export function listen(onNow, onState) {
-  let source = null;
-  const open = () => {
-    if (source || document.hidden) return;
-    onState("connecting");
-    source = new EventSource(at("events"));
-    source.addEventListener("now", (event) => {
-      onState("live");
-      onNow(JSON.parse(event.data));
-    });
-    source.onerror = () => {
-      onState("lost");
-      if (source.readyState === EventSource.CLOSED) {
-        close();
-        setTimeout(open, 2000);
-      }
-    };
+  const others = "BroadcastChannel" in window ? new BroadcastChannel(HELD) : null;
+  const mayShare = Boolean(others && navigator.locks);
+  let letGo = null; // ends our turn, or our waiting for it
+  let seenAt = 0;
+  const take = (text) => {
+    if (document.hidden) return;
+    seenAt = Date.now();
+    onState("live");
+    onNow(JSON.parse(text));
   };
-  const close = () => {
-    source?.close();
-    source = null;
+  others?.addEventListener("message", (event) => take(event.data));
+
+  const hold = (over) =>
+    new Promise((done) => {
+      let source;
+      const open = () => {
+        source = new EventSource(at("events"));
+        source.addEventListener("now", (event) => {
+          take(event.data);
+          if (mayShare) others.postMessage(event.data);
+        });
+        source.onerror = () => {
+          if (source.readyState === EventSource.CLOSED && !over.aborted) setTimeout(() => over.aborted || open(), 2000);
+        };
+      };
+      open();
+      over.addEventListener("abort", () => {
+        source.close();
+        done();
+      });
+    });
+  const begin = () => {
+    if (letGo || document.hidden) return;
+    onState("connecting");
+    letGo = new AbortController();
+    const over = letGo.signal;
+    if (mayShare) navigator.locks.request(HELD, { signal: over }, () => hold(over)).catch(() => {});
+    else hold(over);
+  };
+  const end = () => {
+    letGo?.abort();
+    letGo = null;
   };
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
-      close();
+      end();
       onState("hidden");
     } else {
-      open();
+      begin();
     }
   });
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", open);
-  open();
+  setInterval(() => {
+    if (!document.hidden && seenAt && Date.now() - seenAt > 3000) onState("lost");
+  }, 1000);
+  addEventListener("pagehide", end);
+  addEventListener("pageshow", begin);
+  begin();
 }
