@@ -23,7 +23,7 @@ from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, into_file, is_parcel, with_data
 from bossworker.pool.wire.segments import Segment, single
-from bossworker.watch.pool_events import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
+from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
 
 OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message

@@ -22,7 +22,7 @@ from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind, ProtocolError
-from bossworker.watch.pool_events import FROM_NOW
+from bossworker.watch.event_records import FROM_NOW
 
 MOST_UNSENT = 1 << 24  # bytes on their way to the handle; with more, nothing is taken from the door
 LINGER_MILLISECONDS = 500
