@@ -89,15 +89,20 @@ class Start(NamedTuple):
     threads: bool  # whether the caller had any when it was forked
 
 
-def launch(handlers: Handlers, options: Options) -> Launched:
-    """Start a boss by the options' start method; with signals held, and the standard streams taken."""
+def launch(handlers: Handlers | Packed, options: Options) -> Launched:
+    """Start a boss by the options' start method; with signals held, and the standard streams taken.
+
+    Handlers that are packed already are for ``"spawn"``.
+    """
     options = _with_usable_transport(options)
-    start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
     memory = Memory()
     try:
-        pid = start(handlers, options, ours, theirs, memory)
+        if options.start_method == "spawn" or isinstance(handlers, Packed):
+            pid = fresh_interpreter.spawn_boss(handlers, options, ours, theirs, memory)
+        else:
+            pid = _fork_boss(handlers, options, ours, theirs, memory)
         memory.close_file()
     except BaseException:
         ours.close()

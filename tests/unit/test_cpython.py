@@ -57,6 +57,14 @@ def test_sockets_without_selectors_speak_to_the_usual_ones() -> None:
     assert cpython.socket.CMSG_SPACE(4) == socket.CMSG_SPACE(4)
 
 
+# -- sys._getframe ---------------------------------------------------------------------------------------------
+
+
+def test_the_current_frame_is_the_one_that_calls() -> None:
+    assert cpython.current_frame().f_code.co_name == "test_the_current_frame_is_the_one_that_calls"
+    assert cpython.current_frame(1) is cpython.current_frame().f_back
+
+
 # -- _json ----------------------------------------------------------------------------------------------------
 
 GOOD_JSON = """
@@ -274,7 +282,7 @@ def test_waiters_are_told_by_three_calls() -> None:
 # -- nowhere else ---------------------------------------------------------------------------------------------
 
 
-DOCUMENTED = ("os._exit", "sys._current_frames")
+DOCUMENTED = ("os._exit", "sys._current_frames", "sys._getframe", "_thread", "__future__")
 
 
 def private_names(path: Path) -> list[str]:
@@ -284,7 +292,7 @@ def private_names(path: Path) -> list[str]:
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
     library = {name for name in modules if name.split(".")[0] in sys.stdlib_module_names}
-    found = [name for name in library if name.startswith("_") and name not in ("__future__", "_thread")]
+    found = [name for name in library if name.startswith("_") and name not in DOCUMENTED]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = ast.unparse(node.value)
