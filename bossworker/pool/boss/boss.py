@@ -293,6 +293,7 @@ class Boss:
         snapshot = None
         with suppress(ProtocolError):
             snapshot = self.intake.collect(slot)
+        self.memory.note_exit(slot)
         now = time.monotonic()
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))
         self.chronicle.worker_down(worker, how, now)
