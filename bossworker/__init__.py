@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.caller.operating import Operator
+    from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
     from bossworker.pool.door.keys import Keys, keys
     from bossworker.pool.door.listening import ClientInfo, Door
     from bossworker.pool.worker.current_job import CurrentJob, current_job
@@ -98,8 +100,10 @@ __all__ = [
     "Keys",
     "Missed",
     "NothingPending",
+    "Operator",
     "PoolClosed",
     "RemoteError",
+    "RemoteOperator",
     "Result",
     "ResultHandlerError",
     "Stats",
@@ -113,6 +117,8 @@ __all__ = [
     "current_job",
     "job_key",
     "keys",
+    "operate",
+    "pools",
     "run_command",
 ]
 
@@ -124,6 +130,8 @@ _MODULES = {
     "pool.caller.futures": ("JobFuture",),
     "pool.door.keys": ("Keys", "keys"),
     "pool.door.listening": ("ClientInfo", "Door"),
+    "pool.caller.operating": ("Operator",),
+    "pool.caller.remote_operator": ("RemoteOperator", "operate", "pools"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),

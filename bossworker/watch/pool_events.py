@@ -204,6 +204,7 @@ def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
     clock, now = Clock(answer["clock"], answer["indexes"]), answer["now"] + answer["clock"]
     if answer["first"] > cursor + 1:
         yield Missed(answer["first"] - cursor - 1, answer["first"] - 1, now)
+        cursor = answer["first"] - 1
     for record in answer["records"]:
         for event in clock.events(record):
             if event.seq > cursor:

@@ -64,13 +64,18 @@ def shake_hands(sock: socket.socket, hello: dict[str, Any], deadline: float) -> 
     message = door_protocol.encode(hello)
     sock.setblocking(True)
     sock.sendall(header_of(len(message)) + message, NO_SIGPIPE)
+    return door_protocol.decode(read_message(sock, deadline, LONGEST_MESSAGE))
+
+
+def read_message(sock: socket.socket, deadline: float | None, longest: int) -> bytes:
+    """The next message of one part. LinkClosed, ProtocolError; TimeoutError at the deadline (monotonic seconds)."""
     while True:
         flags = exactly(sock, 1, deadline)[0]
         if flags & ~(_LONG | _COMMAND):
             raise ProtocolError(f"not a message of one part: flags {flags}")
         size = int.from_bytes(exactly(sock, 8 if flags & _LONG else 1, deadline), "big")
-        if size > LONGEST_MESSAGE:
+        if size > longest:
             raise ProtocolError(f"an answer of {size} bytes")
         data = exactly(sock, size, deadline)
         if not flags & _COMMAND:
-            return door_protocol.decode(data)
+            return data
