@@ -12,7 +12,7 @@ import os
 import select
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
@@ -162,6 +162,10 @@ class Journal:
             unretrieved=unretrieved,
         )
         return int(told["count"])
+
+    def mark_retrieved(self, ranges: Iterable[range]) -> None:
+        """The results of these jobs are not handed out any more. For whoever owned the journal and has got them."""
+        self._ask("retrieved", ranges=[[ids.start, len(ids)] for ids in ranges])
 
     def __repr__(self) -> str:
         return f"<Journal {self.path}>"

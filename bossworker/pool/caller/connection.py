@@ -64,6 +64,7 @@ class Connection:
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
         self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
+        self.all_recalled = True  # whether all is here that somebody before us has left
         self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
@@ -119,6 +120,10 @@ class Connection:
                 self.link.flush()
         finally:
             self._sending.release()
+        return True
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for an answer."""
         return True
 
     def on_given_out(self) -> None:
