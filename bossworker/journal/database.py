@@ -37,6 +37,7 @@ from bossworker.pool.wire.segments import Segment, part
 
 VERSION = 1  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
+MOST_BYTES = 900_000_000  # of a job, or of a result: SQLite takes a thousand million
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through when it is opened
 _SQLITE = b"SQLite format 3\0"
 _FULL = (sqlite3.SQLITE_FULL,)
@@ -122,6 +123,8 @@ class Database:
             )
         except sqlite3.Error as error:
             self._db.close()
+            if is_full(error):
+                raise DiskFull(str(error)) from error
             raise self._unusable(error) from error
         except BaseException:
             self._db.close()

@@ -21,7 +21,7 @@ from bossworker.display import short_record, shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.contents import ENDED, STATUSES, Contents
-from bossworker.journal.database import Database
+from bossworker.journal.database import Database, DiskFull
 from bossworker.journal.ownership import Ownership, socket_path
 from bossworker.journal.recovery import take_stock
 from bossworker.pool.door.addresses import dial
@@ -206,16 +206,19 @@ class Journal:
     def _answer_alone(self, question: dict[str, Any]) -> dict[str, Any]:
         if not os.path.exists(self.path):
             raise JournalError(f"there is no journal {self.path}")
-        ownership = Ownership(self.path, os.getpid(), brief=True)
         try:
-            store = Database(self.path)
+            ownership = Ownership(self.path, os.getpid(), brief=True)
             try:
-                take_stock(store)
-                return Contents(store).answer(question)
+                store = Database(self.path)
+                try:
+                    take_stock(store)
+                    return Contents(store).answer(question)
+                finally:
+                    store.close()
             finally:
-                store.close()
-        finally:
-            ownership.release()
+                ownership.release()
+        except (DiskFull, OSError) as error:
+            raise JournalError(f"the journal {self.path} cannot be used: {error}") from error
 
 
 def open(path: str | os.PathLike[str]) -> Journal:

@@ -308,6 +308,8 @@ def main(fd: int) -> None:
             caller.tell_error("in use", str(error), error.pid)
         except JournalError as error:
             caller.tell_error("error", str(error))
+        except (DiskFull, OSError) as error:
+            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
 
 
 def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bossworker.journal.database import Database, clock_offset
+from bossworker.failure import Outcome, encode_text
+from bossworker.journal.database import MOST_BYTES, Database, clock_offset
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import Books
 from bossworker.pool.wire import messages
@@ -379,8 +380,11 @@ def _whole_results(frame: Frame) -> tuple[Frame, list[Segment]]:
     if not frame.fds:
         return frame, segments
     last = segments[-1]
-    payload = _fetched(last.payload, frame)
-    segments[-1] = last._replace(base=0, ends=END.pack(len(payload)), payload=payload)
+    payload, outcomes = _fetched(last.payload, frame), last.outcomes
+    if len(payload) > MOST_BYTES:
+        text = f"BossWorkerAsync: the result has {len(payload)} bytes, and a journal keeps at most {MOST_BYTES} of one"
+        payload, outcomes = encode_text(text), bytes((Outcome.BAD_RESULT | Outcome.TEXT,))
+    segments[-1] = last._replace(base=0, ends=END.pack(len(payload)), outcomes=outcomes, payload=payload)
     return _results_frame(segments), segments
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ class Program:
         """SIGKILL to processes of these roles, or to all of them: none of these does anything more once it returns."""
         tree = self.tree()
         pids = [pid for role in roles or tree for pid in tree.get(role, [])]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         if "program" in roles or not roles:
             self.wait()
 

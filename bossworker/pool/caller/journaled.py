@@ -18,11 +18,13 @@ from array import array
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import Any
 
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import Outcome, encode_text
 from bossworker.jobkey import job_key
+from bossworker.journal.database import MOST_BYTES
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.reader import Journal
 from bossworker.pool.caller.connection import Connection
@@ -43,7 +45,9 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import read_segments, single
 from bossworker.system import processes
+from bossworker.system.callers_line import warn_caller
 from bossworker.system.exits import run_at_exit
+from bossworker.system.mounts import file_system_of, is_shared
 
 NO_KEY = bytes(32)
 SCRIBE = "bossworker.journal.scribe"
@@ -59,6 +63,7 @@ class OpenJournal:
     def __init__(self, options: Options) -> None:
         """JournalInUse, JournalError: see `BossWorker`."""
         self._options = options
+        _warn_of_file_system(os.path.dirname(options.journal))
         settings = {
             "journal": options.journal,
             "interrupted": options.interrupted,
@@ -142,6 +147,15 @@ class OpenJournal:
             close_fds([self._fd])
             self._fd = None
         self._scribe.end()
+
+
+def _warn_of_file_system(folder: str) -> None:
+    with suppress(OSError):
+        kind, mounted = file_system_of(folder)
+        if is_shared(kind):
+            text = f"the journal lies in {folder}, on {kind} (mounted at {mounted})"
+            advice = "its locks and syncs may not be what a journal relies on: put it on a local disk"
+            warn_caller(f"{text}: {advice}", RuntimeWarning)
 
 
 def _say_recovered(told: Mapping[str, int]) -> None:
@@ -347,6 +361,7 @@ class JournalOutbox(Outbox):
     def send(
         self, ids: range, jobs: Sequence[Mapping[Any, Any]], blocks: Blocks, job_options: JobOptions, route: Any = None
     ) -> None:
+        self._check_sizes(blocks)
         parts = list(_parts(ids, blocks, job_options))
         with self._entry_of(len(ids)):
             self._submit(parts, ids, jobs, route)
@@ -376,7 +391,14 @@ class JournalOutbox(Outbox):
     def _submit_parcel(
         self, parcel: Parcel, job_options: JobOptions, ids: range, jobs: Sequence[Mapping[Any, Any]], route: Any = None
     ) -> None:
+        if len(parcel) > MOST_BYTES:
+            raise JournalError(f"the job has {len(parcel)} bytes, and a journal keeps at most {MOST_BYTES} of one")
         self._submit(pack_one(ids[0], job_options, parcel.inline()), ids, jobs, route)
+
+    def _check_sizes(self, blocks: Blocks) -> None:
+        for at, size in zip(accumulate(blocks.counts, initial=0), map(len, blocks.parts)):
+            if size > MOST_BYTES:
+                raise JournalError(f"job {at} has {size} bytes, and a journal keeps at most {MOST_BYTES} of one")
 
     def _await_record(self, ids: range) -> None:
         refused = self._connection.await_record(self._numbers.pop(ids.start), ids)
