@@ -118,6 +118,7 @@ class Database:
             self._set_up()
             if made:
                 self._make_tables()
+            _sync_folder(path)  # what was deleted must not come back either: a rollback journal would undo all
             self.next_seq = 1 + max(
                 self._one("SELECT max(seq) FROM jobs") or 0, self._one("SELECT max(seq) FROM horizon") or 0
             )
@@ -170,7 +171,6 @@ class Database:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={APPLICATION}")
             self._db.execute(f"PRAGMA user_version={VERSION}")
-        _sync_folder(self.path)
 
     def close(self) -> None:
         """Give it back, with what the write-ahead log holds moved into the database."""
