@@ -35,6 +35,7 @@ ROUND = """
 VICTIMS = ("program", "boss", "scribe", "fork server", "worker")
 
 
+@pytest.mark.timeout(1800)  # of 200 rounds
 @pytest.mark.parametrize("seed", [1])
 def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
     rounds = 200 if request.config.getoption("--long") else 12
