@@ -23,6 +23,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "retry": detached.retry_parser(),
         "clean": detached.clean_parser(),
         "stack": looking.stack_parser(),
+        "trace": looking.trace_parser(),
         "doctor": doctor.doctor_parser(),
         "completion": shells.completion_parser(),
     }

@@ -27,8 +27,10 @@ from bossworker import (
     WorkerUp,
 )
 from bossworker.pool.door import operators
+from bossworker.pool.door.client_link import cut_message
 from bossworker.pool.door.door_protocol import OPERATOR
-from bossworker.pool.wire.messages import FIRST_CLIENT_ID
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID, ProtocolError
+from bossworker.pool.wire.zmtp import header_of
 from tests.conftest import wait_for
 from tests.door.test_strangers import answers, greeting, raw
 
@@ -241,9 +243,39 @@ def test_no_such_pool(tmp_path: Path, runtime_folder: Path) -> None:
 def test_a_pool_that_is_stopped_does_not_hang_whoever_looks(pool: Make) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen()
+    operator = bossworker.operate(door.address, timeout=0.5)
     os.kill(door.pid, signal.SIGSTOP)
     try:
         with pytest.raises(TimeoutError):
             bossworker.operate(door.address, timeout=0.1)
+        with pytest.raises(TimeoutError, match="has not answered for"):
+            operator.now()
     finally:
         os.kill(door.pid, signal.SIGCONT)
+    wait_for(lambda: _answers(operator))
+    assert len(operator.now().stats.workers) == 1  # and not what was asked for before
+    assert operator.stack() != ""
+    operator.close()
+
+
+def _answers(operator: bossworker.RemoteOperator) -> bool:
+    try:
+        return bool(operator.now())
+    except TimeoutError:
+        return False
+
+
+def test_messages_are_cut_wherever_they_come_apart() -> None:
+    sent = header_of(4) + b"four" + bytes((4, 2)) + b"xy" + header_of(300) + bytes(300)
+    for at in range(len(sent) + 1):
+        read, found = sent[:at], []
+        for more in (b"", sent[at:]):
+            read += more
+            while (cut := cut_message(read, 1000)) is not None:
+                found.append(cut[0])
+                read = cut[1]
+        assert (found, read) == ([b"four", bytes(300)], b"")
+    with pytest.raises(ProtocolError, match="301 bytes"):
+        cut_message(header_of(301), 300)
+    with pytest.raises(ProtocolError, match="flags 1"):
+        cut_message(b"\x01\x00", 300)

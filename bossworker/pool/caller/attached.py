@@ -185,10 +185,10 @@ class AttachedPool(BossWorker):
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing or self._connection.farewell else "open"
-        return f"<AttachedPool, {self.name} at {self.address}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<AttachedPool, {self.name} at {self.address}, {self._inbox.pending()} pending, {state}>"
 
     def _repr_html_(self) -> str:
-        rows = [("pool", self.name), ("address", self.address), ("pending", len(self._inbox.jobs))]
+        rows = [("pool", self.name), ("address", self.address), ("pending", self._inbox.pending())]
         return table("AttachedPool", rows)
 
 

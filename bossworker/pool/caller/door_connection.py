@@ -107,7 +107,7 @@ class DoorConnection(Connection):
                 if self.recalled is not None:
                     self.recalled(Batch.read(frame.head, frame.body))
             case Kind.TAKEN:
-                self.inbox.strike_all(frame.body.cast("Q").tolist())
+                self.inbox.drop(frame.body.cast("Q").tolist())
                 self.all_recalled = True
             case Kind.CLOSE:
                 self.farewell = str(frame.body, "utf-8", "replace")
@@ -149,7 +149,7 @@ class DoorConnection(Connection):
     def tell_taken(self) -> None:
         """Tell the door which results the program has got: it keeps them no longer."""
         if self._retrievable:
-            taken = [job_id for job_id in self._retrievable if job_id not in self.inbox.jobs]
+            taken = self.inbox.given_out(self._retrievable)
             if taken and self.try_send(pack(Kind.TAKEN, b"", [array("Q", taken).tobytes()])):
                 self._retrievable.difference_update(taken)
 

@@ -29,8 +29,9 @@ from bossworker.journal.ranges import Ranges
 from bossworker.journal.reader import Journal
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
-from bossworker.pool.caller.outbox import Outbox, all_as_submitted
-from bossworker.pool.caller.recalled import jobs_of
+from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.recalled import jobs_of, recalled_jobs
+from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.side_process import SideProcess
 from bossworker.pool.launch import Launched, launch
@@ -231,7 +232,7 @@ class JournalConnection(Connection):
         """Jobs that an earlier owner has added."""
         batch = Batch.read(frame.head, frame.body[messages.MARK.size :])
         self.inbox.note_call(batch.first_id)
-        self.inbox.expect(batch.first_id, jobs_of(batch))
+        self.inbox.expect(batch.first_id, recalled_jobs(batch))
 
     # -- calls ------------------------------------------------------------------------------------------
 
@@ -272,12 +273,10 @@ class JournalConnection(Connection):
             self._next_look = now + LOOK_SHARE * cost if cost > CHEAP_SECONDS else 0.0
 
     def _look_for_given_out(self) -> None:
-        jobs = self.inbox.jobs
-        for ids in list(self._here):
-            gone = Ranges(range(job_id, job_id + 1) for job_id in ids if job_id not in jobs)
-            for one in gone:
-                self._here.remove(one.start, one.stop)
-                self._given_out.append(one)
+        here = [job_id for ids in self._here for job_id in ids]
+        for one in Ranges(range(job_id, job_id + 1) for job_id in self.inbox.given_out(here)):
+            self._here.remove(one.start, one.stop)
+            self._given_out.append(one)
 
     def _tell_given_out(self) -> None:
         ranges = self._given_out
@@ -351,20 +350,26 @@ class JournalOutbox(Outbox):
         self,
         job: Mapping[Any, Any],
         job_options: JobOptions,
-        route: Any = None,
+        queue: ResultQueue | None = None,
         admit: Callable[[int], None] | None = None,
     ) -> range:
-        ids = super().add_one(job, job_options, route, admit)
+        ids = super().add_one(job, job_options, queue, admit)
         self._await_record(ids)
         return ids
 
     def send(
-        self, ids: range, jobs: Sequence[Mapping[Any, Any]], blocks: Blocks, job_options: JobOptions, route: Any = None
+        self,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        job_options: JobOptions,
+        queue: ResultQueue | None = None,
     ) -> None:
         self._check_sizes(blocks)
+        jobs = self._kept(jobs, blocks)
         parts = list(_parts(ids, blocks, job_options))
         with self._entry_of(len(ids)):
-            self._submit(parts, ids, jobs, route)
+            self._submit(parts, ids, jobs, queue)
         self._await_record(ids)
 
     @contextmanager
@@ -381,19 +386,26 @@ class JournalOutbox(Outbox):
                 if ready:
                     yield
 
-    def _submit(self, parts: list[Part], ids: range, jobs: Sequence[Mapping[Any, Any]], route: Any = None) -> None:
+    def _submit(
+        self, parts: list[Part], ids: range, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None = None
+    ) -> None:
         """With what ends the call behind it, in one: or the scribe would wait for the rest of what Ctrl-C has cut."""
         number = self._connection.new_number()
         parts += pack(Kind.RECORD, messages.REQUEST.pack(number))
         self._numbers[ids.start] = number
-        super()._submit(parts, ids, jobs, route)
+        super()._submit(parts, ids, jobs, queue)
 
     def _submit_parcel(
-        self, parcel: Parcel, job_options: JobOptions, ids: range, jobs: Sequence[Mapping[Any, Any]], route: Any = None
+        self,
+        parcel: Parcel,
+        job_options: JobOptions,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        queue: ResultQueue | None = None,
     ) -> None:
         if len(parcel) > MOST_BYTES:
             raise JournalError(f"the job has {len(parcel)} bytes, and a journal keeps at most {MOST_BYTES} of one")
-        self._submit(pack_one(ids[0], job_options, parcel.inline()), ids, jobs, route)
+        self._submit(pack_one(ids[0], job_options, parcel.inline()), ids, jobs, queue)
 
     def _check_sizes(self, blocks: Blocks) -> None:
         for at, size in zip(accumulate(blocks.counts, initial=0), map(len, blocks.parts)):
@@ -414,16 +426,21 @@ class JournalOutbox(Outbox):
         """As `add`, of jobs that are not run if they have a good result."""
         blocks = self.encode(jobs)
         ids = self.reserve(len(jobs))
-        self.send_resumed(ids, all_as_submitted(jobs), blocks, job_options)
+        self.send_resumed(ids, jobs, blocks, job_options)
         return ids
 
     def send_resumed(
-        self, ids: range, jobs: Sequence[Mapping[Any, Any]], blocks: Blocks, job_options: JobOptions, route: Any = None
+        self,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        job_options: JobOptions,
+        queue: ResultQueue | None = None,
     ) -> None:
         """As `send`, of such jobs."""
         keys = [self._key(at, job) for at, job in enumerate(jobs)]
         self._key_the_rest()
-        self._inbox.expect(ids[0], jobs, route)
+        self._inbox.expect(ids[0], self._kept(jobs, blocks), queue)
         try:
             self._send_rest(ids, jobs, blocks, job_options, keys)
         except BaseException:
@@ -468,7 +485,7 @@ class JournalOutbox(Outbox):
         if answer is None:
             self._state.check_alive()
             return []
-        self._inbox.forget(answer["forget"])
+        self._inbox.discard(answer["forget"])
         return list(answer["found"])
 
     def _key_the_rest(self) -> None:

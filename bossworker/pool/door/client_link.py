@@ -64,18 +64,32 @@ def shake_hands(sock: socket.socket, hello: dict[str, Any], deadline: float) -> 
     message = door_protocol.encode(hello)
     sock.setblocking(True)
     sock.sendall(header_of(len(message)) + message, NO_SIGPIPE)
-    return door_protocol.decode(read_message(sock, deadline, LONGEST_MESSAGE))
-
-
-def read_message(sock: socket.socket, deadline: float | None, longest: int) -> bytes:
-    """The next message of one part. LinkClosed, ProtocolError; TimeoutError at the deadline (monotonic seconds)."""
     while True:
         flags = exactly(sock, 1, deadline)[0]
         if flags & ~(_LONG | _COMMAND):
             raise ProtocolError(f"not a message of one part: flags {flags}")
         size = int.from_bytes(exactly(sock, 8 if flags & _LONG else 1, deadline), "big")
-        if size > longest:
+        if size > LONGEST_MESSAGE:
             raise ProtocolError(f"an answer of {size} bytes")
         data = exactly(sock, size, deadline)
         if not flags & _COMMAND:
-            return data
+            return door_protocol.decode(data)
+
+
+def cut_message(read: bytes, longest: int) -> tuple[bytes, bytes] | None:
+    """The first message in what was read, and the rest; None when it is not all there. ProtocolError: it is none."""
+    at = 0
+    while len(read) >= at + 2:
+        flags = read[at]
+        if flags & ~(_LONG | _COMMAND):
+            raise ProtocolError(f"not a message of one part: flags {flags}")
+        begin = at + (9 if flags & _LONG else 2)
+        size = int.from_bytes(read[at + 1 : begin], "big")
+        if len(read) < begin or len(read) < begin + size:
+            if len(read) >= begin and size > longest:
+                raise ProtocolError(f"an answer of {size} bytes")
+            return None
+        at = begin + size
+        if not flags & _COMMAND:
+            return read[begin:at], read[at:]
+    return None

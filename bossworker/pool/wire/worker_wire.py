@@ -16,7 +16,7 @@ from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.frames import Buffer, Frame
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.zmtp import DealerLink, greet
+from bossworker.pool.wire.zmtp import EarlyLink, introduce
 from bossworker.system import processes
 
 LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
@@ -29,17 +29,17 @@ class WorkerWire:
         """`route`: our identity at the boss's ZeroMQ socket; empty where the boss has no descriptor left for us."""
         self._pair = Link(_out_of_the_way(pair))
         self._route = route
-        self._dealer: DealerLink | None = None
+        self._dealer: EarlyLink | None = None
         if doorway is not None and not route:
             doorway.close_way()
         elif doorway is not None:
             with suppress(OSError):  # no descriptor is left: the pair carries everything
-                self._dealer = DealerLink(_out_of_the_way(doorway.connect()))
+                self._dealer = EarlyLink(_out_of_the_way(doorway.connect()))
 
     def greet(self) -> None:
-        """Make ourselves known to the boss. What can be sent at once waits for this."""
+        """Make ourselves known at the boss's ZeroMQ socket. Until libzmq has read it, orders come over the pair."""
         if self._dealer is not None:
-            greet(self._dealer.sock, self._route)
+            introduce(self._dealer.sock, self._route)
 
     def send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
