@@ -3,9 +3,9 @@
 Whoever opens the journal next reads there which jobs a worker had claimed, and which had ended. The recorders tell that
 of the batches that workers have now. For the others there is a log behind them: as a worker gets its next batch, or has
 died, the boss writes down which jobs of the one before were claimed. The log is a ring of as many entries as there may
-be jobs whose results are not in the journal yet (see the journal's ``job_lanes.py``), so what is needed is never
-written over. A job that was passed to the boss and stands in neither never started. Behind the log are results that were on
-their way (``kept_results.py``).
+be jobs whose results are not in the journal yet (see its ``job_lanes.py``): what is needed is never written over. A job
+that was passed to the boss and stands in neither never started. Behind the log are results that were on their way
+(``kept_results.py``).
 
 The kernel writes memory to the file whenever it likes. So after a power cut, or a crash of the machine, the file means
 nothing: the boot id in it tells.
