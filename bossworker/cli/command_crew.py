@@ -83,8 +83,9 @@ class CommandCrew:
         begun = [one[0] for one in records if len(one) == 1]
         if begun:
             self._note_begun(begun)
-        if () in records:
-            raise BrokenPipeError  # nobody reads what is passed on
+        for one in records:
+            if one[0] is None:
+                raise OSError(one[1], os.strerror(one[1]), "standard output")
         return [self._ended(EndRecord._make(one)) for one in records if len(one) > 1]
 
     def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:

@@ -261,11 +261,9 @@ class Host:
         assert one.relay is not None
         try:
             return one.relay.pass_on(at_last)
-        except BrokenPipeError:
-            self._records.append(())
-        except OSError:  # our stdout is on a full disk, for instance
-            pass
-        return True
+        except OSError as error:  # nobody reads any more, or the disk is full: that ends the run
+            self._records.append((None, error.errno))
+            return True
 
     # -- ends -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ one of::
 
     (id,)                        it begins. Said before it does: what has not been said to begin has not
     (id, kind, reason, ...)      it has ended: an `EndRecord`
-    ()                           nobody reads the lines that are passed on any more
+    (None, errno)                the lines that are passed on cannot be written
 """
 
 from __future__ import annotations
