@@ -1,6 +1,6 @@
 """``python -m benchmarks.commands``: commands beside xargs and GNU parallel; detached jobs; many job directories.
 
-Commands are run in a pool that is up, with job directories that stay; and by ``bossworker run``, all of it measured.
+Commands are run in a pool that is up, with job directories that stay, and by ``bossworker run`` from start to end.
 
 All sides run ``/bin/true`` two at a time, in turn (A B C A B C ...), in folders of one disk, which are deleted only
 at the end: a file system may be slow to make files where it has just deleted many.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bossworker import metrics as metrics
     from bossworker import otel as otel
     from bossworker import tasks as tasks
+    from bossworker import web as web
     from bossworker.aio import AsyncBossWorker
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
     from bossworker.pool.caller.futures import JobFuture
+    from bossworker.pool.caller.operating import Operator
+    from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
     from bossworker.pool.door.keys import Keys, keys
     from bossworker.pool.door.listening import ClientInfo, Door
     from bossworker.pool.worker.current_job import CurrentJob, current_job
@@ -91,8 +94,10 @@ __all__ = [
     "Keys",
     "Missed",
     "NothingPending",
+    "Operator",
     "PoolClosed",
     "RemoteError",
+    "RemoteOperator",
     "Result",
     "ResultHandlerError",
     "Stats",
@@ -106,6 +111,8 @@ __all__ = [
     "current_job",
     "job_key",
     "keys",
+    "operate",
+    "pools",
     "run_command",
 ]
 
@@ -117,6 +124,8 @@ _MODULES = {
     "pool.caller.futures": ("JobFuture",),
     "pool.door.keys": ("Keys", "keys"),
     "pool.door.listening": ("ClientInfo", "Door"),
+    "pool.caller.operating": ("Operator",),
+    "pool.caller.remote_operator": ("RemoteOperator", "operate", "pools"),
     "commands.inline.handler": ("CommandHandler", "run_command"),
     "jobkey": ("job_key",),
     "result": ("Result",),
@@ -134,7 +143,12 @@ _MODULES = {
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
-_EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # the same, and what they need
+_EXTRAS = {  # the same, and what they need
+    "joblib": "joblib",
+    "metrics": "prometheus_client",
+    "otel": "opentelemetry",
+    "web": "starlette",
+}
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 if not TYPE_CHECKING:  # or type checkers would take every name for one of ours

@@ -321,7 +321,7 @@ class _Own:
         if book is None or self not in _running or self._closer is not None:
             return
         self._closed = book.closing = True
-        if self.pool._inbox.jobs or book.unsent:
+        if self.pool._inbox.pending() or book.unsent:
             self._finish_later(cancel_futures=False)
         else:
             self.terminate()

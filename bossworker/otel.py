@@ -11,7 +11,7 @@ environment instead, as ``TRACEPARENT``. ``result.job`` is what was added, witho
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 try:
@@ -43,11 +43,13 @@ class _SpanMaker(Tap):
         self._tracer = tracer
         self._name = name
         self._calls: list[tuple[int, Any]] = []  # first ids of calls that added jobs, and the contexts then
+        self._most = 100  # of them, before those that nobody needs any more are dropped
 
-    def on_call(self, first_id: int, unfinished: Mapping[int, Any]) -> None:
-        if len(self._calls) > 2 * len(unfinished) + 100:
-            oldest = min(unfinished, default=first_id)
+    def on_call(self, first_id: int, unfinished: Iterable[int]) -> None:
+        if len(self._calls) > self._most:
+            oldest = next(iter(unfinished), first_id)  # ids ascend
             del self._calls[: max(0, bisect_right(self._calls, oldest, key=lambda call: call[0]) - 1)]
+            self._most = 2 * len(self._calls) + 100
         self._calls.append((first_id, context.get_current()))
 
     def prepare(self, job: Mapping[Any, Any], command: bool) -> Mapping[Any, Any]:

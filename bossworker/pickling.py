@@ -20,6 +20,8 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle  # of which we use what the last section of this module names
 
+from bossworker.system.newcomers import Newcomers
+
 PROTOCOL = 5
 MAIN_NAME = "__main__"
 MAIN = MAIN_NAME.encode()
@@ -141,14 +143,25 @@ def fill_class(made: type, state: Any) -> type:
     return _fill(made, state)
 
 
+_new_classes = Newcomers(type)
+
+
 def identify_classes() -> None:
-    """Before a fork: give each class that may travel by value an identity, by which both processes know it."""
+    """Before a fork: give each class that may travel by value an identity, by which both processes know it.
+
+    When no class has been made since the last fork, each that wants one has one. (But for one whose name the program
+    has given to something else meanwhile, without making anything new: that one travels as a copy.)
+    """
+    found = _new_classes.look()
+    if found is None:
+        return
     for one in _all_classes():
         try:
             if one.__flags__ & _MADE_BY_CODE and not _is_in_its_module(one):
                 _give_identity(one)
         except Exception:  # its metaclass has its own idea of names, or of being a key
             continue
+    _new_classes.all_known(found)
 
 
 def _is_in_its_module(one: type) -> bool:

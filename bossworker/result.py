@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, Self, overload
 
 from bossworker.display import shorten, table
 from bossworker.errors import JobFailed, JobTimeout
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, add_trace, kind_of, rebuild, reported
+from bossworker.system.compiled import core
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
@@ -37,29 +38,71 @@ class MissingFromFailure(KeyError):
         return f"{shorten(self.args[0])}: {self.args[1]}"
 
 
-class Origin(NamedTuple):
+class Origin:
     """What the results of one batch have in common. Times are monotonic seconds."""
 
-    pid: int
-    attempt: int
-    clock: float  # Unix time minus monotonic time, when the results arrived
-    queued: float | Sequence[float]  # when the jobs were added: all at once, or one by one
-    marks: Sequence[float]  # when each started, and, one further on, ended
+    __slots__ = ("attempt", "clock", "errors", "first_id", "jobs", "marks", "outcomes", "pid", "queued")
 
-    def alone(self, position: int) -> Origin:
+    def __init__(
+        self,
+        first_id: int,
+        jobs: Sequence[Mapping[Any, Any]],
+        pid: int,
+        attempt: int,
+        clock: float,
+        queued: float | Sequence[float],
+        marks: Sequence[float],
+        outcomes: Sequence[int] | None = None,
+        errors: Sequence[ErrorData | None] | None = None,
+    ) -> None:
+        self.first_id = first_id
+        self.jobs = jobs
+        self.pid = pid
+        self.attempt = attempt
+        self.clock = clock  # Unix time minus monotonic time, when the results arrived
+        self.queued = queued  # when the jobs were added: all at once, or one by one
+        self.marks = marks  # when each started, and, one further on, ended
+        self.outcomes = outcomes  # None: all ended well
+        self.errors = errors
+
+    def alone(self, at: int) -> Origin:
         """The same for one result, which then drags nothing along of the others."""
-        queued = self.queued if isinstance(self.queued, float) else self.queued[position]
-        return self._replace(queued=queued, marks=tuple(self.marks[position : position + 2]))
+        return Origin(
+            self.first_id + at,
+            (self.jobs[at],),
+            self.pid,
+            self.attempt,
+            self.clock,
+            self.queued_at(at),
+            tuple(self.marks[at : at + 2]),
+            self.outcomes and (self.outcomes[at],),
+            self.errors and (self.errors[at],),
+        )
+
+    def with_error(self, error: ErrorData) -> Origin:
+        """The same of one, with another error."""
+        changed = self.alone(0)
+        changed.errors = (error,)
+        return changed
+
+    def queued_at(self, at: int) -> float:
+        queued = self.queued
+        return queued if isinstance(queued, float) else queued[at]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Origin, tuple(getattr(self, name) for name in _ORIGIN)
 
 
-_BY_HAND = Origin(pid=0, attempt=0, clock=0.0, queued=0.0, marks=(0.0, 0.0))  # of results that no pool has made
+_ORIGIN = ("first_id", "jobs", "pid", "attempt", "clock", "queued", "marks", "outcomes", "errors")
+
+
+def _by_hand(error: ErrorData | None) -> Origin:
+    """Of a result that no pool has made."""
+    outcome = Outcome.REPORTED if error else Outcome.OK
+    return Origin(0, (_NO_JOB,), 0, 0, 0.0, 0.0, (0.0, 0.0), (outcome,), (error,))
+
+
 _NO_JOB: Any = None  # the job of such
-
-Facts = tuple[int, Mapping[Any, Any], Origin, int, int, ErrorData | None]
-"""About one result; a plain tuple, because they are made by the hundred thousand:
-
-0 job id; 1 the job; 2 origin; 3 its position there; 4 outcome; 5 error.
-"""
 
 
 class Result(dict[Any, Any], Generic[Answer_co]):
@@ -74,73 +117,83 @@ class Result(dict[Any, Any], Generic[Answer_co]):
     TypedDict are known of what ``raise_for_error()`` returns.
     """
 
-    __slots__ = ("_facts",)
+    __slots__ = ("_at", "_origin")
 
-    _facts: Facts
+    _origin: Origin
+    _at: int  # which one of those it is
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As ``dict``."""
         super().__init__(*args, **kwargs)
         error = reported(self) if "ERROR" in self else None
-        self._facts = (0, _NO_JOB, _BY_HAND, 0, Outcome.REPORTED if error else Outcome.OK, error)
+        self._origin, self._at = _by_hand(error), 0
+
+    @property
+    def _outcome(self) -> int:
+        outcomes = self._origin.outcomes
+        return Outcome.OK if outcomes is None else outcomes[self._at]
+
+    @property
+    def _error(self) -> ErrorData | None:
+        errors = self._origin.errors
+        return None if errors is None else errors[self._at]
 
     @property
     def job_id(self) -> int:
         """The id that ``add_work`` returned for the job."""
-        return self._facts[0]
+        return self._origin.first_id + self._at
 
     @property
     def job(self) -> Mapping[Any, Any]:
         """The job as it was submitted: the entries that the dict had when it was added, whatever became of it since.
 
-        Its values are not copied. A mapping that is no plain dict is the very object.
+        Of plain data (numbers, text, bytes, None, and lists, tuples and dicts of them), it may be a copy. Other values
+        are not copied; a mapping that is no plain dict is the very object.
         """
-        return self._facts[1]
+        if core is not None:
+            core.track(self)  # whoever has the job may put this into it
+        return self._origin.jobs[self._at]
 
     @property
     def worker_pid(self) -> int:
         """The process that ran it; 0 when none did."""
-        return self._facts[2].pid
+        return self._origin.pid
 
     @property
     def attempts(self) -> int:
         """How often it was started: 0 when it never was, more than 1 after retries."""
-        return self._facts[2].attempt
+        return self._origin.attempt
 
     @property
     def queued_at(self) -> float:
         """When it was added."""
-        origin = self._facts[2]
-        queued = origin.queued
-        return (queued if isinstance(queued, float) else queued[self._facts[3]]) + origin.clock
+        return self._origin.queued_at(self._at) + self._origin.clock
 
     @property
     def started_at(self) -> float:
         """When it was started the last time; when it ended, for a job that never was."""
-        origin = self._facts[2]
-        return origin.marks[self._facts[3]] + origin.clock
+        return self._origin.marks[self._at] + self._origin.clock
 
     @property
     def finished_at(self) -> float:
         """When it ended."""
-        origin = self._facts[2]
-        return origin.marks[self._facts[3] + 1] + origin.clock
+        return self._origin.marks[self._at + 1] + self._origin.clock
 
     @property
     def duration(self) -> float:
         """Seconds from start to end."""
-        marks, position = self._facts[2].marks, self._facts[3]
-        return marks[position + 1] - marks[position]
+        marks, at = self._origin.marks, self._at
+        return marks[at + 1] - marks[at]
 
     @property
     def ok(self) -> bool:
         """Whether nothing went wrong."""
-        return self._facts[4] & KIND_BITS == Outcome.OK
+        return self._outcome & KIND_BITS == Outcome.OK
 
     @property
     def error(self) -> str | None:
         """The text under ``ERROR``, as it was when the job ended; None when it ended well."""
-        error = self._facts[5]
+        error = self._error
         return error.text if error is not None else None
 
     @property
@@ -149,18 +202,18 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
         ``reported``: the handler returned an ``ERROR`` of its own.
         """
-        return kind_of(self._facts[4])
+        return kind_of(self._outcome)
 
     @property
     def traceback(self) -> str | None:
         """The worker's traceback, with its chain of causes, as text; None when there is none."""
-        error = self._facts[5]
+        error = self._error
         return (error.traceback or None) if error is not None else None
 
     @property
     def log(self) -> str:
         """The last 64 KiB (of UTF-8) of what a failed job has printed and logged; empty without ``logs="relay"``."""
-        error = self._facts[5]
+        error = self._error
         return error.log if error is not None else ""
 
     @property
@@ -188,7 +241,7 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
     @property
     def _exit_code(self) -> int | None:
-        error = self._facts[5]
+        error = self._error
         return error.code if error is not None else None
 
     @overload
@@ -212,7 +265,7 @@ class Result(dict[Any, Any], Generic[Answer_co]):
         raise KeyError(key)
 
     def _is_by_hand(self) -> bool:
-        return self._facts[2] is _BY_HAND
+        return self.job_id == 0
 
     def _whose(self) -> str:
         return "a job" if self._is_by_hand() else f"job {self.job_id}"
@@ -232,21 +285,20 @@ class Result(dict[Any, Any], Generic[Answer_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._is_by_hand():
             return Result, (dict(self),)
-        job_id, job, origin, position, *rest = self._facts
-        return make_result, (dict(self), (job_id, job, origin.alone(position), 0, *rest))
+        return make_result, (dict(self), self._origin.alone(self._at))
 
 
-def make_result(value: Mapping[Any, Any], facts: Facts) -> Result[Any]:
+def make_result(value: Mapping[Any, Any], origin: Origin, at: int = 0) -> Result[Any]:
     """A result with its attributes."""
     result: Result[Any] = dict.__new__(Result)
     result.update(value)
-    result._facts = facts
+    result._origin, result._at = origin, at
     return result
 
 
 def exception_of(result: Result) -> BaseException | None:
     """As ``result.exception``, without the worker's traceback."""
-    error = result._facts[5]
+    error = result._error
     if error is None:
         return None
     if result.error_kind in ("timeout", "memory") and error.pickled is None:

@@ -73,7 +73,8 @@ def _value(text: str) -> object:
 def retry_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "retry",
-        "Start jobs once more, each as a new job; print the new ids. Of a task, the command is executed again.",
+        "Start jobs once more, each as a new job; print the new ids. Of a task, the command is executed again;\n"
+        "of a pool, the jobs that have failed are run again, and the pool's id is printed.",
         ["last", "nightly", "--failed"],
         ids="*",
     )

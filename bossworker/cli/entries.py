@@ -7,7 +7,7 @@ import signal as signals
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bossworker import jobs
 from bossworker.commands import output, record
@@ -23,6 +23,40 @@ STREAMS = ("stdout", "stderr")
 
 class EntryError(Exception):
     """What cannot be done to a job or task; the text is for people."""
+
+
+class Entry(Protocol):
+    """A job, a task, a queued command or a pool: whatever `ps` lists. What it cannot do is an EntryError."""
+
+    kind: str
+    id: str
+
+    @property
+    def name(self) -> str: ...
+
+    def describe(self) -> dict[str, Any]:
+        """The documented form, JSON values."""
+
+    def wait(self, timeout: float | None) -> None:
+        """Until it has ended, or that many seconds are over."""
+
+    def signal(self, number: int) -> bool:
+        """Whether it was sent: something runs."""
+
+    def pause(self, on: bool) -> bool:
+        """Stop all of it where it is, or let it go on."""
+
+    def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
+
+    def send(self, text: str) -> None:
+        """Hand it a text."""
+
+    def again(self) -> Entry:
+        """Start it once more."""
+
+    def delete(self) -> None:
+        """End it, and delete its files."""
 
 
 class JobEntry:
@@ -217,9 +251,6 @@ class TaskEntry:
 
     def delete(self) -> None:
         self._told(self._task.delete)
-
-
-Entry = JobEntry | TaskEntry
 
 
 def is_running(described: dict[str, Any]) -> bool:

@@ -7,15 +7,18 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
 from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, runs, short
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
-from bossworker.cli.selecting import choose, everything, select
+from bossworker.cli.selecting import choose, everything, pools_there, select
 from bossworker.system import descendants, proc
+
+if TYPE_CHECKING:
+    from bossworker.cli.pool_entries import PoolEntry
 
 NEWEST = 50  # that `ps` looks at, unless it is to look at all
 _CHUNK = 1 << 16
@@ -24,7 +27,8 @@ _CHUNK = 1 << 16
 def ps_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "ps",
-        f"List jobs and tasks, the newest last; of those that have ended only such as are among the {NEWEST} newest.",
+        "List the pools that have a door (pool.listen), jobs and tasks, the newest last; of what has ended only such\n"
+        f"as are among the {NEWEST} newest.",
         ["", "--all --status running", "--json"],
     )
     parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
@@ -38,7 +42,7 @@ def ps(argv: Sequence[str]) -> int:
 
     def work() -> int:
         entries = everything() if options.all else islice(everything(), NEWEST)
-        found = [one for one in _described(entries) if _is_wanted(one, options)]
+        found = [one for one in _described(chain(entries, pools_there())) if _is_wanted(one, options)]
         if options.json:
             for one in reversed(found):
                 show_json(one)
@@ -102,13 +106,21 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def command_line(one: dict[str, Any]) -> str:
-    """As it would be typed, on one line."""
+    """As it would be typed, on one line; of a pool, its program and what it does."""
+    if one["kind"] == "pool":
+        return _pool_line(one["command"][0], one["pool"])
     line = one["command"][0] if one["shell"] and one["command"] else shlex.join(map(str, one["command"] or ()))
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
+def _pool_line(program: str, pool: dict[str, Any]) -> str:
+    figures = ("workers", "running", "queued", "done", "failed")
+    return f"{program}: {', '.join(f'{pool[name]:,} {name}' for name in figures)}" if "workers" in pool else program
+
+
 def show_parser() -> argparse.ArgumentParser:
-    return make_parser("show", "Tell all that is known of a job or task.", ["last", "nightly", "--json 4f1c"], ids="+")
+    text = "Tell all that is known of a job, task or pool."
+    return make_parser("show", text, ["last", "nightly", "--json 4f1c"], ids="+")
 
 
 def show(argv: Sequence[str]) -> int:
@@ -213,8 +225,37 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
         time.sleep(LOOK)
 
 
+def trace_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "trace",
+        "Write what a pool has done of late to a file in Chrome's trace format: open it at ui.perfetto.dev.",
+        ["mill -o trace.json", "-o trace.json p4711", "--json mill -o trace.json"],
+        ids="1",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the file, which is written anew")
+    return parser
+
+
+def trace(argv: Sequence[str]) -> int:
+    options = trace_parser().parse_args(argv)
+
+    def work() -> int:
+        for entry in select([options.ids]):
+            if entry.kind != "pool":
+                raise EntryError(f"{entry.kind} {entry.id} is no pool")
+            cast("PoolEntry", entry).trace(options.output)
+            if options.json:
+                show_json({"id": entry.id, "file": options.output})
+        return 0
+
+    return told("trace", work)
+
+
 def stack_parser() -> argparse.ArgumentParser:
-    text = "Show the processes of a command that runs, with their states and arguments."
+    text = (
+        "Show the processes of a command that runs, with their states and arguments; of a pool, the Python stacks of\n"
+        "its workers."
+    )
     return make_parser("stack", text, ["last", "nightly", "--json 4f1c"], ids="+")
 
 
@@ -231,6 +272,10 @@ def stack(argv: Sequence[str]) -> int:
 
 
 def _show_stack(entry: Entry, named: bool, as_json: bool) -> None:
+    if entry.kind == "pool":
+        text = cast("PoolEntry", entry).stack()
+        show_json({"id": entry.id, "text": text}) if as_json else print(text)
+        return
     found = entry.describe()
     if found["pid"] is None:
         if named:

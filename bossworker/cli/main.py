@@ -10,7 +10,7 @@ from importlib import import_module
 COMMANDS = {  # the module, the function in it, and what it does
     "run": ("run_main", "main", "run a command for each argument, as xargs and GNU parallel do"),
     "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
-    "ps": ("looking", "ps", "list jobs and tasks"),
+    "ps": ("looking", "ps", "list pools, jobs and tasks"),
     "show": ("looking", "show", "tell all that is known of one"),
     "log": ("looking", "log", "print what one has written; follow it"),
     "wait": ("steering", "wait", "wait for its end; exit as it does"),
@@ -20,7 +20,9 @@ COMMANDS = {  # the module, the function in it, and what it does
     "send": ("steering", "send", "hand a line of text to a task"),
     "retry": ("detached", "retry", "start it once more"),
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
-    "stack": ("looking", "stack", "show the processes of a command that runs"),
+    "stack": ("looking", "stack", "show what a command or a pool does just now"),
+    "trace": ("looking", "trace", "write what a pool has done to a file"),
+    "web": ("web_command", "web", "serve a page: pools, jobs and tasks in a browser"),
     "doctor": ("doctor", "doctor", "look at what this machine lacks"),
     "completion": ("shells", "completion", "print completion for bash, zsh or fish"),
 }

@@ -1,4 +1,4 @@
-"""Which jobs and tasks are meant: a unique beginning of an id, a name, ``last``, ``all`` or ``failed``."""
+"""Which jobs, tasks and pools are meant: a unique beginning of an id, a name, ``last``, ``all`` or ``failed``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, job_entries, task_entries
 from bossworker.errors import BossWorkerError
+from bossworker.pool.door.addresses import all_doors
 
 LAST, ALL, FAILED = "last", "all", "failed"
 LEAST = 3  # letters of an id
@@ -40,6 +41,14 @@ def choose(texts: Sequence[str]) -> list[Choice]:
     return list(found.values())
 
 
+def pools_there() -> Iterator[Entry]:
+    """Pools that answer. They are meant by their names alone: ``kill all`` leaves them, and what they run, in peace."""
+    if all_doors():  # or there is no need to load what speaks with one
+        from bossworker.cli.pool_entries import pool_entries
+
+        yield from pool_entries()
+
+
 def everything() -> Iterator[Entry]:
     """Jobs and tasks, the newest first."""
     tasks = iter(task_entries())
@@ -66,7 +75,9 @@ def _meant(text: str) -> list[Entry]:
             several = ", ".join(entry.id for entry in entries[:3])
             raise SelectError(f"{text!r} is the beginning of {len(entries)} ids: {several}...; give more of it")
         return entries
-    return _named(text) or _none(f"there is no job or task {text!r}: bossworker ps lists them")
+    return (
+        _named(text) or _pool_named(text) or _none(f"there is no job, task or pool {text!r}: bossworker ps lists them")
+    )
 
 
 def _named(text: str) -> list[Entry]:
@@ -78,6 +89,10 @@ def _named(text: str) -> list[Entry]:
         except EntryError:  # deleted just now
             continue
     return []
+
+
+def _pool_named(text: str) -> list[Entry]:
+    return [pool for pool in pools_there() if text in (pool.name, pool.id)][:1]
 
 
 def _none(text: str) -> list[Entry]:

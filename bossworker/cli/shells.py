@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bossworker.cli.command_parser import make_parser
 
 SHELLS = ("bash", "zsh", "fish")
-WITH_IDS = ("show", "log", "wait", "kill", "pause", "resume", "send", "retry", "clean", "stack")
+WITH_IDS = ("show", "log", "wait", "kill", "pause", "resume", "send", "retry", "clean", "stack", "trace")
 _IDS = "bossworker ps 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != \"-\") print $2 }'"
 
 

@@ -54,7 +54,7 @@ def kill_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "kill",
         "Send a signal to jobs or tasks that run: TERM, unless another one is named. KILL ends all that a command has\n"
-        "started.",
+        "started. Of a pool that is named, all jobs are cancelled.",
         ["last", "-s KILL nightly", "all"],
         ids="+",
     )
@@ -70,7 +70,9 @@ def kill(argv: Sequence[str]) -> int:
 
 
 def pause_parser() -> argparse.ArgumentParser:
-    return make_parser("pause", "Stop jobs or tasks where they are.", ["last", "nightly", "all"], ids="+")
+    return make_parser(
+        "pause", "Stop jobs or tasks where they are; have a pool start no more.", ["last", "nightly", "all"], ids="+"
+    )
 
 
 def pause(argv: Sequence[str]) -> int:
@@ -78,7 +80,8 @@ def pause(argv: Sequence[str]) -> int:
 
 
 def resume_parser() -> argparse.ArgumentParser:
-    return make_parser("resume", "Let jobs or tasks go on that are paused.", ["last", "nightly", "all"], ids="+")
+    text = "Let jobs, tasks or pools go on that are paused."
+    return make_parser("resume", text, ["last", "nightly", "all"], ids="+")
 
 
 def resume(argv: Sequence[str]) -> int:

@@ -44,19 +44,20 @@ class ForkQueue(Settings):
     ...         queue.exit()
     >>> statuses = [queue.wait() for name in names]
 
-    The settings are attributes, may be changed while it runs, and are heeded at once:
+    Args:
+        size: How much weight may run at once: with weights of 1, how many children.
+        delay: Seconds from one start to the next, at least.
+        weight: What a child counts that is started without a weight of its own.
+        allow_excess: True: the next child starts as soon as less than `size` runs, however heavy it is itself. False:
+            it waits until its own weight fits as well; one that is heavier than `size` runs alone.
+        ignore_children: The statuses of children are dropped, as if SIGCHLD were set to SIG_IGN.
+        debug: Log each child that starts, ends and is reaped, to ``bossworker.forkqueue``, level INFO; to stderr in a
+            program that does not show that.
+        trace: Log each call of fork, exit, wait, waitpid and their kin, there too.
+        max_load: Start no child beside others unless the load average is below this; 0: no limit.
+        min_free_memory: Start no child beside others unless this many bytes are available; 0: no limit.
 
-    size             how much weight may run at once: with weights of 1, how many children
-    delay            seconds from one start to the next, at least
-    weight           what a child counts that is started without a weight of its own
-    allow_excess     True: the next child starts as soon as less than `size` runs, however heavy it is itself. False: it
-                     waits until its own weight fits as well; one that is heavier than `size` runs alone
-    ignore_children  the statuses of children are dropped, as if SIGCHLD were set to SIG_IGN
-    debug            log each child that starts, ends and is reaped, to ``bossworker.forkqueue``, level INFO; to stderr
-                     in a program that does not show that
-    trace            log each call of fork, exit, wait, waitpid and their kin, there too
-    max_load         start no child beside others unless the load average is below this; 0: no limit
-    min_free_memory  start no child beside others unless this many bytes are available; 0: no limit
+    The settings are attributes, may be changed while it runs, and are heeded at once.
 
     Load and memory are asked for as GNU parallel does, at each start; but as with make, one child may always run, so
     that the queue cannot stop for ever over what others do.

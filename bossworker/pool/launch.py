@@ -14,6 +14,7 @@ Boss and fork server never touch the standard streams: a thread of the caller ma
 
 from __future__ import annotations
 
+import _thread
 import errno
 import gc
 import logging
@@ -21,7 +22,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -89,15 +89,20 @@ class Start(NamedTuple):
     threads: bool  # whether the caller had any when it was forked
 
 
-def launch(handlers: Handlers, options: Options) -> Launched:
-    """Start a boss by the options' start method; with signals held, and the standard streams taken."""
+def launch(handlers: Handlers | Packed, options: Options) -> Launched:
+    """Start a boss by the options' start method; with signals held, and the standard streams taken.
+
+    Handlers that are packed already are for ``"spawn"``.
+    """
     options = _with_usable_transport(options)
-    start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
     memory = Memory()
     try:
-        pid = start(handlers, options, ours, theirs, memory)
+        if options.start_method == "spawn" or isinstance(handlers, Packed):
+            pid = fresh_interpreter.spawn_boss(handlers, options, ours, theirs, memory)
+        else:
+            pid = _fork_boss(handlers, options, ours, theirs, memory)
         memory.close_file()
     except BaseException:
         ours.close()
@@ -183,7 +188,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         boss.run()
     if doorway is not None:
         doorway.remove_name()
-    _end(fork_server, pid)
+    _end(fork_server, pid, router)
 
 
 def _start_fork_server(
@@ -215,17 +220,24 @@ def _router(doorway: Doorway) -> Router:
 
 def _try_threads(number: int) -> None:
     """Start this many threads, all there at once, and have them end. RuntimeError where they cannot be started."""
-    over = threading.Event()
-    threads = [threading.Thread(target=over.wait) for _ in range(number)]
-    started = []
+    over = _thread.allocate_lock()
+    over.acquire()
+    ended = []
+
+    def wait(its_end: _thread.LockType) -> None:
+        with over:
+            its_end.release()
+
     try:
-        for thread in threads:
-            thread.start()
-            started.append(thread)
+        for _ in range(number):
+            its_end = _thread.allocate_lock()
+            its_end.acquire()
+            _thread.start_new_thread(wait, (its_end,))
+            ended.append(its_end)
     finally:
-        over.set()
-        for thread in started:
-            thread.join()
+        over.release()
+        for its_end in ended:
+            its_end.acquire()
 
 
 def _report_no_start(caller: socket.socket, error: OSError) -> None:
@@ -251,9 +263,14 @@ def _doorway(options: Options) -> tuple[Doorway | None, str]:
         return None, f"no folder for a socket: {error}"
 
 
-def _end(fork_server: Link, pid: int) -> None:
-    """Hang up on the fork server, which then ends the workers; end ourselves whatever it leaves."""
+def _end(fork_server: Link, pid: int, router: Router | None) -> None:
+    """Hang up on the fork server, which then ends the workers; end ourselves whatever it leaves.
+
+    libzmq's threads end before we do: to reap a process that left them behind takes the kernel milliseconds.
+    """
     fork_server.close()
+    if router is not None:
+        router.close()
     processes.wait_for(pid, FORK_SERVER_END_SECONDS)
     processes.end_children(FORK_SERVER_END_SECONDS)
 

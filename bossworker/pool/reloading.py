@@ -16,18 +16,33 @@ from importlib.machinery import ModuleSpec
 from bossworker.pickling import MAIN_NAME
 from bossworker.pool.fresh_interpreter import dumps_handlers
 from bossworker.pool.options import Handlers
+from bossworker.system.newcomers import Newcomers
 
 
 class LoadedModules:
     """The modules as they are now, when a process is about to be forked that has them."""
 
     def __init__(self) -> None:
-        self._specs = _specs()
+        self._specs = _specs_now()
 
     def reloaded(self) -> list[str]:
         """Those of them that have been loaded once more since."""
         now = _specs()  # a reload finds the module's spec anew
         return [name for name, spec in self._specs.items() if name in now and now[name] is not spec]
+
+
+_new_specs = Newcomers(ModuleSpec)
+_known_specs: dict[str, ModuleSpec] = {}
+
+
+def _specs_now() -> dict[str, ModuleSpec]:
+    """The same object as last time, as long as no module has been loaded."""
+    global _known_specs
+    found = _new_specs.look()
+    if found is not None:
+        _known_specs = _specs()
+        _new_specs.all_known(found)
+    return _known_specs
 
 
 def _specs() -> dict[str, ModuleSpec]:

@@ -4,12 +4,16 @@ The place of the arguments is too small for most titles, and what lies behind it
 know whose process this is. So the kernel is told of another place (``PR_SET_MM_MAP``, which asks for no rights). Where
 it does not take that, as much of the title is written over the arguments as there is room. On other systems the module
 setproctitle does what it can, if it is installed.
+
+Each process of a pool gets a title as it starts. So what takes long, or is the same in all that are forked from one
+another, is done once: the C library is loaded at import, and the first of them reads where its memory lies.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
 from contextlib import suppress
 from typing import Any
@@ -20,54 +24,73 @@ _SET_NAME, _SET_MM, _SET_MM_MAP = 15, 35, 14
 _NAME_BYTES = 15
 # Of /proc/self/stat, counted from the third field: addresses in the order in which the kernel wants them.
 _CODE, _STACK, _DATA, _BRK, _ARGS, _ENVIRONMENT = (23, 24), 25, (42, 43), 44, (45, 46), (47, 48)
+_MEMORY_MAP = struct.Struct("@11QPII")  # ``struct prctl_mm_map``: addresses; no auxv, whose size is 0
+_NO_FILE = (1 << 32) - 1  # for exe_fd
 
-_kept: list[Any] = []  # titles: the kernel reads them where they are, whenever it is asked
+_kept: list[bytes] = []  # titles: the kernel reads them where they are, whenever it is asked
+_places: list[int] | None = None  # of this process, or of the one that it was forked from
 
 
-class _MemoryMap(ctypes.Structure):
-    """``struct prctl_mm_map``."""
+def _load_libc() -> Any:
+    libc = ctypes.CDLL(None)
+    libc.prctl.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
+    libc.sbrk.argtypes = (ctypes.c_ssize_t,)
+    libc.sbrk.restype = ctypes.c_void_p
+    return libc
 
-    _fields_ = [
-        *((name, ctypes.c_uint64) for name in ("start_code", "end_code", "start_data", "end_data", "start_brk", "brk")),
-        *((name, ctypes.c_uint64) for name in ("start_stack", "arg_start", "arg_end", "env_start", "env_end")),
-        ("auxv", ctypes.c_void_p),
-        ("auxv_size", ctypes.c_uint32),
-        ("exe_fd", ctypes.c_uint32),
-    ]
+
+_libc = _load_libc() if sys.platform == "linux" else None
 
 
 def set_title(name: str, title: str) -> None:
     """Give this process a name and a title, as far as the system allows; never raises."""
     with suppress(Exception):
-        if "setproctitle" in sys.modules or sys.platform != "linux":
+        if "setproctitle" in sys.modules or _libc is None:
             import setproctitle
 
             setproctitle.setproctitle(title)
-        elif proc.is_ours():
-            libc = ctypes.CDLL(None, use_errno=True)
-            short = ctypes.create_string_buffer(name.encode()[:_NAME_BYTES])
-            libc.prctl(_SET_NAME, short, 0, 0, 0)
-            _show(libc, title.encode("utf-8", "replace").replace(b"\0", b" "))
+        elif places := _places_in_memory():
+            _libc.prctl(_SET_NAME, name.encode()[:_NAME_BYTES], None, 0, 0)
+            _show(places, title.encode("utf-8", "replace").replace(b"\0", b" "))
 
 
-def _show(libc: Any, title: bytes) -> None:
-    fields = proc.stat_fields(os.getpid())
-    if not _move(libc, fields, ctypes.create_string_buffer(title)):
-        start, end = (int(fields[at]) for at in _ARGS)
+def _places_in_memory() -> list[int]:
+    """The fields of ``/proc/self/stat``, read once; none where /proc shows other processes than ours.
+
+    A fork copies all of it but the end of the heap, which grows, and where its parent has put its own title.
+    """
+    global _places
+    if _places is None:
+        _places = []
+        if proc.is_ours():
+            _places = [int(field) if field.isdigit() else 0 for field in proc.stat_fields(os.getpid())]
+    return _places
+
+
+def _show(places: list[int], title: bytes) -> None:
+    if not _move(places, title):
+        start, end = (places[at] for at in _ARGS)
         room = end - start - 1
         ctypes.memmove(start, title[:room].ljust(room, b"\0"), room)
 
 
-def _move(libc: Any, fields: list[bytes], title: Any) -> bool:
+def _move(places: list[int], title: bytes) -> bool:
     """Have the kernel look for the arguments at another address; whether it does."""
-    number = [int(field) if field.isdigit() else 0 for field in fields]
-    libc.sbrk.restype = ctypes.c_void_p
-    start = ctypes.addressof(title)
-    places = [*(number[at] for at in (*_CODE, *_DATA)), number[_BRK], libc.sbrk(0), number[_STACK]]
-    places += [start, start + len(title), *(number[at] for at in _ENVIRONMENT)]
-    wanted = _MemoryMap(*places, None, 0, (1 << 32) - 1)
-    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
-    done: int = libc.prctl(_SET_MM, _SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0)
+    assert _libc is not None
+    start: Any = ctypes.cast(ctypes.c_char_p(title), ctypes.c_void_p).value
+    wanted = _MEMORY_MAP.pack(
+        *(places[at] for at in (*_CODE, *_DATA)),
+        places[_BRK],
+        _libc.sbrk(0),
+        places[_STACK],
+        start,
+        start + len(title) + 1,  # with the zero byte that stands behind it
+        *(places[at] for at in _ENVIRONMENT),
+        0,
+        0,
+        _NO_FILE,
+    )
+    done: int = _libc.prctl(_SET_MM, _SET_MM_MAP, wanted, len(wanted), 0)
     if done == 0:
         _kept.append(title)
     return done == 0

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ from bossworker.system import processes
 from tests.conftest import wait_for
 
 
+@cache
+def opened(path: str) -> int:
+    """Whoever appends to it: opened once in each process, whatever started that."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def log_job(job: dict[str, Any]) -> dict[str, Any]:
     """Append the job's number to a log, whole or not at all, then maybe work for a while."""
-    os.write(job["log"], b"%d\n" % job["n"])
+    os.write(opened(job["log"]), b"%d\n" % job["n"])
     if job["seconds"]:
         time.sleep(job["seconds"])
     return {"n": job["n"]}
@@ -62,13 +69,9 @@ def killing(
 def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: pytest.FixtureRequest, seed: int) -> None:
     jobs = 200_000 if request.config.getoption("--long") else 20_000
     rng = random.Random(seed)
-    with (
-        open(tmp_path / "log", "ab") as log,
-        BossWorker(log_job, worker_count=4, global_timeout=30) as pool,
-    ):
-        pool.add_work(
-            *[{"n": n, "log": log.fileno(), "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)]
-        )
+    log = str(tmp_path / "log")
+    with BossWorker(log_job, worker_count=4, global_timeout=30) as pool:
+        pool.add_work(*[{"n": n, "log": log, "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)])
         with killing(lambda: pool.worker_pids, 60, rng, jobs // 200) as hit:
             results = list(pool.results())
         restarts = pool.stats().restarts
@@ -86,8 +89,9 @@ def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: py
 
 def test_with_retries_no_job_is_lost_to_kills(tmp_path: Path) -> None:
     rng = random.Random(7)
-    with open(tmp_path / "log", "ab") as log, BossWorker(log_job, worker_count=3, retries=1000) as pool:
-        pool.add_work(*[{"n": n, "log": log.fileno(), "seconds": 0.001} for n in range(2000)])
+    log = str(tmp_path / "log")
+    with BossWorker(log_job, worker_count=3, retries=1000) as pool:
+        pool.add_work(*[{"n": n, "log": log, "seconds": 0.001} for n in range(2000)])
         with killing(lambda: pool.worker_pids, 50, rng):
             results = list(pool.results())
     assert sorted(result["n"] for result in results) == list(range(2000))
@@ -148,8 +152,9 @@ def test_every_job_gets_its_own_fate(request: pytest.FixtureRequest) -> None:
 
 def test_cancels_in_a_storm_each_yield_one_result(tmp_path: Path) -> None:
     rng = random.Random(5)
-    with open(tmp_path / "log", "ab") as log, BossWorker(log_job, worker_count=3) as pool:
-        ids = pool.add_work(*[{"n": n, "log": log.fileno(), "seconds": rng.choice([0, 0, 0.001])} for n in range(6000)])
+    log = str(tmp_path / "log")
+    with BossWorker(log_job, worker_count=3) as pool:
+        ids = pool.add_work(*[{"n": n, "log": log, "seconds": rng.choice([0, 0, 0.001])} for n in range(6000)])
         cancelled = 0
         results = []
         with killing(lambda: pool.worker_pids, 30, rng):

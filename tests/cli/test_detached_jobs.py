@@ -183,7 +183,7 @@ def test_ids_of_strangers_lead_nowhere(cli: Cli, start: Callable[..., str], root
         for command in ("show", "log", "wait", "kill", "stack", "retry", "clean"):
             said = cli(command, "--", evil)
             assert (said.status, said.out) == (125, ""), (command, evil)
-            assert "there is no job or task" in said.err
+            assert "there is no job, task or pool" in said.err
 
 
 def test_a_beginning_of_several_ids_is_told(cli: Cli, start: Callable[..., str]) -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import resource
 import socket
 import stat
 import struct
@@ -54,7 +55,7 @@ def raw(door: Door) -> Iterator[zmq.Socket[bytes]]:
 
 
 def greeting(form: str, /, **changes: Any) -> bytes:
-    return json.dumps({**door_protocol.hello(form, None, False, False, "test", 0), **changes}).encode()
+    return json.dumps({**door_protocol.hello(form, None, False, False, False, "test", 0, False), **changes}).encode()
 
 
 def answers(sock: zmq.Socket[bytes]) -> dict[str, Any]:
@@ -297,7 +298,9 @@ def seeds_of(form: str) -> list[bytes]:
 
 @pytest.mark.parametrize("form", [FRAMES, JSON])
 @pytest.mark.parametrize("greeted", [True, False])
-def test_ten_thousand_malformed_messages_cost_nothing(pool: Make, clients: Make, form: str, greeted: bool) -> None:
+def test_malformed_messages_cost_nothing(
+    pool: Make, clients: Make, form: str, greeted: bool, request: pytest.FixtureRequest
+) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen(accept="json" if form == JSON else "pickle")
     rng, seeds = random.Random(f"{form}{greeted}"), seeds_of(form)
@@ -305,19 +308,42 @@ def test_ten_thousand_malformed_messages_cost_nothing(pool: Make, clients: Make,
         if greeted:
             sock.send(greeting(form))
             assert answers(sock)["op"] == "welcome"
-        for n in range(5000):
+        for n in range(25_000 if request.config.getoption("--long") else 2500):
             sock.send(mutated(rng, seeds))
             if n % 100 == 0:
                 sock.send_multipart([b"two", b"parts"])
             while sock.poll(0):  # an answer to what has come through by chance
                 sock.recv()
-        wait_for(lambda: door.malformed > 1000)
+        wait_for(lambda: door.malformed > 1000, 60)
     friend = clients(door)
     friend.add_work({"n": 5})
     assert friend.get_result()["n"] == 5
     bw.add_work({"n": 6})
     assert bw.get_result()["n"] == 6
     assert bw.stats().restarts == 0
+
+
+def test_a_crowd_that_connects_does_no_harm(pool: Make, clients: Make) -> None:
+    """More than this program may have descriptors, by default: libzmq would abort."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip(f"no process may have more than {hard} descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        door = pool(work, worker_count=1).listen()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1024), hard))
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+    try:
+        for one in crowd:
+            one.connect(door.address.removeprefix("ipc://"))
+        client = clients(door)
+        client.add_work({"n": 1})
+        assert client.get_result()["n"] == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in crowd:
+            one.close()
 
 
 def test_a_port_that_gets_garbage_goes_on(pool: Make, clients: Make) -> None:
@@ -331,6 +357,21 @@ def test_a_port_that_gets_garbage_goes_on(pool: Make, clients: Make) -> None:
     one = clients(door, keys=keys)
     one.add_work({"n": 1})
     assert one.get_result()["n"] == 1
+
+
+def test_events_of_others_are_not_told_over_json(pool: Make, clients: Make) -> None:
+    bw = pool(work, worker_count=1)
+    door = bw.listen(accept="json")
+    one, other = clients(door), clients(door)
+    for handle in (bw, other, bw):
+        handle.add_work({"n": 1}, {"n": 2})
+        assert len(list(handle.results())) == 2
+    one.add_work({"n": 3})
+    one.get_result()
+    events = one.events(0)
+    seen = [next(events) for _ in range(4)]
+    assert [type(event).__name__ for event in seen] == ["WorkerUp", "JobQueued", "JobStarted", "JobEnded"]
+    assert [getattr(event, "job_id", 0) for event in seen] == [0, 1, 1, 1]
 
 
 def test_too_many_jobs_are_answered_and_do_not_run(pool: Make, tmp_path: Path) -> None:

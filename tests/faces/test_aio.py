@@ -275,7 +275,7 @@ async def test_at_whatever_await_a_task_is_cancelled() -> None:
         assert (await pool.run({"n": 1}))["n"] == 1
         assert pool.pool.pending() == 0
         assert pool._jobs is not None
-        assert (len(pool._jobs._open), pool._jobs.unsent, len(pool.pool._inbox.jobs)) == (0, False, 0)
+        assert (len(pool._jobs._open), pool._jobs.unsent, pool.pool._inbox.pending()) == (0, False, 0)
 
 
 @in_loop

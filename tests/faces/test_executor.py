@@ -434,7 +434,7 @@ def test_a_map_that_nobody_takes_from_is_run_and_freed(executor: Make, tmp_path:
     wait_for(lambda: len(list(tmp_path.iterdir())) == 100)
     assert ex.submit(square, 2).result() == 4
     assert not boss(ex).pending()
-    assert not boss(ex)._inbox._forgotten
+    assert boss(ex)._inbox.pending() == 0
 
 
 def test_a_map_that_is_dropped_half_way_is_cancelled(executor: Make) -> None:

@@ -394,7 +394,7 @@ def test_cancelled_futures_leave_nothing_in_the_handle(pool: Pool) -> None:
         bw.submit({}).cancel()
     bw.submit({}).result()
     inbox = bw._inbox
-    assert (len(inbox.jobs), len(inbox.routed), len(inbox._forgotten)) == (0, 0, 0)
+    assert (len(inbox.jobs), inbox.pending()) == (0, 0)
     assert inbox.unfinished() == 0
 
 
@@ -536,7 +536,7 @@ def test_abandoned_futures_are_freed(pool: Pool) -> None:
     wait_for(lambda: not bw.pending())
     assert ref() is None
     assert not bw._open_futures().open
-    assert (len(bw._inbox.jobs), len(bw._inbox.routed)) == (0, 0)
+    assert (len(bw._inbox.jobs), bw._inbox.pending()) == (0, 0)
 
 
 def test_what_is_submitted_and_never_asked_for_does_not_pile_up(pool: Pool) -> None:

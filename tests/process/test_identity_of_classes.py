@@ -8,13 +8,13 @@ import enum
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker import BossWorker
+from bossworker import BossWorker, pickling
 
 Pool = Callable[..., BossWorker]
 
@@ -204,3 +204,29 @@ def test_a_job_that_workers_cannot_know_says_what_to_do(tmp_path: Path) -> None:
     assert lines[0].startswith("BossWorkerAsync: the job could not be rebuilt in the worker: AttributeError: ")
     advice = 'make a new one, reload it, or use start_method="spawn")'
     assert lines[0].endswith(f"(workers know what was defined when the pool was made: {advice}")
+
+
+def test_classes_are_looked_at_only_when_some_have_been_made(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at all of them costs a program that has forked as much as the rest of a start."""
+    looks = []
+    all_classes = pickling._all_classes
+
+    def count() -> Iterator[type]:
+        looks.append(1)
+        return all_classes()
+
+    monkeypatch.setattr(pickling, "_all_classes", count)
+    pool(lambda job: {}, worker_count=1, start_method="fork")
+    for _ in range(5):
+        looks.clear()
+        pool(lambda job: {}, worker_count=1, start_method="fork")
+        if not looks:  # the garbage collector has not been all through in between
+            break
+    assert not looks
+
+    class Mine: ...
+
+    bw = pool(lambda job: {"mine": Mine()}, worker_count=1, start_method="fork")
+    assert looks
+    bw.add_work({})
+    assert type(bw.get_result()["mine"]) is Mine

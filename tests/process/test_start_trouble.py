@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -197,23 +197,23 @@ def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> 
 
 
 def test_threads_that_cannot_be_started_are_told_before_libzmq_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cannot(thread: threading.Thread) -> None:
+    def cannot(function: object, arguments: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", cannot)
+    monkeypatch.setattr(_thread, "start_new_thread", cannot)
     with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
         BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
 
 
 def test_as_many_threads_as_libzmq_needs_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
+    start = _thread.start_new_thread
 
-    def one_more_at_most(thread: threading.Thread) -> None:
-        if threading.active_count() > 1:  # in the boss, which was forked with one
+    def one_more_at_most(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
+        if len(os.listdir("/proc/self/task")) > 1:
             raise RuntimeError("can't start new thread")
-        start(thread)
+        return start(function, arguments)
 
-    monkeypatch.setattr(threading.Thread, "start", one_more_at_most)
+    monkeypatch.setattr(_thread, "start_new_thread", one_more_at_most)
     with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
         BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
 

@@ -70,5 +70,6 @@ assert Path("/proc/self/cmdline").read_bytes().rstrip(b"\\0") == b"y"
 
 
 def test_it_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(titles, "_places", None)
     monkeypatch.setattr(proc, "is_ours", lambda: 1 / 0)
     titles.set_title("name", "title")

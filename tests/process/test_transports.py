@@ -19,7 +19,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.pool.wire.doorway import Doorway
-from bossworker.pool.wire.zmtp import DealerLink
+from bossworker.pool.wire.zmtp import EarlyLink
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -58,7 +58,7 @@ def interrupt(number: int, frame: object) -> None:
 
 def links() -> list[socket.socket]:
     """This worker's end of ZeroMQ."""
-    dealers = [one for one in gc.get_objects() if type(one) is DealerLink]
+    dealers = [one for one in gc.get_objects() if type(one) is EarlyLink]
     return [socket.socket(fileno=os.dup(one.fileno())) for one in dealers]
 
 

@@ -55,8 +55,7 @@ def test_a_short_value_is_shown_as_it_is(value: object) -> None:
 
 
 def made(value: dict[object, object], error: ErrorData | None = None, outcome: Outcome = Outcome.OK) -> Result:
-    origin = Origin(4711, 1, 0.0, 0.0, (0.0, 1.0))
-    return make_result(value, (3, {"n": 1}, origin, 0, outcome, error))
+    return make_result(value, Origin(3, ({"n": 1},), 4711, 1, 0.0, 0.0, (0.0, 1.0), (outcome,), (error,)))
 
 
 @pytest.mark.parametrize("value", LARGE, ids=lambda value: type(value).__name__)

@@ -7,7 +7,6 @@ import random
 import sys
 import threading
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -17,9 +16,13 @@ import pytest
 from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome, capture, encode_error, encode_text
 from bossworker.pool.caller import inbox as inbox_module
+from bossworker.pool.caller import sent_jobs as sent_jobs_module
+from bossworker.pool.caller import unpacking as unpacking_module
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.result_queue import ResultQueue
+from bossworker.pool.caller.sent_jobs import kept
 from bossworker.pool.wire import codec
-from bossworker.pool.wire.codec import encode_result
+from bossworker.pool.wire.codec import encode_jobs, encode_result
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
@@ -61,7 +64,7 @@ def expecting(first_id: int, count: int) -> Inbox:
     return inbox
 
 
-def drain(inbox: Inbox, queue: deque[Result] | None = None) -> Iterator[Result]:
+def drain(inbox: Inbox, queue: ResultQueue | None = None) -> Iterator[Result]:
     while (result := inbox.next(queue)) is not None:
         yield result
 
@@ -87,7 +90,8 @@ def test_a_result_is_no_larger_for_the_company_it_came_in() -> None:
 def test_every_result_tells_when_its_own_job_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
-    monkeypatch.setattr("bossworker.pool.caller.inbox.time", clock)
+    monkeypatch.setattr("bossworker.pool.caller.unpacking.time", clock)
+    monkeypatch.setattr("bossworker.pool.caller.sent_jobs.time", clock)
     inbox = Inbox()
     for first in range(1, 900, 3):
         now = float(first)
@@ -108,8 +112,7 @@ def test_each_result_is_given_out_once() -> None:
     inbox.receive(good(1, 10))
     assert len(list(drain(inbox))) == 10
     assert inbox.next() is None
-    assert not inbox.jobs
-    assert not inbox.has_news()
+    assert (len(inbox.jobs), inbox.pending(), inbox.has_news()) == (0, 0, False)
 
 
 def test_an_empty_inbox_has_nothing() -> None:
@@ -156,7 +159,7 @@ def test_an_interruption_while_results_are_unpacked_costs_none_and_doubles_none(
             raise KeyboardInterrupt
         return load(outcome, payload)
 
-    monkeypatch.setattr("bossworker.pool.caller.inbox.load_result", interrupted)
+    monkeypatch.setattr("bossworker.pool.caller.unpacking.load_result", interrupted)
     found: list[int] = []
     interruptions = 0
     while len(found) < 12:
@@ -175,17 +178,19 @@ def test_an_interruption_while_results_are_unpacked_costs_none_and_doubles_none(
 def test_results_of_forgotten_jobs_are_dropped() -> None:
     inbox = expecting(1, 9)
     inbox.forget([1, 5, 9, 777])
+    assert (inbox.pending(), inbox.unfinished()) == (6, 6)
     inbox.receive(good(1, 3) + good(4, 6))
     assert [result.job_id for result in drain(inbox)] == [2, 3, 4, 6, 7, 8]
-    assert not inbox.has_news()
+    assert (inbox.pending(), inbox.unfinished(), inbox.has_news()) == (0, 0, False)
 
 
-def test_jobs_forgotten_after_their_results_arrived_are_dropped_too() -> None:
+def test_a_job_forgotten_after_its_result_arrived_is_not_waited_for_a_second_time() -> None:
     inbox = expecting(1, 4)
     inbox.receive(good(1, 4))
     assert inbox.next() == {"n": 1}
-    inbox.forget([2, 4])
-    assert [result.job_id for result in drain(inbox)] == [3]
+    inbox.forget([1, 2])
+    assert [result.job_id for result in drain(inbox)] == [2, 3, 4]  # whoever forgets it knows what to do with it
+    assert (inbox.pending(), inbox.unfinished()) == (0, 0)
 
 
 def test_results_of_forgotten_jobs_do_not_make_others_count_as_finished() -> None:
@@ -196,49 +201,136 @@ def test_results_of_forgotten_jobs_do_not_make_others_count_as_finished() -> Non
 
 
 def test_clearing_leaves_nothing() -> None:
-    inbox = expecting(1, 8)
-    inbox.routed[8] = deque()
+    inbox = expecting(1, 7)
+    queue = ResultQueue()
+    inbox.expect(8, [{}], queue)
     inbox.receive(good(1, 2) + good(3, 2))
     inbox.next()
     inbox.clear()
     assert inbox.next() is None
-    assert (len(inbox.jobs), inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (0, 0, 0, False)
+    assert (len(inbox.jobs), inbox.pending(), inbox.outstanding, inbox.unfinished(), inbox.has_news()) == (
+        0,
+        0,
+        0,
+        0,
+        False,
+    )
+    inbox.receive(good(5, 4))
+    assert (inbox.next(), inbox.next(queue), inbox.pending()) == (None, None, 0)
+
+
+def test_a_signal_handler_that_clears_everything_amid_a_segment_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a forced shutdown from a handler does."""
+    inbox = expecting(1, 4)
+    inbox.receive(arrive(segment(1, [encode_result({"f": lambda: 1})] * 4)))
+    load = codec.load_result
+
+    def cleared(outcome: int, payload: memoryview) -> dict[Any, Any]:
+        inbox.clear()
+        return load(outcome, payload)
+
+    monkeypatch.setattr("bossworker.pool.caller.unpacking.load_result", cleared)
+    assert inbox.next() is None
+    assert (len(inbox.jobs), inbox.pending(), inbox.has_news()) == (0, 0, False)
+
+
+# -- what is known of jobs -------------------------------------------------------------------------------------
+
+
+def test_jobs_of_plain_data_are_kept_as_bytes_and_told_as_they_were() -> None:
+    jobs: list[dict[str, Any]] = [{"n": n, "more": [n, {"x": None}]} for n in range(200)]
+    jobs[130]["f"] = test_an_empty_inbox_has_nothing  # so that 64 of them are kept as they are
+    inbox = Inbox()
+    inbox.expect(1, kept(jobs, encode_jobs(jobs)))
+    inbox.receive(good(1, 90) + good(91, 110))
+    results = list(drain(inbox))
+    assert [result.job for result in results] == jobs
+    assert results[5].job is results[5].job
+    assert results[5].job["more"] is not jobs[5]["more"]
+    assert results[130].job["more"] is jobs[130]["more"]
+
+
+def test_the_jobs_that_have_no_result_are_known_whatever_has_come() -> None:
+    inbox = Inbox()
+    inbox.expect(11, [{"n": n} for n in range(11, 21)])  # by a thread that was quicker
+    inbox.expect(1, [{"n": n} for n in range(1, 11)])
+    for job_id in range(21, 26):
+        inbox.expect_one(job_id, {"n": job_id})
+    inbox.receive(good(1, 3) + good(9, 4) + good(22, 2))
+    inbox.unpack()
+    left = [4, 5, 6, 7, 8, *range(13, 22), 24, 25]
+    assert list(inbox.jobs) == left
+    assert [job_id for job_id in range(40) if job_id in inbox.jobs] == left
+    assert inbox.unfinished_jobs() == [(job_id, {"n": job_id}) for job_id in left]
+    assert (len(inbox.jobs), inbox.unfinished(), inbox.pending()) == (16, 16, 25)
+
+
+def test_jobs_that_could_not_be_sent_are_not_waited_for() -> None:
+    inbox = expecting(1, 5)
+    inbox.expect_one(6, {})
+    inbox.expect_one(7, {})
+    inbox.jobs.retract(range(7, 8))
+    inbox.expect_one(8, {})
+    inbox.jobs.retract(range(1, 6))
+    inbox.jobs.retract(range(1, 6))  # nothing had been noted
+    assert (list(inbox.jobs), inbox.pending()) == ([6, 8], 2)
+
+
+def test_runs_that_are_through_are_swept_out() -> None:
+    inbox = Inbox()
+    for first in range(1, 2001, 2):
+        inbox.expect(first, [{}, {}])
+        inbox.receive(good(first, 2))
+        assert len(list(drain(inbox))) == 2
+    assert len(inbox.jobs._runs) < 200
+
+
+def test_what_the_program_has_got_is_told_from_what_waits_for_it() -> None:
+    inbox = expecting(1, 6)
+    inbox.receive(good(1, 4))
+    inbox.next()
+    assert inbox.given_out(range(1, 7)) == [1]
+    inbox.drop([6])
+    assert inbox.given_out(range(1, 7)) == [1, 6]
 
 
 # -- results with a queue of their own -------------------------------------------------------------------------
 
 
-def test_routed_results_go_to_their_own_queue_and_no_other() -> None:
-    inbox = expecting(1, 12)
-    queues: list[deque[Result]] = [deque(), deque()]
-    inbox.routed.update({job_id: queues[job_id % 3] for job_id in range(1, 13) if job_id % 3 < 2})
-    assert inbox.outstanding == 4
+def test_results_go_to_the_queue_of_their_jobs_and_no_other() -> None:
+    inbox = Inbox()
+    queues = [ResultQueue(), ResultQueue(), None]
+    for first in range(1, 13, 2):
+        inbox.expect(first, [{}, {}], queues[first // 2 % 3])
+    assert (inbox.outstanding, inbox.pending()) == (4, 12)
     inbox.receive(good(1, 5) + good(6, 7))
-    assert [result.job_id for result in drain(inbox, queues[1])] == [1, 4, 7, 10]
-    assert [result.job_id for result in drain(inbox)] == [2, 5, 8, 11]
-    assert [result.job_id for result in drain(inbox, queues[0])] == [3, 6, 9, 12]
-    assert not inbox.jobs
-    assert not inbox.routed
+    assert [result.job_id for result in drain(inbox, queues[1])] == [3, 4, 9, 10]
+    assert [result.job_id for result in drain(inbox)] == [5, 6, 11, 12]
+    assert [result.job_id for result in drain(inbox, queues[0])] == [1, 2, 7, 8]
+    assert inbox.pending() == 0
 
 
-def test_forgetting_a_routed_job_drops_its_result() -> None:
-    inbox = expecting(1, 3)
-    queue: deque[Result] = deque()
-    inbox.routed.update(dict.fromkeys((1, 2), queue))
-    inbox.forget([2])
-    inbox.receive(good(1, 3))
-    assert [result.job_id for result in drain(inbox, queue)] == [1]
-    assert [result.job_id for result in drain(inbox)] == [3]
-    assert not inbox.routed
+def test_nothing_goes_to_a_queue_that_is_closed() -> None:
+    inbox = expecting(4, 1)
+    queue = ResultQueue()
+    inbox.expect(1, [{}, {}, {}], queue)
+    inbox.receive(good(1, 1))
+    inbox.unpack()
+    assert (len(queue), inbox.jobs.waited_for_in(queue)) == (1, [2, 3])
+    inbox.close_queue(queue)
+    assert (len(queue), inbox.pending(), inbox.unfinished()) == (0, 1, 1)
+    inbox.receive(good(2, 2))
+    assert inbox.unfinished() == 1
+    assert (len(queue), list(inbox.jobs)) == (0, [4])
 
 
 def test_results_put_aside_for_a_queue_count_as_arrived() -> None:
-    inbox = expecting(1, 4)
-    queue: deque[Result] = deque()
-    inbox.expect(1, [{}, {}, {}], queue)
+    inbox = expecting(3, 2)
+    queue = ResultQueue()
+    inbox.expect(1, [{}, {}], queue)
     inbox.receive(good(1, 2))
     assert inbox.next() is None
-    assert (len(queue), inbox.unfinished(), inbox.has_news()) == (2, 2, False)
+    assert (len(queue), inbox.unfinished(), inbox.pending()) == (2, 2, 4)
 
 
 # -- threads ---------------------------------------------------------------------------------------------------
@@ -260,7 +352,7 @@ def test_several_threads_get_every_result_once() -> None:
 
             def take(mine: list[int], inbox: Inbox = inbox, start: threading.Barrier = start) -> None:
                 start.wait()
-                while inbox.jobs:
+                while inbox.pending():
                     result = inbox.next()
                     if result is not None:
                         assert result == {"n": result.job_id}
@@ -279,12 +371,14 @@ def test_several_threads_get_every_result_once() -> None:
         sys.setswitchinterval(switch)
 
 
+OURS = (inbox_module.__file__, sent_jobs_module.__file__, unpacking_module.__file__)
+
+
 def taken_with_a_switch(at: int, routed: bool) -> tuple[list[int], Inbox, bool]:
     """Take all results, with another thread taking one as the `at`-th line of ours is reached; whether it was."""
-    inbox, route = Inbox(), deque[Result]() if routed else None
-    inbox.note_call(0)
-    inbox.expect(0, [{"job": n} for n in range(6)], route)
-    inbox.receive(good(0, 6))
+    inbox, route = Inbox(), ResultQueue() if routed else None
+    inbox.expect(1, [{"job": n} for n in range(1, 7)], route)
+    inbox.receive(good(1, 3) + good(4, 3))
     taken: list[int] = []
     lines = 0
 
@@ -294,7 +388,7 @@ def taken_with_a_switch(at: int, routed: bool) -> tuple[list[int], Inbox, bool]:
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         nonlocal lines
-        if frame.f_code.co_filename != inbox_module.__file__:
+        if frame.f_code.co_filename not in OURS:
             return None
         lines += event == "line"
         if event == "line" and lines == at:
@@ -323,8 +417,8 @@ def test_each_result_is_given_out_once_whatever_line_threads_are_switched_at(rou
     at, switched = 1, True
     while switched:
         taken, inbox, switched = taken_with_a_switch(at, routed)
-        assert sorted(taken) == list(range(6)), f"with a switch at line event {at}"
-        assert (len(inbox.jobs), len(inbox.routed), inbox.has_news()) == (0, 0, False)
+        assert sorted(taken) == list(range(1, 7)), f"with a switch at line event {at}"
+        assert (len(inbox.jobs), inbox.pending(), inbox.has_news()) == (0, 0, False)
         at += 1
     assert at > 10
 
@@ -369,10 +463,8 @@ def test_one_thread_may_add_jobs_while_others_take_results() -> None:
 @pytest.mark.parametrize("routed", [False, True])
 def test_no_result_is_lost_or_doubled_whenever_a_signal_handler_raises(routed: bool) -> None:
     jobs = 20_000
-    inbox = expecting(1, jobs)
-    queue: deque[Result] | None = deque() if routed else None
-    if queue is not None:
-        inbox.routed.update(dict.fromkeys(range(1, jobs + 1), queue))
+    inbox, queue = Inbox(), ResultQueue() if routed else None
+    inbox.expect(1, [{"job": n} for n in range(jobs)], queue)
     for first in range(1, jobs + 1, 20):
         inbox.receive(good(first, 20))
     found: list[int] = []
@@ -391,7 +483,7 @@ def test_no_result_is_lost_or_doubled_whenever_a_signal_handler_raises(routed: b
                 found.append(result.job_id)
     assert storm.hits > 20
     assert found == list(range(1, jobs + 1))
-    assert not inbox.jobs
+    assert (len(inbox.jobs), inbox.pending()) == (0, 0)
 
 
 # -- contents --------------------------------------------------------------------------------------------------
@@ -455,14 +547,3 @@ def test_an_error_of_the_handlers_own_may_be_no_text() -> None:
     inbox.receive(arrive(segment(1, [encode_result({"ERROR": 404})])))
     (result,) = drain(inbox)
     assert (result["ERROR"], result.error, result.error_kind) == (404, "404", "reported")
-
-
-def test_what_another_thread_is_about_to_note_or_strike_hides_no_job() -> None:
-    """It is in one of the two books already, or still."""
-    inbox = expecting(1, 2)
-    inbox.routed.update({key: deque() for key in range(10, 74)})  # half of `expect`, or the other half of `strike`
-    assert inbox.outstanding == 2
-    inbox.jobs.update({key: {} for key in range(10, 74)})
-    assert inbox.outstanding == 2
-    inbox.forget([1, 2])
-    assert inbox.outstanding == 0

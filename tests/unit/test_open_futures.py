@@ -84,12 +84,12 @@ def test_results_that_arrive_together_are_resolved_together(book: OpenFutures) -
     arrive(book, 100)
     book.settle()
     assert [future.result()["n"] for future in futures] == list(range(1, 101))
-    assert (len(book.open), len(book._inbox.jobs), len(book._inbox.routed)) == (0, 0, 0)
+    assert (len(book.open), len(book._inbox.jobs), book._inbox.pending()) == (0, 0, 0)
 
 
 def check_all_are_told(book: OpenFutures, futures: list[JobFuture], waiter: Waiter, calls: list[JobFuture]) -> None:
     assert [future.result()["n"] for future in futures] == list(range(1, len(futures) + 1))
-    assert (len(book.open), len(book._inbox.jobs), len(book._inbox.routed)) == (0, 0, 0)
+    assert (len(book.open), len(book._inbox.jobs), book._inbox.pending()) == (0, 0, 0)
     wait_for(lambda: len(calls) >= len(futures))
     assert waiter.told == futures
     assert calls == futures

@@ -12,15 +12,14 @@ import pytest
 from bossworker import JobFailed, JobTimeout, RemoteError, Result
 from bossworker.errors import TIMED_OUT, BossDied, ResultHandlerError, UnfinishedJob
 from bossworker.failure import ErrorData, Outcome, capture, rebuild
-from bossworker.result import Facts, Origin, make_result
+from bossworker.result import Origin, make_result
 
 JOB = {"n": 1}
 CLOCK = 1_700_000_000.0
 
 
-def facts(outcome: Outcome = Outcome.OK, error: ErrorData | None = None) -> Facts:
-    origin = Origin(pid=4321, attempt=2, clock=CLOCK, queued=10.0, marks=(11.0, 13.5))
-    return 7, JOB, origin, 0, outcome, error
+def facts(outcome: Outcome = Outcome.OK, error: ErrorData | None = None) -> Origin:
+    return Origin(7, (JOB,), 4321, 2, CLOCK, 10.0, (11.0, 13.5), (outcome,), (error,))
 
 
 def failed(error: BaseException, outcome: Outcome = Outcome.EXCEPTION) -> Result:
@@ -92,7 +91,7 @@ def test_a_result_travels_with_its_attributes(protocol: int) -> None:
         again = pickle.loads(pickle.dumps(result, protocol))
         assert type(again) is Result
         assert again == result
-        assert again._facts == result._facts
+        assert again._origin.__reduce__() == result._origin.__reduce__()
         assert (again.job, again.ok, again.error) == (JOB, result.ok, result.error)
 
 
@@ -208,5 +207,5 @@ def test_our_own_errors_travel(error: Exception) -> None:
 
 def test_times_are_unix_seconds() -> None:
     now, mono = time.time(), time.monotonic()
-    result = make_result({}, (1, JOB, Origin(1, 1, now - mono, mono, (mono, mono)), 0, Outcome.OK, None))
+    result = make_result({}, Origin(1, (JOB,), 1, 1, now - mono, mono, (mono, mono)))
     assert abs(result.finished_at - now) < 0.01

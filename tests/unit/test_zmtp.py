@@ -21,7 +21,7 @@ from bossworker.pool.wire.frames import Frame, prefix_of
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import PREFIX, VERSION, Kind, ProtocolError
 from bossworker.pool.wire.router import LONGEST_MESSAGE, Router
-from bossworker.pool.wire.zmtp import _GREETING, DealerLink, cut_messages, greet, header_of
+from bossworker.pool.wire.zmtp import _GREETING, DealerLink, EarlyLink, cut_messages, greet, header_of, introduce
 from tests.conftest import wait_for
 
 ME = b"\0\0\0\0nonce-67"
@@ -172,8 +172,22 @@ def test_the_descriptor_may_be_silent_with_messages_waiting(router: Router, ente
         select.select([router.fileno()], [], [], 0.05)
         router.send(ME, message(Kind.WAKE))  # eats the signal
         silent += not select.select([router.fileno()], [], [], 0)[0]
-        assert len(router.take()) == 1
+        assert len(router.take_rest()) == 1
     assert silent
+
+
+def test_once_all_was_read_the_descriptor_tells_of_what_comes(
+    router: Router, enter: Callable[[], socket.socket]
+) -> None:
+    """So the boss asks only after it has sent something."""
+    link = dealer(enter())
+    wait_for(lambda: router.send(ME, message(Kind.WAKE)))
+    router.take()
+    for _ in range(200):
+        link.send(Kind.SPILL)
+        assert select.select([router.fileno()], [], [], 30)[0]
+        assert len(router.take()) == 1
+        assert router.take_rest() == []
 
 
 def test_a_second_peer_of_an_identity_takes_nothing_from_the_first(
@@ -244,6 +258,25 @@ def test_a_worker_that_connects_before_libzmq_is_there_waits_for_it(
     router.close()
 
 
+def test_after_an_introduction_orders_come_without_waiting(door: Doorway, enter: Callable[[], socket.socket]) -> None:
+    """No byte is read before; what libzmq says first comes along with the orders, however it is cut."""
+    link = EarlyLink(sock := enter())
+    introduce(sock, ME)
+    router = Router(door.listener)
+    wait_for(lambda: router.send(ME, message(Kind.WAKE)))
+    router.send(ME, message(Kind.BATCH, b"", bytes(100_000)))
+    assert [frame.kind for frame in receive_all(link, 2)] == [Kind.WAKE, Kind.BATCH]
+    router.close()
+
+
+def test_the_greeting_of_another_kind_of_server_is_refused() -> None:
+    raw, end = socket.socketpair()
+    with raw, end:
+        raw.sendall(_GREETING[:12] + b"CURVE" + _GREETING[17:])
+        with pytest.raises(ProtocolError):
+            EarlyLink(end).receive()
+
+
 def test_the_end_of_the_boss_ends_a_handshake(door: Doorway, enter: Callable[[], socket.socket]) -> None:
     sock = enter()
     door.listener.close()
@@ -305,23 +338,24 @@ def test_what_is_no_frame_is_refused(stream: bytes) -> None:
         cut_messages(memoryview(stream), [])
 
 
-def test_messages_cut_at_any_byte_arrive_whole() -> None:
-    raw, end = socket.socketpair()
-    link = DealerLink(end)
-    stream = b"".join(
+@pytest.mark.parametrize(("kind_of_link", "before"), [(DealerLink, b""), (EarlyLink, _GREETING)])
+def test_messages_cut_at_any_byte_arrive_whole(kind_of_link: type[DealerLink], before: bytes) -> None:
+    stream = before + b"".join(
         header_of(len(one)) + one
         for one in (DONE, message(Kind.BATCH, b"head", bytes(300)), message(Kind.BATCH, b"", b"x" * 255))
     )
     ping = b"\x04\x07\x04PING\0\0"
     for cut in range(len(stream) + 1):
+        raw, end = socket.socketpair()
+        link = kind_of_link(end)
         kinds = []
         for piece in (stream[:cut], stream[cut:] + ping):
             if piece:
                 raw.sendall(piece)
                 kinds += [frame.kind for frame in link.receive()]
         assert kinds == [Kind.DONE, Kind.BATCH, Kind.BATCH]
-    raw.close()
-    link.close()
+        raw.close()
+        link.close()
 
 
 # -- the door --------------------------------------------------------------------------------------------------

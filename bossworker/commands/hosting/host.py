@@ -32,6 +32,7 @@ from bossworker.commands.hosting.hosting_wire import (
     Unpacker,
 )
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
+from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
@@ -42,7 +43,6 @@ _UNWATCHED = 0.01  # seconds between looks whether one has ended, where there ar
 _CHUNK = 1 << 16
 _MOST_KNOWN = 64  # programs
 _OF_ONE_COMMAND = (b"BOSSWORKER_JOB", b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT")
-_LISTED = 1 << 12  # bytes of a list of children; of more of them, more is read
 
 LOOK, END, STEP, FINISH = range(4)
 """What may be due: a look at a command, its time is up, another step of its ending, the rest of its output."""
@@ -72,7 +72,7 @@ class Host:
         self._turns = RelayTurns()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._ours = (_own(1), _own(2)) if settings.how == DIRECT else None
-        self._children = _open_children()
+        self._remainder = Remainder()
         variables = {**cpython.environment(), **{os.fsencode(one): os.fsencode(v) for one, v in settings.env.items()}}
         self._path = variables.get(b"PATH", os.defpath.encode())
         self._environment = [b"%b=%b" % item for item in variables.items() if item[0] not in _OF_ONE_COMMAND]
@@ -325,26 +325,15 @@ class Host:
         self._running.pop(one.pid, None)
         self._records.append(tuple(one.record(self._settings)))
         self._free += 1
-        if self._has_left_something(one):
+        if one.pid and self._remainder.is_left_by(one.pid, self._running):
             one.capture.close()
         else:
             self._captures.append(one.capture)
 
-    def _has_left_something(self, one: Hosted) -> bool:
-        """Whether there is anything running that may write on into its output; what has ended is reaped."""
-        if one.pid and _group_lives(one.pid):
-            return True
-        if self._children < 0:
-            return False
-        children = os.pread(self._children, _LISTED + 16 * len(self._running), 0).split()
-        if len(children) == len(self._running):
-            return False
-        return not all(_reap(pid) for pid in map(int, children) if pid not in self._running)
-
     def _end_all(self) -> None:
         ending = Ending(0.0 if self._force else GRACE)
         while True:
-            _reap_all()
+            reap_all()
             pause = ending.step()
             if pause is None or ending.hopeless:
                 break
@@ -364,41 +353,6 @@ def _pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux, or no descriptor is left
         return -1
-
-
-def _open_children() -> int:
-    """A descriptor of the list of our children; -1 where there is none."""
-    try:
-        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
-def _group_lives(pid: int) -> bool:
-    """Whether anybody is left in the group of a command that is reaped, and in no other."""
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _reap(pid: int) -> bool:
-    """Whether it is gone."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
-
-
-def _reap_all() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 def become_host(link: int, settings: HostSettings, title: str) -> None:

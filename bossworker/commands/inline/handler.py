@@ -31,22 +31,22 @@ STOPPED = "stopped by the pool"
 class CommandHandler:
     """A work handler that runs each job as a command, in a job directory of its own. `run_command` is one.
 
-    A job is a dict:
+    A job is a dict::
 
-    ``cmd``                 the program and its arguments, a list; or one str, with ``shell=True``
-    ``shell``               whether ``/bin/sh`` runs it
-    ``stdin``               bytes or str to feed, or a Path to read from; nothing by default
-    ``env``                 variables to add to those that the pool was made with; None removes one
-    ``cwd``                 where it runs; by default in the job's own folder. Like a path for ``stdin``, relative to
+        cmd                 the program and its arguments, a list; or one str, with shell=True
+        shell               whether /bin/sh runs it
+        stdin               bytes or str to feed, or a Path to read from; nothing by default
+        env                 variables to add to those that the pool was made with; None removes one
+        cwd                 where it runs; by default in the job's own folder. Like a path for stdin, relative to
                             the folder of whoever adds the job
-    ``timeout``, ``grace``  seconds that it may run, and between TERM and KILL when it is made to end (default: 0.5)
-    ``memory``              bytes that it and all that it has started may hold together
-    ``max_output``          bytes of each stream that are kept, the newest
-    ``stderr``              ``"stdout"``: it goes there
-    ``pty``                 whether it has a terminal, for stdout and stderr, and for stdin unless it is given one
-    ``text``, ``encoding``  whether the result has str or bytes, and of what encoding the str
-    ``keep``                ``"all"``, ``"failed"`` or ``"none"``, instead of the handler's
-    ``meta``                what JSON can hold, under str keys
+        timeout, grace      seconds that it may run, and between TERM and KILL when it is made to end (default: 0.5)
+        memory              bytes that it and all that it has started may hold together
+        max_output          bytes of each stream that are kept, the newest
+        stderr              "stdout": it goes there
+        pty                 whether it has a terminal, for stdout and stderr, and for stdin unless it is given one
+        text, encoding      whether the result has str or bytes, and of what encoding the str
+        keep                "all", "failed" or "none", instead of the handler's
+        meta                what JSON can hold, under str keys
 
     The result has ``jobid``, ``status``, ``exit_code``, ``signal``, ``elapsed``, ``user_time`` and ``system_time``
     (seconds), ``max_rss`` (bytes; of a command smaller than its worker what was last seen, or an estimate by its page

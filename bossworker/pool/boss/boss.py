@@ -32,6 +32,7 @@ from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.door_requests import Doors
 from bossworker.pool.boss.event_ring import EventRing
+from bossworker.pool.boss.failed_jobs import FailedJobs
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
@@ -87,7 +88,7 @@ class Boss:
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
         self.ring = EventRing()
         self.chronicle = Chronicle(self.ring, self.note)
-        self.delivery = Delivery(caller, self.ring)
+        self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger))
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
@@ -294,7 +295,9 @@ class Boss:
         with suppress(ProtocolError):
             snapshot = self.intake.collect(slot)
         now = time.monotonic()
+        self.delivery.failures.doomed = worker.batch
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))
+        self.delivery.failures.doomed = None
         self.chronicle.worker_down(worker, how, now)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:

@@ -13,6 +13,7 @@ from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.reloads import Reloads, Tell
 from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
@@ -60,6 +61,7 @@ class CallerRequests:
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
         self.chores: list[Chore] = []
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
+        self.operations = Operations(self)
 
     def on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
@@ -98,6 +100,9 @@ class CallerRequests:
             case Kind.EVENTS:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 self.watchers.ask(number, *messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size))
+            case Kind.OPERATE:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self.operations.ask(number, bytes(frame.body), self.reply)
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case Kind.STOP:

@@ -7,6 +7,7 @@ from collections import deque
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.pool.boss.event_ring import EventRing
+from bossworker.pool.boss.failed_jobs import FailedJobs
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import DOOR_BITS, FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import Held
@@ -30,7 +31,7 @@ class Undelivered:
 
     def send(self) -> None:
         """Pass on what the other end takes now. Raises LinkClosed."""
-        if self._link.flush():
+        if not self._link.unsent or self._link.flush():
             while self.waiting and self._send_frame():
                 pass
 
@@ -51,9 +52,10 @@ class Undelivered:
 class Delivery(Undelivered):
     """What waits for the caller, and how much of what was noted ended well; what waits for each of the `doors`."""
 
-    def __init__(self, caller: Link, ring: EventRing) -> None:
+    def __init__(self, caller: Link, ring: EventRing, failures: FailedJobs) -> None:
         super().__init__(caller)
         self.ring = ring
+        self.failures = failures
         self.doors: dict[int, Undelivered] = {}
         self.done = 0
         self.failed = 0
@@ -71,7 +73,9 @@ class Delivery(Undelivered):
             outcomes = bytes(segment.outcomes)
             good = outcomes.count(_OK) + outcomes.count(_OK_WHOLE)
             self.done += good
-            self.failed += segment.jobs - good
+            if good < segment.jobs:
+                self.failed += segment.jobs - good
+                self.failures.note(segment, outcomes)
             if segment.first_id < FIRST_CLIENT_ID:
                 self.waiting.append(segment)
             elif (door := self.doors.get(segment.first_id >> DOOR_BITS)) is not None:  # else nobody wants it any more

@@ -55,7 +55,7 @@ class Doors:
 
     @property
     def unsent(self) -> bool:
-        return any(line.results.unsent for line in self._lines.values())
+        return bool(self._lines) and any(line.results.unsent for line in self._lines.values())
 
     def deliver(self) -> None:
         """Send results, and see to it that we go on when the doors take more."""
@@ -161,6 +161,9 @@ class DoorLine:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
                 self._doors.requests.watchers.ask(number, seen, wait, self._reply)
+            case Kind.OPERATE:
+                (number,) = messages.unpack(messages.REQUEST, frame.head)
+                self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
             case Kind.CLIENT_GONE:
                 number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
                 whole = self._number << DOOR_BITS - CLIENT_BITS | client
@@ -200,4 +203,5 @@ class DoorLine:
         running = [job_id for worker in self._doors.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
         count = self._doors.requests.cancel([job_id for job_id in running if job_id >> CLIENT_BITS in clients])
         self._doors.ledger.queue.drop(clients)
+        self._doors.delivery.ring.forget_clients(clients)
         return count

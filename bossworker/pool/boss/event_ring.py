@@ -12,8 +12,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any
 
+from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.pool.wire.segments import Segment
-from bossworker.watch.pool_events import ENDED, QUEUED, STARTED
+from bossworker.watch.event_records import ENDED, QUEUED, STARTED
 
 MOST_EVENTS = 1 << 15  # that are kept
 TRIM_STEP = 1 << 12  # so many more may lie there before the oldest are dropped, all at once
@@ -30,6 +31,7 @@ class EventRing:
         self._trim_at = MOST_EVENTS + TRIM_STEP
         self._told: dict[int, int] = {}  # worker's pid -> id of the job that it was seen to start
         self.indexes: dict[int, int] = {}  # worker's pid -> its index
+        self.last_ids: dict[int, int] = {}  # the client whose jobs they are -> the highest id of any
 
     @property
     def first(self) -> int:
@@ -53,6 +55,7 @@ class EventRing:
 
     def queued(self, first_id: int, jobs: int, now: float) -> None:
         """Jobs were added."""
+        self.last_ids[first_id >> CLIENT_BITS] = first_id + jobs - 1
         self.add(QUEUED, jobs, first_id, now)
 
     def started(self, job_id: int, attempt: int, pid: int, at: float) -> None:
@@ -88,6 +91,12 @@ class EventRing:
     def forget_worker(self, pid: int) -> None:
         """It is gone."""
         self._told.pop(pid, None)
+
+    def forget_clients(self, clients: range) -> None:
+        """They are gone."""
+        for client in clients if len(clients) < len(self.last_ids) else list(self.last_ids):
+            if client in clients:
+                self.last_ids.pop(client, None)
 
     def newest(self, most: int) -> list[tuple[Any, ...]]:
         """So many records at most."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from bossworker.display import short_record, table
+from bossworker.failure import kind_of
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.recent import recent_figures
@@ -40,8 +41,25 @@ class WorkerStats:
     """Its number, as ``current_job().worker_index``."""
     progress: Progress | None = None
     """How far the job that runs is, if its handler says so: ``done``, ``total``, ``text``."""
+    node: str = ""
+    """Where it is, in a pool on an engine."""
 
     __repr__ = short_record
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStats:
+    """A worker of an engine, with a part of the pool."""
+
+    name: str
+    workers: int
+    queued: int
+    """Jobs that it has got and not begun."""
+    running: int
+    done: int
+    failed: int
+    batches: int
+    """That it has brought to their end."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,6 +94,10 @@ class Stats:
     """Why a worker could not be started the last time that one could not, however many have come up since."""
     paused: bool = False
     """Whether ``pause`` was called: no new job starts."""
+    failed_by_kind: Mapping[str, int] = field(default_factory=dict)
+    """How many have failed for each ``error_kind``."""
+    nodes: tuple[NodeStats, ...] = ()
+    """Where the pool is, with ``engine=``."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
@@ -91,9 +113,19 @@ class Stats:
         return table(repr(self)[1:-1], rows, self.start_error or "")
 
 
-def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Delivery, now: float) -> dict[str, object]:
-    """The boss's count, as data that can travel."""
-    workers = [_describe(worker, recorders[worker.slot], now) for worker in ledger.workers.values()]
+def take_stock(
+    ledger: Ledger,
+    recorders: Mapping[int, Recorder],
+    delivery: Delivery,
+    now: float,
+    recent: bool = True,
+    usage: bool = True,
+) -> dict[str, object]:
+    """The boss's count, as data that can travel. `recent`, `usage`: with what takes long, so that not every look does.
+
+    `recent` is how fast the pool has been of late, `usage` what memory and processor time each worker takes.
+    """
+    workers = [_describe(worker, recorders[worker.slot], now, usage) for worker in ledger.workers.values()]
     running = sum(worker["job_id"] is not None for worker in workers)
     assigned = sum(worker.limit - worker.taken for worker in ledger.busy())
     return {
@@ -104,15 +136,16 @@ def take_stock(ledger: Ledger, recorders: Mapping[int, Recorder], delivery: Deli
         "restarts": ledger.restarts,
         "restart_reasons": ledger.restart_reasons,
         "last_failed_start": ledger.starts.last_error,
-        **recent_figures(delivery.ring, now),
+        **(recent_figures(delivery.ring, now) if recent else {}),
         "failed_starts": ledger.starts.failed,
         "start_error": ledger.starts.error,
         "workers": workers,
         "paused": ledger.paused,
+        "failed_by_kind": {kind_of(kind): jobs for kind, jobs in delivery.failures.by_kind.items()},
     }
 
 
-def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str, object]:
+def _describe(worker: WorkerRecord, recorder: Recorder, now: float, usage: bool) -> dict[str, object]:
     job_id, seconds, progress = None, 0.0, None
     if worker.batch is not None:
         with suppress(ProtocolError):  # then the worker is about to be ended
@@ -127,8 +160,8 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
         "job_id": job_id,
         "seconds": seconds,
         "jobs_done": worker.jobs_done,
-        "rss": processes.resident_bytes(worker.pid),
-        "cpu_seconds": proc.cpu_seconds(worker.pid),
+        "rss": processes.resident_bytes(worker.pid) if usage else 0,
+        "cpu_seconds": proc.cpu_seconds(worker.pid) if usage else 0.0,
         "index": worker.index,
         "progress": progress,
     }
@@ -137,7 +170,8 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float) -> dict[str,
 def stats_of(count: Mapping[str, Any]) -> Stats:
     """What came of the boss's count, for the program that asked."""
     workers = tuple(map(_worker_of, count["workers"]))
-    return Stats(**{**count, "workers": workers})
+    nodes = tuple(NodeStats(**node) for node in count.get("nodes", ()))
+    return Stats(**{**count, "workers": workers, "nodes": nodes})
 
 
 def _worker_of(count: Mapping[str, Any]) -> WorkerStats:

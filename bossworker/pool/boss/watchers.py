@@ -21,7 +21,7 @@ from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system.processes import resident_bytes
-from bossworker.watch.pool_events import ENDED, FROM_NOW, MEMORY, PROGRESS
+from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, PROGRESS
 
 PACE_SECONDS = 0.03  # between answers,
 MOST_AT_ONCE = 1 << 14  # each of at most about so many events;
@@ -116,17 +116,21 @@ class Watchers:
     def answer(self, seen: int, most: int) -> dict[str, object]:
         """What a watcher gets: about so many events at most."""
         records = self.ring.after(max(seen, self.ring.first - 1), most)
-        now, offset = time.monotonic(), _clock_offset()
-        if abs(offset - self._offset) > CLOCK_JITTER_SECONDS:  # the same of an event in every answer, if it can be
-            self._offset = offset
         return {
-            "clock": self._offset,
-            "now": now,
+            "clock": self.offset(),
+            "now": time.monotonic(),
             "first": self.ring.first,
             "next": max(seen + 1, records[-1][1] + records[-1][2] if records else self.ring.next),
             "indexes": {pid: self.ring.indexes[pid] for pid in _pids(records) if pid in self.ring.indexes},
             "records": [_without_bytes(record) for record in records],
         }
+
+    def offset(self) -> float:
+        """Unix seconds less monotonic ones: the same of an event in every answer, if it can be."""
+        offset = _clock_offset()
+        if abs(offset - self._offset) > CLOCK_JITTER_SECONDS:
+            self._offset = offset
+        return self._offset
 
     def farewell(self) -> dict[str, object] | None:
         """The pool is through: all that is left goes to those who wait, and for those who ask later it is returned."""

@@ -2,7 +2,8 @@
 
 client.py      BossWorker: add_work, get_result, map, cancel, shut_down
 controls.py    pause, reload, stack;  looks.py: stats, events, trace
-outbox.py      jobs get ids and are sent;  inbox.py: results, each given out once
+outbox.py      jobs get ids and are sent;  sent_jobs.py: what is kept of them until their results come
+inbox.py       results, each given out once;  result_queue.py: where they wait;  unpacking.py: made of bytes
 mapping.py     map() over an iterable;  futures.py: submit(), and who resolves futures
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens
 deferred.py    a pool that is started later;  call_futures.py: calls of functions, and their futures

@@ -12,6 +12,7 @@ from bossworker.errors import BossDied, BossWorkerError, PoolClosed, UnfinishedJ
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.door_connection import DoorConnection
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.operating import Operator
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.addresses import parse
 from bossworker.pool.door.attachment import Attachment, attach
@@ -34,6 +35,7 @@ def connect(
     keep: bool = False,
     identity: str | None = None,
     take_over: bool = False,
+    operator: bool = False,
 ) -> AttachedPool:
     """Attach to a pool that another program has opened by ``pool.listen()``; a handle like that program's own.
 
@@ -52,6 +54,8 @@ def connect(
             ``shut_down(force=True)`` drops them.
         identity: Under which name; None: a new one, or with `keep`, this user and the program's path.
         take_over: If a client of this identity is connected, it has to leave. Otherwise, we are refused.
+        operator: To watch and steer all of the pool, whoever has added its jobs: see :attr:`BossWorker.operator`. Where
+            the pool was opened with ``accept="json"``, DoorRefused.
 
     Raises:
         TypeError, ValueError: An argument is wrong.
@@ -66,7 +70,9 @@ def connect(
     if identity is not None and (not isinstance(identity, str) or not identity):
         raise TypeError(f"identity must be a str that is not empty, or None, not {identity!r}")
     check_bool("take_over", take_over)
-    return AttachedPool(attach(address, keys, seconds, check_bool("keep", keep), identity, take_over), address.text)
+    check_bool("operator", operator)
+    found = attach(address, keys, seconds, check_bool("keep", keep), identity, take_over, operator)
+    return AttachedPool(found, address.text)
 
 
 class _AttachedState(HandleState):
@@ -101,7 +107,7 @@ class AttachedPool(BossWorker):
     def __init__(self, attachment: Attachment, address: str) -> None:
         self.address = address
         """Of the door."""
-        self._told = attachment.told
+        self._told = {**attachment.told, "form": attachment.form}
         self._options = attachment.options
         self._neglect_told = False
         self._result_handler = None
@@ -149,12 +155,21 @@ class AttachedPool(BossWorker):
         self._ending.at_once()
 
     def events(self, since: int | None = None) -> EventReader:
-        """As of a pool of this program's; but not of one that was opened with ``accept="json"``: BossWorkerError.
+        """As of a pool of this program's.
 
-        Jobs of others are in it, too. Their ``job_id`` is above 2**56, or, of the pool's own program, the same as one
-        of ours may be: it is told as a negative number.
+        Jobs of others are in it, too, unless the pool was opened with ``accept="json"``. Their ``job_id`` is above
+        2**56, or, of the pool's own program, the same as one of ours may be: it is told as a negative number.
         """
+        if self._told["form"] == JSON:
+            return EventReader(self._ask_events, check_since(since))
         return _OwnIds(self._ask_events, check_since(since), int(self._told["number"]))
+
+    @property
+    def operator(self) -> Operator:
+        """As of a pool of this program's. BossWorkerError: this handle was not connected with ``operator=True``."""
+        if not self._told.get("operator"):
+            raise BossWorkerError("only an operator can do that: connect(..., operator=True)")
+        return super().operator
 
     def _not_ours(self, *args: Any, **options: Any) -> NoReturn:
         """Only the program that made the pool can do this: BossWorkerError."""
@@ -172,10 +187,10 @@ class AttachedPool(BossWorker):
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing or self._connection.farewell else "open"
-        return f"<AttachedPool, {self.name} at {self.address}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<AttachedPool, {self.name} at {self.address}, {self._inbox.pending()} pending, {state}>"
 
     def _repr_html_(self) -> str:
-        rows = [("pool", self.name), ("address", self.address), ("pending", len(self._inbox.jobs))]
+        rows = [("pool", self.name), ("address", self.address), ("pending", self._inbox.pending())]
         return table("AttachedPool", rows)
 
 

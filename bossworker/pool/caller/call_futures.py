@@ -24,6 +24,7 @@ from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, VALUE, Func
 from bossworker.pickling import dumps
 from bossworker.pool.caller.futures import CANCELLED, FINISHED, PENDING, OpenFutures, PoolFuture
 from bossworker.pool.caller.mapping import MAP_STEP, PoolParts
+from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.codec import BadResult, Blocks
 from bossworker.result import Result, exception_of
@@ -282,9 +283,10 @@ class CallFutures(OpenFutures):
             raise
 
     def _stop_cancelled(self, calls: list[_Call]) -> None:
-        """Those that were cancelled while we sent them."""
+        """Those that were cancelled while we sent them: the order to stop may have been sent before the call."""
         for future, _ in calls:
-            if future._state == CANCELLED and self.open.pop(future.job_id, None) is not None:
+            if future._state == CANCELLED and future.job_id:
+                self.open.pop(future.job_id, None)
                 self._inbox.forget((future.job_id,))
                 self._stop_job(future)
 
@@ -292,7 +294,7 @@ class CallFutures(OpenFutures):
         """Those that were not sent after all may be sent again."""
         with self.lock:
             for future, _ in calls:
-                if future.job_id not in self._inbox.jobs and future._state == PENDING:
+                if not self._inbox.jobs.knows(future.job_id) and future._state == PENDING:
                     self.open.pop(future.job_id, None)
                     future.job_id = 0
 
@@ -371,7 +373,7 @@ class CallMap:
         self._job_options = job_options
         self._deadline = deadline  # for all values (monotonic seconds)
         self._sent: list[range] = []  # job ids
-        self._queue: deque[Result] = deque()  # results that have arrived
+        self._queue = ResultQueue()
         self._problem: BaseException | None = None  # why no more were sent; raised after the values of those before
 
     def send(self, jobs: Iterator[Job]) -> None:
@@ -413,7 +415,7 @@ class CallMap:
             for job_id in chain.from_iterable(self._sent):
                 while (result := take(job_id, None)) is None:
                     here.update(self._arrived())
-                if result._facts[5] is not None:  # not ok, in a tenth of the time
+                if result._origin.errors is not None and not result.ok:  # the first is mostly so, and quick
                     raise error_of(result)
                 yield result.pop(VALUE)
             if self._problem is not None:
@@ -431,9 +433,7 @@ class CallMap:
             raise TimeoutError(_TIME_IS_UP)
         inbox.fill(queue)
         run = list(islice(iter(queue.popleft, None), len(queue)))
-        ids = [result._facts[0] for result in run]
-        inbox.strike_all(ids)
-        return zip(ids, run)
+        return [(result.job_id, result) for result in run]
 
     def _drop(self, cancel: bool) -> None:
         """Let go of what has not been taken. Takes no lock: the garbage collector may call this.
@@ -443,10 +443,7 @@ class CallMap:
         """
         if self._state.foreign:
             return
-        jobs = self._inbox.jobs
-        left = [job_id for ids in self._sent for job_id in ids if job_id in jobs]
-        here = {result.job_id for result in list(self._queue)}
-        self._inbox.forget(left, here)
-        if cancel:
-            self._outbox.dropped.extend([job_id for job_id in left if job_id not in here])
+        self._inbox.close_queue(self._queue)
+        if cancel and self._queue.waiting:
+            self._outbox.dropped.extend(self._inbox.jobs.waited_for_in(self._queue))
             self._outbox.cancel_dropped()

@@ -11,6 +11,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
@@ -113,6 +114,12 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
             A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
             the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
+        engine: Where the workers are, if not here: a ``dask.distributed.Client``, ``"dask://HOST:PORT"``,
+            ``"ray://HOST:PORT"``, or any ``concurrent.futures.Executor``. In each of the engine's workers (a node),
+            a part of the pool is started and stays, with `worker_count` workers (None: as many as the node runs tasks
+            at a time). Jobs travel as batches, each of them a task of the engine, which no node runs twice. What runs
+            when its node is lost has ``node lost`` in its ERROR, or is tried again as far as `retries` goes. The
+            handlers travel as with ``"spawn"``. BossWorker itself can be on an engine, not a subclass of it.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -157,11 +164,14 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         transport: Literal["zmq", "socketpair"] = "zmq",
         logs: Literal["inherit", "relay", "discard"] = "inherit",
         name: str | None = None,
+        engine: object = None,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
         check_callable("init_handler", init_handler)
         check_callable("exit_handler", exit_handler)
+        if engine is not None:
+            worker_count = self._become_engine(engine, worker_count)
         self._options = check_options(
             global_timeout=global_timeout,
             worker_count=worker_count,
@@ -205,6 +215,17 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             # Not by a __new__, whose arguments would be what help() shows of the class.
             self.__class__ = InlinePool  # type: ignore[assignment]
         self._check_inline()
+
+    def _become_engine(self, engine: object, worker_count: int | None) -> int | None:
+        """Have jobs run elsewhere; the number of workers to check. TypeError, ValueError: not by that."""
+        if type(self) is not BossWorker:
+            raise ValueError(f"engine must be None for a subclass of BossWorker ({type(self).__name__})")
+        # By its name, since what is there stands on this module; and for the same reason as inline pools.
+        self.__class__ = import_module("bossworker.engines.engine_pool").EnginePool
+        return self._adopt(engine, worker_count)
+
+    def _adopt(self, engine: object, worker_count: int | None) -> int | None:
+        raise NotImplementedError
 
     def _check_inline(self) -> None:
         """ValueError: This class has no inline pools, or these settings mean nothing to one."""
@@ -323,10 +344,12 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
 
         A job of ``submit`` counts until its future is done.
         """
-        self._state.check_owner()
-        for book in self._books:
-            book.look(glance=True)
-        return len(self._inbox.jobs)
+        if self._state.foreign:
+            self._state.check_owner()
+        if self._books:
+            for book in self._books:
+                book.look(glance=True)
+        return self._inbox.pending()
 
     @overload
     def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
@@ -346,13 +369,17 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             ResultHandlerError: The ``result_handler`` raised; ``.result`` is what it was given.
             BossDied: The boss is gone, and every result that it sent has been retrieved.
         """
-        result = self._inbox.next()
+        try:
+            for result in self._inbox.pops:  # noqa: B007 - as in `Inbox.next`, without that call
+                break
+        except IndexError:
+            result = None
         if result is None:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
         if self._state.fileno_used or self._waiters:
-            self._tell_others()
+            self._tell_others_of(result)
         return result if self._result_handler is None else self._handle(result)
 
     def get_result_nb(self) -> Result[Answer_co] | None:
@@ -400,6 +427,14 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
     def _has_news(self) -> bool:
         return self._inbox.has_news() or self._inbox.outstanding <= 0
 
+    def _tell_others_of(self, result: Result) -> None:
+        """The same when a result is about to be given out."""
+        try:
+            self._tell_others()
+        except BaseException:  # Ctrl-C: as if it had not been asked for
+            self._inbox.put_back(result)
+            raise
+
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
         if self._state.fileno_used:
@@ -415,7 +450,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
                 return result
             if not isinstance(handled, Mapping | None):
                 raise TypeError(f"it returned {type_phrase(handled)}, not a mapping or None")
-            return make_result(handled or {}, result._facts)
+            return make_result(handled or {}, result._origin, result._at)
         except Exception as error:
             text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
             raise ResultHandlerError(text, result) from error
@@ -554,6 +589,30 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             self._parts(), self._options, self._current_handlers.work, self._ending.doors, address, keys, accept
         )
 
+    def web(self, port: int = 0, *, unix_socket: str | os.PathLike[str] | None = None, read_only: bool = False) -> str:
+        """Serve the pool's page, and return the address to open in a browser; it ends with the pool.
+
+        It is a process of its own, at the loopback address, which looks at the pool through a door (one is opened, by
+        ``listen()``, if there is none): this program does nothing for it. Whoever opens it needs the token that is part
+        of the address. Called again with the same arguments, it returns the same address. Needs the extra ``web``.
+
+        Args:
+            port: 0: a free one.
+            unix_socket: Serve at this path instead, for this user alone: for ``ssh -L`` or a proxy.
+            read_only: It only shows.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong. Or the pool is inline.
+            ImportError: The extra ``web`` is not installed.
+            OSError: The port, or the path, cannot be had.
+            PoolClosed: After ``shut_down``.
+        """
+        from bossworker.pool.caller.own_page import open_page
+
+        self._state.check_open()
+        ending = self._ending
+        return open_page(ending.pages, ending.doors, self.listen, self.name, port, unix_socket, read_only)
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
@@ -632,11 +691,11 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker {self.name}, boss {self.boss_pid}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, boss {self.boss_pid}, {self._inbox.pending()} pending, {state}>"
 
     def _repr_html_(self) -> str:
         """What is known here: the boss is not asked, and nothing waits."""
-        rows = [("boss", self.boss_pid), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        rows = [("boss", self.boss_pid), ("pending", self._inbox.pending()), ("see also", "stats()")]
         return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
@@ -645,6 +704,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         for book in self._books:
             book.disown()
+        for page in self._ending.pages:
+            page.disown()
         for door in self._ending.doors:
             door.disown()
         self._connection.close(in_child=True)

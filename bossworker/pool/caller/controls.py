@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-from bossworker.errors import WorkerStartError
+from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.operating import Operator
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.options import Handlers
@@ -22,6 +24,7 @@ Handler = Callable[[], object] | None
 class PoolControls:
     """The part of a `BossWorker` that does so."""
 
+    name: Any  # what the pool is called
     _state: HandleState
     _connection: Connection
     _outbox: Outbox
@@ -30,6 +33,17 @@ class PoolControls:
 
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         raise NotImplementedError
+
+    @property
+    def operator(self) -> Operator:
+        """What watches and steers all of the pool, whoever has added its jobs: for pages, and tools like them."""
+        return Operator(self.name, self._ask_operator)
+
+    def _ask_operator(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._state.check_owner()
+        if self._state.ended:
+            raise PoolClosed("the pool has been shut down")
+        return self._ask(Kind.OPERATE, b"", [json.dumps(request).encode()])
 
     def pause(self) -> None:
         """Start no new job from now on; those that run go on. ``stats().paused`` tells.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,11 +19,34 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame, pack
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import MemoryFiles, Parcel
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
 
 CREDIT_STEP = WINDOW // 4  # bytes of results after which the door hears that they were taken
+MOST_FILES = 32  # of jobs that are unfinished
 _BY_OWNER_ALONE = "refused"
+
+
+class _Plenty:
+    """Stands for the memory that a boss shares with its caller: of what the boss holds, nothing is known here."""
+
+    held, most_held = 0, 1 << 20
+
+
+class LentFiles(MemoryFiles):
+    """Memory files for a few of our unfinished jobs at a time. More large ones travel in the frame."""
+
+    def __init__(self, unfinished: Container[int]) -> None:
+        super().__init__(_Plenty(), unfinished)  # type: ignore[arg-type]
+        self._jobs: list[int] = []
+
+    def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
+        self._jobs = [one for one in self._jobs if one in self._unfinished]
+        if len(self._jobs) >= MOST_FILES or not super().lend(parcel, fds, job_id):
+            return False
+        self._jobs.append(job_id)
+        return True
 
 
 class DoorConnection(Connection):
@@ -32,6 +55,8 @@ class DoorConnection(Connection):
     def __init__(self, attachment: Attachment, inbox: Inbox) -> None:
         self.attachment = attachment
         super().__init__(attachment.launched(), inbox)
+        if attachment.carries_files:
+            self.memory_files = LentFiles(inbox.jobs)
         self.up = True
         self.farewell = ""
         self.through = False  # we have said that no more will come
@@ -82,7 +107,7 @@ class DoorConnection(Connection):
                 if self.recalled is not None:
                     self.recalled(Batch.read(frame.head, frame.body))
             case Kind.TAKEN:
-                self.inbox.strike_all(frame.body.cast("Q").tolist())
+                self.inbox.drop(frame.body.cast("Q").tolist())
                 self.all_recalled = True
             case Kind.CLOSE:
                 self.farewell = str(frame.body, "utf-8", "replace")
@@ -124,7 +149,7 @@ class DoorConnection(Connection):
     def tell_taken(self) -> None:
         """Tell the door which results the program has got: it keeps them no longer."""
         if self._retrievable:
-            taken = [job_id for job_id in self._retrievable if job_id not in self.inbox.jobs]
+            taken = self.inbox.given_out(self._retrievable)
             if taken and self.try_send(pack(Kind.TAKEN, b"", [array("Q", taken).tobytes()])):
                 self._retrievable.difference_update(taken)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -39,6 +41,9 @@ def open_door(
         "door": _next_number({door.number for door in doors}),
         "pool": options.name,
         "boss_pid": parts.connection.pid,
+        "owner_pid": os.getpid(),
+        "program": os.path.basename(sys.argv[0] or sys.executable),
+        "since": time.time(),
         "commands": hasattr(handler, "prepare_job"),
         "options": {key: getattr(options, key) for key in ("global_timeout", "worker_count", "kill_grace", "retries")},
     }

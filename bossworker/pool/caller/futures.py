@@ -30,13 +30,13 @@ import logging
 import threading
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
@@ -200,7 +200,7 @@ class OpenFutures:
         self._outbox, self._inbox, self._connection, self._state = parts
         self.lock = threading.RLock()
         self.open: dict[int, PoolFuture[Any]] = {}
-        self._queue: deque[Result] = deque()  # results of ours that have arrived
+        self._queue = ResultQueue()  # results of ours that have arrived
         self._watched: set[PoolFuture[Any]] = set()  # those that the attendant is to tell of
         self._resolved: dict[PoolFuture[Any], tuple[Any, ...]] = {}  # of these; and whom to tell
         self._attendant: threading.Thread | None = None
@@ -216,7 +216,7 @@ class OpenFutures:
         try:
             self._outbox.add_one(job, job_options, self._queue, lambda job_id: self.admit(future, job_id))
         except BaseException:
-            if future.job_id not in self._inbox.jobs:
+            if not self._inbox.jobs.knows(future.job_id):
                 self.open.pop(future.job_id, None)
             raise
         self._submitted += 1
@@ -270,7 +270,6 @@ class OpenFutures:
         future = self.open.get(job_id)
         if future is not None and future._state == PENDING:
             self._end(future, future.take_in(result))
-        self._inbox.strike(job_id)
         self.open.pop(job_id, None)
 
     def _end(self, future: PoolFuture[Any], state: str) -> None:
@@ -287,9 +286,9 @@ class OpenFutures:
             return
         error = self._why()
         with self.lock:
+            self._inbox.forget(list(self.open))
             for job_id, future in list(self.open.items()):
                 self._fail(future, error)
-                self._inbox.strike(job_id)
                 self.open.pop(job_id, None)
         line.wake()
 

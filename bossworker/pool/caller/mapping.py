@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from bossworker.errors import PoolClosed
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
-from bossworker.pool.caller.outbox import Outbox, as_submitted
+from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.result_queue import ResultQueue
+from bossworker.pool.caller.sent_jobs import as_submitted
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.codec import Blocks
@@ -48,9 +50,9 @@ class Map:
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.job_options = job_options
         self.ordered = ordered
-        self.queue: deque[Result] = deque()  # results that have arrived
-        self.flight: dict[int, Result | None] = {}  # in order of submission
-        self.sent = 0
+        self.queue = ResultQueue()  # results that have arrived,
+        self.early: dict[int, Result] = {}  # and those of them that others have to be yielded before
+        self.ids: deque[range] = deque()  # in order, of the jobs of which no result was yielded
         self.step = 2 * workers
         self.window = MAP_FIRST * workers  # how many may be in flight,
         self.most = MAP_JOBS  # and may ever be
@@ -60,7 +62,7 @@ class Map:
         try:
             while True:
                 self._feed()
-                if not self.flight:
+                if not self.in_flight:
                     break
                 yield from self._arrived()
             if self.problems:
@@ -70,20 +72,25 @@ class Map:
 
     def _feed(self) -> None:
         """Add jobs while there is room; stop as soon as a result is there to be yielded."""
-        while self.jobs is not None and len(self.flight) + self.step <= self.window:
+        while self.jobs is not None and self.in_flight + self.step <= self.window:
             chunk = self._take()
             blocks = self._encode(chunk) if chunk else None
             if blocks is not None:
                 ids = self.outbox.reserve(len(chunk))
-                self.flight.update(dict.fromkeys(ids))
+                if self.ordered:
+                    self.ids.append(ids)
                 self.outbox.send(ids, chunk, blocks, self.job_options, self.queue)
-                self.sent += len(chunk)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
                 self.most = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
                 self.window = min(self.window, self.most)
                 self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
             if self.queue:
                 return
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs whose results have not been yielded."""
+        return self.queue.pending + len(self.early)
 
     def _take(self) -> list[Mapping[Any, Any]]:
         """A step's worth of jobs, or what a slow iterable gives in a millisecond."""
@@ -103,7 +110,7 @@ class Map:
     def _encode(self, chunk: list[Mapping[Any, Any]]) -> Blocks | None:
         """None when one of them cannot be sent: then they are taken again, and one by one those before it are."""
         try:
-            return self.outbox.encode(chunk, self.sent)
+            return self.outbox.encode(chunk, self.queue.sent)
         except Exception as problem:
             if len(chunk) > 1:
                 self.jobs = chain(chunk, self.jobs or ())
@@ -120,23 +127,34 @@ class Map:
             self.state.check_results(self.queue)
             if line.closed:
                 raise PoolClosed("the pool was shut down under a map")
-        while (result := inbox.next(self.queue)) is not None:
+        inbox.fill(self.queue)
+        yield from self._in_order() if self.ordered else self._as_they_come()
+
+    def _as_they_come(self) -> Iterator[Result]:
+        while self.queue:
             self.window = min(self.window + 1, self.most)
-            if not self.ordered:
-                del self.flight[result.job_id]
-                yield result
-                continue
-            self.flight[result.job_id] = result
-            while self.flight and (first := next(iter(self.flight.values()))) is not None:
-                del self.flight[first.job_id]
-                yield first
+            yield self.queue.popleft()
+
+    def _in_order(self) -> Iterator[Result]:
+        """Those that follow on what was yielded last."""
+        while self.queue:
+            result = self.queue.popleft()
+            self.window = min(self.window + 1, self.most)
+            self.early[result.job_id] = result
+        while self.ids:
+            ids = self.ids[0]
+            for job_id in ids:
+                if job_id not in self.early:
+                    self.ids[0] = range(job_id, ids.stop)
+                    return
+                yield self.early.pop(job_id)
+            self.ids.popleft()
 
     def _drop(self) -> None:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
         if self.state.foreign:
             return
-        left = [job_id for job_id, result in self.flight.items() if result is None]
-        here = {result.job_id for result in list(self.queue)}
-        self.inbox.forget(left, here)
-        self.outbox.dropped.extend([job_id for job_id in left if job_id not in here])
-        self.outbox.cancel_dropped()
+        self.inbox.close_queue(self.queue)
+        if self.queue.waiting:
+            self.outbox.dropped.extend(self.inbox.jobs.waited_for_in(self.queue))
+            self.outbox.cancel_dropped()

@@ -18,7 +18,8 @@ from bossworker.errors import BossDied, BossWorkerError, PoolClosed, WorkerStart
 from bossworker.pool.caller.connection import DEATH_TICK, Connection
 from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.caller.mapping import PoolParts
-from bossworker.pool.caller.outbox import as_submitted
+from bossworker.pool.caller.result_queue import ResultQueue
+from bossworker.pool.caller.sent_jobs import as_submitted
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.frames import Frame
@@ -141,7 +142,7 @@ class LoopJobs:
         self._connection = connection
         self._loop = loop
         self._open: dict[int, Ticket] = {}
-        self._queue: deque[Result] = deque()  # results that have arrived
+        self._queue = ResultQueue()  # results that have arrived
         self._unsent: deque[Ticket] = deque()
         self._to_cancel: list[int] = []
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -213,8 +214,7 @@ class LoopJobs:
         self._unsent.clear()
         if left:
             _fail(left, self._state.why_ended())
-            for ticket in left:
-                self._inbox.strike(ticket.job_id)
+            self._inbox.forget([ticket.job_id for ticket in left])
         self._look_at_conditions(all_of_them=True)
 
     # -- slices -----------------------------------------------------------------------------------------
@@ -243,7 +243,6 @@ class LoopJobs:
             return False
         for _ in range(min(SLICE_JOBS, len(queue))):
             result = queue.popleft()
-            inbox.strike(result.job_id)
             ticket = self._open.pop(result.job_id, None)
             if ticket is not None and not ticket.future.done():
                 ticket.future.set_result(result)

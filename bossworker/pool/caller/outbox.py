@@ -13,6 +13,8 @@ from typing import Any
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.result_queue import ResultQueue
+from bossworker.pool.caller.sent_jobs import as_submitted, kept
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.options import Options, check_priority
 from bossworker.pool.wire import messages
@@ -31,7 +33,6 @@ from bossworker.pool.wire.frames import Part, pack
 from bossworker.pool.wire.link import close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
-from bossworker.result import Result
 from bossworker.system.checks import check_count, check_seconds
 
 
@@ -77,34 +78,42 @@ class Outbox:
         self,
         job: Mapping[Any, Any],
         job_options: JobOptions,
-        route: deque[Result] | None = None,
+        queue: ResultQueue | None = None,
         admit: Callable[[int], None] | None = None,
     ) -> range:
         """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
         block = encode_one(self._prepared(job), 0, self.by_value)
-        job = as_submitted(job)
+        jobs = (as_submitted(job),)
         with self._entry() if self._options.max_pending else self._lock:
             self._state.check_open()
             ids = self._new_ids(1)
             if admit is not None:
                 admit(ids[0])
             if isinstance(block, Parcel):
-                self._submit_parcel(block, job_options, ids, (job,), route)
+                self._submit_parcel(block, job_options, ids, jobs, queue)
             else:
-                self._submit(pack_one(ids[0], job_options, block), ids, (job,), route)
+                self._submit(pack_one(ids[0], job_options, block), ids, jobs, queue)
         return ids
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
         """Send jobs, all or none; their ids."""
         blocks = self.encode(jobs)
         ids = self.reserve(len(jobs))
-        self.send(ids, all_as_submitted(jobs), blocks, job_options)
+        self.send(ids, jobs, blocks, job_options)
         return ids
 
     def encode(self, jobs: Sequence[Mapping[Any, Any]], first: int = 0) -> Blocks:
         """Pickle jobs; an error counts them from `first`."""
-        plain = self.prepare is None and self._inbox.tap is None
-        return encode_jobs(jobs if plain else list(map(self._prepared, jobs)), self.by_value, first)
+        travel = jobs if self._travels_as_it_is else list(map(self._prepared, jobs))
+        return encode_jobs(travel, self.by_value, first)
+
+    def _kept(self, jobs: Sequence[Mapping[Any, Any]], blocks: Blocks) -> Sequence[Mapping[Any, Any]]:
+        """What is kept of jobs that were encoded."""
+        return kept(jobs, blocks) if self._travels_as_it_is else list(map(as_submitted, jobs))
+
+    @property
+    def _travels_as_it_is(self) -> bool:
+        return self.prepare is None and self._inbox.tap is None
 
     def _prepared(self, job: Mapping[Any, Any]) -> Mapping[Any, Any]:
         """A job as it is to travel."""
@@ -135,32 +144,33 @@ class Outbox:
         jobs: Sequence[Mapping[Any, Any]],
         blocks: Blocks,
         job_options: JobOptions,
-        route: deque[Result] | None = None,
+        queue: ResultQueue | None = None,
     ) -> None:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
+        jobs = self._kept(jobs, blocks)
         start = 0
         for stretch in blocks.stretches():
             stop = start + sum(stretch.counts)
             payload = stretch.payload()
             if isinstance(payload, Parcel):
                 with self._entry():
-                    self._submit_parcel(payload, job_options, ids[start:stop], jobs[start:stop], route)
+                    self._submit_parcel(payload, job_options, ids[start:stop], jobs[start:stop], queue)
             else:
                 batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
-                self._send_batch(batch, jobs[start:stop], route)
+                self._send_batch(batch, jobs[start:stop], queue)
             start = stop
 
-    def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], route: deque[Result] | None) -> None:
+    def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None) -> None:
         if not self._options.max_pending:
             with self._entry():
-                self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, route)
+                self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, queue)
             return
         cursor = BatchCursor(batch)
         while len(cursor):
             with self._entry() as room:
                 start = cursor.taken
                 piece = cursor.cut(min(room, SUBMIT_JOBS), SUBMIT_BYTES)
-                self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], route)
+                self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], queue)
 
     @contextmanager
     def _entry(self) -> Iterator[int]:
@@ -185,17 +195,18 @@ class Outbox:
         parts: list[Part],
         ids: range,
         jobs: Sequence[Mapping[Any, Any]],
-        route: deque[Result] | None = None,
+        queue: ResultQueue | None = None,
     ) -> None:
         """Note the jobs, then send them: a result must not arrive before its job is known."""
         try:
-            self._inbox.expect(ids[0], jobs, route)
+            if len(jobs) == 1:
+                self._inbox.expect_one(ids[0], jobs[0], queue)
+            else:
+                self._inbox.expect(ids[0], jobs, queue)
             self._connection.send_packed(parts)
         except BaseException:
             if self._connection.link.queued is not parts:
-                for job_id in ids:
-                    self._inbox.jobs.pop(job_id, None)
-                    self._inbox.routed.pop(job_id, None)
+                self._inbox.jobs.retract(ids)
             raise
         if self.dropped:
             self.cancel_dropped()
@@ -206,7 +217,7 @@ class Outbox:
         job_options: JobOptions,
         ids: range,
         jobs: Sequence[Mapping[Any, Any]],
-        route: deque[Result] | None = None,
+        queue: ResultQueue | None = None,
     ) -> None:
         """The same for one large job. Its file's descriptor is the link's once it is queued; until then it is ours."""
         fds: list[int] = []
@@ -214,7 +225,7 @@ class Outbox:
         try:
             lent = self._connection.memory_files.lend(parcel, fds, ids[0])
             parts = pack_one(ids[0], job_options, parcel.table() if lent else parcel.inline(), fds)
-            self._submit(parts, ids, jobs, route)
+            self._submit(parts, ids, jobs, queue)
         except BaseException:
             if self._connection.link.queued is not parts:
                 close_fds(fds)
@@ -238,15 +249,3 @@ class Outbox:
         finally:
             self._lock.release()
         self._connection.wake()  # who waits for room does so in vain now
-
-
-def as_submitted(job: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A dict as it is now: programs fill the same one again for the next job. Other mappings are left as they are."""
-    return job.copy() if type(job) is dict else job
-
-
-def all_as_submitted(jobs: Sequence[Mapping[Any, Any]]) -> Sequence[Mapping[Any, Any]]:
-    """The same of many, without a call of ours for each where all are dicts."""
-    if set(map(type, jobs)) == {dict}:
-        return list(map(dict.copy, jobs))  # type: ignore[arg-type]
-    return list(map(as_submitted, jobs))

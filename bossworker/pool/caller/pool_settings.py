@@ -27,3 +27,4 @@ class PoolSettings(TypedDict, total=False):
     transport: Literal["zmq", "socketpair"]
     logs: Literal["inherit", "relay", "discard"]
     name: str | None
+    engine: object

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 
 from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
-from bossworker.result import Result
+from bossworker.pool.caller.result_queue import ResultQueue
 
 
 class HandleState:
@@ -40,7 +39,7 @@ class HandleState:
     def check_alive(self) -> None:
         """Raise BossDied when the boss ended before its time."""
         line = self._connection
-        if line.gone and not line.orderly and (not self.ended or self._inbox.jobs):
+        if line.gone and not line.orderly and (not self.ended or self._inbox.pending()):
             raise self._boss_died()
 
     def check_death(self) -> None:
@@ -65,7 +64,7 @@ class HandleState:
             return error
         return PoolClosed("the pool was shut down before this job had a result")
 
-    def check_results(self, queue: deque[Result] | None = None) -> None:
+    def check_results(self, queue: ResultQueue | None = None) -> None:
         """As `check_alive`, but only once all that the boss sent for this queue has been taken."""
         if not self._inbox.has_news(queue):
             self.check_alive()
@@ -73,18 +72,16 @@ class HandleState:
     def look_back(self) -> None:
         """Once the boss has died: find out what may have run, while the memory that it shared with us is there."""
         if self._may_have_run is None:
-            jobs = self._inbox.jobs
-            self._may_have_run = frozenset(jobs) - self._connection.never_started(jobs) if jobs else frozenset()
+            jobs = frozenset(self._inbox.jobs)
+            self._may_have_run = jobs - self._connection.never_started(jobs) if jobs else jobs
 
     def _boss_died(self) -> BossDied:
         inbox = self._inbox
         self.look_back()
         assert self._may_have_run is not None
-        arrived = inbox.arrived()
+        inbox.unpack()
         unfinished = [
-            UnfinishedJob(job_id, job, job_id in self._may_have_run)
-            for job_id, job in list(inbox.jobs.items())
-            if job_id not in arrived
+            UnfinishedJob(job_id, job, job_id in self._may_have_run) for job_id, job in inbox.unfinished_jobs()
         ]
         return self.died(unfinished)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bossworker.result import Result
@@ -11,8 +11,8 @@ from bossworker.result import Result
 class Tap:
     """Does nothing; to be filled in. What it raises goes to whoever adds jobs, or takes results."""
 
-    def on_call(self, first_id: int, unfinished: Mapping[int, Any]) -> None:
-        """Jobs are about to be added, from this id on; those that have no result yet."""
+    def on_call(self, first_id: int, unfinished: Iterable[int]) -> None:
+        """Jobs are about to be added, from this id on; the ids of those that have no result yet, in order."""
 
     def prepare(self, job: Mapping[Any, Any], command: bool) -> Mapping[Any, Any]:
         """A job as it is to travel; `command`: it is one of a `CommandHandler`."""

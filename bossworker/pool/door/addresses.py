@@ -45,6 +45,23 @@ def find(name: str) -> Address:
     return next((one for one in found if os.path.exists(one.path)), found[0])
 
 
+def all_doors() -> list[Address]:
+    """Those at which somebody may listen in this user's folders for doors, by name."""
+    found: dict[str, Address] = {}
+    for folder in runtime_folders():
+        for path in _sockets_in(folder):
+            found.setdefault(path, Address("ipc", f"ipc://{path}", path))
+    return list(found.values())
+
+
+def _sockets_in(folder: str) -> Iterator[str]:
+    """None, where others may put some."""
+    with suppress(OSError):
+        check_runtime_folder(f"{folder}/")
+        with os.scandir(folder) as entries:
+            yield from sorted(one.path for one in entries if stat.S_ISSOCK(one.stat(follow_symlinks=False).st_mode))
+
+
 def _in_folder(folder: str, name: str) -> Address:
     fit = _UNFIT.sub("-", name).strip("-.")[:MOST_NAME] or "pool"
     path = f"{folder}/{fit}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -13,14 +14,16 @@ from bossworker.errors import BossWorkerError, DoorRefused
 from bossworker.pool.door import addresses, door_protocol
 from bossworker.pool.door.addresses import Address
 from bossworker.pool.door.client_link import ClientLink, shake_hands
+from bossworker.pool.door.direct_lines import take_line
 from bossworker.pool.door.door_protocol import FRAMES, JSON
 from bossworker.pool.door.greeting import machine
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.door.side_process import SideProcess
 from bossworker.pool.launch import Launched
 from bossworker.pool.options import Options
+from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Link, LinkClosed
-from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.system import processes
 
 PORTER = "bossworker.pool.door.porter"
@@ -55,6 +58,11 @@ class Attachment:
         """As a boss that was started: with the process to watch, if there is one of ours in between."""
         return Launched(self._porter.pid if self._porter else 0, self._link, NoFiles())  # type: ignore[arg-type]
 
+    @property
+    def carries_files(self) -> bool:
+        """Whether descriptors get to the pool."""
+        return self._porter is None and not isinstance(self._link, ClientLink) and not self.keep
+
     def alive(self) -> bool:
         """Whether there is somebody who may still speak to us. (Without a porter, the socket alone tells.)"""
         return self._porter is None or processes.is_alive(self._porter.pid)
@@ -84,7 +92,13 @@ class Attachment:
 
 
 def attach(
-    address: Address, keys: Keys | None, seconds: float, keep: bool, identity: str | None, take_over: bool
+    address: Address,
+    keys: Keys | None,
+    seconds: float,
+    keep: bool,
+    identity: str | None,
+    take_over: bool,
+    operator: bool = False,
 ) -> Attachment:
     """Knock at a door until it lets us in. TimeoutError, DoorRefused, PermissionError."""
     deadline = time.monotonic() + seconds
@@ -92,9 +106,10 @@ def attach(
         identity = f"{os.getuid()}:{os.path.abspath(sys.argv[0] or sys.executable)}"
     program = os.path.basename(sys.argv[0] or sys.executable)
     for form in (FRAMES, JSON):
-        hello = door_protocol.hello(form, identity, keep, take_over, program, os.getpid())
+        directly = address.kind == "ipc" and form == FRAMES
+        hello = door_protocol.hello(form, identity, keep, take_over, operator, program, os.getpid(), directly)
         try:
-            if address.kind == "ipc" and form == FRAMES:
+            if directly:
                 link, told, porter = _directly(address, hello, deadline)
             else:
                 link, told, porter = _by_porter(address, keys, hello, deadline)
@@ -134,7 +149,7 @@ def _directly(
         try:
             told = shake_hands(sock, hello, deadline)
             _check(told, hello, address)
-            return ClientLink(sock), told, None
+            return _own_line(sock, told, deadline), told, None
         except LinkClosed:  # it is just closing
             sock.close()
             if time.monotonic() >= deadline:
@@ -143,6 +158,18 @@ def _directly(
         except BaseException:
             sock.close()
             raise
+
+
+def _own_line(sock: socket.socket, told: dict[str, Any], deadline: float) -> Link:
+    """The line that the door offers, in the place of the one by which it has let us in, if there is one."""
+    offered = told.get("line")
+    if offered is not None and (line := take_line(offered, deadline)) is not None:
+        sock.close()
+        return line
+    link = ClientLink(sock)
+    if offered is not None:
+        link.send(Kind.CREDIT, messages.CREDIT.pack(0))  # whatever it is told first, it waits for us no longer
+    return link
 
 
 def _by_porter(

@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
-from bossworker.pool.door.door_router import DoorRouter
+from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed
@@ -23,13 +21,12 @@ OnAnswer = Callable[[dict[str, Any]], None]
 class BossLine:
     """See the module."""
 
-    def __init__(self, link: Link, router: DoorRouter) -> None:
+    def __init__(self, link: Link, poller: DoorPoller) -> None:
         self._link = link
-        self._router = router
+        self._poller = poller
         self._requests: dict[int, OnAnswer] = {}  # that the boss has not answered
         self._last_request = 0
         self._flushing = False  # whether we are told when the link takes more
-        router.poller.register(link.fileno(), zmq.POLLIN)
 
     def fileno(self) -> int:
         return self._link.fileno()
@@ -78,5 +75,5 @@ class BossLine:
         unsent = self._link.unsent
         if unsent is not self._flushing:
             self._flushing = unsent
-            self._router.poller.modify(self._link.fileno(), zmq.POLLIN | (zmq.POLLOUT if unsent else 0))
-        self._router.hold_back(unsent and self._link.unsent_bytes > MOST_UNSENT)
+            self._poller.want_room(self._link.fileno(), unsent)
+        self._poller.hold_back(unsent and self._link.unsent_bytes > MOST_UNSENT)

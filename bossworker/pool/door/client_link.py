@@ -74,3 +74,22 @@ def shake_hands(sock: socket.socket, hello: dict[str, Any], deadline: float) -> 
         data = exactly(sock, size, deadline)
         if not flags & _COMMAND:
             return door_protocol.decode(data)
+
+
+def cut_message(read: bytes, longest: int) -> tuple[bytes, bytes] | None:
+    """The first message in what was read, and the rest; None when it is not all there. ProtocolError: it is none."""
+    at = 0
+    while len(read) >= at + 2:
+        flags = read[at]
+        if flags & ~(_LONG | _COMMAND):
+            raise ProtocolError(f"not a message of one part: flags {flags}")
+        begin = at + (9 if flags & _LONG else 2)
+        size = int.from_bytes(read[at + 1 : begin], "big")
+        if len(read) < begin or len(read) < begin + size:
+            if len(read) >= begin and size > longest:
+                raise ProtocolError(f"an answer of {size} bytes")
+            return None
+        at = begin + size
+        if not flags & _COMMAND:
+            return read[begin:at], read[at:]
+    return None

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from bossworker.pool.door import door_protocol, json_form
+from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.door.door_protocol import FRAMES, in_pieces, message_of
 from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.wire import messages
+from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.segments import Segment
 
 _ENDS = {"closed": Kind.CLOSED, "goodbye": Kind.GOODBYE, "closing": Kind.CLOSE}
 
@@ -22,16 +25,30 @@ class ClientMail:
 
     def __init__(self, router: DoorRouter, form: str, suspect: Callable[[DoorClient], None]) -> None:
         self._router = router
+        self.lines: DirectLines  # set by the door
         self._suspect = suspect
         self.form = form
 
     def send(self, client: DoorClient, message: bytes) -> bool:
         """Send one, in pieces if need be; False when the client is gone."""
-        for piece in in_pieces(message) if self.form == FRAMES else (message,):
-            if client.route is None or not self._router.send(client.route, piece):
-                self._suspect(client)
-                return False
+        if not self._sent(client, message):
+            self._suspect(client)
+            return False
         return True
+
+    def _sent(self, client: DoorClient, message: bytes) -> bool:
+        if client.line is not None:
+            return self.lines.send(client, [(memoryview(message), ())])
+        route = client.route
+        pieces = in_pieces(message) if self.form == FRAMES else (message,)
+        return route is not None and all(self._router.send(route, piece) for piece in pieces)
+
+    def send_file(self, client: DoorClient, segment: Segment, file: int) -> None:
+        """Send a large result over its own line: `file` has the data, and is the line's from now on."""
+        body = segment.body()
+        client.sent += len(segment.head()) + sum(map(len, body))
+        if not self.lines.send(client, pack(Kind.RESULTS, segment.head(), body, (file,))):
+            self._suspect(client)
 
     def send_to(self, route: bytes, told: dict[str, Any]) -> None:
         """Send JSON to whoever it is."""
@@ -39,6 +56,8 @@ class ClientMail:
 
     def is_gone(self, client: DoorClient) -> bool:
         """Whether it has hung up."""
+        if client.line is not None:
+            return self.lines.is_over(client.line)
         ping = message_of(Kind.PING) if self.form == FRAMES else door_protocol.encode({"op": "ping"})
         return client.route is None or not self._router.send(client.route, ping)
 
@@ -69,7 +88,7 @@ class ClientMail:
             told = message_of(_ENDS[op], b"", reason.encode())
             if self.form != FRAMES:
                 told = door_protocol.encode({"op": op, "reason": reason})
-            self._router.send(client.route, told)
+            self._sent(client, told)
 
     def give_back(self, client: DoorClient) -> None:
         """To a client that is here again: the jobs whose results it has not taken. These come after."""

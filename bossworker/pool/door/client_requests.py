@@ -5,9 +5,10 @@ Whatever here is no proper request raises ProtocolError, or what Python makes of
 
 from __future__ import annotations
 
+import os
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bossworker.failure import Outcome, encode_text
@@ -20,11 +21,15 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
-from bossworker.pool.wire.parcel import into_file, is_parcel
-from bossworker.pool.wire.segments import single
+from bossworker.pool.wire.parcel import give_back, into_file, is_parcel, with_data
+from bossworker.pool.wire.segments import Segment, single
+from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
 
 OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message
+MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
+MOST_REQUEST_BYTES = 1 << 22  # of an operator
+JOB_RECORDS = (QUEUED, STARTED, ENDED, PROGRESS, LOG)
 _OWNERS = "that is for the program that made the pool"
 
 
@@ -39,6 +44,7 @@ class ClientRequests:
         self._base = base
         self._default = default
         self._lose = lose
+        self._lent: set[int] = set()  # ids, in the boss's terms, of jobs that went with a file
         self.submitted = False  # whether jobs have come, whose results may come within the instant
 
     def on_frame(self, client: DoorClient, frame: Frame) -> None:
@@ -47,23 +53,16 @@ class ClientRequests:
                 if (whole := client.pieces.add(frame)) is not None:
                     self.on_frame(client, whole)
             case Kind.SUBMIT:
-                self._submit(client, read_batch(frame), len(frame.body))
+                batch = read_batch(frame, client.line is not None and client.keepsake is None)
+                self._submit(client, batch, len(frame.body), frame.fd)
             case Kind.CREDIT:
                 self._credit(client, *messages.unpack(messages.CREDIT, frame.head))
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = bytes(frame.head[messages.REQUEST.size :]) == messages.QUEUED_ONLY
                 self._cancel(client, number, array("Q", bytes(frame.body)), queued_only)
-            case Kind.STATS:
-                self._stats(client, *messages.unpack(messages.REQUEST, frame.head))
-            case Kind.STACK:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self._stack(client, number, job_id)
-            case Kind.EVENTS:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                asked = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
-                self._ask(client, number, Kind.EVENTS, messages.EVENTS.pack(*asked), b"", lambda told: told)
+            case Kind.STATS | Kind.STACK | Kind.EVENTS | Kind.OPERATE as kind:
+                self._on_question(client, kind, frame)
             case Kind.TAKEN:
                 client.take(array("Q", bytes(frame.body)))
             case Kind.CLOSE | Kind.STOP | Kind.FORGET as kind:
@@ -73,6 +72,22 @@ class ClientRequests:
                 self._mail.reply(client, number, {"refused": _OWNERS})
             case kind:
                 raise ProtocolError(f"a frame of kind {kind!r} from a client")
+
+    def _on_question(self, client: DoorClient, kind: Kind, frame: Frame) -> None:
+        (number,) = messages.REQUEST.unpack_from(frame.head)
+        more = frame.head[messages.REQUEST.size :]
+        match kind:
+            case Kind.STATS:
+                self._stats(client, number)
+            case Kind.STACK:
+                self._stack(client, number, *messages.unpack(messages.JOB, more))
+            case Kind.EVENTS:
+                asked = messages.EVENTS.pack(*messages.unpack(messages.EVENTS, more))
+                self._ask(client, number, Kind.EVENTS, asked, b"", lambda told: told)
+            case _ if client.operator and len(frame.body) <= MOST_REQUEST_BYTES:
+                self._ask(client, number, Kind.OPERATE, b"", bytes(frame.body), lambda told: told)
+            case _:
+                self._mail.reply(client, number, {"refused": _OWNERS})
 
     def on_json(self, client: DoorClient, told: dict[str, Any]) -> None:
         match told.get("op"):
@@ -88,6 +103,8 @@ class ClientRequests:
                 self._stats(client, _whole(told["request"]))
             case "stack":  # not of all workers: other clients' code may be there
                 self._stack(client, _whole(told["request"]), _whole(told["job"]))
+            case "events":
+                self._events(client, _whole(told["request"]), told.get("seen"), bool(told.get("wait")))
             case "taken":
                 client.take(array("Q", told["ids"]))
             case "close" | "stop" | "forget" as op:
@@ -99,17 +116,32 @@ class ClientRequests:
 
     # -- jobs ---------------------------------------------------------------------------------------------
 
-    def _submit(self, client: DoorClient, batch: Batch, size: int) -> None:
+    def _submit(self, client: DoorClient, batch: Batch, size: int, file: int | None = None) -> None:
         """Pass jobs on to the boss; those for which there is no room have a result at once, which says so."""
+        if file is not None:
+            size += os.fstat(file).st_size
         if why := client.why_full(batch, size):
             self._turn_away(client, batch, why)
             return
         client.add(batch, size)
         head = bytearray(batch.head())
-        head[:8] = self._whole_id(client, batch.first_id).to_bytes(8, "little")
-        body, fds = _body(batch)
+        first_id = self._whole_id(client, batch.first_id)
+        head[:8] = first_id.to_bytes(8, "little")
+        body, fds = _body(batch, file, len(self._lent) < MOST_LENT)
+        if fds:
+            self._lent.add(first_id)
         self._boss.tell(Kind.SUBMIT, bytes(head), *body, fds=fds)
         self.submitted = True
+
+    def returned(self, segment: Segment) -> None:
+        """The boss has these results, and holds no files of their jobs."""
+        if self._lent:
+            self._lent.difference_update(range(segment.first_id, segment.first_id + segment.jobs))
+
+    def forget(self, client: DoorClient) -> None:
+        """The boss does not hold its files any more, or soon."""
+        whose = self._whole_id(client, 0) >> CLIENT_BITS
+        self._lent = {job_id for job_id in self._lent if job_id >> CLIENT_BITS != whose}
 
     def _turn_away(self, client: DoorClient, batch: Batch, why: str) -> None:
         now, text = time.monotonic(), encode_text(f"BossWorkerAsync: not taken: {why}")
@@ -158,6 +190,17 @@ class ClientRequests:
             return {"text": told["text"].replace(f"job {whole} ", f"job {job_id} ")}
 
         self._ask(client, number, Kind.STACK, messages.JOB.pack(whole), b"", own)
+
+    def _events(self, client: DoorClient, number: int, seen: object, wait: bool) -> None:
+        """Of its own jobs, under its own ids, and of the workers: who speaks JSON need not be trusted."""
+        asked = messages.EVENTS.pack(FROM_NOW if seen is None else _whole(seen), wait)
+        whose = self._whole_id(client, 0) >> CLIENT_BITS
+
+        def own(told: dict[str, Any]) -> dict[str, Any]:
+            told["records"] = [of_client(one) for one in told["records"] if concerns(one, whose)]
+            return told
+
+        self._ask(client, number, Kind.EVENTS, asked, b"", own)
 
     def _ask(
         self,
@@ -208,6 +251,22 @@ class ClientRequests:
         self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", stopped)
 
 
+def concerns(record: list[Any], whose: int) -> bool:
+    """Whether a record of events is of the workers, or of this client's jobs."""
+    kind, job_id = record[0], record[3] if len(record) > 3 else None
+    return kind in (UP, DOWN) or (kind in JOB_RECORDS and job_id is not None and job_id >> CLIENT_BITS == whose)
+
+
+def of_client(record: list[Any]) -> list[Any]:
+    """The same with the client's own ids."""
+    kind, first, count, *facts = record
+    if kind in JOB_RECORDS:
+        facts[0] &= OWN_ID
+    if kind == ENDED and facts[4] >= 0:
+        facts[4] = facts[4] & OWN_ID
+    return [kind, first, count, *facts]
+
+
 def _whole(value: object) -> int:
     """A number from JSON."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
@@ -215,13 +274,16 @@ def _whole(value: object) -> int:
     return value
 
 
-def read_batch(frame: Frame) -> Batch:
-    """Jobs from a client. ProtocolError when they are none that our own code would send."""
+def read_batch(frame: Frame, with_file: bool = False) -> Batch:
+    """Jobs from a client. ProtocolError when they are none that our own code would send.
+
+    `with_file`: a large one's data may be in a file beside it.
+    """
     batch = Batch.read(frame.head, frame.body)
     options = batch.job_options
     if not 1 <= batch.first_id <= batch.first_id + batch.count - 1 <= OWN_ID:
         raise ProtocolError(f"{batch.count} jobs with ids from {batch.first_id}")
-    if not 0 <= options.timeout <= 1e9 or options.attempt != 1 or frame.fds:
+    if not 0 <= options.timeout <= 1e9 or options.attempt != 1 or len(frame.fds) > with_file:
         raise ProtocolError("jobs with options that no client has")
     if batch.count > MOST_AT_ONCE:
         raise ProtocolError(f"{batch.count} jobs in a message")
@@ -234,11 +296,25 @@ def read_batch(frame: Frame) -> Batch:
     return batch
 
 
-def _body(batch: Batch) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """What goes to the boss; a large job's data in a file beside it, if that can be: it need not touch it then."""
-    if batch.count == len(batch.counts) == 1 and is_parcel(payload := memoryview(batch.payload)):
-        lent = into_file(payload)
+def _body(batch: Batch, file: int | None, in_file: bool) -> tuple[Sequence[Any], tuple[int, ...]]:
+    """What goes to the boss; a large job's data in a file beside it, where `in_file`: it need not touch it then.
+
+    `file`: where it is already, if it came so.
+    """
+    if file is not None:
+        if in_file:
+            return batch.body(), (os.dup(file),)
+        payload = with_data(batch.payload, file)
+        give_back(file)
+        return _of_one(payload), ()
+    if in_file and batch.count == len(batch.counts) == 1 and is_parcel(memoryview(batch.payload)):
+        lent = into_file(memoryview(batch.payload))
         if lent is not None:
             table, fd = lent
-            return (array("I", [1]).tobytes(), array("Q", [len(table)]).tobytes(), table), (fd,)
+            return _of_one(table), (fd,)
     return batch.body(), ()
+
+
+def _of_one(payload: bytes) -> Sequence[Any]:
+    """The body of a batch of one job."""
+    return array("I", [1]).tobytes(), array("Q", [len(payload)]).tobytes(), payload

@@ -10,6 +10,7 @@ from typing import Any
 
 from bossworker.pool.door.door_protocol import MOST_BYTES, MOST_JOBS, WINDOW, Pieces
 from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.segments import Segment
 
 
@@ -53,8 +54,12 @@ class DoorClient:
         self.form: str = told["form"]
         self.program: str = told["program"]
         self.pid: int = told["pid"]
+        self.operator: bool = told["operator"]  # whether it may watch and steer all of the pool
         self.since = time.time()
         self.route: bytes | None = None  # None: it is away, and what it has is kept
+        self.line: Link | None = None  # of its own, beside ZeroMQ
+        self.expects_line = False  # it was offered one, and has not said that it does without
+        self.holds_up = False  # it does not take all that is sent over its line
         self.keepsake: Keepsake | None = Keepsake() if told["keep"] else None
         self.unfinished = 0  # jobs
         self.job_bytes = 0  # of these, about
@@ -86,21 +91,30 @@ class DoorClient:
 
     def receive(self, segment: Segment) -> None:
         """Results have come."""
+        self.count(segment)
+        self._queue(segment)
+        if self.keepsake is not None:
+            self.keepsake.results[segment.first_id] = segment
+
+    def count(self, segment: Segment) -> None:
+        """Jobs are done."""
         count = min(segment.jobs, self.unfinished)
         self.job_bytes -= self.job_bytes * count // max(1, self.unfinished)
         self.unfinished -= count
         self.done += segment.jobs
-        self._queue(segment)
-        if self.keepsake is not None:
-            self.keepsake.results[segment.first_id] = segment
 
     def _queue(self, segment: Segment) -> None:
         self.outgoing.append(segment)
         self.waiting_bytes += segment.size
 
+    @property
+    def takes_file(self) -> bool:
+        """Whether a memory file can go to it now: it never waits here, where it would take a descriptor."""
+        return self.line is not None and self.keepsake is None and not self.holds_up and not self.outgoing
+
     def ready(self) -> Iterator[Segment]:
         """Results to be sent now. What each costs is to be told by `note_sent`."""
-        while self.route is not None and self.outgoing and self.sent < self.credited + WINDOW:
+        while self.route is not None and not self.expects_line and self.outgoing and self.sent < self.credited + WINDOW:
             segment = self.outgoing.popleft()
             self.waiting_bytes -= segment.size
             yield segment
@@ -129,6 +143,7 @@ class DoorClient:
         """It is here, or here again: then it gets what it has not taken."""
         self.route = route
         self.program, self.pid, self.since = told["program"], told["pid"], time.time()
+        self.operator = told["operator"]
         self.sent = self.credited = self.requests = 0
         self.closing = False
         self.pieces = Pieces()

@@ -33,6 +33,7 @@ MOST_CLIENTS = 4096
 MOST_IDENTITY = 200  # characters
 
 FRAMES, JSON = "frames", "json"  # forms of what follows the welcome
+OPERATOR = "operator"  # a third: JSON as well, of those who look at the pool as a whole (operators.py)
 FORM_OF = {"pickle": FRAMES, "json": JSON}
 
 
@@ -52,8 +53,17 @@ def decode(data: bytes) -> dict[str, Any]:
     return message
 
 
-def hello(form: str, identity: str | None, keep: bool, take_over: bool, program: str, pid: int) -> dict[str, Any]:
-    """How a client of this version introduces itself."""
+def hello(
+    form: str,
+    identity: str | None,
+    keep: bool,
+    take_over: bool,
+    operator: bool,
+    program: str,
+    pid: int,
+    line: bool,
+) -> dict[str, Any]:
+    """How a client of this version introduces itself. `line`: whether it can have one of its own."""
     return {
         "op": "hello",
         "version": DOOR_VERSION,
@@ -63,8 +73,10 @@ def hello(form: str, identity: str | None, keep: bool, take_over: bool, program:
         "identity": identity,
         "keep": keep,
         "take_over": take_over,
+        "operator": operator,
         "program": program,
         "pid": pid,
+        "line": line,
     }
 
 

@@ -8,9 +8,11 @@ this process may die of is no harm to the pool. It ends with the boss, or when i
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from array import array
+from contextlib import suppress
 from struct import error as StructError
 from typing import Any
 
@@ -21,18 +23,21 @@ from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.boss_line import INFO, BossLine
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import OWN_ID, ClientRequests
+from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient
-from bossworker.pool.door.door_protocol import FORM_OF, FRAMES
-from bossworker.pool.door.door_router import DoorRouter
+from bossworker.pool.door.door_poller import DoorPoller
+from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
+from bossworker.pool.door.door_router import DoorRouter, Taken
 from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.keys import Keys
+from bossworker.pool.door.operators import Operators
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment, read_segments
-from bossworker.pool.wire.spin import Spin
+from bossworker.system import processes
 
 PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
 SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
@@ -41,6 +46,7 @@ SUSPECT_TICK = 0.001  # between looks whether all has been read from those who s
 ENDING_TICK = 0.02  # between looks whether they have
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
+_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError)
 
 
 class DoorServer:
@@ -54,53 +60,46 @@ class DoorServer:
         self.program = program
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT)
-        self.boss = BossLine(boss, self.router)
+        self.poller = DoorPoller()
+        self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
+        self.mail.lines = self.lines = DirectLines(self.poller, self.on_line, self.read_line)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
+        self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
         self.malformed = 0
         self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
-        self.spin = Spin()
-        self.awake_until = 0.0
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
         self.note_at = 0.0
         self.over = False
-        self.router.poller.register(program.fileno(), zmq.POLLIN)
+        self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
+        self.poller.watch_socket(self.router.monitor, self.on_hang_up)
+        if self.router.zap is not None:
+            self.poller.watch_socket(self.router.zap, self.answer_strangers)
+        self.poller.watch(self.boss.fileno(), self.read_boss)
+        self.poller.watch(program.fileno(), self.read_program)
 
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
         self.program.send(Kind.READY, b"", [self.router.endpoint.encode()])
-        readers = {
-            self.router.socket: self.read_strangers,
-            self.router.zap: self.answer_strangers,
-            self.router.monitor: self.on_hang_up,
-            self.boss.fileno(): self.read_boss,
-            self.program.fileno(): self.read_program,
-        }
         while not self.over:
-            for source in self.wait():
-                readers[source]()
+            self.poller.wait(self.seconds_to_sleep())
             self.look_who_is_there()
             self.end_if_due()
         self.router.close()
 
-    def wait(self) -> list[Any]:
-        """Sleep until something comes or is due; stay awake for an instant where an answer is due. What has come."""
-        while (now := time.monotonic()) < self.awake_until:
-            if ready := self.router.poller.poll(0):
-                return [source for source, _ in ready]
-            self.spin.rest(now)
-        seconds = self.probe_at - now if len(self.clients) else NOBODY_SECONDS
-        if self.ends_at is not None:
-            seconds = ENDING_TICK
+    def seconds_to_sleep(self) -> float:
+        """Until something is due."""
         if self.suspects:
-            seconds = SUSPECT_TICK
-        return [source for source, _ in self.router.poller.poll(max(0, int(seconds * 1000) + 1))]
+            return SUSPECT_TICK
+        if self.ends_at is not None:
+            return ENDING_TICK
+        return self.probe_at - time.monotonic() if len(self.clients) else NOBODY_SECONDS
 
     def end_if_due(self) -> None:
         """Once the pool is through: as soon as all clients have what is theirs, or have had time for it."""
@@ -126,20 +125,54 @@ class DoorServer:
         self.probe_at = min(self.probe_at, time.monotonic() + SETTLE_SECONDS)
 
     def read_strangers(self) -> None:
-        for route, data, key in self.router.take():
+        for one in self.router.take(self.clients.by_route):
             try:
-                self.on_message(route, data, key)
-            except (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError) as error:
-                self.drop(route, error)
+                self.on_message(one)
+            except _NO_REQUEST as error:
+                self.drop(one.route, error)
+        self.stay_awake()
+
+    def stay_awake(self) -> None:
+        """For an instant, when jobs have come."""
         if self.requests.submitted:
             self.requests.submitted = False
-            self.awake_until = self.spin.until(time.monotonic())
+            self.poller.stay_awake()
 
-    def on_message(self, route: bytes, data: bytes | memoryview, key: str) -> None:
+    def on_line(self, client: DoorClient) -> None:
+        """A client has got a line of its own."""
+        self.reception.begin(client)
+
+    def read_line(self, client: DoorClient) -> None:
+        """What has come over one."""
+        frames = self.lines.receive(client)
+        if frames is None:
+            self.suspect(client)
+            return
+        for frame in frames:
+            try:
+                self.requests.on_frame(client, frame)
+            except _NO_REQUEST as error:
+                self.drop(client.route or b"", error)
+            finally:
+                close_fds(frame.fds)
+        self.stay_awake()
+
+    def on_message(self, message: Taken) -> None:
+        route, data, key, user = message
         client = self.clients.by_route.get(route)
-        if client is None:
-            self.greet(route, door_protocol.decode(bytes(data)), key)
-        elif self.form == FRAMES:
+        if client is not None:
+            self.on_client_message(client, data)
+        elif route in self.operators.by_route:
+            self.operators.on_message(route, bytes(data))
+        else:
+            self.greet(route, door_protocol.decode(bytes(data)), key, user)
+
+    def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
+        """What a client of ours sends over ZeroMQ."""
+        if client.expects_line:  # it speaks like this all the same
+            self.lines.withdraw(client)
+            self.reception.begin(client)
+        if self.form == FRAMES:
             self.requests.on_frame(client, frame_of(memoryview(data)))
         else:
             self.requests.on_json(client, door_protocol.decode(bytes(data)))
@@ -147,25 +180,34 @@ class DoorServer:
     def drop(self, route: bytes, error: Exception) -> None:
         """A message that no client of ours sends: counted, told of now and then. People's own clients are told."""
         self.malformed += 1
-        if self.form != FRAMES and route in self.clients.by_route:
+        if route in (self.clients.by_route if self.form != FRAMES else self.operators.by_route):
             self.mail.send_to(route, {"op": "error", "reason": str(error)})
         if time.monotonic() >= self.note_at:
             self.note_at = time.monotonic() + NOTE_SECONDS
             self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
 
-    def greet(self, route: bytes, told: dict[str, Any], key: str) -> None:
+    def greet(self, route: bytes, told: dict[str, Any], key: str, user: int | None = None) -> None:
         """Let a client in, or say why not, or wait until the one is lost whose place it takes."""
+        try:
+            if told.get("form") == OPERATOR:
+                self.operators.greet(route, told, user)
+            else:
+                self.greet_client(route, told, key)
+        except Refused as why:
+            self.refused += 1
+            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
+
+    def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
+        """The same of one that adds jobs. Refused."""
         if (before := self.reception.gone_before(told, key)) is not None:
             self.suspect(before)
             self.late_hellos.append((route, told, key))
             return
-        try:
-            client = self.reception.let_in(route, told, key)
-        except Refused as why:
-            self.refused += 1
-            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
-            return
+        client = self.reception.let_in(route, told, key)
         self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
+
+    def describe_clients(self) -> list[dict[str, Any]]:
+        return [client.describe() for client in self.clients.by_number.values()]
 
     def look_who_is_there(self) -> None:
         """Find out, once it is time, who has hung up; and lose those."""
@@ -179,6 +221,8 @@ class DoorServer:
         if self.suspects and not self.router.has_more():
             suspects, self.suspects = self.suspects, []
             for client in suspects:
+                while client.line is not None and self.mail.is_gone(client):
+                    self.read_line(client)
                 if self.mail.is_gone(client):  # not if another client of its identity has come meanwhile
                     self.lose(client)
             hellos, self.late_hellos = self.late_hellos, []
@@ -195,10 +239,12 @@ class DoorServer:
         if self.clients.by_number.get(client.number) is not client:
             return
         self.clients.detach(client)
+        self.lines.withdraw(client)
         if client.keepsake is not None and client.keepsake.batches:
             self.boss.note(f"client away identity={client.identity!r} unfinished={client.unfinished}", INFO)
             return
         self.clients.remove(client)
+        self.requests.forget(client)
         self.boss.forget(client.number)
         self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
 
@@ -227,16 +273,30 @@ class DoorServer:
 
     def on_results(self, segments: list[Segment], file: int | None) -> None:
         """To each client its own, under its own ids."""
-        if file is not None:
-            segments[-1] = _with_data(segments[-1], file)
         concerned: dict[int, DoorClient] = {}
         for segment in segments:
+            self.requests.returned(segment)
             client = self.clients.by_number.get(segment.first_id >> CLIENT_BITS & LAST_CLIENT)
             if client is not None:
                 concerned[client.number] = client
-                client.receive(segment._replace(first_id=segment.first_id & OWN_ID))
+                own = segment._replace(first_id=segment.first_id & OWN_ID)
+                self.on_result(client, own, file if segment is segments[-1] else None)
+            elif file is not None and segment is segments[-1]:
+                give_back(file)
         for client in concerned.values():
             self.mail.pass_on(client)
+
+    def on_result(self, client: DoorClient, segment: Segment, file: int | None) -> None:
+        """A client's results; `file` has the data of a large one, and goes to the client itself, if that takes it."""
+        if file is None:
+            client.receive(segment)
+            return
+        with suppress(OSError):
+            if client.takes_file:
+                self.mail.send_file(client, segment, os.dup(file))
+                client.count(segment)
+                return
+        client.receive(_with_data(segment, file))
 
     # -- the program --------------------------------------------------------------------------------------
 
@@ -250,15 +310,14 @@ class DoorServer:
             return
         for frame in frames:
             if frame.kind is Kind.STATS:
-                clients = [client.describe() for client in self.clients.by_number.values()]
-                told = {"clients": clients, "malformed": self.malformed, "refused": self.refused}
+                told = {"clients": self.describe_clients(), "malformed": self.malformed, "refused": self.refused}
                 self.program.send(Kind.REPLY, bytes(frame.head), [json.dumps(told).encode()])
 
     def on_hung_up(self) -> None:
         """The program closes the door. If the pool has come to its end in order, which the boss says before, no
         client has lost anything, and each has a little time to take the rest.
         """
-        self.router.poller.unregister(self.program.fileno())
+        self.poller.forget(self.program.fileno())
         self.program_is_there = False
         self.read_boss()
         if self.ends_at is None:
@@ -280,6 +339,7 @@ def _with_data(segment: Segment, file: int) -> Segment:
 def main(program: int, boss: int, listener: int = -1) -> None:
     """The process's main."""
     link, settings = side_process.begin(program)
+    processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
     try:
         server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
     except zmq.ZMQError as error:

@@ -2,15 +2,15 @@
 
 A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout, a body of bytes.
 
-    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK  EVENTS  LISTEN
+    caller -> boss      SUBMIT  CANCEL  RESIZE  STATS  CLOSE  STOP  PAUSE  RELOAD  STACK  EVENTS  LISTEN  OPERATE
     boss -> caller      READY  START_FAILED  RESULTS  REPLY  NOTE  CLOSED  EXIT_ERROR  LAST_EVENTS  OUTPUT_LINES
     boss -> worker      BATCH  LEAVE  WAKE
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
-    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE
+    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
-    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
+    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE  OPERATE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
@@ -83,6 +83,7 @@ class Kind(IntEnum):
     GOODBYE = 103
     PING = 104
     FORGET = 105
+    OPERATE = 106
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -119,7 +120,8 @@ MARKS = Struct("<dd")  # of a segment with one job
 CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner
 DOOR_BITS = 56  # and by so many, the door
 FIRST_CLIENT_ID = 1 << DOOR_BITS
-LAST_DOOR, LAST_CLIENT = (1 << 7) - 1, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
+LAST_DOOR, LAST_CLIENT = (1 << 7) - 2, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
+FIRST_RERUN_ID = LAST_DOOR + 1 << DOOR_BITS  # from here on: jobs that an operator had run once more
 LISTEN = Struct("<I")  # number of the door; its process is at the other end of the socket that comes along
 CLIENT_GONE = Struct("<QI")  # number of a request, and of the client: what it has queued or running is nobody's
 CREDIT = Struct("<Q")  # bytes of results that a client has taken in since it came

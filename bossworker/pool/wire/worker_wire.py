@@ -16,7 +16,7 @@ from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.frames import Buffer, Frame
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.zmtp import DealerLink, greet
+from bossworker.pool.wire.zmtp import EarlyLink, introduce
 from bossworker.system import processes
 
 LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
@@ -29,17 +29,21 @@ class WorkerWire:
         """`route`: our identity at the boss's ZeroMQ socket; empty where the boss has no descriptor left for us."""
         self._pair = Link(_out_of_the_way(pair))
         self._route = route
-        self._dealer: DealerLink | None = None
+        self._dealer: EarlyLink | None = None
         if doorway is not None and not route:
             doorway.close_way()
         elif doorway is not None:
             with suppress(OSError):  # no descriptor is left: the pair carries everything
-                self._dealer = DealerLink(_out_of_the_way(doorway.connect()))
+                self._dealer = EarlyLink(_out_of_the_way(doorway.connect()))
+        self._links = {link.fileno(): link for link in (self._pair, self._dealer) if link is not None}
+        self._poll = select.poll()
+        for fd in self._links:
+            self._poll.register(fd, select.POLLIN)
 
     def greet(self) -> None:
-        """Make ourselves known to the boss. What can be sent at once waits for this."""
+        """Make ourselves known at the boss's ZeroMQ socket. Until libzmq has read it, orders come over the pair."""
         if self._dealer is not None:
-            greet(self._dealer.sock, self._route)
+            introduce(self._dealer.sock, self._route)
 
     def send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
         """Send, however long it takes: once it returns, the bytes are safe from our death."""
@@ -49,16 +53,14 @@ class WorkerWire:
         """Wake the boss."""
         _send(self._pair, kind)
 
-    def wait(self) -> None:
-        """Sleep until something comes."""
-        fds = [self._pair.fileno()] if self._dealer is None else [self._pair.fileno(), self._dealer.fileno()]
-        processes.await_any(fds, select.POLLIN)
-
     def orders(self) -> list[Frame]:
-        """All that has come but what was to wake us: an order may come right behind that. Raises LinkClosed."""
-        frames = self._pair.receive()
-        if self._dealer is not None:
-            frames += self._dealer.receive()
+        """Sleep until something comes: all of it but what was to wake us, behind which an order may come at once.
+
+        Raises LinkClosed.
+        """
+        frames: list[Frame] = []
+        for fd, _ in self._poll.poll():
+            frames += self._links[fd].receive()
         return [frame for frame in frames if frame.kind is not Kind.WAKE]
 
 

@@ -21,7 +21,8 @@ from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE
 
 _MORE, _LONG, _COMMAND = 1, 2, 4  # flags of a message
-_SIGNATURE_SIZE, _GREETING_SIZE = 10, 64
+_SIGNATURE = 0xFF  # a greeting's first byte, which is no message's
+_GREETING_SIZE = 64
 _GREETING = (
     b"\xff" + bytes(8) + b"\x7f"  # signature
     b"\x03\x00"  # version
@@ -39,14 +40,28 @@ def greet(sock: socket.socket, identity: bytes, deadline: float | None = None) -
     """
     sock.setblocking(True)
     sock.sendall(_GREETING, NO_SIGPIPE)
-    greeting = exactly(sock, _GREETING_SIZE, deadline)
-    if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3 or greeting[12:16] != b"NULL":
-        raise ProtocolError("no greeting of ZMTP 3")
-    sock.sendall(_command(b"READY", {b"Socket-Type": b"DEALER", b"Identity": identity}), NO_SIGPIPE)
+    _check_greeting(exactly(sock, _GREETING_SIZE, deadline))
+    sock.sendall(_ready(identity), NO_SIGPIPE)
     flags, size = exactly(sock, 2, deadline)
     if flags != _COMMAND or not exactly(sock, size, deadline).startswith(b"\x05READY"):
         raise ProtocolError("no READY")
     sock.setblocking(False)
+
+
+def introduce(sock: socket.socket, identity: bytes) -> None:
+    """The same, without waiting for the other's part, for whoever sends nothing: see `EarlyLink`."""
+    sock.setblocking(True)
+    sock.sendall(_GREETING + _ready(identity), NO_SIGPIPE)
+    sock.setblocking(False)
+
+
+def _check_greeting(greeting: bytes) -> None:
+    if greeting[0] != _SIGNATURE or greeting[9] != 0x7F or greeting[10] < 3 or greeting[12:16] != b"NULL":
+        raise ProtocolError("no greeting of ZMTP 3")
+
+
+def _ready(identity: bytes) -> bytes:
+    return _command(b"READY", {b"Socket-Type": b"DEALER", b"Identity": identity})
 
 
 def exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
@@ -98,6 +113,17 @@ def cut_messages(view: memoryview, fds: list[int]) -> Cut:
     return frames, start, 0
 
 
+def cut_early_messages(view: memoryview, fds: list[int]) -> Cut:
+    """The same, where the other's greeting may come first."""
+    if not len(view) or view[0] != _SIGNATURE:
+        return cut_messages(view, fds)
+    if len(view) < _GREETING_SIZE:
+        return [], 0, _GREETING_SIZE - len(view)
+    _check_greeting(bytes(view[:_GREETING_SIZE]))
+    frames, used, missing = cut_messages(view[_GREETING_SIZE:], fds)
+    return frames, _GREETING_SIZE + used, missing
+
+
 class DealerLink(Link):
     """A link to a ROUTER, once hands have been shaken."""
 
@@ -109,3 +135,9 @@ class DealerLink(Link):
         header: Part = (memoryview(header_of(sum(len(part) for part, _ in parts))), ())
         self.queue([header, *parts])
         return self.flush()
+
+
+class EarlyLink(DealerLink):
+    """The same, as soon as one has introduced oneself. It takes orders; what it sent might be dropped."""
+
+    cut = staticmethod(cut_early_messages)

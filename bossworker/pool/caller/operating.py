@@ -1,0 +1,264 @@
+"""The operator's face of a pool: all of it to be seen and steered, whoever has added its jobs.
+
+Ids are those of the boss: of the pool's own program, those it knows; of jobs that came through a door, with the numbers
+of door and client above them; of jobs that an operator had run once more, above all others. `name_of` writes them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bossworker.errors import BossWorkerError
+from bossworker.failure import ErrorData, ErrorKind, Outcome, decode_text
+from bossworker.pool.boss.stats import Stats, stats_of
+from bossworker.pool.wire.codec import load_plain
+from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, FIRST_RERUN_ID
+from bossworker.pool.wire.opaque import load_opaque
+from bossworker.watch.event_records import ENDED, QUEUED
+from bossworker.watch.pool_events import Clock, Event
+
+OWN_BITS = (1 << CLIENT_BITS) - 1
+_RERUN = FIRST_RERUN_ID >> DOOR_BITS
+
+
+def name_of(job_id: int) -> str:
+    """An id as people read it: ``17``; ``1.3-17`` of client 3 of door 1; ``again-2`` of one that is run once more."""
+    door, client, own = job_id >> DOOR_BITS, (job_id >> CLIENT_BITS) & 0xFFFF, job_id & OWN_BITS
+    if door == _RERUN:
+        return f"again-{own}"
+    return f"{door}.{client}-{own}" if door else str(own)
+
+
+class QueuedStretch(NamedTuple):
+    """Jobs that were added at one time, with ids that follow each other."""
+
+    first_id: int
+    jobs: int
+    time: float
+
+
+class EndedStretch(NamedTuple):
+    """Jobs that have ended, with ids that follow each other."""
+
+    first_id: int
+    worker_pid: int
+    """0 when no worker ran them."""
+    worker_index: int
+    attempt: int
+    times: array[float]
+    """One more than there are jobs: number *i* ran from ``times[i]`` to ``times[i + 1]``."""
+    outcomes: bytes
+    """One a job; `kind_of` says which is which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """A pool at an instant, and what has happened since the look before."""
+
+    stats: Stats
+    """Without the figures of the last minute, and of memory and processor time only with ``usage``."""
+    target: int
+    """How many workers are wanted."""
+    queued: tuple[QueuedStretch, ...]
+    """Jobs that were added; of a pool that is very quick, and of all that follows, the newest."""
+    ended: tuple[EndedStretch, ...]
+    """Jobs that have ended, some thousand at most."""
+    events: tuple[Event, ...]
+    """What else has happened."""
+    seen: int
+    """For the next look."""
+    last_ids: Mapping[int, int]
+    """Of each client (the upper bits of its ids; 0: the pool's program), the highest id that it has used."""
+    last_failed: int
+    """The number of the newest job that has failed, for `Operator.failed`."""
+    time: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecord:
+    """A job that has failed, as the boss remembers it."""
+
+    number: int
+    job_id: int
+    worker_pid: int
+    attempt: int
+    started: float
+    finished: float
+    kind: ErrorKind
+    error: str
+    traceback: str
+    log: str
+    can_run_again: bool
+
+
+class JobContent(NamedTuple):
+    """A job that is queued, runs or has failed."""
+
+    value: Any
+    """What was submitted; what is more than plain data in it is shown as text, and nothing of it is run."""
+    options: Mapping[str, Any]
+    """``priority``, ``timeout``, ``retries`` and ``attempt``."""
+
+
+class Operator:
+    """All of a pool, to be seen and steered, whoever has added its jobs. Made by ``pool.operator``.
+
+    Any call raises PoolClosed or BossDied once the pool has ended.
+
+    BossWorkerError: the pool refuses, and says why. `by` of what steers: who wants it, for the log of the pool.
+    """
+
+    def __init__(self, name: str, ask: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        self.name = name
+        self._asked = ask
+
+    def _ask(self, op: str, **facts: Any) -> dict[str, Any]:
+        answer = self._asked({"op": op, **facts})
+        if "refused" in answer:
+            raise BossWorkerError(f"the pool refused: {answer['refused']}")
+        return answer
+
+    # -- looks --------------------------------------------------------------------------------------------
+
+    def now(self, seen: int = 0, usage: bool = True) -> Now:
+        """Figures, and what has happened behind event number `seen`. Costs the boss some tenths of a millisecond."""
+        told = self._ask("now", seen=seen, usage=usage)
+        clock = Clock(told["clock"], told["indexes"])
+        records: dict[str, list[list[Any]]] = {QUEUED: [], ENDED: []}
+        others: list[list[Any]] = []
+        for record in told["records"]:
+            records.get(record[0], others).append(record)
+        return Now(
+            stats_of(told["stats"]),
+            told["target"],
+            tuple(QueuedStretch(first, jobs, at + clock.offset) for _, _, jobs, first, at in records[QUEUED]),
+            tuple(_ended_stretch(record, clock) for record in records[ENDED]),
+            tuple(event for record in others for event in clock.events(record) if event.seq > seen),
+            told["next"] - 1,
+            {int(client): last for client, last in told["last_ids"].items()},
+            told["last_failed"],
+            told["now"] + told["clock"],
+        )
+
+    def stats(self) -> Stats:
+        """All figures, those of the last minute included, which cost the boss some milliseconds."""
+        return stats_of(self._ask("stats")["stats"])
+
+    def failed(self, seen: int = 0) -> list[FailedRecord]:
+        """Jobs that have failed, behind number `seen`: not all at once, ask again. The last few thousand are kept."""
+        told = self._ask("failed", seen=seen)
+        return [_failed_record(one, told["clock"]) for one in told["failed"]]
+
+    def queued(self) -> list[range]:
+        """The ids of queued jobs, in about the order in which they will run; of a very long queue the first part."""
+        return [range(start, stop) for start, stop in self._ask("queued")["stretches"]]
+
+    def job(self, job_id: int) -> JobContent | None:
+        """What a job is that is queued, runs or has failed; None: it is gone."""
+        return self.jobs([job_id]).get(job_id)
+
+    def jobs(self, ids: Iterable[int]) -> dict[int, JobContent]:
+        """The same of some hundred jobs, in one request: those that are known, as far as there is room for them."""
+        found: dict[int, JobContent] = {}
+        for told in self._ask("jobs", ids=list(ids))["runs"]:
+            first, options = told["first"], told["options"]
+            if told["payload"] is None:
+                contents: list[Any] = ["(too large to be shown)"]
+            else:
+                contents = _contents(b64decode(told["payload"]), told["counts"], told["sizes"])[told["skip"] :]
+            found.update((first + at, JobContent(value, options)) for at, value in zip(range(told["jobs"]), contents))
+        return found
+
+    def stack(self, job_id: int | None = None) -> str:
+        """As ``pool.stack``, of anybody's job; None: of all workers."""
+        return str(self._ask("stack", id=job_id)["text"])
+
+    # -- orders -------------------------------------------------------------------------------------------
+
+    def pause(self, by: str = "") -> None:
+        """Start no new job."""
+        self._ask("pause", on=True, by=by)
+
+    def resume(self, by: str = "") -> None:
+        """Start jobs again."""
+        self._ask("pause", on=False, by=by)
+
+    def resize(self, workers: int, by: str = "") -> None:
+        """Change the number of workers."""
+        self._ask("resize", workers=workers, by=by)
+
+    def cancel(self, ids: Iterable[int], by: str = "") -> int:
+        """Cancel anybody's jobs; how many had not finished. Each of them still has its result, which says so."""
+        return int(self._ask("cancel", ids=list(ids), by=by)["count"])
+
+    def run_again(self, ids: Iterable[int], by: str = "") -> dict[int, int]:
+        """Run failed jobs once more; the ids of the new ones, by those of the old. One that is gone is passed over.
+
+        Whoever added a job has had its result, and gets no second one: the new job's result is dropped, but for what
+        events and `failed` tell of it.
+        """
+        return {int(old): int(new) for old, new in self._ask("again", ids=list(ids), by=by)["new"].items()}
+
+
+def _failed_record(told: Mapping[str, Any], clock: float) -> FailedRecord:
+    error = _error(told["outcome"], None if told["error"] is None else b64decode(told["error"]))
+    return FailedRecord(
+        told["number"],
+        told["id"],
+        told["pid"],
+        told["attempt"],
+        told["started"] + clock,
+        told["finished"] + clock,
+        told["kind"],
+        error.text,
+        error.traceback,
+        error.log,
+        told["again"],
+    )
+
+
+def _error(outcome: int, payload: bytes | None) -> ErrorData:
+    """What is told of an error: plain data, whatever a worker has written there."""
+    if payload is None:
+        return _text("(too long to be kept)")
+    try:
+        if outcome & Outcome.TEXT:
+            return decode_text(payload)
+        if outcome & Outcome.GIVEN or outcome & 0x0F == Outcome.REPORTED:
+            value = load_opaque(payload if outcome & Outcome.WHOLE else payload + pickle.STOP)
+            return _text(str(value["ERROR"]))
+        error = ErrorData(*load_plain(payload))
+        return error._replace(text=str(error.text), traceback=str(error.traceback), log=str(error.log))
+    except Exception:
+        return _text("(cannot be shown)")
+
+
+def _text(text: str) -> ErrorData:
+    return ErrorData(text, "", text, "", None, None)
+
+
+def _ended_stretch(record: list[Any], clock: Clock) -> EndedStretch:
+    _, _, _, first_id, _, attempt, pid, _, marks, outcomes = record
+    times = array("d", [at + clock.offset for at in array("d", bytes.fromhex(marks))])
+    return EndedStretch(first_id, pid, clock.indexes.get(pid, -1), attempt, times, bytes.fromhex(outcomes))
+
+
+def _contents(payload: bytes, counts: list[int], sizes: list[int]) -> list[Any]:
+    """What is in blocks of jobs."""
+    contents: list[Any] = []
+    at = 0
+    for count, size in zip(counts, sizes):
+        block = payload[at : at + size]
+        at += size
+        try:
+            value = load_opaque(block)
+            contents += value if count > 1 else [value]
+        except Exception as error:
+            contents += [f"(cannot be shown: {type(error).__name__})"] * count
+    return contents

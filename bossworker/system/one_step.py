@@ -1,0 +1,24 @@
+"""Several changes as one, which neither Ctrl-C nor another thread can come between."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import starmap
+from operator import call
+from typing import Any
+
+Step = tuple[Any, ...]
+"""A function that is not written in Python, and its arguments."""
+
+
+def steps_of(steps: Iterable[Step]) -> Iterable[Any]:
+    """An iterable that takes the steps as it is run through; see `take_steps`."""
+    return starmap(call, steps)
+
+
+take_steps: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
+"""Takes the steps of `steps_of`, all in one call into C: signal handlers run before it or after it.
+
+Each step must be of C as well, and must not drop the last reference to an object of the program's.
+"""
