@@ -97,8 +97,7 @@ class CommandCrew:
         return [(self._plans[job_id], now - began) for job_id, began in self._began.items()]
 
     def close(self, force: bool = False) -> None:
-        if force:
-            self._say((hosting_wire.FORCE,))
+        self._say((hosting_wire.LEAVE, force))
         self._hang_up()
         if force:
             self._await_host(HANG_UP_SECONDS)

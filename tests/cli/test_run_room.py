@@ -58,6 +58,18 @@ def test_standard_streams_that_are_closed_lead_nowhere(root: Path, here: Path, h
     assert [line.split("\t")[6:] for line in lines[1:]] == [["0", "0", f"echo {n} >&2; echo {n}"] for n in (1, 2)]
 
 
+def test_output_that_waits_goes_with_a_run_that_is_killed(root: Path, here: Path) -> None:
+    """It is long, and stands in files until its turn has come."""
+    script = "if [ {} = 0 ]; then sleep 600; else seq 100000; touch {}.done; fi"
+    program = start_program("run", "-j2", "-k", "-c", script, ":::", "0", "1", "2")
+    wait_for(lambda: len(list(here.glob("*.done"))) == 2)
+    folder = wait_for(lambda: [name for name in os.listdir(os.environ["TMPDIR"]) if "bossworker-run" in name])
+    assert len(folder) == 1
+    program.kill()
+    program.communicate()
+    wait_for(lambda: not (Path(os.environ["TMPDIR"]) / folder[0]).exists())
+
+
 # -- little is left, and little is held -----------------------------------------------------------------------
 
 

@@ -68,7 +68,7 @@ class Host:
         self._watched: dict[int, Hosted] = {}  # by the descriptor that tells of its end
         self._due: list[tuple[float, int, int, Hosted, float]] = []
         self._number = 0
-        self._force = False
+        self._left = self._force = False
         self._turns = RelayTurns()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._ours = (_own(1), _own(2)) if settings.how == DIRECT else None
@@ -115,7 +115,7 @@ class Host:
             elif kind == hosting_wire.CANCEL:
                 self._cancel(*told)
             else:
-                self._force = True
+                self._left, (self._force,) = True, told
         return bool(data)
 
     def _tell(self) -> None:
@@ -331,6 +331,7 @@ class Host:
             self._captures.append(one.capture)
 
     def _end_all(self) -> None:
+        """And what the run itself would have tidied up."""
         ending = Ending(0.0 if self._force else GRACE)
         while True:
             reap_all()
@@ -338,6 +339,10 @@ class Host:
             if pause is None or ending.hopeless:
                 break
             time.sleep(pause)
+        if not self._left and os.path.isdir(self._settings.folder):
+            from bossworker.system import folders
+
+            folders.remove(self._settings.folder)
 
 
 def _own(fd: int) -> int:
