@@ -44,6 +44,8 @@ class CommandCrew:
         self._adopted = descendants.adopts_orphans()
         descendants.adopt_orphans()
         self._barren = 0
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no exit status of a host would be kept for us
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._launch()
 
     def _launch(self) -> None:

@@ -58,6 +58,28 @@ def test_standard_streams_that_are_closed_lead_nowhere(root: Path, here: Path, h
     assert [line.split("\t")[6:] for line in lines[1:]] == [["0", "0", f"echo {n} >&2; echo {n}"] for n in (1, 2)]
 
 
+def test_a_parent_that_ignores_the_ends_of_children(root: Path, here: Path) -> None:
+    """What it ignores, we inherit."""
+    script = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        sys.executable,
+        "-m",
+        "bossworker",
+        "run",
+        "-c",
+        "exit {}",
+        ":::",
+        "0",
+        "3",
+    ]
+    assert subprocess.run(command, timeout=60, check=False, stderr=subprocess.DEVNULL).returncode == 1
+
+
 def test_output_that_waits_goes_with_a_run_that_is_killed(root: Path, here: Path) -> None:
     """It is long, and stands in files until its turn has come."""
     script = "if [ {} = 0 ]; then sleep 600; else seq 100000; touch {}.done; fi"

@@ -18,7 +18,7 @@ from typing import Any
 
 from bossworker.commands import jobdir
 from bossworker.commands.hosting import hosting_wire
-from bossworker.commands.hosting.capture import Capture
+from bossworker.commands.hosting.capture import Capture, make_capture, own_stream
 from bossworker.commands.hosting.hosted import Hosted
 from bossworker.commands.hosting.hosting_wire import (
     DIRECT,
@@ -71,7 +71,7 @@ class Host:
         self._left = self._force = False
         self._turns = RelayTurns()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._ours = (_own(1), _own(2)) if settings.how == DIRECT else None
+        self._ours = (own_stream(1), own_stream(2)) if settings.how == DIRECT else None
         self._remainder = Remainder()
         variables = {**cpython.environment(), **{os.fsencode(one): os.fsencode(v) for one, v in settings.env.items()}}
         self._path = variables.get(b"PATH", os.defpath.encode())
@@ -163,18 +163,37 @@ class Host:
 
     def _take_from_queue(self) -> list[HostedJob]:
         starting: list[HostedJob] = []
-        while self._queue and len(starting) < self._free:
+        while self._queue and len(starting) < self._free and self._has_capture(len(starting)):
             starting.append(self._queue.popleft())
             self._records.append((starting[-1].id,))
         self._tell()
         return starting
 
+    def _has_capture(self, taken: int) -> bool:
+        """Whether there is one more than these. Where descriptors are short, as many run at once as there are."""
+        if len(self._captures) > taken:
+            return True
+        try:
+            self._captures.append(make_capture(taken + 1))
+        except OSError:
+            if not (taken or self._running):
+                raise
+            self._free = taken
+            return False
+        return True
+
     def _begin(self, job: HostedJob) -> None:
         self._free -= 1
-        one = Hosted(job, jobdir.new_id(), self._captures.pop() if self._captures else Capture())
+        one = Hosted(job, jobdir.new_id(), self._captures.pop())
         try:
             out, err = self._ours or one.capture.streams
             one.start(self._environment, self._files_of(job.argv[0]), (self._null, out, err))
+        except BlockingIOError as error:  # no more processes are to be had
+            if self._running:  # when one of ours ends, there is one
+                self._captures.append(one.capture)
+                self._queue.appendleft(job)
+                return
+            one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
         except (OSError, ValueError) as error:
             one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
         if not one.pid:
@@ -343,14 +362,6 @@ class Host:
             from bossworker.system import folders
 
             folders.remove(self._settings.folder)
-
-
-def _own(fd: int) -> int:
-    """Another descriptor of our own stdout or stderr; of nothing where that is closed."""
-    try:
-        return os.dup(fd)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _pidfd(pid: int) -> int:
