@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -124,14 +124,6 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         found = poll.poll(left * 1000)
         if found or left < LONGEST_POLL:
             return bool(found and found[0][1] & event)
-
-
-def await_any(fds: Iterable[int], event: int) -> None:
-    """Wait for an event on one of these descriptors, or its end."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, event)
-    poll.poll()
 
 
 def output_is_full() -> bool:
