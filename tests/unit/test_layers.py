@@ -77,6 +77,9 @@ def test_imports_go_down_only() -> None:
 SAME_LAYER = {
     ("errors", "result"),  # a failed result is told of by name, for type checkers alone
     ("joblib", "executor"),  # a face on a face
+    ("web", "cli"),  # jobs and tasks are looked at in one way
+    ("web", "metrics"),  # what Prometheus asks for
+    ("cli", "web"),  # `bossworker web`
     ("__main__", "cli"),
 }
 
