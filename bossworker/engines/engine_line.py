@@ -13,7 +13,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
@@ -209,6 +209,7 @@ class EngineLine:
             case "done":
                 node.batches += number in self.book.flights
                 self.failures, self.not_before, self.start_error = 0, 0.0, ""
+                self._relay(answer.lines)
                 segments = self._ours(answer.clock, answer.head, answer.body)
                 self.add(self.book.on_answer(number, segments, answer.node, answer.reason, now))
             case "lost":
@@ -232,6 +233,12 @@ class EngineLine:
         if flight.cancelled:  # the node may not have known of it when we asked all
             ids = array("Q", sorted(flight.cancelled)).tobytes()
             self.adapter.ask(NodeRequest("ask", Kind.CANCEL, b"", ids), [node], ASK_SECONDS)
+
+    def _relay(self, lines: Iterable[bytes]) -> None:
+        """Pass on what jobs have printed, ahead of their results."""
+        if not self.over:
+            for some in lines:
+                self.link.send(Kind.OUTPUT_LINES, b"", [some])
 
     def _could_not_start(self, why: str) -> None:
         self.failed_starts += 1
@@ -333,8 +340,7 @@ class EngineLine:
     def _take_in(self, report: NodeReport) -> None:
         if self.over:
             return
-        for lines in report.lines:
-            self.link.send(Kind.OUTPUT_LINES, b"", [lines])
+        self._relay(report.lines)
         for level, text in report.notes:
             self.note(level, f"node={report.node} {text}")
         for pid, text in report.exit_errors.items():

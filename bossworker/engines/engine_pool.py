@@ -130,6 +130,23 @@ class EnginePool(BossWorker):
         """Cannot be done."""
         self._cannot("keeps its handlers", "make another pool")
 
+    def cancel(self, *ids: int, queued_only: bool = False) -> int:
+        self._check_reach("cancel what may run")
+        return super().cancel(*ids, queued_only=queued_only)
+
+    def stack(self, job_id: int | None = None) -> str:
+        self._check_reach("show a stack")
+        return super().stack(job_id)
+
+    def resize(self, n: int) -> None:
+        self._check_reach("resize")
+        super().resize(n)
+
+    def _check_reach(self, what: str) -> None:
+        """ValueError: nodes cannot be asked."""
+        if why := self._adapter.unreachable():
+            self._cannot(f"cannot {what}", why)
+
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
         return f"<BossWorker {self.name}, {self._adapter.title}, {self._inbox.pending()} pending, {state}>"

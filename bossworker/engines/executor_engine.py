@@ -18,6 +18,7 @@ from bossworker.engines.adapter import Adapter, EngineEvents, finished, when_don
 from bossworker.engines.home_line import HomeDoor, WayHome
 from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
 from bossworker.engines.resident import find_resident, this_node
+from bossworker.system import identity
 from bossworker.system.cpus import usable_cpus
 
 FIRST_WINDOW = 4  # batches that an executor has at first which does not say how many it can run
@@ -43,7 +44,7 @@ class ExecutorEngine(Adapter):
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
         self._deciding = threading.Lock()
-        self._lineless = False  # whether a node has no line to us
+        self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
 
     def prepare(self, spec: PoolSpec) -> None:
@@ -81,14 +82,16 @@ class ExecutorEngine(Adapter):
         when_done(future, partial(self._answered, number), partial(self._failed, number))
 
     def _answered(self, number: int, data: bytes) -> None:
-        answer, seconds, lined = unpacked(data)
-        self._lineless = self._lineless or not lined
+        packed_answer, seconds, lined = unpacked(data)
+        answer = BatchAnswer(*unpacked(packed_answer))
+        if not lined:
+            self._far.add(answer.node)
         sent_at = self._sent_at.pop(number, None)
         if not self._most and sent_at is not None:
             waited = time.monotonic() - sent_at - seconds
             if waited < seconds / 2:  # it was begun soon: there is room for more
                 self._window = min(self._window + 1, WIDEST_WINDOW)
-        self.events.on_answer(number, BatchAnswer(*unpacked(answer)))
+        self.events.on_answer(number, answer)
 
     def _failed(self, number: int, error: BaseException) -> None:
         self._sent_at.pop(number, None)
@@ -119,7 +122,7 @@ class ExecutorEngine(Adapter):
         future = self._futures.get(number)
         if future is not None and future.cancel():
             return finished(True)
-        if self._lineless:  # who has no line asks nobody
+        if self._far:  # who has no line asks nobody
             return finished(False)
         return finished(self._take(number))
 
@@ -131,10 +134,19 @@ class ExecutorEngine(Adapter):
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
         asked = {node: self._door.ask(request, node) for node in self._door.nodes if nodes is None or node in nodes}
+        if self._far and request.act in ("end", "end now") and not self._broken:
+            asked |= {node: self._ask_by_task(request) for node in self._far}
         return gathered(asked)
 
+    def _ask_by_task(self, request: NodeRequest) -> Future[Any]:
+        """By a task like any other, which some node runs; what it does not reach ends by itself, some time after."""
+        try:
+            return self.executor.submit(attend_on_executor, self.spec.pool, packed(request))
+        except RuntimeError:
+            return finished(None)
+
     def unreachable(self) -> str:
-        if self._lineless:
+        if self._far:
             return (
                 f"some workers of the {self.title} are on other machines, where they cannot be reached while they run"
             )
@@ -188,16 +200,21 @@ def start_on_executor(spec: bytes) -> str:
     node = this_node()
     told = PoolSpec(*unpacked(spec))
     (why,) = unpacked(engine_tasks.attend(told.pool, packed(NodeRequest("start", body=spec)), node))
-    if not why and told.is_local:
+    if not why and _is_local(told):
         _way_home(told, node)
     return str(why)
+
+
+def attend_on_executor(pool: str, request: bytes) -> Any:
+    """Answer the program."""
+    return unpacked(engine_tasks.attend(pool, request, this_node()))[0]
 
 
 def run_on_executor(spec: bytes, order: bytes) -> bytes:
     """Run a batch."""
     node, began = this_node(), time.monotonic()
     told = PoolSpec(*unpacked(spec))
-    lined = told.is_local
+    lined = _is_local(told)
 
     def claim(number: int) -> bool:
         if not lined:
@@ -226,6 +243,11 @@ def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:
             )
             resident.tied = True
         return way
+
+
+def _is_local(spec: PoolSpec) -> bool:
+    """Whether this process is on the program's machine."""
+    return spec.program[2:] == identity.own()[2:]
 
 
 def _end(pool: str) -> None:

@@ -314,7 +314,7 @@ def digest(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_storm_of_kills_among_large_jobs(pool: Pool, request: pytest.FixtureRequest) -> None:
-    count = 4000 if request.config.getoption("--long") else 100
+    count = 4000 if request.config.getoption("--long") else 60
     rng = random.Random(5)
     arrays = [np.random.default_rng(n).random(rng.choice([40_000, LARGE, 2 * LARGE])) for n in range(8)]
     sums = [hashlib.sha1(a.data).hexdigest() for a in arrays]
