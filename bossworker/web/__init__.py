@@ -20,8 +20,9 @@ except ImportError as error:
     raise ImportError(text, name=error.name) from error
 
 from bossworker.web.application import Page, app
+from bossworker.web.guard import Guard
 
-__all__ = ["Page", "app"]
+__all__ = ["Guard", "Page", "app"]
 
 
 def __dir__() -> list[str]:

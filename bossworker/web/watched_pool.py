@@ -100,6 +100,8 @@ class WatchedPool:
         if now.last_failed > self._seen_failed and (failed := operator.failed(self._seen_failed)):
             self.table.note_failed(failed)
             self._seen_failed = failed[-1].number
+        # At once: what runs now may have ended by the time that somebody looks.
+        self._learn([worker.job_id for worker in now.stats.workers if worker.job_id is not None], operator)
         if usage:
             self._usage_at = time.monotonic() + USAGE_SECONDS
             self._note_usage(now)
@@ -148,7 +150,6 @@ class WatchedPool:
             if now is None:
                 return told
             stats = now.stats
-            self._learn([worker.job_id for worker in stats.workers if worker.job_id is not None])
             return told | {
                 "paused": stats.paused,
                 "target": now.target,
@@ -241,13 +242,13 @@ class WatchedPool:
         """Of a failed job."""
         return self.table.records.get(job_id)
 
-    def _learn(self, ids: Iterable[int]) -> None:
+    def _learn(self, ids: Iterable[int], operator: Operator | None = None) -> None:
         """Get to know what these jobs are, as far as the boss knows."""
         wanted = [job_id for job_id in ids if job_id not in self._texts and self._may_be_known(job_id)]
         for at in range(0, len(wanted), TEXTS_AT_ONCE):
             some = wanted[at : at + TEXTS_AT_ONCE]
             with suppress(PoolAway, *_Gone):
-                found = self._ask().jobs(some)
+                found = (operator or self._ask()).jobs(some)
                 self._texts.update((job_id, text_of(content.value)) for job_id, content in found.items())
                 self._texts.update((job_id, "") for job_id in some if job_id not in found)
         while len(self._texts) > MOST_TEXTS:
