@@ -117,12 +117,3 @@ def _bind_path(path: str) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def has_server() -> str:
-    """Empty, or what is missing."""
-    try:
-        import uvicorn  # noqa: F401
-    except ImportError:
-        return "uvicorn"
-    return ""

@@ -25,6 +25,7 @@ LOOK_SECONDS = 0.25  # between looks while somebody looks at the page
 IDLE_SECONDS = 2.0  # and while nobody does, so that charts have a past
 USAGE_SECONDS = 1.0  # between looks at memory and processor time, which take longest
 QUEUE_SECONDS = 0.5  # for which a list of queued jobs is taken for true
+CONNECTING = "connecting"  # why a pool is away that nobody has looked at yet
 MOST_TEXTS = 20_000  # of jobs that are remembered
 TEXT_LENGTH = 300  # characters of a job in a list
 TEXTS_AT_ONCE = 200  # jobs that are asked for in a request
@@ -47,7 +48,7 @@ class WatchedPool:
     def __init__(self, key: str, name: str, connect: Callable[[], Handle]) -> None:
         self.key = key
         self.name = name
-        self.why_away = "connecting"
+        self.why_away = CONNECTING
         self.table = JobTable()
         self.history = PoolHistory()
         self.now: Now | None = None
@@ -68,8 +69,9 @@ class WatchedPool:
         """Once. What goes wrong is told by `why_away`."""
         with self.lock:
             try:
-                self._look(self._operate())
+                operator = self._operate()
                 self.why_away = ""
+                self._look(operator)
             except _Gone as error:
                 self._away(str(error) or type(error).__name__)
             except BossWorkerError as error:
@@ -136,6 +138,8 @@ class WatchedPool:
         return 0 if self._handle is None else self._handle.boss_pid
 
     def _ask(self) -> Operator:
+        if self.why_away == CONNECTING:  # nobody has looked yet
+            self.look()
         if self._operator is None or self.why_away:
             raise PoolAway(f"pool {self.name} is away: {self.why_away}")
         return self._operator
