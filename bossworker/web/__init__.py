@@ -8,7 +8,7 @@ application.py, serving.py, page_process.py    put together, and served
 guard.py                                       who may
 routes.py, snapshots.py                         what is asked for, and what comes by itself
 watch_room.py, watched_pool.py                 the pools that are watched, by one look a quarter of a second each
-job_table.py, job_queries.py, lanes.py         what has been seen of one: its jobs, and which worker had them when
+job_table.py, job_queries.py, worker_lanes.py      what has been seen of one: its jobs, and which worker had them when
 command_jobs.py, task_list.py                  job directories and tasks
 assets/                                        what the browser loads: no build step, nothing from elsewhere
 """

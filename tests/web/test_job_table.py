@@ -16,7 +16,7 @@ from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.web import job_table
 from bossworker.web.job_queries import JobQuery, JobView
 from bossworker.web.job_table import JobTable
-from bossworker.web.lanes import lanes
+from bossworker.web.worker_lanes import lanes
 from bossworker.web.pool_history import FIELDS, PoolHistory
 
 EXCEPTION, TIMEOUT = int(Outcome.EXCEPTION), int(Outcome.TIMEOUT | Outcome.TEXT)
