@@ -12,7 +12,7 @@ import bossworker
 HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
-    ("pool.door",),
+    ("pool.door", "commands.hosting"),
     ("pool.launch", "commands.inline", "tasks.supervisor"),
     ("pool.reloading",),
     ("pool.fresh_interpreter",),

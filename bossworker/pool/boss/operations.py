@@ -21,7 +21,7 @@ from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import FIRST_RERUN_ID, ProtocolError
-from bossworker.watch.pool_events import ENDED, QUEUED
+from bossworker.watch.event_records import ENDED, QUEUED
 
 if TYPE_CHECKING:
     from bossworker.pool.boss.caller_requests import CallerRequests

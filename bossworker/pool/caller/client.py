@@ -369,13 +369,17 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             ResultHandlerError: The ``result_handler`` raised; ``.result`` is what it was given.
             BossDied: The boss is gone, and every result that it sent has been retrieved.
         """
-        result = self._inbox.next()
+        try:
+            for result in self._inbox.pops:  # noqa: B007 - as in `Inbox.next`, without that call
+                break
+        except IndexError:
+            result = None
         if result is None:
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
         if self._state.fileno_used or self._waiters:
-            self._tell_others()
+            self._tell_others_of(result)
         return result if self._result_handler is None else self._handle(result)
 
     def get_result_nb(self) -> Result[Answer_co] | None:
@@ -422,6 +426,14 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
 
     def _has_news(self) -> bool:
         return self._inbox.has_news() or self._inbox.outstanding <= 0
+
+    def _tell_others_of(self, result: Result) -> None:
+        """The same when a result is about to be given out."""
+        try:
+            self._tell_others()
+        except BaseException:  # Ctrl-C: as if it had not been asked for
+            self._inbox.put_back(result)
+            raise
 
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
