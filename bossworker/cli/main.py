@@ -21,6 +21,7 @@ COMMANDS = {  # the module, the function in it, and what it does
     "retry": ("detached", "retry", "start it once more"),
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
     "stack": ("looking", "stack", "show what a command or a pool does just now"),
+    "top": ("top", "top", "show it all live"),
     "trace": ("looking", "trace", "write what a pool has done to a file"),
     "doctor": ("doctor", "doctor", "look at what this machine lacks"),
     "completion": ("shells", "completion", "print completion for bash, zsh or fish"),

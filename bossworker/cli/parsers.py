@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering
+from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering, top
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -23,6 +23,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "retry": detached.retry_parser(),
         "clean": detached.clean_parser(),
         "stack": looking.stack_parser(),
+        "top": top.top_parser(),
         "trace": looking.trace_parser(),
         "doctor": doctor.doctor_parser(),
         "completion": shells.completion_parser(),
