@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bossworker import forkqueue as forkqueue
     from bossworker import joblib as joblib
     from bossworker import jobs as jobs
+    from bossworker import journal as journal
     from bossworker import metrics as metrics
     from bossworker import otel as otel
     from bossworker import tasks as tasks
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
+        INTERRUPTED,
         TIMED_OUT,
         BossDied,
         BossWorkerError,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
         JobFailed,
         JobTimedOut,
         JobTimeout,
+        JournalError,
+        JournalInUse,
         NothingPending,
         PoolClosed,
         RemoteError,
@@ -69,6 +73,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CANCELLED",
+    "INTERRUPTED",
     "TIMED_OUT",
     "AsyncBossWorker",
     "AttachedPool",
@@ -90,6 +95,8 @@ __all__ = [
     "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "JournalError",
+    "JournalInUse",
     "Keys",
     "Missed",
     "NothingPending",
@@ -141,7 +148,7 @@ _MODULES = {
     ),
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
-_SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
+_SUBMODULES = ("forkqueue", "jobs", "journal", "tasks")  # as ``bossworker.jobs``, without a further import
 _EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # the same, and what they need
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

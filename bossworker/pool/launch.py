@@ -89,13 +89,16 @@ class Start(NamedTuple):
     threads: bool  # whether the caller had any when it was forked
 
 
-def launch(handlers: Handlers, options: Options) -> Launched:
-    """Start a boss by the options' start method; with signals held, and the standard streams taken."""
+def launch(handlers: Handlers, options: Options, memory: Memory | None = None) -> Launched:
+    """Start a boss by the options' start method; with signals held, and the standard streams taken.
+
+    `memory`: to be used for the flight recorders; it is closed if the boss cannot be started.
+    """
     options = _with_usable_transport(options)
     start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
-    memory = Memory()
+    memory = memory or Memory()
     try:
         pid = start(handlers, options, ours, theirs, memory)
         memory.close_file()
@@ -162,6 +165,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     set_title("bossworker boss", f"bossworker {start.options.name}: boss")
+    start.memory.note_boss()
     processes.adopt_orphans()
     if callers_end is not None:
         callers_end.close()  # first of all: there may be no descriptor but this one for what follows
@@ -275,6 +279,7 @@ def _fork_server_main(
 ) -> None:
     processes.adopt_orphans()
     set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
+    start.memory.note_fork_server()
     start.memory.close_file()  # or a handler finds it among its descriptors
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:

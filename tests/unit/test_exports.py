@@ -22,6 +22,7 @@ POOL = {
     "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor", "AsyncBossWorker",
     "CurrentJob", "current_job",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
+    "INTERRUPTED", "JournalError", "JournalInUse",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
     "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
@@ -39,6 +40,8 @@ ERRORS = (
     "JobTimedOut",
     "WorkerDied",
     "DoorRefused",
+    "JournalError",
+    "JournalInUse",
     "RemoteError",
 )
 
@@ -86,8 +89,8 @@ def test_dir_lists_what_is_public_and_nothing_else() -> None:
     for name in bossworker.__all__:  # and with it the modules inside
         getattr(bossworker, name)
     installed = [name for name, needed in EXTRAS.items() if find_spec(needed)]
-    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", *installed, "__version__"])
-    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "journal", "tasks", *installed, "__version__"])
+    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.journal, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
 
 

@@ -294,6 +294,7 @@ class Boss:
         snapshot = None
         with suppress(ProtocolError):
             snapshot = self.intake.collect(slot)
+        self.memory.note_exit(slot)
         now = time.monotonic()
         self.delivery.failures.doomed = worker.batch
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
+    from bossworker.pool.caller.journaled import OpenJournal
     from bossworker.pool.door.keys import Keys
     from bossworker.pool.door.listening import Door
 
@@ -113,11 +114,24 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
             A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
             the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
+        journal: Path of a database (SQLite; it is made if it is not there) that keeps jobs and results. When
+            ``add_work`` has returned, its jobs are on the disk, and so is a result before it is handed out. Whoever
+            opens the journal next, however this program ended, goes on where it was: jobs that never started are run;
+            those that may have run are `interrupted`; results that nobody has got are handed out. A result counts as
+            got once the program asks for another one, or shuts the pool down in order. Leaving by force, or by an
+            exception, leaves what is queued in the journal; leaving in order does it first. A journal has one owner at
+            a time; ``bossworker.journal.open`` tells any process what is in it. Handlers are not kept. Neither are the
+            jobs of programs that come in by a door. It lies on a local disk: see the guarantees in the manual.
+        interrupted: What becomes of a job that may have run when the journal's last owner ended, and has no result:
+            ``"report"``: it has one now, with ERROR ``BossWorkerAsync: interrupted``. ``"rerun"``: it is run again,
+            which counts as an attempt.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback, or the limit that
             was reached.
+        JournalInUse: The journal belongs to another program; ``pid`` is its process.
+        JournalError: The journal cannot be used: it is damaged, for instance. Then it is left as it is.
 
     Of a limit, 0 and None mean that there is none. Of a wait, a `timeout` of None means as long as it takes, and 0 not
     to wait at all. A job's time stands still while the machine sleeps. It runs on while the processes are stopped
@@ -157,6 +171,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         transport: Literal["zmq", "socketpair"] = "zmq",
         logs: Literal["inherit", "relay", "discard"] = "inherit",
         name: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        interrupted: Literal["report", "rerun"] = "report",
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -175,6 +191,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             close_fds=close_fds,
             transport=transport,
             logs=logs,
+            journal=journal,
+            interrupted=interrupted,
             name=name,
             handler=work_handler,
         )
@@ -195,6 +213,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         except BaseException:
             if hasattr(self, "_ending"):
                 self._ending.at_once()
+            elif self._journal is not None:
+                self._journal.abandon()
             raise
 
     def _become_inline(self) -> None:
@@ -212,12 +232,14 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
     _connection_type = Connection
+    _journal: OpenJournal | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
 
     def _start(self, handlers: Handlers) -> None:
         try:
+            self._open_journal()
             with signals.held(), stdio.stdio_reserved():
                 self._launch(handlers)
         except OSError as error:
@@ -228,13 +250,23 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         self._await_start()
 
     def _launch(self, handlers: Handlers) -> None:
-        launched = launch(handlers, self._options)
-        try:
-            connection = self._connection_type(launched, self._inbox)
-        except BaseException:
-            launched.abandon()
-            raise
+        if self._journal is not None:
+            connection = self._journal.launch(handlers, self._options, self._connection_type, self._inbox)
+        else:
+            launched = launch(handlers, self._options)
+            try:
+                connection = self._connection_type(launched, self._inbox)
+            except BaseException:
+                launched.abandon()
+                raise
         self._attach(connection, prepare_of(handlers))
+
+    def _open_journal(self) -> None:
+        """JournalInUse, JournalError."""
+        if self._options.journal and self._journal is None:
+            from bossworker.pool.caller.journaled import OpenJournal  # which is for those pools that have one
+
+            self._journal = OpenJournal(self._options)
 
     _state_type = HandleState
 
@@ -243,7 +275,10 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         self._connection = connection
         self._waiters = self._connection.turns.waiters
         self._state = self._state_type(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare)
+        outbox_type = Outbox if self._journal is None else self._journal.outbox_type
+        self._outbox = outbox_type(self._connection, self._inbox, self._state, self._options, prepare)
+        if self._journal is not None:
+            self._journal.attach(self._outbox, self._state)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         _handles.add(self)
         run_at_exit(_at_exit)
@@ -253,6 +288,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
             raise WorkerStartError(line.why_not_up())
+        if self._journal is not None:
+            self._journal.await_recovery()
 
     # -- jobs in ----------------------------------------------------------------------------------------
 
@@ -276,6 +313,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
             PoolClosed: After ``shut_down``.
             BossDied: The boss is gone, and the pool with it.
+            JournalError: The journal did not take the jobs (the disk is full): none of them was accepted.
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)
@@ -353,7 +391,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._state.fileno_used or self._waiters:
+        if self._state.tells_others or self._waiters:
             self._tell_others()
         return result if self._result_handler is None else self._handle(result)
 
@@ -408,6 +446,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             self._connection.show_readiness(self._inbox.has_news)
         if self._inbox.outstanding <= 0:
             self._connection.wake()
+        self._connection.on_given_out()
 
     def _handle(self, result: Result) -> Result:
         assert self._result_handler is not None
@@ -513,7 +552,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
         if not self._state.fileno_used:
-            self._state.fileno_used = True
+            self._state.fileno_used = self._state.tells_others = True
             self._connection.show_readiness(self._inbox.has_news)
         return fd
 

@@ -121,6 +121,16 @@ class Connection:
             self._sending.release()
         return True
 
+    def on_given_out(self) -> None:
+        """The program has got a result. (What is done about it, and below, is for those who keep results for it.)"""
+
+    def before_drop(self) -> None:
+        """All results that the program has not got are about to be dropped."""
+
+    def who_died(self) -> str:
+        """Whose end it was, once the boss is gone before its time."""
+        return f"the boss (process {self.pid})"
+
     def alive(self) -> bool:
         """Whether the boss's process exists."""
         if self.gone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
@@ -27,3 +28,5 @@ class PoolSettings(TypedDict, total=False):
     transport: Literal["zmq", "socketpair"]
     logs: Literal["inherit", "relay", "discard"]
     name: str | None
+    journal: str | os.PathLike[str] | None
+    interrupted: Literal["report", "rerun"]
