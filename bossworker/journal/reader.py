@@ -29,7 +29,7 @@ from bossworker.pool.options import check_journal
 from bossworker.pool.wire.codec import load_block, load_error, load_job, load_result
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
-from bossworker.result import Facts, Origin, Result, make_result
+from bossworker.result import Origin, Result, make_result
 from bossworker.system import processes
 from bossworker.system.checks import check_count, check_seconds
 
@@ -271,9 +271,9 @@ def _result(job_id: int, told: Mapping[str, Any]) -> Result[Any]:
     with suppress(Exception):  # what it was made of may be missing here
         job = _load_job(told["job"])
     clock = told["clock"]
-    origin = Origin(told["pid"], told["attempt"], clock, told["added"] - clock, told["marks"])
-    facts: Facts = (job_id, job, origin, 0, told["outcome"], error)
-    return make_result(value, facts)
+    added, outcome = told["added"] - clock, told["outcome"]
+    origin = Origin(job_id, (job,), told["pid"], told["attempt"], clock, added, told["marks"], (outcome,), (error,))
+    return make_result(value, origin)
 
 
 def _content(outcome: int, payload: bytes) -> tuple[dict[Any, Any], ErrorData | None]:

@@ -53,8 +53,10 @@ class Packed:
         return handlers
 
 
-def spawn_boss(handlers: Handlers, options: Options, ours: socket.socket, theirs: socket.socket, memory: Memory) -> int:
-    """Start the boss; its pid.
+def spawn_boss(
+    handlers: Handlers | Packed, options: Options, ours: socket.socket, theirs: socket.socket, memory: Memory
+) -> int:
+    """Start the boss; its pid. Handlers may be packed already: by a program elsewhere.
 
     Safe in a program with threads: between fork and exec, no Python runs in the child.
     """
@@ -114,8 +116,10 @@ def _read(sock: socket.socket, size: int) -> bytes:
 # -- the handlers as bytes ------------------------------------------------------------------------------------------
 
 
-def _pickled(handlers: Handlers) -> tuple[bytes, list[int]]:
+def _pickled(handlers: Handlers | Packed) -> tuple[bytes, list[int]]:
     """The handlers' bytes, and the descriptors that are in them; TypeError names the one that has none."""
+    if isinstance(handlers, Packed):
+        return handlers.handlers, []
     with multiprocess.passing_on() as descriptors:
         return dumps_handlers(handlers, 'with start_method "spawn"'), descriptors
 

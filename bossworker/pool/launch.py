@@ -89,18 +89,21 @@ class Start(NamedTuple):
     threads: bool  # whether the caller had any when it was forked
 
 
-def launch(handlers: Handlers, options: Options, memory: Memory | None = None) -> Launched:
+def launch(handlers: Handlers | Packed, options: Options, memory: Memory | None = None) -> Launched:
     """Start a boss by the options' start method; with signals held, and the standard streams taken.
 
+    Handlers that are packed already are for ``"spawn"``.
     `memory`: to be used for the flight recorders; it is closed if the boss cannot be started.
     """
     options = _with_usable_transport(options)
-    start = fresh_interpreter.spawn_boss if options.start_method == "spawn" else _fork_boss
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
     memory = memory or Memory()
     try:
-        pid = start(handlers, options, ours, theirs, memory)
+        if options.start_method == "spawn" or isinstance(handlers, Packed):
+            pid = fresh_interpreter.spawn_boss(handlers, options, ours, theirs, memory)
+        else:
+            pid = _fork_boss(handlers, options, ours, theirs, memory)
         memory.close_file()
     except BaseException:
         ours.close()

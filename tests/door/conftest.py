@@ -38,6 +38,12 @@ def clients() -> Iterator[Callable[..., BossWorker]]:
         one.shut_down(force=True)
 
 
+@pytest.fixture(params=FACES)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which way to a pool."""
+    return str(request.param)
+
+
 @pytest.fixture
 def face(pool: Callable[..., BossWorker], clients: Callable[..., BossWorker]) -> Callable[..., BossWorker]:
     """Makes a pool and gives one of its faces: its own, or that of a client."""

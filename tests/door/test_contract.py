@@ -1,4 +1,7 @@
-"""One contract, and five ways to a pool: its own handle over both transports, and clients over ipc, tcp and JSON."""
+"""One contract, and five ways to a pool: its own handle over both transports, and clients over ipc, tcp and JSON.
+
+`tests/engines/test_engine_contract.py` has it kept by pools on engines, too. The fixture `kind` says which way it is.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,7 @@ import pytest
 
 from bossworker import JobEnded, JobFailed, NothingPending, PoolClosed
 from tests.conftest import wait_for
-from tests.door.conftest import FACES, Face
-
-faces = pytest.mark.parametrize("kind", FACES)
+from tests.door.conftest import Face
 
 
 def work(job: dict[str, Any]) -> Any:
@@ -39,7 +40,6 @@ def work(job: dict[str, Any]) -> Any:
     return {"n": job.get("n"), "data": job.get("data")}
 
 
-@faces
 def test_jobs_have_their_results(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     assert bw.pending() == 0
@@ -61,7 +61,6 @@ def test_jobs_have_their_results(face: Face, kind: str) -> None:
     assert bw.pending() == 0
 
 
-@faces
 def test_many_jobs_and_single_ones(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     bw.add_work(*({"n": n} for n in range(5000)))
@@ -70,7 +69,6 @@ def test_many_jobs_and_single_ones(face: Face, kind: str) -> None:
     assert sorted(result["n"] for result in bw.results()) == list(range(5100))
 
 
-@faces
 @pytest.mark.parametrize("size", [10_000, 300_000, 6_000_000])
 def test_large_payloads(face: Face, kind: str, size: int) -> None:
     bw = face(kind, work, worker_count=2)
@@ -79,7 +77,6 @@ def test_large_payloads(face: Face, kind: str, size: int) -> None:
     assert found == {n: str(n) * size for n in range(3)}
 
 
-@faces
 def test_errors_are_results(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     asked = ("raise", "die", "exit", "own error", "nothing", "number")
@@ -101,7 +98,6 @@ def test_errors_are_results(face: Face, kind: str) -> None:
     assert "int" in found["number"]["ERROR"]
 
 
-@faces
 def test_times_retries_and_priorities_are_the_jobs_own(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1, global_timeout=30.0)
     bw.add_work({"do": "sleep", "seconds": 60, "n": 0}, timeout=0.1)
@@ -117,7 +113,6 @@ def test_times_retries_and_priorities_are_the_jobs_own(face: Face, kind: str) ->
     assert order.index(3) < order.index(1) < order.index(2)
 
 
-@faces
 def test_cancel(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     (running,) = bw.add_work({"do": "sleep", "seconds": 60})
@@ -131,7 +126,6 @@ def test_cancel(face: Face, kind: str) -> None:
     assert {results[job_id].error_kind for job_id in queued[1:]} == {"cancelled"}
 
 
-@faces
 @pytest.mark.parametrize("ordered", [True, False])
 def test_map(face: Face, kind: str, ordered: bool) -> None:
     bw = face(kind, work, worker_count=2)
@@ -146,7 +140,6 @@ def test_map(face: Face, kind: str, ordered: bool) -> None:
     assert bw.get_result()["n"] == 7
 
 
-@faces
 def test_submit(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     futures = [bw.submit({"n": n}) for n in range(20)]
@@ -157,7 +150,6 @@ def test_submit(face: Face, kind: str) -> None:
     wait_for(lambda: bw.pending() == 0)
 
 
-@faces
 def test_bad_jobs_are_refused_whole(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     with pytest.raises(TypeError, match="job 1 must be a mapping"):
@@ -169,7 +161,6 @@ def test_bad_jobs_are_refused_whole(face: Face, kind: str) -> None:
     assert bw.pending() == 0
 
 
-@faces
 def test_fileno(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     fd = bw.fileno()
@@ -182,7 +173,6 @@ def test_fileno(face: Face, kind: str) -> None:
     assert sorted(seen) == [1, 2]
 
 
-@faces
 def test_stats(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     (job_id,) = bw.add_work({"do": "sleep", "seconds": 60})
@@ -195,8 +185,9 @@ def test_stats(face: Face, kind: str) -> None:
     assert bw.boss_pid > 0
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FACES if kind != "json"])
 def test_events(face: Face, kind: str) -> None:
+    if kind == "json":
+        pytest.skip("a door that takes JSON tells no events")
     bw = face(kind, work, worker_count=1)
     events = bw.events()
     bw.add_work({"n": 1}, {"do": "raise"})
@@ -209,7 +200,6 @@ def test_events(face: Face, kind: str) -> None:
     assert ended == {1: True, 2: False}
 
 
-@faces
 def test_several_threads(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     found: list[int] = []
@@ -227,7 +217,6 @@ def test_several_threads(face: Face, kind: str) -> None:
     assert sorted(found) == list(range(200))
 
 
-@faces
 def test_the_end_in_order_leaves_results(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     bw.add_work(*({"n": n} for n in range(100)))
@@ -238,7 +227,6 @@ def test_the_end_in_order_leaves_results(face: Face, kind: str) -> None:
     bw.shut_down()
 
 
-@faces
 def test_the_end_by_force_leaves_nothing(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=2)
     bw.add_work(*({"do": "sleep", "seconds": 60} for n in range(100)))
@@ -248,7 +236,6 @@ def test_the_end_by_force_leaves_nothing(face: Face, kind: str) -> None:
         bw.add_work({"n": 1})
 
 
-@faces
 def test_an_exception_through_with_lets_handlers_tidy_up(face: Face, kind: str, tmp_path: Any) -> None:
     tidied = tmp_path / "tidied"
 
@@ -267,7 +254,6 @@ def test_an_exception_through_with_lets_handlers_tidy_up(face: Face, kind: str, 
     wait_for(tidied.exists)
 
 
-@faces
 def test_a_forked_child_is_refused(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     if sys.version_info >= (3, 12) and threading.active_count() > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -146,17 +145,3 @@ def test_how_lines_are_compared() -> None:
     assert not fits("a ... d\n", "a b c\n")
     assert same_lines(["a", "..."], ["b", "a"])
     assert not same_lines(["a"], ["a", "a"])
-
-
-def test_pictures_are_what_the_script_draws() -> None:
-    spec = importlib.util.spec_from_file_location("pictures", PROJECT / "docs" / "pictures.py")
-    assert spec
-    assert spec.loader
-    pictures = importlib.util.module_from_spec(spec)
-    sys.modules["pictures"] = pictures  # where its dataclass looks
-    try:
-        spec.loader.exec_module(pictures)
-    finally:
-        del sys.modules["pictures"]
-    for name, draw in pictures.DRAWINGS.items():
-        assert (PROJECT / "docs" / "pictures" / f"{name}.svg").read_text() == draw(), "run docs/pictures.py"

@@ -274,7 +274,7 @@ def test_waiters_are_told_by_three_calls() -> None:
 # -- nowhere else ---------------------------------------------------------------------------------------------
 
 
-DOCUMENTED = ("os._exit", "sys._current_frames")
+DOCUMENTED = ("os._exit", "sys._current_frames", "_thread", "__future__")
 
 
 def private_names(path: Path) -> list[str]:
@@ -284,7 +284,7 @@ def private_names(path: Path) -> list[str]:
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
     library = {name for name in modules if name.split(".")[0] in sys.stdlib_module_names}
-    found = [name for name in library if name.startswith("_") and name != "__future__"]
+    found = [name for name in library if name.startswith("_") and name not in DOCUMENTED]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = ast.unparse(node.value)

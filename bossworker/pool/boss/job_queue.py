@@ -96,6 +96,11 @@ class Queue:
         self.jobs += batch.count
         self._lane(batch.job_options.priority).line(batch, next_turn=True).appendleft(BatchCursor(batch))
 
+    @property
+    def top_priority(self) -> int:
+        """Of the most urgent jobs; there must be some."""
+        return self._priorities[-1]
+
     def cut(self, most: int) -> Batch:
         """A batch of the most urgent jobs, all of one client and with the same options."""
         priority = self._priorities[-1]

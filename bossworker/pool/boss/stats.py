@@ -41,8 +41,25 @@ class WorkerStats:
     """Its number, as ``current_job().worker_index``."""
     progress: Progress | None = None
     """How far the job that runs is, if its handler says so: ``done``, ``total``, ``text``."""
+    node: str = ""
+    """Where it is, in a pool on an engine."""
 
     __repr__ = short_record
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStats:
+    """A worker of an engine, with a part of the pool."""
+
+    name: str
+    workers: int
+    queued: int
+    """Jobs that it has got and not begun."""
+    running: int
+    done: int
+    failed: int
+    batches: int
+    """That it has brought to their end."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,6 +96,8 @@ class Stats:
     """Whether ``pause`` was called: no new job starts."""
     failed_by_kind: Mapping[str, int] = field(default_factory=dict)
     """How many have failed for each ``error_kind``."""
+    nodes: tuple[NodeStats, ...] = ()
+    """Where the pool is, with ``engine=``."""
 
     def __repr__(self) -> str:
         """On one line, however many workers there are; each of them has a repr of its own."""
@@ -151,7 +170,8 @@ def _describe(worker: WorkerRecord, recorder: Recorder, now: float, usage: bool)
 def stats_of(count: Mapping[str, Any]) -> Stats:
     """What came of the boss's count, for the program that asked."""
     workers = tuple(map(_worker_of, count["workers"]))
-    return Stats(**{**count, "workers": workers})
+    nodes = tuple(NodeStats(**node) for node in count.get("nodes", ()))
+    return Stats(**{**count, "workers": workers, "nodes": nodes})
 
 
 def _worker_of(count: Mapping[str, Any]) -> WorkerStats:

@@ -11,6 +11,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
@@ -114,6 +115,12 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             ``bossworker.job``, lines are printed to ``sys.stdout`` and ``sys.stderr``: in a notebook, below the cell.
             A failed result has the last 64 KiB of its job's lines in ``log``. While this process takes nothing from
             the pool, the oldest lines are dropped at some 4 MiB; it is told how many.
+        engine: Where the workers are, if not here: a ``dask.distributed.Client``, ``"dask://HOST:PORT"``,
+            ``"ray://HOST:PORT"``, or any ``concurrent.futures.Executor``. In each of the engine's workers (a node),
+            a part of the pool is started and stays, with `worker_count` workers (None: as many as the node runs tasks
+            at a time). Jobs travel as batches, each of them a task of the engine, which no node runs twice. What runs
+            when its node is lost has ``node lost`` in its ERROR, or is tried again as far as `retries` goes. The
+            handlers travel as with ``"spawn"``. BossWorker itself can be on an engine, not a subclass of it.
         journal: Path of a database (SQLite; it is made if it is not there) that keeps jobs and results. When
             ``add_work`` has returned, its jobs are on the disk, and so is a result before it is handed out. Whoever
             opens the journal next, however this program ended, goes on where it was: jobs that never started are run;
@@ -171,6 +178,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         transport: Literal["zmq", "socketpair"] = "zmq",
         logs: Literal["inherit", "relay", "discard"] = "inherit",
         name: str | None = None,
+        engine: object = None,
         journal: str | os.PathLike[str] | None = None,
         interrupted: Literal["report", "rerun"] = "report",
     ) -> None:
@@ -178,6 +186,8 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         check_callable("result_handler", result_handler)
         check_callable("init_handler", init_handler)
         check_callable("exit_handler", exit_handler)
+        if engine is not None:
+            worker_count = self._become_engine(engine, worker_count)
         self._options = check_options(
             global_timeout=global_timeout,
             worker_count=worker_count,
@@ -225,6 +235,17 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             # Not by a __new__, whose arguments would be what help() shows of the class.
             self.__class__ = InlinePool  # type: ignore[assignment]
         self._check_inline()
+
+    def _become_engine(self, engine: object, worker_count: int | None) -> int | None:
+        """Have jobs run elsewhere; the number of workers to check. TypeError, ValueError: not by that."""
+        if type(self) is not BossWorker:
+            raise ValueError(f"engine must be None for a subclass of BossWorker ({type(self).__name__})")
+        # By its name, since what is there stands on this module; and for the same reason as inline pools.
+        self.__class__ = import_module("bossworker.engines.engine_pool").EnginePool
+        return self._adopt(engine, worker_count)
+
+    def _adopt(self, engine: object, worker_count: int | None) -> int | None:
+        raise NotImplementedError
 
     def _check_inline(self) -> None:
         """ValueError: This class has no inline pools, or these settings mean nothing to one."""

@@ -28,5 +28,6 @@ class PoolSettings(TypedDict, total=False):
     transport: Literal["zmq", "socketpair"]
     logs: Literal["inherit", "relay", "discard"]
     name: str | None
+    engine: object
     journal: str | os.PathLike[str] | None
     interrupted: Literal["report", "rerun"]

@@ -1,0 +1,19 @@
+"""Engines: the same handle on a cluster that others keep, or on any ``concurrent.futures.Executor``.
+
+``BossWorker(handler, engine=...)`` keeps its queue in the program. Jobs travel as batches, each a task of the engine.
+In each of the engine's workers (a **node**), a part of the pool is resident, with boss and workers, and runs them::
+
+    in the program
+        engine_pool.py      the handle, and its connection, at whose other end there is no boss but
+        engine_line.py      a thread: has batches run, and asks the nodes;  line_orders.py  what the handle asks for
+        line_ending.py      how it ends
+        batch_book.py       what it decides: what is queued, which batch is where, what becomes of lost ones
+        batch_sizes.py      how many jobs make a batch
+        adapter.py          what an engine has to be able to do;  dask_engine.py  executor_engine.py  ray_engine.py
+        home_line.py        the line that nodes of this machine have to the program, where the engine has none
+    on a node
+        engine_tasks.py     the functions that engines call there
+        resident.py         the pool that they find, or start
+        node_connection.py  its line to its boss
+    node_messages.py        what travels between the two
+"""

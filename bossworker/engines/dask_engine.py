@@ -1,0 +1,200 @@
+"""Dask as an engine (extra ``dask``): a node is a worker of the cluster.
+
+**Claims.** Dask runs a task again when its worker has died, whatever ``retries=0`` says. So each batch has a token, the
+only element of a ``distributed.Queue``, which is kept by the scheduler. A node takes it before it runs the batch; a
+second run finds none, and answers "lost". We take it ourselves to get back a batch that nobody has begun.
+
+**Asking.** ``Client.run`` reaches each worker's event loop past the tasks that it runs, by way of the scheduler. So it
+needs no connection between program and workers but those that Dask has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from distributed import Client, Queue, get_worker
+
+from bossworker.engines import engine_tasks
+from bossworker.engines.adapter import Adapter, EngineEvents, when_done
+from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, packed, unpacked
+
+LOOK_SECONDS = 0.5  # between looks whether scheduler and workers are there
+START_SECONDS = 60.0  # for workers to take up the pool; those that take longer may still do so
+SCATTER_BYTES = 1 << 20  # a larger batch does not travel in the task, which the scheduler keeps
+
+
+class _DaskBatch:
+    """A batch that Dask has, or is about to get; in the client's event loop."""
+
+    def __init__(self) -> None:
+        self.token: Queue | None = None
+        self.begun: Future[None] | None = None  # the coroutine that sees to it
+        self.submitted = False
+        self.taken_back = False  # before that
+
+
+class DaskEngine(Adapter):
+    """See the module."""
+
+    beats = True
+    default_workers = 0
+
+    def __init__(self, engine: Client | str) -> None:
+        self._own = isinstance(engine, str)
+        self.client = (
+            Client(engine.removeprefix("dask://"), set_as_default=False) if isinstance(engine, str) else engine
+        )
+        if self.client.asynchronous:
+            raise ValueError("engine must be a Client that is not asynchronous: its event loop would wait for itself")
+        self.title = f"Dask cluster {_address(self.client)}"
+        self._threads: dict[str, int] = {}
+        self._batches: dict[int, _DaskBatch] = {}
+        self._watch: Future[None] | None = None
+
+    def prepare(self, spec: PoolSpec) -> None:
+        super().prepare(spec)
+        self._prefix = f"bossworker-{spec.pool}"
+
+    def start(self, events: EngineEvents) -> Future[str]:
+        self.events = events
+        return self._soon(self._start())
+
+    async def _start(self) -> str:
+        await self._look()
+        self._watch = self._soon(self._keep_looking())
+        told = await self._ask(NodeRequest("start", body=self.packed_spec), None, START_SECONDS)
+        return next((why for why in told.values() if why), "")
+
+    def _soon(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Have the client's event loop do it."""
+        return asyncio.run_coroutine_threadsafe(work, self.client.loop.asyncio_loop)
+
+    async def _look(self) -> None:
+        self._threads = await self.client.nthreads()
+        self.events.on_nodes(set(self._threads))
+
+    async def _keep_looking(self) -> None:
+        while self.client.status == "running":
+            with suppress(OSError, TimeoutError):
+                await asyncio.wait_for(self._look(), 10 * LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
+        self.events.on_gone(f"{self.title}: the connection to the scheduler is {self.client.status}")
+
+    # -- batches ----------------------------------------------------------------------------------------
+
+    def slots(self) -> int:
+        return sum(self._threads.values())
+
+    def window(self) -> int:
+        return max(2, 2 * self.slots())
+
+    def run(self, number: int, order: bytes, priority: int) -> None:
+        batch = self._batches[number] = _DaskBatch()
+        batch.begun = self._soon(self._run(batch, number, order, priority))
+        when_done(batch.begun, lambda _: None, partial(self.events.on_failure, number))
+
+    async def _run(self, batch: _DaskBatch, number: int, order: bytes, priority: int) -> None:
+        name = f"{self._prefix}-{number}"
+        batch.token = await Queue(name, client=self.client)
+        await batch.token.put(1)
+        told: Any = order
+        if len(order) > SCATTER_BYTES:
+            told = await self.client.scatter(order, hash=False)
+        if batch.taken_back:
+            return
+        batch.submitted = True
+        task = self.client.submit(run_on_dask, self.packed_spec, told, name, key=name, retries=0, priority=priority)
+        try:
+            answer = await task
+        finally:
+            task.release()
+        self.events.on_answer(number, BatchAnswer(*unpacked(answer)))
+
+    def reclaim(self, number: int) -> Future[bool]:
+        return self._soon(self._reclaim(number))
+
+    async def _reclaim(self, number: int) -> bool:
+        batch = self._batches.get(number)
+        if batch is None:
+            return False
+        if not batch.submitted:
+            batch.taken_back = True
+            return True
+        return batch.token is not None and bool(await batch.token.get(batch=True))
+
+    def release(self, number: int) -> None:
+        batch = self._batches.pop(number, None)
+        if batch is not None:
+            self.client.loop.add_callback(self._let_go, batch)
+
+    @staticmethod
+    def _let_go(batch: _DaskBatch) -> None:
+        batch.taken_back = True
+        if batch.begun is not None:
+            batch.begun.cancel()
+        if batch.token is not None:
+            batch.token.close()
+
+    # -- nodes ------------------------------------------------------------------------------------------
+
+    def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
+        return self._soon(self._ask(request, nodes, seconds))
+
+    async def _ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> dict[str, Any]:
+        if nodes is None:
+            nodes = list(self._threads)
+        if not nodes or self.client.status != "running":
+            return {}
+        asked = [asyncio.ensure_future(self._ask_one(request, node)) for node in nodes]
+        done, late = await asyncio.wait(asked, timeout=seconds)
+        for one in late:
+            one.cancel()
+        answers = [one.result() for one in done if not one.cancelled() and one.exception() is None]
+        return {node: answer for told in answers for node, answer in told.items() if answer is not None}
+
+    async def _ask_one(self, request: NodeRequest, node: str) -> dict[str, Any]:
+        pool, asked = self.spec.pool, packed(request)
+        told = await self.client.run(attend_on_dask, pool, asked, workers=[node], on_error="ignore")
+        return {name: unpacked(answer)[0] for name, answer in told.items()}
+
+    def close(self) -> None:
+        for number in list(self._batches):
+            self.release(number)
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._own:
+            self.client.close()
+
+
+def _address(client: Client) -> str:
+    return client.scheduler.address if client.scheduler is not None else ""
+
+
+# -- on a node ------------------------------------------------------------------------------------------------------
+
+
+def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
+    """Run a batch, if its token is there."""
+    worker = get_worker()
+
+    async def take() -> bool:
+        try:
+            return bool(await worker.scheduler.queue_get(name=token, batch=True))
+        except (KeyError, OSError):  # it is not there any more; or the scheduler is not
+            return False
+
+    def claim(number: int) -> bool:
+        return asyncio.run_coroutine_threadsafe(take(), worker.loop.asyncio_loop).result()
+
+    return engine_tasks.run_batch(spec, order, worker.address, claim, worker.state.nthreads)
+
+
+async def attend_on_dask(pool: str, request: bytes, dask_worker: Any) -> bytes:
+    """Answer the program."""
+    threads = dask_worker.state.nthreads
+    return await asyncio.to_thread(engine_tasks.attend, pool, request, dask_worker.address, threads)

@@ -1,0 +1,167 @@
+"""``BossWorker(handler, engine=...)``: the handle, and its connection to what has batches run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
+
+from bossworker import __version__
+from bossworker.display import shorten, table
+from bossworker.engines.adapter import Adapter
+from bossworker.engines.engine_line import EngineLine
+from bossworker.engines.node_messages import PoolSpec
+from bossworker.errors import BossDied, UnfinishedJob, WorkerStartError
+from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.controls import prepare_of
+from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.state import HandleState
+from bossworker.pool.door.attachment import NoFiles
+from bossworker.pool.fresh_interpreter import dumps_handlers
+from bossworker.pool.launch import Launched
+from bossworker.pool.options import Handlers
+from bossworker.pool.wire.link import Link, link_pair
+from bossworker.pool.wire.messages import VERSION
+from bossworker.system import identity
+
+LEASE_SECONDS = 30.0  # without a word from us, after which a node's part of the pool ends itself
+
+
+class EngineConnection(Connection):
+    """The handle's line to our thread. There is no process at its other end."""
+
+    def __init__(self, launched: Launched, inbox: Inbox, line: EngineLine) -> None:
+        super().__init__(launched, inbox)
+        self.line = line
+
+    def alive(self) -> bool:
+        return not self.gone and self.line.thread.is_alive()
+
+    def why_not_up(self) -> str:
+        return self.failure or f"the engine is gone: {self.line.why_gone}"
+
+    def end(self, force: bool) -> None:
+        self._let_go = not self.gone
+        if force or not self.orderly:
+            self.line.end_now()
+        else:
+            self.line.thread.join()
+        self.link.close()
+        self._lose_boss()
+        self.wake()
+
+    def never_started(self, ids: Iterable[int]) -> set[int]:
+        return self.line.book.never_started(ids)
+
+
+class EngineState(HandleState):
+    """The state of a handle whose jobs run on an engine."""
+
+    _connection: EngineConnection
+
+    def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
+        line = self._connection.line
+        why = line.why_gone or "its thread in this program has ended"
+        return BossDied(f"the engine is gone with {len(unfinished)} jobs unfinished ({why})", unfinished)
+
+
+class EnginePool(BossWorker):
+    """A `BossWorker` made with ``engine=``."""
+
+    _connection: EngineConnection
+    _state_type = EngineState
+    _adapter: Adapter
+
+    def _adopt(self, engine: object, worker_count: int | None) -> int | None:
+        """Take the engine. The number of workers to check: of a node."""
+        if worker_count == 0:
+            raise ValueError("worker_count counts per node with an engine, and must be at least 1, not 0")
+        self._adapter = adapter_for(engine)
+        self._node_decides = worker_count is None and not self._adapter.default_workers
+        return worker_count if worker_count is not None else self._adapter.default_workers or 1
+
+    def _launch(self, handlers: Handlers) -> None:
+        self._options = replace(self._options, start_method="spawn", close_fds=False)
+        self._loaded = None
+        adapter = self._adapter
+        try:
+            adapter.prepare(self._spec(handlers))
+        except RuntimeError as error:
+            raise WorkerStartError(f"the {adapter.title} takes no tasks: {error}") from error
+        ours, theirs = link_pair()
+        workers = 1 if self._node_decides else self._options.worker_count
+        line = EngineLine(Link(theirs), adapter, workers, self._options.relayed)
+        connection = EngineConnection(Launched(0, Link(ours), NoFiles()), self._inbox, line)  # type: ignore[arg-type]
+        self._attach(connection, prepare_of(handlers))
+        line.thread.start()
+
+    def _spec(self, handlers: Handlers) -> PoolSpec:
+        options = asdict(replace(self._options, max_pending=0))
+        return PoolSpec(
+            uuid.uuid4().hex,
+            __version__,
+            VERSION,
+            {**options, "worker_count": 0} if self._node_decides else options,
+            dumps_handlers(handlers, "to the nodes of an engine"),
+            LEASE_SECONDS,
+            self._adapter.beats,
+            self._adapter.home,
+            identity.own(),
+        )
+
+    @property
+    def boss_pid(self) -> int:
+        """This process: what is queued is kept here."""
+        return os.getpid()
+
+    def _cannot(self, what: str, why: str) -> NoReturn:
+        raise ValueError(f"a pool on an engine ({self._adapter.title}) {what}: {why}")
+
+    def listen(self, *args: Any, **options: Any) -> NoReturn:
+        """Cannot be done."""
+        self._cannot("has no door", "open one on a pool without an engine")
+
+    def reload(self, *args: Any, **options: Any) -> NoReturn:
+        """Cannot be done."""
+        self._cannot("keeps its handlers", "make another pool")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._state.closing else "open"
+        return f"<BossWorker {self.name}, {self._adapter.title}, {len(self._inbox.jobs)} pending, {state}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("engine", self._adapter.title), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
+
+
+def adapter_for(engine: object) -> Adapter:
+    """What can have batches run by it."""
+    if isinstance(engine, str):
+        return _by_address(engine)
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and isinstance(engine, distributed.Client):
+        from bossworker.engines.dask_engine import DaskEngine
+
+        return DaskEngine(engine)
+    if isinstance(engine, Executor):
+        from bossworker.engines.executor_engine import ExecutorEngine
+
+        return ExecutorEngine(engine)
+    allowed = "a dask.distributed.Client, 'dask://HOST:PORT', 'ray://HOST:PORT', a concurrent.futures.Executor, or None"
+    raise TypeError(f"engine must be {allowed}, not {shorten(engine)}")
+
+
+def _by_address(address: str) -> Adapter:
+    kind, slashes, place = address.partition("://")
+    if slashes and kind == "dask" and place:
+        try:
+            from bossworker.engines.dask_engine import DaskEngine
+        except ImportError as error:
+            raise ImportError(f"engine={address!r} needs distributed: pip install 'bossworker[dask]'") from error
+        return DaskEngine(address)
+    raise ValueError(f"engine must be 'dask://HOST:PORT' or 'ray://HOST:PORT', not {shorten(address)}")

@@ -1,0 +1,52 @@
+"""What an engine runs on its nodes: a batch, or an answer to the program. Found there by name; nothing travels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.resident import NodeStartError, Resident, end_resident, find_resident, resident_for
+
+
+def run_batch(spec: bytes, order: bytes, node: str, claim: Callable[[int], bool], threads: int = 1) -> bytes:
+    """Run a batch; a `BatchAnswer`. `threads`: the tasks that the node runs at a time."""
+    told: BatchOrder = BatchOrder(*unpacked(order))
+    try:
+        resident = resident_for(PoolSpec(*unpacked(spec)), node, threads)
+    except NodeStartError as error:
+        return packed(BatchAnswer("unstarted", node, reason=str(error)))
+    return packed(resident.run(told, lambda: claim(told.number)))
+
+
+def attend(pool: str, request: bytes, node: str, threads: int = 1) -> bytes:
+    """Answer the program. May wait for the boss."""
+    return packed((_attend(pool, NodeRequest(*unpacked(request)), node, threads),))
+
+
+def _attend(pool: str, request: NodeRequest, node: str, threads: int) -> Any:
+    match request.act:
+        case "start":
+            return _start(request.body, node, threads)
+        case "end" | "end now":
+            return end_resident(pool, request.act == "end now")
+    resident = find_resident(pool)
+    if resident is None:
+        return None
+    return _ACTS[request.act](resident, request)
+
+
+_ACTS: dict[str, Callable[[Resident, NodeRequest], Any]] = {
+    "report": lambda resident, _: resident.report(),
+    "stop": lambda resident, _: resident.stop(),
+    "ask": lambda resident, request: resident.ask(request),
+}
+
+
+def _start(spec: bytes, node: str, threads: int) -> str:
+    """Why the pool's part here did not come up; empty: it did."""
+    try:
+        resident_for(PoolSpec(*unpacked(spec)), node, threads)
+    except NodeStartError as error:
+        return str(error)
+    return ""

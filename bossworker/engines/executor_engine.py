@@ -1,0 +1,233 @@
+"""Any ``concurrent.futures.Executor`` as an engine: each of its processes that runs a task of ours is a node.
+
+Nodes of the program's own machine have a line to it (``home_line.py``): over it they claim batches, and are asked. Of
+those elsewhere nothing is known until they give back what they were given.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from bossworker.engines import engine_tasks
+from bossworker.engines.adapter import Adapter, EngineEvents, finished, when_done
+from bossworker.engines.home_line import HomeDoor, WayHome
+from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.resident import find_resident, node_name
+from bossworker.system.cpus import usable_cpus
+
+FIRST_WINDOW = 4  # batches that an executor has at first which does not say how many it can run
+WIDEST_WINDOW = 10_000
+
+
+class ExecutorEngine(Adapter):
+    """See the module."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.title = type(executor).__name__
+        most = getattr(executor, "_max_workers", None)  # by this name, all executors of the standard library have it
+        self._most = most if isinstance(most, int) and most > 0 else 0
+        self._window = self._most or FIRST_WINDOW
+        self._in_process = isinstance(executor, ThreadPoolExecutor)
+        if self._in_process:
+            self.threads_per_node = self._most
+            self.default_workers = usable_cpus()
+        self._door = HomeDoor()
+        self.home = self._door.path
+        self._futures: dict[int, Future[bytes]] = {}
+        self._sent_at: dict[int, float] = {}
+        self._unclaimed: set[int] = set()  # numbers of batches
+        self._deciding = threading.Lock()
+        self._lineless = False  # whether a node has no line to us
+        self._broken = False
+
+    def prepare(self, spec: PoolSpec) -> None:
+        super().prepare(spec)
+        # Some executors fork their processes now, once for all: before there are threads of ours.
+        try:
+            self._started = self.executor.submit(start_on_executor, self.packed_spec)
+        except BaseException:
+            self._door.close()
+            raise
+
+    def start(self, events: EngineEvents) -> Future[str]:
+        self.events = events
+        self._door.serve(self._may_have, events.on_nodes)
+        outcome: Future[str] = Future()
+        failed = partial(_fail_start, outcome, self.title)
+        when_done(self._started, outcome.set_result, failed)
+        return outcome
+
+    def slots(self) -> int:
+        return self._window
+
+    def window(self) -> int:
+        return self._window
+
+    def run(self, number: int, order: bytes, priority: int) -> None:
+        self._unclaimed.add(number)
+        try:
+            future = self.executor.submit(run_on_executor, self.packed_spec, order)
+        except (BrokenExecutor, RuntimeError) as error:
+            self.events.on_failure(number, error)
+            self._give_up(error)
+            return
+        self._futures[number], self._sent_at[number] = future, time.monotonic()
+        when_done(future, partial(self._answered, number), partial(self._failed, number))
+
+    def _answered(self, number: int, data: bytes) -> None:
+        answer, seconds, lined = unpacked(data)
+        self._lineless = self._lineless or not lined
+        sent_at = self._sent_at.pop(number, None)
+        if not self._most and sent_at is not None:
+            waited = time.monotonic() - sent_at - seconds
+            if waited < seconds / 2:  # it was begun soon: there is room for more
+                self._window = min(self._window + 1, WIDEST_WINDOW)
+        self.events.on_answer(number, BatchAnswer(*unpacked(answer)))
+
+    def _failed(self, number: int, error: BaseException) -> None:
+        self._sent_at.pop(number, None)
+        self.events.on_failure(number, error)
+        if isinstance(error, BrokenExecutor):
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        if not self._broken:
+            self._broken = True
+            self.events.on_gone(f"{self.title}: {error}")
+
+    def _may_have(self, number: int, node: str) -> bool:
+        """Whether a node may run a batch; from the thread of its line."""
+        mine = self._take(number)
+        if mine:
+            self.events.on_claim(number, node)
+        return mine
+
+    def _take(self, number: int) -> bool:
+        """Take the only token of a batch; False: it is taken."""
+        with self._deciding:
+            there = number in self._unclaimed
+            self._unclaimed.discard(number)
+        return there
+
+    def reclaim(self, number: int) -> Future[bool]:
+        future = self._futures.get(number)
+        if future is not None and future.cancel():
+            return finished(True)
+        if self._lineless:  # who has no line asks nobody
+            return finished(False)
+        return finished(self._take(number))
+
+    def release(self, number: int) -> None:
+        self._take(number)
+        future = self._futures.pop(number, None)
+        if future is not None:
+            future.cancel()
+
+    def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
+        asked = {node: self._door.ask(request, node) for node in self._door.nodes if nodes is None or node in nodes}
+        return gathered(asked)
+
+    def unreachable(self) -> str:
+        if self._lineless:
+            return (
+                f"some workers of the {self.title} are on other machines, where they cannot be reached while they run"
+            )
+        return ""
+
+    def close(self) -> None:
+        for future in list(self._futures.values()):
+            future.cancel()
+        self._futures.clear()
+        self._door.close()
+
+    def disown(self) -> None:
+        self._door.disown()
+
+
+def _fail_start(outcome: Future[str], title: str, error: BaseException) -> None:
+    outcome.set_result(f"the {title} could not run a task: {type(error).__name__}: {error}")
+
+
+def gathered(futures: dict[str, Future[Any]]) -> Future[dict[str, Any]]:
+    """What those nodes said that did answer, once all have, or are gone."""
+    whole: Future[dict[str, Any]] = Future()
+    answers: dict[str, Any] = {}
+    left = set(futures)
+    lock = threading.Lock()
+
+    def note(node: str, answer: Any = None) -> None:
+        with lock:
+            left.discard(node)
+            if answer is not None:
+                answers[node] = answer
+            over = not left
+        if over and not whole.done():
+            whole.set_result(answers)
+
+    if not futures:
+        whole.set_result(answers)
+    for node, future in futures.items():
+        when_done(future, partial(note, node), lambda error, node=node: note(node))  # type: ignore[misc]
+    return whole
+
+
+# -- on a node ------------------------------------------------------------------------------------------------------
+
+_ways: dict[str, WayHome] = {}  # by pool
+_making = threading.Lock()
+
+
+def start_on_executor(spec: bytes) -> str:
+    """Start the pool's part here; why it did not come up."""
+    node = node_name()
+    told = PoolSpec(*unpacked(spec))
+    (why,) = unpacked(engine_tasks.attend(told.pool, packed(NodeRequest("start", body=spec)), node))
+    if not why and told.is_local:
+        _way_home(told, node)
+    return str(why)
+
+
+def run_on_executor(spec: bytes, order: bytes) -> bytes:
+    """Run a batch."""
+    node, began = node_name(), time.monotonic()
+    told = PoolSpec(*unpacked(spec))
+    lined = told.is_local
+
+    def claim(number: int) -> bool:
+        if not lined:
+            return True  # by the executor's word that it runs a task once
+        way = _way_home(told, node)
+        return way is not None and way.claim(number)
+
+    answer = engine_tasks.run_batch(spec, order, node, claim)
+    return packed((answer, time.monotonic() - began, lined))
+
+
+def _way_home(spec: PoolSpec, node: str) -> WayHome | None:
+    """The line to the program, made if there is none; None: the program is gone."""
+    with _making:
+        way = _ways.get(spec.pool)
+        resident = find_resident(spec.pool)
+        if resident is None or (way is not None and not way.gone and resident.tied):
+            return way
+        pool = spec.pool
+        with suppress(OSError):
+            way = _ways[pool] = WayHome(
+                spec.home,
+                node,
+                lambda request: engine_tasks.attend(pool, request, node),
+                lambda: _end(pool),
+            )
+            resident.tied = True
+        return way
+
+
+def _end(pool: str) -> None:
+    """The program is gone."""
+    engine_tasks.attend(pool, packed(NodeRequest("end now")), node_name())

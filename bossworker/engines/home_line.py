@@ -1,0 +1,202 @@
+"""The line between the program and those nodes of an executor that are on its machine: a Unix socket (folder: 0700).
+
+An executor runs functions and gives back what they return; it has no way to reach one that runs. So a node of this
+machine connects to the program. Over that line it claims batches, and is asked; when the line breaks, the other end is
+gone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import count
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from bossworker.engines.node_messages import NodeRequest, packed
+
+LONGEST_PATH = 100  # bytes, of a Unix socket's
+HELLO, CLAIM, ASK, ANSWER = "hello", "claim", "ask", "answer"
+
+Claims = Callable[[int, str], bool]
+"""Whether the node may have the batch of this number."""
+
+
+class HomeDoor:
+    """The program's end."""
+
+    def __init__(self) -> None:
+        self._folder = _short_folder()
+        self.path = os.path.join(self._folder, "home")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(128)
+        self._woken, self._waker = socket.socketpair()
+        self._lines: dict[Connection, str] = {}  # and the node's name
+        self._asked: dict[int, tuple[Connection, Future[Any]]] = {}
+        self._numbers = count(1)
+        self._closed = False
+        self._unsent: deque[tuple[Connection, bytes]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def serve(self, claims: Claims, on_nodes: Callable[[set[str]], None]) -> None:
+        """Begin to listen, in a thread."""
+        self._claims, self._on_nodes = claims, on_nodes
+        self._thread = threading.Thread(target=self._run, name="bossworker home", daemon=True)
+        self._thread.start()
+
+    @property
+    def nodes(self) -> set[str]:
+        return {node for node in list(self._lines.values()) if node}
+
+    def ask(self, request: NodeRequest, node: str) -> Future[Any]:
+        """Ask a node. EOFError in the future: it is gone."""
+        future: Future[Any] = Future()
+        line = next((line for line, name in list(self._lines.items()) if name == node), None)
+        if line is None:
+            future.set_exception(EOFError(f"{node} is gone"))
+            return future
+        number = next(self._numbers)
+        self._asked[number] = (line, future)
+        self._unsent.append((line, pickle.dumps((ASK, number, packed(request)))))
+        self._wake()
+        return future
+
+    def _wake(self) -> None:
+        with suppress(OSError):
+            self._waker.send(b"w")
+
+    def close(self) -> None:
+        """Hang up on all."""
+        self._closed = True
+        self._wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        for line in list(self._lines):
+            line.close()
+        for sock in (self._listener, self._woken, self._waker):
+            sock.close()
+        with suppress(OSError):
+            os.unlink(self.path)
+            os.rmdir(self._folder)
+
+    def disown(self) -> None:
+        """In a forked child."""
+        for line in list(self._lines):
+            line.close()
+        for sock in (self._listener, self._woken, self._waker):
+            sock.close()
+
+    # -- in the thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed:
+            for source in wait([self._listener, self._woken, *self._lines]):
+                if source is self._listener:
+                    sock, _ = self._listener.accept()
+                    self._lines[Connection(sock.detach())] = ""
+                elif source is self._woken:
+                    self._woken.recv(4096)
+                elif isinstance(source, Connection):
+                    self._read(source)
+            while self._unsent:
+                self._send(*self._unsent.popleft())
+
+    def _send(self, line: Connection, data: bytes) -> None:
+        try:
+            line.send_bytes(data)
+        except (OSError, ValueError):
+            self._lose(line)
+
+    def _read(self, line: Connection) -> None:
+        try:
+            what, *facts = pickle.loads(line.recv_bytes())
+        except (EOFError, OSError):
+            self._lose(line)
+            return
+        if what == HELLO:
+            (self._lines[line],) = facts
+            self._on_nodes(self.nodes)
+        elif what == CLAIM:
+            (number,) = facts
+            self._send(line, pickle.dumps((CLAIM, number, self._claims(number, self._lines[line]))))
+        elif what == ANSWER:
+            number, answer = facts
+            _, future = self._asked.pop(number, (None, None))
+            if future is not None:
+                future.set_result(pickle.loads(answer)[0])
+
+    def _lose(self, line: Connection) -> None:
+        if self._lines.pop(line, None) is None:
+            return
+        line.close()
+        for number, (asked, future) in list(self._asked.items()):
+            if asked is line:
+                del self._asked[number]
+                future.set_exception(EOFError("the node is gone"))
+        self._on_nodes(self.nodes)
+
+
+class WayHome:
+    """A node's end."""
+
+    def __init__(self, path: str, node: str, attend: Callable[[bytes], bytes], on_gone: Callable[[], None]) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(path)
+        self._line = Connection(sock.detach())
+        self._sending = threading.Lock()
+        self._claims: dict[int, tuple[threading.Event, list[bool]]] = {}
+        self._attend, self._on_gone = attend, on_gone
+        self.gone = False
+        self._send(HELLO, node)
+        threading.Thread(target=self._run, name="bossworker way home", daemon=True).start()
+
+    def claim(self, number: int) -> bool:
+        """Whether the batch is ours."""
+        event, said = self._claims[number] = threading.Event(), []
+        if not self._send(CLAIM, number) or self.gone:
+            return False
+        event.wait()
+        del self._claims[number]
+        return bool(said and said[0])
+
+    def _send(self, *message: Any) -> bool:
+        try:
+            with self._sending:
+                self._line.send_bytes(pickle.dumps(message))
+        except OSError:
+            return False
+        return True
+
+    def _run(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                what, number, *facts = pickle.loads(self._line.recv_bytes())
+                if what == CLAIM and number in self._claims:
+                    event, said = self._claims[number]
+                    said += facts
+                    event.set()
+                elif what == ASK:  # which may have to wait for the boss
+                    threading.Thread(target=self._answer, args=(number, facts[0]), daemon=True).start()
+        self.gone = True
+        for event, _ in list(self._claims.values()):
+            event.set()
+        self._on_gone()
+
+    def _answer(self, number: int, request: bytes) -> None:
+        self._send(ANSWER, number, self._attend(request))
+
+
+def _short_folder() -> str:
+    """A folder of our own (0700) for a socket, whose path must be short."""
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if len(os.fsencode(place)) < LONGEST_PATH - 40 and os.path.isdir(place):
+            return tempfile.mkdtemp(prefix="bossworker-engine-", dir=place)
+    return tempfile.mkdtemp(prefix="bossworker-engine-")

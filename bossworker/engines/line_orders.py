@@ -1,0 +1,158 @@
+"""What the handle asks for, of our thread in the place of a boss: jobs run or cancelled, figures, stacks."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bossworker.engines.batch_book import Flight
+from bossworker.engines.node_figures import figures_of
+from bossworker.engines.node_messages import NodeRequest
+from bossworker.pool.boss.recent import recent_figures
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.messages import Kind
+
+if TYPE_CHECKING:
+    from bossworker.engines.engine_line import EngineLine
+
+ASK_SECONDS = 5.0  # for nodes to answer what they can answer at once
+
+
+class LineOrders:
+    """See the module. Answers come by themselves, once the nodes that were asked have answered."""
+
+    def __init__(self, line: EngineLine) -> None:
+        self._line = line
+        self._book = line.book
+
+    def on_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.SUBMIT:
+                batch = Batch.read(frame.head, frame.body)
+                self._line.ring.queued(batch.first_id, batch.count, time.monotonic())
+                self._book.on_submit(batch)
+            case Kind.CLOSE:
+                self._book.closing = True
+                self._pause(0, False)
+            case Kind.STOP:
+                self._line.ending.soon()
+            case _:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                self._on_request(frame, number, bytes(frame.head[messages.REQUEST.size :]))
+
+    def _on_request(self, frame: Frame, number: int, more: bytes) -> None:
+        match frame.kind:
+            case Kind.CANCEL:
+                self._cancel(number, frame.body.cast("Q").tolist(), more)
+            case Kind.STATS:
+                self._ask_all(Kind.STATS, b"", partial(self._on_stats, number))
+            case Kind.STACK:
+                self._ask_all(Kind.STACK, more, partial(self._on_stacks, number))
+            case Kind.PAUSE:
+                (on,) = messages.SWITCH.unpack(more)
+                self._pause(number, on)
+            case Kind.RESIZE:
+                self._resize(number, more)
+            case Kind.EVENTS:
+                self._line.watchers.ask(number, *messages.EVENTS.unpack(more))
+
+    def _ask_all(self, kind: Kind, head: bytes, act: Callable[[dict[str, Any]], None]) -> None:
+        self._line.then(self._line.adapter.ask(NodeRequest("ask", kind, head), None, ASK_SECONDS), act, {})
+
+    def reply(self, number: int, content: dict[str, object]) -> None:
+        """Answer a request; number 0 wants no answer."""
+        if number and not self._line.over:
+            self._line.link.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+
+    def _pause(self, number: int, on: bool) -> None:
+        self._book.paused = on and not self._book.closing
+        head = messages.SWITCH.pack(self._book.paused)
+        self._ask_all(Kind.PAUSE, head, lambda _: self.reply(number, {}))
+
+    def _resize(self, number: int, more: bytes) -> None:
+        """Another number of workers a node, also for nodes to come."""
+        line = self._line
+        (line.workers,) = messages.COUNT.unpack(more)
+        spec = line.adapter.spec
+        line.adapter.take_spec(spec._replace(options={**spec.options, "worker_count": line.workers}))
+        self._ask_all(Kind.RESIZE, more, lambda _: self.reply(number, {}))
+
+    def _on_stats(self, number: int, told: dict[str, Any]) -> None:
+        line = self._line
+        line.deliver()  # so that what is counted as done has been sent
+        totals, workers, nodes = figures_of(told, line.nodes)
+        reasons = sum((Counter(one["restart_reasons"]) for one in told.values()), Counter())
+        self.reply(
+            number,
+            {
+                "queued": max(0, self._book.queue.jobs + self._book.flying - totals["running"]),
+                "running": totals["running"],
+                "done": line.done,
+                "failed": line.failed,
+                "restarts": totals["restarts"],
+                "restart_reasons": dict(reasons),
+                "last_failed_start": line.last_failed_start,
+                **recent_figures(line.ring, time.monotonic()),
+                "failed_starts": line.failed_starts + totals["failed_starts"],
+                "start_error": line.start_error or None,
+                "workers": workers,
+                "nodes": nodes,
+                "paused": self._book.paused,
+            },
+        )
+
+    def _on_stacks(self, number: int, told: dict[str, Any]) -> None:
+        texts = [f"node {node}\n{answer['text']}" for node, answer in sorted(told.items()) if answer["text"]]
+        self.reply(number, {"text": "\n\n".join(texts)})
+
+    # -- cancelling -------------------------------------------------------------------------------------
+
+    def _cancel(self, number: int, ids: list[int], how: bytes) -> None:
+        """Strike out what is queued; take back what no node has claimed; ask the nodes for the rest."""
+        struck = self._book.cancel_queued(ids, time.monotonic())
+        self._line.add(struck)
+        count = [len(struck)]
+        flights = list(self._book.flights_with(ids))
+        left = {flight.number for flight, _ in flights}
+
+        def note(which: int, more: int) -> None:
+            left.discard(which)
+            count[0] += more
+            if not left:
+                self.reply(number, {"count": count[0]})
+
+        for flight, hits in flights:
+            decide = partial(self._on_reclaimed, flight, hits, how, partial(note, flight.number))
+            self._line.then(self._line.adapter.reclaim(flight.number), decide, False)
+        if not flights:
+            self.reply(number, {"count": count[0]})
+
+    def _on_reclaimed(
+        self, flight: Flight, hits: set[int], how: bytes, note: Callable[[int], None], ours: bool
+    ) -> None:
+        hits = {job_id for job_id in hits if flight.holds(job_id)}
+        if flight.number not in self._book.flights or not hits:  # it came back meanwhile, and may be queued again
+            struck = self._book.cancel_queued(hits, time.monotonic())
+            self._line.add(struck)
+            note(len(struck))
+        elif ours:
+            flight.cancelled |= hits
+            self._line.take_back(flight.number)
+            note(len(hits))
+        else:
+            self._cancel_running(flight, hits, how, note)
+
+    def _cancel_running(self, flight: Flight, hits: set[int], how: bytes, note: Callable[[int], None]) -> None:
+        """A node has them; all are asked as long as it is not known which."""
+        if how != messages.QUEUED_ONLY:
+            flight.cancelled |= hits
+        request = NodeRequest("ask", Kind.CANCEL, how, array("Q", sorted(hits)).tobytes())
+        asked = self._line.adapter.ask(request, [flight.node] if flight.node else None, ASK_SECONDS)
+        self._line.then(asked, lambda told: note(sum(answer["count"] for answer in told.values())), {})

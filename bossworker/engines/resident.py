@@ -1,0 +1,332 @@
+"""A node's part of a pool: boss and workers, which batches find there, or start. It ends with the node's process.
+
+Several tasks of the engine may be in it at the same time, each in a thread of its own that waits for its batch. Whoever
+waits listens to the boss; when nobody does, a thread of ours listens, which also ends the pool when the program has not
+been heard of for the time of a lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from bossworker.engines.node_connection import NodeConnection
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, PoolSpec
+from bossworker.pool.fresh_interpreter import Packed
+from bossworker.pool.launch import launch
+from bossworker.pool.options import Options
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.frames import pack
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.segments import Segment, part
+from bossworker.system import identity, signals, stdio
+
+EARLY_BYTES = 1 << 20  # of results that go ahead of an answer, in one report
+KEEP_SECONDS = 0.5  # between looks whether the program is there
+FORM_TEXT = "bossworker {theirs} here and {ours} in the program do not speak the same: install the same version on all"
+
+
+class NodeStartError(Exception):
+    """The node's part of the pool did not come up; the text says why."""
+
+
+class NodeBatch:
+    """A batch that is here."""
+
+    def __init__(self, order: BatchOrder) -> None:
+        self.order = order
+        batch = Batch.read(memoryview(order.head), memoryview(order.body))
+        self.first_id, self.stop_id = batch.first_id, batch.first_id + batch.count
+        self.left = batch.count
+        self.segments: list[Segment] = []
+        self.reported = 0  # segments that went ahead
+        self.claimed = self.submitted = self.lost = False
+        self.doomed: set[int] = set()  # ids that were cancelled while it was being claimed
+        self.decided = threading.Event()  # whether it is ours
+
+    @property
+    def through(self) -> bool:
+        return not self.left or self.lost
+
+
+class Resident:
+    """See the module."""
+
+    def __init__(self, spec: PoolSpec, node: str) -> None:
+        self.spec = spec
+        self.node = node
+        self.pid = os.getpid()
+        self.batches: dict[int, NodeBatch] = {}
+        self._lock = threading.RLock()
+        self._heard_at = time.monotonic()
+        self.tied = False  # whether there is a line to the program, whose end is ours
+        with signals.held(), stdio.stdio_reserved():
+            launched = launch(Packed(b"", spec.handlers), Options(**spec.options))
+            try:
+                self.connection = NodeConnection(launched, self._receive)
+            except BaseException:
+                launched.abandon()
+                raise
+        self._await_start()
+        self._keeper = threading.Thread(target=self._keep, name="bossworker node", daemon=True)
+        self._keeper.start()
+
+    def _await_start(self) -> None:
+        line = self.connection
+        line.wait_until(lambda: line.up or bool(line.failure))
+        if not line.up:
+            why = line.why_not_up()
+            self.end_now()
+            raise NodeStartError(why)
+
+    @property
+    def usable(self) -> bool:
+        return not self.connection.gone and self.pid == os.getpid()
+
+    # -- batches ----------------------------------------------------------------------------------------
+
+    def run(self, order: BatchOrder, claim: Callable[[], bool]) -> BatchAnswer:
+        """Run a batch, unless another node has claimed it; or wait for it, if it is here already."""
+        self._heard_at = time.monotonic()
+        batch, known = self._enter(order)
+        if not known:
+            self._begin(batch, claim)
+        batch.decided.wait()
+        if not batch.claimed:
+            return BatchAnswer("lost", self.node)
+        line = self.connection
+        line.wait_until(lambda: batch.through)
+        return self._leave(batch)
+
+    def _enter(self, order: BatchOrder) -> tuple[NodeBatch, bool]:
+        with self._lock:
+            batch = self.batches.get(order.number)
+            if batch is not None:
+                return batch, True
+            batch = self.batches[order.number] = NodeBatch(order)
+            return batch, False
+
+    def _begin(self, batch: NodeBatch, claim: Callable[[], bool]) -> None:
+        """Claim it, and hand it to the boss."""
+        try:
+            batch.claimed = claim()
+            if batch.claimed:
+                with self._lock:
+                    self._submit(batch)
+            else:
+                with self._lock:
+                    self.batches.pop(batch.order.number, None)
+        finally:
+            batch.decided.set()
+
+    def _submit(self, batch: NodeBatch) -> None:
+        batch.submitted = True
+        self.connection.send_packed(pack(Kind.SUBMIT, batch.order.head, [batch.order.body]))
+        if batch.doomed:
+            ids = array("Q", sorted(batch.doomed)).tobytes()
+            self.connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
+
+    def _leave(self, batch: NodeBatch) -> BatchAnswer:
+        with self._lock:
+            self.batches.pop(batch.order.number, None)
+        reason = f"the pool on {self.node} ended" if batch.left else ""
+        return BatchAnswer("done", self.node, _clock(), *_frame_of(batch.segments), reason)
+
+    def _receive(self, segments: list[Segment]) -> None:
+        with self._lock:
+            for segment in segments:
+                while segment.jobs:
+                    segment = self._give(segment)  # noqa: PLW2901
+
+    def _give(self, segment: Segment) -> Segment:
+        """Give its batch what is that one's; what is left."""
+        job_id = segment.first_id
+        for batch in self.batches.values():
+            if batch.first_id <= job_id < batch.stop_id and batch.submitted:
+                count = min(segment.jobs, batch.stop_id - job_id)
+                batch.segments.append(part(segment, 0, count))
+                batch.left -= count
+                break
+        else:
+            count = 1
+        return part(segment, count, segment.jobs) if count < segment.jobs else segment._replace(jobs=0)
+
+    # -- what the program asks --------------------------------------------------------------------------
+
+    def report(self) -> NodeReport:
+        """See `NodeReport`. Waits for nothing."""
+        self._heard_at = time.monotonic()
+        line = self.connection
+        line.poll()
+        with self._lock:
+            early = self._early()
+            claimed = [number for number, batch in self.batches.items() if batch.claimed]
+        head, body = _frame_of(early)
+        lines, notes = _drained(line.lines), _drained(line.notes)
+        return NodeReport(self.node, claimed, _clock(), head, body, lines, notes, dict(line.exit_errors))
+
+    def _early(self) -> list[Segment]:
+        """Results that have not been told of, up to a size."""
+        found: list[Segment] = []
+        size = 0
+        for batch in self.batches.values():
+            while batch.left and batch.reported < len(batch.segments):
+                size += batch.segments[batch.reported].size
+                if size > EARLY_BYTES:
+                    return found
+                found.append(batch.segments[batch.reported])
+                batch.reported += 1
+        return found
+
+    def ask(self, request: NodeRequest) -> dict[str, Any] | None:
+        """Ask the boss, and wait for what it says; None when it is gone."""
+        self._heard_at = time.monotonic()
+        kind = Kind(request.kind)
+        doomed = 0
+        if kind is Kind.CANCEL:
+            doomed = self._doom(array("Q", request.body).tolist())
+        answer = self.connection.request(kind, request.head, [request.body])
+        if doomed and answer is not None:
+            answer["count"] += doomed
+        return answer
+
+    def _doom(self, ids: Iterable[int]) -> int:
+        """Those of the jobs that are in a batch that is being claimed will be cancelled; how many these are."""
+        count = 0
+        with self._lock:
+            for batch in self.batches.values():
+                if not batch.submitted:
+                    hits = {job_id for job_id in ids if batch.first_id <= job_id < batch.stop_id} - batch.doomed
+                    batch.doomed |= hits
+                    count += len(hits)
+        return count
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Run nothing more; what runs gets JobTimeout."""
+        self.connection.send(Kind.STOP)
+
+    def end(self) -> dict[int, str]:
+        """Leave in order; what exit_handlers raised."""
+        line = self.connection
+        line.send(Kind.CLOSE)
+        line.wake()
+        line.wait_until(lambda: line.orderly)
+        self._let_go(force=False)
+        return line.exit_errors
+
+    def end_now(self) -> None:
+        """Within a second."""
+        self._let_go(force=True)
+
+    def _let_go(self, force: bool) -> None:
+        line = self.connection
+        with signals.held():
+            line.end(force)
+            line.close()
+        with self._lock:
+            for batch in self.batches.values():
+                batch.lost = True
+        line.wake()
+
+    def _keep(self) -> None:
+        """In a thread: listen when nobody else does; end with the lease, or with the boss."""
+        line = self.connection
+        while not line.gone and not line.closed:
+            if why := self._why_to_end():
+                logging.getLogger("bossworker").warning("node ended pool=%s reason=%r", self.spec.pool, why)
+                self.end_now()
+                return
+            line.wait_until(lambda: line.gone, time.monotonic() + KEEP_SECONDS)
+        with self._lock:
+            for batch in self.batches.values():
+                batch.lost = bool(batch.left)
+        line.wake()
+
+    def _why_to_end(self) -> str:
+        """Why there is no program any more, as it seems."""
+        if identity.look(self.spec.program) == identity.GONE:
+            return "the program has ended"
+        if self.tied or (self.batches and not self.spec.beats):
+            return ""
+        silent = time.monotonic() - self._heard_at
+        return f"the program has not been heard of for {silent:.0f} s" if silent > self.spec.lease_seconds else ""
+
+
+def _drained(queue: Any) -> list[Any]:
+    found = []
+    with suppress(IndexError):
+        while True:
+            found.append(queue.popleft())
+    return found
+
+
+def _clock() -> float:
+    return time.time() - time.monotonic()
+
+
+def _frame_of(segments: list[Segment]) -> tuple[bytes, bytes]:
+    """Results as head and body of a frame."""
+    head = b"".join([segment.head() for segment in segments])
+    return head, b"".join([bytes(one) for segment in segments for one in segment.body()])
+
+
+# -- which of them there are in this process ------------------------------------------------------------------------
+
+_residents: dict[str, Resident] = {}
+_starts: dict[str, threading.Lock] = {}
+_guard = threading.Lock()
+_ended: set[str] = set()  # pools that were told to end: a batch that comes late starts them no more
+
+
+def node_name() -> str:
+    """What this node is called, where its engine has no name for it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def find_resident(pool: str) -> Resident | None:
+    """The part of a pool that is here."""
+    resident = _residents.get(pool)
+    return resident if resident is not None and resident.usable else None
+
+
+def resident_for(spec: PoolSpec, node: str, threads: int = 1) -> Resident:
+    """The same; it is started if there is none. NodeStartError. `threads`: the tasks that the node runs at a time."""
+    from bossworker import __version__
+
+    if spec.form != messages.VERSION:
+        raise NodeStartError(FORM_TEXT.format(theirs=__version__, ours=spec.version))
+    with _guard:
+        lock = _starts.setdefault(spec.pool, threading.Lock())
+    with lock:
+        if spec.pool in _ended:
+            raise NodeStartError("the pool has been shut down")
+        resident = find_resident(spec.pool)
+        if resident is None:
+            options = {**spec.options, "worker_count": spec.options["worker_count"] or threads}
+            resident = _residents[spec.pool] = Resident(spec._replace(options=options), node)
+        return resident
+
+
+def end_resident(pool: str, force: bool) -> dict[int, str]:
+    """End the part of a pool that is here; what exit_handlers raised."""
+    _ended.add(pool)
+    with _guard:
+        lock = _starts.setdefault(pool, threading.Lock())
+    with lock:
+        resident = _residents.pop(pool, None)
+    if resident is None or resident.pid != os.getpid():
+        return {}
+    if force:
+        resident.end_now()
+        return {}
+    return resident.end()

@@ -1,0 +1,93 @@
+"""Engines, which are started once a module: a cluster of Dask's on this machine, and an executor of processes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import BossWorker
+from bossworker.system import processes
+from tests.conftest import LEAVE_SECONDS
+
+ENGINES = ("dask", "processes")
+Face = Callable[..., BossWorker]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves a process of a pool behind, or a file. Engines live on, with what they have open."""
+    before = pool_traces()
+    yield
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (left := pool_traces() - before) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)
+    assert not left, f"left behind: {sorted(left)}"
+
+
+def pool_traces() -> set[str]:
+    """The processes of pools below this one, and their files."""
+    found = {f"process {pid} {title}" for pid in descendants(os.getpid()) if (title := pool_title(pid))}
+    names = [name for folder in (tempfile.gettempdir(), "/dev/shm") for name in os.listdir(folder)]
+    return found | {f"file {name}" for name in names if "bossworker" in name}
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for child in processes.children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def pool_title(pid: int) -> str:
+    """What a process of a pool is called; of others, nothing."""
+    with suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        if title.startswith("bossworker ") or "bossworker.pool.launch" in title:
+            return title
+    return ""
+
+
+@pytest.fixture(scope="module")
+def dask_client() -> Iterator[Any]:
+    """A client of a cluster with one worker, which runs one task at a time."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def process_executor() -> Iterator[Executor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """The engine of that name."""
+    fixtures = {"dask": "dask_client", "processes": "process_executor"}
+    return lambda kind: request.getfixturevalue(fixtures[kind])
+
+
+@pytest.fixture(params=ENGINES)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which engine."""
+    return str(request.param)
+
+
+@pytest.fixture
+def face(pool: Callable[..., BossWorker], engine: Callable[[str], Any]) -> Face:
+    """Makes a pool on an engine."""
+    return lambda kind, handler, **settings: pool(handler, engine=engine(kind), **settings)

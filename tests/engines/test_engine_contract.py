@@ -1,0 +1,44 @@
+"""The contract of all pools, kept by those on engines: on a Dask cluster, and on an executor of processes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import wait_for
+from tests.door.test_contract import *  # noqa: F403
+from tests.door.test_contract import work
+from tests.engines.conftest import Face
+
+
+def held_back(job: dict[str, Any]) -> Any:
+    """As `work`, but for a job that waits for a file."""
+    if "until" in job:
+        Path(job["started"]).touch()
+        while not Path(job["until"]).exists():
+            time.sleep(0.01)
+    return work(job)
+
+
+def test_times_retries_and_priorities_are_the_jobs_own(  # type: ignore[no-redef]
+    face: Face, kind: str, tmp_path: Path
+) -> None:
+    """As elsewhere. But what the engine has begun is not overtaken: so it gets time to have all jobs."""
+    started, until = tmp_path / "started", tmp_path / "until"
+    bw = face(kind, held_back, worker_count=1, global_timeout=30.0)
+    bw.add_work({"n": 0, "started": str(started), "until": str(until)})
+    wait_for(started.exists)
+    bw.add_work({"do": "die", "n": 1}, retries=2)
+    bw.add_work({"n": 2}, priority=-1)
+    bw.add_work({"n": 3}, priority=1)
+    bw.add_work({"do": "sleep", "seconds": 60, "n": 4}, timeout=0.1, priority=2)
+    for _ in range(5):
+        assert bw.stats().running == 1
+    until.touch()
+    found = list(bw.results())
+    results = {result.job["n"]: result for result in found}
+    assert results[4]["ERROR"] == "BossWorkerAsync: timed out"
+    assert results[4].error_kind == "timeout"
+    assert results[1].attempts == 3
+    assert [result.job["n"] for result in found] == [0, 4, 3, 1, 2]
