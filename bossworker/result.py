@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, Self, overload
 from bossworker.display import shorten, table
 from bossworker.errors import JobFailed, JobTimeout
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, add_trace, kind_of, rebuild, reported
+from bossworker.system.compiled import core
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
@@ -149,6 +150,8 @@ class Result(dict[Any, Any], Generic[Answer_co]):
         Of plain data (numbers, text, bytes, None, and lists, tuples and dicts of them), it may be a copy. Other values
         are not copied; a mapping that is no plain dict is the very object.
         """
+        if core is not None:
+            core.track(self)  # whoever has the job may put this into it
         return self._origin.jobs[self._at]
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering, top
+from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering, top, web_command
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -25,6 +25,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "stack": looking.stack_parser(),
         "top": top.top_parser(),
         "trace": looking.trace_parser(),
+        "web": web_command.web_parser(),
         "doctor": doctor.doctor_parser(),
         "completion": shells.completion_parser(),
     }

@@ -132,10 +132,10 @@ class EnginePool(BossWorker):
 
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
-        return f"<BossWorker {self.name}, {self._adapter.title}, {len(self._inbox.jobs)} pending, {state}>"
+        return f"<BossWorker {self.name}, {self._adapter.title}, {self._inbox.pending()} pending, {state}>"
 
     def _repr_html_(self) -> str:
-        rows = [("engine", self._adapter.title), ("pending", len(self._inbox.jobs)), ("see also", "stats()")]
+        rows = [("engine", self._adapter.title), ("pending", self._inbox.pending()), ("see also", "stats()")]
         return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
 

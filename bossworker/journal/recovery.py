@@ -18,7 +18,7 @@ from bossworker.errors import INTERRUPTED
 from bossworker.failure import Outcome, encode_text
 from bossworker.journal.database import Database, JobRow, clock_offset
 from bossworker.journal.flight_file import FlightFile
-from bossworker.journal.lanes import Piece, cut_out
+from bossworker.journal.job_lanes import Piece, cut_out
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.filed_memory import FiledMemory

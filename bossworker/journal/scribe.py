@@ -26,7 +26,7 @@ from bossworker.journal import recovery
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
 from bossworker.journal.flight_file import FlightFile
-from bossworker.journal.lanes import Lanes, Piece
+from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges

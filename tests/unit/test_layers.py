@@ -13,7 +13,7 @@ HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
     ("journal",),
-    ("pool.door",),
+    ("pool.door", "commands.hosting"),
     ("pool.launch", "commands.inline", "tasks.supervisor"),
     ("pool.reloading",),
     ("pool.fresh_interpreter",),
@@ -78,6 +78,9 @@ def test_imports_go_down_only() -> None:
 SAME_LAYER = {
     ("errors", "result"),  # a failed result is told of by name, for type checkers alone
     ("joblib", "executor"),  # a face on a face
+    ("web", "cli"),  # jobs and tasks are looked at in one way
+    ("web", "metrics"),  # what Prometheus asks for
+    ("cli", "web"),  # `bossworker web`
     ("__main__", "cli"),
 }
 

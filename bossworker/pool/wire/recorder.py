@@ -38,7 +38,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.options import MAX_WORKERS
@@ -49,6 +49,7 @@ from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
+from bossworker.system.compiled import core
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
@@ -80,6 +81,9 @@ LIMIT, FIRST_ID, ATTEMPT, EXCESS = range(4)
 _NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 _FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
+
+_LOOP_LAYOUT = (_UNCLAIMED_AT, _PUBLISHED_AT, _MARKS_AT, _ENDS_AT, _OUTCOMES_AT, _PAYLOAD_AT, PAYLOAD_SIZE)
+"""Where in a slot the compiled loop (``native/core.c``) finds what it writes."""
 
 _NOTED = FROM_WORKERS + bytes((Outcome.ELSEWHERE,))  # how a job may have ended
 
@@ -241,6 +245,10 @@ class Recorder:
         # What the boss knows of the batch: neither time nor counts run backwards.
         self.opened = 0.0  # when it was handed out (monotonic seconds)
         self._seen_claimed = self._seen_published = 0
+
+    def compiled_loop(self) -> Any:
+        """The compiled core's loop over the jobs of a batch, which writes here."""
+        return core.Loop(self._view, *_LOOP_LAYOUT)
 
     # -- the boss's side --------------------------------------------------------------------------------
 
