@@ -10,6 +10,8 @@ from importlib import import_module
 COMMANDS = {  # the module, the function in it, and what it does
     "run": ("run_main", "main", "run a command for each argument, as xargs and GNU parallel do"),
     "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
+    "add": ("queue_commands", "add", "queue a command; it survives restarts"),
+    "group": ("queue_commands", "group", "list groups of queued commands, or change one"),
     "ps": ("looking", "ps", "list pools, jobs and tasks"),
     "show": ("looking", "show", "tell all that is known of one"),
     "log": ("looking", "log", "print what one has written; follow it"),

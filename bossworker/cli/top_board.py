@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from bossworker.cli.entries import Entry, EntryError, is_running, short
+from bossworker.cli.entries import QUEUED, Entry, EntryError, is_running, short
 from bossworker.cli.looking import command_line, state_of
 from bossworker.cli.pool_entries import PoolEntry
 from bossworker.cli.progress_line import clock
@@ -184,7 +184,7 @@ def _progress(worker: WorkerStats) -> str:
 def _entry_row(entry: Entry, found: dict[str, Any]) -> BoardRow:
     state = state_of(found)
     mood = "failed" if state.startswith("failed") else "busy" if is_running(found) else "done"
-    mood = "paused" if state == "paused" else mood
+    mood = "paused" if state == "paused" else "idle" if found["status"] == QUEUED else mood
     began = found["started"]
     cells = (
         short(found["id"]),
@@ -220,12 +220,12 @@ def _cpu(now: Now, before: _Look | None, workers: tuple[WorkerStats, ...]) -> st
 
 def _summary(seen: list[tuple[PoolEntry, Now | None, _Look | None]], entries: list[BoardRow]) -> str:
     stats = [now.stats for _, now, _ in seen if now]
-    running = sum(row.mood in ("busy", "paused") for row in entries)
+    running, waiting = (sum(row.mood in moods for row in entries) for moods in (("busy", "paused"), ("idle",)))
     parts = [
         _counted(len(seen), "pool"),
         _counted(sum(len(one.workers) for one in stats), "worker"),
         f"{count(sum(one.running for one in stats) + running)} running",
-        f"{count(sum(one.queued for one in stats))} queued",
+        f"{count(sum(one.queued for one in stats) + waiting)} queued",
         f"{count(sum(one.failed for one in stats) + sum(row.mood == 'failed' for row in entries))} failed",
     ]
     return "  ".join(parts)
