@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, runs, short
+from bossworker.cli.entries import LOOK, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.selecting import choose, everything, pools_there, select
@@ -34,6 +34,7 @@ def ps_parser() -> argparse.ArgumentParser:
     parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
     parser.add_argument("--status", help="only these: running, completed, failed, ...")
     parser.add_argument("--name", help="only those of this name")
+    parser.add_argument("-g", "--group", help="only those of this group of queued commands")
     return parser
 
 
@@ -64,6 +65,8 @@ def _described(entries: Iterator[Entry]) -> Iterator[dict[str, Any]]:
 def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
     if options.name is not None and one["name"] != options.name:
         return False
+    if options.group is not None and one["meta"].get(QUEUE, {}).get("group") != options.group:
+        return False
     return options.status is None or options.status in (one["status"], state_of(one).split(" ")[0])
 
 
@@ -77,7 +80,9 @@ def state_of(one: dict[str, Any]) -> str:
         return f"failed (signal {one['signal']})"
     if one["status"] == "completed":
         return "completed"
-    return "failed (how is not known)" if one["exit_code"] is None else f"failed ({one['exit_code']})"
+    if one["exit_code"] is None:
+        return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+    return f"failed ({one['exit_code']})"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
