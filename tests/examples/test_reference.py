@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import bossworker
-from bossworker import forkqueue, joblib, jobs, metrics, otel, tasks
+from bossworker import forkqueue, joblib, jobs, journal, metrics, otel, tasks
 from tests.examples.runner import PROJECT
 
 DOCS = PROJECT / "docs"
-MODULES = (bossworker, jobs, tasks, forkqueue, metrics, otel, joblib)
+MODULES = (bossworker, jobs, journal, tasks, forkqueue, metrics, otel, joblib)
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 
