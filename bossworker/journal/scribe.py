@@ -92,6 +92,8 @@ class Scribe:
             side.register(poll)
         due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
         self.questions.register(poll)
+        if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
+            due.append(max(0.0, self.try_again))
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
         ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
         self.questions.answer(self.contents, {fd for fd, _ in ready})
