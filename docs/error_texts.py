@@ -63,7 +63,20 @@ def _error_class(function: ast.expr) -> str | None:
         return None
     known = isinstance(getattr(builtins, name, None), type) and issubclass(getattr(builtins, name), BaseException)
     ours = name.endswith(
-        ("Error", "Failed", "Died", "Gone", "Locked", "Started", "Refused", "Closed", "Pending", "Result")
+        (
+            "Error",
+            "Failed",
+            "Died",
+            "Gone",
+            "Locked",
+            "Started",
+            "Refused",
+            "Closed",
+            "Pending",
+            "Result",
+            "InUse",
+            "NotDone",
+        )
     )
     return name if known or (ours and name[:1].isupper()) else None
 

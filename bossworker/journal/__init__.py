@@ -15,9 +15,9 @@ it.
     ranges.py        sets of job ids
 """
 
-from bossworker.journal.reader import JobStatus, Journal, JournalJob, open
+from bossworker.journal.reader import Journal, JournalJob, open
 
-__all__ = ["JobStatus", "Journal", "JournalJob", "open"]
+__all__ = ["Journal", "JournalJob", "open"]
 
 
 def __dir__() -> list[str]:

@@ -202,7 +202,7 @@ class Scribe:
         if accepted:
             self.store.next_seq = accepted[0].seq
         for call in calls:
-            self.caller.refuse(call, f"the journal {self.store.path} did not take the jobs: {problem}")
+            self.caller.refuse(call, problem)
         if not self.try_again:
             self.caller.note(_WARNING, f"journal waits for room: path={self.store.path} error={problem!r}")
         self.try_again = time.monotonic() + RETRY_SECONDS

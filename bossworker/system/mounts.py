@@ -27,14 +27,18 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 def file_system_of(path: str) -> tuple[str, str]:
     """Its type, and where it is mounted; two empty strings where that is not told."""
+    path = os.path.realpath(path)
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    found = ("", "")
+    found, rank = ("", ""), (False, -1)
     for line in proc.read("self/mountinfo").splitlines():
         fields, _, rest = line.partition(b" - ")
         columns = fields.split()
         if len(columns) > 4 and columns[2].decode() == wanted and rest:
-            found = rest.split()[0].decode(), os.fsdecode(_OCTAL.sub(_byte, columns[4]))
+            place = os.fsdecode(_OCTAL.sub(_byte, columns[4]))
+            its = f"{path}/".startswith(f"{place.rstrip('/')}/"), len(place)  # it may be mounted elsewhere, too
+            if its > rank:
+                found, rank = (rest.split()[0].decode(), place), its
     return found
 
 

@@ -249,7 +249,10 @@ class JournalConnection(Connection):
         for number in [number for number in self._unanswered if self.answered(number)]:
             ids, answer = self._unanswered.pop(number), self.answer(number)
             if answer is not None and "refused" in answer:
-                now, text = time.monotonic(), encode_text(f"JournalError: {answer['refused']}")
+                now, text = (
+                    time.monotonic(),
+                    encode_text(f"JournalError: the journal did not take the job: {answer['refused']}"),
+                )
                 outcome = Outcome.BAD_JOB | Outcome.TEXT
                 self.inbox.receive([single(job_id, 0, 0, now, now, outcome, memoryview(text)) for job_id in ids])
 
@@ -416,7 +419,7 @@ class JournalOutbox(Outbox):
         refused = self._connection.await_record(self._numbers.pop(ids.start), ids)
         if refused:
             self._inbox.forget(ids)
-            raise JournalError(refused)
+            raise JournalError(f"the journal {self._options.journal} did not take the jobs: {refused}")
         if self._connection.gone:
             self._state.check_alive()
 
