@@ -524,6 +524,16 @@ static PyObject *core_load_results(PyObject *module, PyObject *args)
     return results != NULL ? results : Py_NewRef(Py_None);
 }
 
+#define POSITIONS 2048
+static PyObject *POSITION[POSITIONS]; /* these numbers, once they were needed */
+
+static PyObject *position_of(Py_ssize_t n)
+{
+    if (n >= POSITIONS) return PyLong_FromSsize_t(n);
+    if (POSITION[n] == NULL) POSITION[n] = PyLong_FromSsize_t(n);
+    return Py_XNewRef(POSITION[n]);
+}
+
 /* attach(results, origin, origin_slot, at_slot): set two slots of each: the one thing, and its position */
 static PyObject *core_attach(PyObject *module, PyObject *args)
 {
@@ -533,7 +543,7 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
     descrsetfunc set_at = (descrsetfunc)PyType_GetSlot(Py_TYPE(at_slot), Py_tp_descr_set);
     if (set_origin == NULL || set_at == NULL) return PyErr_Format(PyExc_TypeError, "no slots of a class");
     for (Py_ssize_t n = 0; n < PyList_Size(results); n++) {
-        PyObject *result = PyList_GetItem(results, n), *at = PyLong_FromSsize_t(n);
+        PyObject *result = PyList_GetItem(results, n), *at = position_of(n);
         if (at == NULL) return NULL;
         int failed = set_origin(origin_slot, result, origin) < 0 || set_at(at_slot, result, at) < 0;
         Py_DECREF(at);
