@@ -1,5 +1,7 @@
 """``python -m benchmarks.commands``: commands beside xargs and GNU parallel; detached jobs; many job directories.
 
+Commands are run in a pool that is up, with job directories that stay, and by ``bossworker run`` from start to end.
+
 All sides run ``/bin/true`` two at a time, in turn (A B C A B C ...), in folders of one disk, which are deleted only
 at the end: a file system may be slow to make files where it has just deleted many.
 """
@@ -77,9 +79,10 @@ def _timed(command: list[str], count: int) -> float:
 SIDES: dict[str, Side] = {"bossworker": ours, "xargs": xargs, "parallel": parallel}
 
 
-def measure_rates(folder: Path, count: int, rounds: int) -> dict[str, list[float]]:
-    """Commands a second of each side that is installed, a figure a turn."""
-    sides = {name: side for name, side in SIDES.items() if name == "bossworker" or shutil.which(name)}
+def measure_rates(folder: Path, count: int, rounds: int, sides: dict[str, Side]) -> dict[str, list[float]]:
+    """Commands a second of each side that is installed, a figure a turn. The first side is ours."""
+    ours = next(iter(sides))
+    sides = {name: side for name, side in sides.items() if name == ours or shutil.which(name)}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, side in sides.items():
@@ -88,17 +91,50 @@ def measure_rates(folder: Path, count: int, rounds: int) -> dict[str, list[float
     return rates
 
 
-def print_rates(rates: dict[str, list[float]]) -> None:
+def print_rates(rates: dict[str, list[float]], floors: dict[str, float]) -> None:
+    ours = next(iter(rates))
     print(f"{COMMAND}, {WORKERS} at a time, commands a second: median (least to most)")
     for name, values in rates.items():
         median, least, most = spread(values)
         print(f"  {name:12} {median:8,.0f}  ({least:,.0f} to {most:,.0f})")
-    for name, floor in FLOORS.items():
+    for name, floor in floors.items():
         if name in rates:
-            ratios = [mine / its for mine, its in zip(rates["bossworker"], rates[name], strict=True)]
+            ratios = [mine / its for mine, its in zip(rates[ours], rates[name], strict=True)]
             median, least, most = spread(ratios)
             met = "met" if median >= floor else "MISSED"
-            print(f"  bossworker / {name}: {median:.2f} ({least:.2f} to {most:.2f}); floor {floor}: {met}")
+            print(f"  {ours} / {name}: {median:.2f} ({least:.2f} to {most:.2f}); floor {floor}: {met}")
+
+
+# -- bossworker run ---------------------------------------------------------------------------------------
+
+
+def run(root: Path, count: int) -> float:
+    root.mkdir()
+    command = [sys.executable, "-m", "bossworker", "run", f"-j{WORKERS}", "--joblog", f"{root}/log", COMMAND]
+    return _timed(command, count)
+
+
+def parallel_run(root: Path, count: int) -> float:
+    root.mkdir()
+    return _timed(["parallel", f"-j{WORKERS}", "--joblog", f"{root}/log", COMMAND], count)
+
+
+RUN_SIDES: dict[str, Side] = {"run": run, "xargs": xargs, "parallel": parallel_run}
+RUN_FLOORS = {"xargs": 0.9, "parallel": 6.0}
+
+
+def print_first_command() -> None:
+    """How long `bossworker run` takes to its first command, which says when it runs, and to its end."""
+    firsts, wholes = [], []
+    for _ in range(15):
+        begin = time.clock_gettime(time.CLOCK_MONOTONIC)
+        command = [sys.executable, "-m", "bossworker", "run", "-j2", "date", "+%s.%N", ":::", "--utc"]
+        told = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        end, now = time.clock_gettime(time.CLOCK_MONOTONIC), time.time()
+        firsts.append(1000 * (float(told.stdout) - now + end - begin))
+        wholes.append(1000 * (end - begin))
+    first, whole = statistics.median(firsts), statistics.median(wholes)
+    print(f"bossworker run: {first:.0f} ms to the first command (floor 60), {whole:.0f} ms for all of it")
 
 
 # -- detached jobs --------------------------------------------------------------------------------------
@@ -187,7 +223,10 @@ def main() -> None:
         folder = Path(name)
         xargs(folder, int(options.count))
         print(f"load average {os.getloadavg()[0]:.1f}, job directories in {folder.parent}")
-        print_rates(measure_rates(folder, options.count, options.rounds))
+        print_rates(measure_rates(folder, options.count, options.rounds, SIDES), FLOORS)
+        (folder / "run").mkdir()
+        print_rates(measure_rates(folder / "run", 2 * options.count, options.rounds, RUN_SIDES), RUN_FLOORS)
+        print_first_command()
         print_starts(folder / "starts", pause=0.01)
         print_memory(folder / "memory")
         print_looks(folder / "looks", options.directories)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bossworker import metrics as metrics
     from bossworker import otel as otel
     from bossworker import tasks as tasks
+    from bossworker import web as web
     from bossworker.aio import AsyncBossWorker
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
@@ -142,7 +143,12 @@ _MODULES = {
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
 _SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
-_EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # the same, and what they need
+_EXTRAS = {  # the same, and what they need
+    "joblib": "joblib",
+    "metrics": "prometheus_client",
+    "otel": "opentelemetry",
+    "web": "starlette",
+}
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 if not TYPE_CHECKING:  # or type checkers would take every name for one of ours

@@ -25,7 +25,8 @@ from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
-from bossworker.watch.pool_events import FROM_NOW, Event, check_since, events_left, last_number, unpack_events
+from bossworker.watch.event_records import FROM_NOW
+from bossworker.watch.pool_events import Event, check_since, events_left, last_number, unpack_events
 from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally, check_progress, length_of
 
 if TYPE_CHECKING:

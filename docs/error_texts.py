@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "bossworker"
 INTERNAL = {
     "AssertionError",  # cannot happen
     "BadFrame", "CallerGone", "Gone", "LinkClosed", "ProtocolError", "Silent", "UnpicklingError",  # of the wires
-    "Damaged", "KeyboardInterrupt", "StopIteration", "SystemExit", "NotImplementedError",
+    "Damaged", "EOFError", "KeyboardInterrupt", "StopIteration", "SystemExit", "NotImplementedError",
 }  # fmt: skip
 MARK = "BossWorkerAsync: "
 UNSEEN = ("system.cpus", "system.cpython", "tasks.supervisor.requests")  # modules whose errors others handle
@@ -34,23 +34,22 @@ def error_texts() -> dict[str, list[str]]:
 
 
 def _errors(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    functions = {inside: node for node in nodes if isinstance(node, ast.FunctionDef) for inside in ast.walk(node)}
+    for node in nodes:
         if isinstance(node, ast.Call) and (name := _error_class(node.func)):
             for argument in node.args[:2]:
-                yield from ((name, text) for text in _told(argument, tree))
+                yield from ((name, text) for text in _told(argument, functions.get(node)))
         elif isinstance(node, ast.Constant | ast.JoinedStr) and node not in parts:
             yield from (("ERROR", text) for text in _texts(node) if text.startswith(MARK) and text != MARK)
 
 
-def _told(argument: ast.expr, tree: ast.AST) -> Iterator[str]:
-    """The texts of an error's argument; of a variable, whatever a function with this error puts into it."""
+def _told(argument: ast.expr, function: ast.AST | None) -> Iterator[str]:
+    """The texts of an error's argument; of a variable, whatever its function puts into it."""
     texts = list(_texts(argument))
-    if isinstance(argument, ast.Name):
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            inside = list(ast.walk(function))
-            if argument in inside:
-                texts += [text for node in inside if _assigns(node, argument.id) for text in _texts(node.value)]  # type: ignore[attr-defined]
+    if isinstance(argument, ast.Name) and function is not None:
+        texts += [text for node in ast.walk(function) if _assigns(node, argument.id) for text in _texts(node.value)]  # type: ignore[attr-defined]
     yield from (text for text in texts if text.strip("{} :()"))
 
 

@@ -3,7 +3,8 @@
 main.py           which command it is; each is loaded only when it is asked for
 
 run: run_main.py (one run), run_arguments.py, quantities.py (its options), inputs.py, replacements.py, planning.py (from
-arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding the pool), outcomes.py, printers.py,
+arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding a crew), crews.py, command_crew.py,
+function_crew.py (who runs the jobs), outcomes.py, printers.py,
 progress_line.py, summary.py, joblog.py, junit.py (what is told of jobs)
 
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,

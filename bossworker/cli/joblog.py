@@ -29,9 +29,10 @@ class JobLogError(Exception):
 
 
 class Joblog:
-    """A joblog that is written, a line a job, as it ends."""
+    """A joblog that is written, a line a job, as it ends; those that end together at once."""
 
     def __init__(self, path: str, append: bool) -> None:
+        self._lines: list[str] = []
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if append else os.O_TRUNC)
         try:
             self._fd = os.open(path, flags, 0o666)
@@ -51,7 +52,12 @@ class Joblog:
     ) -> None:
         """A job has ended."""
         text = command.replace("\n", "\0")
-        self._write(f"{seq}\t:\t{started:.3f}\t{seconds:10.3f}\t0\t{received}\t{exit_value}\t{signal}\t{text}\n")
+        self._lines.append(f"{seq}\t:\t{started:.3f}\t{seconds:10.3f}\t0\t{received}\t{exit_value}\t{signal}\t{text}\n")
+
+    def flush(self) -> None:
+        """Write what was added."""
+        lines, self._lines = "".join(self._lines), []
+        self._write(lines)
 
     def _write(self, text: str) -> None:
         data = os.fsencode(text)
@@ -59,8 +65,11 @@ class Joblog:
             data = data[os.write(self._fd, data) :]
 
     def close(self) -> None:
-        """Give up the file."""
-        os.close(self._fd)
+        """Write what was added, and give up the file."""
+        try:
+            self.flush()
+        finally:
+            os.close(self._fd)
 
 
 class Begun:
@@ -71,6 +80,7 @@ class Begun:
 
     def __init__(self, joblog: str) -> None:
         self._joblog = joblog
+        self._fd = -1
         self.path = f"{joblog}.running"
 
     def interrupted(self) -> set[str]:
@@ -86,8 +96,22 @@ class Begun:
     def begin(self) -> None:
         """A new run begins. OSError when it cannot be written."""
         size = os.path.getsize(self._joblog)
-        with open(self.path, "wb") as file:
-            file.write(b"%d\n" % size)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags, 0o666)
+        os.write(self._fd, b"%d\n" % size)
+
+    def add(self, commands: list[str]) -> None:
+        """These have begun. A full disk does not keep them from that."""
+        try:
+            os.write(self._fd, os.fsencode("".join(one.replace("\n", "\0") + "\n" for one in commands)))
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Give up the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def end(self) -> None:
         """Nothing is running any more, and all that was has its line in the joblog."""

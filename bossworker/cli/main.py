@@ -22,6 +22,7 @@ COMMANDS = {  # the module, the function in it, and what it does
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
     "stack": ("looking", "stack", "show what a command or a pool does just now"),
     "trace": ("looking", "trace", "write what a pool has done to a file"),
+    "web": ("web_command", "web", "serve a page: pools, jobs and tasks in a browser"),
     "doctor": ("doctor", "doctor", "look at what this machine lacks"),
     "completion": ("shells", "completion", "print completion for bash, zsh or fish"),
 }

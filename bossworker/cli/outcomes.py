@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bossworker.cli.replacements import Row
-from bossworker.result import Result
 
 UNKNOWN_EXIT = -1  # in a joblog: of one that was made to end
 _SIGNAL_BASE = 128
@@ -25,7 +24,8 @@ class Planned(NamedTuple):
     place: int
     """Among those that were started: the order of their output."""
     tag: str
-    job: Mapping[str, Any]
+    job: Any
+    """As its crew takes it."""
     tries: int = 1
 
 
@@ -65,27 +65,6 @@ class Ended(NamedTuple):
     def words(self) -> str:
         """``exit code 3``, ``signal 9 (SIGKILL)``, ``timed out``."""
         return self.reason.removeprefix("BossWorkerAsync: ").removeprefix("terminated by ").splitlines()[0]
-
-
-def ended(plan: Planned, result: Result, *, timed_out: bool = False, of_function: bool = False) -> Ended:
-    """From a pool's result."""
-    kind = "timeout" if timed_out else result.error_kind or ""
-    told: Mapping[Any, Any] = {} if of_function else result
-    stdout, stderr = told.get("stdout", b""), told.get("stderr", b"")
-    return Ended(
-        plan=plan,
-        ok=not kind,
-        exit_code=told.get("exit_code"),
-        signal=told.get("signal"),
-        seconds=told.get("elapsed") or result.duration,
-        started_at=result.started_at,
-        stdout=stdout if isinstance(stdout, (bytes, str)) else b"",
-        stderr=stderr if isinstance(stderr, (bytes, str)) else b"",
-        jobid=str(told.get("jobid", "")),
-        kind=kind,
-        reason="timed out" if timed_out else result.error or "",
-        answer=result,
-    )
 
 
 def size_of(stream: Output) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering
+from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering, web_command
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -24,6 +24,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "clean": detached.clean_parser(),
         "stack": looking.stack_parser(),
         "trace": looking.trace_parser(),
+        "web": web_command.web_parser(),
         "doctor": doctor.doctor_parser(),
         "completion": shells.completion_parser(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shlex
 import sys
@@ -13,7 +12,8 @@ from typing import Any
 from bossworker.cli.outcomes import Planned
 from bossworker.cli.replacements import Row, Template, Word
 from bossworker.cli.run_arguments import RunOptions
-from bossworker.commands.inline.captured import TAG
+
+SHELL = "/bin/sh"
 
 
 class UsageError(Exception):
@@ -30,30 +30,19 @@ class CommandPlanner:
         self._tag = _tag_of(options, names)
         self._wd = Word(options.wd, names) if options.wd else None
         self._cwd = os.getcwd()
-        self._more = {key: value for key, value in (("memory", options.memory),) if value}
-        self._env = dict(one.split("=", 1) for one in options.env if "=" in one)
-        self._timeout = 0.0 if options.timeout[1] else options.timeout[0]
-        self._relayed = options.how == "lines"
 
     def text(self, row: Row) -> str:
         """As it stands in a joblog."""
         return self.template.command_line(row)
 
     def plan(self, row: Row, text: str, index: int) -> Planned:
-        """The job."""
+        """The job: a `HostedJob`, but for its id."""
         tag = self._tag(row)
-        env = {**self._env, "PARALLEL_SEQ": str(row.seq)}
+        env = {"PARALLEL_SEQ": str(row.seq)}
         if row.slot:
             env["PARALLEL_JOBSLOT"] = str(row.slot)
-        job: dict[str, Any] = {"cmd": text if self.template.shell else self.template.argv(row), "env": env}
-        job |= {"cwd": self._folder(row), **self._more}
-        if self._relayed and tag:
-            job["meta"] = {TAG: tag}
-        if self.template.shell:
-            job["shell"] = True
-        if self._timeout:
-            job["timeout"] = self._timeout
-        return Planned(row, text, index, tag, job)
+        argv = [SHELL, "-c", text] if self.template.shell else self.template.argv(row)
+        return Planned(row, text, index, tag, (argv, self._folder(row), tag, env))
 
     def _folder(self, row: Row) -> str:
         if self._wd is None:
@@ -97,6 +86,8 @@ class FunctionPlanner:
         if len(args) != 1:
             return {"args": list(args)}
         if args[0].lstrip().startswith("{"):
+            import json
+
             try:
                 job = json.loads(args[0])
             except ValueError:

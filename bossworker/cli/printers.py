@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -10,8 +9,7 @@ from typing import Protocol
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output
 from bossworker.cli.replacements import Row
-from bossworker.commands import ended_job
-from bossworker.commands.inline.captured import tagged
+from bossworker.commands.hosting.relaying import tagged
 
 MOST_WAITING = 10_000  # jobs whose output waits for its turn (-k)
 _CHUNK = 1 << 20
@@ -98,6 +96,13 @@ def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def json_line(value: object) -> bytes:
+    """What JSON cannot say is said in words."""
+    import json  # which takes as long to load as a third of this package
+
+    return json.dumps(value, default=str, skipkeys=True).encode() + b"\n"
+
+
 class JsonLines:
     """A JSON object a job."""
 
@@ -114,7 +119,7 @@ class JsonLines:
         line = described(ended)
         if self._with_answers:
             line["result"] = dict(ended.answer)
-        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
+        write(1, json_line(line))
 
     def close(self) -> None:
         pass
@@ -163,7 +168,7 @@ class Answers:
     def show(self, ended: Ended) -> None:
         self._before()
         line = dict(ended.answer) if ended.ok else {**ended.answer, "job": ended.plan.job}
-        write(1, json.dumps(line, default=str, skipkeys=True).encode() + b"\n")
+        write(1, json_line(line))
 
     def close(self) -> None:
         pass
@@ -268,6 +273,8 @@ class ResultFolders:
             file.write(str(ended.plan.row.seq))
         for name, stream in (("stdout", ended.stdout), ("stderr", ended.stderr)):
             if isinstance(stream, str):
+                from bossworker.commands import ended_job
+
                 ended_job.copy_file(stream, f"{folder}/{name}")
             else:
                 with open(f"{folder}/{name}", "wb") as binary:

@@ -83,6 +83,7 @@ class Word:
         """
         self.parts = list(_parts(text, names))
         self._repeated = repeat and any(token.which is None for token in self.tokens)
+        self._constant = [text] if not self.tokens else None
 
     @property
     def tokens(self) -> list[Token]:
@@ -90,6 +91,8 @@ class Word:
 
     def words(self, row: Row, quote: Callable[[str], str] = str) -> list[str]:
         """As words of a command. A lone ``{}`` stands for as many as there are arguments."""
+        if self._constant is not None:
+            return self._constant
         if self._repeated and len(row.args) > 1:
             return [self._filled(row, (one,), quote) for one in row.args]
         if len(self.parts) == 1 and isinstance(self.parts[0], Token):
@@ -147,12 +150,15 @@ class Template:
         self._words = [Word(one, names, repeat) for one in pieces]
         tokens = [token for word in self._words for token in word.tokens]
         self.uses_slot = any(token.which == SLOT for token in tokens) or any("PARALLEL_JOBSLOT" in one for one in words)
+        self._last: tuple[Row | None, list[str]] = None, []
         if words and not tokens:
             self._words += [Word(" "), Word("{}")] if self.shell else [Word("{}")]
 
     def argv(self, row: Row) -> list[str]:
         """The program and its arguments."""
-        return [one for word in self._words for one in word.words(row)]
+        if row is not self._last[0]:  # asked for twice: to be shown, and to be run
+            self._last = row, [one for word in self._words for one in word.words(row)]
+        return self._last[1]
 
     def command_line(self, row: Row) -> str:
         """For a shell."""

@@ -10,7 +10,6 @@ from typing import NoReturn
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import Source
 from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size
-from bossworker.system.cpus import usable_cpus
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _SEPARATORS = (ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES)
@@ -94,6 +93,10 @@ class RunOptions(argparse.Namespace):
     @property
     def slots(self) -> int:
         """How many jobs may run at once."""
+        if self.jobs.isdigit():
+            return parse_jobs(self.jobs, 1)
+        from bossworker.system.cpus import usable_cpus
+
         return parse_jobs(self.jobs, usable_cpus())
 
     @property
@@ -140,9 +143,14 @@ def _slots(text: str) -> str:
     return text
 
 
+def _of_fixed_width(prog: str) -> argparse.HelpFormatter:
+    """As argparse makes one for each option; it would load shutil to ask for the terminal's width."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
 def build_parser() -> RunParser:
     """Also for completion and the manual page."""
-    parser = RunParser(prog="bossworker run", allow_abbrev=False)
+    parser = RunParser(prog="bossworker run", allow_abbrev=False, formatter_class=_of_fixed_width)
     add = parser.add_argument
     add("-c", "--command", dest="shell_command", metavar="STRING", help="a shell's command line, not a program")
     add("-f", "--function", metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from bossworker.cli import joblog, printers
+from bossworker.cli.command_crew import CommandCrew
+from bossworker.cli.crews import Crew
 from bossworker.cli.halting import OTHER, RunTally
 from bossworker.cli.inputs import InputError, Inputs
 from bossworker.cli.interrupts import Interrupts, Stopped
@@ -21,8 +21,8 @@ from bossworker.cli.run_arguments import RunOptions, parse_run
 from bossworker.cli.runner import Feed, Planner, Runner, await_either
 from bossworker.cli.summary import Summary
 from bossworker.cli.throttle import Throttle
+from bossworker.commands.hosting.hosting_wire import HostSettings
 
-_AT_FIRST = 4  # workers; more are started once the first commands run
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
 
@@ -132,7 +132,7 @@ class RunCommand:
             return interrupts.exit_status if interrupts.count else self._tally.exit_status
 
     def _run_and_tell(self, interrupts: Interrupts) -> None:
-        stopped = self._run_pool(interrupts)
+        stopped = self._run_crew(interrupts)
         self._printer.close()
         self._progress.clear()
         if self._begun is not None and not self._summary.interrupted and not stopped:
@@ -143,8 +143,9 @@ class RunCommand:
     def _print_only(self) -> int:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
-                line = json.dumps(printers.planned(*found)).encode() if self._options.json else os.fsencode(found[1])
-                printers.write(1, line + b"\n")
+                as_json = self._options.json
+                line = printers.json_line(printers.planned(*found)) if as_json else os.fsencode(found[1]) + b"\n"
+                printers.write(1, line)
             else:
                 await_either(-1, self._feed.waits_for)
         return 0
@@ -157,6 +158,7 @@ class RunCommand:
             stack.callback(self._log.close)
             if options.function is None:
                 self._begun = Begun(options.joblog)
+                stack.callback(self._begun.close)
                 self._begun.begin()
             self._on_end.append(self._write_log)
         self._printer = self._make_printer()
@@ -183,18 +185,14 @@ class RunCommand:
             printer = printers.Folded(printer, before)
         return printers.InOrder(printer, self._folder) if options.keep_order else printer
 
-    def _run_pool(self, interrupts: Interrupts) -> bool:
+    def _run_crew(self, interrupts: Interrupts) -> bool:
         """Whether it was ended by force."""
-        from bossworker import BossWorker
-
-        options, slots = self._options, self._options.slots
-        slots = max(1, slots if self._tally.total is None else min(slots, self._tally.total))
-        handler, settings = self._handler()
+        options = self._options
         throttle = Throttle(options.delay, options.load, options.memfree, os.cpu_count() or 1)
-        pool = BossWorker(handler, worker_count=min(slots, _AT_FIRST), transport="socketpair", **settings)
+        crew = self._functions() if options.function is not None else self._commands()
         runner = Runner(
             options,
-            pool,
+            crew,
             self._feed,
             self._planner,
             self._tally,
@@ -202,28 +200,43 @@ class RunCommand:
             self._progress,
             on_end=self._end,
             on_nothing=self._drop,
+            on_rest=self._rest,
             is_full=self._is_full,
         )
         try:
-            runner.run(interrupts, slots if slots > _AT_FIRST else 0)
+            runner.run(interrupts)
+            crew.close(force=bool(interrupts.count))
         except Stopped:
-            pool.shut_down(force=True)
+            crew.close(force=True)
             return True
         except BaseException:
-            pool.shut_down(force=True)
+            crew.close(force=True)
             raise
-        pool.shut_down(force=bool(interrupts.count))
         return False
 
-    def _handler(self) -> tuple[Callable[[Any], Mapping[Any, Any] | None], dict[str, Any]]:
-        options = self._options
-        nice = options.nice
-        if options.function is None:
-            from bossworker.commands.inline.captured import CapturingHandler
+    @property
+    def _slots(self) -> int:
+        slots = self._options.slots
+        return max(1, slots if self._tally.total is None else min(slots, self._tally.total))
 
-            settings: dict[str, Any] = {"init_handler": lambda: os.nice(nice)} if nice else {}
-            begun = self._begun.path if self._begun is not None else ""
-            return CapturingHandler(self._folder, options.how, begun=begun), settings
+    def _commands(self) -> Crew:
+        options = self._options
+        settings = HostSettings(
+            slots=self._slots,
+            folder=self._folder,
+            how=options.how,
+            shell=self._planner.template.shell,
+            env=dict(one.split("=", 1) for one in options.env if "=" in one),
+            timeout=0.0 if options.timeout[1] else options.timeout[0],
+            memory=options.memory,
+            nice=options.nice,
+        )
+        return CommandCrew(settings, self._name, None if self._begun is None else self._begun.add)
+
+    def _functions(self) -> Crew:
+        from bossworker.cli.function_crew import FunctionCrew
+
+        options = self._options
         for one in options.env:
             if "=" in one:
                 name, _, value = one.partition("=")
@@ -234,16 +247,14 @@ class RunCommand:
         def begin() -> None:
             os.dup2(2, 1)  # what the handler prints is no answer
             sys.stdout = sys.stderr
-            os.nice(nice)
+            os.nice(options.nice)
 
         timeout = 0.0 if options.timeout[1] else options.timeout[0]
-        return load_function(options.function), {"init_handler": begin, "global_timeout": timeout}
+        return FunctionCrew(load_function(options.function or ""), self._slots, begin, timeout)
 
     # -- each job ---------------------------------------------------------------------------------------
 
     def _end(self, ended: Ended) -> None:
-        if ended.kind == "exception" and ended.reason.startswith(BrokenPipeError.__name__):
-            raise BrokenPipeError  # a worker has found that nobody reads what it passes on
         for one in self._on_end:
             one(ended)
         self._summary.add(ended)
@@ -260,6 +271,10 @@ class RunCommand:
         self._summary.interrupted += 1
         if isinstance(self._printer, printers.InOrder):
             self._printer.drop(plan.place)
+
+    def _rest(self) -> None:
+        if self._log is not None:
+            self._log.flush()
 
     def _write_log(self, ended: Ended) -> None:
         assert self._log is not None

@@ -1,4 +1,4 @@
-"""``bossworker run``: a pool of commands, or of a handler in Python, is fed with arguments until they are through."""
+"""``bossworker run``: a crew is fed with arguments until they are through."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from bossworker import BossWorker, Result
+from bossworker.cli.crews import TIMEOUT, Crew
 from bossworker.cli.halting import NEVER, NOW, RunTally
 from bossworker.cli.inputs import NOT_YET, Inputs
 from bossworker.cli.interrupts import Interrupts
 from bossworker.cli.joblog import Finished
-from bossworker.cli.outcomes import Ended, Planned, ended
+from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner
 from bossworker.cli.progress_line import INTERVAL, ProgressLine
 from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions
 from bossworker.cli.throttle import TICK, Throttle
-from bossworker.errors import NothingPending
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
-_COMMANDS_AHEAD, _FUNCTIONS_AHEAD = 4, 256  # jobs a slot that are with the pool; a function may take microseconds
+_REST = 0.01  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
 _LOOK = 0.05  # seconds between looks at jobs whose time may be up
 
 
@@ -64,12 +63,12 @@ Planner = CommandPlanner | FunctionPlanner | LinePlanner
 
 
 class Runner:
-    """Keeps the pool busy until the feed is exhausted, or the run halts or is interrupted."""
+    """Keeps the crew busy until the feed is exhausted, or the run halts or is interrupted."""
 
     def __init__(
         self,
         options: RunOptions,
-        pool: BossWorker,
+        crew: Crew,
         feed: Feed,
         planner: Planner,
         tally: RunTally,
@@ -77,16 +76,18 @@ class Runner:
         progress: ProgressLine,
         on_end: Callable[[Ended], None],
         on_nothing: Callable[[Planned], None],
+        on_rest: Callable[[], None],
         is_full: Callable[[], bool],
     ) -> None:
         """
         Args:
             on_end: Called with each job that has ended.
             on_nothing: Called with each that was cancelled: nothing is told of it.
+            on_rest: Called when several may have ended, before others are waited for.
             is_full: Whether no more should be started for the time being.
         """
         self._options = options
-        self._pool = pool
+        self._crew = crew
         self._feed = feed
         self._planner = planner
         self._tally = tally
@@ -94,45 +95,38 @@ class Runner:
         self._progress = progress
         self._on_end = on_end
         self._on_nothing = on_nothing
+        self._on_rest = on_rest
         self._is_full = is_full
-        self._flight: dict[int, Planned] = {}
+        self._flight: set[int] = set()  # the places of what is with the crew
+        self._rested = 0.0  # monotonic seconds
         self._again: list[Planned] = []
         self._index = 0
         self._slots = options.slots
         self._free_slots = list(range(self._slots, 0, -1)) if planner.template.uses_slot else []
         self._percent = options.timeout[0] if options.timeout[1] else 0.0
         self._times: list[float] = []
-        self._overdue: set[int] = set()
+        self._overdue: set[int] = set()  # places
         self._put_back: set[int] = set()
         self._stopping = False
         self._pause = 0.0
         strict = bool(self._throttle or self._percent or self._free_slots or tally.rule.when != NEVER)
-        ahead = _FUNCTIONS_AHEAD if isinstance(planner, FunctionPlanner) else _COMMANDS_AHEAD
-        self._most = self._slots if strict else ahead * self._slots + 4
+        self._most = self._slots if strict else crew.ahead * self._slots + 4
         self._least = self._most - 1 if strict else self._most // 2
 
-    def run(self, interrupts: Interrupts, workers: int) -> None:
-        """Until the end. Stopped when it is interrupted a second time: then the pool is to be shut down by force.
-
-        Args:
-            workers: How many there shall be, if more than there are; started as the first jobs run. 0: no more.
-        """
+    def run(self, interrupts: Interrupts) -> None:
+        """Until the end. Stopped when it is interrupted a second time: then the crew is to be closed by force."""
         self._interrupts = interrupts
-        self._fill()
-        if workers:
-            self._pool.resize(workers)
         while True:
             self._fill()
             if not self._flight and not self._more_may_come():
                 return
-            result = self._await()
+            self._await()
             if interrupts.count and not interrupts.known:
                 interrupts.known = True
                 self._stop()
-            if result is not None:
-                self._take(result)
-            elif self._stopping and not self._pool.pending():
-                return
+            for plan, one in self._crew.receive() if self._flight else ():
+                self._take(plan, one)
+            self._on_rest()
             self._look()
 
     def _more_may_come(self) -> bool:
@@ -155,7 +149,8 @@ class Runner:
                 break
             plans.append(plan)
         if plans:
-            self._flight.update(zip(self._pool.add_work(*(plan.job for plan in plans)), plans, strict=True))
+            self._flight.update(plan.place for plan in plans)
+            self._crew.add(plans)
 
     def _next(self) -> Planned | None:
         found = self._feed.next(self._planner.text) if not self._free_slots else self._next_with_slot()
@@ -174,22 +169,23 @@ class Runner:
 
     # -- out --------------------------------------------------------------------------------------------
 
-    def _await(self) -> Result | None:
-        """The next result; None after a while, or when there is a new row, or a signal has come."""
-        seconds = self._seconds()
+    def _await(self) -> None:
+        """Until something may have ended; or a while, or until there is a new row, or a signal has come."""
         hungry = len(self._flight) <= self._least and not self._stopping and not self._is_full()
-        waits_for = self._feed.waits_for if hungry else -1
-        if waits_for >= 0:
-            results = self._pool.fileno() if self._flight else -1
-            self._interrupts.wait(lambda: await_either(results, waits_for, seconds))
-            return self._pool.get_result_nb() if self._flight else None
-        if not self._flight:
-            self._interrupts.wait(lambda: time.sleep(min(self._pause or TICK, TICK)))
-            return None
-        try:
-            return self._interrupts.wait(lambda: self._pool.get_result(timeout=seconds))
-        except NothingPending:
-            return None
+        rows = self._feed.waits_for if hungry and not self._pause else -1
+        seconds = self._seconds()
+        if not self._flight and rows < 0:
+            seconds = min(self._pause or TICK, TICK)
+        fd = self._crew.fileno() if self._flight else -1
+        rest = 0.0 if hungry else min(_REST, self._rested + _REST - time.monotonic())
+        self._interrupts.wait(lambda: self._sleep(fd, rows, seconds, rest))
+        self._rested = time.monotonic()
+
+    @staticmethod
+    def _sleep(fd: int, rows: int, seconds: float | None, rest: float) -> None:
+        if rest > 0:
+            time.sleep(rest)
+        await_either(fd, rows, seconds)
 
     def _seconds(self) -> float | None:
         """How long nothing else is to be looked at."""
@@ -202,16 +198,15 @@ class Runner:
             ticks.append(TICK)
         return min(ticks) if ticks else None
 
-    def _take(self, result: Result) -> None:
-        plan = self._flight.pop(result.job_id)
+    def _take(self, plan: Planned, one: Ended | None) -> None:
+        self._flight.discard(plan.place)
+        self._overdue.discard(plan.place)
         if plan.row.slot:
             self._free_slots.append(plan.row.slot)
-        timed_out = result.job_id in self._overdue and result.error_kind == "cancelled"
-        self._overdue.discard(result.job_id)
-        if result.error_kind == "cancelled" and not timed_out:
-            self._cancelled(result.job_id, plan)
+        if one is None:
+            self._cancelled(plan)
             return
-        one = ended(plan, result, timed_out=timed_out, of_function=isinstance(self._planner, FunctionPlanner))
+        self._put_back.discard(plan.place)
         if not one.ok and not self._stopping and self._may_try_again(plan):
             self._again.append(self._once_more(plan, plan.tries + 1))
             return
@@ -221,9 +216,9 @@ class Runner:
         if self._tally.add(one.ok, one.exit_status):
             self._halt()
 
-    def _cancelled(self, job_id: int, plan: Planned) -> None:
-        if job_id in self._put_back and not self._stopping:
-            self._put_back.discard(job_id)
+    def _cancelled(self, plan: Planned) -> None:
+        if plan.place in self._put_back and not self._stopping:
+            self._put_back.discard(plan.place)
             self._again.append(self._once_more(plan, plan.tries))
         else:
             self._on_nothing(plan)
@@ -247,37 +242,29 @@ class Runner:
         if len(self._flight) > 1 and self._throttle.memory_is_short:
             self._put_back_youngest()
 
-    def _running(self) -> dict[int, float]:
-        """The jobs that run, and for how many seconds."""
-        return {
-            one.job_id: one.seconds
-            for one in self._pool.stats().workers
-            if one.job_id is not None and one.job_id in self._flight
-        }
-
     def _end_overdue(self, limit: float) -> None:
-        late = {job_id for job_id, seconds in self._running().items() if seconds > limit} - self._overdue
+        late = [plan for plan, seconds in self._crew.running() if seconds > limit and plan.place not in self._overdue]
         if late:
-            self._overdue |= late
-            self._pool.cancel(*late)
+            self._overdue.update(plan.place for plan in late)
+            self._crew.cancel([plan.place for plan in late], TIMEOUT)
 
     def _put_back_youngest(self) -> None:
-        running = {job_id: seconds for job_id, seconds in self._running().items() if job_id not in self._put_back}
+        running = [(seconds, plan.place) for plan, seconds in self._crew.running() if plan.place not in self._put_back]
         if len(running) > 1:
-            youngest = min(running, key=lambda job_id: running[job_id])
+            _, youngest = min(running)
             self._put_back.add(youngest)
-            self._pool.cancel(youngest)
+            self._crew.cancel([youngest])
 
     # -- the end ----------------------------------------------------------------------------------------
 
     def _halt(self) -> None:
         self._stopping = True
-        self._pool.cancel(*self._flight, queued_only=self._tally.rule.when != NOW)
+        self._crew.cancel(self._flight, queued_only=self._tally.rule.when != NOW)
 
     def _stop(self) -> None:
         self._stopping = True
         self._progress.clear()
-        self._pool.cancel(*self._flight)
+        self._crew.cancel(self._flight)
 
 
 def await_either(results: int, rows: int, seconds: float | None = None) -> None:

@@ -9,6 +9,7 @@ record.py       what is true of a job: what its directory says, held against wha
 output.py       its streams' files: read, and cut to a length
 quota.py        what it may take of memory and disk
 terminal.py     a terminal for it
+hosting/        bossworker run: one process sees many commands through at once
 inline/         run_command: a pool's worker sees a command through
 supervision/    detached commands, each under a supervisor of its own
 """

@@ -65,9 +65,14 @@ class Damaged(Exception):
 
 def new_id() -> str:
     """UTC time to the microsecond, so that ids sort by it, and 80 bits that nobody can guess."""
+    global _second
     now = time.time()
-    text = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    return f"{text}-{int(now % 1 * 1e6):06d}-{os.urandom(RANDOM_BYTES).hex()}"
+    if _second[0] != int(now):
+        _second = int(now), time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{_second[1]}-{int(now % 1 * 1e6):06d}-{os.urandom(RANDOM_BYTES).hex()}"
+
+
+_second = 0, ""  # Unix seconds, and how they are written: thousands of jobs may begin in one
 
 
 def time_of(jobid: str) -> float:

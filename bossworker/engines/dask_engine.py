@@ -21,8 +21,9 @@ from distributed import Client, Queue, get_worker
 
 from bossworker.engines import engine_tasks
 from bossworker.engines.adapter import Adapter, EngineEvents, when_done
-from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
 
+ENDED = ("closing", "closed", "failed", "stopping", "stopped")  # states of a worker that the scheduler has no more
 LOOK_SECONDS = 0.5  # between looks whether scheduler and workers are there
 START_SECONDS = 60.0  # for workers to take up the pool; those that take longer may still do so
 SCATTER_BYTES = 1 << 20  # a larger batch does not travel in the task, which the scheduler keeps
@@ -65,6 +66,7 @@ class DaskEngine(Adapter):
         return self._soon(self._start())
 
     async def _start(self) -> str:
+        self.client.subscribe_topic(self._prefix, self._on_claim)
         await self._look()
         self._watch = self._soon(self._keep_looking())
         told = await self._ask(NodeRequest("start", body=self.packed_spec), None, START_SECONDS)
@@ -118,6 +120,10 @@ class DaskEngine(Adapter):
     def reclaim(self, number: int) -> Future[bool]:
         return self._soon(self._reclaim(number))
 
+    def _on_claim(self, event: tuple[float, tuple[int, str]]) -> None:
+        """A node tells that it has taken a token: so it is known which, should it die."""
+        self.events.on_claim(*event[1])
+
     async def _reclaim(self, number: int) -> bool:
         batch = self._batches.get(number)
         if batch is None:
@@ -167,6 +173,8 @@ class DaskEngine(Adapter):
             self.release(number)
         if self._watch is not None:
             self._watch.cancel()
+            with suppress(ValueError):
+                self.client.unsubscribe_topic(self._prefix)
         if self._own:
             self.client.close()
 
@@ -189,12 +197,18 @@ def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
             return False
 
     def claim(number: int) -> bool:
-        return asyncio.run_coroutine_threadsafe(take(), worker.loop.asyncio_loop).result()
+        mine = asyncio.run_coroutine_threadsafe(take(), worker.loop.asyncio_loop).result()
+        if mine:
+            worker.log_event(token.rpartition("-")[0], [number, worker.address])
+        return mine
 
-    return engine_tasks.run_batch(spec, order, worker.address, claim, worker.state.nthreads)
+    return engine_tasks.run_batch(spec, order, _node(worker), claim)
+
+
+def _node(worker: Any) -> Node:
+    return Node(worker.address, worker.state.nthreads, lambda: worker.status.name not in ENDED)
 
 
 async def attend_on_dask(pool: str, request: bytes, dask_worker: Any) -> bytes:
     """Answer the program."""
-    threads = dask_worker.state.nthreads
-    return await asyncio.to_thread(engine_tasks.attend, pool, request, dask_worker.address, threads)
+    return await asyncio.to_thread(engine_tasks.attend, pool, request, _node(dask_worker))

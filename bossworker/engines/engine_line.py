@@ -24,7 +24,7 @@ from bossworker.engines.line_ending import LineEnding
 from bossworker.engines.line_orders import ASK_SECONDS, LineOrders
 from bossworker.engines.node_figures import NodeFigures
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, packed
-from bossworker.failure import Outcome
+from bossworker.failure import Outcome, describe
 from bossworker.pool.boss.delivery import Undelivered
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.watchers import Watchers
@@ -121,6 +121,10 @@ class EngineLine:
                 self.deliver()
         except LinkClosed:
             self.ending.at_once()
+        except BaseException as error:
+            self.why_gone = f"its thread in this program has failed: {describe(error)}"
+            self.ending.at_once()
+            raise
         finally:
             self._hang_up()
 

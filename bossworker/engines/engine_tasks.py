@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeRequest, PoolSpec, packed, unpacked
 from bossworker.engines.resident import NodeStartError, Resident, end_resident, find_resident, resident_for
 
 
-def run_batch(spec: bytes, order: bytes, node: str, claim: Callable[[int], bool], threads: int = 1) -> bytes:
-    """Run a batch; a `BatchAnswer`. `threads`: the tasks that the node runs at a time."""
+def run_batch(spec: bytes, order: bytes, node: Node, claim: Callable[[int], bool]) -> bytes:
+    """Run a batch; a `BatchAnswer`."""
     told: BatchOrder = BatchOrder(*unpacked(order))
     try:
-        resident = resident_for(PoolSpec(*unpacked(spec)), node, threads)
+        resident = resident_for(PoolSpec(*unpacked(spec)), node)
     except NodeStartError as error:
-        return packed(BatchAnswer("unstarted", node, reason=str(error)))
+        return packed(BatchAnswer("unstarted", node.name, reason=str(error)))
     return packed(resident.run(told, lambda: claim(told.number)))
 
 
-def attend(pool: str, request: bytes, node: str, threads: int = 1) -> bytes:
+def attend(pool: str, request: bytes, node: Node) -> bytes:
     """Answer the program. May wait for the boss."""
-    return packed((_attend(pool, NodeRequest(*unpacked(request)), node, threads),))
+    return packed((_attend(pool, NodeRequest(*unpacked(request)), node),))
 
 
-def _attend(pool: str, request: NodeRequest, node: str, threads: int) -> Any:
+def _attend(pool: str, request: NodeRequest, node: Node) -> Any:
     match request.act:
         case "start":
-            return _start(request.body, node, threads)
+            return _start(request.body, node)
         case "end" | "end now":
             return end_resident(pool, request.act == "end now")
     resident = find_resident(pool)
@@ -43,10 +43,10 @@ _ACTS: dict[str, Callable[[Resident, NodeRequest], Any]] = {
 }
 
 
-def _start(spec: bytes, node: str, threads: int) -> str:
+def _start(spec: bytes, node: Node) -> str:
     """Why the pool's part here did not come up; empty: it did."""
     try:
-        resident_for(PoolSpec(*unpacked(spec)), node, threads)
+        resident_for(PoolSpec(*unpacked(spec)), node)
     except NodeStartError as error:
         return str(error)
     return ""

@@ -16,8 +16,8 @@ from typing import Any
 from bossworker.engines import engine_tasks
 from bossworker.engines.adapter import Adapter, EngineEvents, finished, when_done
 from bossworker.engines.home_line import HomeDoor, WayHome
-from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, packed, unpacked
-from bossworker.engines.resident import find_resident, node_name
+from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.resident import find_resident, this_node
 from bossworker.system.cpus import usable_cpus
 
 FIRST_WINDOW = 4  # batches that an executor has at first which does not say how many it can run
@@ -185,7 +185,7 @@ _making = threading.Lock()
 
 def start_on_executor(spec: bytes) -> str:
     """Start the pool's part here; why it did not come up."""
-    node = node_name()
+    node = this_node()
     told = PoolSpec(*unpacked(spec))
     (why,) = unpacked(engine_tasks.attend(told.pool, packed(NodeRequest("start", body=spec)), node))
     if not why and told.is_local:
@@ -195,7 +195,7 @@ def start_on_executor(spec: bytes) -> str:
 
 def run_on_executor(spec: bytes, order: bytes) -> bytes:
     """Run a batch."""
-    node, began = node_name(), time.monotonic()
+    node, began = this_node(), time.monotonic()
     told = PoolSpec(*unpacked(spec))
     lined = told.is_local
 
@@ -209,7 +209,7 @@ def run_on_executor(spec: bytes, order: bytes) -> bytes:
     return packed((answer, time.monotonic() - began, lined))
 
 
-def _way_home(spec: PoolSpec, node: str) -> WayHome | None:
+def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:
     """The line to the program, made if there is none; None: the program is gone."""
     with _making:
         way = _ways.get(spec.pool)
@@ -220,7 +220,7 @@ def _way_home(spec: PoolSpec, node: str) -> WayHome | None:
         with suppress(OSError):
             way = _ways[pool] = WayHome(
                 spec.home,
-                node,
+                node.name,
                 lambda request: engine_tasks.attend(pool, request, node),
                 lambda: _end(pool),
             )
@@ -230,4 +230,4 @@ def _way_home(spec: PoolSpec, node: str) -> WayHome | None:
 
 def _end(pool: str) -> None:
     """The program is gone."""
-    engine_tasks.attend(pool, packed(NodeRequest("end now")), node_name())
+    engine_tasks.attend(pool, packed(NodeRequest("end now")), this_node())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from bossworker.system import identity
@@ -28,6 +29,14 @@ class PoolSpec(NamedTuple):
     def is_local(self) -> bool:
         """Whether this process is on the program's machine."""
         return self.program[2:] == identity.own()[2:]
+
+
+class Node(NamedTuple):
+    """What an engine's worker is to a pool."""
+
+    name: str
+    threads: int = 1  # tasks that it runs at a time
+    lives: Callable[[], bool] = lambda: True  # whether the engine still has it, though its process may go on
 
 
 class BatchOrder(NamedTuple):

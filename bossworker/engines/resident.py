@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.engines.node_connection import NodeConnection
-from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, PoolSpec
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeReport, NodeRequest, PoolSpec
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Options
@@ -60,9 +60,10 @@ class NodeBatch:
 class Resident:
     """See the module."""
 
-    def __init__(self, spec: PoolSpec, node: str) -> None:
+    def __init__(self, spec: PoolSpec, node: Node) -> None:
         self.spec = spec
-        self.node = node
+        self.node = node.name
+        self._lives = node.lives
         self.pid = os.getpid()
         self.batches: dict[int, NodeBatch] = {}
         self._lock = threading.RLock()
@@ -76,6 +77,7 @@ class Resident:
                 launched.abandon()
                 raise
         self._await_start()
+        self._heard_at = time.monotonic()  # which may have taken its time
         self._keeper = threading.Thread(target=self._keep, name="bossworker node", daemon=True)
         self._keeper.start()
 
@@ -256,6 +258,8 @@ class Resident:
         """Why there is no program any more, as it seems."""
         if identity.look(self.spec.program) == identity.GONE:
             return "the program has ended"
+        if not self._lives():
+            return "the engine has closed this worker"
         if self.tied or (self.batches and not self.spec.beats):
             return ""
         silent = time.monotonic() - self._heard_at
@@ -288,9 +292,9 @@ _guard = threading.Lock()
 _ended: set[str] = set()  # pools that were told to end: a batch that comes late starts them no more
 
 
-def node_name() -> str:
-    """What this node is called, where its engine has no name for it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+def this_node() -> Node:
+    """This process, where its engine has no name for it."""
+    return Node(f"{socket.gethostname()}:{os.getpid()}")
 
 
 def find_resident(pool: str) -> Resident | None:
@@ -299,8 +303,8 @@ def find_resident(pool: str) -> Resident | None:
     return resident if resident is not None and resident.usable else None
 
 
-def resident_for(spec: PoolSpec, node: str, threads: int = 1) -> Resident:
-    """The same; it is started if there is none. NodeStartError. `threads`: the tasks that the node runs at a time."""
+def resident_for(spec: PoolSpec, node: Node) -> Resident:
+    """The same; it is started if there is none. NodeStartError."""
     from bossworker import __version__
 
     if spec.form != messages.VERSION:
@@ -312,7 +316,7 @@ def resident_for(spec: PoolSpec, node: str, threads: int = 1) -> Resident:
             raise NodeStartError("the pool has been shut down")
         resident = find_resident(spec.pool)
         if resident is None:
-            options = {**spec.options, "worker_count": spec.options["worker_count"] or threads}
+            options = {**spec.options, "worker_count": spec.options["worker_count"] or node.threads}
             resident = _residents[spec.pool] = Resident(spec._replace(options=options), node)
         return resident
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from types import FrameType
+
+from bossworker.system.cpython import current_frame
 
 _PACKAGE = __name__.partition(".")[0]
 
 
 def callers_frame() -> FrameType | None:
     """The innermost frame that is not of this package; None where there is none, in a thread of ours for example."""
-    frame = inspect.currentframe()
+    frame: FrameType | None = current_frame()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         frame = frame.f_back
     return frame

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
 
 OWN_GROUPS = "/proc/self/cgroup"
 GROUPS = "/sys/fs/cgroup"
@@ -45,34 +44,40 @@ def _told_to_python(schedulable: int) -> int | None:
 def _quotas() -> Iterator[float]:
     """How many processors' worth of time each control group allows that we are in, as far as it sets a limit."""
     try:
-        lines = Path(OWN_GROUPS).read_text().splitlines()
+        lines = _read(OWN_GROUPS).splitlines()
     except OSError:
         return
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            yield from _walk(PurePosixPath(GROUPS), path, _unified)
+            yield from _walk(GROUPS, path, _unified)
         elif "cpu" in controllers.split(","):
             for name in {controllers, "cpu"}:
-                yield from _walk(PurePosixPath(GROUPS, name), path, _legacy)
+                yield from _walk(f"{GROUPS}/{name}", path, _legacy)
 
 
-def _walk(root: PurePosixPath, path: str, quota: Callable[[Path], float]) -> Iterator[float]:
+def _walk(root: str, path: str, quota: Callable[[str], float]) -> Iterator[float]:
     """In a group and all above it. In a container its path may be that of the host, and only the root be there."""
-    group = PurePosixPath(path)
-    for above in (group, *group.parents):
+    names = [name for name in path.split("/") if name]
+    for depth in range(len(names), -1, -1):
         with suppress(OSError, ValueError, ZeroDivisionError):
-            yield quota(Path(root, *above.parts[1:]))
+            yield quota("/".join((root, *names[:depth])))
 
 
-def _unified(group: Path) -> float:
-    quota, period = (group / "cpu.max").read_text().split()
+def _read(path: str) -> str:
+    """(The module pathlib, which a program may not have loaded, takes as long to load as ten of ours.)"""
+    with open(path) as file:
+        return file.read()
+
+
+def _unified(group: str) -> float:
+    quota, period = _read(f"{group}/cpu.max").split()
     return int(quota) / int(period)  # "max" is no number
 
 
-def _legacy(group: Path) -> float:
-    quota = int((group / "cpu.cfs_quota_us").read_text())
+def _legacy(group: str) -> float:
+    quota = int(_read(f"{group}/cpu.cfs_quota_us"))
     if quota <= 0:
         raise ValueError("no limit")
-    return quota / int((group / "cpu.cfs_period_us").read_text())
+    return quota / int(_read(f"{group}/cpu.cfs_period_us"))

@@ -10,6 +10,7 @@ private                                      here                 the public one
                                                                   takes longer than the calls themselves
 ``_socket``                                  `socket`             ``socket`` loads enum, selectors and more
 ``posix``                                    `close`              ``os.close`` may be gevent's, which closes later
+``sys._getframe``                            `current_frame`      ``inspect`` takes 5 ms to load
 ``_json``                                    `dumps`, `loads`     ``json`` loads regular expressions: 1 MiB for a
                                                                   supervisor alone, and 10 ms for the first
 ``_posixsubprocess.fork_exec``               `fork_exec`          ``subprocess`` costs 10 ms to import, and half a
@@ -56,6 +57,7 @@ except ImportError:
 __all__ = [
     "NO_SIGPIPE",
     "close",
+    "current_frame",
     "dumps",
     "environment",
     "forget_executors",
@@ -168,6 +170,10 @@ def fork_exec(
         argv, files, close_others, keep, cwd, environment, into, -1, -1, out, -1, err, *report,
         restore_signals, session, no_group, no_gid, no_groups, no_uid, umask, last_step, *_VFORK,
     )  # fmt: skip
+
+
+current_frame = sys._getframe
+"""The frame that calls, or one this many above it."""
 
 
 def has_other_threads() -> bool:

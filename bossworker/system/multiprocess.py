@@ -49,7 +49,7 @@ class WorkerIdentity:
 
     def take(self) -> None:
         """Be that process, as soon as `multiprocessing` is loaded: a handler may load it."""
-        if self._taken:
+        if self._taken or "multiprocessing.process" not in sys.modules:
             return
         process = _part("process")
         if not hasattr(process, "_children"):  # not loaded, or half

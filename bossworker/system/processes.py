@@ -12,11 +12,11 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
+from bossworker.system import proc
 from bossworker.system.descendants import adopt_orphans, children, descendants, is_detached, load_prctl
 from bossworker.system.memory import oom_kills, resident
 
@@ -55,7 +55,7 @@ def release_descriptors(keep: Container[int]) -> None:
     Their numbers stay taken, by something that can be neither read nor written (EBADF): a number that an object of the
     program's still holds must not come to mean a file that is opened later. (Linux; elsewhere they are closed.)
     """
-    place = Path("/proc/self/fd") if sys.platform == "linux" else Path("/dev/fd")
+    place = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
     doomed = [fd for fd in map(int, os.listdir(place)) if fd > 2 and fd not in keep]
     nowhere = os.open("/", os.O_PATH) if hasattr(os, "O_PATH") else -1
     for fd in doomed:
@@ -90,13 +90,7 @@ def pidfd(pid: int) -> int | None:
 
 def dead_children() -> int:
     """How many of our children have ended and were not waited for (Linux; elsewhere 0)."""
-    return sum(_state(pid) == "Z" for pid in children(os.getpid()))
-
-
-def _state(pid: int) -> str:
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return ""
+    return sum(proc.stat_fields(pid)[:1] == [b"Z"] for pid in children(os.getpid()))
 
 
 def kill_group(pid: int) -> None:
@@ -124,14 +118,6 @@ def await_fd(fd: int, event: int, seconds: float | None = None) -> bool:
         found = poll.poll(left * 1000)
         if found or left < LONGEST_POLL:
             return bool(found and found[0][1] & event)
-
-
-def await_any(fds: Iterable[int], event: int) -> None:
-    """Wait for an event on one of these descriptors, or its end."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, event)
-    poll.poll()
 
 
 def output_is_full() -> bool:

@@ -66,6 +66,8 @@ def start(
     keep: tuple[int, ...] = (),
     session: bool = True,
     last_step: Callable[[], object] | None = None,
+    files: list[bytes] | None = None,
+    none_ignored: bool = False,
 ) -> int:
     """Start a program; its pid.
 
@@ -77,6 +79,8 @@ def start(
         session: Whether it leads a session of its own.
         last_step: Called in the child just before exec: Python between fork and exec after all. Only for a process
             without threads, and slower.
+        files: What its name may mean, if that is known: as `candidates` gives it.
+        none_ignored: Whether this process is known to ignore no signal. Otherwise each start pays for a look.
 
     Raises:
         CannotStart: It cannot be run. What was forked for it is reaped.
@@ -86,7 +90,14 @@ def start(
         raise CannotStart(NOT_FOUND, "a program without a name")
     failure, reporter = os.pipe()
     try:
-        pid = _start(argv, environment, cwd, stdio, (failure, reporter), umask, keep, session, last_step)
+        kept = tuple(sorted((*keep, reporter))) if keep else (reporter,)
+        files = files or candidates(argv[0], environment)
+        ignored = [] if none_ignored else let_go_of_ignored()
+        try:
+            pid = fork_exec(argv, files, cwd, environment, stdio, (failure, reporter), kept, umask, session, last_step)
+        finally:
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
         close(reporter)  # at once, since the end of the file is waited for
         reporter = -1
         report = b""
@@ -105,28 +116,7 @@ def start(
     raise _reason(report, argv[0], cwd)
 
 
-def _start(
-    argv: list[bytes],
-    environment: list[bytes] | None,
-    cwd: bytes,
-    stdio: tuple[int, int, int],
-    report: tuple[int, int],
-    umask: int,
-    keep: tuple[int, ...],
-    session: bool,
-    last_step: Callable[[], object] | None,
-) -> int:
-    files = candidates(argv[0], environment)
-    kept = tuple(sorted((*keep, report[1])))
-    ignored = _let_go_of_ignored()
-    try:
-        return fork_exec(argv, files, cwd, environment, stdio, report, kept, umask, session, last_step)
-    finally:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _let_go_of_ignored() -> list[int]:
+def let_go_of_ignored() -> list[int]:
     """Handlers become default at exec, but what is ignored stays so: handle it instead, by doing nothing."""
     disposition, ignore = signal.getsignal, signal.SIG_IGN  # looked up once: each command pays for this
     ignored = [number for number in _SIGNALS if disposition(number) == ignore]

@@ -9,18 +9,8 @@ from typing import Any
 
 from bossworker.display import short_record, shorten
 from bossworker.failure import ErrorKind, kind_of
+from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, QUEUED
 
-# Kinds of the boss's records. Each record is: kind, number of its first event, events; then
-QUEUED = "queued"  # first id, when
-STARTED = "started"  # id, attempt, pid, when
-ENDED = "ended"  # first id, jobs, attempt, pid, id whose start is told already (or -1), times (hex), outcomes (hex)
-PROGRESS = "progress"  # id, pid, done, total, text, when
-LOG = "log"  # id or None, pid, stream, text, when
-UP = "up"  # pid, when
-DOWN = "down"  # pid, reason, orderly, when
-MEMORY = "memory"  # resident bytes by index of worker, when; no event, but a counter of traces
-
-FROM_NOW = (1 << 64) - 1  # in place of a number: no event that has happened by now
 STREAMS = ("", "stdout", "stderr", "logging")  # by their numbers in records of LOG
 
 

@@ -183,6 +183,7 @@ def rewrite_links(_app: Sphinx, name: str, source: list[str]) -> None:
     if name.startswith("inside/") or name == "changelog":
         for page, here in ROOT_PAGES.items():
             source[0] = source[0].replace(f"]({page}", f"]({here}")
+        source[0] = source[0].replace("](docs/", "](/")
 
 
 def show_root_page(_app: Sphinx, _name: str, source: list[str]) -> None:

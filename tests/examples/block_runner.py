@@ -28,6 +28,7 @@ def run_forked(path: str) -> tuple[int, str, str]:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = [path]
+            os.chdir(os.path.dirname(path))
             sys.path.insert(0, os.path.dirname(path))
             runpy.run_path(path, run_name="__main__")
             sys.exit()

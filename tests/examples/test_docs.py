@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,10 @@ def surroundings(folder: Path) -> dict[str, str]:
         for name, module in (("python", ""), ("python3", ""), ("bossworker", "-m bossworker")):
             (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
             (programs / name).chmod(0o755)
+    run = Path(tempfile.gettempdir(), "run")  # a short path, as those of sockets must be
+    run.mkdir(mode=0o700, exist_ok=True)
     return environment() | {
+        "XDG_RUNTIME_DIR": str(run),
         "PATH": f"{programs}:{os.environ['PATH']}",
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / ".state"),
@@ -59,13 +64,8 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def runner(folder: Path) -> Iterator[Runner]:
-    one = Runner(folder)
+def runner(tmp_path: Path) -> Iterator[Runner]:
+    one = Runner(tmp_path)
     yield one
     one.close()
 
@@ -78,10 +78,21 @@ def runnable(page: Path) -> list[Block]:
     return [block for block in blocks_of(page) if block.file or block.language in RUN]
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=title(page)) for page in PAGES if runnable(page)])
-def test_what_a_page_shows_does_what_it_says(page: Path, folder: Path, runner: Runner) -> None:
-    """Block by block, in one folder, in the order of the page."""
-    wrong = [complaint for block in runnable(page) if (complaint := complaint_about(block, folder, runner))]
+def stacks(size: int = 8) -> list[Any]:
+    """Pages that share a process: to start one takes longer than most blocks."""
+    pages = [page for page in PAGES if runnable(page)]
+    parts = [pages[start : start + size] for start in range(0, len(pages), size)]
+    return [pytest.param(part, id=f"{title(part[0])}...{part[-1].name}") for part in parts]
+
+
+@pytest.mark.parametrize("pages", stacks())
+def test_what_pages_show_does_what_they_say(pages: list[Path], tmp_path: Path, runner: Runner) -> None:
+    """Block by block, in the order of a page, each page in a folder of its own."""
+    wrong = []
+    for page in pages:
+        folder = tmp_path / page.stem
+        folder.mkdir()
+        wrong += [complaint for block in runnable(page) if (complaint := complaint_about(block, folder, runner))]
     assert not wrong, "\n\n".join(wrong)
 
 

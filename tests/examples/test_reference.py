@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,12 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@cache
+def error_texts() -> dict[str, list[str]]:
+    texts: dict[str, list[str]] = load("error_texts").error_texts()
+    return texts
+
+
 def rows() -> list[str]:
     """The texts in the first column of troubleshooting.md."""
     page = (DOCS / "troubleshooting.md").read_text().replace("\\|", "|")
@@ -50,7 +57,7 @@ def covers(row: str, text: str) -> bool:
 def test_every_error_text_is_explained() -> None:
     """With its cause and the way out; ``…`` stands for what the text is made of."""
     known = rows()
-    texts = load("error_texts").error_texts()
+    texts = error_texts()
     assert len(texts) > 200
     missing = {text: where for text, where in texts.items() if not any(covers(row, text.strip()) for row in known)}
     assert not missing, "add them to docs/troubleshooting.md:\n" + "\n".join(
@@ -59,7 +66,7 @@ def test_every_error_text_is_explained() -> None:
 
 
 def test_no_row_explains_what_there_is_not() -> None:
-    texts = [text.strip() for text in load("error_texts").error_texts()]
+    texts = [text.strip() for text in error_texts()]
     page = (DOCS / "troubleshooting.md").read_text()
     specific = [row for row in rows() if len(row.replace("…", "")) > 30 and row in page.split("## Warnings")[0]]
     for row in specific:

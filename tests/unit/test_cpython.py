@@ -57,6 +57,14 @@ def test_sockets_without_selectors_speak_to_the_usual_ones() -> None:
     assert cpython.socket.CMSG_SPACE(4) == socket.CMSG_SPACE(4)
 
 
+# -- sys._getframe ---------------------------------------------------------------------------------------------
+
+
+def test_the_current_frame_is_the_one_that_calls() -> None:
+    assert cpython.current_frame().f_code.co_name == "test_the_current_frame_is_the_one_that_calls"
+    assert cpython.current_frame(1) is cpython.current_frame().f_back
+
+
 # -- _json ----------------------------------------------------------------------------------------------------
 
 GOOD_JSON = """
@@ -274,7 +282,7 @@ def test_waiters_are_told_by_three_calls() -> None:
 # -- nowhere else ---------------------------------------------------------------------------------------------
 
 
-DOCUMENTED = ("os._exit", "sys._current_frames", "_thread", "__future__")
+DOCUMENTED = ("os._exit", "sys._current_frames", "sys._getframe", "_thread", "__future__")
 
 
 def private_names(path: Path) -> list[str]:

@@ -9,10 +9,8 @@ import pytest
 from bossworker.failure import Outcome
 from bossworker.pool.boss.event_ring import CHUNK_JOBS, MOST_EVENTS, TRIM_STEP, EventRing
 from bossworker.pool.wire.segments import Segment, single
+from bossworker.watch.event_records import ENDED, MEMORY, UP
 from bossworker.watch.pool_events import (
-    ENDED,
-    MEMORY,
-    UP,
     Clock,
     Event,
     JobEnded,

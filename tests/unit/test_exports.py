@@ -28,7 +28,12 @@ POOL = {
     "Operator", "RemoteOperator", "operate", "pools",
     "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
-EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # and what they need
+EXTRAS = {  # and what they need
+    "joblib": "joblib",
+    "metrics": "prometheus_client",
+    "otel": "opentelemetry",
+    "web": "starlette",
+}
 ERRORS = (
     "PoolClosed",
     "NothingPending",

@@ -12,7 +12,7 @@ import bossworker
 HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
-    ("pool.door",),
+    ("pool.door", "commands.hosting"),
     ("pool.launch", "commands.inline", "tasks.supervisor"),
     ("pool.reloading",),
     ("pool.fresh_interpreter",),
@@ -77,6 +77,9 @@ def test_imports_go_down_only() -> None:
 SAME_LAYER = {
     ("errors", "result"),  # a failed result is told of by name, for type checkers alone
     ("joblib", "executor"),  # a face on a face
+    ("web", "cli"),  # jobs and tasks are looked at in one way
+    ("web", "metrics"),  # what Prometheus asks for
+    ("cli", "web"),  # `bossworker web`
     ("__main__", "cli"),
 }
 

@@ -172,8 +172,22 @@ def test_the_descriptor_may_be_silent_with_messages_waiting(router: Router, ente
         select.select([router.fileno()], [], [], 0.05)
         router.send(ME, message(Kind.WAKE))  # eats the signal
         silent += not select.select([router.fileno()], [], [], 0)[0]
-        assert len(router.take()) == 1
+        assert len(router.take_rest()) == 1
     assert silent
+
+
+def test_once_all_was_read_the_descriptor_tells_of_what_comes(
+    router: Router, enter: Callable[[], socket.socket]
+) -> None:
+    """So the boss asks only after it has sent something."""
+    link = dealer(enter())
+    wait_for(lambda: router.send(ME, message(Kind.WAKE)))
+    router.take()
+    for _ in range(200):
+        link.send(Kind.SPILL)
+        assert select.select([router.fileno()], [], [], 30)[0]
+        assert len(router.take()) == 1
+        assert router.take_rest() == []
 
 
 def test_a_second_peer_of_an_identity_takes_nothing_from_the_first(

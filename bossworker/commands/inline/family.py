@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 
 from bossworker.commands.request import JOB_VARIABLE
 from bossworker.system import descendants, identity, proc
@@ -23,15 +24,20 @@ MOST_JOBS = 1000  # that have left something running, and whose late orphans we 
 class Family:
     """A command and all that it has started."""
 
-    def __init__(self, jobid: str, in_pool: bool) -> None:
-        """To be made before the command is started."""
-        self.pid = 0
+    def __init__(self, jobid: str, in_pool: bool, pid: int = 0, others: Iterable[int] = ()) -> None:
+        """
+        Args:
+            pid: The command's, if it runs already. Otherwise this is made before it is started: what there is by then
+                is not the command's.
+            others: The pids of other commands of this process, if it runs already.
+        """
+        self.pid = pid
         self._mark = f"\0{JOB_VARIABLE}={jobid}\0".encode()
         self._in_pool = in_pool
         self._known: dict[int, object] = {}  # start times
         self._sessions: set[int] = set()  # that only the command's processes are in
-        self._before: frozenset[int] = frozenset()
-        if descendants.has_children():
+        self._before = frozenset(others)
+        if not pid and descendants.has_children():
             _leavings.reap(in_pool)
             self._before = frozenset(descendants.children(os.getpid()))
         self._gone = False  # nobody is left, and nobody can come any more

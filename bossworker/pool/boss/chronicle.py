@@ -11,7 +11,7 @@ from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.workers import Exit, State, WorkerRecord
-from bossworker.watch.pool_events import DOWN, UP
+from bossworker.watch.event_records import DOWN, UP
 
 _WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 

@@ -31,7 +31,7 @@ class Undelivered:
 
     def send(self) -> None:
         """Pass on what the other end takes now. Raises LinkClosed."""
-        if self._link.flush():
+        if not self._link.unsent or self._link.flush():
             while self.waiting and self._send_frame():
                 pass
 

@@ -55,7 +55,7 @@ class Doors:
 
     @property
     def unsent(self) -> bool:
-        return any(line.results.unsent for line in self._lines.values())
+        return bool(self._lines) and any(line.results.unsent for line in self._lines.values())
 
     def deliver(self) -> None:
         """Send results, and see to it that we go on when the doors take more."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.pool.wire.segments import Segment
-from bossworker.watch.pool_events import ENDED, QUEUED, STARTED
+from bossworker.watch.event_records import ENDED, QUEUED, STARTED
 
 MOST_EVENTS = 1 << 15  # that are kept
 TRIM_STEP = 1 << 12  # so many more may lie there before the oldest are dropped, all at once

@@ -36,13 +36,13 @@ class _Lane:
             self.turns.insert(0 if next_turn else len(self.turns), line)
         return line
 
-    def end_turn(self) -> None:
-        """Something was cut off the first line."""
-        line = self.turns[0]
-        if line:
+    def end_turn(self, client: int) -> None:
+        """Something was cut off the first line, which is this client's."""
+        if self.turns[0]:
             self.turns.rotate(-1)
         else:
-            self.forget_empty()
+            self.turns.popleft()
+            del self._lines[client]
 
     def forget_empty(self) -> None:
         self._lines = {client: line for client, line in self._lines.items() if line}
@@ -110,7 +110,7 @@ class Queue:
         self.jobs -= batch.count
         if not len(line[0]):
             line.popleft()
-        lane.end_turn()
+        lane.end_turn(batch.first_id >> CLIENT_BITS)
         if not lane.turns:
             self._drop_lane(priority)
         return batch

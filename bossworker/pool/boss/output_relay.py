@@ -23,7 +23,7 @@ from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB, RECORD, STDOUT, UNKNOWN, LineReader, OutputLine
 from bossworker.pool.wire.recorder import READS, WRITES, Recorder
-from bossworker.watch.pool_events import LOG
+from bossworker.watch.event_records import LOG
 
 READ_BYTES = 1 << 16  # what a pipe holds
 READS_AT_ONCE = 4  # of one pipe, before others have their turn

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
-from bossworker.watch.pool_events import ENDED, QUEUED
+from bossworker.watch.event_records import ENDED, QUEUED
 
 MINUTE_SECONDS = 60.0  # what counts as of late
 MOST_RECORDS = 500  # that are looked at, the newest

@@ -12,7 +12,7 @@ from bossworker.pool.wire.shared_counter import fence
 class Reports:
     """See the module. `before_sleep` is called whenever the boss is about to sleep."""
 
-    def __init__(self, memory: Memory, before_sleep: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, memory: Memory, before_sleep: Callable[[], None] | None = None) -> None:
         self._memory = memory
         self._before_sleep = before_sleep
         self._owed: dict[int, Mailbox] = {}
@@ -38,7 +38,8 @@ class Reports:
 
     def fall_asleep(self) -> bool:
         """Have the workers wake us; whether one of them has reported already."""
-        self._before_sleep()
+        if self._before_sleep is not None:
+            self._before_sleep()
         self._memory.boss_asleep = True
         fence().release()  # see mailbox.py: they look whether we sleep after they have reported
         fence().acquire(False)

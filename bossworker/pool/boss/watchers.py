@@ -21,7 +21,7 @@ from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system.processes import resident_bytes
-from bossworker.watch.pool_events import ENDED, FROM_NOW, MEMORY, PROGRESS
+from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, PROGRESS
 
 PACE_SECONDS = 0.03  # between answers,
 MOST_AT_ONCE = 1 << 14  # each of at most about so many events;

@@ -52,7 +52,7 @@ class WorkerTraffic:
         self.perform = perform
         self.on_up = on_up
         self.lines = WorkerLines(router)
-        self.reports = Reports(memory, self.read_router)
+        self.reports = Reports(memory, self.read_rest_of_router) if router is not None else Reports(memory)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
         self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, since when
@@ -156,9 +156,16 @@ class WorkerTraffic:
 
     def read_router(self) -> None:
         """Take off what came over ZeroMQ: it only wakes us."""
-        if self.lines.router is None:
-            return
-        for route, why in self.lines.router.take():
+        if self.lines.router is not None:
+            self._judge(self.lines.router.take())
+
+    def read_rest_of_router(self) -> None:
+        """Take off what it might not tell of."""
+        if self.lines.router is not None:
+            self._judge(self.lines.router.take_rest())
+
+    def _judge(self, messages: list[tuple[bytes, str]]) -> None:
+        for route, why in messages:
             slot = self.lines.slot_of(route)
             if slot is not None:  # else it is a stranger's, or of a worker that is gone
                 self.misbehaved(slot, ProtocolError(why))

@@ -107,7 +107,7 @@ class AttachedPool(BossWorker):
     def __init__(self, attachment: Attachment, address: str) -> None:
         self.address = address
         """Of the door."""
-        self._told = attachment.told
+        self._told = {**attachment.told, "form": attachment.form}
         self._options = attachment.options
         self._neglect_told = False
         self._result_handler = None
@@ -155,11 +155,13 @@ class AttachedPool(BossWorker):
         self._ending.at_once()
 
     def events(self, since: int | None = None) -> EventReader:
-        """As of a pool of this program's; but not of one that was opened with ``accept="json"``: BossWorkerError.
+        """As of a pool of this program's.
 
-        Jobs of others are in it, too. Their ``job_id`` is above 2**56, or, of the pool's own program, the same as one
-        of ours may be: it is told as a negative number.
+        Jobs of others are in it, too, unless the pool was opened with ``accept="json"``. Their ``job_id`` is above
+        2**56, or, of the pool's own program, the same as one of ours may be: it is told as a negative number.
         """
+        if self._told["form"] == JSON:
+            return EventReader(self._ask_events, check_since(since))
         return _OwnIds(self._ask_events, check_since(since), int(self._told["number"]))
 
     @property

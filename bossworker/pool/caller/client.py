@@ -314,6 +314,30 @@ class BossWorker(
             self._parts(), self._options, self._current_handlers.work, self._ending.doors, address, keys, accept
         )
 
+    def web(self, port: int = 0, *, unix_socket: str | os.PathLike[str] | None = None, read_only: bool = False) -> str:
+        """Serve the pool's page, and return the address to open in a browser; it ends with the pool.
+
+        It is a process of its own, at the loopback address, which looks at the pool through a door (one is opened, by
+        ``listen()``, if there is none): this program does nothing for it. Whoever opens it needs the token that is part
+        of the address. Called again with the same arguments, it returns the same address. Needs the extra ``web``.
+
+        Args:
+            port: 0: a free one.
+            unix_socket: Serve at this path instead, for this user alone: for ``ssh -L`` or a proxy.
+            read_only: It only shows.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong. Or the pool is inline.
+            ImportError: The extra ``web`` is not installed.
+            OSError: The port, or the path, cannot be had.
+            PoolClosed: After ``shut_down``.
+        """
+        from bossworker.pool.caller.own_page import open_page
+
+        self._state.check_open()
+        ending = self._ending
+        return open_page(ending.pages, ending.doors, self.listen, self.name, port, unix_socket, read_only)
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def shut_down(self, force: bool = False, timeout: float | None = None) -> None:
@@ -405,6 +429,8 @@ class BossWorker(
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         for book in self._books:
             book.disown()
+        for page in self._ending.pages:
+            page.disown()
         for door in self._ending.doors:
             door.disown()
         self._connection.close(in_child=True)

@@ -364,6 +364,13 @@ def _log(level: int, text: str) -> None:
         logging.getLogger("bossworker").log(level, "%s", text)
 
 
+class _QuietSocket(socket.socket):
+    """Closed without a ResourceWarning: the collector may come to it before it comes to the handle, which closes it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class ReadinessFd:
     """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
 
@@ -374,7 +381,7 @@ class ReadinessFd:
 
     def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
         if self.selector is None:
-            self._seen, self._shown = socket.socketpair()
+            self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
             self._seen.setblocking(False)
             self._shown.setblocking(False)
             selector = selectors.DefaultSelector()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bossworker.errors import PoolClosed
 from bossworker.pool.boss.stats import Stats, stats_of
@@ -12,7 +12,12 @@ from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
-from bossworker.watch.pool_events import EventReader, check_since, events_left, memory_points, unpack_events
+
+if TYPE_CHECKING:
+    from bossworker.watch.pool_events import EventReader
+
+# What makes events of the boss's records is loaded where it is needed: its classes take long to make, and most pools
+# are not watched.
 
 
 class PoolLooks:
@@ -59,6 +64,8 @@ class PoolLooks:
             PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
             BossDied: The boss has died; here or, once the iterator has given out what is left, there.
         """
+        from bossworker.watch.pool_events import EventReader, check_since
+
         number = check_since(since)
         self._state.check_owner()
         if self._state.ended and self._connection.last_events is None:
@@ -77,6 +84,7 @@ class PoolLooks:
             BossDied: The boss has died, and the events with it.
         """
         from bossworker.watch.chrome_trace import write_trace
+        from bossworker.watch.pool_events import memory_points, unpack_events
 
         self._state.check_owner()
         answer = self._ask_events(0, False)
@@ -92,6 +100,8 @@ class PoolLooks:
         if not self._state.ended and not line.gone:
             answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
         if answer is None:
+            from bossworker.watch.pool_events import events_left
+
             answer = events_left(line.last_events, seen)
         if answer is None:
             self._state.check_death()

@@ -19,7 +19,8 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.wire.codec import load_plain
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, FIRST_RERUN_ID
 from bossworker.pool.wire.opaque import load_opaque
-from bossworker.watch.pool_events import ENDED, QUEUED, Clock, Event
+from bossworker.watch.event_records import ENDED, QUEUED
+from bossworker.watch.pool_events import Clock, Event
 
 OWN_BITS = (1 << CLIENT_BITS) - 1
 _RERUN = FIRST_RERUN_ID >> DOOR_BITS
@@ -106,7 +107,9 @@ class JobContent(NamedTuple):
 
 
 class Operator:
-    """See the module. Made by ``pool.operator``. Any call raises PoolClosed or BossDied once the pool has ended.
+    """All of a pool, to be seen and steered, whoever has added its jobs. Made by ``pool.operator``.
+
+    Any call raises PoolClosed or BossDied once the pool has ended.
 
     BossWorkerError: the pool refuses, and says why. `by` of what steers: who wants it, for the log of the pool.
     """
@@ -142,6 +145,10 @@ class Operator:
             told["last_failed"],
             told["now"] + told["clock"],
         )
+
+    def stats(self) -> Stats:
+        """All figures, those of the last minute included, which cost the boss some milliseconds."""
+        return stats_of(self._ask("stats")["stats"])
 
     def failed(self, seen: int = 0) -> list[FailedRecord]:
         """Jobs that have failed, behind number `seen`: not all at once, ask again. The last few thousand are kept."""

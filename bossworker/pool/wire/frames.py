@@ -37,8 +37,9 @@ Part = tuple[memoryview, tuple[int, ...]]
 
 def pack(kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> list[Part]:
     """A frame, ready to be queued."""
-    prefix = prefix_of(kind, head, body, fds)
-    if sum(map(len, body)) < JOIN_BELOW:
+    size = sum(map(len, body))
+    prefix = PREFIX.pack(VERSION, kind, len(fds), len(head), size)
+    if size < JOIN_BELOW:
         return [(memoryview(b"".join((prefix, head, *body))), tuple(fds))]
     parts: list[Part] = [(memoryview(prefix + head), tuple(fds))]
     parts += [(memoryview(part).cast("B"), ()) for part in body if len(part)]
@@ -56,10 +57,12 @@ def prefix_of(kind: Kind, head: bytes, body: Sequence[Buffer], fds: Sequence[int
 
 def frame_of(view: memoryview) -> Frame:
     """The one frame, without descriptors, that these bytes are. ProtocolError if they are not."""
-    frames, used, _ = cut_frames(view, [])
-    if len(frames) != 1 or used != len(view):
-        raise ProtocolError("not one frame")
-    return frames[0]
+    if len(view) >= _PREFIX_SIZE:
+        version, kind, fd_count, head_size, body_size = _unpack_prefix(view)
+        body = _PREFIX_SIZE + head_size
+        if version == VERSION and kind in _KINDS and not fd_count and body + body_size == len(view):
+            return Frame(_KINDS[kind], view[_PREFIX_SIZE:body], view[body:], [])
+    raise ProtocolError("not one frame")
 
 
 def cut_frames(view: memoryview, fds: list[int]) -> Cut:

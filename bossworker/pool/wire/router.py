@@ -38,6 +38,7 @@ class Router:
             (zmq.USE_FD, listener.detach()),
         ):
             self._socket.setsockopt(option, value)
+        self._quiet = False  # whether nothing was waiting at our last call: then the descriptor tells of what comes
         self._socket.bind("ipc://bossworker")  # the name means nothing: the listener is bound already
 
     def fileno(self) -> int:
@@ -46,6 +47,7 @@ class Router:
 
     def send(self, identity: bytes, message: bytes) -> bool:
         """Send to a worker; False when it is not there, or not yet."""
+        self._quiet = False
         try:
             self._socket.send_multipart((identity, message), self._zmq.DONTWAIT)
         except self._zmq.ZMQError as error:
@@ -54,14 +56,16 @@ class Router:
             return False
         return True
 
-    def take(self) -> list[tuple[bytes, str]]:
-        """Take all messages off; the senders of those that no worker of ours sends, and what is wrong with them.
+    def take_rest(self) -> list[tuple[bytes, str]]:
+        """To be called before each sleep: `take`, if the descriptor may be silent with messages waiting.
 
-        To be called before each sleep.
-
-        libzmq's descriptor tells of changes alone: a call in between may have eaten the signal, and then it is not
-        readable with messages waiting. So its state is asked for, and all is read.
+        It tells of changes alone, and a call in between may have eaten the signal. So after each but the last of
+        `take`, the socket's state is asked for, and all is read.
         """
+        return [] if self._quiet else self.take()
+
+    def take(self) -> list[tuple[bytes, str]]:
+        """Take all messages off; the senders of those that no worker of ours sends, and what is wrong with them."""
         zmq, wrong = self._zmq, []
         while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             with suppress(zmq.Again):
@@ -69,6 +73,7 @@ class Router:
                     route, *parts = self._socket.recv_multipart(zmq.DONTWAIT)
                     if parts not in _BELLS:
                         wrong.append((route, "it wrote into its socket"))
+        self._quiet = True
         return wrong
 
     def close(self) -> None:

@@ -35,6 +35,10 @@ class WorkerWire:
         elif doorway is not None:
             with suppress(OSError):  # no descriptor is left: the pair carries everything
                 self._dealer = EarlyLink(_out_of_the_way(doorway.connect()))
+        self._links = {link.fileno(): link for link in (self._pair, self._dealer) if link is not None}
+        self._poll = select.poll()
+        for fd in self._links:
+            self._poll.register(fd, select.POLLIN)
 
     def greet(self) -> None:
         """Make ourselves known at the boss's ZeroMQ socket. Until libzmq has read it, orders come over the pair."""
@@ -49,16 +53,14 @@ class WorkerWire:
         """Wake the boss."""
         _send(self._pair, kind)
 
-    def wait(self) -> None:
-        """Sleep until something comes."""
-        fds = [self._pair.fileno()] if self._dealer is None else [self._pair.fileno(), self._dealer.fileno()]
-        processes.await_any(fds, select.POLLIN)
-
     def orders(self) -> list[Frame]:
-        """All that has come but what was to wake us: an order may come right behind that. Raises LinkClosed."""
-        frames = self._pair.receive()
-        if self._dealer is not None:
-            frames += self._dealer.receive()
+        """Sleep until something comes: all of it but what was to wake us, behind which an order may come at once.
+
+        Raises LinkClosed.
+        """
+        frames: list[Frame] = []
+        for fd, _ in self._poll.poll():
+            frames += self._links[fd].receive()
         return [frame for frame in frames if frame.kind is not Kind.WAKE]
 
 

@@ -239,13 +239,11 @@ class Worker:
     def _sleep(self) -> None:
         """Until an order is given, or about to come."""
         if not self.mailbox.fall_asleep():
-            self.wire.wait()
             self.orders += self.wire.orders()
         self.mailbox.wake_up()
 
     def _order_by_wire(self) -> Frame:
         while not self.orders:
-            self.wire.wait()
             self.orders += self.wire.orders()
         return self.orders.pop()
 

@@ -1,0 +1,237 @@
+"""Commands are run by a process of their own, the host (``commands/hosting``); this is its other end.
+
+If the host is killed, what it was running is ended and counts as failed, and another host goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from bossworker.cli.crews import CANCELLED
+from bossworker.cli.outcomes import Ended, Planned
+from bossworker.commands.hosting import hosting_wire
+from bossworker.commands.hosting.hosting_wire import CRASH, EndRecord, HostSettings, Unpacker
+from bossworker.system import descendants, forking
+from bossworker.system.cpython import signal, socket
+
+WORKER_DIED = "BossWorkerAsync: worker died"
+HANG_UP_SECONDS = 0.9  # for a host to end by force; then we do so ourselves
+_MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs began
+_CHUNK = 1 << 18
+
+
+class CommandCrew:
+    """A host, and what is with it."""
+
+    ahead = 16  # some hundredths of a second for commands as short as can be
+
+    def __init__(self, settings: HostSettings, name: str, on_begin: Callable[[list[str]], None] | None = None) -> None:
+        """
+        Args:
+            name: Of the run, for whoever looks at processes.
+            on_begin: Called with the command lines of those that have begun.
+        """
+        self._on_begin = on_begin
+        self._settings = settings
+        self._title = f"bossworker {name}: host"
+        self._next_id = 0
+        self._plans: dict[int, Planned] = {}  # of what is with the host
+        self._began: dict[int, float] = {}  # monotonic seconds, of what runs
+        self._others = frozenset(descendants.children(os.getpid()))
+        self._adopted = descendants.adopts_orphans()
+        descendants.adopt_orphans()
+        self._barren = 0
+        self._launch()
+
+    def _launch(self) -> None:
+        self._mail = Unpacker()
+        ours, theirs = socket.socketpair()
+        self._link, link = ours.detach(), theirs.detach()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+        try:
+            self._pid = forking.fork()
+            if not self._pid:
+                _be_host(link, self._settings, self._title)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(link)
+
+    # -- what a run asks ----------------------------------------------------------------------------------
+
+    def add(self, plans: Sequence[Planned]) -> None:
+        begin = self._next_id
+        self._next_id += len(plans)
+        self._plans.update(enumerate(plans, begin))
+        self._give(range(begin, self._next_id))
+
+    def fileno(self) -> int:
+        return self._link
+
+    def receive(self) -> list[tuple[Planned, Ended | None]]:
+        if not _is_readable(self._link):
+            return []
+        try:
+            data = os.read(self._link, _CHUNK)
+        except ConnectionError:
+            data = b""
+        if not data:
+            return self._replace_host()
+        records = [one for told in self._mail.feed(data) for one in told]
+        begun = [one[0] for one in records if len(one) == 1]
+        if begun:
+            self._note_begun(begun)
+        if () in records:
+            raise BrokenPipeError  # nobody reads what is passed on
+        return [self._ended(EndRecord._make(one)) for one in records if len(one) > 1]
+
+    def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:
+        ids = [job_id for job_id, plan in self._plans.items() if plan.place in places]
+        self._say((hosting_wire.CANCEL, ids, kind, queued_only))
+
+    def running(self) -> list[tuple[Planned, float]]:
+        now = time.monotonic()
+        return [(self._plans[job_id], now - began) for job_id, began in self._began.items()]
+
+    def close(self, force: bool = False) -> None:
+        if force:
+            self._say((hosting_wire.FORCE,))
+        self._hang_up()
+        if force:
+            self._await_host(HANG_UP_SECONDS)
+        elif self._pid:
+            os.waitpid(self._pid, 0)
+        self._pid = 0
+        self._end_orphans(0.0)
+        if not self._adopted:
+            descendants.adopt_orphans(False)
+
+    def _hang_up(self) -> None:
+        if self._link >= 0:
+            os.close(self._link)
+        self._link = -1
+
+    # -- the host -----------------------------------------------------------------------------------------
+
+    def _give(self, ids: Iterable[int]) -> None:
+        plans = self._plans
+        self._say((hosting_wire.JOBS, [(job_id, *plans[job_id].job) for job_id in ids]))
+
+    def _say(self, message: object) -> None:
+        data = hosting_wire.pack(message)
+        try:
+            while data and self._link >= 0:
+                data = data[os.write(self._link, data) :]
+        except ConnectionError:  # it is gone, as we shall read
+            pass
+
+    def _note_begun(self, ids: list[int]) -> None:
+        self._barren = 0
+        self._began |= dict.fromkeys(ids, time.monotonic())
+        if self._on_begin is not None:
+            self._on_begin([self._plans[one].text for one in ids])
+
+    def _ended(self, record: EndRecord) -> tuple[Planned, Ended | None]:
+        plan = self._plans.pop(record.id)
+        self._began.pop(record.id, None)
+        if record.kind == CANCELLED:
+            return plan, None
+        return plan, Ended(
+            plan=plan,
+            ok=not record.kind,
+            exit_code=record.exit_code,
+            signal=record.signal,
+            seconds=record.seconds,
+            started_at=record.started_at,
+            stdout=record.stdout,
+            stderr=record.stderr,
+            jobid=record.jobid,
+            kind=record.kind,
+            reason=record.reason,
+            answer={},
+        )
+
+    def _replace_host(self) -> list[tuple[Planned, Ended | None]]:
+        """It was killed. What it had begun counts as failed, after its end; what it had not is for the next one."""
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        self._hang_up()
+        self._end_orphans(_GRACE)
+        self._barren += 1
+        if self._barren > _MOST_BARREN:
+            raise ChildProcessError(f"the process that starts commands has ended {self._barren} times: {_how(status)}")
+        reason, now = f"{WORKER_DIED} ({_how(status)})", time.time()
+        lost = [
+            self._ended(EndRecord(job_id, CRASH, reason, None, None, seconds, now - seconds))
+            for job_id, seconds in [(one, time.monotonic() - began) for one, began in self._began.items()]
+        ]
+        self._launch()
+        self._give(list(self._plans))
+        return lost
+
+    def _await_host(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._pid and not os.waitpid(self._pid, os.WNOHANG)[0]:
+            if time.monotonic() > until:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                return
+            time.sleep(0.002)
+
+    def _end_orphans(self, grace: float) -> None:
+        """End what a host has left us, whatever ended it."""
+        ending = descendants.Ending(grace, self._pid, self._orphans)
+        while (pause := ending.step()) is not None and not ending.hopeless:
+            time.sleep(pause)
+            for child in self._adopted_children():
+                _reap(child)
+
+    def _adopted_children(self) -> list[int]:
+        children = descendants.children(os.getpid())
+        return [one for one in children if one not in self._others and not descendants.is_detached(one)]
+
+    def _orphans(self) -> list[int]:
+        found = self._adopted_children()
+        return [*found, *(one for child in found for one in descendants.descendants(child))]
+
+
+_GRACE = 0.5  # seconds
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+def _be_host(link: int, settings: HostSettings, title: str) -> None:
+    """In the child: never return."""
+    status = 1
+    try:
+        from bossworker.commands.hosting.host import become_host
+
+        become_host(link, settings, title)
+        status = 0
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _reap(child: int) -> None:
+    try:
+        os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def _how(status: int) -> str:
+    import signal as signals
+
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else f"signal {-code}, {signals.Signals(-code).name}"

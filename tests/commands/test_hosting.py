@@ -1,0 +1,237 @@
+"""One process that sees many commands through: what ends them, what it leaves, and what is left without it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import jobs
+from bossworker.cli.command_crew import CommandCrew
+from bossworker.cli.outcomes import Ended, Planned
+from bossworker.cli.replacements import Row
+from bossworker.commands.hosting import host
+from bossworker.commands.hosting.hosting_wire import GROUP, HostSettings, Unpacker, pack
+from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
+from bossworker.system import processes
+from tests.conftest import wait_for
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
+    return tmp_path / "jobs"
+
+
+@contextmanager
+def crew(folder: Path, slots: int = 2, **settings: Any) -> Iterator[CommandCrew]:
+    told = HostSettings(
+        slots, str(folder / "long"), settings.pop("how", GROUP), True, settings.pop("env", {}), **settings
+    )
+    made = CommandCrew(told, "test")
+    try:
+        yield made
+    finally:
+        made.close(force=True)
+
+
+def plan(script: str, place: int, folder: Path) -> Planned:
+    return Planned(Row(place + 1, ()), script, place, "", (["/bin/sh", "-c", script], str(folder), "", {}))
+
+
+def ends(made: CommandCrew, count: int, seconds: float = 60.0) -> dict[int, Ended | None]:
+    """How the next so many ended, by their places."""
+    found: dict[int, Ended | None] = {}
+    until = time.monotonic() + seconds
+    while len(found) < count:
+        assert processes.await_fd(made.fileno(), 1, until - time.monotonic())
+        found |= {plan.place: ended for plan, ended in made.receive()}
+    return found
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def pid_in(path: Path) -> int:
+    return int(wait_for(lambda: path.exists() and path.read_text().strip()) or 0)
+
+
+def test_a_host_that_is_killed_costs_what_it_ran(tmp_path: Path) -> None:
+    """That is ended, with what it has started, and is told of; what had not begun runs in the next host."""
+    with crew(tmp_path) as made:
+        scripts = ["echo $$ > 0.pid; sleep 600", "(setsid sleep 600 & echo $! > 1.pid); sleep 600", "echo c", "echo d"]
+        made.add([plan(one, at, tmp_path) for at, one in enumerate(scripts)])
+        pids = [pid_in(tmp_path / "0.pid"), pid_in(tmp_path / "1.pid")]
+        wait_for(lambda: made.receive() == [] and len(made.running()) == 2)
+        os.kill(made._pid, signal.SIGKILL)
+        found = ends(made, 4)
+        first, second, *others = (found[at] for at in range(4))
+        assert first is not None
+        assert second is not None
+        assert (first.kind, first.words) == ("crash", "worker died (signal 9, SIGKILL)")
+        assert second.kind == "crash"
+        assert [one and (one.ok, one.stdout) for one in others] == [(True, b"c\n"), (True, b"d\n")]
+        assert not any(map(runs, pids))
+
+
+def test_a_host_that_dies_at_once_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "become_host", lambda *told: os._exit(3))
+    with crew(tmp_path) as made:
+        made.add([plan("true", 0, tmp_path)])
+        with pytest.raises(ChildProcessError, match=r"has ended 4 times: exit code 3"):
+            ends(made, 1)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_timeout_ends_what_has_left_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    """Also where there are no descriptors that tell of the ends of processes."""
+    if not watched:
+        monkeypatch.setattr(host, "_pidfd", lambda pid: -1)
+    script = "(setsid sh -c 'echo $$ > daemon.pid; exec sleep 600' &) ; sleep 600"
+    with crew(tmp_path, timeout=0.5) as made:
+        made.add([plan(script, 0, tmp_path), plan("sleep 0.1; echo fine", 1, tmp_path)])
+        found = ends(made, 2)
+        late, other = found[0], found[1]
+        assert late is not None
+        assert other is not None
+        assert (late.kind, late.words, late.signal) == ("timeout", "timed out", signal.SIGTERM)
+        assert (other.ok, other.stdout) == (True, b"fine\n")
+        assert not runs(pid_in(tmp_path / "daemon.pid"))
+        assert jobs.status(late.jobid) == "terminated by request"
+
+
+def test_one_that_is_ended_leaves_the_others_and_theirs_alone(tmp_path: Path) -> None:
+    script = "(setsid sleep 600 & echo $! > {}.pid); sleep 600"
+    with crew(tmp_path) as made:
+        made.add([plan(script.replace("{}", str(at)), at, tmp_path) for at in range(2)])
+        first, second = pid_in(tmp_path / "0.pid"), pid_in(tmp_path / "1.pid")
+        made.cancel([0])
+        assert ends(made, 1) == {0: None}
+        assert (runs(first), runs(second)) == (False, True)
+        assert [one.place for one, _ in made.running()] == [1]
+
+
+def test_what_is_left_running_ends_with_the_run(tmp_path: Path) -> None:
+    with crew(tmp_path) as made:
+        made.add([plan("sleep 600 & echo $! > left.pid; echo done", 0, tmp_path)])
+        (ended,) = ends(made, 1).values()
+        assert ended is not None
+        assert ended.stdout == b"done\n"
+        pid = pid_in(tmp_path / "left.pid")
+        assert runs(pid)
+    assert not runs(pid)
+
+
+def test_queued_ones_are_cancelled_alone(tmp_path: Path) -> None:
+    with crew(tmp_path, slots=1) as made:
+        made.add(
+            [plan("touch begun; while [ ! -e go ]; do sleep 0.01; done", 0, tmp_path), plan("exit 3", 1, tmp_path)]
+        )
+        wait_for((tmp_path / "begun").exists)
+        made.cancel([0, 1], queued_only=True)
+        assert ends(made, 1) == {1: None}
+        (tmp_path / "go").touch()
+        (ended,) = ends(made, 1).values()
+        assert ended is not None
+        assert ended.ok
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Of the command and all that it has started."""
+    script = f"{sys.executable} -c 'b = bytearray(1) * (200 << 20); import time; time.sleep(600)' & wait"
+    with crew(tmp_path, memory=64 << 20) as made:
+        made.add([plan(script, 0, tmp_path)])
+        (ended,) = ends(made, 1).values()
+        assert ended is not None
+        assert ended.kind == "memory"
+        assert ended.words.startswith("memory limit exceeded (")
+
+
+def test_no_process_is_to_be_had(tmp_path: Path) -> None:
+    """What cannot be started is told of, and the host goes on."""
+    with crew(tmp_path) as made:
+        bad = plan("", 0, tmp_path)._replace(job=(["/bin/sh", "a\0b"], str(tmp_path), "", {}))
+        gone = plan("", 1, tmp_path)._replace(job=(["true"], f"{tmp_path}/gone", "", {}))
+        made.add([bad, gone, plan("echo on", 2, tmp_path)])
+        found = ends(made, 3)
+        first, second, third = (found[at] for at in range(3))
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        assert (first.kind, first.words) == ("exception", "ValueError: embedded null byte")
+        assert second.words == f"exit code 126: cannot change to {f'{tmp_path}/gone'!r}: No such file or directory"
+        assert third.stdout == b"on\n"
+
+
+def test_whoever_does_not_listen_holds_up_starts_but_no_timeouts(tmp_path: Path) -> None:
+    """Records wait; nothing is started that the run has not heard of."""
+    scripts = ["sleep 600", *["head -c 200000 /dev/zero"] * 40, "touch last"]
+    with crew(tmp_path, timeout=1.0) as made:
+        made.add([plan(one, at, tmp_path) for at, one in enumerate(scripts)])
+        children = wait_for(lambda: processes.children(made._pid))
+        wait_for(lambda: not processes.children(made._pid))
+        assert children
+        assert not (tmp_path / "last").exists()
+        found = ends(made, len(scripts))
+        assert (tmp_path / "last").exists()
+        assert [at for at, one in found.items() if one is None or not one.ok] == [0]
+
+
+def test_messages_come_however_they_are_cut() -> None:
+    messages = [[(1,), (2, "", "x" * 300)], [], [(3,)]]
+    data = b"".join(map(pack, messages))
+    for size in (1, 2, 5, 64, len(data)):
+        unpacker = Unpacker()
+        assert [one for at in range(0, len(data), size) for one in unpacker.feed(data[at : at + size])] == messages
+
+
+def test_lines_of_two_are_never_mixed(tmp_path: Path, redirected: Callable[[], int]) -> None:
+    """Though whoever reads takes a little now and then, so that a line cannot be written at once."""
+    reading = redirected()
+    turns = RelayTurns()
+    files = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND) for name in ("a", "b", "empty")]
+    relays = [LineRelay((file, files[2]), b"", turns) for file in files[:2]]
+    for file, letter in zip(files, (b"a", b"b")):
+        os.write(file, (letter * 50_000 + b"\n") * 5)
+    data = b""
+    while [relay.pass_on(at_last=True) for relay in relays] != [True, True]:
+        data += os.read(reading, 3000)
+    os.set_blocking(reading, False)
+    while processes.await_fd(reading, 1, 0):
+        data += os.read(reading, 1 << 20)
+    lines = data.splitlines()
+    assert sorted(lines) == [b"a" * 50_000] * 5 + [b"b" * 50_000] * 5
+    for file in files:
+        os.close(file)
+
+
+@pytest.fixture
+def redirected(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], int]]:
+    """Puts a pipe in the place of stdout; gives its other end."""
+    before = os.dup(1)
+    fds: list[int] = []
+
+    def redirect() -> int:
+        reading, writing = os.pipe()
+        os.dup2(writing, 1)
+        os.close(writing)
+        fds.append(reading)
+        return reading
+
+    yield redirect
+    os.dup2(before, 1)
+    for fd in (before, *fds):
+        os.close(fd)

@@ -1,0 +1,278 @@
+"""Nodes, nannies, the scheduler and the program are killed in mid-batch: each job has one Result, none runs twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import BossDied, BossWorker, Result, UnfinishedJob
+from tests.conftest import alive, wait_for
+from tests.engines.conftest import pool_traces
+
+PATIENCE = 60.0  # seconds; a machine may be busy with other things
+
+
+def leave_a_mark(job: dict[str, Any]) -> dict[str, Any]:
+    """A job that tells each time that it is run, and waits for a file if it has to."""
+    with (Path(job["folder"]) / "runs").open("a") as file:
+        file.write(f"{job['n']} {os.getppid()}\n")
+    while job.get("waits") and not (Path(job["folder"]) / "go").exists():
+        time.sleep(0.01)
+    return {"n": job["n"]}
+
+
+def runs(folder: Path) -> Counter[int]:
+    """How often each job was run."""
+    file = folder / "runs"
+    return Counter(int(line.split()[0]) for line in file.read_text().splitlines()) if file.exists() else Counter()
+
+
+@contextmanager
+def cluster(workers: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """A Dask cluster of this test's own, and a client."""
+    distributed = pytest.importorskip("distributed")
+    local = distributed.LocalCluster(workers, threads_per_worker=1, dashboard_address=":0", **settings)
+    with local, distributed.Client(local, set_as_default=False) as client:
+        yield local, client
+
+
+def all_there_is(bw: BossWorker, why: str) -> tuple[list[Result], list[UnfinishedJob]]:
+    """The results until the pool is found dead, and what it says is unfinished."""
+    seen: list[Result] = []
+    with pytest.raises(BossDied, match=why) as caught:
+        seen.extend(iter(bw.get_result, None))
+    return seen, caught.value.unfinished
+
+
+def pids_of(client: Any) -> dict[str, int]:
+    """The processes of a cluster's workers."""
+    return dict(client.run(os.getpid))
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_node_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], retries: int) -> None:
+    """What it ran is lost, or tried again; what nobody had begun runs elsewhere. Dask runs the task again, in vain."""
+    with cluster(2) as (_, client):
+        bw = pool(leave_a_mark, engine=client, retries=retries)
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(8)))
+        wait_for(lambda: len(runs(tmp_path)) == 2, PATIENCE)
+        begun = set(runs(tmp_path))
+        os.kill(next(iter(pids_of(client).values())), signal.SIGKILL)
+        (tmp_path / "go").touch()
+        results = {result.job["n"]: result for result in bw.results()}
+        assert set(results) == set(range(8))
+        failed = [result for result in results.values() if not result.ok]
+        again = [result for result in results.values() if result.attempts == 2]
+        if retries:
+            assert not failed
+            assert len(again) == 1
+            assert again[0].job["n"] in begun
+        else:
+            assert [result.error_kind for result in failed] == ["crash"]
+            assert failed[0].job["n"] in begun
+            assert "node lost (tcp://" in (failed[0].error or "")
+        assert runs(tmp_path) == Counter(range(8)) + Counter(result.job["n"] for result in again)
+        bw.shut_down()
+
+
+def test_the_last_node_is_killed_and_another_comes(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
+    """Its nanny starts one; what had not begun runs there."""
+    with cluster(1) as (_, client):
+        bw = pool(leave_a_mark, engine=client)
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(3)))
+        wait_for(lambda: runs(tmp_path), PATIENCE)
+        os.kill(next(iter(pids_of(client).values())), signal.SIGKILL)
+        (tmp_path / "go").touch()
+        results = {result.job["n"]: result.ok for result in bw.results()}
+        assert results == {0: False, 1: True, 2: True}
+        assert runs(tmp_path) == Counter(range(3))
+        bw.shut_down()
+
+
+@pytest.mark.parametrize("which", ["boss", "worker"])
+def test_what_is_killed_on_a_node_is_replaced(dask_client: Any, pool: Callable[..., BossWorker], which: str) -> None:
+    bw = pool(lambda job: {"pids": (os.getpid(), os.getppid())}, engine=dask_client, worker_count=1)
+    bw.add_work({})
+    worker, fork_server = bw.get_result()["pids"]
+    boss = int(Path(f"/proc/{fork_server}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(worker if which == "worker" else boss, signal.SIGKILL)
+    wait_for(lambda: not alive(worker), PATIENCE)
+    bw.add_work(*({} for _ in range(5)))
+    results = list(bw.results())
+    assert len(results) == 5
+    assert results[-1].ok
+
+
+def test_the_nanny_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
+    """Its worker ends with it, and so does the part of the pool that is there."""
+    distributed = pytest.importorskip("distributed")
+    commands.start_scheduler()
+    nannies = [commands.start_worker() for _ in range(2)]
+    with distributed.Client(commands.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=PATIENCE)
+        bw = pool(leave_a_mark, engine=f"dask://{commands.address.removeprefix('tcp://')}")
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(4)))
+        wait_for(lambda: len(runs(tmp_path)) == 2, PATIENCE)
+        nannies[0].kill()
+        wait_for(lambda: len(client.nthreads()) == 1, PATIENCE)
+        (tmp_path / "go").touch()
+        results = {result.job["n"]: result for result in bw.results()}
+        assert sum(not result.ok for result in results.values()) == 1
+        assert runs(tmp_path) == Counter(range(4))
+        bw.shut_down()
+
+
+def test_the_scheduler_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
+    """The program hears of it, and of each job without a result; nothing runs on."""
+    distributed = pytest.importorskip("distributed")
+    scheduler = commands.start_scheduler()
+    commands.start_worker()
+    with distributed.Client(commands.address, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=PATIENCE)
+        bw = pool(leave_a_mark, engine=client)
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(10)))
+        wait_for(lambda: runs(tmp_path), PATIENCE)
+        scheduler.kill()
+        seen, unfinished = all_there_is(bw, "the engine is gone")
+        assert len(seen) + len(unfinished) == 10
+        assert {job.job["n"]: job.may_have_run for job in unfinished}[9] is False
+        assert runs(tmp_path) == Counter([0])
+        bw.shut_down(force=True)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from bossworker import BossWorker
+from distributed import Client
+from tests.engines.test_losses import leave_a_mark
+
+if __name__ == "__main__":
+    bw = BossWorker(leave_a_mark, engine=Client(sys.argv[1]))
+    bw.add_work({"n": 0, "folder": sys.argv[2], "waits": True})
+    bw.get_result()
+"""
+
+
+def test_the_program_is_killed(tmp_path: Path, dask_client: Any) -> None:
+    """Nothing of its pool is left on the nodes."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    address = dask_client.scheduler.address
+    program = subprocess.Popen([sys.executable, str(script), address, str(tmp_path)], env=environment)
+    wait_for(lambda: runs(tmp_path), PATIENCE)
+    assert pool_traces()
+    program.kill()
+    program.wait()
+    wait_for(lambda: not pool_traces(), PATIENCE)
+
+
+def test_a_program_elsewhere_falls_silent(
+    tmp_path: Path, dask_client: Any, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program on another machine, nodes know no more than when they heard of it last."""
+    from bossworker.engines import engine_line, engine_pool
+    from bossworker.system import identity
+
+    place = [*identity.own()[:-1], "another host"]
+    monkeypatch.setattr(engine_pool, "LEASE_SECONDS", 3.0)
+    monkeypatch.setattr(engine_line, "BEAT_SECONDS", 0.2)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(identity, "own", lambda: place)
+        bw = pool(leave_a_mark, engine=dask_client)
+    bw.add_work({"n": 0, "folder": str(tmp_path), "waits": True})
+    wait_for(lambda: runs(tmp_path), PATIENCE)
+    time.sleep(4.0)  # longer than the lease
+    assert pool_traces()
+    bw._connection.line.beat_at += 1000.0  # type: ignore[attr-defined]
+    wait_for(lambda: not pool_traces(), PATIENCE)
+    assert "node lost" in (bw.get_result().error or "")
+
+
+def test_a_process_of_an_executor_is_killed(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
+    """Such an executor is done for, as its own users know; each job that had begun has its result."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        bw = pool(leave_a_mark, engine=executor)
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(6)))
+        wait_for(lambda: len(runs(tmp_path)) == 2, PATIENCE)
+        begun = set(runs(tmp_path))
+        os.kill(next(iter(executor._processes)), signal.SIGKILL)  # which the public face does not tell
+        seen, unfinished = all_there_is(bw, "ProcessPoolExecutor")
+        assert {result.job["n"] for result in seen} == begun
+        assert {result.error_kind for result in seen} == {"crash"}
+        assert {job.job["n"] for job in unfinished} == set(range(6)) - begun
+        assert not any(job.may_have_run for job in unfinished)
+        assert runs(tmp_path) == Counter(begun)
+
+
+def test_a_cluster_that_grows_and_shrinks(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
+    """It has no worker at first. Those that leave, leave no job behind."""
+    with cluster(0) as (local, client):
+        bw = pool(leave_a_mark, engine=client, retries=5)  # it closes workers amid their tasks
+        local.adapt(minimum=0, maximum=2, interval="50ms", wait_count=2, target_duration="100ms")
+        bw.add_work(*({"n": n, "folder": str(tmp_path)} for n in range(500)))
+        results = list(bw.results())
+        assert [result for result in results if not result.ok] == []
+        assert len(results) == 500
+        wait_for(lambda: not client.nthreads(), PATIENCE)
+        bw.add_work({"n": 500, "folder": str(tmp_path)})
+        results.append(bw.get_result())
+        assert results[-1].ok
+        assert all(1 <= runs(tmp_path)[result.job["n"]] <= result.attempts for result in results)
+        bw.shut_down()
+
+
+class Commands:
+    """Scheduler and workers by Dask's own commands, each a process to be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = ""
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        file = self.folder / "scheduler.json"
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        process = self._start("dask_scheduler", *options)
+        text = wait_for(lambda: file.exists() and file.read_text(), PATIENCE)
+        self.address = text.split('"address": "')[1].split('"')[0]
+        return process
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        options = ["--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory", str(self.folder)]
+        return self._start("dask_worker", self.address, *options)
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        log = (self.folder / "log").open("ab")
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        log.close()
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in reversed(self._started):
+            process.terminate()
+        for process in self._started:
+            process.wait()
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    made = Commands(tmp_path)
+    yield made
+    made.end()
