@@ -19,6 +19,7 @@ from bossworker.system.checks import check_bool, check_count
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
+    from bossworker.pool.caller.journaled import JournalOutbox, OpenJournal
     from bossworker.pool.caller.pool_future import JobFuture
 
     _Book = TypeVar("_Book", bound=OpenFutures)
@@ -34,6 +35,7 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
     _futures: OpenFutures | None  # those of submit, from the first on
     _books: list[OpenFutures]  # these, and those of executors
     _first_future: threading.Lock
+    _journal: OpenJournal | None
 
     def add_work(
         self,
@@ -41,6 +43,7 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
+        resume: bool = False,
     ) -> Sequence[int]:
         """Queue jobs (dicts); return their ids, in order.
 
@@ -50,18 +53,30 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
             timeout: Seconds each of these jobs may run; 0: no limit; None: the pool's ``global_timeout``.
             priority: A higher one runs first.
             retries: How often each is given to another worker after a crash; None: the pool's ``retries``.
+            resume: With a journal, a job whose ``job_key`` has a good result in it is not run: it has that result,
+                whose ``stored`` is True. One that an earlier owner of the journal has left is taken for this one: it
+                runs once, and its result comes once. TypeError: a job has no ``job_key``.
 
         Raises:
             TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
             PoolClosed: After ``shut_down``.
             BossDied: The boss is gone, and the pool with it.
+            JournalError: The journal did not take the jobs (the disk is full): none of them was accepted.
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)
+        if check_bool("resume", resume):
+            return self._journal_outbox().resume(jobs, job_options) if jobs else range(0)
         if len(jobs) == 1:
             return outbox.add_one(jobs[0], job_options)
         self._state.check_open()
         return outbox.add(jobs, job_options) if jobs else range(0)
+
+    def _journal_outbox(self) -> JournalOutbox:
+        """ValueError: There is none."""
+        if self._journal is None:
+            raise ValueError("resume needs a journal: make the pool with journal=PATH")
+        return self._outbox  # type: ignore[return-value]
 
     def submit(
         self,

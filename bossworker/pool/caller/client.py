@@ -39,6 +39,7 @@ from bossworker.system.checks import check_callable, check_seconds
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
+    from bossworker.pool.caller.journaled import OpenJournal
     from bossworker.pool.door.keys import Keys
     from bossworker.pool.door.listening import Door
 
@@ -109,11 +110,24 @@ class BossWorker(
             at a time). Jobs travel as batches, each of them a task of the engine, which no node runs twice. What runs
             when its node is lost has ``node lost`` in its ERROR, or is tried again as far as `retries` goes. The
             handlers travel as with ``"spawn"``. BossWorker itself can be on an engine, not a subclass of it.
+        journal: Path of a database (SQLite; it is made if it is not there) that keeps jobs and results. When
+            ``add_work`` has returned, its jobs are on the disk, and so is a result before it is handed out. Whoever
+            opens the journal next, however this program ended, goes on where it was: jobs that never started are run;
+            those that may have run are `interrupted`; results that nobody has got are handed out. A result counts as
+            got once the program asks for another one, or shuts the pool down in order. Leaving by force, or by an
+            exception, leaves what is queued in the journal; leaving in order does it first. A journal has one owner at
+            a time; ``bossworker.journal.open`` tells any process what is in it. Handlers are not kept. Neither are the
+            jobs of programs that come in by a door. It lies on a local disk: see the guarantees in the manual.
+        interrupted: What becomes of a job that may have run when the journal's last owner ended, and has no result:
+            ``"report"``: it has one now, with ERROR ``BossWorkerAsync: interrupted``. ``"rerun"``: it is run again,
+            which counts as an attempt.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
         WorkerStartError: A worker did not come up; the text holds the ``init_handler``'s traceback, or the limit that
             was reached.
+        JournalInUse: The journal belongs to another program; ``pid`` is its process.
+        JournalError: The journal cannot be used: it is damaged, for instance. Then it is left as it is.
 
     Of a limit, 0 and None mean that there is none. Of a wait, a `timeout` of None means as long as it takes, and 0 not
     to wait at all. A job's time stands still while the machine sleeps. It runs on while the processes are stopped
@@ -154,6 +168,8 @@ class BossWorker(
         logs: Literal["inherit", "relay", "discard"] = "inherit",
         name: str | None = None,
         engine: object = None,
+        journal: str | os.PathLike[str] | None = None,
+        interrupted: Literal["report", "rerun"] = "report",
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -174,6 +190,8 @@ class BossWorker(
             close_fds=close_fds,
             transport=transport,
             logs=logs,
+            journal=journal,
+            interrupted=interrupted,
             name=name,
             handler=work_handler,
         )
@@ -194,6 +212,8 @@ class BossWorker(
         except BaseException:
             if hasattr(self, "_ending"):
                 self._ending.at_once()
+            elif self._journal is not None:
+                self._journal.abandon()
             raise
 
     def _become_inline(self) -> None:
@@ -222,12 +242,14 @@ class BossWorker(
         raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
     _connection_type = Connection
+    _journal: OpenJournal | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
 
     def _start(self, handlers: Handlers) -> None:
         try:
+            self._open_journal()
             with signals.held(), stdio.stdio_reserved():
                 self._launch(handlers)
         except OSError as error:
@@ -238,13 +260,23 @@ class BossWorker(
         self._await_start()
 
     def _launch(self, handlers: Handlers) -> None:
-        launched = launch(handlers, self._options)
-        try:
-            connection = self._connection_type(launched, self._inbox)
-        except BaseException:
-            launched.abandon()
-            raise
+        if self._journal is not None:
+            connection = self._journal.launch(handlers, self._options, self._connection_type, self._inbox)
+        else:
+            launched = launch(handlers, self._options)
+            try:
+                connection = self._connection_type(launched, self._inbox)
+            except BaseException:
+                launched.abandon()
+                raise
         self._attach(connection, prepare_of(handlers))
+
+    def _open_journal(self) -> None:
+        """JournalInUse, JournalError."""
+        if self._options.journal and self._journal is None:
+            from bossworker.pool.caller.journaled import OpenJournal  # which is for those pools that have one
+
+            self._journal = OpenJournal(self._options)
 
     _state_type = HandleState
 
@@ -253,7 +285,10 @@ class BossWorker(
         self._connection = connection
         self._waiters = self._connection.turns.waiters
         self._state = self._state_type(self._connection, self._inbox)
-        self._outbox = Outbox(self._connection, self._inbox, self._state, self._options, prepare)
+        outbox_type = Outbox if self._journal is None else self._journal.outbox_type
+        self._outbox = outbox_type(self._connection, self._inbox, self._state, self._options, prepare)
+        if self._journal is not None:
+            self._journal.attach(self._outbox, self._state)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         register(self)
 
@@ -262,6 +297,8 @@ class BossWorker(
         line.wait_until(lambda: line.up or bool(line.failure))
         if not line.up:
             raise WorkerStartError(line.why_not_up())
+        if self._journal is not None:
+            self._journal.await_recovery()
 
     def resize(self, n: int) -> None:
         """Change the number of workers. Surplus workers leave when they have finished their job."""

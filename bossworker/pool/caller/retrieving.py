@@ -17,11 +17,12 @@ from bossworker.pool.caller.state import HandleState
 from bossworker.pool.options import Options
 from bossworker.pool.wire.codec import type_phrase
 from bossworker.result import Result, make_result
-from bossworker.system.checks import check_seconds
+from bossworker.system.checks import check_bool, check_seconds
 from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
+    from bossworker.pool.caller.journaled import JournalOutbox
 
 
 class PoolResults(Generic[Job_contra, Answer_co]):
@@ -37,6 +38,9 @@ class PoolResults(Generic[Job_contra, Answer_co]):
     _result_handler: Callable[[Result[Answer_co]], Mapping[Any, Any] | None] | None
 
     def _parts(self) -> PoolParts:
+        raise NotImplementedError
+
+    def _journal_outbox(self) -> JournalOutbox:
         raise NotImplementedError
 
     def pending(self) -> int:
@@ -78,7 +82,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._state.fileno_used or self._waiters:
+        if self._state.tells_others or self._waiters:
             self._tell_others_of(result)
         return result if self._result_handler is None else self._handle(result)
 
@@ -110,7 +114,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         state = self._state
         try:
             for result in self._inbox.pops:
-                if state.fileno_used or self._waiters:
+                if state.tells_others or self._waiters:
                     self._tell_others_of(result)
                 elif state.foreign:  # forked since the last one
                     state.check_owner()
@@ -156,6 +160,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             self._connection.show_readiness(self._inbox.has_news)
         if self._inbox.outstanding <= 0:
             self._connection.wake()
+        self._connection.on_given_out()
 
     def _handle(self, result: Result) -> Result:
         assert self._result_handler is not None
@@ -180,6 +185,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool | float = False,
+        resume: bool = False,
     ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
@@ -196,12 +202,14 @@ class PoolResults(Generic[Job_contra, Answer_co]):
                 terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length. What
                 running jobs say by ``current_job().progress`` is shown, of three of them. (Of a pool that is reached by
                 ``connect`` it cannot be seen.)
+            resume: As of ``add_work``: jobs that have a good result in the journal are not run.
         """
         seconds = check_progress(progress)
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
+        add = self._journal_outbox().send_resumed if check_bool("resume", resume) else self._outbox.send
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1, add).results()
         if seconds is not None:
             results = with_bar(results, length_of(jobs), seconds, self._connection)
         return self._handled(results)
@@ -227,6 +235,6 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             raise PoolClosed("the pool has been shut down")
         fd = self._connection.fileno()
         if not self._state.fileno_used:
-            self._state.fileno_used = True
+            self._state.fileno_used = self._state.tells_others = True
             self._connection.show_readiness(self._inbox.has_news)
         return fd
