@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.stats import Stats, WorkerStats
     from bossworker.pool.caller.attached import AttachedPool, connect
     from bossworker.pool.caller.client import BossWorker
-    from bossworker.pool.caller.futures import JobFuture
     from bossworker.pool.caller.operating import Operator
+    from bossworker.pool.caller.pool_future import JobFuture
     from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
     from bossworker.pool.door.keys import Keys, keys
     from bossworker.pool.door.listening import ClientInfo, Door
@@ -128,7 +128,7 @@ _MODULES = {
     "executor": ("Executor",),
     "pool.caller.attached": ("AttachedPool", "connect"),
     "pool.caller.client": ("BossWorker",),
-    "pool.caller.futures": ("JobFuture",),
+    "pool.caller.pool_future": ("JobFuture",),
     "pool.door.keys": ("Keys", "keys"),
     "pool.door.listening": ("ClientInfo", "Door"),
     "pool.caller.operating": ("Operator",),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.boss.stats import Stats, stats_of
-from bossworker.pool.caller.client import Answer_co, BossWorker, Job_contra
+from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.controls import Handler, stack_request
+from bossworker.pool.caller.job_types import Answer_co, Job_contra
 from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
 from bossworker.pool.options import check_workers

@@ -29,7 +29,8 @@ from bossworker.display import shorten
 from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.function_calls import Initializer, run_call
 from bossworker.pool.boss.stats import Stats
-from bossworker.pool.caller.call_futures import CallFuture, CallFutures, CallMap, value_of
+from bossworker.pool.caller.call_futures import CallFuture, CallFutures
+from bossworker.pool.caller.call_map import CallMap, value_of
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.options import MAX_WORKERS, StartMethod, check_priority, check_workers, start_method_of

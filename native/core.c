@@ -386,6 +386,12 @@ static int load_dict(Loader *l)
     return push(l, result);
 }
 
+/* The depth below which nothing may be touched now: that of the last mark. */
+static inline int floor_of(const Loader *l)
+{
+    return l->marked ? l->marks[l->marked - 1] : 0;
+}
+
 static int load_mark(Loader *l)
 {
     if (l->marked >= MARKS) return 0;
@@ -396,7 +402,7 @@ static int load_mark(Loader *l)
 static int note_number(Loader *l)
 {
     const unsigned char *number = get(l, 1);
-    if (number == NULL || *number != l->known || l->known >= MOST_MEMO || !l->depth) return 0;
+    if (number == NULL || *number != l->known || l->known >= MOST_MEMO || l->depth <= floor_of(l)) return 0;
     l->objects[l->known++] = Py_NewRef(l->stack[l->depth - 1]);
     return 1;
 }
@@ -411,7 +417,7 @@ static int load_numbered(Loader *l)
 /* Puts the values from `start` on into what lies below them. */
 static int fill(Loader *l, int start, int is_dict)
 {
-    if (start < 1 || start > l->depth || (is_dict && (l->depth - start) % 2)) return 0;
+    if (start <= floor_of(l) || start > l->depth || (is_dict && (l->depth - start) % 2)) return 0;
     PyObject *filled = l->stack[start - 1];
     if (is_dict ? !PyDict_Check(filled) : !PyList_CheckExact(filled)) return 0;
     for (int n = start; n < l->depth; n += 1 + is_dict)
@@ -458,6 +464,9 @@ static int load_block(Loader *l)
     const unsigned char *head = get(l, 13);
     static const unsigned char wanted[] = {0x80, 5, 0x95};
     if (head == NULL || memcmp(head, wanted, 3) || head[11] != ']' || head[12] != '(') return 0;
+    uint64_t framed = 0;
+    for (int n = 0; n < 8; n++) framed |= (uint64_t)head[3 + n] << 8 * n;
+    if (framed != (uint64_t)(l->end - head) - 11) return 0;
     if (!push(l, PyList_New(0)) || !load_mark(l)) return 0;
     while (l->at < l->end && *l->at != '.') {
         if (*l->at == '}' && l->marked == 1) l->texts = 0; /* the next job */
@@ -524,6 +533,16 @@ static PyObject *core_load_results(PyObject *module, PyObject *args)
     return results != NULL ? results : Py_NewRef(Py_None);
 }
 
+#define POSITIONS 2048
+static PyObject *POSITION[POSITIONS]; /* these numbers, once they were needed */
+
+static PyObject *position_of(Py_ssize_t n)
+{
+    if (n >= POSITIONS) return PyLong_FromSsize_t(n);
+    if (POSITION[n] == NULL) POSITION[n] = PyLong_FromSsize_t(n);
+    return Py_XNewRef(POSITION[n]);
+}
+
 /* attach(results, origin, origin_slot, at_slot): set two slots of each: the one thing, and its position */
 static PyObject *core_attach(PyObject *module, PyObject *args)
 {
@@ -533,7 +552,7 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
     descrsetfunc set_at = (descrsetfunc)PyType_GetSlot(Py_TYPE(at_slot), Py_tp_descr_set);
     if (set_origin == NULL || set_at == NULL) return PyErr_Format(PyExc_TypeError, "no slots of a class");
     for (Py_ssize_t n = 0; n < PyList_Size(results); n++) {
-        PyObject *result = PyList_GetItem(results, n), *at = PyLong_FromSsize_t(n);
+        PyObject *result = PyList_GetItem(results, n), *at = position_of(n);
         if (at == NULL) return NULL;
         int failed = set_origin(origin_slot, result, origin) < 0 || set_at(at_slot, result, at) < 0;
         Py_DECREF(at);

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossDied, BossWorker, Executor, JobFailed, JobTimedOut, WorkerDied
-from bossworker.pool.caller.call_futures import NotRebuilt, PoolBroken, RemoteTraceback
+from bossworker.pool.caller.call_errors import NotRebuilt, PoolBroken, RemoteTraceback
 from tests.conftest import alive, wait_for
 
 Make = Callable[..., Executor]

@@ -164,10 +164,11 @@ def test_bytes_that_were_written_over_do_no_harm(contents: list[dict[Any, Any]],
     for one in (payload, block):
         for _ in range(rng.randint(1, 4)):
             one[rng.randrange(len(one))] = rng.choice([rng.randrange(256), *b"}](esuqhKX."])
-    results = core.load_results(payload[: rng.randrange(len(payload) + 1)], Result)
-    assert results is None or all(type(result) is Result for result in results)
+    cut = bytes(payload[: rng.randrange(len(payload) + 1)])
+    results = core.load_results(cut, Result)
+    assert results is None or repr(bare(results)) == repr(pickle.loads(b"(" + cut + b"l."))
     jobs = core.load_block(block)
-    assert jobs is None or isinstance(jobs, list)
+    assert jobs is None or repr(jobs) == repr(pickle.loads(block))
 
 
 @pytest.mark.parametrize(

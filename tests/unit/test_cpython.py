@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import bossworker
-from bossworker.pool.caller import futures
+from bossworker.pool.caller import pool_future
 from bossworker.system import cpython
 
 HOME = Path(bossworker.__file__).parent
@@ -250,13 +250,13 @@ class Asked(Future[int]):
 
 def test_the_states_of_a_future() -> None:
     future: Future[int] = Future()
-    assert future._state == futures.PENDING
+    assert future._state == pool_future.PENDING
     future.cancel()
     future.set_running_or_notify_cancel()
-    assert future._state == futures.CANCELLED
+    assert future._state == pool_future.CANCELLED
     done: Future[int] = Future()
     done.set_result(1)
-    assert done._state == futures.FINISHED
+    assert done._state == pool_future.FINISHED
 
 
 @pytest.mark.parametrize("way", [wait, lambda fs, timeout: list(as_completed(fs, timeout))])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import random
 import sys
 import threading
+import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, SimpleNamespace
@@ -547,3 +549,20 @@ def test_an_error_of_the_handlers_own_may_be_no_text() -> None:
     inbox.receive(arrive(segment(1, [encode_result({"ERROR": 404})])))
     (result,) = drain(inbox)
     assert (result["ERROR"], result.error, result.error_kind) == (404, "404", "reported")
+
+
+def test_a_job_of_plain_data_that_waits_takes_no_more_than_its_bytes() -> None:
+    """For programs that add more jobs than they could hold as dicts: each would take 300 bytes."""
+    inbox = Inbox()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for first in range(1, 20_001, 500):
+            jobs = [{"a": n, "b": n + 1} for n in range(first, first + 500)]
+            inbox.expect(first, kept(jobs, encode_jobs(jobs)))
+        del jobs
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 20_000 < 40

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bossworker.errors import PoolClosed
-from bossworker.pool.caller.futures import JobFuture, OpenFutures
+from bossworker.pool.caller.futures import OpenFutures
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.caller.pool_future import JobFuture
 from tests.conftest import wait_for
 from tests.unit.storm import Interruption, Storm
 from tests.unit.test_inbox import good

@@ -1,4 +1,4 @@
-"""Calls of functions as jobs of a pool: their futures, the outbox that collects them, and the map of one.
+"""Calls of functions as jobs of a pool: their futures, and the outbox that collects them.
 
 **The outbox.** A frame and a system call for each call would cost more than the call. So while a worker may be idle, a
 call is sent at once; otherwise calls are collected, and sent together: by the thread that adds the next one, when there
@@ -11,80 +11,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bossworker import errors
-from bossworker.errors import BossDied, BossWorkerError, JobFailed, JobTimedOut, PoolClosed, WorkerStartError
-from bossworker.failure import set_cause
+from bossworker.errors import BossDied, PoolClosed, WorkerStartError
 from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, VALUE, Function, FunctionCall, name_of
 from bossworker.pickling import dumps
-from bossworker.pool.caller.futures import CANCELLED, FINISHED, PENDING, OpenFutures, PoolFuture
-from bossworker.pool.caller.mapping import MAP_STEP, PoolParts
-from bossworker.pool.caller.result_queue import ResultQueue
+from bossworker.pool.caller.call_errors import broken, error_of
+from bossworker.pool.caller.futures import OpenFutures
+from bossworker.pool.caller.mapping import PoolParts
+from bossworker.pool.caller.pool_future import CANCELLED, FINISHED, PENDING, PoolFuture
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.codec import BadResult, Blocks
-from bossworker.result import Result, exception_of
+from bossworker.pool.wire.codec import Blocks
+from bossworker.result import Result
 
 COLLECT_CALLS = 128  # this many are sent together,
 COLLECT_SECONDS = 0.001  # or as many as there are after this
 LOOK_SECONDS = 0.05  # between looks at what has arrived that nobody waits for
-_TIME_IS_UP = "not all values were there when the time was up"
 BUSY_CALLS = 2  # to a worker, from which on it is not idle while others are collected
 
 Job = dict[str, Any]
-
-
-class RemoteTraceback(BossWorkerError):
-    """The cause of what a call raised: the worker's traceback, as text."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
-
-
-class NotRebuilt(JobFailed, BrokenProcessPool):
-    """The arguments of a call did not rebuild in the worker, or its value did not rebuild here."""
-
-
-class PoolBroken(BossWorkerError, BrokenProcessPool):
-    """The pool beneath an executor has ended before its time. The cause tells why."""
-
-
-def error_of(result: Result) -> BaseException:
-    """What a call raised, with the worker's traceback as its cause; or what became of it otherwise."""
-    error = _error_by_kind(result, f"call {result.job_id}: {result.error}")
-    if result.traceback:
-        set_cause(error, RemoteTraceback(result.traceback))
-    return error
-
-
-def _error_by_kind(result: Result, text: str) -> BaseException:  # noqa: PLR0911 - a table
-    exception = exception_of(result)
-    match result.error_kind:
-        case "cancelled":
-            return CancelledError()
-        case "exception":
-            return exception or JobFailed(text, result)
-        case "timeout":
-            return JobTimedOut(text, result)
-        case "crash":
-            return errors.WorkerDied(text, result)
-        case "bad_result" if isinstance(exception, BadResult) and exception.__cause__ is not None:
-            return exception.__cause__  # what its pickling raised
-        case "bad_job" | "bad_result":
-            return NotRebuilt(text, result)
-        case _:
-            return JobFailed(text, result)
-
-
-def broken(error: BaseException) -> PoolBroken:
-    """A pool's error as one that is known from ``ProcessPoolExecutor``, too."""
-    mine = PoolBroken(str(error))
-    mine.__cause__ = error
-    return mine
 
 
 class CallFuture(PoolFuture[Any]):
@@ -352,98 +298,3 @@ class CallFutures(OpenFutures):
         else:
             time.sleep(COLLECT_SECONDS)
         self.flush()
-
-
-def value_of(future: CallFuture, deadline: float | None) -> Any:
-    """What a call of a map returned, or raises. TimeoutError when the map's time is up (monotonic seconds)."""
-    try:
-        # Not `result`: the call may have raised a TimeoutError itself.
-        future.exception(None if deadline is None else deadline - time.monotonic())
-    except TimeoutError:
-        raise TimeoutError(_TIME_IS_UP) from None
-    return future.result()
-
-
-class CallMap:
-    """All calls of one ``Executor.map``: sent at once, and their values in order."""
-
-    def __init__(self, book: CallFutures, job_options: JobOptions, deadline: float | None) -> None:
-        self._book = book
-        self._outbox, self._inbox, self._connection, self._state = book.parts
-        self._job_options = job_options
-        self._deadline = deadline  # for all values (monotonic seconds)
-        self._sent: list[range] = []  # job ids
-        self._queue = ResultQueue()
-        self._problem: BaseException | None = None  # why no more were sent; raised after the values of those before
-
-    def send(self, jobs: Iterator[Job]) -> None:
-        """Send all of them. What the iterator raises is raised here."""
-        try:
-            while self._problem is None and (chunk := list(islice(jobs, MAP_STEP))):
-                self._send(chunk)
-        except BaseException:
-            self._drop(cancel=True)
-            raise
-
-    def _send(self, chunk: list[Job]) -> None:
-        try:
-            blocks = self._outbox.encode(chunk)
-        except Exception as problem:
-            if len(chunk) == 1:
-                self._problem = problem.__cause__ or problem
-                return
-            for job in chunk:  # one by one, up to the one at fault
-                if self._problem is None:
-                    self._send([job])
-            return
-        ids = self._outbox.reserve(len(chunk))
-        self._sent.append(ids)
-        self._outbox.send(ids, chunk, blocks, self._job_options, self._queue)
-
-    def values(self) -> Generator[Any, None, None]:
-        values = self._values()
-        next(values)
-        return values
-
-    def _values(self) -> Generator[Any, None, None]:
-        wanted = False
-        here: dict[int, Result] = {}
-        take = here.pop
-        try:
-            yield  # where it stands from the beginning, so that what follows is done even if nobody takes a value
-            wanted = True
-            for job_id in chain.from_iterable(self._sent):
-                while (result := take(job_id, None)) is None:
-                    here.update(self._arrived())
-                if result._origin.errors is not None and not result.ok:  # the first is mostly so, and quick
-                    raise error_of(result)
-                yield result.pop(VALUE)
-            if self._problem is not None:
-                raise self._problem
-        finally:
-            del here, take
-            self._drop(cancel=wanted)
-
-    def _arrived(self) -> Iterable[tuple[int, Result]]:
-        """Wait for results, and take them; with their job ids."""
-        inbox, line, queue = self._inbox, self._connection, self._queue
-        if not line.wait_until(lambda: inbox.has_news(queue), self._deadline) and not inbox.has_news(queue):
-            if line.gone or line.closed:
-                raise self._book._why()
-            raise TimeoutError(_TIME_IS_UP)
-        inbox.fill(queue)
-        run = list(islice(iter(queue.popleft, None), len(queue)))
-        return [(result.job_id, result) for result in run]
-
-    def _drop(self, cancel: bool) -> None:
-        """Let go of what has not been taken. Takes no lock: the garbage collector may call this.
-
-        Args:
-            cancel: Do not run it either. (If nobody has asked for a value, the calls were made for what they do.)
-        """
-        if self._state.foreign:
-            return
-        self._inbox.close_queue(self._queue)
-        if cancel and self._queue.waiting:
-            self._outbox.dropped.extend(self._inbox.jobs.waited_for_in(self._queue))
-            self._outbox.cancel_dropped()

@@ -5,66 +5,55 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import warnings
-import weakref
-from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from bossworker.display import table
 from bossworker.errors import (
-    NothingPending,
     PoolClosed,
-    ResultHandlerError,
     WorkerStartError,
 )
+from bossworker.pool.caller.adding import PoolJobs
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.controls import PoolControls, prepare_of
 from bossworker.pool.caller.ending import PoolEnding
+from bossworker.pool.caller.handles import register
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.job_types import Answer_co, Job_contra
 from bossworker.pool.caller.looks import PoolLooks
-from bossworker.pool.caller.mapping import Map, PoolParts
 from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.retrieving import PoolResults
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
 from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.codec import type_phrase
 from bossworker.pool.wire.messages import Kind
-from bossworker.result import Result, make_result
+from bossworker.result import Result
 from bossworker.system import processes, signals, stdio
-from bossworker.system.checks import check_bool, check_callable, check_count, check_seconds
-from bossworker.system.exits import run_at_exit
-from bossworker.watch.progress_bar import check_progress, length_of, with_bar
+from bossworker.system.checks import check_callable, check_seconds
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar as _TypeVar
-
-    from bossworker.pool.caller.futures import JobFuture, OpenFutures
-    from bossworker.pool.caller.journaled import JournalOutbox, OpenJournal
+    from bossworker.pool.caller.futures import OpenFutures
+    from bossworker.pool.caller.journaled import OpenJournal
     from bossworker.pool.door.keys import Keys
     from bossworker.pool.door.listening import Door
 
-    _Book = TypeVar("_Book", bound=OpenFutures)
-    # Not Any by default: of an Answer | None, mypy would then infer Any from a handler that returns a number.
-    Answer_co = _TypeVar("Answer_co", bound=Mapping[Any, Any], covariant=True, default=Mapping[Any, Any])
-    Job_contra = _TypeVar("Job_contra", bound=Mapping[Any, Any], contravariant=True, default=Any)
-else:
-    Answer_co = TypeVar("Answer_co", covariant=True)
-    Job_contra = TypeVar("Job_contra", contravariant=True)
-
-_handles: weakref.WeakSet[BossWorker[Any, Any]] = weakref.WeakSet()
 _logger = logging.getLogger("bossworker")
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
-class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
+class BossWorker(
+    PoolJobs[Job_contra, Answer_co],
+    PoolResults[Job_contra, Answer_co],
+    PoolControls,
+    PoolLooks,
+    Generic[Job_contra, Answer_co],
+):
     """A preforked pool: jobs in, results out, and nothing lost in between.
 
     Forks a boss process, which keeps `worker_count` workers. Jobs are dicts; `work_handler` turns one into a
@@ -303,8 +292,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         if self._journal is not None:
             self._journal.attach(self._outbox, self._state)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
-        _handles.add(self)
-        run_at_exit(_at_exit)
+        register(self)
 
     def _await_start(self) -> None:
         line = self._connection
@@ -313,271 +301,6 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             raise WorkerStartError(line.why_not_up())
         if self._journal is not None:
             self._journal.await_recovery()
-
-    # -- jobs in ----------------------------------------------------------------------------------------
-
-    def add_work(
-        self,
-        *jobs: Job_contra,
-        timeout: float | None = None,
-        priority: int = 0,
-        retries: int | None = None,
-        resume: bool = False,
-    ) -> Sequence[int]:
-        """Queue jobs (dicts); return their ids, in order.
-
-        All or nothing: when one of them is no mapping, or cannot be pickled, none is queued.
-
-        Args:
-            timeout: Seconds each of these jobs may run; 0: no limit; None: the pool's ``global_timeout``.
-            priority: A higher one runs first.
-            retries: How often each is given to another worker after a crash; None: the pool's ``retries``.
-            resume: With a journal, a job whose ``job_key`` has a good result in it is not run: it has that result,
-                whose ``stored`` is True. One that an earlier owner of the journal has left is taken for this one: it
-                runs once, and its result comes once. TypeError: a job has no ``job_key``.
-
-        Raises:
-            TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
-            PoolClosed: After ``shut_down``.
-            BossDied: The boss is gone, and the pool with it.
-            JournalError: The journal did not take the jobs (the disk is full): none of them was accepted.
-        """
-        outbox = self._outbox
-        job_options = outbox.job_options(timeout, priority, retries)
-        if check_bool("resume", resume):
-            return self._journal_outbox().resume(jobs, job_options) if jobs else range(0)
-        if len(jobs) == 1:
-            return outbox.add_one(jobs[0], job_options)
-        self._state.check_open()
-        return outbox.add(jobs, job_options) if jobs else range(0)
-
-    def _journal_outbox(self) -> JournalOutbox:
-        """ValueError: There is none."""
-        if self._journal is None:
-            raise ValueError("resume needs a journal: make the pool with journal=PATH")
-        return self._outbox  # type: ignore[return-value]
-
-    def submit(
-        self,
-        job: Job_contra,
-        *,
-        timeout: float | None = None,
-        priority: int = 0,
-        retries: int | None = None,
-    ) -> JobFuture[Answer_co]:
-        """Queue one job; return the future of its `Result`, which never goes to ``get_result``.
-
-        Args and errors as for ``add_work``. See :class:`JobFuture` for what the future can do. One that is dropped
-        costs nothing after its job's end; the job is run all the same.
-        """
-        return self._open_futures().submit(job, self._outbox.job_options(timeout, priority, retries))
-
-    def _open_futures(self) -> OpenFutures:
-        if self._futures is None:
-            from bossworker.pool.caller.futures import OpenFutures  # loads concurrent.futures, which takes a while
-
-            with self._first_future:
-                self._futures = self._futures or self._keep(OpenFutures(self._parts()))
-        return self._futures
-
-    def _keep(self, book: _Book) -> _Book:
-        """Take care of open futures, here and at our end."""
-        self._books.append(book)
-        return book
-
-    def _parts(self) -> PoolParts:
-        """What maps, futures and the other faces of a pool stand on."""
-        return PoolParts(self._outbox, self._inbox, self._connection, self._state)
-
-    # -- results out ------------------------------------------------------------------------------------
-
-    def pending(self) -> int:
-        """How many jobs were added whose results have not been retrieved. Truthy while there are any.
-
-        A job of ``submit`` counts until its future is done.
-        """
-        if self._state.foreign:
-            self._state.check_owner()
-        if self._books:
-            for book in self._books:
-                book.look(glance=True)
-        return self._inbox.pending()
-
-    @overload
-    def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
-
-    @overload
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None: ...
-
-    def get_result(self, blocking: bool = True, timeout: float | None = None) -> Result[Answer_co] | None:
-        """The next finished job's result, in order of completion.
-
-        Args:
-            blocking: Wait for one. Otherwise, None when none is ready.
-            timeout: Wait for at most this many seconds; then None.
-
-        Raises:
-            NothingPending: Blocking, with no job outstanding.
-            ResultHandlerError: The ``result_handler`` raised; ``.result`` is what it was given.
-            BossDied: The boss is gone, and every result that it sent has been retrieved.
-        """
-        try:
-            for result in self._inbox.pops:  # noqa: B007 - as in `Inbox.next`, without that call
-                break
-        except IndexError:
-            result = None
-        if result is None:
-            result = self._await_result(blocking, timeout)
-            if result is None:
-                return None
-        if self._state.tells_others or self._waiters:
-            self._tell_others_of(result)
-        return result if self._result_handler is None else self._handle(result)
-
-    def get_result_nb(self) -> Result[Answer_co] | None:
-        """``get_result(blocking=False)``."""
-        return self.get_result(blocking=False)
-
-    def results(self, *, progress: bool | float = False) -> Iterator[Result[Answer_co]]:
-        """Results as they come, until nothing is pending. `progress`: with a bar, as of ``map``."""
-        seconds = check_progress(progress)
-        if seconds is None:
-            return self._results()
-        return with_bar(self._results(), self._inbox.outstanding, seconds, self._connection)
-
-    def _results(self) -> Iterator[Result[Answer_co]]:
-        while self._inbox.outstanding > 0:
-            try:
-                result = self.get_result()
-            except NothingPending:  # another thread took the last one
-                return
-            if result is not None:
-                yield result
-        self._state.check_owner()
-
-    def _await_result(self, blocking: bool, timeout: float | None) -> Result | None:
-        self._state.check_owner()
-        inbox, line = self._inbox, self._connection
-        if timeout is not None:
-            timeout = check_seconds("timeout", timeout)
-        if not blocking:
-            line.poll()
-            result = inbox.next()
-            if result is None:
-                self._state.check_results()
-                self._tell_others()
-            return result
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (result := inbox.next()) is None:
-            if inbox.outstanding <= 0:
-                raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
-            if not line.wait_until(self._has_news, deadline):
-                self._state.check_results()
-                return inbox.next()
-        return result
-
-    def _has_news(self) -> bool:
-        return self._inbox.has_news() or self._inbox.outstanding <= 0
-
-    def _tell_others_of(self, result: Result) -> None:
-        """The same when a result is about to be given out."""
-        try:
-            self._tell_others()
-        except BaseException:  # Ctrl-C: as if it had not been asked for
-            self._inbox.put_back(result)
-            raise
-
-    def _tell_others(self) -> None:
-        """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
-        if self._state.fileno_used:
-            self._connection.show_readiness(self._inbox.has_news)
-        if self._inbox.outstanding <= 0:
-            self._connection.wake()
-        self._connection.on_given_out()
-
-    def _handle(self, result: Result) -> Result:
-        assert self._result_handler is not None
-        try:
-            handled = self._result_handler(result)
-            if handled is result:
-                return result
-            if not isinstance(handled, Mapping | None):
-                raise TypeError(f"it returned {type_phrase(handled)}, not a mapping or None")
-            return make_result(handled or {}, result._origin, result._at)
-        except Exception as error:
-            text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
-            raise ResultHandlerError(text, result) from error
-        except BaseException:  # Ctrl-C: as if it had not been asked for
-            self._inbox.put_back(result)
-            raise
-
-    def map(
-        self,
-        jobs: Iterable[Job_contra],
-        *,
-        ordered: bool = True,
-        timeout: float | None = None,
-        progress: bool | float = False,
-        resume: bool = False,
-    ) -> Generator[Result[Answer_co], None, None]:
-        """Run the jobs of an iterable, endless if you like; yield a Result a job.
-
-        Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
-        at first, and as many more as have come back, up to 4,096. Results of other jobs are left for ``get_result``.
-        When it is closed early, the jobs in flight are cancelled and their results dropped. When `jobs` raises, or
-        gives what is no job (TypeError, with its index), map raises that after the results of the jobs before it.
-
-        Args:
-            ordered: Yield in the order of `jobs`; otherwise, as completed.
-            timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
-            progress: Show how far it is, with the rate, the failures and the time that is left: by tqdm where that is
-                installed, in notebooks too, else by a line on stderr where that is a terminal. A number: where it is no
-                terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length. What
-                running jobs say by ``current_job().progress`` is shown, of three of them. (Of a pool that is reached by
-                ``connect`` it cannot be seen.)
-            resume: As of ``add_work``: jobs that have a good result in the journal are not run.
-        """
-        seconds = check_progress(progress)
-        iterator = iter(jobs)
-        job_options = self._outbox.job_options(timeout, 0, None)
-        self._state.check_open()
-        add = self._journal_outbox().send_resumed if check_bool("resume", resume) else self._outbox.send
-        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1, add).results()
-        if seconds is not None:
-            results = with_bar(results, length_of(jobs), seconds, self._connection)
-        return self._handled(results)
-
-    def _handled(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
-        """Results after the ``result_handler``, if there is one."""
-        if self._result_handler is None:
-            return results
-        return self._handle_each(results)
-
-    def _handle_each(self, results: Generator[Result, None, None]) -> Generator[Result, None, None]:
-        with closing(results):
-            for result in results:
-                yield self._handle(result)
-
-    # -- orders -----------------------------------------------------------------------------------------
-
-    def cancel(self, *ids: int, queued_only: bool = False) -> int:
-        """Cancel jobs; return how many of them had not finished.
-
-        A queued one never runs; a running one is stopped as by a timeout. Each still yields one Result, with
-        ERROR ``BossWorkerAsync: cancelled``. Ids that are finished or unknown are passed over.
-
-        Args:
-            queued_only: Leave those alone that a worker has got, and do not count them.
-        """
-        for job_id in ids:
-            check_count("job id", job_id, most=(1 << 63) - 1)
-        self._state.check_owner()
-        live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
-        if not live or self._connection.gone:
-            return 0
-        how = messages.QUEUED_ONLY if check_bool("queued_only", queued_only) else b""
-        answer = self._connection.request(Kind.CANCEL, how, [array("Q", live).tobytes()])
-        return int(answer["count"]) if answer is not None else 0
 
     def resize(self, n: int) -> None:
         """Change the number of workers. Surplus workers leave when they have finished their job."""
@@ -591,20 +314,6 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
-
-    def fileno(self) -> int:
-        """A descriptor that is readable when a result may be ready, for select, selectors or asyncio's add_reader.
-
-        It stays readable while results wait. After it fired, call ``get_result_nb`` until it returns None.
-        """
-        self._state.check_owner()
-        if self._state.ended and not self._state.fileno_used:
-            raise PoolClosed("the pool has been shut down")
-        fd = self._connection.fileno()
-        if not self._state.fileno_used:
-            self._state.fileno_used = self._state.tells_others = True
-            self._connection.show_readiness(self._inbox.has_news)
-        return fd
 
     def _tap(self, tap: Tap) -> None:
         """Tell it of jobs and results from now on. RuntimeError when there is one already."""
@@ -765,20 +474,3 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         for door in self._ending.doors:
             door.disown()
         self._connection.close(in_child=True)
-
-
-def _in_child() -> None:
-    for handle in list(_handles):
-        handle._disown()
-
-
-os.register_at_fork(after_in_child=_in_child)
-
-
-def _at_exit() -> None:
-    for handle in list(_handles):
-        handle._warn_of_neglect()
-
-
-# As early as this, since exit functions run last what was registered first: those of the program may shut pools down.
-run_at_exit(_at_exit)
