@@ -22,6 +22,7 @@ except ImportError as error:
 from bossworker.errors import BossDied, PoolClosed
 from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.remote_operator import RemoteOperator
 
 __all__ = ["collector"]
 
@@ -37,21 +38,21 @@ _SECONDS = {
 }
 
 
-def collector(*pools: BossWorker) -> Collector:
+def collector(*pools: BossWorker | RemoteOperator) -> Collector:
     """What a registry of ``prometheus_client`` asks for the figures of these pools.
 
     Each has the label ``pool``: its name. Of a pool that has ended, ``bossworker_up`` is 0, and nothing else is told.
-    TypeError: One of them is no `BossWorker`.
+    A pool of another program is one that :func:`bossworker.operate` gives. TypeError: One of them is neither.
     """
     for pool in pools:
-        if not isinstance(pool, BossWorker):
+        if not isinstance(pool, BossWorker | RemoteOperator):
             hint = ": take its .pool" if isinstance(getattr(type(pool), "pool", None), property) else ""
             raise TypeError(f"pools must be BossWorkers, not {type(pool).__name__}{hint}")
     return _PoolCollector(pools)
 
 
 class _PoolCollector(Collector):  # type: ignore[misc,unused-ignore]
-    def __init__(self, pools: tuple[BossWorker, ...]) -> None:
+    def __init__(self, pools: tuple[BossWorker | RemoteOperator, ...]) -> None:
         self._pools = pools
 
     def describe(self) -> Iterator[Any]:
@@ -65,7 +66,7 @@ class _PoolCollector(Collector):  # type: ignore[misc,unused-ignore]
         for name, pool in _named(self._pools):
             try:
                 counts[name] = pool.stats()
-            except (PoolClosed, BossDied):
+            except (PoolClosed, BossDied, TimeoutError):
                 up.add_metric([name], 0)
             else:
                 up.add_metric([name], 1)
@@ -73,7 +74,7 @@ class _PoolCollector(Collector):  # type: ignore[misc,unused-ignore]
         yield from _families(counts)
 
 
-def _named(pools: tuple[BossWorker, ...]) -> Iterator[tuple[str, BossWorker]]:
+def _named(pools: tuple[BossWorker | RemoteOperator, ...]) -> Iterator[tuple[str, BossWorker | RemoteOperator]]:
     """Two pools of one name are told apart by a number."""
     seen: dict[str, int] = {}
     for pool in pools:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, Self, overload
 from bossworker.display import shorten, table
 from bossworker.errors import JobFailed, JobTimeout
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, add_trace, kind_of, rebuild, reported
+from bossworker.system.compiled import core
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # which type checkers have anyway, with the default of a later Python
@@ -25,6 +26,10 @@ else:
     from typing import TypeVar
 
     Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+STORED = 1 << 31
+"""A bit of a result's number of attempts."""
 
 
 class MissingFromFailure(KeyError):
@@ -149,6 +154,8 @@ class Result(dict[Any, Any], Generic[Answer_co]):
         Of plain data (numbers, text, bytes, None, and lists, tuples and dicts of them), it may be a copy. Other values
         are not copied; a mapping that is no plain dict is the very object.
         """
+        if core is not None:
+            core.track(self)  # whoever has the job may put this into it
         return self._origin.jobs[self._at]
 
     @property
@@ -159,7 +166,12 @@ class Result(dict[Any, Any], Generic[Answer_co]):
     @property
     def attempts(self) -> int:
         """How often it was started: 0 when it never was, more than 1 after retries."""
-        return self._origin.attempt
+        return self._origin.attempt & ~STORED
+
+    @property
+    def stored(self) -> bool:
+        """Whether it comes from the journal: the job was not run by this pool, but before."""
+        return bool(self._origin.attempt & STORED)
 
     @property
     def queued_at(self) -> float:

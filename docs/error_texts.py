@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "bossworker"
 INTERNAL = {
     "AssertionError",  # cannot happen
     "BadFrame", "CallerGone", "Gone", "LinkClosed", "ProtocolError", "Silent", "UnpicklingError",  # of the wires
-    "Damaged", "KeyboardInterrupt", "StopIteration", "SystemExit", "NotImplementedError",
+    "Damaged", "EOFError", "KeyboardInterrupt", "StopIteration", "SystemExit", "NotImplementedError",
 }  # fmt: skip
 MARK = "BossWorkerAsync: "
 UNSEEN = ("system.cpus", "system.cpython", "tasks.supervisor.requests")  # modules whose errors others handle

@@ -18,7 +18,7 @@ from bossworker.cli.progress_line import colours
 from bossworker.commands import record
 from bossworker.commands.jobdir import HIDDEN
 from bossworker.commands.roots import find_root, is_id
-from bossworker.system import identity, proc
+from bossworker.system import compiled, identity, proc
 from bossworker.system.cpus import usable_cpus
 
 OK, WARNING = "ok", "warning"
@@ -71,6 +71,7 @@ def _versions() -> Iterator[Finding]:
             yield Finding(name, OK, metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, WARNING, f"it is not installed: pip install {name}")
+    yield Finding("compiled core", OK, compiled.explain())
 
 
 def _sqlite() -> Iterator[Finding]:

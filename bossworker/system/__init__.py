@@ -9,5 +9,6 @@ eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted
 signals.py, stdio.py    what a forked process inherits
 forking.py, originals.py    os.fork in the program's name; it and its kin under a fork queue
+one_step.py     several changes as one;  compiled.py: the compiled core, where there is one
 checks.py       checks of values that several parts take;  cpython.py: what is private to CPython
 """

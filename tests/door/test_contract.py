@@ -186,8 +186,6 @@ def test_stats(face: Face, kind: str) -> None:
 
 
 def test_events(face: Face, kind: str) -> None:
-    if kind == "json":
-        pytest.skip("a door that takes JSON tells no events")
     bw = face(kind, work, worker_count=1)
     events = bw.events()
     bw.add_work({"n": 1}, {"do": "raise"})

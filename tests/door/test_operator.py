@@ -83,6 +83,7 @@ def test_what_has_failed_is_told_with_its_error_and_can_be_run_again(operated: A
     now = operator.now()
     assert now.stats.failed_by_kind == {"exception": 2, "crash": 1, "reported": 1} == bw.stats().failed_by_kind
     assert now.last_ids == {0: 70}
+    assert operator.stats().rate > 0
     assert [(one.first_id, one.jobs) for one in now.queued] == [(1, 70)]
     assert sorted(one.first_id + at for one in now.ended for at in range(len(one.outcomes))) == list(range(1, 71))
     content = operator.job(67)

@@ -359,6 +359,21 @@ def test_a_port_that_gets_garbage_goes_on(pool: Make, clients: Make) -> None:
     assert one.get_result()["n"] == 1
 
 
+def test_events_of_others_are_not_told_over_json(pool: Make, clients: Make) -> None:
+    bw = pool(work, worker_count=1)
+    door = bw.listen(accept="json")
+    one, other = clients(door), clients(door)
+    for handle in (bw, other, bw):
+        handle.add_work({"n": 1}, {"n": 2})
+        assert len(list(handle.results())) == 2
+    one.add_work({"n": 3})
+    one.get_result()
+    events = one.events(0)
+    seen = [next(events) for _ in range(4)]
+    assert [type(event).__name__ for event in seen] == ["WorkerUp", "JobQueued", "JobStarted", "JobEnded"]
+    assert [getattr(event, "job_id", 0) for event in seen] == [0, 1, 1, 1]
+
+
 def test_too_many_jobs_are_answered_and_do_not_run(pool: Make, tmp_path: Path) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen()

@@ -17,7 +17,7 @@ from tests.examples.runner import PROJECT
 DOCS = PROJECT / "docs"
 MODULES = [
     "bossworker",
-    *(f"bossworker.{name}" for name in ["jobs", "tasks", "forkqueue", "metrics", "otel", "joblib"]),
+    *(f"bossworker.{name}" for name in ["jobs", "tasks", "forkqueue", "metrics", "otel", "joblib", "web", "journal"]),
 ]
 each_module = pytest.mark.parametrize("home", MODULES)  # loaded by the tests alone: they are large
 

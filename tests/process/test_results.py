@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import pickle
 import select
 import selectors
 import threading
 import time
+import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -485,6 +488,28 @@ def test_fileno_is_readable_when_a_result_is_ready(pool: Pool) -> None:
     assert wait_for(bw.get_result_nb) == {"n": 1}
     assert bw.get_result_nb() is None
     assert select.select([fd], [], [], 0)[0] == []
+
+
+def test_a_handle_in_a_circle_is_collected_without_a_warning() -> None:
+    """One that was shut down, and whose descriptor was asked for; a service that keeps its pool is such a circle."""
+
+    class Service:
+        def __init__(self) -> None:
+            self.pool = BossWorker(self.handle, worker_count=1)
+
+        def handle(self, job: dict[str, int]) -> dict[str, int]:
+            return job
+
+    service = Service()
+    with service.pool as bw:
+        bw.fileno()
+    readiness = weakref.ref(bw._connection._readiness)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del service, bw
+        gc.collect()
+    assert readiness() is None
+    assert told == []
 
 
 def test_fileno_stays_readable_while_results_wait_here(pool: Pool) -> None:

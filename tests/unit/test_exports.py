@@ -22,13 +22,19 @@ POOL = {
     "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor", "AsyncBossWorker",
     "CurrentJob", "current_job",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
+    "INTERRUPTED", "JournalError", "JournalInUse",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
     "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
     "Operator", "RemoteOperator", "operate", "pools",
     "JobQueued", "JobStarted", "JobEnded", "JobProgress", "JobLog", "WorkerUp", "WorkerDown", "Missed",
 }  # fmt: skip
-EXTRAS = {"joblib": "joblib", "metrics": "prometheus_client", "otel": "opentelemetry"}  # and what they need
+EXTRAS = {  # and what they need
+    "joblib": "joblib",
+    "metrics": "prometheus_client",
+    "otel": "opentelemetry",
+    "web": "starlette",
+}
 ERRORS = (
     "PoolClosed",
     "NothingPending",
@@ -39,6 +45,8 @@ ERRORS = (
     "JobTimedOut",
     "WorkerDied",
     "DoorRefused",
+    "JournalError",
+    "JournalInUse",
     "RemoteError",
 )
 
@@ -95,8 +103,8 @@ def test_dir_lists_what_is_public_and_nothing_else() -> None:
     for name in bossworker.__all__:  # and with it the modules inside
         getattr(bossworker, name)
     installed = [name for name, needed in EXTRAS.items() if find_spec(needed)]
-    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", *installed, "__version__"])
-    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "journal", "tasks", *installed, "__version__"])
+    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.journal, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
 
 

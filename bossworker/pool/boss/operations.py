@@ -47,6 +47,7 @@ class Operations:
         self._rerun_ids = count(FIRST_RERUN_ID + 1)
         self._answers: dict[object, Callable[[dict[str, Any]], dict[str, object]]] = {
             "now": self._now,
+            "stats": self._stats,
             "failed": self._failed,
             "queued": self._queued,
             "jobs": self._jobs,
@@ -98,6 +99,10 @@ class Operations:
             "last_ids": ring.last_ids,
             "last_failed": self._delivery.failures.last,
         }
+
+    def _stats(self, told: dict[str, Any]) -> dict[str, object]:
+        recorders = self._requests.traffic.intake.recorders
+        return {"stats": take_stock(self._ledger, recorders, self._delivery, time.monotonic())}
 
     def _newest(self, seen: int) -> Iterator[tuple[Any, ...]]:
         """The newest records, the last one first."""

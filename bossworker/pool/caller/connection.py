@@ -52,6 +52,8 @@ DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descripto
 class Connection:
     """See the module. What arrives goes to the inbox, put there by whichever thread listens."""
 
+    jobs_wanted = 0  # in flight at the same time, by an engine that has many workers
+
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
         self.inbox = inbox
@@ -64,6 +66,7 @@ class Connection:
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
         self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
+        self.all_recalled = True  # whether all is here that somebody before us has left
         self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
@@ -120,6 +123,20 @@ class Connection:
         finally:
             self._sending.release()
         return True
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for an answer."""
+        return True
+
+    def on_given_out(self) -> None:
+        """The program has got a result. (What is done about it, and below, is for those who keep results for it.)"""
+
+    def before_drop(self) -> None:
+        """All results that the program has not got are about to be dropped."""
+
+    def who_died(self) -> str:
+        """Whose end it was, once the boss is gone before its time."""
+        return f"the boss (process {self.pid})"
 
     def alive(self) -> bool:
         """Whether the boss's process exists."""
@@ -364,6 +381,13 @@ def _log(level: int, text: str) -> None:
         logging.getLogger("bossworker").log(level, "%s", text)
 
 
+class _QuietSocket(socket.socket):
+    """Closed without a ResourceWarning: the collector may come to it before it comes to the handle, which closes it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class ReadinessFd:
     """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
 
@@ -374,7 +398,7 @@ class ReadinessFd:
 
     def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
         if self.selector is None:
-            self._seen, self._shown = socket.socketpair()
+            self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
             self._seen.setblocking(False)
             self._shown.setblocking(False)
             selector = selectors.DefaultSelector()

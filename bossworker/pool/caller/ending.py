@@ -16,6 +16,7 @@ from bossworker.system.callers_line import warn_caller
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
+    from bossworker.pool.caller.own_page import OwnPage
     from bossworker.pool.door.listening import Door
 
 LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
@@ -33,6 +34,7 @@ class PoolEnding:
         self._state = state
         self._books = books  # those of the handle: it may get more of them
         self.doors: list[Door] = []  # that are open, or were
+        self.pages: list[OwnPage] = []  # the same
 
     def in_order(self, timeout: float | None) -> None:
         """What is queued is done, the workers leave, the results stay. TimeoutError after this many seconds."""
@@ -65,6 +67,7 @@ class PoolEnding:
     def at_once(self) -> None:
         """Nothing is left within a second, neither processes nor results."""
         with signals.held():  # what raises in between would leave a boss that nobody waits for
+            self._connection.before_drop()
             self._state.fileno_used = False
             self._inbox.clear()
             self._let_boss_go(force=True)
@@ -75,6 +78,8 @@ class PoolEnding:
     def _close_books(self) -> None:
         for book in self._books:
             book.close()
+        while self.pages:
+            self.pages.pop().close()
         while self.doors:
             self.doors.pop().close()
 

@@ -146,6 +146,10 @@ class Operator:
             told["now"] + told["clock"],
         )
 
+    def stats(self) -> Stats:
+        """All figures, those of the last minute included, which cost the boss some milliseconds."""
+        return stats_of(self._ask("stats")["stats"])
+
     def failed(self, seen: int = 0) -> list[FailedRecord]:
         """Jobs that have failed, behind number `seen`: not all at once, ask again. The last few thousand are kept."""
         told = self._ask("failed", seen=seen)

@@ -23,11 +23,13 @@ from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, into_file, is_parcel, with_data
 from bossworker.pool.wire.segments import Segment, single
+from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
 
 OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message
 MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
 MOST_REQUEST_BYTES = 1 << 22  # of an operator
+JOB_RECORDS = (QUEUED, STARTED, ENDED, PROGRESS, LOG)
 _OWNERS = "that is for the program that made the pool"
 
 
@@ -101,6 +103,8 @@ class ClientRequests:
                 self._stats(client, _whole(told["request"]))
             case "stack":  # not of all workers: other clients' code may be there
                 self._stack(client, _whole(told["request"]), _whole(told["job"]))
+            case "events":
+                self._events(client, _whole(told["request"]), told.get("seen"), bool(told.get("wait")))
             case "taken":
                 client.take(array("Q", told["ids"]))
             case "close" | "stop" | "forget" as op:
@@ -187,6 +191,17 @@ class ClientRequests:
 
         self._ask(client, number, Kind.STACK, messages.JOB.pack(whole), b"", own)
 
+    def _events(self, client: DoorClient, number: int, seen: object, wait: bool) -> None:
+        """Of its own jobs, under its own ids, and of the workers: who speaks JSON need not be trusted."""
+        asked = messages.EVENTS.pack(FROM_NOW if seen is None else _whole(seen), wait)
+        whose = self._whole_id(client, 0) >> CLIENT_BITS
+
+        def own(told: dict[str, Any]) -> dict[str, Any]:
+            told["records"] = [of_client(one) for one in told["records"] if concerns(one, whose)]
+            return told
+
+        self._ask(client, number, Kind.EVENTS, asked, b"", own)
+
     def _ask(
         self,
         client: DoorClient,
@@ -234,6 +249,22 @@ class ClientRequests:
 
         client.drop_results()
         self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", stopped)
+
+
+def concerns(record: list[Any], whose: int) -> bool:
+    """Whether a record of events is of the workers, or of this client's jobs."""
+    kind, job_id = record[0], record[3] if len(record) > 3 else None
+    return kind in (UP, DOWN) or (kind in JOB_RECORDS and job_id is not None and job_id >> CLIENT_BITS == whose)
+
+
+def of_client(record: list[Any]) -> list[Any]:
+    """The same with the client's own ids."""
+    kind, first, count, *facts = record
+    if kind in JOB_RECORDS:
+        facts[0] &= OWN_ID
+    if kind == ENDED and facts[4] >= 0:
+        facts[4] = facts[4] & OWN_ID
+    return [kind, first, count, *facts]
 
 
 def _whole(value: object) -> int:

@@ -22,6 +22,7 @@ from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind, ProtocolError
+from bossworker.watch.event_records import FROM_NOW
 
 MOST_UNSENT = 1 << 24  # bytes on their way to the handle; with more, nothing is taken from the door
 LINGER_MILLISECONDS = 500
@@ -205,6 +206,10 @@ def _request_as_json(frame: Frame) -> dict[str, Any]:
             (number,) = messages.REQUEST.unpack_from(frame.head)
             (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
             return {"op": "stack", "request": number, "job": job_id}
+        case Kind.EVENTS:
+            (number,) = messages.REQUEST.unpack_from(frame.head)
+            seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
+            return {"op": "events", "request": number, "seen": None if seen == FROM_NOW else seen, "wait": wait}
         case kind:
             (number,) = messages.REQUEST.unpack_from(frame.head)
             return {"op": kind.name.lower(), "request": number}

@@ -22,6 +22,7 @@ from bossworker.failure import ErrorData, Failure, Outcome, decode_text, describ
 from bossworker.pickling import MAIN, PROTOCOL, MainDefinitions, dumps
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 from bossworker.pool.wire.parcel import LEAST_BYTES, Arrived, Buffer, Parcel, is_parcel, split_parcel
+from bossworker.system.compiled import core
 
 RESULT_PROTOCOL = 3  # the last whose memo is numbered in the pickle itself, so that pickles can be strung together
 BLOCK_JOBS = 64  # jobs to a block: past this, pickling gains nothing
@@ -102,10 +103,8 @@ def encode_jobs(jobs: Sequence[object], by_value: bool | MainDefinitions = False
     """
     counts, sizes = array(BLOCK_COUNT), array(BLOCK_SIZE)
     parts: list[bytes | Parcel] = []
-    pickler = _BlockPickler() if len(jobs) > 1 else None
-    for start in range(0, len(jobs), BLOCK_JOBS):
+    for start, together in zip(range(0, len(jobs), BLOCK_JOBS), _encoded_together(jobs)):
         chunk = jobs[start : start + BLOCK_JOBS]
-        together = _encode_together(pickler, chunk) if pickler else None
         blocks: list[bytes | Parcel]
         if together is None:
             blocks = [encode_one(job, n, by_value) for n, job in enumerate(chunk, first + start)]
@@ -116,6 +115,23 @@ def encode_jobs(jobs: Sequence[object], by_value: bool | MainDefinitions = False
         sizes.extend(map(len, blocks))
         parts += blocks
     return Blocks(counts, sizes, parts)
+
+
+def _encoded_together(jobs: Sequence[object]) -> Iterable[bytes | None]:
+    """A block for each `BLOCK_JOBS` of them, if those are dicts of plain data."""
+    if len(jobs) < 2:
+        return repeat(None)
+    if core is not None:
+        packed: list[bytes | None] = core.encode_blocks(tuple(jobs), BLOCK_JOBS, BLOCK_BYTES)
+        if None not in packed:
+            return packed
+    else:
+        packed = [None] * -(-len(jobs) // BLOCK_JOBS)
+    pickler = _BlockPickler()
+    return (
+        block or _encode_together(pickler, jobs[n * BLOCK_JOBS : (n + 1) * BLOCK_JOBS])
+        for n, block in enumerate(packed)
+    )
 
 
 def _encode_together(pickler: _BlockPickler, chunk: Sequence[object]) -> bytes | None:
@@ -171,16 +187,16 @@ def _loaded(payload: memoryview | Arrived) -> Any:
 
 def load_block(count: int, block: memoryview) -> list[Any]:
     """The jobs of a block that holds more than one."""
-    jobs: list[Any] = pickle.loads(block)
+    jobs: list[Any] = load_group(block)
     if len(jobs) != count:
         raise ValueError(f"a block of {len(jobs)} jobs is not the {count} announced")
     return jobs
 
 
-def load_group(block: bytes) -> list[Any]:
-    """The same of a block of our own: it is as we made it."""
-    jobs: list[Any] = pickle.loads(block)
-    return jobs
+def load_group(block: bytes | memoryview) -> list[Any]:
+    """The same, however many there are."""
+    jobs: list[Any] | None = core.load_block(block) if core is not None else None
+    return pickle.loads(block) if jobs is None else jobs
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -36,9 +36,9 @@ import errno
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.options import MAX_WORKERS
@@ -49,6 +49,7 @@ from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
+from bossworker.system.compiled import core
 
 MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
 SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
@@ -81,6 +82,9 @@ _NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 _FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
 
+_LOOP_LAYOUT = (_UNCLAIMED_AT, _PUBLISHED_AT, _MARKS_AT, _ENDS_AT, _OUTCOMES_AT, _PAYLOAD_AT, PAYLOAD_SIZE)
+"""Where in a slot the compiled loop (``native/core.c``) finds what it writes."""
+
 _NOTED = FROM_WORKERS + bytes((Outcome.ELSEWHERE,))  # how a job may have ended
 
 
@@ -96,15 +100,19 @@ class Snapshot(NamedTuple):
 class Memory:
     """The pool's shared file: the boss's notes, then a slot a worker. `fd`: of a file that another process has made."""
 
+    size = _FILE_SIZE
+    keep_results: Callable[[Segment], None] | None = None
+    """What the boss does with results that it is about to send; None: nothing."""
+
     def __init__(self, fd: int | None = None) -> None:
         try:
-            self.fd: int | None = unnamed_file(_FILE_SIZE) if fd is None else fd
-            self._view = mapped(self.fd, _FILE_SIZE)
+            self.fd: int | None = unnamed_file(self.size) if fd is None else fd
+            self._view = mapped(self.fd, self.size)
         except OSError as error:
             self.close_file()
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
-            need = f"a pool needs {_FILE_SIZE >> 20} MiB of address space, and a sparse file as large, mostly unused"
+            need = f"a pool needs {self.size >> 20} MiB of address space, and a sparse file as large, mostly unused"
             raise OSError(error.errno, f"{error.strerror} ({need})") from error
         self._words = self._view[:_NOTES_AT].cast("Q")
 
@@ -116,6 +124,19 @@ class Memory:
     @assigned_through.setter
     def assigned_through(self, value: int) -> None:
         self._words[_ASSIGNED] = value
+
+    def note_boss(self) -> None:
+        """This process is the boss. (What is noted by these four is for the file of a pool with a journal.)"""
+
+    def note_fork_server(self) -> None:
+        """This process is the fork server."""
+
+    def note_assigned(self, slot: int, batch_end: int) -> None:
+        """The boss is about to give a batch to the worker in this slot; `batch_end`: 1 + the last job's id."""
+        self.assigned_through = max(self.assigned_through, batch_end)
+
+    def note_exit(self, slot: int) -> None:
+        """The worker in this slot is dead, and all that it has left was taken."""
 
     @property
     def held(self) -> int:
@@ -226,6 +247,10 @@ class Recorder:
         # What the boss knows of the batch: neither time nor counts run backwards.
         self.opened = 0.0  # when it was handed out (monotonic seconds)
         self._seen_claimed = self._seen_published = 0
+
+    def compiled_loop(self) -> Any:
+        """The compiled core's loop over the jobs of a batch, which writes here."""
+        return core.Loop(self._view, *_LOOP_LAYOUT)
 
     # -- the boss's side --------------------------------------------------------------------------------
 

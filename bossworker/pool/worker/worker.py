@@ -38,6 +38,7 @@ from bossworker.pool.wire.recorder import (
 )
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
+from bossworker.pool.worker.compiled_loop import compiled_loop
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.job_steps import blocks_of, describe_failed_init, describe_failed_start, failure_of
 from bossworker.pool.worker.leaving import leave, leave_as_child
@@ -98,6 +99,7 @@ class Worker:
         self.init_set_timer = False
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
+        self.compiled_loop = compiled_loop(self)
         signals.first_in_children.append(self._forked)
         answer_by(self._current_job)
 
@@ -127,7 +129,14 @@ class Worker:
 
     def _forked(self) -> None:
         self.copy = True
-        self.armed = 0
+        self._disarm()
+        if self.compiled_loop is not None:
+            self.compiled_loop.note_copy()
+
+    def _disarm(self) -> int:
+        """No JobTimeout is raised from now on; 1 + id of the job that it could have been raised in."""
+        armed, self.armed = self.armed, 0
+        return armed or (self.compiled_loop.disarm() if self.compiled_loop is not None else 0)
 
     # -- life -------------------------------------------------------------------------------------------
 
@@ -179,11 +188,11 @@ class Worker:
         try:
             handler()
         except BaseException as error:
-            self._stop_copies(error)
+            self.stop_copies(error)
             return error
         finally:
             self.calling = False
-        self._stop_copies()
+        self.stop_copies()
         return None
 
     def _tidy(self) -> None:
@@ -208,7 +217,7 @@ class Worker:
         self.count_at = now + COUNT_SECONDS
         return processes.dead_children() > MOST_DEAD
 
-    def _stop_copies(self, error: BaseException | None = None) -> None:
+    def stop_copies(self, error: BaseException | None = None) -> None:
         """A child that a handler forked, and that came back from it, must not go on as a second worker."""
         if self.copy:
             leave_as_child(error)
@@ -252,10 +261,17 @@ class Worker:
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         """Raise JobTimeout, once, in the very job that is marked; a late signal never hits the next one."""
-        armed = self.armed
-        if armed and self.recorder.words[EXPIRED] == armed:
-            self.armed = 0
+        if self.recorder.words[EXPIRED] and self._expired():
             raise self._time_is_up()
+
+    def _expired(self) -> bool:
+        """Whether it is the job that runs; then this is the only time."""
+        loop = self.compiled_loop
+        armed = self.armed or (loop.armed if loop is not None else 0)
+        if not armed or self.recorder.words[EXPIRED] != armed:
+            return False
+        self._disarm()
+        return True
 
     def _time_is_up(self) -> JobTimeout:
         excess = self.recorder.notes[EXCESS]
@@ -273,8 +289,12 @@ class Worker:
         This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
         """
         recorder = self.recorder
-        self.by_value = self.callers_by_value if batch.first_id < FIRST_CLIENT_ID else True
-        marks, ends, outcomes, area = recorder.marks, recorder.ends, recorder.outcomes, recorder.payload
+        ours = batch.first_id < FIRST_CLIENT_ID
+        self.by_value = self.callers_by_value if ours else True
+        if self.compiled_loop is not None and ours and self.output is None and not self.max_job_memory:
+            self.compiled_loop.run(batch)
+            return
+        marks, ends, area = recorder.marks, recorder.ends, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
         clock = time.monotonic
         run_job = self._way_to_run()
@@ -287,20 +307,32 @@ class Worker:
             outcome, payload = run_job(job, number + index)
             now = clock()
             reach = end + len(payload)
-            if reach > PAYLOAD_SIZE:
-                self._spill(number + index - 1, outcome, marks[index], now, payload)
-                outcomes[index] = _ELSEWHERE
-            elif outcome:
-                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
-                outcomes[index] = outcome
-                end = reach if outcome & _WHOLE else reach - 1
-                self.encode = encode_result
-            else:
-                area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
-                end = reach - 1  # the next one writes over the pickle's full stop
+            if outcome or reach > PAYLOAD_SIZE:
+                end = self.record(batch.first_id, index, outcome, payload, now, end)
+                continue
+            area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
+            end = reach - 1  # the next one writes over the pickle's full stop
             ends[index] = end
             marks[index + 1] = now
             publish()
+
+    def record(self, first_id: int, index: int, outcome: int, payload: bytes | Parcel, now: float, end: int) -> int:
+        """Write the result of a job of the batch behind those before it, which `end` there; where it ends itself."""
+        recorder = self.recorder
+        reach = end + len(payload)
+        if reach > PAYLOAD_SIZE:
+            self._spill(first_id + index, outcome, recorder.marks[index], now, payload)
+            recorder.outcomes[index] = _ELSEWHERE
+        else:
+            recorder.payload[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
+            recorder.outcomes[index] = outcome
+            end = reach if outcome & _WHOLE else reach - 1
+            if outcome:
+                self.encode = encode_result
+        recorder.ends[index] = end
+        recorder.marks[index + 1] = now
+        recorder.published.release()
+        return end
 
     def _run_measured(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """The same, with word of what we and all below us hold at its start."""
@@ -309,9 +341,9 @@ class Worker:
         words[OWN_BEFORE] = own = memory.resident(pid)
         words[BELOW_BEFORE] = memory.below(pid, own) if descendants.has_children() else 0
         words[MEASURED_JOB] = number
-        return self._run_job(job, number)
+        return self.run_one(job, number)
 
-    def _run_job(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
+    def run_one(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
         self.armed = number
         work = self.work
@@ -327,20 +359,24 @@ class Worker:
                 stage = _EXCEPTION
                 value = work(job)
                 if self.copy:
-                    self._stop_copies()
+                    self.stop_copies()
                 stage = _BAD_RESULT
                 return self.encode(value, self.by_value)
             finally:
                 self.armed = 0
         except BaseException as error:
-            self._stop_copies(error)
+            self.stop_copies(error)
             if isinstance(error, JobTimeout):
-                self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
+                self.end_offspring()
             return failure_of(error, stage, self.by_value)
 
+    def end_offspring(self) -> None:
+        """End what the job that runs has started."""
+        self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
+
     def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
-        """`_run_job`, with what the pool's settings ask for around it."""
-        run = self._run_measured if self.max_job_memory else self._run_job
+        """`run_one`, with what the pool's settings ask for around it."""
+        run = self._run_measured if self.max_job_memory else self.run_one
         return run if self.output is None else partial(self._run_relayed, self.output, run)
 
     def _run_relayed(

@@ -1,0 +1,43 @@
+"""What native/core.c offers."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from typing_extensions import Buffer
+
+Kind = TypeVar("Kind", bound=dict[Any, Any])
+
+INTERFACE: int
+
+def pack_result(value: object, /) -> bytes | None: ...
+def encode_blocks(jobs: tuple[object, ...], block_jobs: int, block_bytes: int, /) -> list[bytes | None]: ...
+def load_block(data: Buffer, /) -> list[dict[Any, Any]] | None: ...
+def load_results(data: Buffer, kind: type[Kind], /) -> list[Kind] | None: ...
+def attach(results: list[Any], origin: object, origin_slot: object, at_slot: object, /) -> None: ...
+def track(result: dict[Any, Any], /) -> dict[Any, Any]: ...
+
+class Loop:
+    armed: int
+    end: int
+    open: bool
+    over: bool
+    copy: bool
+    by_value: bool
+
+    @property
+    def at(self) -> int: ...
+    def __new__(
+        cls,
+        slot: Buffer,
+        unclaimed: int,
+        published: int,
+        marks: int,
+        ends: int,
+        outcomes: int,
+        payload: int,
+        payload_size: int,
+        /,
+    ) -> Loop: ...
+    def run(
+        self, work: Callable[[Any], object], jobs: list[Any], position: int, index: int, number: int, /
+    ) -> object: ...

@@ -1,0 +1,76 @@
+"""``web``: the page, in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, show_json
+
+PORT = 8765
+
+
+def web_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "web",
+        "Serve a page that shows, and steers, this user's pools (those that have opened a door by pool.listen()),\n"
+        "commands and tasks. It prints the address to open, with a token in it, without which nobody gets in.",
+        ["", "--port 0 --read-only", "--unix-socket ~/page.sock mill"],
+    )
+    add = parser.add_argument
+    add(
+        "pools", nargs="*", metavar="POOL", help="names of pools, or addresses of their doors; by default all there are"
+    )
+    add("--port", type=check_with(_port), default=PORT, metavar="N", help=f"default: {PORT}; 0: a free one")
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="default: 127.0.0.1. Another one is not only this machine's:",
+    )
+    add("--unix-socket", metavar="PATH", help="serve at this path instead, for this user alone: for ssh -L, or a proxy")
+    add("--known-as", metavar="NAME", action="append", default=[], help="a name that browsers may call it by, too")
+    add("--read-only", action="store_true", help="only show")
+    return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return number
+
+
+def web(argv: Sequence[str]) -> int:
+    options = web_parser().parse_args(argv)
+    try:
+        import uvicorn  # noqa: F401
+
+        from bossworker.web.serving import PageServer
+    except ImportError as error:
+        complain("web", f"needs {error.name}, which comes with the extra web: pip install 'bossworker[web]'")
+        return FAILED
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    try:
+        server = PageServer(
+            options.pools or None,
+            host=options.host,
+            port=options.port,
+            unix_socket=options.unix_socket,
+            read_only=options.read_only,
+            known_as=options.known_as,
+        )
+    except (OSError, ValueError) as error:
+        hint = ": --port 0 takes a free one" if options.unix_socket is None else ""
+        complain("web", f"{error}{hint}")
+        return FAILED
+    if options.json:
+        show_json({"url": server.url})
+    else:
+        print(server.url, flush=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what it has made goes
+    server.run()
+    return 0

@@ -1,0 +1,121 @@
+"""The worker's loop over jobs of plain data, with the compiled core: what `Worker._run_batch` does, to the byte.
+
+A job whose handler raises, or returns what is no plain data, is brought to its end here, in Python; and so is one that
+is a block of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from bossworker.errors import JobTimeout
+from bossworker.failure import Outcome
+from bossworker.pool.wire import codec
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.parcel import Parcel
+from bossworker.pool.wire.shared_counter import exclusive
+from bossworker.pool.worker.job_steps import failure_of
+from bossworker.system.compiled import core
+
+if TYPE_CHECKING:
+    from bossworker.pool.worker.worker import Worker
+
+_EXCEPTION, _BAD_RESULT = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT)
+
+
+class CompiledLoop:
+    """See the module."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._loop = worker.recorder.compiled_loop()
+
+    @property
+    def armed(self) -> int:
+        """1 + id of the job that JobTimeout may be raised in."""
+        return self._loop.armed  # type: ignore[no-any-return]
+
+    def disarm(self) -> int:
+        """No JobTimeout may be raised any more; 1 + id of the job that it could have been raised in."""
+        armed: int = self._loop.armed
+        self._loop.armed = 0
+        return armed
+
+    def note_copy(self) -> None:
+        """We are a child that a handler forked."""
+        self._loop.copy = True
+
+    def run(self, batch: Batch) -> None:
+        """Run a batch of our own program's."""
+        loop, worker = self._loop, self._worker
+        loop.end, loop.over, loop.by_value = 0, False, worker.by_value is True
+        worker.recorder.marks[0] = time.monotonic()
+        payload = memoryview(batch.payload)
+        at, index, skip = 0, 0, batch.skip
+        for count, size in zip(batch.counts, batch.sizes, strict=True):
+            block = payload[at : at + size]
+            at += size
+            if count == 1:
+                self._run_one(block, batch.first_id, index)
+                index += 1
+            else:
+                jobs = codec.load_block(count, block)
+                self._run_many(jobs, skip, batch.first_id, index)
+                index += count - skip
+            skip = 0
+            if loop.over:
+                return
+
+    def _run_one(self, block: memoryview, first_id: int, index: int) -> None:
+        if not self._worker.recorder.unclaimed.acquire(False):
+            self._loop.over = True
+            return
+        outcome, payload = self._worker.run_one(block, first_id + index + 1)
+        self._record(first_id, index, outcome, payload)
+
+    def _run_many(self, jobs: list[object], position: int, first_id: int, index: int) -> None:
+        """Jobs from a position on; that one is the `index`-th of the batch."""
+        before = index - position
+        while position < len(jobs) and not self._loop.over:
+            ended = self._run_plain(jobs, position, before + position, first_id)
+            if ended is None:
+                return
+            position = self._loop.at
+            self._record(first_id, before + position, *ended)
+            self._loop.open = False
+            position += 1
+
+    def _run_plain(
+        self, jobs: list[object], position: int, index: int, first_id: int
+    ) -> tuple[int, bytes | Parcel] | None:
+        """Run them up to one that is not plain; how that one ended, or None."""
+        loop, worker = self._loop, self._worker
+        stage = _EXCEPTION
+        try:
+            try:
+                value = loop.run(worker.work, jobs, position, index, first_id + index + 1)
+                if not loop.open:
+                    return None
+                if worker.copy:
+                    worker.stop_copies()
+                stage = _BAD_RESULT
+                return worker.encode(value, worker.by_value)
+            finally:
+                loop.armed = 0
+        except BaseException as error:
+            worker.stop_copies(error)
+            if not loop.open:  # raised by a signal handler of the program's, between jobs
+                raise
+            if isinstance(error, JobTimeout):
+                worker.end_offspring()
+            return failure_of(error, stage, worker.by_value)
+
+    def _record(self, first_id: int, index: int, outcome: int, payload: bytes | Parcel) -> None:
+        """As in `Worker._run_batch`."""
+        self._loop.end = self._worker.record(first_id, index, outcome, payload, time.monotonic(), self._loop.end)
+
+
+def compiled_loop(worker: Worker) -> CompiledLoop | None:
+    """None where there is no compiled core, or no semaphore that it could take."""
+    return CompiledLoop(worker) if core is not None and exclusive() else None

@@ -1,0 +1,203 @@
+// One job: of a pool, or a command with a job directory.
+
+import { html, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
+import { get, post } from "./api.js";
+import { bytes, exactly, KINDS, moment, seconds } from "./format.js";
+import { Bar, Confirm, Copy, Empty, Notice, Status, useDoing, usePolled } from "./ui.js";
+
+const REFRESH = 500; // milliseconds
+const MOST_SHOWN = 200_000; // characters of a stream
+
+export const Text = ({ title, text, open = true }) => html`<div class="card block">
+  <span class="copy"><${Copy} text=${text} /></span>
+  <details open=${open}><summary>${title}</summary><pre tabindex="0" aria-label=${title}>${text}</pre></details>
+</div>`;
+
+const Fields = ({ rows }) => html`<dl class="fields card">
+  ${rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== "–").map(([name, value, title]) => html`<div class=${String(value).length > 24 ? "long" : ""}><dt>${name}</dt><dd title=${title ?? ""}>${value}</dd></div>`)}
+</dl>`;
+
+// Where its time went: waiting, and running.
+function States({ job }) {
+  const start = job.started ?? (job.seconds !== undefined && job.status === "running" ? Date.now() / 1000 - job.seconds : null);
+  const end = job.ended ?? Date.now() / 1000;
+  if (!job.added || !start || end < job.added) return null;
+  const whole = Math.max(end - job.added, 1e-6);
+  const waited = Math.max(0, start - job.added);
+  return html`<figure class="card states">
+    <div class="states-bar" role="img" aria-label=${`waited ${seconds(waited)}, ran ${seconds(end - start)}`}>
+      <span class="state-waited" style=${{ width: `${(100 * waited) / whole}%` }}></span>
+      <span class=${job.status === "failed" ? "state-failed" : "state-ran"} style=${{ width: `${100 - (100 * waited) / whole}%` }}></span>
+    </div>
+    <figcaption class="row spread">
+      <span>added ${moment(job.added)}</span><span>waited ${seconds(waited)}</span><span>ran ${seconds(end - start)}</span><span>${job.ended ? `ended ${moment(job.ended)}` : "runs"}</span>
+    </figcaption>
+  </figure>`;
+}
+
+// A stream, as it comes. `path` answers with {since, next, text, running}.
+export function Output({ path, stream }) {
+  const [shown, setShown] = useState({ text: "", from: 0 });
+  const [trouble, setTrouble] = useState("");
+  const box = useRef();
+  const stuck = useRef(true);
+  useEffect(() => {
+    let [over, next, timer] = [false, -65536, null];
+    setShown({ text: "", from: 0 });
+    const look = async () => {
+      let pause = REFRESH;
+      if (!document.hidden) {
+        try {
+          const told = await get(path, { stream, since: next });
+          if (over) return;
+          setTrouble("");
+          if (told.text) setShown((before) => ({ text: (before.text + told.text).slice(-MOST_SHOWN), from: before.text ? before.from : told.since }));
+          const more = told.next > told.since;
+          next = told.next;
+          pause = more ? 50 : told.running ? REFRESH : 4 * REFRESH;
+        } catch (error) {
+          if (!over) setTrouble(error.message);
+        }
+      }
+      if (!over) timer = setTimeout(look, pause);
+    };
+    look();
+    return () => {
+      over = true;
+      clearTimeout(timer);
+    };
+  }, [path, stream]);
+  useEffect(() => {
+    if (stuck.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [shown]);
+  const onScroll = (event) => {
+    const { scrollTop, scrollHeight, clientHeight } = event.target;
+    stuck.current = scrollTop + clientHeight >= scrollHeight - 8;
+  };
+  return html`<div class="card block">
+    <div class="row spread block-head"><span>${stream}${shown.from > 0 ? html` <span class="quiet-text">from byte ${shown.from} on</span>` : ""}</span><${Copy} text=${shown.text} /></div>
+    ${trouble && html`<${Notice}>${trouble}<//>`}
+    <pre ref=${box} class="output" tabindex="0" aria-label=${stream} onScroll=${onScroll}>${shown.text || html`<span class="quiet-text">nothing yet</span>`}</pre>
+  </div>`;
+}
+
+function Stack({ path, wanted, title }) {
+  const [doing, told] = useDoing();
+  const [text, setText] = useState(null);
+  const look = () => doing(async () => setText((await get(path)).text));
+  useEffect(() => {
+    if (wanted) look();
+  }, [wanted, path]);
+  return html`<div class="card block">
+    <div class="row spread block-head"><span>${title}</span><button class="quiet" onClick=${look}>${text === null ? "Show" : "Look again"}</button></div>
+    ${told}
+    ${text !== null && html`<pre tabindex="0" aria-label=${title}>${text || "It does not run now."}</pre>`}
+  </div>`;
+}
+
+export function Job({ pool, id, given, readOnly }) {
+  const path = `api/jobs/${encodeURIComponent(pool)}/${id}`;
+  const ask = useCallback(() => get(path), [path]);
+  const { answer: job, trouble } = usePolled(ask, REFRESH);
+  const [question, setQuestion] = useState(null);
+  const [doing, told] = useDoing();
+  const [again, setAgain] = useState(null);
+  if (!job) return trouble ? html`<${Empty} title="This job cannot be shown"><p>${trouble}</p><p><a href=${`#/jobs/${encodeURIComponent(pool)}`}>All jobs of the pool</a></p><//>` : html`<${Empty} title="Looking…" />`;
+  const runs = job.status === "running" || job.status === "queued";
+  const cancel = () =>
+    setQuestion({
+      title: `Cancel job ${job.name}?`,
+      text: job.status === "queued" ? "It never runs; its result says so." : "It is stopped as by a timeout; its result says so.",
+      verb: "Cancel the job",
+      act: () => post(`api/jobs/${encodeURIComponent(pool)}/cancel`, { ids: [job.id] }),
+    });
+  const retry = () =>
+    setQuestion({
+      title: `Run job ${job.name} again?`,
+      text: "It runs as a new job. The program that added it has had its result, and gets no second one: the outcome is seen here.",
+      verb: "Run again",
+      mild: true,
+      act: async () => {
+        const answer = await post(`api/jobs/${encodeURIComponent(pool)}/retry`, { ids: [job.id] });
+        setAgain(answer.new[job.id] ?? null);
+      },
+    });
+  const [done, total, text] = job.progress ?? [];
+  return html`<section>
+    <div class="row spread">
+      <h1><a href=${`#/jobs/${encodeURIComponent(pool)}`} class="quiet-text">Jobs of ${pool}</a> / ${job.name} <${Status} row=${job} /></h1>
+      ${!readOnly && html`<div class="row">
+        ${runs && html`<button class="danger" onClick=${cancel}>Cancel</button>`}
+        ${job.retry && html`<button class="primary" onClick=${retry}>Run again</button>`}
+      </div>`}
+    </div>
+    ${told}
+    ${trouble && html`<${Notice}>${trouble}<//>`}
+    ${again && html`<${Notice} kind="good">It runs again: <a href=${`#/job/${encodeURIComponent(pool)}/${again}`}>the new job</a><//>`}
+    ${job.error && html`<${Notice}><strong>${KINDS[job.kind] ?? job.kind}</strong>: ${job.error}<//>`}
+    <${States} job=${job} />
+    ${job.progress && html`<div class="card block">${total ? html`<${Bar} value=${done / total} label="progress" />` : ""} ${total ? `${done} of ${total}` : done} ${text}</div>`}
+    <${Fields} rows=${[
+      ["worker", job.worker >= 0 ? job.worker : null],
+      ["process", job.pid || null],
+      ["attempt", job.attempt ?? job.options?.attempt],
+      ["added", moment(job.added), exactly(job.added)],
+      ["started", moment(job.started), exactly(job.started)],
+      ["ended", moment(job.ended), exactly(job.ended)],
+      ["took", seconds(job.seconds)],
+      ["priority", job.options?.priority || null],
+      ["time limit", job.options?.timeout ? seconds(job.options.timeout) : null],
+      ["retries", job.options?.retries || null],
+    ]} />
+    ${job.status === "done" && !job.started && html`<p class="quiet-text">It ended well. The pool was too quick, or it ended too long ago, for its times to be known here.</p>`}
+    ${job.content && html`<div class="card block"><div class="block-head">The job</div><dl class="content">${job.content.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl></div>`}
+    ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
+    ${job.log && html`<${Text} title="What it printed last" text=${job.log} />`}
+    ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
+    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+  </section>`;
+}
+
+export function Command({ id, readOnly }) {
+  const ask = useCallback(() => get(`api/commands/${id}`), [id]);
+  const { answer: job, trouble } = usePolled(ask, 2 * REFRESH);
+  const [question, setQuestion] = useState(null);
+  const [doing, told] = useDoing();
+  if (!job) return trouble ? html`<${Empty} title="This command cannot be shown"><p>${trouble}</p><p><a href="#/jobs/commands">All commands</a></p><//>` : html`<${Empty} title="Looking…" />`;
+  const order = (name, more = {}) => post(`api/commands/${name}`, { ids: [id], ...more });
+  const kill = () => setQuestion({ title: "Kill this command?", text: "It ends at once, with all that it has started.", verb: "Kill", act: () => order("cancel") });
+  const again = () => doing(() => order("retry"), (answer) => (answer.count ? "started once more: it is the newest of the commands" : answer.wrong.join("; ")));
+  const path = `api/commands/${id}`;
+  return html`<section>
+    <div class="row spread">
+      <h1><a href="#/jobs/commands" class="quiet-text">Commands</a> / ${job.name || job.id.slice(-20, -12)} <${Status} row=${{ status: job.status, kind: job.state }} /></h1>
+      ${!readOnly && html`<div class="row">
+        ${job.status === "running" && html`
+          ${job.paused ? html`<button class="primary" onClick=${() => doing(() => order("resume"))}>Resume</button>` : html`<button onClick=${() => doing(() => order("pause"))}>Pause</button>`}
+          <button onClick=${() => doing(() => order("signal", { signal: "TERM" }), "it was asked to end")}>Ask to end</button>
+          <button class="danger" onClick=${kill}>Kill</button>`}
+        ${(job.status === "failed" || job.status === "done") && html`<button class="primary" onClick=${again}>Run again</button>`}
+      </div>`}
+    </div>
+    ${told}
+    ${trouble && html`<${Notice}>${trouble}<//>`}
+    <div class="card block"><div class="row spread block-head"><span>Command</span><${Copy} text=${job.line} /></div><pre tabindex="0" aria-label="Command">${job.line}</pre></div>
+    <${States} job=${{ ...job, added: job.created, seconds: job.elapsed }} />
+    <${Fields} rows=${[
+      ["state", job.state],
+      ["reason", job.reason],
+      ["process", job.pid],
+      ["directory", job.directory],
+      ["runs in", job.cwd],
+      ["took", seconds(job.elapsed)],
+      ["user time", job.user_time === null ? null : seconds(job.user_time)],
+      ["system time", job.system_time === null ? null : seconds(job.system_time)],
+      ["most memory", bytes(job.max_rss)],
+      ["id", job.id],
+    ]} />
+    ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} title="Its processes" />`}
+    <${Output} path=${`${path}/output`} stream="stdout" />
+    <${Output} path=${`${path}/output`} stream="stderr" />
+    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+  </section>`;
+}

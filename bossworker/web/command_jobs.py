@@ -1,0 +1,137 @@
+"""Commands with job directories: detached ones, and those that pools have run and kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from bossworker import jobs
+from bossworker.cli.entries import EntryError, JobEntry, has_failed, is_running
+from bossworker.cli.looking import command_line, process_tree, state_of
+
+MOST_LOOKED_AT = 5000  # the newest, for a filter: each is a file or two to be read
+LISTING_SECONDS = 1.0  # for which a list of the directory is taken for true
+STREAM_BYTES = 1 << 16  # of a stream in one answer
+
+
+class CommandJobs:
+    """Those under one root."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: list[str] = []
+        self._listed_at = 0.0
+        self._ended: dict[str, dict[str, Any]] = {}  # of those that have ended, what was read of them
+
+    def _listing(self) -> list[str]:
+        """The newest first."""
+        if time.monotonic() >= self._listed_at + LISTING_SECONDS:
+            self._ids = jobs.listing()[::-1]
+            self._listed_at = time.monotonic()
+            if len(self._ended) > 4 * MOST_LOOKED_AT:
+                self._ended.clear()
+        return self._ids
+
+    def describe(self, jobid: str) -> dict[str, Any] | None:
+        """All that is known of one; None: there is no such job."""
+        if (known := self._ended.get(jobid)) is not None:
+            return known
+        try:
+            found = JobEntry(jobid).describe()
+        except EntryError:
+            return None
+        told = {**found, "line": command_line(found), "state": state_of(found), "status": status_of(found)}
+        if not is_running(found) and found["status"] != "unknown":
+            self._ended[jobid] = told
+        return told
+
+    def find(self, status: str, text: str, offset: int, limit: int) -> dict[str, Any]:
+        """Some of those that are wanted, the newest first. With a filter, among the newest some thousand."""
+        with self._lock:
+            ids = self._listing()
+            if not status and not text:
+                total, wanted = len(ids), ids[offset : offset + limit]
+            else:
+                fitting = [one for one in islice(ids, MOST_LOOKED_AT) if self._fits(one, status, text.casefold())]
+                total, wanted = len(fitting), fitting[offset : offset + limit]
+            rows = [_row(found) for found in map(self.describe, wanted) if found is not None]
+            searched = min(len(ids), MOST_LOOKED_AT) if status or text else None
+            return {"total": total, "offset": offset, "rows": rows, "searched": searched, "all": len(ids)}
+
+    def ids(self, status: str, text: str, most: int) -> list[str]:
+        """The ids of all that are wanted."""
+        with self._lock:
+            found = (one for one in islice(self._listing(), MOST_LOOKED_AT) if self._fits(one, status, text.casefold()))
+            return list(islice(found, most))
+
+    def _fits(self, jobid: str, status: str, text: str) -> bool:
+        found = self.describe(jobid)
+        if found is None or (status and found["status"] != status):
+            return False
+        told = (jobid, found["name"] or "", found["line"], found["state"])
+        return not text or any(text in one.casefold() for one in told)
+
+    def output(self, jobid: str, stream: str, since: int) -> dict[str, Any] | None:
+        """What it has written from this byte on; a negative number counts from the end."""
+        found = self.describe(jobid)
+        if found is None:
+            return None
+        try:
+            begin, data = JobEntry(jobid).read(stream, since, STREAM_BYTES)
+        except EntryError:
+            return None
+        text = data.decode("utf-8", "replace")
+        return {"since": begin, "next": begin + len(data), "text": text, "running": is_running(found)}
+
+    def processes(self, jobid: str) -> str:
+        """What it has running, as a tree."""
+        found = self.describe(jobid)
+        if found is None or found["pid"] is None:
+            return ""
+        lines = (f"{one['pid']:>8} {one['state']} {'  ' * one['depth']}{one['command']}" for one in _tree(found["pid"]))
+        return "\n".join(lines)
+
+
+def _tree(pid: int) -> Iterator[dict[str, Any]]:
+    return process_tree(pid)
+
+
+def status_of(found: dict[str, Any]) -> str:
+    """As of a pool's job."""
+    if is_running(found):
+        return "running" if found["status"] == "running" else "queued"
+    if has_failed(found):
+        return "failed"
+    return "done" if found["status"] == "completed" else "unknown"
+
+
+def _row(found: dict[str, Any]) -> dict[str, Any]:
+    """As the list of jobs shows it."""
+    return {
+        "id": found["id"],
+        "name": found["id"][-20:][:8],
+        "title": found["name"],
+        "status": found["status"],
+        "kind": found["state"],
+        "added": found["created"],
+        "started": found["started"],
+        "ended": found["ended"],
+        "seconds": found["elapsed"],
+        "text": found["line"],
+        "error": found["reason"] if found["status"] == "failed" else None,
+        "retry": found["status"] == "failed",
+    }
+
+
+def each(ids: list[str], action: Callable[[JobEntry], Any]) -> tuple[int, list[str]]:
+    """Do something to each; to how many it was done, and what went wrong."""
+    done, wrong = 0, []
+    for jobid in ids:
+        try:
+            done += action(JobEntry(jobid)) is not False
+        except (EntryError, OSError) as error:
+            wrong.append(str(error))
+    return done, wrong

@@ -1,0 +1,398 @@
+"""What a real browser makes of the page: run as a program, with the names of checks; prints what became of each.
+
+    python -m tests.web.browser_checks [NAME...]
+
+In a process of its own, since a browser outlives a test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+import bossworker
+from bossworker import BossWorker, jobs, tasks
+from tests.conftest import wait_for
+from tests.web.conftest import client_of
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+AXE = Path(__file__).with_name("axe") / "axe.min.js"
+NASTY = "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
+MARGIN = 10  # of times that are promised
+
+
+def work(job: dict[str, Any]) -> Any:
+    me = bossworker.current_job()
+    assert me is not None
+    match job.get("do"):
+        case "raise":
+            raise ValueError(job.get("text", "rattle"))
+        case "sleep":
+            me.progress(3, 10, job.get("text", "third of ten"))
+            print(job.get("text", "a line"), flush=True)
+            time.sleep(job["seconds"])
+    return {}
+
+
+class World:
+    """A browser, and the page that it looks at: of all pools that are there."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.browser = browser
+        self.url = url
+
+    @contextmanager
+    def pool(self, **settings: Any) -> Iterator[tuple[BossWorker, str]]:
+        """A pool that can be seen, and the address of the page."""
+        bw = BossWorker(work, **{"worker_count": 2, "name": "mill", "logs": "discard", **settings})
+        try:
+            bw.listen()
+            with self.client() as client:
+                wait_for(lambda: shows(client, bw))
+            yield bw, self.url
+        finally:
+            bw.shut_down(force=True)
+
+    def client(self) -> httpx.Client:
+        return client_of(self.url)
+
+    @contextmanager
+    def tab(self, url: str, route: str = "", **context: Any) -> Iterator[Page]:
+        """A tab in a browser window of its own; anything that goes wrong in it is an error."""
+        window = self.browser.new_context(**context)
+        wrong: list[str] = []
+        page = window.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
+        try:
+            page.goto(url)
+            if route:
+                go(page, route)
+            yield page
+            assert not wrong, wrong
+        finally:
+            window.close()
+
+
+def is_wrong(message: ConsoleMessage) -> bool:
+    """An answer that is none (404, for one) is told as well."""
+    return message.type == "error" and "Failed to load resource" not in message.text
+
+
+def shows(client: httpx.Client, bw: BossWorker) -> bool:
+    """Whether the page shows this pool, and no other."""
+    return [pool["boss"] for pool in client.get("/api/state").json()["pools"] if not pool["away"]] == [bw.boss_pid]
+
+
+def go(page: Page, route: str) -> None:
+    page.evaluate("route => { location.hash = route }", route)
+
+
+def key_of(page: Page) -> str:
+    """Of the only pool, in routes."""
+    key: str = page.evaluate("fetch('api/state').then((told) => told.json()).then((told) => told.pools[0].key)")
+    return key
+
+
+def is_live(page: Page) -> None:
+    expect(page.locator(".state-live")).to_be_visible(timeout=30_000)
+
+
+def check_nothing_leaves_the_machine(world: World) -> None:
+    with world.pool() as (bw, url), world.tab(url) as page:
+        asked: list[Request] = []
+
+        def note(request: Request) -> None:  # (Playwright cannot take a list's own method)
+            asked.append(request)
+
+        page.context.on("request", note)
+        bw.add_work({"do": "raise"}, {"do": "sleep", "seconds": 600})
+        page.reload()
+        is_live(page)
+        for route in ("#/jobs/mill", "#/job/mill/1", "#/timeline/mill", "#/tasks", "#/jobs/commands"):
+            go(page, route)
+            page.wait_for_timeout(200)
+        hosts = {
+            request.url.split("/")[2].rpartition(":")[0] for request in asked if not request.url.startswith("data:")
+        }
+        assert hosts == {"127.0.0.1"}, hosts
+        assert len(asked) > 15
+        assert "token" not in page.url
+
+
+def check_six_tabs_stay_live(world: World) -> None:
+    """And in each of them more can be asked for: a browser has six connections for all of them."""
+    with world.pool() as (bw, url), world.tab(url) as first:
+        tabs = [first, *(first.context.new_page() for _ in range(5))]
+        for tab in tabs[1:]:
+            tab.goto(url.partition("?")[0])
+        for number, tab in enumerate(tabs):
+            is_live(tab)
+            expect(tab.locator("tbody tr.worker")).to_have_count(2)
+            bw.resize(3 + number)
+            bw.resize(2)
+        bw.add_work(*({"do": "raise"} for _ in range(7)))
+        for tab in tabs:
+            expect(tab.locator(".tile.bad .tile-value")).to_have_text("7", timeout=30_000)
+            go(tab, "#/jobs/mill?status=failed")
+            expect(tab.locator(".job-body .job")).to_have_count(7)
+        tabs[0].close()  # the one that has the stream: another takes over
+        bw.add_work({"do": "raise"})
+        for tab in tabs[1:]:
+            go(tab, "#/now")
+            expect(tab.locator(".tile.bad .tile-value")).to_have_text("8", timeout=30_000)
+
+
+def check_nothing_of_a_job_is_html(world: World) -> None:
+    with world.pool(name=NASTY, logs="relay") as (bw, url):
+        bw.add_work({"do": "raise", "text": NASTY, NASTY: NASTY}, {"do": "sleep", "seconds": 600, "text": NASTY})
+        jobid = jobs.start(["sh", "-c", f'echo "{NASTY}"', NASTY], meta={"name": NASTY})
+        jobs.wait(jobid)
+        with world.tab(url) as page:
+            is_live(page)
+            expect(page.locator("h2").first).to_contain_text("<script>")
+            expect(page.locator(".progress")).to_contain_text(NASTY)
+            key = key_of(page)
+            for route, place in (
+                (f"#/jobs/{key}?status=failed", ".job-body .job"),
+                (f"#/job/{key}/1", ".notice"),
+                (f"#/job/{key}/1", "pre"),
+                ("#/jobs/commands", ".job-body .job"),
+                (f"#/command/{jobid}", ".output"),
+            ):
+                go(page, route)
+                expect(page.locator(place).first).to_contain_text("<script>window.harmed", timeout=30_000)
+            assert page.evaluate("window.harmed") is None
+
+
+def check_a_killed_worker_is_seen(world: World) -> None:
+    with world.pool() as (bw, url), world.tab(url) as page:
+        is_live(page)
+        pid = bw.worker_pids[0]
+        expect(page.locator("tbody")).to_contain_text(str(pid))
+        os.kill(pid, signal.SIGKILL)
+        expect(page.locator("tbody")).not_to_contain_text(str(pid), timeout=1000 * MARGIN)
+        expect(page.locator("tbody tr.worker")).to_have_count(2)
+
+
+def check_a_wrong_token_is_refused(world: World) -> None:
+    with world.pool() as (_, url):
+        window = world.browser.new_context()
+        page = window.new_page()
+        for wrong in (f"{url}x", url.partition("?")[0]):
+            answer = page.goto(wrong)
+            assert answer is not None
+            assert answer.status == 403
+            assert "a token is needed" in page.content()
+        answer = page.goto(url)
+        assert answer is not None
+        assert answer.status == 200
+        is_live(page)
+        page.reload()  # from here on it is the cookie
+        is_live(page)
+        window.close()
+
+
+def check_narrow_screens(world: World) -> None:
+    with world.pool(name="a-name-that-is-rather-long-for-a-telephone") as (bw, url):
+        bw.add_work(*({"do": "raise", "text": "x" * 300} for _ in range(3)), {"do": "sleep", "seconds": 600})
+        jobid = jobs.start(["true", "y" * 300])
+        with world.tab(url, viewport={"width": 360, "height": 740}) as page:
+            is_live(page)
+            key = key_of(page)
+            routes = ["#/now", f"#/jobs/{key}?status=failed", f"#/job/{key}/1", f"#/timeline/{key}"]
+            for route in [*routes, "#/tasks", "#/jobs/commands", f"#/command/{jobid}"]:
+                go(page, route)
+                page.wait_for_timeout(400)
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= 360, (route, wide)
+
+
+def check_the_keyboard_is_enough(world: World) -> None:
+    with world.pool(worker_count=1) as (bw, url), world.tab(url) as page:
+        bw.add_work(*({"do": "raise", "text": f"rattle {n}"} for n in range(30)), {"do": "sleep", "seconds": 600})
+        is_live(page)
+        page.keyboard.press("2")
+        expect(page.locator("h1")).to_have_text("Jobs")
+        page.keyboard.press("/")
+        page.keyboard.type("rattle 2")
+        expect(page.locator(".job-body .job")).to_have_count(11, timeout=30_000)  # 2, and 20 to 29
+        page.keyboard.press("Tab")
+        expect(page.locator(".job-scroll")).to_be_focused()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press(" ")
+        expect(page.get_by_role("button", name="Run chosen again")).to_be_visible()
+        page.keyboard.press("Enter")
+        expect(page.locator("pre").first).to_contain_text("rattle 28")
+        page.get_by_role("button", name="Run again").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog")).not_to_be_visible()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Keep as it is")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name="the new job")).to_be_visible()
+        page.keyboard.press("3")
+        expect(page.locator("h1")).to_have_text("Timeline")
+        page.locator("canvas").focus()
+        page.keyboard.press("-")
+        expect(page.get_by_label("Shows")).not_to_have_value("60")
+
+
+def check_jobs_are_cancelled_and_run_again(world: World) -> None:
+    with world.pool(worker_count=1) as (bw, url), world.tab(url, "#/jobs/mill?status=failed") as page:
+        bw.add_work(*({"do": "raise"} for _ in range(5)))
+        list(bw.results())
+        expect(page.locator(".job-body .job")).to_have_count(5, timeout=30_000)
+        page.get_by_role("button", name="Run all 5 again").click()
+        page.get_by_role("button", name="Run again", exact=True).click()
+        expect(page.locator(".job-body .job")).to_have_count(10, timeout=30_000)
+        go(page, "#/now")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=30_000)
+        bw.add_work(*({"n": n} for n in range(20)))
+        go(page, "#/jobs/mill?status=queued")
+        page.get_by_role("button", name="Cancel all 20").click()
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        expect(page.locator(".empty-title")).to_have_text("No job fits", timeout=30_000)
+        assert {result.error_kind for result in bw.results()} == {"cancelled"}
+
+
+def check_a_hundred_thousand_jobs(world: World) -> None:
+    with world.pool() as (bw, url), world.tab(url) as page:
+        is_live(page)
+        bw.pause()
+        bw.add_work(*({"n": n} for n in range(100_000)))
+        expect(page.locator(".tile-value").first).to_have_text("100,000", timeout=30_000)
+        began = time.monotonic()
+        go(page, "#/jobs/mill?status=queued")
+        expect(page.locator(".job-body .job-id").first).to_have_text("1", timeout=1000 * MARGIN)
+        expect(page.locator(".job-body .job-text").first).to_have_text("n=0", timeout=1000 * MARGIN)
+        assert time.monotonic() - began < MARGIN
+        page.locator(".job-scroll").focus()
+        page.keyboard.press("End")
+        expect(page.locator(".job-body .job-id").last).to_have_text("100000", timeout=1000 * MARGIN)
+        assert page.locator(".job-body .job").count() < 100  # what is seen is drawn, no more
+        page.locator("#search").fill("77777")
+        expect(page.locator(".job-body .job")).to_have_count(1, timeout=1000 * MARGIN)
+
+
+def check_output_is_live_and_tasks_are_steered(world: World) -> None:
+    jobid = jobs.start("echo first; sleep 2; echo second; sleep 600", shell=True)
+    task = tasks.spawn(["cat"])
+    try:
+        with world.pool() as (_, url), world.tab(url, f"#/command/{jobid}") as page:
+            output = page.locator(".output").first
+            expect(output).to_contain_text("first", timeout=30_000)
+            expect(output).to_contain_text("second", timeout=30_000)
+            page.get_by_role("button", name="Kill").click()
+            page.locator("dialog").get_by_role("button", name="Kill").click()
+            expect(page.locator("h1 .badge")).to_contain_text("signal 9", timeout=30_000)
+            go(page, f"#/task/{task.id}")
+            page.get_by_label("A line for its stdin").fill("hello")
+            page.keyboard.press("Enter")
+            expect(page.locator(".output").first).to_have_text("hello\n", timeout=30_000)
+            page.get_by_role("button", name="Pause").click()
+            expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=30_000)
+    finally:
+        jobs.signal(jobid)
+        jobs.wait(jobid, 30)
+        task.delete()
+
+
+def check_everybody_can_read_it(world: World) -> None:
+    """What axe-core finds serious, in light and in dark."""
+    with world.pool() as (bw, url):
+        bw.add_work(
+            *({"do": "raise"} for _ in range(5)), {"do": "sleep", "seconds": 600}, {"do": "sleep", "seconds": 600}
+        )
+        bw.add_work({"n": 1})
+        jobid = jobs.start(["true"])
+        jobs.wait(jobid)
+        for scheme in ("light", "dark"):
+            with world.tab(url, color_scheme=scheme) as page:
+                is_live(page)
+                expect(page.locator(".tile.bad .tile-value")).to_have_text("5", timeout=30_000)
+                page.evaluate(AXE.read_text())
+                routes = ["#/now", "#/jobs/mill?status=failed", "#/job/mill/1", "#/timeline/mill", "#/tasks"]
+                for route in [*routes, f"#/command/{jobid}", "#/nowhere"]:
+                    go(page, route)
+                    page.wait_for_timeout(400)
+                    serious = [one for one in violations(page) if one["impact"] in ("serious", "critical")]
+                    assert not serious, (scheme, route, json.dumps(serious, indent=1)[:3000])
+
+
+def violations(page: Page) -> list[dict[str, Any]]:
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] }).then((told) => told.violations)")
+    keys = ("id", "impact", "help")
+    return [
+        {**{key: one[key] for key in keys}, "nodes": [node["html"][:200] for node in one["nodes"]]} for one in found
+    ]
+
+
+def check_empty_and_trouble(world: World) -> None:
+    """What there is to do is said."""
+    with world.pool() as (_, url), world.tab(url, "#/jobs/mill") as page:
+        expect(page.locator(".empty")).to_contain_text("add_work", timeout=30_000)
+        go(page, "#/tasks")
+        expect(page.locator(".empty")).to_contain_text("tasks.spawn", timeout=30_000)
+        go(page, "#/job/mill/17")
+        expect(page.locator(".empty")).to_contain_text("no such thing", timeout=30_000)
+        go(page, "#/nonsense")
+        expect(page.locator(".empty")).to_contain_text("no such page", timeout=30_000)
+
+
+CHECKS: dict[str, Callable[[World], None]] = {
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
+
+
+def find_browser() -> str | None:
+    """The path of one that is installed."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The address of a page of all pools."""
+    command = [sys.executable, "-m", "bossworker", "web", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+def main(names: list[str]) -> None:
+    with served() as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        for name in names or CHECKS:
+            began = time.monotonic()
+            try:
+                CHECKS[name](World(browser, url))
+                wrong = ""
+            except BaseException:
+                wrong = traceback.format_exc()
+            print(json.dumps({"name": name, "wrong": wrong, "seconds": time.monotonic() - began}), flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
