@@ -197,7 +197,11 @@ def test_levels_and_filters_hold(pool: Pool, seen: Seen, monkeypatch: pytest.Mon
     assert seen.lines()[2].startswith("INFO:tests.job:xxxx")
 
 
-def test_a_hundred_thousand_lines_of_four_workers(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_thousand_lines_of_four_workers(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Quickly, a fifth of that."""
+    lines = 2500 if request.config.getoption("--long") else 500
     seen, job_log = Seen(), logging.getLogger("bossworker.job")
     monkeypatch.setattr(job_log, "handlers", [seen])
     monkeypatch.setattr(job_log, "propagate", False)  # past pytest's own handlers, which take longer than all else
@@ -205,7 +209,7 @@ def test_a_hundred_thousand_lines_of_four_workers(pool: Pool, monkeypatch: pytes
     job_log.manager._clear_cache()  # type: ignore[attr-defined]
 
     def chatter(job: dict[str, Any]) -> None:
-        for n in range(2500):
+        for n in range(lines):
             print(job["n"], n, "x" * (n % 100))
 
     bw = pool(chatter, worker_count=4, logs="relay")
@@ -214,7 +218,7 @@ def test_a_hundred_thousand_lines_of_four_workers(pool: Pool, monkeypatch: pytes
     told: dict[int, list[str]] = {}
     for record in seen.records:
         told.setdefault(record.job_id, []).append(record.getMessage())
-    assert told == {n + 1: [f"{n} {k} {'x' * (k % 100)}" for k in range(2500)] for n in range(40)}
+    assert told == {n + 1: [f"{n} {k} {'x' * (k % 100)}" for k in range(lines)] for n in range(40)}
 
 
 def test_a_caller_that_takes_nothing_is_told_what_it_missed(
