@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import bossworker
-from bossworker import forkqueue, joblib, jobs, metrics, otel, tasks, web
+from bossworker import forkqueue, joblib, jobs, journal, metrics, otel, tasks, web
 from tests.examples.runner import PROJECT
 
 DOCS = PROJECT / "docs"
-MODULES = (bossworker, jobs, tasks, forkqueue, metrics, otel, joblib, web)
+MODULES = (bossworker, jobs, journal, tasks, forkqueue, metrics, otel, joblib, web)
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 
@@ -89,7 +89,7 @@ def undocumented(thing: Any) -> bool:
 @pytest.mark.parametrize(("module", "name"), [pytest.param(*one, id=full_name(*one)) for one in PUBLIC])
 def test_a_public_name_has_a_docstring_and_a_place_in_the_reference(module: ModuleType, name: str) -> None:
     value = getattr(module, name)
-    if callable(value) or inspect.isclass(value):
+    if inspect.isroutine(value) or inspect.isclass(value):
         assert not undocumented(value)
     pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     assert re.search(rf":: {re.escape(full_name(module, name))}$", pages, re.MULTILINE) or (
