@@ -110,9 +110,9 @@ class BatchBook:
 
     def _share(self, workers: int, slots: int) -> int:
         """How many of the queued jobs one slot should have: so many that all have some at the end, too."""
-        jobs = self.queue.jobs
-        if jobs <= slots * workers:
-            return -(-jobs // slots)
+        jobs, idle = self.queue.jobs, max(1, slots - len(self.flights))
+        if jobs <= idle * workers:
+            return -(-jobs // idle)
         return max(workers, -(-jobs // (2 * slots)))
 
     def _load(self, workers: int) -> float:

@@ -181,7 +181,7 @@ class EngineLine:
         now = time.monotonic()
         if self.ending.begun or not self.ready or now < self.not_before or not self.book.queue.jobs:
             return
-        each = max(1, self.workers // self.adapter.threads_per_node)
+        each = self._workers_a_slot()
         for flight in self.book.cut(self.adapter.slots(), each, self.adapter.window(), now):
             batch = flight.batch
             order = BatchOrder(flight.number, batch.head(), b"".join(batch.body()))
@@ -190,6 +190,15 @@ class EngineLine:
         while (late := self.book.less_urgent()) is not None:
             late.tried_back = True
             self.then(self.adapter.reclaim(late.number), partial(self._on_taken_back, late.number), False)
+
+    @property
+    def jobs_wanted(self) -> int:
+        """How many jobs should be in flight or queued for the engine to be busy all the time."""
+        slots = max(1, self.adapter.slots())
+        return 2 * (self.adapter.window() + slots) * self.book.sizes.jobs_in_batch(self._workers_a_slot(), slots)
+
+    def _workers_a_slot(self) -> int:
+        return max(1, self.workers // self.adapter.threads_per_node)
 
     def _on_taken_back(self, number: int, ours: bool) -> None:
         """A batch makes place for what is more urgent; unless it has been begun."""

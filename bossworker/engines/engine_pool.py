@@ -39,6 +39,10 @@ class EngineConnection(Connection):
         super().__init__(launched, inbox)
         self.line = line
 
+    @property
+    def jobs_wanted(self) -> int:  # type: ignore[override]
+        return self.line.jobs_wanted
+
     def alive(self) -> bool:
         return not self.gone and self.line.thread.is_alive()
 
@@ -181,4 +185,10 @@ def _by_address(address: str) -> Adapter:
         except ImportError as error:
             raise ImportError(f"engine={address!r} needs distributed: pip install 'bossworker[dask]'") from error
         return DaskEngine(address)
+    if slashes and kind == "ray" and place:
+        try:
+            from bossworker.engines.ray_engine import RayEngine
+        except ImportError as error:
+            raise ImportError(f"engine={address!r} needs Ray: pip install ray") from error
+        return RayEngine(address)
     raise ValueError(f"engine must be 'dask://HOST:PORT' or 'ray://HOST:PORT', not {shorten(address)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -44,6 +44,7 @@ class ExecutorEngine(Adapter):
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
         self._deciding = threading.Lock()
+        self._all_near = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)  # on this machine
         self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
 
@@ -119,18 +120,16 @@ class ExecutorEngine(Adapter):
         return there
 
     def reclaim(self, number: int) -> Future[bool]:
-        future = self._futures.get(number)
-        if future is not None and future.cancel():
-            return finished(True)
-        if self._far:  # who has no line asks nobody
-            return finished(False)
-        return finished(self._take(number))
+        # A node without a line asks nobody: where there may be one, a batch that was given away stays so. What futures
+        # say as they are cancelled does not tell: those of many executors do not know whether they run.
+        return finished(self._all_near and self._take(number))
 
     def release(self, number: int) -> None:
         self._take(number)
         future = self._futures.pop(number, None)
         if future is not None:
-            future.cancel()
+            with suppress(Exception):  # some cannot be cancelled, and say so by whatever they like
+                future.cancel()
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
         asked = {node: self._door.ask(request, node) for node in self._door.nodes if nodes is None or node in nodes}
@@ -153,9 +152,8 @@ class ExecutorEngine(Adapter):
         return ""
 
     def close(self) -> None:
-        for future in list(self._futures.values()):
-            future.cancel()
-        self._futures.clear()
+        for number in list(self._futures):
+            self.release(number)
         self._door.close()
 
     def disown(self) -> None:

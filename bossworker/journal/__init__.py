@@ -7,7 +7,7 @@ it.
     contents.py      the answers to its questions
     scribe.py        the process that owns the database, on the line between a program and its boss
     scribe_lines.py  that line; questions.py, the socket for readers
-    lanes.py         jobs that are recorded, and not passed to the boss yet
+    job_lanes.py     jobs that are recorded, and not passed to the boss yet
     recovery.py      what an owner that is gone has left: which jobs never started, and which may have run
     flight_file.py   the file that tells it
     database.py      what is recorded, and in which form

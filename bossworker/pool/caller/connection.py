@@ -52,6 +52,8 @@ DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descripto
 class Connection:
     """See the module. What arrives goes to the inbox, put there by whichever thread listens."""
 
+    jobs_wanted = 0  # in flight at the same time, by an engine that has many workers
+
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
         self.inbox = inbox
