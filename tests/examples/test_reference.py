@@ -92,7 +92,7 @@ def public(home: str) -> list[tuple[str, Any]]:
 @each_module
 def test_a_public_name_has_a_docstring(home: str) -> None:
     for name, value in public(home):
-        if callable(value) or inspect.isclass(value):
+        if inspect.isroutine(value) or inspect.isclass(value):
             assert not undocumented(value), name
         if inspect.isclass(value):
             for attribute, member in vars(value).items():
