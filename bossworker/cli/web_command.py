@@ -54,15 +54,9 @@ def web(argv: Sequence[str]) -> int:
         complain("web", f"needs {error.name}, which comes with the extra web: pip install 'bossworker[web]'")
         return FAILED
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    settings = {name: getattr(options, name) for name in ("host", "port", "unix_socket", "read_only", "known_as")}
     try:
-        server = PageServer(
-            options.pools or None,
-            host=options.host,
-            port=options.port,
-            unix_socket=options.unix_socket,
-            read_only=options.read_only,
-            known_as=options.known_as,
-        )
+        server = PageServer(options.pools or None, **settings)
     except (OSError, ValueError) as error:
         hint = ": --port 0 takes a free one" if options.unix_socket is None else ""
         complain("web", f"{error}{hint}")

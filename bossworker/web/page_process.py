@@ -7,9 +7,10 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from bossworker.pool.door import side_process
-from bossworker.pool.wire.link import LinkClosed
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.system.titles import set_title
 
@@ -33,19 +34,20 @@ def main(program: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("bossworker.web").setLevel(logging.INFO)  # a line for each order
     link.send(Kind.READY, b"", [server.url.encode()])
-
-    def watch(stop: Callable[[], None]) -> None:
-        """The program hangs up, or is gone."""
-
-        def read() -> None:
-            try:
-                link.receive()
-            except LinkClosed:
-                asyncio.get_running_loop().remove_reader(link.fileno())
-                stop()
-
-        asyncio.get_running_loop().add_reader(link.fileno(), read)
-
     with suppress(KeyboardInterrupt):
-        server.run(watch)
+        server.run(partial(_watch, link))
     os._exit(0)  # threads that wait for a pool that does not answer are not waited for
+
+
+def _watch(link: Link, stop: Callable[[], None]) -> None:
+    """Stop when the program hangs up, or is gone."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        try:
+            link.receive()
+        except LinkClosed:
+            loop.remove_reader(link.fileno())
+            stop()
+
+    loop.add_reader(link.fileno(), read)

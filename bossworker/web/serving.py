@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from bossworker.pool.door.addresses import is_deserted, short_way
 from bossworker.web.application import COOKIE, Page
@@ -16,6 +17,16 @@ from bossworker.web.watch_room import WatchRoom
 
 BACKLOG = 128
 GRACE_SECONDS = 1  # for answers that are under way when it ends
+
+
+_SETTINGS: dict[str, Any] = {
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "lifespan": "off",
+    "timeout_graceful_shutdown": GRACE_SECONDS,
+    "timeout_keep_alive": 30,
+}
 
 
 class PageServer:
@@ -57,16 +68,7 @@ class PageServer:
         """Serve until Ctrl-C or TERM; `watch` is given what ends it, as the loop begins."""
         import uvicorn
 
-        config = uvicorn.Config(
-            self.page,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=30,
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(uvicorn.Config(self.page, **_SETTINGS))
         self.page.streams.is_over = lambda: server.should_exit
 
         def stop() -> None:

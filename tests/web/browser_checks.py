@@ -109,7 +109,7 @@ def key_of(page: Page) -> str:
 
 
 def is_live(page: Page) -> None:
-    expect(page.locator(".state-live")).to_be_visible(timeout=30_000)
+    expect(page.locator(".state-live")).to_be_visible()
 
 
 def check_nothing_leaves_the_machine(world: World) -> None:
@@ -147,14 +147,14 @@ def check_six_tabs_stay_live(world: World) -> None:
             bw.resize(2)
         bw.add_work(*({"do": "raise"} for _ in range(7)))
         for tab in tabs:
-            expect(tab.locator(".tile.bad .tile-value")).to_have_text("7", timeout=30_000)
+            expect(tab.locator(".tile.bad .tile-value")).to_have_text("7")
             go(tab, "#/jobs/mill?status=failed")
             expect(tab.locator(".job-body .job")).to_have_count(7)
         tabs[0].close()  # the one that has the stream: another takes over
         bw.add_work({"do": "raise"})
         for tab in tabs[1:]:
             go(tab, "#/now")
-            expect(tab.locator(".tile.bad .tile-value")).to_have_text("8", timeout=30_000)
+            expect(tab.locator(".tile.bad .tile-value")).to_have_text("8")
 
 
 def check_nothing_of_a_job_is_html(world: World) -> None:
@@ -175,7 +175,7 @@ def check_nothing_of_a_job_is_html(world: World) -> None:
                 (f"#/command/{jobid}", ".output"),
             ):
                 go(page, route)
-                expect(page.locator(place).first).to_contain_text("<script>window.harmed", timeout=30_000)
+                expect(page.locator(place).first).to_contain_text("<script>window.harmed")
             assert page.evaluate("window.harmed") is None
 
 
@@ -230,7 +230,7 @@ def check_the_keyboard_is_enough(world: World) -> None:
         expect(page.locator("h1")).to_have_text("Jobs")
         page.keyboard.press("/")
         page.keyboard.type("rattle 2")
-        expect(page.locator(".job-body .job")).to_have_count(11, timeout=30_000)  # 2, and 20 to 29
+        expect(page.locator(".job-body .job")).to_have_count(11)  # 2, and 20 to 29
         page.keyboard.press("Tab")
         expect(page.locator(".job-scroll")).to_be_focused()
         page.keyboard.press("ArrowDown")
@@ -259,18 +259,18 @@ def check_jobs_are_cancelled_and_run_again(world: World) -> None:
     with world.pool(worker_count=1) as (bw, url), world.tab(url, "#/jobs/mill?status=failed") as page:
         bw.add_work(*({"do": "raise"} for _ in range(5)))
         list(bw.results())
-        expect(page.locator(".job-body .job")).to_have_count(5, timeout=30_000)
+        expect(page.locator(".job-body .job")).to_have_count(5)
         page.get_by_role("button", name="Run all 5 again").click()
         page.get_by_role("button", name="Run again", exact=True).click()
-        expect(page.locator(".job-body .job")).to_have_count(10, timeout=30_000)
+        expect(page.locator(".job-body .job")).to_have_count(10)
         go(page, "#/now")
         page.get_by_role("button", name="Pause").click()
-        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
         bw.add_work(*({"n": n} for n in range(20)))
         go(page, "#/jobs/mill?status=queued")
         page.get_by_role("button", name="Cancel all 20").click()
         page.get_by_role("button", name="Cancel", exact=True).click()
-        expect(page.locator(".empty-title")).to_have_text("No job fits", timeout=30_000)
+        expect(page.locator(".empty-title")).to_have_text("No job fits")
         assert {result.error_kind for result in bw.results()} == {"cancelled"}
 
 
@@ -279,7 +279,7 @@ def check_a_hundred_thousand_jobs(world: World) -> None:
         is_live(page)
         bw.pause()
         bw.add_work(*({"n": n} for n in range(100_000)))
-        expect(page.locator(".tile-value").first).to_have_text("100,000", timeout=30_000)
+        expect(page.locator(".tile-value").first).to_have_text("100,000")
         began = time.monotonic()
         go(page, "#/jobs/mill?status=queued")
         expect(page.locator(".job-body .job-id").first).to_have_text("1", timeout=1000 * MARGIN)
@@ -299,17 +299,17 @@ def check_output_is_live_and_tasks_are_steered(world: World) -> None:
     try:
         with world.pool() as (_, url), world.tab(url, f"#/command/{jobid}") as page:
             output = page.locator(".output").first
-            expect(output).to_contain_text("first", timeout=30_000)
-            expect(output).to_contain_text("second", timeout=30_000)
+            expect(output).to_contain_text("first")
+            expect(output).to_contain_text("second")
             page.get_by_role("button", name="Kill").click()
             page.locator("dialog").get_by_role("button", name="Kill").click()
-            expect(page.locator("h1 .badge")).to_contain_text("signal 9", timeout=30_000)
+            expect(page.locator("h1 .badge")).to_contain_text("signal 9")
             go(page, f"#/task/{task.id}")
             page.get_by_label("A line for its stdin").fill("hello")
             page.keyboard.press("Enter")
-            expect(page.locator(".output").first).to_have_text("hello\n", timeout=30_000)
+            expect(page.locator(".output").first).to_have_text("hello\n")
             page.get_by_role("button", name="Pause").click()
-            expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=30_000)
+            expect(page.get_by_role("button", name="Resume")).to_be_visible()
     finally:
         jobs.signal(jobid)
         jobs.wait(jobid, 30)
@@ -328,7 +328,7 @@ def check_everybody_can_read_it(world: World) -> None:
         for scheme in ("light", "dark"):
             with world.tab(url, color_scheme=scheme) as page:
                 is_live(page)
-                expect(page.locator(".tile.bad .tile-value")).to_have_text("5", timeout=30_000)
+                expect(page.locator(".tile.bad .tile-value")).to_have_text("5")
                 page.evaluate(AXE.read_text())
                 routes = ["#/now", "#/jobs/mill?status=failed", "#/job/mill/1", "#/timeline/mill", "#/tasks"]
                 for route in [*routes, f"#/command/{jobid}", "#/nowhere"]:
@@ -349,13 +349,13 @@ def violations(page: Page) -> list[dict[str, Any]]:
 def check_empty_and_trouble(world: World) -> None:
     """What there is to do is said."""
     with world.pool() as (_, url), world.tab(url, "#/jobs/mill") as page:
-        expect(page.locator(".empty")).to_contain_text("add_work", timeout=30_000)
+        expect(page.locator(".empty")).to_contain_text("add_work")
         go(page, "#/tasks")
-        expect(page.locator(".empty")).to_contain_text("tasks.spawn", timeout=30_000)
+        expect(page.locator(".empty")).to_contain_text("tasks.spawn")
         go(page, "#/job/mill/17")
-        expect(page.locator(".empty")).to_contain_text("no such thing", timeout=30_000)
+        expect(page.locator(".empty")).to_contain_text("no such thing")
         go(page, "#/nonsense")
-        expect(page.locator(".empty")).to_contain_text("no such page", timeout=30_000)
+        expect(page.locator(".empty")).to_contain_text("no such page")
 
 
 CHECKS: dict[str, Callable[[World], None]] = {
@@ -381,6 +381,7 @@ def served() -> Iterator[str]:
 
 
 def main(names: list[str]) -> None:
+    expect.set_options(timeout=30_000)
     with served() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         for name in names or CHECKS:

@@ -3,7 +3,7 @@
 import { html, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
 import { bytes, exactly, KINDS, moment, seconds } from "./format.js";
-import { Bar, Confirm, Copy, Empty, Notice, Status, useDoing, usePolled } from "./ui.js";
+import { Bar, Copy, Empty, Notice, Status, useDoing, usePolled, useQuestion } from "./ui.js";
 
 const REFRESH = 500; // milliseconds
 const MOST_SHOWN = 200_000; // characters of a stream
@@ -99,7 +99,7 @@ export function Job({ pool, id, given, readOnly }) {
   const path = `api/jobs/${encodeURIComponent(pool)}/${id}`;
   const ask = useCallback(() => get(path), [path]);
   const { answer: job, trouble } = usePolled(ask, REFRESH);
-  const [question, setQuestion] = useState(null);
+  const [setQuestion, dialog] = useQuestion();
   const [doing, told] = useDoing();
   const [again, setAgain] = useState(null);
   if (!job) return trouble ? html`<${Empty} title="This job cannot be shown"><p>${trouble}</p><p><a href=${`#/jobs/${encodeURIComponent(pool)}`}>All jobs of the pool</a></p><//>` : html`<${Empty} title="Looking…" />`;
@@ -154,14 +154,14 @@ export function Job({ pool, id, given, readOnly }) {
     ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
     ${job.log && html`<${Text} title="What it printed last" text=${job.log} />`}
     ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
-    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+    ${dialog}
   </section>`;
 }
 
 export function Command({ id, readOnly }) {
   const ask = useCallback(() => get(`api/commands/${id}`), [id]);
   const { answer: job, trouble } = usePolled(ask, 2 * REFRESH);
-  const [question, setQuestion] = useState(null);
+  const [setQuestion, dialog] = useQuestion();
   const [doing, told] = useDoing();
   if (!job) return trouble ? html`<${Empty} title="This command cannot be shown"><p>${trouble}</p><p><a href="#/jobs/commands">All commands</a></p><//>` : html`<${Empty} title="Looking…" />`;
   const order = (name, more = {}) => post(`api/commands/${name}`, { ids: [id], ...more });
@@ -198,6 +198,6 @@ export function Command({ id, readOnly }) {
     ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} title="Its processes" />`}
     <${Output} path=${`${path}/output`} stream="stdout" />
     <${Output} path=${`${path}/output`} stream="stderr" />
-    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+    ${dialog}
   </section>`;
 }

@@ -3,7 +3,7 @@
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
 import { count, exactly, KINDS, moment, plural, seconds } from "./format.js";
-import { Confirm, Empty, Notice, Status, useDoing } from "./ui.js";
+import { Empty, Notice, Status, useDoing, useQuestion } from "./ui.js";
 
 export const COMMANDS = "commands";
 const ROW = 36; // pixels
@@ -197,7 +197,7 @@ export function Jobs({ now, source, given, readOnly }) {
   const pool = pools.find((one) => one.key === source);
   const rows = useRows(source, filter);
   const [chosen, setChosen] = useState(new Set());
-  const [question, setQuestion] = useState(null);
+  const [setQuestion, dialog] = useQuestion(() => setChosen(new Set()));
   const [, told] = useDoing();
   useEffect(() => setChosen(new Set()), [source, filter]);
   useEffect(() => {
@@ -241,6 +241,6 @@ export function Jobs({ now, source, given, readOnly }) {
             : source === COMMANDS ? html`<p><code>bossworker start -- make -j8</code> starts one; so do <code>bossworker.jobs.start</code>, and <code>run_command</code> in a pool.</p>` : html`<p><code>pool.add_work(job)</code>, <code>pool.map(jobs)</code> or <code>pool.submit(job)</code> add some.</p>`}
         <//>`
       : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
-    <${Confirm} question=${question} onClose=${() => { setQuestion(null); setChosen(new Set()); }} />
+    ${dialog}
   </section>`;
 }

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js
 import { get, post } from "./api.js";
 import { Chart } from "./charts.js";
 import { bytes, count, KINDS, plural, rate, seconds, share } from "./format.js";
-import { Badge, Bar, Confirm, Empty, Notice, useDoing } from "./ui.js";
+import { Badge, Bar, Empty, Notice, useDoing, useQuestion } from "./ui.js";
 
 const MOST_POINTS = 1200;
 
@@ -111,7 +111,7 @@ function Resize({ pool, doing }) {
 
 export function Pool({ pool, readOnly }) {
   const [doing, told] = useDoing();
-  const [question, setQuestion] = useState(null);
+  const [setQuestion, dialog] = useQuestion();
   const path = `api/pools/${encodeURIComponent(pool.key)}`;
   if (pool.away) {
     return html`<section class="pool" aria-label=${`Pool ${pool.name}`}>
@@ -148,7 +148,7 @@ export function Pool({ pool, readOnly }) {
       ${!pool.workers.length && html`<${Empty} title="No worker is up"><p>The pool is starting them, or cannot: its log says why.</p><//>`}
     </div>
     ${pool.restarts > 0 && html`<p class="quiet-text">${plural(pool.restarts, "worker")} replaced so far: ${Object.entries(pool.reasons).map(([why, number]) => `${why.replaceAll("_", " ")} ${count(number)}`).join(", ")}.</p>`}
-    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+    ${dialog}
   </section>`;
 }
 

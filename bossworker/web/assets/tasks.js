@@ -4,7 +4,7 @@ import { html, useCallback, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
 import { bytes, moment, seconds } from "./format.js";
 import { Output } from "./job.js";
-import { Confirm, Empty, Notice, Status, useDoing, usePolled } from "./ui.js";
+import { Empty, Notice, Status, useDoing, usePolled, useQuestion } from "./ui.js";
 
 const SIGNALS = ["TERM", "INT", "HUP", "USR1", "USR2", "KILL"];
 const list = () => get("api/tasks");
@@ -48,7 +48,7 @@ export function Task({ id, readOnly }) {
   const path = `api/tasks/${id}`;
   const ask = useCallback(() => get(path), [path]);
   const { answer: task, trouble } = usePolled(ask, 1000);
-  const [question, setQuestion] = useState(null);
+  const [setQuestion, dialog] = useQuestion();
   const [signal, setSignal] = useState("TERM");
   const [doing, told] = useDoing();
   if (!task) return trouble ? html`<${Empty} title="This task cannot be shown"><p>${trouble}</p><p><a href="#/tasks">All tasks</a></p><//>` : html`<${Empty} title="Looking…" />`;
@@ -82,6 +82,6 @@ export function Task({ id, readOnly }) {
     ${runs && !readOnly && html`<${Stdin} path=${path} doing=${doing} />`}
     <${Output} path=${`${path}/output`} stream="stdout" />
     <${Output} path=${`${path}/output`} stream="stderr" />
-    <${Confirm} question=${question} onClose=${() => setQuestion(null)} />
+    ${dialog}
   </section>`;
 }

@@ -24,27 +24,35 @@ export function Bar({ value, label }) {
   </span>`;
 }
 
-// What asks before something is done that cannot be undone. `ask(question)` shows it; question: {title, text, verb, act}.
-export function Confirm({ question, onClose }) {
+// What asks before something is done that cannot be undone: `ask({title, text, verb, act})`, and the dialog to be shown.
+export function useQuestion(onClosed = () => {}) {
+  const [question, setQuestion] = useState(null);
+  const ask = (asked) => setQuestion((before) => ({ ...asked, number: (before?.number ?? 0) + Math.random() }));
+  // A question that is being closed may have been followed by the next: each has a dialog of its own.
+  const close = (number) => {
+    setQuestion((now) => (now?.number === number ? null : now));
+    onClosed();
+  };
+  return [ask, question && html`<${Confirm} key=${question.number} question=${question} onClose=${() => close(question.number)} />`];
+}
+
+function Confirm({ question, onClose }) {
   const box = useRef();
   const [trouble, setTrouble] = useState("");
   const [busy, setBusy] = useState(false);
-  useEffect(() => {
-    if (question && !box.current.open) box.current.showModal();
-  }, [question]);
-  if (!question) return null;
+  useEffect(() => box.current.showModal(), []);
   const act = async (event) => {
     event.preventDefault();
     setBusy(true);
     try {
       await question.act();
-      box.current.close();
+      box.current?.close();
     } catch (error) {
       setTrouble(error instanceof Trouble ? error.message : String(error));
     }
     setBusy(false);
   };
-  return html`<dialog ref=${box} class="dialog" aria-labelledby="question" onClose=${() => { setTrouble(""); onClose(); }}>
+  return html`<dialog ref=${box} class="dialog" aria-labelledby="question" onClose=${onClose}>
     <form onSubmit=${act}>
       <h2 id="question">${question.title}</h2>
       <p>${question.text}</p>
