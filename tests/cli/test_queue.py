@@ -193,6 +193,32 @@ def test_a_crash_loses_nothing_and_runs_nothing_twice(cli: Cli, add: Add, here: 
     wait_for(lambda: QueueFolder("default").waiting_ids() == [])
 
 
+def test_who_waits_sees_to_it_that_somebody_attends(cli: Cli, add: Add, here: Path) -> None:
+    add("sh", "-c", "touch begun; sleep 600")
+    queued = add("true")
+    wait_for((here / "begun").exists)
+    waiting = start_program("wait", queued)
+    pid = process_of(QueueFolder("default"))
+    assert pid is not None
+    os.kill(descendants.children(pid)[0], signal.SIGKILL)
+    assert waiting.wait(60) == 0
+    waiting.communicate()
+
+
+def test_a_queue_that_cannot_start_says_why(cli: Cli, add: Add) -> None:
+    folder = QueueFolder("default")
+    folder.make()
+    Path(folder.journal).write_bytes(b"no database" * 1000)
+    jobid = add("true")
+
+    def reason() -> str:
+        return str(objects(cli("show", "--json", jobid).out)[0]["reason"])
+
+    wait_for(lambda: "JournalError" in reason())
+    Path(folder.journal).unlink()
+    assert cli("wait", jobid).status == 0
+
+
 def test_what_was_paused_when_it_was_stopped_stays_so(cli: Cli, add: Add, here: Path) -> None:
     cli("group", "default", "--pause")
     jobid = add("touch", "ran")
