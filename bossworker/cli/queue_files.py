@@ -42,8 +42,6 @@ class GroupSettings(NamedTuple):
 
     slots: int = 1
     paused: bool = False
-    idle: float = 10.0
-    """Seconds with nothing to do, until its process leaves."""
 
 
 def check_group(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bossworker import jobs
-from bossworker.cli.queue_files import GroupSettings, QueueFolder, all_groups
+from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands.supervision import launching
 from bossworker.system import descendants, processes
 from tests.cli.conftest import Cli, start_program
@@ -240,9 +240,11 @@ def test_those_who_add_at_the_same_time_start_one_process(root: Path, here: Path
     assert (root / ".queue" / "default" / "log").read_text() == ""
 
 
-def test_its_process_leaves_when_nothing_is_left_and_comes_again(cli: Cli, add: Add) -> None:
+def test_its_process_leaves_when_nothing_is_left_and_comes_again(
+    cli: Cli, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = QueueFolder("default")
-    folder.settings = GroupSettings(idle=0.2)
+    monkeypatch.setenv("BOSSWORKER_QUEUE_IDLE", "0.2")
     assert cli("wait", add("true")).status == 0
     wait_for(lambda: process_of(folder) is None)
     for _ in range(3):
