@@ -71,16 +71,18 @@ def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
 
 
 def state_of(one: dict[str, Any]) -> str:
-    """In a word or two: ``running``, ``paused``, ``exit 3``, ``signal 9``."""
+    """In a word or two: ``running``, ``paused``, ``completed``, ``failed (3)``."""
     if is_running(one):
         return "paused" if one["paused"] else str(one["status"])
     if one["status"] == "unknown":
         return "unknown"
     if one["signal"] is not None:
         return f"failed (signal {one['signal']})"
-    if one["exit_code"] is None and one["status"] != "completed":
-        return "cancelled" if one["status"] == "terminated by request" else "failed"
-    return "completed" if one["status"] == "completed" else f"failed ({one['exit_code']})"
+    if one["status"] == "completed":
+        return "completed"
+    if one["exit_code"] is None:
+        return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+    return f"failed ({one['exit_code']})"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -220,6 +222,7 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
         found = entry.describe()
         ended = not is_running(found)  # before we read: what is read then is all
         begin, data = entry.read(stream, since)
+        data = data if ended else _whole_characters(data)
         since = begin + len(data)
         if data or ended or not follow:
             text = data.decode("utf-8", "replace")
@@ -228,6 +231,20 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
         if ended or not follow:
             return
         time.sleep(LOOK)
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the beginning of a UTF-8 character whose end has not come yet: it is whole at the next look."""
+    for length in range(1, min(3, len(data)) + 1):
+        if _FIRST_OF_SEVERAL <= data[-length] <= _LAST_OF_SEVERAL:
+            return data[:-length] if length < _LENGTHS[data[-length] >> 4 & 3] else data
+        if not _LATER_ONES <= data[-length] < _FIRST_OF_SEVERAL:
+            break
+    return data
+
+
+_LATER_ONES, _FIRST_OF_SEVERAL, _LAST_OF_SEVERAL = 0x80, 0xC0, 0xF4  # bytes
+_LENGTHS = (2, 2, 3, 4)  # of a character, by bits 4 and 5 of its first byte
 
 
 def trace_parser() -> argparse.ArgumentParser:

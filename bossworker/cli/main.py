@@ -57,6 +57,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of ``bossworker`` with these arguments."""
+    _open_standard_streams()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
         return _call(name, rest)
@@ -70,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(f"bossworker: there is no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
     return USAGE
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed lead nowhere: or whatever is opened first would get what is printed."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _call(name: str, argv: Sequence[str]) -> int:

@@ -100,13 +100,26 @@ class BatchBook:
             self.queue.add(batch)
 
     def cut(self, slots: int, workers: int, window: int, now: float) -> Iterator[Flight]:
-        """Batches for the engine, which runs so many at a time and may have so many."""
-        while self.queue.jobs and not self.paused and len(self.flights) < window:
-            share = -(-self.queue.jobs // (2 * max(1, slots)))
-            batch = self.queue.cut(max(1, min(self.sizes.jobs_in_batch(workers, slots), share)))
+        """Batches for the engine, which runs so many at a time and may have so many, for so many workers each."""
+        while self.queue.jobs and not self.paused and self._load(workers) < window:
+            most = min(self.sizes.jobs_in_batch(workers, slots), self._share(workers, max(1, slots)))
+            batch = self.queue.cut(max(1, most))
             flight = self.flights[self._next_number] = Flight(self._next_number, batch, now)
             self._next_number += 1
             yield flight
+
+    def _share(self, workers: int, slots: int) -> int:
+        """How many of the queued jobs one slot should have: so many that all have some at the end, too."""
+        jobs, idle = self.queue.jobs, max(1, slots - len(self.flights))
+        if jobs <= idle * workers:
+            return -(-jobs // idle)
+        return max(workers, -(-jobs // (2 * slots)))
+
+    def _load(self, workers: int) -> float:
+        """How many batches the engine has. One with fewer jobs left than there are workers for it counts in part."""
+        if workers == 1:
+            return len(self.flights)
+        return sum(min(1.0, flight.jobs / workers) for flight in self.flights.values())
 
     def less_urgent(self) -> Flight | None:
         """A batch that should make place for what is queued, if no node has begun it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BATCH_SECONDS = 0.1  # work aimed at in a batch, for each worker that runs it,
-SECONDS_A_SLOT = 0.004  # or, on a large cluster, so much for each of its slots: a scheduler takes a millisecond a task
+SECONDS_A_SLOT = 0.01  # or, on a large cluster, so much for each of its slots: a batch costs a scheduler some 6 ms
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
 LEAST_SECONDS = 2e-6  # that a job is taken for: its way through a pool takes as long
 GROWTH = 16  # times as many jobs as in the largest batch so far, at most
@@ -14,11 +14,12 @@ class BatchSizes:
 
     def __init__(self) -> None:
         self._seconds: float | None = None  # that a job takes
-        self._most = 1  # jobs of a worker, in a batch
+        self._most = 1  # jobs in a batch, so far
 
     def learn(self, jobs: int, seconds: float) -> None:
         """What the jobs of a batch took, added up."""
         if jobs:
+            self._most = max(self._most, jobs)
             sample = max(seconds / jobs, LEAST_SECONDS)
             old = self._seconds
             self._seconds = sample if old is None else old + FRESH_WEIGHT * (sample - old)
@@ -27,9 +28,8 @@ class BatchSizes:
         """Jobs for one slot of an engine that has so many, each with so many workers."""
         if self._seconds is None:
             return workers
-        wanted = round(batch_seconds(slots) / self._seconds)
-        self._most = max(1, min(wanted, GROWTH * self._most))
-        return workers * self._most
+        wanted = workers * round(batch_seconds(slots) / self._seconds)
+        return max(workers, min(wanted, GROWTH * self._most))
 
 
 def batch_seconds(slots: int) -> float:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from distributed import Client, Queue, get_worker
+from distributed import Client, Queue, get_worker, secede
 
 from bossworker.engines import engine_tasks
 from bossworker.engines.adapter import Adapter, EngineEvents, when_done
@@ -202,7 +202,7 @@ def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
             worker.log_event(token.rpartition("-")[0], [number, worker.address])
         return mine
 
-    return engine_tasks.run_batch(spec, order, _node(worker), claim)
+    return engine_tasks.run_batch(spec, order, _node(worker), claim, secede)
 
 
 def _node(worker: Any) -> Node:

@@ -13,7 +13,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
@@ -181,7 +181,7 @@ class EngineLine:
         now = time.monotonic()
         if self.ending.begun or not self.ready or now < self.not_before or not self.book.queue.jobs:
             return
-        each = max(1, self.workers // self.adapter.threads_per_node)
+        each = self._workers_a_slot()
         for flight in self.book.cut(self.adapter.slots(), each, self.adapter.window(), now):
             batch = flight.batch
             order = BatchOrder(flight.number, batch.head(), b"".join(batch.body()))
@@ -190,6 +190,15 @@ class EngineLine:
         while (late := self.book.less_urgent()) is not None:
             late.tried_back = True
             self.then(self.adapter.reclaim(late.number), partial(self._on_taken_back, late.number), False)
+
+    @property
+    def jobs_wanted(self) -> int:
+        """How many jobs should be in flight or queued for the engine to be busy all the time."""
+        slots = max(1, self.adapter.slots())
+        return 2 * (self.adapter.window() + slots) * self.book.sizes.jobs_in_batch(self._workers_a_slot(), slots)
+
+    def _workers_a_slot(self) -> int:
+        return max(1, self.workers // self.adapter.threads_per_node)
 
     def _on_taken_back(self, number: int, ours: bool) -> None:
         """A batch makes place for what is more urgent; unless it has been begun."""
@@ -209,6 +218,7 @@ class EngineLine:
             case "done":
                 node.batches += number in self.book.flights
                 self.failures, self.not_before, self.start_error = 0, 0.0, ""
+                self._relay(answer.lines)
                 segments = self._ours(answer.clock, answer.head, answer.body)
                 self.add(self.book.on_answer(number, segments, answer.node, answer.reason, now))
             case "lost":
@@ -232,6 +242,12 @@ class EngineLine:
         if flight.cancelled:  # the node may not have known of it when we asked all
             ids = array("Q", sorted(flight.cancelled)).tobytes()
             self.adapter.ask(NodeRequest("ask", Kind.CANCEL, b"", ids), [node], ASK_SECONDS)
+
+    def _relay(self, lines: Iterable[bytes]) -> None:
+        """Pass on what jobs have printed, ahead of their results."""
+        if not self.over:
+            for some in lines:
+                self.link.send(Kind.OUTPUT_LINES, b"", [some])
 
     def _could_not_start(self, why: str) -> None:
         self.failed_starts += 1
@@ -333,8 +349,7 @@ class EngineLine:
     def _take_in(self, report: NodeReport) -> None:
         if self.over:
             return
-        for lines in report.lines:
-            self.link.send(Kind.OUTPUT_LINES, b"", [lines])
+        self._relay(report.lines)
         for level, text in report.notes:
             self.note(level, f"node={report.node} {text}")
         for pid, text in report.exit_errors.items():

@@ -39,6 +39,10 @@ class EngineConnection(Connection):
         super().__init__(launched, inbox)
         self.line = line
 
+    @property
+    def jobs_wanted(self) -> int:  # type: ignore[override]
+        return self.line.jobs_wanted
+
     def alive(self) -> bool:
         return not self.gone and self.line.thread.is_alive()
 
@@ -130,6 +134,23 @@ class EnginePool(BossWorker):
         """Cannot be done."""
         self._cannot("keeps its handlers", "make another pool")
 
+    def cancel(self, *ids: int, queued_only: bool = False) -> int:
+        self._check_reach("cancel what may run")
+        return super().cancel(*ids, queued_only=queued_only)
+
+    def stack(self, job_id: int | None = None) -> str:
+        self._check_reach("show a stack")
+        return super().stack(job_id)
+
+    def resize(self, n: int) -> None:
+        self._check_reach("resize")
+        super().resize(n)
+
+    def _check_reach(self, what: str) -> None:
+        """ValueError: nodes cannot be asked."""
+        if why := self._adapter.unreachable():
+            self._cannot(f"cannot {what}", why)
+
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
         return f"<BossWorker {self.name}, {self._adapter.title}, {self._inbox.pending()} pending, {state}>"
@@ -164,4 +185,10 @@ def _by_address(address: str) -> Adapter:
         except ImportError as error:
             raise ImportError(f"engine={address!r} needs distributed: pip install 'bossworker[dask]'") from error
         return DaskEngine(address)
+    if slashes and kind == "ray" and place:
+        try:
+            from bossworker.engines.ray_engine import RayEngine
+        except ImportError as error:
+            raise ImportError(f"engine={address!r} needs Ray: pip install ray") from error
+        return RayEngine(address)
     raise ValueError(f"engine must be 'dask://HOST:PORT' or 'ray://HOST:PORT', not {shorten(address)}")

@@ -9,14 +9,20 @@ from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, Node
 from bossworker.engines.resident import NodeStartError, Resident, end_resident, find_resident, resident_for
 
 
-def run_batch(spec: bytes, order: bytes, node: Node, claim: Callable[[int], bool]) -> bytes:
-    """Run a batch; a `BatchAnswer`."""
+def run_batch(
+    spec: bytes,
+    order: bytes,
+    node: Node,
+    claim: Callable[[int], bool],
+    make_room: Callable[[], None] | None = None,
+) -> bytes:
+    """Run a batch; a `BatchAnswer`. See `Resident.run`."""
     told: BatchOrder = BatchOrder(*unpacked(order))
     try:
         resident = resident_for(PoolSpec(*unpacked(spec)), node)
     except NodeStartError as error:
         return packed(BatchAnswer("unstarted", node.name, reason=str(error)))
-    return packed(resident.run(told, lambda: claim(told.number)))
+    return packed(resident.run(told, lambda: claim(told.number), make_room))
 
 
 def attend(pool: str, request: bytes, node: Node) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from bossworker.engines.adapter import Adapter, EngineEvents, finished, when_don
 from bossworker.engines.home_line import HomeDoor, WayHome
 from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
 from bossworker.engines.resident import find_resident, this_node
+from bossworker.system import identity
 from bossworker.system.cpus import usable_cpus
 
 FIRST_WINDOW = 4  # batches that an executor has at first which does not say how many it can run
@@ -43,7 +44,8 @@ class ExecutorEngine(Adapter):
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
         self._deciding = threading.Lock()
-        self._lineless = False  # whether a node has no line to us
+        self._all_near = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)  # on this machine
+        self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
 
     def prepare(self, spec: PoolSpec) -> None:
@@ -81,14 +83,16 @@ class ExecutorEngine(Adapter):
         when_done(future, partial(self._answered, number), partial(self._failed, number))
 
     def _answered(self, number: int, data: bytes) -> None:
-        answer, seconds, lined = unpacked(data)
-        self._lineless = self._lineless or not lined
+        packed_answer, seconds, lined = unpacked(data)
+        answer = BatchAnswer(*unpacked(packed_answer))
+        if not lined:
+            self._far.add(answer.node)
         sent_at = self._sent_at.pop(number, None)
         if not self._most and sent_at is not None:
             waited = time.monotonic() - sent_at - seconds
             if waited < seconds / 2:  # it was begun soon: there is room for more
                 self._window = min(self._window + 1, WIDEST_WINDOW)
-        self.events.on_answer(number, BatchAnswer(*unpacked(answer)))
+        self.events.on_answer(number, answer)
 
     def _failed(self, number: int, error: BaseException) -> None:
         self._sent_at.pop(number, None)
@@ -116,34 +120,40 @@ class ExecutorEngine(Adapter):
         return there
 
     def reclaim(self, number: int) -> Future[bool]:
-        future = self._futures.get(number)
-        if future is not None and future.cancel():
-            return finished(True)
-        if self._lineless:  # who has no line asks nobody
-            return finished(False)
-        return finished(self._take(number))
+        # A node without a line asks nobody: where there may be one, a batch that was given away stays so. What futures
+        # say as they are cancelled does not tell: those of many executors do not know whether they run.
+        return finished(self._all_near and self._take(number))
 
     def release(self, number: int) -> None:
         self._take(number)
         future = self._futures.pop(number, None)
         if future is not None:
-            future.cancel()
+            with suppress(Exception):  # some cannot be cancelled, and say so by whatever they like
+                future.cancel()
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
         asked = {node: self._door.ask(request, node) for node in self._door.nodes if nodes is None or node in nodes}
+        if self._far and request.act in ("end", "end now") and not self._broken:
+            asked |= {node: self._ask_by_task(request) for node in self._far}
         return gathered(asked)
 
+    def _ask_by_task(self, request: NodeRequest) -> Future[Any]:
+        """By a task like any other, which some node runs; what it does not reach ends by itself, some time after."""
+        try:
+            return self.executor.submit(attend_on_executor, self.spec.pool, packed(request))
+        except RuntimeError:
+            return finished(None)
+
     def unreachable(self) -> str:
-        if self._lineless:
+        if self._far:
             return (
                 f"some workers of the {self.title} are on other machines, where they cannot be reached while they run"
             )
         return ""
 
     def close(self) -> None:
-        for future in list(self._futures.values()):
-            future.cancel()
-        self._futures.clear()
+        for number in list(self._futures):
+            self.release(number)
         self._door.close()
 
     def disown(self) -> None:
@@ -188,16 +198,21 @@ def start_on_executor(spec: bytes) -> str:
     node = this_node()
     told = PoolSpec(*unpacked(spec))
     (why,) = unpacked(engine_tasks.attend(told.pool, packed(NodeRequest("start", body=spec)), node))
-    if not why and told.is_local:
+    if not why and _is_local(told):
         _way_home(told, node)
     return str(why)
+
+
+def attend_on_executor(pool: str, request: bytes) -> Any:
+    """Answer the program."""
+    return unpacked(engine_tasks.attend(pool, request, this_node()))[0]
 
 
 def run_on_executor(spec: bytes, order: bytes) -> bytes:
     """Run a batch."""
     node, began = this_node(), time.monotonic()
     told = PoolSpec(*unpacked(spec))
-    lined = told.is_local
+    lined = _is_local(told)
 
     def claim(number: int) -> bool:
         if not lined:
@@ -226,6 +241,11 @@ def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:
             )
             resident.tied = True
         return way
+
+
+def _is_local(spec: PoolSpec) -> bool:
+    """Whether this process is on the program's machine."""
+    return spec.program[2:] == identity.own()[2:]
 
 
 def _end(pool: str) -> None:

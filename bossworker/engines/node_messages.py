@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from bossworker.system import identity
 from bossworker.system.identity import Identity
 
 Verdict = Literal["done", "lost", "unstarted"]
@@ -24,11 +23,6 @@ class PoolSpec(NamedTuple):
     beats: bool  # whether the program speaks up all the time; otherwise, with batches alone
     home: str  # the path of a socket of the program's, for nodes on its machine; empty: there is none
     program: Identity  # which process that is, on which machine
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this process is on the program's machine."""
-        return self.program[2:] == identity.own()[2:]
 
 
 class Node(NamedTuple):
@@ -56,6 +50,7 @@ class BatchAnswer(NamedTuple):
     head: bytes = b""
     body: bytes = b""
     reason: str = ""  # why it was not started, or not brought to its end
+    lines: tuple[bytes, ...] = ()  # what jobs have printed: bodies of OUTPUT_LINES
 
 
 class NodeReport(NamedTuple):

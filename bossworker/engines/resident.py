@@ -30,6 +30,7 @@ from bossworker.pool.wire.segments import Segment, part
 from bossworker.system import identity, signals, stdio
 
 EARLY_BYTES = 1 << 20  # of results that go ahead of an answer, in one report
+ROOM_SECONDS = 0.2  # between looks whether workers are idle while a batch waits for its last jobs
 KEEP_SECONDS = 0.5  # between looks whether the program is there
 FORM_TEXT = "bossworker {theirs} here and {ours} in the program do not speak the same: install the same version on all"
 
@@ -64,6 +65,7 @@ class Resident:
         self.spec = spec
         self.node = node.name
         self._lives = node.lives
+        self.workers: int = spec.options["worker_count"]
         self.pid = os.getpid()
         self.batches: dict[int, NodeBatch] = {}
         self._lock = threading.RLock()
@@ -95,8 +97,13 @@ class Resident:
 
     # -- batches ----------------------------------------------------------------------------------------
 
-    def run(self, order: BatchOrder, claim: Callable[[], bool]) -> BatchAnswer:
-        """Run a batch, unless another node has claimed it; or wait for it, if it is here already."""
+    def run(
+        self, order: BatchOrder, claim: Callable[[], bool], make_room: Callable[[], None] | None = None
+    ) -> BatchAnswer:
+        """Run a batch, unless another node has claimed it; or wait for it, if it is here already.
+
+        `make_room` lets the engine give us one more, though this one is not through: called when workers are idle.
+        """
         self._heard_at = time.monotonic()
         batch, known = self._enter(order)
         if not known:
@@ -104,9 +111,18 @@ class Resident:
         batch.decided.wait()
         if not batch.claimed:
             return BatchAnswer("lost", self.node)
-        line = self.connection
-        line.wait_until(lambda: batch.through)
+        self._wait(batch, make_room)
         return self._leave(batch)
+
+    def _wait(self, batch: NodeBatch, make_room: Callable[[], None] | None) -> None:
+        line = self.connection
+        while make_room is not None and not line.gone:
+            if line.wait_until(lambda: batch.through, time.monotonic() + ROOM_SECONDS):
+                return
+            if sum(one.left for one in list(self.batches.values())) < self.workers:
+                make_room()
+                make_room = None
+        line.wait_until(lambda: batch.through)
 
     def _enter(self, order: BatchOrder) -> tuple[NodeBatch, bool]:
         with self._lock:
@@ -140,7 +156,8 @@ class Resident:
         with self._lock:
             self.batches.pop(batch.order.number, None)
         reason = f"the pool on {self.node} ended" if batch.left else ""
-        return BatchAnswer("done", self.node, _clock(), *_frame_of(batch.segments), reason)
+        lines = tuple(_drained(self.connection.lines))
+        return BatchAnswer("done", self.node, _clock(), *_frame_of(batch.segments), reason, lines)
 
     def _receive(self, segments: list[Segment]) -> None:
         with self._lock:
@@ -195,6 +212,8 @@ class Resident:
         doomed = 0
         if kind is Kind.CANCEL:
             doomed = self._doom(array("Q", request.body).tolist())
+        elif kind is Kind.RESIZE:
+            (self.workers,) = messages.COUNT.unpack(request.head)
         answer = self.connection.request(kind, request.head, [request.body])
         if doomed and answer is not None:
             answer["count"] += doomed

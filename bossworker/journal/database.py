@@ -10,6 +10,7 @@ from which of the tables tell of its id.
     horizon     how far jobs were passed to the boss, for each priority: what is behind it never started
     started     ids of jobs that may have run when an earlier owner ended, and have no result
     reruns      ids of jobs that run again after that, and as which attempt
+    keys        what jobs are, by their keys (`job_key`);  keyed: ids of the jobs whose keys are known
     meta        what there is one of
 
 SQLite's rollback journal takes two or three syncs a commit, its write-ahead log one. With ``locking_mode=EXCLUSIVE``,
@@ -36,6 +37,7 @@ from bossworker.pool.wire.segments import Segment, part
 
 VERSION = 1  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
+MOST_BYTES = 900_000_000  # of a job, or of a result: SQLite takes a thousand million
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through when it is opened
 _SQLITE = b"SQLite format 3\0"
 _FULL = (sqlite3.SQLITE_FULL,)
@@ -57,6 +59,8 @@ CREATE TABLE retrieved (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 CREATE TABLE horizon (priority INTEGER PRIMARY KEY, seq INTEGER NOT NULL, taken INTEGER NOT NULL);
 CREATE TABLE started (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 CREATE TABLE reruns (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL, attempt INTEGER NOT NULL);
+CREATE TABLE keys (key BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id)) WITHOUT ROWID;
+CREATE TABLE keyed (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 
@@ -114,11 +118,14 @@ class Database:
             self._set_up()
             if made:
                 self._make_tables()
+            _sync_folder(path)  # what was deleted must not come back either: a rollback journal would undo all
             self.next_seq = 1 + max(
                 self._one("SELECT max(seq) FROM jobs") or 0, self._one("SELECT max(seq) FROM horizon") or 0
             )
         except sqlite3.Error as error:
             self._db.close()
+            if is_full(error):
+                raise DiskFull(str(error)) from error
             raise self._unusable(error) from error
         except BaseException:
             self._db.close()
@@ -164,7 +171,6 @@ class Database:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={APPLICATION}")
             self._db.execute(f"PRAGMA user_version={VERSION}")
-        _sync_folder(self.path)
 
     def close(self) -> None:
         """Give it back, with what the write-ahead log holds moved into the database."""
@@ -309,10 +315,13 @@ class Database:
             self._db.execute("DELETE FROM results WHERE first_id = ?", (found.first_id,))
             for ids in kept:
                 self.add_results(part(segment, ids.start - found.first_id, ids.stop - found.first_id), clock)
-        retrieved = Ranges(self.ranges("retrieved"))
+        for table in ("retrieved", "keyed"):
+            left = Ranges(self.ranges(table))
+            for one in doomed:
+                left.remove(one.start, one.stop)
+            self.set_ranges(table, left)
         for one in doomed:
-            retrieved.remove(one.start, one.stop)
-        self.set_ranges("retrieved", retrieved)
+            self._db.execute("DELETE FROM keys WHERE id >= ? AND id < ?", (one.start, one.stop))
 
     # -- ranges of ids ----------------------------------------------------------------------------------
 
@@ -322,7 +331,8 @@ class Database:
             yield range(first_id, first_id + jobs)
 
     def add_ranges(self, table: str, ranges: Iterable[range]) -> None:
-        query = f"INSERT OR REPLACE INTO {table} (first_id, jobs) VALUES (?, ?)"
+        longer = "ON CONFLICT (first_id) DO UPDATE SET jobs = max(jobs, excluded.jobs)"
+        query = f"INSERT INTO {table} (first_id, jobs) VALUES (?, ?) {longer}"
         self._db.executemany(query, [(one.start, len(one)) for one in ranges])
 
     def set_ranges(self, table: str, ranges: Iterable[range]) -> None:
@@ -339,6 +349,29 @@ class Database:
         self._db.execute("DELETE FROM reruns")
         rows = [(ids.start, len(ids), attempt) for ids, attempt in reruns]
         self._db.executemany("INSERT INTO reruns VALUES (?,?,?)", rows)
+
+    # -- keys -------------------------------------------------------------------------------------------
+
+    def add_keys(self, ids: Iterable[int], keys: Iterable[bytes]) -> None:
+        """Note the keys of jobs; one that is all zeros is none."""
+        pairs = list(zip(ids, keys))
+        self._db.executemany("INSERT OR IGNORE INTO keys VALUES (?,?)", [(key, id) for id, key in pairs if any(key)])
+        known = Ranges(self.ranges("keyed"))
+        for id, _ in pairs:
+            known.add(id, id + 1)
+        self.set_ranges("keyed", known)
+
+    def ids_of(self, key: bytes) -> list[int]:
+        """The jobs with this key, the newest first."""
+        rows = self._db.execute("SELECT id FROM keys WHERE key = ? ORDER BY id DESC", (key,))
+        return [id for (id,) in rows]
+
+    def unkeyed(self) -> Iterator[Batch]:
+        """Jobs whose keys are not known."""
+        known = Ranges(self.ranges("keyed"))
+        for row in list(self.job_rows()):
+            for ids in known.missing(row.ids.start, row.ids.stop):
+                yield self.batch(row).part(ids.start - row.first_id, ids.stop - row.first_id)
 
     # -- how far jobs were passed on --------------------------------------------------------------------
 

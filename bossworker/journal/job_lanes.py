@@ -107,6 +107,10 @@ class Lanes:
             self._lane(piece.batch.job_options.priority).waiting.append(piece)
             self.jobs += piece.batch.count
 
+    def has_room(self) -> bool:
+        """Whether something waits that may be passed to the boss."""
+        return any(lane.waiting and len(lane.passed) < lane.window.jobs for lane in self._lanes.values())
+
     def take(self, now: float) -> list[Piece]:
         """What may be passed to the boss now."""
         taken: list[Piece] = []

@@ -12,7 +12,7 @@ import os
 import select
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
@@ -21,7 +21,7 @@ from bossworker.display import short_record, shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.contents import ENDED, STATUSES, Contents
-from bossworker.journal.database import Database
+from bossworker.journal.database import Database, DiskFull
 from bossworker.journal.ownership import Ownership, socket_path
 from bossworker.journal.recovery import take_stock
 from bossworker.pool.door.addresses import dial
@@ -163,6 +163,10 @@ class Journal:
         )
         return int(told["count"])
 
+    def mark_retrieved(self, ranges: Iterable[range]) -> None:
+        """The results of these jobs are not handed out any more. For whoever owned the journal and has got them."""
+        self._ask("retrieved", ranges=[[ids.start, len(ids)] for ids in ranges])
+
     def __repr__(self) -> str:
         return f"<Journal {self.path}>"
 
@@ -202,16 +206,19 @@ class Journal:
     def _answer_alone(self, question: dict[str, Any]) -> dict[str, Any]:
         if not os.path.exists(self.path):
             raise JournalError(f"there is no journal {self.path}")
-        ownership = Ownership(self.path, os.getpid(), brief=True)
         try:
-            store = Database(self.path)
+            ownership = Ownership(self.path, os.getpid(), brief=True)
             try:
-                take_stock(store)
-                return Contents(store).answer(question)
+                store = Database(self.path)
+                try:
+                    take_stock(store)
+                    return Contents(store).answer(question)
+                finally:
+                    store.close()
             finally:
-                store.close()
-        finally:
-            ownership.release()
+                ownership.release()
+        except (DiskFull, OSError) as error:
+            raise JournalError(f"the journal {self.path} cannot be used: {error}") from error
 
 
 def open(path: str | os.PathLike[str]) -> Journal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -59,17 +59,27 @@ def read_books(store: Database) -> Books:
 # -- at the end of a session, or behind one that had none -----------------------------------------------------------
 
 
-def settle(store: Database, books: Books, memory: FiledMemory | None) -> None:
+def settle(
+    store: Database,
+    books: Books,
+    memory: FiledMemory | None,
+    believed: Callable[[Segment], list[Segment]] = lambda segment: [segment],
+) -> None:
     """Find out what became of the jobs that were passed to the boss, and write it down, in the open transaction.
 
-    No process of the session is left. `memory`: its flight recorders; None: they are lost.
+    No process of the session is left.
+
+    Args:
+        memory: Its flight recorders; None: they are lost.
+        believed: Which of some results, that are there and were not recorded, count.
     """
     horizons = store.horizons()
     passed = Ranges(ids for row, ids in books.unfinished() for ids in _passed(row, ids, horizons))
     if memory is not None:
         may_have_run = Ranges(memory.claimed())
         for segment in memory.published():
-            _record(store, books, segment, passed)
+            for one in believed(segment):
+                _record(store, books, one, passed)
         passed = Ranges(ids for one in passed for ids in may_have_run.within(one.start, one.stop))
     store.add_ranges("started", passed)
     store.clear_horizons()

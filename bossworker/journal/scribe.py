@@ -30,6 +30,7 @@ from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges
+from bossworker.journal.resuming import Resuming
 from bossworker.journal.scribe_lines import AddCall, BossSide, CallerSide
 from bossworker.pool.door.side_process import begin
 from bossworker.pool.wire.batch import Batch
@@ -45,7 +46,16 @@ _WARNING, _INFO = 30, 20  # as in the module logging
 class Scribe:
     """See the module. `run` returns once the pool has ended, and all that came of it is on the disk."""
 
-    def __init__(self, caller: CallerSide, boss: BossSide, store: Database, lanes: Lanes, memory: FiledMemory) -> None:
+    def __init__(
+        self,
+        caller: CallerSide,
+        boss: BossSide,
+        store: Database,
+        lanes: Lanes,
+        memory: FiledMemory,
+        left: Ranges,
+    ) -> None:
+        """`left`: ids of the jobs that an earlier owner has left, with results that nobody has got or without."""
         self.caller = caller
         self.boss = boss
         self.store = store
@@ -57,6 +67,7 @@ class Scribe:
         self.retrieved_at = 0.0  # when the first of them was told of
         self.try_again = 0.0  # when, on a full disk
         self.cancelled: set[int] = set()  # ids of jobs that the boss was told to cancel
+        self.resuming = Resuming(store, caller, left)
         self.questions = Questions(store.path)
         self.contents = Contents(store, self._running, self._retry_ids, self._accept_retries)
 
@@ -81,6 +92,8 @@ class Scribe:
             side.register(poll)
         due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
         self.questions.register(poll)
+        if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
+            due.append(max(0.0, self.try_again))
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
         ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
         self.questions.answer(self.contents, {fd for fd, _ in ready})
@@ -94,10 +107,10 @@ class Scribe:
         self.note_retrieved(self.caller.take_retrieved())
         self.unrecorded += self._wanted(self.boss.take_results())
         for cancel in self.caller.take_cancels():
-            self.cancel(cancel.number, cancel.ids, cancel.head)
+            self.cancel(cancel.number, list(map(self.resuming.old_id, cancel.ids)), cancel.head)
 
     def note_retrieved(self, ranges: Iterable[range]) -> None:
-        for one in ranges:
+        for one in self.resuming.old_ids(ranges):
             self.retrieved.add(one.start, one.stop)
             self.retrieved_at = self.retrieved_at or time.monotonic()
 
@@ -165,6 +178,9 @@ class Scribe:
         with store.transaction:
             for piece in accepted:
                 store.add_jobs(piece.batch, time.time())
+            for call in calls:
+                if call.keys:
+                    store.add_keys(*zip(*call.keys))
             for segment in self.unrecorded:
                 store.add_results(segment, clock)
             store.add_ranges("retrieved", self.retrieved)
@@ -217,9 +233,13 @@ class Scribe:
         """Send what is written down."""
         if not self.unrecorded:
             if self.recorded:
-                self.caller.send_results(self.recorded)
+                self.caller.send_results(self.resuming.renamed(self.recorded) or self.recorded)
                 self.recorded = []
-            self.caller.pass_on(self.boss.take_frames(self.lanes.jobs))
+            self.caller.pass_on(self.boss.take_frames(self.lanes.jobs, self.resuming.renamed))
+        for resume in self.caller.take_resumes():
+            self.resuming.answer(resume)
+        for number in self.caller.take_unkeyed():
+            self.resuming.tell_unkeyed(number)
         self.boss.pass_on(self.caller.take_frames(self.lanes.jobs))
 
     # -- the end ----------------------------------------------------------------------------------------
@@ -263,7 +283,7 @@ class Scribe:
         books = recovery.read_books(self.store)
         try:
             with self.store.transaction:
-                recovery.settle(self.store, books, self.memory)
+                recovery.settle(self.store, books, self.memory, lambda segment: self._wanted([segment]))
         except DiskFull:  # the next owner does it
             return False
         return True
@@ -290,6 +310,8 @@ def main(fd: int) -> None:
             caller.tell_error("in use", str(error), error.pid)
         except JournalError as error:
             caller.tell_error("error", str(error))
+        except (DiskFull, OSError) as error:
+            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
 
 
 def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
@@ -298,9 +320,9 @@ def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
     store = Database(path)
     flights = FlightFile(path)
     try:
-        memory, waiting = _open(caller, store, flights, settings)
+        memory, lanes, left = _open(caller, store, flights, settings)
         boss = caller.await_boss()
-        if boss is None or Scribe(caller, boss, store, waiting, memory).run():
+        if boss is None or Scribe(caller, boss, store, lanes, memory, left).run():
             flights.remove()
     finally:
         store.close()
@@ -309,7 +331,7 @@ def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
 
 def _open(
     caller: CallerSide, store: Database, flights: FlightFile, settings: dict[str, Any]
-) -> tuple[FiledMemory, Lanes]:
+) -> tuple[FiledMemory, Lanes, Ranges]:
     """Take over what an earlier owner has left, and tell the program of it."""
     books = recovery.take_stock(store)
     session = os.urandom(16).hex()
@@ -317,11 +339,10 @@ def _open(
         started = recovery.take_over(store, books, settings["interrupted"])
         store.set_meta("session", session)
     memory = flights.make(session, settings["workers"])
-    waiting = Lanes(settings["workers"])
+    lanes = Lanes(settings["workers"])
     rerun = len(started) if settings["interrupted"] == recovery.RERUN else 0
     for piece in recovery.pieces(store, books):
-        waiting.add(piece)
-    told = {"next_id": store.next_id(), "queued": waiting.jobs - rerun, "interrupted": len(started), "rerun": rerun}
+        lanes.add(piece)
+    told = {"next_id": store.next_id(), "queued": lanes.jobs - rerun, "interrupted": len(started), "rerun": rerun}
     caller.tell_opened(told, memory)
-    caller.send_left(store, books)
-    return memory, waiting
+    return memory, lanes, caller.send_left(store, books)

@@ -6,11 +6,12 @@ import json
 import select
 import socket
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bossworker.journal.database import Database, clock_offset
+from bossworker.failure import Outcome, encode_text
+from bossworker.journal.database import MOST_BYTES, Database, clock_offset
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import Books
 from bossworker.pool.wire import messages
@@ -21,8 +22,10 @@ from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import BLOCK_SIZE, Kind
 from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import END, Segment, part, read_segments
+from bossworker.result import STORED
 from bossworker.system import processes
 
+KEY_SIZE = 32  # bytes of a job's key; all 0: it has none
 RESULTS_BYTES = 1 << 20  # of a frame that we make
 MOST_UNSENT = 1 << 26  # bytes that wait for a program which does not read; with more, we read no more from its boss
 _INFO = 20  # as in the module logging
@@ -33,6 +36,15 @@ class AddCall(NamedTuple):
 
     number: int  # of the request
     batches: list[Batch]
+    keys: list[tuple[int, bytes]]  # of some of the jobs
+
+
+class Resume(NamedTuple):
+    """A request for results that are there already, of jobs with these keys."""
+
+    number: int
+    ids: range  # that the jobs are going to have
+    keys: list[bytes]
 
 
 class Cancel(NamedTuple):
@@ -85,7 +97,10 @@ class CallerSide(_Side):
         self.closing = False  # the program adds no more
         self.stopping = False  # the program ends the pool, with what is queued left in the journal
         self._batches: list[Batch] = []  # of the call that is coming in
+        self._keys: list[tuple[int, bytes]] = []
         self._calls: list[AddCall] = []
+        self._resumes: list[Resume] = []
+        self._unkeyed: list[int] = []
         self._cancels: list[Cancel] = []
         self._retrieved: list[range] = []
 
@@ -98,8 +113,17 @@ class CallerSide(_Side):
                     self._batches.append(_whole_batch(frame))
                 case Kind.RECORD:
                     (number,) = messages.REQUEST.unpack(frame.head)
-                    self._calls.append(AddCall(number, self._batches))
-                    self._batches = []
+                    self._calls.append(AddCall(number, self._batches, self._keys))
+                    self._batches, self._keys = [], []
+                case Kind.KEYS:
+                    self._keys += zip(frame.head.cast("Q").tolist(), _cut_keys(frame.body))
+                case Kind.RESUME:
+                    (number,) = messages.REQUEST.unpack_from(frame.head)
+                    (first_id,) = messages.FIRST_ID.unpack_from(frame.head, messages.REQUEST.size)
+                    keys = _cut_keys(frame.body)
+                    self._resumes.append(Resume(number, range(first_id, first_id + len(keys)), keys))
+                case Kind.UNKEYED:
+                    self._unkeyed.append(messages.REQUEST.unpack(frame.head)[0])
                 case Kind.RETRIEVED:
                     numbers = iter(frame.body.cast("Q").tolist())
                     self._retrieved += [range(first, first + count) for first, count in zip(numbers, numbers)]
@@ -115,6 +139,15 @@ class CallerSide(_Side):
         """Calls that are complete."""
         calls, self._calls = self._calls, []
         return calls
+
+    def take_resumes(self) -> list[Resume]:
+        resumes, self._resumes = self._resumes, []
+        return resumes
+
+    def take_unkeyed(self) -> list[int]:
+        """Numbers of requests for jobs whose keys are not known."""
+        numbers, self._unkeyed = self._unkeyed, []
+        return numbers
 
     def take_cancels(self) -> list[Cancel]:
         cancels, self._cancels = self._cancels, []
@@ -194,7 +227,7 @@ class CallerSide(_Side):
                 return BossSide(Link(socket.socket(fileno=frames[0].fd)))
         return None
 
-    def send_left(self, store: Database, books: Books) -> None:
+    def send_left(self, store: Database, books: Books) -> Ranges:
         """The jobs that an earlier owner has left: those that are to be run, and those with a result to be got."""
         wanted = Ranges(ids for ids in books.finished)
         for ids in books.retrieved:
@@ -211,6 +244,7 @@ class CallerSide(_Side):
         for ids in results:
             self._send_stored(store, ids)
         self.send(Kind.RECALLED)
+        return wanted
 
     def recall(self, batch: Batch, added: float) -> None:
         """Jobs that the program does not know yet, whose results it is to get."""
@@ -227,7 +261,7 @@ class CallerSide(_Side):
             segment, clock = found
             stop = min(ids.stop, segment.first_id + segment.jobs)
             one = part(segment, at - segment.first_id, stop - segment.first_id)
-            self.send_results([shifted(one, clock - clock_offset())])
+            self.send_results([as_stored(one, clock)])
             at = stop
 
     # -- the end ----------------------------------------------------------------------------------------
@@ -273,10 +307,22 @@ class BossSide(_Side):
         results, self._results = self._results, []
         return results
 
-    def take_frames(self, waiting: int) -> list[Frame]:
-        """What is for the program: results of which all are recorded, and the rest. `waiting`: jobs not passed on."""
+    def take_frames(self, waiting: int, rename: Callable[[list[Segment]], list[Segment] | None]) -> Iterator[Frame]:
+        """What is for the program: results of which all are recorded, and the rest.
+
+        Args:
+            waiting: How many jobs were not passed on.
+            rename: Gives results the ids that the program knows them by; None: those that they have.
+        """
         frames, self.frames = self.frames, []
-        return [self._amended(frame, waiting) if frame.kind is Kind.REPLY else frame for frame in frames]
+        for frame in frames:
+            if frame.kind is Kind.REPLY:
+                yield self._amended(frame, waiting)
+            elif frame.kind is Kind.RESULTS:
+                renamed = rename(read_segments(frame.head, frame.body))
+                yield frame if renamed is None else _results_frame(renamed)
+            else:
+                yield frame
 
     def _amended(self, frame: Frame, waiting: int) -> Frame:
         """An answer, with what the boss does not know of added to its numbers."""
@@ -306,6 +352,10 @@ class BossSide(_Side):
             self.send(frame.kind, bytes(frame.head), [frame.body], tuple(frame.fds))
 
 
+def _cut_keys(body: memoryview) -> list[bytes]:
+    return [bytes(body[at : at + KEY_SIZE]) for at in range(0, len(body) - KEY_SIZE + 1, KEY_SIZE)]
+
+
 # -- large payloads: what came in a memory file is on the disk, and travels on, in one piece with its table ------------
 
 
@@ -330,11 +380,18 @@ def _whole_results(frame: Frame) -> tuple[Frame, list[Segment]]:
     if not frame.fds:
         return frame, segments
     last = segments[-1]
-    payload = _fetched(last.payload, frame)
-    segments[-1] = last._replace(base=0, ends=END.pack(len(payload)), payload=payload)
+    payload, outcomes = _fetched(last.payload, frame), last.outcomes
+    if len(payload) > MOST_BYTES:
+        text = f"BossWorkerAsync: the result has {len(payload)} bytes, and a journal keeps at most {MOST_BYTES} of one"
+        payload, outcomes = encode_text(text), bytes((Outcome.BAD_RESULT | Outcome.TEXT,))
+    segments[-1] = last._replace(base=0, ends=END.pack(len(payload)), outcomes=outcomes, payload=payload)
+    return _results_frame(segments), segments
+
+
+def _results_frame(segments: list[Segment]) -> Frame:
     head = b"".join(segment.head() for segment in segments)
     body = b"".join(bytes(one) for segment in segments for one in segment.body())
-    return Frame(frame.kind, memoryview(head), memoryview(body), []), segments
+    return Frame(Kind.RESULTS, memoryview(head), memoryview(body), [])
 
 
 def _fetched(payload: bytes | bytearray | memoryview, frame: Frame) -> bytes:
@@ -351,7 +408,8 @@ def _fetched(payload: bytes | bytearray | memoryview, frame: Frame) -> bytes:
         close_fds(frame.fds)
 
 
-def shifted(segment: Segment, seconds: float) -> Segment:
-    """Times by another clock as times by this one."""
-    marks = array("d", bytes(segment.marks))
-    return segment._replace(marks=array("d", [mark + seconds for mark in marks]).tobytes())
+def as_stored(segment: Segment, clock: float) -> Segment:
+    """Results from the database, with their times as times of this boot's clock."""
+    shift = clock - clock_offset()
+    marks = array("d", [mark + shift for mark in array("d", bytes(segment.marks))]).tobytes()
+    return segment._replace(marks=marks, attempt=segment.attempt | STORED)

@@ -243,22 +243,24 @@ class Commands:
         self.address = ""
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start_scheduler(self) -> subprocess.Popen[bytes]:
+    def start_scheduler(self, host: str = "127.0.0.1") -> subprocess.Popen[bytes]:
         file = self.folder / "scheduler.json"
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        options = ["--host", host, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
         process = self._start("dask_scheduler", *options)
         text = wait_for(lambda: file.exists() and file.read_text(), PATIENCE)
         self.address = text.split('"address": "')[1].split('"')[0]
         return process
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        options = ["--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory", str(self.folder)]
-        return self._start("dask_worker", self.address, *options)
+    def start_worker(
+        self, host: str = "127.0.0.1", address: str = "", before: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        options = ["--nthreads", "1", "--no-dashboard", "--host", host, "--local-directory", str(self.folder)]
+        return self._start("dask_worker", address or self.address, *options, before=before)
 
-    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, module: str, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         log = (self.folder / "log").open("ab")
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments]
+        command = [*before, sys.executable, "-m", f"distributed.cli.{module}", *arguments]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         log.close()
         self._started.append(process)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,13 @@ path, log = sys.argv[1], sys.argv[2]
 class Program:
     """A program in a process of its own; its body may use `note`, `tell`, `path` and `log`."""
 
-    def __init__(self, body: str, journal: Path, log: Path) -> None:
+    def __init__(self, body: str, journal: Path, log: Path, variables: Mapping[str, str] | None = None) -> None:
         text = _HEAD + textwrap.dedent(body)
         command = [sys.executable, "-W", "error", "-c", text, str(journal), str(log)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, **(variables or {})}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def told(self) -> Any:
         """The next thing that it tells."""
@@ -57,10 +62,10 @@ class Program:
         """SIGKILL to processes of these roles, or to all of them: none of these does anything more once it returns."""
         tree = self.tree()
         pids = [pid for role in roles or tree for pid in tree.get(role, [])]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         if "program" in roles or not roles:
             self.wait()
 

@@ -55,7 +55,7 @@ def test_all_jobs_have_one_result_whoever_is_killed(tmp_path: Path, victims: tup
     counts = ran(log)
     assert max(counts.values()) == 1, "a job ran twice"
     assert set(range(120)) - set(counts) <= interrupted
-    assert len(interrupted) <= 2 if victims != ("boss", "fork server") else len(interrupted) <= 10
+    assert len(interrupted) <= 10  # what ran, and results that were on their way to the scribe
 
 
 def test_what_never_started_runs_and_what_ran_is_interrupted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

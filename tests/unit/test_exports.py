@@ -72,6 +72,15 @@ def test_the_package_by_itself_loads_next_to_nothing() -> None:
     assert told.stdout.split() == ["bossworker"]
 
 
+def test_a_pool_loads_what_it_needs_and_no_more() -> None:
+    """Each of its processes inherits all of it."""
+    spared = ["asyncio", "concurrent.futures", "multiprocessing", "pathlib", "subprocess", "urllib.parse", "zmq"]
+    spared += ["bossworker.executor", "bossworker.pool.caller.operating", "bossworker.watch.pool_events"]
+    program = f"import sys; from bossworker import BossWorker; print([m for m in {spared} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
 def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'bossworker' has no attribute 'nonsense'"):
         _ = bossworker.nonsense  # type: ignore[attr-defined]

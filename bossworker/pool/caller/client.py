@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
     from bossworker.pool.caller.futures import JobFuture, OpenFutures
-    from bossworker.pool.caller.journaled import OpenJournal
+    from bossworker.pool.caller.journaled import JournalOutbox, OpenJournal
     from bossworker.pool.door.keys import Keys
     from bossworker.pool.door.listening import Door
 
@@ -320,6 +320,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
+        resume: bool = False,
     ) -> Sequence[int]:
         """Queue jobs (dicts); return their ids, in order.
 
@@ -329,6 +330,9 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
             timeout: Seconds each of these jobs may run; 0: no limit; None: the pool's ``global_timeout``.
             priority: A higher one runs first.
             retries: How often each is given to another worker after a crash; None: the pool's ``retries``.
+            resume: With a journal, a job whose ``job_key`` has a good result in it is not run: it has that result,
+                whose ``stored`` is True. One that an earlier owner of the journal has left is taken for this one: it
+                runs once, and its result comes once. TypeError: a job has no ``job_key``.
 
         Raises:
             TypeError: A job is no mapping (names its index) or cannot be pickled (names the key).
@@ -338,10 +342,18 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         """
         outbox = self._outbox
         job_options = outbox.job_options(timeout, priority, retries)
+        if check_bool("resume", resume):
+            return self._journal_outbox().resume(jobs, job_options) if jobs else range(0)
         if len(jobs) == 1:
             return outbox.add_one(jobs[0], job_options)
         self._state.check_open()
         return outbox.add(jobs, job_options) if jobs else range(0)
+
+    def _journal_outbox(self) -> JournalOutbox:
+        """ValueError: There is none."""
+        if self._journal is None:
+            raise ValueError("resume needs a journal: make the pool with journal=PATH")
+        return self._outbox  # type: ignore[return-value]
 
     def submit(
         self,
@@ -504,6 +516,7 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool | float = False,
+        resume: bool = False,
     ) -> Generator[Result[Answer_co], None, None]:
         """Run the jobs of an iterable, endless if you like; yield a Result a job.
 
@@ -520,12 +533,14 @@ class BossWorker(PoolControls, PoolLooks, Generic[Job_contra, Answer_co]):
                 terminal, a line every this many seconds. How many jobs there are is known if `jobs` has a length. What
                 running jobs say by ``current_job().progress`` is shown, of three of them. (Of a pool that is reached by
                 ``connect`` it cannot be seen.)
+            resume: As of ``add_work``: jobs that have a good result in the journal are not run.
         """
         seconds = check_progress(progress)
         iterator = iter(jobs)
         job_options = self._outbox.job_options(timeout, 0, None)
         self._state.check_open()
-        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1).results()
+        add = self._journal_outbox().send_resumed if check_bool("resume", resume) else self._outbox.send
+        results = Map(self._parts(), iterator, job_options, ordered, self._options.worker_count or 1, add).results()
         if seconds is not None:
             results = with_bar(results, length_of(jobs), seconds, self._connection)
         return self._handled(results)

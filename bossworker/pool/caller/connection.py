@@ -52,6 +52,8 @@ DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descripto
 class Connection:
     """See the module. What arrives goes to the inbox, put there by whichever thread listens."""
 
+    jobs_wanted = 0  # in flight at the same time, by an engine that has many workers
+
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
         self.inbox = inbox
@@ -64,6 +66,7 @@ class Connection:
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
         self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
+        self.all_recalled = True  # whether all is here that somebody before us has left
         self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
@@ -119,6 +122,10 @@ class Connection:
                 self.link.flush()
         finally:
             self._sending.release()
+        return True
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for an answer."""
         return True
 
     def on_given_out(self) -> None:

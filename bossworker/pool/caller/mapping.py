@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from bossworker.pool.wire.codec import Blocks
 from bossworker.result import Result
 
 MAP_FIRST = 8  # map() has this many jobs a worker in flight at first, and as many more as have come back,
-MAP_JOBS = 4096  # but at most this many,
+MAP_JOBS = 4096  # but at most this many, or as an engine wants,
 MAP_BYTES = 1 << 26  # or as many as make this much when pickled,
 MAP_STEP = 512  # and adds them in steps of at most this many,
 MAP_STEP_SECONDS = 0.001  # or of what the iterable gives in this many seconds
@@ -45,11 +45,14 @@ class Map:
         job_options: JobOptions,
         ordered: bool,
         workers: int,
+        add: Callable[..., None] | None = None,
     ) -> None:
+        """`add` sends jobs, as ``Outbox.send``; None: it is that."""
         self.outbox, self.inbox, self.connection, self.state = parts
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.job_options = job_options
         self.ordered = ordered
+        self.add = add or self.outbox.send
         self.queue = ResultQueue()  # results that have arrived,
         self.early: dict[int, Result] = {}  # and those of them that others have to be yielded before
         self.ids: deque[range] = deque()  # in order, of the jobs of which no result was yielded
@@ -79,9 +82,9 @@ class Map:
                 ids = self.outbox.reserve(len(chunk))
                 if self.ordered:
                     self.ids.append(ids)
-                self.outbox.send(ids, chunk, blocks, self.job_options, self.queue)
+                self.add(ids, chunk, blocks, self.job_options, self.queue)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
-                self.most = max(2 * self.step, min(MAP_JOBS, MAP_BYTES // mean))
+                self.most = max(2 * self.step, min(self._ceiling(), MAP_BYTES // mean))
                 self.window = min(self.window, self.most)
                 self.step = min(self.step * 2, MAP_STEP, max(1, self.window // 4))
             if self.queue:
@@ -91,6 +94,9 @@ class Map:
     def in_flight(self) -> int:
         """Jobs whose results have not been yielded."""
         return self.queue.pending + len(self.early)
+
+    def _ceiling(self) -> int:
+        return max(MAP_JOBS, self.connection.jobs_wanted)
 
     def _take(self) -> list[Mapping[Any, Any]]:
         """A step's worth of jobs, or what a slow iterable gives in a millisecond."""

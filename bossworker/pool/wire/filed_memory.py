@@ -3,8 +3,9 @@
 Whoever opens the journal next reads there which jobs a worker had claimed, and which had ended. The recorders tell that
 of the batches that workers have now. For the others there is a log behind them: as a worker gets its next batch, or has
 died, the boss writes down which jobs of the one before were claimed. The log is a ring of as many entries as there may
-be jobs whose results are not in the journal yet (see ``lanes.py`` of the journal), so what is needed is never written
-over. A job that was passed to the boss and stands in neither never started.
+be jobs whose results are not in the journal yet (see its ``job_lanes.py``): what is needed is never written over. A job
+that was passed to the boss and stands in neither never started. Behind the log are results that were on their way
+(``kept_results.py``).
 
 The kernel writes memory to the file whenever it likes. So after a power cut, or a crash of the machine, the file means
 nothing: the boot id in it tells.
@@ -18,6 +19,8 @@ from contextlib import suppress
 
 from bossworker.failure import Outcome
 from bossworker.pool.options import MAX_WORKERS
+from bossworker.pool.wire import kept_results
+from bossworker.pool.wire.kept_results import KeptResults
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, ProtocolError
 from bossworker.pool.wire.recorder import FIRST_ID, LIMIT, SLOT_SIZE, Memory, Recorder
 from bossworker.pool.wire.segments import Segment, without
@@ -34,12 +37,15 @@ class FiledMemory(Memory):
     """See the module."""
 
     log_at = Memory.size
-    size = log_at + 8 * (_HEAD + _ENTRY * MOST_PASSED)
+    kept_at = log_at + 8 * (_HEAD + _ENTRY * MOST_PASSED)
+    size = kept_at + kept_results.SIZE
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self._recorders: dict[int, Recorder] = {}
-        self._log = self._view[Memory.size :].cast("Q")
+        self._log = self._view[self.log_at : self.kept_at].cast("Q")
+        self.kept = KeptResults(self._view[self.kept_at :])
+        self.keep_results = self.kept.add
         self._name = self._view[Memory.size + _NAME_AT : Memory.size + _NAME_AT + _NAME_SIZE]
 
     # -- whose it is ------------------------------------------------------------------------------------
@@ -117,7 +123,8 @@ class FiledMemory(Memory):
             yield range(self._log[at], self._log[at] + self._log[at + 1])
 
     def published(self) -> Iterator[Segment]:
-        """Results that lie in the recorders. Some may have been taken before."""
+        """Results that lie in the recorders, or were taken from there a while ago. Some may have been taken before."""
+        yield from self.kept
         for slot in range(min(self.slots, MAX_WORKERS)):
             with suppress(ProtocolError):
                 yield from self._published_in(slot)
@@ -133,6 +140,8 @@ class FiledMemory(Memory):
         yield from without(results, elsewhere)
 
     def close(self) -> None:
+        self.keep_results = None
+        self.kept.close()
         self._log.release()
         self._name.release()
         super().close()

@@ -10,7 +10,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
     door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
-    caller -> scribe    SUBMIT  RECORD  RETRIEVED  ATTACH, and what is for the boss
+    caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED, and what is for the boss
     scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
     reader -> scribe    ASK
     scribe -> reader    REPLY
@@ -53,6 +53,9 @@ class Kind(IntEnum):
     RETRIEVED = 8
     ATTACH = 9
     ASK = 14
+    KEYS = 26
+    RESUME = 27
+    UNKEYED = 28
 
     READY = 16
     START_FAILED = 17
@@ -106,6 +109,7 @@ BLOCK_SIZE = "Q"  # array code of the column with each block's bytes
 # RESULTS holds segments: first id, jobs, where the first payload starts, bytes of payload, pid, attempt
 SEGMENT = Struct("<QIQQII")
 
+FIRST_ID = Struct("<Q")  # RESUME: after the request's number, the id of the first job; the body is a key a job
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume

@@ -36,7 +36,7 @@ import errno
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -101,6 +101,8 @@ class Memory:
     """The pool's shared file: the boss's notes, then a slot a worker. `fd`: of a file that another process has made."""
 
     size = _FILE_SIZE
+    keep_results: Callable[[Segment], None] | None = None
+    """What the boss does with results that it is about to send; None: nothing."""
 
     def __init__(self, fd: int | None = None) -> None:
         try:

@@ -134,6 +134,7 @@ complete -c bossworker -n '__fish_seen_subcommand_from web' -l json -d 'JSON to 
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l port -d 'default: 8765; 0: a free one'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l host -d 'default: 127.0.0.1. Another one is not only this machine\'s:'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l unix-socket -d 'serve at this path instead, for this user alone: for ssh -L, or a proxy'
+complete -c bossworker -n '__fish_seen_subcommand_from web' -l known-as -d 'a name that browsers may call it by, too'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l read-only -d 'only show'
 complete -c bossworker -n '__fish_seen_subcommand_from doctor' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from doctor' -l json -d 'JSON to stdout'
