@@ -27,7 +27,7 @@ timeout, meta, directory.
 Of a pool also pool, an object with address, boss_pid, and, if it answers, workers, queued, running, done,
 failed, restarts (numbers); pid is that of its program, its status is running or unknown.
 What was queued has queue in its meta: group, priority, after (ids). add: id, short, name, group. group: group, slots,
-paused, idle (seconds until its process leaves), running, queued.
+paused, running, queued.
 log: id, stream, since, next (for the next --since), text, status, exit_code, signal.
 start: id, short, name. retry: id, short, retry_of. kill, pause, resume, send: id, done. clean: deleted. stack: id,
 processes (pid, state, depth, command), or text of a pool. trace: id, file. doctor: what, state, text."""
@@ -61,7 +61,8 @@ Others: 0, 1 when something could not be done, 2 for a command line that makes n
 job."""
 
 _ENVIRONMENT = """\
-BOSSWORKER_ROOT: the folder of job directories. BOSSWORKER_TASKS: that of tasks. TMPDIR: for output that is captured.
+BOSSWORKER_ROOT: the folder of job directories. BOSSWORKER_TASKS: that of tasks. BOSSWORKER_QUEUE_IDLE: seconds with
+nothing to do after which the process of a queue leaves (10). TMPDIR: for output that is captured.
 NO_COLOR: no colours. GITHUB_ACTIONS: "true" has the output of run folded.
 Commands of run see PARALLEL_SEQ, and BOSSWORKER_JOB, which is their job's id."""
 

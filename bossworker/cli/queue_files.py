@@ -42,8 +42,6 @@ class GroupSettings(NamedTuple):
 
     slots: int = 1
     paused: bool = False
-    idle: float = 10.0
-    """Seconds with nothing to do, until its process leaves."""
 
 
 def check_group(text: str) -> str:
@@ -62,6 +60,8 @@ class QueueFolder:
         self.journal = f"{self.path}/jobs.db"
         self.socket = f"{self.path}/socket"
         self.lock = f"{self.path}/lock"
+        self.trouble = ""
+        """What the process before had to say, if it ended with work left, and we have started another one."""
 
     def make(self) -> None:
         """OSError when it cannot be made."""
@@ -150,7 +150,9 @@ class QueueFolder:
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise EntryError(f"the process of group {self.group} does not start: {self._last_words()}")
+            raise EntryError(
+                f"the process of group {self.group} does not start: {self._last_words() or 'it says nothing'}"
+            )
         time.sleep(LOOK_SECONDS)
 
     def _ask_once(self, question: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -186,7 +188,8 @@ class QueueFolder:
         """It is nobody's child, has no terminal, and goes on when we end."""
         path = json.dumps(list(map(os.path.abspath, sys.path)))
         command = [sys.executable, "-c", _PROGRAM, path, self.group, str(lock)]
-        with open(f"{self.path}/log", "ab") as log:
+        self.trouble = self._last_words()
+        with open(f"{self.path}/log", "wb") as log:
             subprocess.run(
                 ["/bin/sh", "-c", 'exec "$@" &', "sh", *command],
                 stdin=subprocess.DEVNULL,
@@ -200,9 +203,8 @@ class QueueFolder:
 
     def _last_words(self) -> str:
         with suppress(OSError), open(f"{self.path}/log", errors="replace") as log:
-            lines = log.read().splitlines()
-            return lines[-1] if lines else "it has said nothing"
-        return "it has said nothing"
+            return (log.read().splitlines() or [""])[-1]
+        return ""
 
 
 def _home() -> str:

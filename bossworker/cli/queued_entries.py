@@ -12,7 +12,8 @@ from bossworker.cli.entries import QUEUED, Entry, EntryError, JobEntry, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands import jobdir, record
 
-LOOK_SECONDS = 0.1  # between looks whether it has started
+LOOK_SECONDS = 0.1  # between looks whether it has started,
+TAKE_UP_SECONDS = 1.0  # and whether somebody sees to it
 
 
 class QueuedEntry:
@@ -71,14 +72,19 @@ class QueuedEntry:
     def _waits_for(self) -> str:
         if self._request["not_before"] > time.time():
             return f"not before {time.strftime('%m-%d %H:%M:%S', time.localtime(self._request['not_before']))}"
+        if self._folder.trouble:
+            return f"the process of its queue had to be started again: {self._folder.trouble}"
         before = [short(one) for one in self._request["after"] if record.read(one).state != jobdir.COMPLETED]
         return f"after {', '.join(before)}" if before else ""
 
     def wait(self, timeout: float | None) -> None:
         """Until the job that it becomes has ended."""
         until = None if timeout is None else time.monotonic() + timeout
-        self._folder.take_up()
+        look = 0.0
         while self._started is None:
+            if time.monotonic() >= look:  # whoever sees to it may be killed meanwhile
+                self._folder.take_up()
+                look = time.monotonic() + TAKE_UP_SECONDS
             if until is not None and time.monotonic() >= until:
                 return
             time.sleep(LOOK_SECONDS)

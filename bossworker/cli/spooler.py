@@ -31,6 +31,7 @@ from bossworker.pool.door.addresses import bind_path, remove_path
 from bossworker.result import Result
 from bossworker.system import identity
 
+IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
 TICK_SECONDS = 1.0  # between looks whether it is time to leave
 OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
 MOST_QUESTION = 1 << 20  # bytes
@@ -81,6 +82,7 @@ class Spooler:
         self.requests: dict[str, dict[str, Any]] = {}  # what waits, or runs
         self.ids: dict[str, int] = {}  # of these, what the pool has, and under which id
         self.ended = 0
+        self.idle = _idle_seconds()
         self.idle_since = time.monotonic()
 
     def run(self) -> None:
@@ -110,7 +112,7 @@ class Spooler:
     def seconds_to_sleep(self) -> float:
         """Until something is due."""
         if (self.pool.pending() == 0 and not self.requests) or self.settings.paused:
-            return min(TICK_SECONDS, self.settings.idle)
+            return min(TICK_SECONDS, self.idle)
         waiting = [one for jobid, one in self.requests.items() if jobid not in self.ids]
         due: list[float] = [one["not_before"] - time.time() for one in waiting if one["not_before"] > time.time()]
         due += [OTHERS_SECONDS] if any(one["after"] for one in waiting) else []
@@ -121,7 +123,7 @@ class Spooler:
         running = self.pool.stats().running if self.settings.paused else self.pool.pending()
         if running or (self.requests and not self.settings.paused):
             self.idle_since = time.monotonic()
-        return time.monotonic() - self.idle_since >= self.settings.idle
+        return time.monotonic() - self.idle_since >= self.idle
 
     # -- what is asked --------------------------------------------------------------------------------------
 
@@ -238,6 +240,14 @@ class Spooler:
             os.close(out)
             os.close(err)
         self.folder.remove(jobid)
+
+
+def _idle_seconds() -> float:
+    """With nothing to do, until it leaves."""
+    try:
+        return max(0.0, float(os.environ.get(IDLE_VARIABLE, IDLE_SECONDS)))
+    except ValueError:
+        return IDLE_SECONDS
 
 
 def _line(sock: socket.socket) -> bytes:

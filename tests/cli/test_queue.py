@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bossworker import jobs
-from bossworker.cli.queue_files import GroupSettings, QueueFolder, all_groups
+from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands.supervision import launching
 from bossworker.system import descendants, processes
 from tests.cli.conftest import Cli, start_program
@@ -193,6 +193,32 @@ def test_a_crash_loses_nothing_and_runs_nothing_twice(cli: Cli, add: Add, here: 
     wait_for(lambda: QueueFolder("default").waiting_ids() == [])
 
 
+def test_who_waits_sees_to_it_that_somebody_attends(cli: Cli, add: Add, here: Path) -> None:
+    add("sh", "-c", "touch begun; sleep 600")
+    queued = add("true")
+    wait_for((here / "begun").exists)
+    waiting = start_program("wait", queued)
+    pid = process_of(QueueFolder("default"))
+    assert pid is not None
+    os.kill(descendants.children(pid)[0], signal.SIGKILL)
+    assert waiting.wait(60) == 0
+    waiting.communicate()
+
+
+def test_a_queue_that_cannot_start_says_why(cli: Cli, add: Add) -> None:
+    folder = QueueFolder("default")
+    folder.make()
+    Path(folder.journal).write_bytes(b"no database" * 1000)
+    jobid = add("true")
+
+    def reason() -> str:
+        return str(objects(cli("show", "--json", jobid).out)[0]["reason"])
+
+    wait_for(lambda: "JournalError" in reason())
+    Path(folder.journal).unlink()
+    assert cli("wait", jobid).status == 0
+
+
 def test_what_was_paused_when_it_was_stopped_stays_so(cli: Cli, add: Add, here: Path) -> None:
     cli("group", "default", "--pause")
     jobid = add("touch", "ran")
@@ -214,9 +240,11 @@ def test_those_who_add_at_the_same_time_start_one_process(root: Path, here: Path
     assert (root / ".queue" / "default" / "log").read_text() == ""
 
 
-def test_its_process_leaves_when_nothing_is_left_and_comes_again(cli: Cli, add: Add) -> None:
+def test_its_process_leaves_when_nothing_is_left_and_comes_again(
+    cli: Cli, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = QueueFolder("default")
-    folder.settings = GroupSettings(idle=0.2)
+    monkeypatch.setenv("BOSSWORKER_QUEUE_IDLE", "0.2")
     assert cli("wait", add("true")).status == 0
     wait_for(lambda: process_of(folder) is None)
     for _ in range(3):

@@ -58,6 +58,7 @@ def surroundings(folder: Path) -> dict[str, str]:
         "XDG_STATE_HOME": str(folder / ".state"),
         "BOSSWORKER_ROOT": str(folder / ".state" / "jobs"),
         "BOSSWORKER_TASKS": str(folder / ".state" / "tasks"),
+        "BOSSWORKER_QUEUE_IDLE": "0.2",
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
