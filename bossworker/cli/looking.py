@@ -81,7 +81,7 @@ def state_of(one: dict[str, Any]) -> str:
     if one["status"] == "completed":
         return "completed"
     if one["exit_code"] is None:
-        return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+        return "cancelled" if one["status"] == "terminated by request" else "failed"
     return f"failed ({one['exit_code']})"
 
 

@@ -103,7 +103,10 @@ def test_an_end_that_nobody_has_seen_is_told_as_such(cli: Cli, start: Callable[.
     for pid in (info.supervisor_pid, info.pid):
         os.kill(pid, signal.SIGKILL)
     said = cli("wait", jobid)
-    assert (said.status, said.err) == (1, f"job {jobid}: failed (how is not known)\n")
+    assert (said.status, said.err) == (
+        1,
+        f"job {jobid}: failed: its supervisor is gone: its exit status is not known\n",
+    )
 
 
 def test_a_cursor_never_stands_within_a_character(cli: Cli, start: Callable[..., str], here: Path) -> None:
