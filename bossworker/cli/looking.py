@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
+from bossworker.cli.entries import LOOK, NOT_STARTED, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.selecting import choose, everything, pools_there, select
@@ -80,9 +80,14 @@ def state_of(one: dict[str, Any]) -> str:
         return f"failed (signal {one['signal']})"
     if one["status"] == "completed":
         return "completed"
-    if one["exit_code"] is None:
-        return "cancelled" if one["status"] == "terminated by request" else "failed"
-    return f"failed ({one['exit_code']})"
+    return _unknown_end(one) if one["exit_code"] is None else f"failed ({one['exit_code']})"
+
+
+def _unknown_end(one: dict[str, Any]) -> str:
+    """Of one that has no exit code."""
+    if str(one["reason"]).startswith(NOT_STARTED):
+        return NOT_STARTED
+    return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -101,7 +106,7 @@ def _width() -> int | None:
 
 
 def _coloured(line: str, state: str) -> str:
-    if not colours(1) or not state.startswith("failed"):
+    if not colours(1) or not state.startswith(("failed", NOT_STARTED)):
         return line
     return f"\x1b[31m{line}\x1b[0m"
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker import journal
-from bossworker.cli.entries import short
+from bossworker.cli.entries import NOT_STARTED, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands import ended_job, job_status, jobdir, record
 from bossworker.commands.inline.handler import CommandHandler
@@ -199,7 +199,7 @@ class Spooler:
             else:
                 found = record.read(jobid)  # it may have ended since
                 if found.state != jobdir.COMPLETED:
-                    return f"not started: {short(jobid)}, which it comes after, {_how(found)}", False
+                    return f"{NOT_STARTED}: {short(jobid)}, which it comes after, {_how(found)}", False
         return "", waits
 
     # -- what has ended -------------------------------------------------------------------------------------

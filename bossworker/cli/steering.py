@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bossworker.cli.command_parser import FAILED, TIME_IS_UP, check_with, complain, make_parser, show_json, told
-from bossworker.cli.entries import Entry, EntryError, exit_status, is_running, runs
+from bossworker.cli.entries import NOT_STARTED, Entry, EntryError, exit_status, is_running, runs
 from bossworker.cli.looking import state_of
 from bossworker.cli.quantities import parse_duration
 from bossworker.cli.selecting import Choice, choose, select
@@ -46,8 +46,8 @@ def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
     if as_json:
         show_json(found)
     elif status:
-        why = f": {found['reason']}" if found["reason"] else ""
-        print(f"{entry.kind} {entry.id}: {state_of(found)}{why}", file=sys.stderr)
+        state = state_of(found)
+        print(f"{entry.kind} {entry.id}: {found['reason'] if state == NOT_STARTED else state}", file=sys.stderr)
     return status
 
 

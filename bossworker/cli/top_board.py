@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from bossworker.cli.entries import QUEUED, Entry, EntryError, is_running, short
+from bossworker.cli.entries import NOT_STARTED, QUEUED, Entry, EntryError, is_running, short
 from bossworker.cli.looking import command_line, state_of
 from bossworker.cli.pool_entries import PoolEntry
 from bossworker.cli.progress_line import clock
@@ -183,7 +183,7 @@ def _progress(worker: WorkerStats) -> str:
 
 def _entry_row(entry: Entry, found: dict[str, Any]) -> BoardRow:
     state = state_of(found)
-    mood = "failed" if state.startswith("failed") else "busy" if is_running(found) else "done"
+    mood = "failed" if state.startswith(("failed", NOT_STARTED)) else "busy" if is_running(found) else "done"
     mood = "paused" if state == "paused" else "idle" if found["status"] == QUEUED else mood
     began = found["started"]
     cells = (

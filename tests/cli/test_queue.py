@@ -113,7 +113,7 @@ def test_what_comes_after_a_failure_is_told_and_not_run(cli: Cli, add: Add, here
     said = cli("wait", third)
     assert said.status == 1
     why = f"not started: {second[-20:-12]}, which it comes after, has failed"
-    assert said.err == f"job {third}: failed: {why}\n"
+    assert said.err == f"job {third}: {why}\n"
     (told,) = objects(cli("show", "--json", second).out)
     assert (told["status"], told["exit_code"]) == ("terminated by error", None)
     assert told["reason"] == f"not started: {first[-20:-12]}, which it comes after, has failed (exit code 4)"
