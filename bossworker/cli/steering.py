@@ -46,9 +46,20 @@ def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
     if as_json:
         show_json(found)
     elif status:
-        state = state_of(found)
-        print(f"{entry.kind} {entry.id}: {found['reason'] if state == NOT_STARTED else state}", file=sys.stderr)
+        print(f"{entry.kind} {entry.id}: {_how_it_ended(found)}", file=sys.stderr)
     return status
+
+
+def _nothing_is_known(found: dict[str, Any]) -> bool:
+    return found["exit_code"] is None and found["signal"] is None
+
+
+def _how_it_ended(found: dict[str, Any]) -> str:
+    """In words; with the reason where no exit status tells more."""
+    state, reason = state_of(found), found["reason"]
+    if not reason or not state.startswith((NOT_STARTED, "failed")) or not _nothing_is_known(found):
+        return state
+    return str(reason) if state == NOT_STARTED else f"{state.split(' (')[0]}: {reason}"
 
 
 def kill_parser() -> argparse.ArgumentParser:
