@@ -214,7 +214,7 @@ def test_a_process_of_an_executor_is_killed(tmp_path: Path, pool: Callable[..., 
         assert {result.job["n"] for result in seen} == begun
         assert {result.error_kind for result in seen} == {"crash"}
         assert {job.job["n"] for job in unfinished} == set(range(6)) - begun
-        assert not any(job.may_have_run for job in unfinished)
+        assert sum(job.may_have_run for job in unfinished) <= 1  # the executor takes one more than it has processes for
         assert runs(tmp_path) == Counter(begun)
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -207,7 +208,8 @@ def test_file_systems_are_known_by_their_names(tmp_path: Path, monkeypatch: pyte
     assert tmp_path.is_relative_to(mounted)
     assert [mounts.is_shared(one) for one in ("nfs4", "fuse.sshfs", "ext4", "tmpfs")] == [True, True, False, False]
     monkeypatch.setattr("bossworker.pool.caller.journaled.file_system_of", lambda path: ("nfs4", "/home"))
-    with pytest.warns(RuntimeWarning, match=r"on nfs4 \(mounted at /home\).*put it on a local disk"):
+    with pytest.warns(RuntimeWarning, match=r"on nfs4 \(mounted at /home\).*put it on a local disk"):  # noqa: PT031
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside the tests' own threads
         BossWorker(double, worker_count=1, journal=tmp_path / "jobs.db").shut_down()
 
 
