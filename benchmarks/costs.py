@@ -1,31 +1,19 @@
-"""``python -m benchmarks.costs``: where the time of a tiny job goes, and that of a start: why the table says what it
-says.
+"""``python -m benchmarks.costs``: what a tiny job costs each process, and what a start costs.
 
-Figures are CPU time, which other programs on the machine disturb less than the clock; of each step, the least of many
-rounds.
+Figures are CPU time, which other programs on the machine disturb less than the clock.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import resource
-import socket
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 from benchmarks import procfs
-from benchmarks.handlers import WORKS, Job, multiply
+from benchmarks.handlers import WORKS, multiply
 from benchmarks.peers import PEERS, label
-from bossworker.pool.caller.inbox import Inbox
-from bossworker.pool.options import Handlers, check_options
-from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.codec import RESULT_PROTOCOL, encode_jobs, encode_result, load_results
-from bossworker.pool.wire.recorder import Memory, Recorder
-from bossworker.pool.wire.segments import Segment
-from bossworker.pool.worker.worker import Worker, _blocks
 
 JOBS = 100_000
 BATCH = 1500
@@ -75,126 +63,6 @@ def _cpu(pids: Sequence[int]) -> list[float]:
     return [procfs.usage([pid]).cpu_seconds for pid in pids]
 
 
-# -- its steps ------------------------------------------------------------------------------------------
-
-
-def print_steps() -> None:
-    """What the steps of a tiny job take, one after the other in this process."""
-    print("\nthe steps of a tiny job, alone and warm: CPU nanoseconds")
-    jobs = WORKS["tiny"].make_jobs(BATCH, 0)
-    memory = Memory()
-    try:
-        for who, steps in (("caller", _caller_steps(jobs)), ("worker", _worker_steps(jobs, memory))):
-            for what, step in steps.items():
-                print(f"  {who}  {_least(step):5.0f}  {what}")
-    finally:
-        memory.close()
-    print(f"  Pool    {_least(lambda: pickle.loads(pickle.dumps(jobs))):5.0f}  pickle and unpickle a chunk of jobs")
-
-
-def _least(step: Step) -> float:
-    costs = []
-    for _ in range(ROUNDS):
-        begin = time.process_time_ns()
-        step()
-        costs.append(time.process_time_ns() - begin)
-    return min(costs) / BATCH
-
-
-def _caller_steps(jobs: list[Job]) -> dict[str, Step]:
-    inbox = Inbox()
-    segment = _segment(jobs)
-
-    def all_of_it() -> None:
-        inbox.note_call(1)
-        inbox.expect(1, jobs)
-        inbox.receive([segment])
-        while inbox.next() is not None:
-            pass
-
-    return {
-        "encode the jobs": lambda: encode_jobs(jobs),
-        "load the results' contents": lambda: load_results(memoryview(segment.payload)),
-        "note the jobs; make results of the contents; hand them out": all_of_it,
-    }
-
-
-def _segment(jobs: list[Job]) -> Segment:
-    memory = Memory()
-    try:
-        recorder, run = memory.recorder(0, fresh=True), _run(jobs)
-        perform = _performer(recorder, memory)
-        recorder.open_batch(1, BATCH, 1, 0.0)
-        perform(run)
-        return recorder.results(0, BATCH, 1, 1, 1)
-    finally:
-        memory.close()
-
-
-def _run(jobs: list[Job]) -> Batch:
-    blocks = encode_jobs(jobs)
-    payload = blocks.payload()
-    assert isinstance(payload, bytes)
-    return Batch(1, BATCH, 0, JobOptions(0, 30.0, 0, 1), blocks.counts, blocks.sizes, payload)
-
-
-def _performer(recorder: Recorder, memory: Memory) -> Callable[[Batch], None]:
-    ours, _ = socket.socketpair()
-    options = check_options(
-        global_timeout=30,
-        worker_count=1,
-        kill_grace=1,
-        retries=0,
-        max_pending=0,
-        max_jobs_per_worker=0,
-        max_worker_memory=0,
-        start_method="fork",
-    )
-    return Worker(recorder, ours, memory, Handlers(multiply, None, None), options)._perform
-
-
-def _worker_steps(jobs: list[Job], memory: Memory) -> dict[str, Step]:
-    recorder, run = memory.recorder(0, fresh=True), _run(jobs)
-    perform = _performer(recorder, memory)
-    results = [multiply(job) for job in jobs]
-    numbers = range(BATCH)
-
-    def whole_batch() -> None:
-        recorder.open_batch(1, BATCH, 1, 0.0)
-        perform(run)
-
-    def claim_and_publish() -> None:
-        recorder.open_batch(1, BATCH, 1, 0.0)
-        claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        for _ in numbers:
-            claim(False)
-            publish()
-
-    def note() -> None:
-        marks, ends, area, payload, clock = (
-            recorder.marks,
-            recorder.ends,
-            recorder.payload,
-            bytes(30),
-            time.monotonic,
-        )
-        at = 0
-        for index in numbers:
-            marks[index + 1] = clock()
-            area[at : at + 30] = payload
-            ends[index] = at = at + 29
-
-    return {
-        "load the jobs": lambda: [job for job in chain.from_iterable(_blocks(run))],  # noqa: C416
-        "call the handler": lambda: [multiply(job) for job in jobs],
-        "encode a result": lambda: [encode_result(result) for result in results],
-        "  of which pickle": lambda: [pickle.dumps(result, RESULT_PROTOCOL) for result in results],
-        "read the clock, note time, end and bytes": note,
-        "claim and publish": claim_and_publish,
-        "all of a job in a worker": whole_batch,
-    }
-
-
 # -- a start --------------------------------------------------------------------------------------------
 
 
@@ -238,7 +106,6 @@ def _chain(depth: int) -> None:
 
 def main() -> None:
     print_runs()
-    print_steps()
     print_starts()
 
 
