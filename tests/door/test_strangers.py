@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import random
@@ -87,6 +88,32 @@ def test_clients_that_do_not_fit_are_told_why(pool: Make, changes: dict[str, Any
     assert told["op"] == "refused"
     assert re.search(reason, told["reason"])
     assert (door.refused, door.clients) == (1, ())
+
+
+def test_a_client_that_is_refused_leaves_a_line(
+    pool: Make, clients: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "bossworker")
+    bw = pool(work, worker_count=1)
+    door = bw.listen()
+    clients(door, identity="a")
+    with pytest.raises(DoorRefused):
+        clients(door, identity="a")
+    wait_for(lambda: bw.stats() and "client refused=1" in caplog.text)
+    (line,) = [record for record in caplog.records if "client refused" in record.getMessage()]
+    assert line.levelname == "WARNING"
+    assert "identity 'a' is in use" in line.getMessage()
+    assert f"program={os.path.basename(sys.argv[0])!r}" in line.getMessage()
+
+
+def test_a_key_that_is_refused_leaves_a_line(pool: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "bossworker")
+    bw, keys = pool(work, worker_count=1), bossworker.keys()
+    door = bw.listen("tcp://127.0.0.1:0", keys=keys)
+    other = bossworker.keys()
+    with pytest.raises(TimeoutError):
+        bossworker.connect(door.address, keys=Keys(other.public, other.secret, server=keys.public), timeout=1)
+    wait_for(lambda: bw.stats() and "its key is not admitted" in caplog.text)
 
 
 def test_nobody_there(runtime_folder: Path, tmp_path: Path) -> None:

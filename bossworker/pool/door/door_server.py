@@ -74,7 +74,7 @@ class DoorServer:
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
-        self.note_at = 0.0
+        self.note_at = self.refused_note_at = 0.0
         self.over = False
         self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
         self.poller.watch_socket(self.router.monitor, self.on_hang_up)
@@ -117,7 +117,9 @@ class DoorServer:
     # -- clients ----------------------------------------------------------------------------------------
 
     def answer_strangers(self) -> None:
-        self.refused += self.router.answer_strangers()
+        turned_away = self.router.answer_strangers()
+        if turned_away:
+            self.note_refused(turned_away, "its key is not admitted", "")
 
     def on_hang_up(self) -> None:
         """Somebody has hung up: ZeroMQ does not tell who, and what it knows of each it knows a little later."""
@@ -194,7 +196,10 @@ class DoorServer:
             else:
                 self.greet_client(route, told, key)
         except Refused as why:
-            self.refused += 1
+            if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
+                self.note_refused(1, str(why), str(told.get("program"))[:100])
+            else:
+                self.refused += 1
             self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
 
     def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
@@ -205,6 +210,14 @@ class DoorServer:
             return
         client = self.reception.let_in(route, told, key)
         self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
+
+    def note_refused(self, clients: int, reason: str, program: str) -> None:
+        """Some were not let in: told of now and then."""
+        self.refused += clients
+        if time.monotonic() >= self.refused_note_at:
+            self.refused_note_at = time.monotonic() + NOTE_SECONDS
+            whose = f" program={program!r}" if program else ""
+            self.boss.note(f"client refused={self.refused} address={self.address!r} last={reason!r}{whose}")
 
     def describe_clients(self) -> list[dict[str, Any]]:
         return [client.describe() for client in self.clients.by_number.values()]
