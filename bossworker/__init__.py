@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bossworker import forkqueue as forkqueue
     from bossworker import joblib as joblib
     from bossworker import jobs as jobs
+    from bossworker import journal as journal
     from bossworker import metrics as metrics
     from bossworker import otel as otel
     from bossworker import tasks as tasks
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bossworker.commands.inline.handler import CommandHandler, run_command
     from bossworker.errors import (
         CANCELLED,
+        INTERRUPTED,
         TIMED_OUT,
         BossDied,
         BossWorkerError,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
         JobFailed,
         JobTimedOut,
         JobTimeout,
+        JournalError,
+        JournalInUse,
         NothingPending,
         PoolClosed,
         RemoteError,
@@ -66,10 +70,11 @@ if TYPE_CHECKING:
         WorkerUp,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CANCELLED",
+    "INTERRUPTED",
     "TIMED_OUT",
     "AsyncBossWorker",
     "AttachedPool",
@@ -91,6 +96,8 @@ __all__ = [
     "JobStarted",
     "JobTimedOut",
     "JobTimeout",
+    "JournalError",
+    "JournalInUse",
     "Keys",
     "Missed",
     "NothingPending",
@@ -142,7 +149,7 @@ _MODULES = {
     ),
     "pool.worker.current_job": ("CurrentJob", "current_job"),
 }
-_SUBMODULES = ("forkqueue", "jobs", "tasks")  # as ``bossworker.jobs``, without a further import
+_SUBMODULES = ("forkqueue", "jobs", "journal", "tasks")  # as ``bossworker.jobs``, without a further import
 _EXTRAS = {  # the same, and what they need
     "joblib": "joblib",
     "metrics": "prometheus_client",

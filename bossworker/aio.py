@@ -87,13 +87,15 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> LoopJobs:
         pool = self._pool
+        if pool._options.journal:
+            await _in_thread(pool.open_journal)
         if pool._options.start_method == "spawn":
             await _in_thread(pool.start)  # which sends the handlers to an interpreter that has yet to come up
         else:
             pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
         line = pool._connection
         jobs = LoopJobs(pool._parts(), line, loop)
-        await jobs.until(lambda: line.up or bool(line.failure) or line.gone)
+        await jobs.until(lambda: (line.up and line.all_recalled) or bool(line.failure) or line.gone)
         if not line.up:
             reason = line.why_not_up()  # which its end takes along
             await self._end(jobs, force=True)

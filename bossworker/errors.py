@@ -11,6 +11,8 @@ The tree::
      +-- JobFailed              from Result.raise_for_error; ``result`` is the failed result
      |    +-- WorkerDied        from a future of an Executor: also a BrokenProcessPool
      |    +-- JobTimedOut       from a future of an Executor: also a TimeoutError
+     +-- JournalError           a journal cannot be used, or did not take the jobs; the text says why
+     |    +-- JournalInUse      another program owns it; ``pid`` tells which
      +-- DoorRefused            a pool of another program does not let us in
      +-- RemoteError            stands in for a worker's exception that cannot be rebuilt here
 
@@ -31,6 +33,7 @@ TIMED_OUT = "BossWorkerAsync: timed out"
 CANCELLED = "BossWorkerAsync: cancelled"
 MEMORY_EXCEEDED = "memory limit exceeded"
 WORKER_DIED = "BossWorkerAsync: worker died"
+INTERRUPTED = "BossWorkerAsync: interrupted"
 
 
 class BossWorkerError(Exception):
@@ -121,6 +124,21 @@ def __getattr__(name: str) -> type:
 
 class DoorRefused(BossWorkerError):
     """The pool is there, and does not let this client in; the text says why."""
+
+
+class JournalError(BossWorkerError):
+    """A journal cannot be used (it is damaged, or none of ours), or it did not take jobs (the disk is full)."""
+
+
+class JournalInUse(JournalError):
+    """Another program owns the journal; ``pid`` is its process, 0 if that is not known."""
+
+    def __init__(self, message: str, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.pid)
 
 
 class RemoteError(BossWorkerError):

@@ -20,7 +20,7 @@ _CODE, _NO_CODE = Struct("<i"), -(1 << 31)
 
 
 class Outcome(IntEnum):
-    """How a job ended: one of the first nine, with flags that say how its payload is to be read."""
+    """How a job ended: one of the first ten, with flags that say how its payload is to be read."""
 
     OK = 0
     EXCEPTION = 1
@@ -31,6 +31,7 @@ class Outcome(IntEnum):
     BAD_JOB = 6
     REPORTED = 7  # the handler returned an ERROR key of its own
     MEMORY = 8  # it outgrew the memory that it may have
+    INTERRUPTED = 9  # the pool ended while it ran, or may have run (with a journal)
 
     WHOLE = 0x10  # a pickle of its own, not one to be loaded together with its neighbours
     TEXT = 0x20  # UTF-8, written by the boss
@@ -39,7 +40,9 @@ class Outcome(IntEnum):
 
 
 KIND_BITS = 0x0F
-ErrorKind = Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
+ErrorKind = Literal[
+    "exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported", "interrupted"
+]
 
 
 def kind_of(outcome: int) -> ErrorKind | None:

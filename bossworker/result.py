@@ -28,6 +28,10 @@ else:
     Answer_co = TypeVar("Answer_co", covariant=True)
 
 
+STORED = 1 << 31
+"""A bit of a result's number of attempts."""
+
+
 class MissingFromFailure(KeyError):
     """What a failed result has not: a KeyError that says why the job failed."""
 
@@ -162,7 +166,12 @@ class Result(dict[Any, Any], Generic[Answer_co]):
     @property
     def attempts(self) -> int:
         """How often it was started: 0 when it never was, more than 1 after retries."""
-        return self._origin.attempt
+        return self._origin.attempt & ~STORED
+
+    @property
+    def stored(self) -> bool:
+        """Whether it comes from the journal: the job was not run by this pool, but before."""
+        return bool(self._origin.attempt & STORED)
 
     @property
     def queued_at(self) -> float:

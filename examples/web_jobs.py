@@ -11,7 +11,9 @@ a browser sends would be a shell for strangers. For the same reason every reques
 machine can reach the port. The server prints an address with the token in it; the browser that opens it gets a cookie.
 (Programs send the header ``Authorization: Bearer TOKEN``; ``$WEB_JOBS_TOKEN`` is the token, if it is set.) Forms of
 other pages are refused (by ``Origin`` and ``Sec-Fetch-Site``), and so is every host name but this machine's own, since
-somebody could make another name point here. No other page may show this one in a frame.
+somebody could make another name point here. No other page may show this one in a frame. Each order has a line in the
+log. All of this is `bossworker.web.Guard`, which stands before any ASGI app. (For a page of all jobs, tasks and pools,
+that needs no program of your own, there is ``bossworker web``.)
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import hmac
 import html
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -40,10 +42,7 @@ try:
     from anyio import fail_after, sleep
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
-    from starlette.datastructures import MutableHeaders
     from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
     from starlette.responses import (
         HTMLResponse,
@@ -53,7 +52,8 @@ try:
         StreamingResponse,
     )
     from starlette.routing import Route
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from bossworker.web import Guard
 except ImportError as error:
     raise SystemExit(f"web_jobs.py needs {error.name}, which comes with the extra web: pip install '.[web]'") from None
 
@@ -64,7 +64,6 @@ PROGRAMS: dict[str, Callable[[list[str]], list[str]]] = {
     "count to ten, slowly": lambda args: ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 1; done"],
 }
 TIMEOUT = 600  # seconds that a job may run
-HOSTS = ["127.0.0.1", "localhost"]
 MOST_FORM_BYTES = 1 << 16
 FORM_SECONDS = 10.0  # for a form to arrive
 MOST_FOLLOWERS = 200  # streams at a time
@@ -73,6 +72,8 @@ CHUNK = 1 << 18  # bytes of it that are read at a time
 SHOWN = 1 << 16  # bytes of a stream on a job's page, from its end
 TOKEN = os.environ.get("WEB_JOBS_TOKEN") or secrets.token_urlsafe(32)
 COOKIE = "web_jobs"
+
+audit = logging.getLogger("web_jobs")
 
 STYLE = """body { font: 16px sans-serif; margin: 2em auto; max-width: 60em }
 td, th { text-align: left; padding-right: 1em }
@@ -135,6 +136,7 @@ def _start(body: bytes) -> Response:
     try:
         command = PROGRAMS[program](shlex.split(text))
         jobid = jobs.start(command, timeout=TIMEOUT, meta={"program": program})
+        audit.info("started job=%s command=%r", jobid, command)
     except ValueError as error:
         return PlainTextResponse(str(error), 400)
     except OSError as error:
@@ -235,6 +237,7 @@ def kill(request: Request) -> Response:
     jobid = request.path_params["jobid"]
     if jobs.info(jobid) is None:
         return PlainTextResponse("no such job", 404)
+    audit.info("killed job=%s", jobid)
     jobs.signal(jobid)
     jobs.wait(jobid, 5)
     return RedirectResponse(f"/jobs/{jobid}", 303)
@@ -245,62 +248,13 @@ def clean(request: Request) -> Response:
     try:
         if not jobs.clean(request.path_params["jobid"]):
             return PlainTextResponse("no such job", 404)
+        audit.info("cleaned job=%s", request.path_params["jobid"])
     except OSError as error:  # it does not end, or somebody else's files are in it
         return PlainTextResponse(str(error), 409)
     return RedirectResponse("/", 303)
 
 
-# -- who may ----------------------------------------------------------------------------------------------------
-
-
-class Guard:
-    """Refuses those without the token, and what another web page sends; puts the headers on what is answered."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is ours."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        answer = refusal(Request(scope)) or self.app
-        await answer(scope, receive, send_guarded)
-
-
-def refusal(request: Request) -> Response | None:
-    """The answer to a request that is not to be seen to; None when it is."""
-    if is_token(request.query_params.get("token", "")):
-        answer = RedirectResponse(request.url.path, 303)  # the token leaves the address, and the browser's history
-        answer.set_cookie(COOKIE, TOKEN, httponly=True, samesite="strict")
-        return answer
-    given = request.headers.get("authorization", "").removeprefix("Bearer ") or request.cookies.get(COOKIE, "")
-    if not is_token(given):
-        return PlainTextResponse("a token is needed: open the address that the server has printed", 403)
-    if request.method not in ("GET", "HEAD") and not is_same_origin(request):
-        return PlainTextResponse("not from this page", 403)
-    return None
-
-
-def is_token(text: str) -> bool:
-    return hmac.compare_digest(text.encode("utf-8", "replace"), TOKEN.encode())
-
-
-def is_same_origin(request: Request) -> bool:
-    """Whether it comes from a page of ours, or from no browser: a browser says where it comes from."""
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    ours = f"{request.url.scheme}://{request.headers.get('host')}"
-    return origin in (None, ours) and site in (None, "same-origin", "none")
-
-
-app = Starlette(
-    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(Guard)],
+ROUTES = Starlette(
     routes=[
         Route("/", home),
         Route("/jobs", start, methods=["POST"]),
@@ -319,7 +273,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A web page that starts commands.")
     parser.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="default: 8000")
     parser.add_argument("--root", metavar="DIR", help="where the job directories are")
+    parser.add_argument("--read-only", action="store_true", help="only show")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    app = Guard(
+        ROUTES,
+        token=TOKEN,
+        cookie=COOKIE,
+        read_only=options.read_only,
+        most_body=MOST_FORM_BYTES,
+        headers=HEADERS,
+        redirect=True,
+    )
     if options.root:
         os.environ["BOSSWORKER_ROOT"] = os.path.abspath(options.root)
     with socket.socket() as listener:

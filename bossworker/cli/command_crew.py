@@ -44,6 +44,8 @@ class CommandCrew:
         self._adopted = descendants.adopts_orphans()
         descendants.adopt_orphans()
         self._barren = 0
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no exit status of a host would be kept for us
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._launch()
 
     def _launch(self) -> None:
@@ -83,8 +85,9 @@ class CommandCrew:
         begun = [one[0] for one in records if len(one) == 1]
         if begun:
             self._note_begun(begun)
-        if () in records:
-            raise BrokenPipeError  # nobody reads what is passed on
+        for one in records:
+            if one[0] is None:
+                raise OSError(one[1], os.strerror(one[1]), "standard output")
         return [self._ended(EndRecord._make(one)) for one in records if len(one) > 1]
 
     def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:
@@ -96,8 +99,7 @@ class CommandCrew:
         return [(self._plans[job_id], now - began) for job_id, began in self._began.items()]
 
     def close(self, force: bool = False) -> None:
-        if force:
-            self._say((hosting_wire.FORCE,))
+        self._say((hosting_wire.LEAVE, force))
         self._hang_up()
         if force:
             self._await_host(HANG_UP_SECONDS)

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from bossworker import jobs
 from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, pairs, show_json, told
@@ -23,6 +24,12 @@ def start_parser() -> argparse.ArgumentParser:
         "terminal, and reads nothing. bossworker wait, log and kill take its id, name, or `last`.",
         ["make -j8", "--name nightly --timeout 2h -- restic check", "--json --env CI=1 -- npm test"],
     )
+    add_command_options(parser)
+    return parser
+
+
+def add_command_options(parser: argparse.ArgumentParser) -> None:
+    """What `start` and `add` know of a command."""
     add = parser.add_argument
     add("--name", help="to be found by, besides its id")
     add("--timeout", type=check_with(parse_duration), default=0.0, metavar="S", help="end it after this: 90, 2m, 1h30m")
@@ -32,31 +39,40 @@ def start_parser() -> argparse.ArgumentParser:
     add("--memory", type=check_with(parse_size), default=0, metavar="SIZE", help="end it above this: 512M, 2G")
     add("-c", dest="shell", action="store_true", help="CMD is one command line for a shell")
     add("cmd", nargs=argparse.REMAINDER, metavar="CMD ...", help="the program and its arguments")
-    return parser
+
+
+def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """CMD, or a complaint."""
+    command: list[str] = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
+    if not command:
+        parser.error("CMD is missing: the program and its arguments")
+    if options.shell and len(command) > 1:
+        parser.error("with -c, CMD is one word")
+    return command
+
+
+def request_of(command: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """As ``jobs.start`` and `run_command` take it."""
+    meta = {key: _value(text) for key, text in pairs(options.meta, "--meta").items()}
+    return {
+        "cmd": command[0] if options.shell else command,
+        "shell": options.shell,
+        "timeout": options.timeout,
+        "memory": options.memory,
+        "env": pairs(options.env, "--env"),
+        "cwd": os.path.abspath(options.wd or os.getcwd()),
+        "meta": meta if options.name is None else {**meta, NAME: options.name},
+    }
 
 
 def start(argv: Sequence[str]) -> int:
     parser = start_parser()
     options = parser.parse_args(argv)
-    command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
-    if not command:
-        parser.error("CMD is missing: the program and its arguments")
-    if options.shell and len(command) > 1:
-        parser.error("with -c, CMD is one word")
+    command = command_of(parser, options)
 
     def work() -> int:
-        meta = {key: _value(text) for key, text in pairs(options.meta, "--meta").items()}
-        if options.name is not None:
-            meta[NAME] = options.name
-        jobid = jobs.start(
-            command[0] if options.shell else command,
-            shell=options.shell,
-            timeout=options.timeout,
-            memory=options.memory,
-            env=pairs(options.env, "--env"),
-            cwd=options.wd or os.getcwd(),
-            meta=meta,
-        )
+        request = request_of(command, options)
+        jobid = jobs.start(request.pop("cmd"), **request)
         show_json({"id": jobid, "short": short(jobid), NAME: options.name}) if options.json else print(jobid)
         return 0
 

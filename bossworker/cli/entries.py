@@ -16,6 +16,8 @@ from bossworker.commands.record import Info, Status
 from bossworker.system import descendants, proc
 
 NAME = "name"  # in the metadata
+QUEUE = "queue"  # the same, of one that was queued: its group, and more
+QUEUED = "queued"  # the status of one that has not started
 LOOK = 0.05  # seconds between two looks for more output
 _RANDOM = 20  # hexadecimal digits at the end of an id, which nobody can guess
 STREAMS = ("stdout", "stderr")
@@ -145,9 +147,16 @@ class JobEntry:
         """EntryError: a job reads nothing but what it was started with."""
         raise EntryError(f"job {self.id} reads nothing that is sent; tasks (bossworker.tasks.spawn) do")
 
-    def again(self) -> JobEntry:
-        """Start its command once more, as a new job. EntryError when what it read is not there any more."""
+    def again(self) -> Entry:
+        """Start its command once more, as a new job. EntryError when what it read is not there any more.
+
+        One that was queued is queued again.
+        """
         info = self.look()
+        if QUEUE in info.meta:
+            from bossworker.cli.queued_entries import add_again  # which only those need that queue commands
+
+            return add_again(info)
         stdin = info.stdin
         if stdin is not None and not os.path.isabs(stdin):
             raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
@@ -255,7 +264,7 @@ class TaskEntry:
 
 def is_running(described: dict[str, Any]) -> bool:
     """Whether it has not ended, as far as we know."""
-    return described["status"] in ("created", "running")
+    return described["status"] in (QUEUED, "created", "running")
 
 
 def runs(entry: Entry) -> bool:

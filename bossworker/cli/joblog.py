@@ -33,12 +33,17 @@ class Joblog:
 
     def __init__(self, path: str, append: bool) -> None:
         self._lines: list[str] = []
+        self._path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if append else os.O_TRUNC)
         try:
             self._fd = os.open(path, flags, 0o666)
-            self._begin()
         except OSError as error:
             raise JobLogError(f"--joblog {path!r} cannot be written: {error.strerror}") from None
+        try:
+            self._begin()
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def _begin(self) -> None:
         size = os.fstat(self._fd).st_size
@@ -61,8 +66,11 @@ class Joblog:
 
     def _write(self, text: str) -> None:
         data = os.fsencode(text)
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise JobLogError(f"--joblog {self._path!r} cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Write what was added, and give up the file."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 from xml.sax.saxutils import escape, quoteattr
 
@@ -18,16 +20,32 @@ class JUnitReport:
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
         self._tests = self._failed = 0
         self._seconds = 0.0
-        self._file.write('<?xml version="1.0" encoding="utf-8"?>\n')
-        self._at = self._file.tell()
-        self._file.write(self._head())
+        with self._named():
+            self._file.write('<?xml version="1.0" encoding="utf-8"?>\n')
+            self._at = self._file.tell()
+            self._file.write(self._head())
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """An OSError names the file, which is given up."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = self._file.name
+            with suppress(OSError):
+                self._file.close()
+            raise
 
     def _head(self) -> str:
         counts = f'tests="{self._tests}" failures="{self._failed}" errors="0" time="{self._seconds:.3f}"'
         return f'<testsuite name="bossworker run" {counts}'.ljust(140) + ">\n"
 
     def add(self, ended: Ended) -> None:
-        """A job has ended."""
+        """A job has ended. OSError names the file."""
+        with self._named():
+            self._add(ended)
+
+    def _add(self, ended: Ended) -> None:
         self._tests += 1
         self._failed += not ended.ok
         self._seconds += ended.seconds
@@ -41,12 +59,14 @@ class JUnitReport:
         self._file.write("</testcase>\n")
 
     def close(self) -> None:
-        """It is complete."""
-        self._file.write("</testsuite>\n")
-        self._file.flush()
-        self._file.seek(self._at)
-        self._file.write(self._head())
-        self._file.close()
+        """It is complete. OSError names the file."""
+        if self._file.closed:
+            return
+        with self._named(), self._file as file:
+            file.write("</testsuite>\n")
+            file.flush()
+            file.seek(self._at)
+            file.write(self._head())
 
 
 def _end_of(stream: bytes | str) -> str:

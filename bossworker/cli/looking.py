@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, STREAMS, Entry, EntryError, is_running, runs, short
+from bossworker.cli.entries import LOOK, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.selecting import choose, everything, pools_there, select
@@ -34,6 +34,7 @@ def ps_parser() -> argparse.ArgumentParser:
     parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
     parser.add_argument("--status", help="only these: running, completed, failed, ...")
     parser.add_argument("--name", help="only those of this name")
+    parser.add_argument("-g", "--group", help="only those of this group of queued commands")
     return parser
 
 
@@ -64,18 +65,24 @@ def _described(entries: Iterator[Entry]) -> Iterator[dict[str, Any]]:
 def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
     if options.name is not None and one["name"] != options.name:
         return False
+    if options.group is not None and one["meta"].get(QUEUE, {}).get("group") != options.group:
+        return False
     return options.status is None or options.status in (one["status"], state_of(one).split(" ")[0])
 
 
 def state_of(one: dict[str, Any]) -> str:
-    """In a word or two: ``running``, ``paused``, ``exit 3``, ``signal 9``."""
+    """In a word or two: ``running``, ``paused``, ``completed``, ``failed (3)``."""
     if is_running(one):
         return "paused" if one["paused"] else str(one["status"])
     if one["status"] == "unknown":
         return "unknown"
     if one["signal"] is not None:
         return f"failed (signal {one['signal']})"
-    return "completed" if one["status"] == "completed" else f"failed ({one['exit_code']})"
+    if one["status"] == "completed":
+        return "completed"
+    if one["exit_code"] is None:
+        return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+    return f"failed ({one['exit_code']})"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -215,6 +222,7 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
         found = entry.describe()
         ended = not is_running(found)  # before we read: what is read then is all
         begin, data = entry.read(stream, since)
+        data = data if ended else _whole_characters(data)
         since = begin + len(data)
         if data or ended or not follow:
             text = data.decode("utf-8", "replace")
@@ -223,6 +231,20 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
         if ended or not follow:
             return
         time.sleep(LOOK)
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the beginning of a UTF-8 character whose end has not come yet: it is whole at the next look."""
+    for length in range(1, min(3, len(data)) + 1):
+        if _FIRST_OF_SEVERAL <= data[-length] <= _LAST_OF_SEVERAL:
+            return data[:-length] if length < _LENGTHS[data[-length] >> 4 & 3] else data
+        if not _LATER_ONES <= data[-length] < _FIRST_OF_SEVERAL:
+            break
+    return data
+
+
+_LATER_ONES, _FIRST_OF_SEVERAL, _LAST_OF_SEVERAL = 0x80, 0xC0, 0xF4  # bytes
+_LENGTHS = (2, 2, 3, 4)  # of a character, by bits 4 and 5 of its first byte
 
 
 def trace_parser() -> argparse.ArgumentParser:

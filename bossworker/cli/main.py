@@ -10,6 +10,8 @@ from importlib import import_module
 COMMANDS = {  # the module, the function in it, and what it does
     "run": ("run_main", "main", "run a command for each argument, as xargs and GNU parallel do"),
     "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
+    "add": ("queue_commands", "add", "queue a command; it survives restarts"),
+    "group": ("queue_commands", "group", "list groups of queued commands, or change one"),
     "ps": ("looking", "ps", "list pools, jobs and tasks"),
     "show": ("looking", "show", "tell all that is known of one"),
     "log": ("looking", "log", "print what one has written; follow it"),
@@ -21,6 +23,7 @@ COMMANDS = {  # the module, the function in it, and what it does
     "retry": ("detached", "retry", "start it once more"),
     "clean": ("detached", "clean", "delete what has ended, or what is named"),
     "stack": ("looking", "stack", "show what a command or a pool does just now"),
+    "top": ("top", "top", "show it all live"),
     "trace": ("looking", "trace", "write what a pool has done to a file"),
     "web": ("web_command", "web", "serve a page: pools, jobs and tasks in a browser"),
     "doctor": ("doctor", "doctor", "look at what this machine lacks"),
@@ -54,6 +57,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of ``bossworker`` with these arguments."""
+    _open_standard_streams()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
         return _call(name, rest)
@@ -67,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(f"bossworker: there is no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
     return USAGE
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed lead nowhere: or whatever is opened first would get what is printed."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _call(name: str, argv: Sequence[str]) -> int:

@@ -20,11 +20,14 @@ Every command but completion takes --json. Keys may be added; none that is here 
 run: an object a job, with seq, args, command, ok, exit_code, signal, error (null, or its kind: reported, crash,
 timeout, memory, bad_job), reason, started (Unix seconds), seconds, tries, job (the id of its job directory, if it
 failed), stdout and stderr; with -f also result, what the handler returned.
-ps, show, wait: an object a job, task or pool, with id, kind (job, task or pool), name, status (created, running,
-completed, terminated by request, terminated by error, unknown), exit_code, signal, reason, paused, command, shell, cwd,
-pid, created, started, ended (Unix seconds), elapsed, user_time, system_time (seconds), max_rss (bytes), timeout, meta,
-directory. Of a pool also pool, an object with address, boss_pid, and, if it answers, workers, queued, running, done,
+ps, show, wait: an object a job, task or pool, with id, kind (job, task or pool), name, status (queued, created,
+running, completed, terminated by request, terminated by error, unknown), exit_code, signal, reason, paused, command,
+shell, cwd, pid, created, started, ended (Unix seconds), elapsed, user_time, system_time (seconds), max_rss (bytes),
+timeout, meta, directory.
+Of a pool also pool, an object with address, boss_pid, and, if it answers, workers, queued, running, done,
 failed, restarts (numbers); pid is that of its program, its status is running or unknown.
+What was queued has queue in its meta: group, priority, after (ids). add: id, short, name, group. group: group, slots,
+paused, idle (seconds until its process leaves), running, queued.
 log: id, stream, since, next (for the next --since), text, status, exit_code, signal.
 start: id, short, name. retry: id, short, retry_of. kill, pause, resume, send: id, done. clean: deleted. stack: id,
 processes (pid, state, depth, command), or text of a pool. trace: id, file. doctor: what, state, text."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from bossworker.cli import detached, doctor, looking, run_arguments, shells, steering, web_command
+from bossworker.cli import (
+    detached,
+    doctor,
+    looking,
+    queue_commands,
+    run_arguments,
+    shells,
+    steering,
+    top,
+    web_command,
+)
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -12,6 +22,8 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
     return {
         "run": run_arguments.build_parser(),
         "start": detached.start_parser(),
+        "add": queue_commands.add_parser(),
+        "group": queue_commands.group_parser(),
         "ps": looking.ps_parser(),
         "show": looking.show_parser(),
         "log": looking.log_parser(),
@@ -23,6 +35,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "retry": detached.retry_parser(),
         "clean": detached.clean_parser(),
         "stack": looking.stack_parser(),
+        "top": top.top_parser(),
         "trace": looking.trace_parser(),
         "web": web_command.web_parser(),
         "doctor": doctor.doctor_parser(),

@@ -29,8 +29,8 @@ class PoolEntry:
         self.name = operator.name
         self.gone = False
 
-    def _told(self, call: Callable[[], Told]) -> Told:
-        """EntryError for what a pool refuses, or when it is gone."""
+    def told(self, call: Callable[[], Told]) -> Told:
+        """What a call tells. EntryError for what a pool refuses, or when it is gone."""
         try:
             return call()
         except PoolClosed:
@@ -42,7 +42,7 @@ class PoolEntry:
     def describe(self) -> dict[str, Any]:
         """As of a job; its own figures are under ``pool``. One that is gone has ended well, as far as we know."""
         try:
-            stats = None if self.gone else self._told(lambda: self.operator.now().stats)
+            stats = None if self.gone else self.told(lambda: self.operator.now().stats)
         except EntryError:
             stats = None
         operator, now = self.operator, time.time()
@@ -84,7 +84,7 @@ class PoolEntry:
         until = None if timeout is None else time.monotonic() + timeout
         while not self.gone:
             try:
-                self._told(self.operator.now)
+                self.told(self.operator.now)
             except EntryError:
                 continue
             left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
@@ -94,7 +94,7 @@ class PoolEntry:
 
     def signal(self, number: int) -> bool:
         """Whatever the signal: cancel all its jobs. False when there are none."""
-        return self._told(self._cancel_all) > 0
+        return self.told(self._cancel_all) > 0
 
     def _cancel_all(self) -> int:
         stretches = self.operator.queued()
@@ -104,16 +104,16 @@ class PoolEntry:
 
     def pause(self, on: bool) -> bool:
         """Start no more jobs, or start them again."""
-        self._told(self.operator.pause if on else self.operator.resume)
+        self.told(self.operator.pause if on else self.operator.resume)
         return True
 
     def stack(self) -> str:
         """Of all workers."""
-        return self._told(self.operator.stack)
+        return self.told(self.operator.stack)
 
     def trace(self, path: str) -> None:
         """As ``BossWorker.trace``."""
-        self._told(lambda: self.operator.trace(path))
+        self.told(lambda: self.operator.trace(path))
 
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
         raise EntryError(f"pool {self.name} writes nothing: bossworker top shows what its jobs do")
@@ -122,9 +122,10 @@ class PoolEntry:
         raise EntryError(f"pool {self.name} reads nothing")
 
     def again(self) -> PoolEntry:
-        """Run its failed jobs once more. EntryError when there are none."""
-        failed = self._told(self.operator.failed)
-        if not self._told(lambda: self.operator.run_again([one.job_id for one in failed if one.can_run_again])):
+        """Run its failed jobs once more, but for those that somebody has cancelled. EntryError when there are none."""
+        failed = self.told(self.operator.failed)
+        ids = [one.job_id for one in failed if one.can_run_again and one.kind != "cancelled"]
+        if not self.told(lambda: self.operator.run_again(ids)):
             raise EntryError(f"pool {self.name} knows of no job that has failed and can run again")
         return self
 

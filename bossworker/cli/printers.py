@@ -27,9 +27,13 @@ class Printer(Protocol):
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it."""
-    while data:
-        data = data[os.write(fd, data) :]
+    """All of it. OSError says where to."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        error.filename = "standard output" if fd == 1 else "standard error"
+        raise
 
 
 class Grouped:
@@ -268,6 +272,13 @@ class ResultFolders:
     def show(self, ended: Ended) -> None:
         parts = [part for at, arg in enumerate(ended.plan.row.args, 1) for part in (str(at), _as_name(arg))]
         folder = os.path.join(self._folder, *parts)
+        try:
+            self._fill(folder, ended)
+        except OSError as error:
+            error.filename = error.filename or folder
+            raise
+
+    def _fill(self, folder: str, ended: Ended) -> None:
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/seq", "w") as file:
             file.write(str(ended.plan.row.seq))

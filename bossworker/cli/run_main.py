@@ -66,6 +66,7 @@ class RunCommand:
         self._log: Joblog | None = None
         self._begun: Begun | None = None
         self._own_log = ""
+        self._no_own_log = False
         self._printer: printers.Printer = printers.Nothing()
         self._on_end: list[Callable[[Ended], None]] = []
 
@@ -286,17 +287,24 @@ class RunCommand:
         log.add(plan.row.seq, ended.started_at, ended.seconds, received, ended.exit_value, signal, plan.text)
 
     def _keep_for_rerun(self, ended: Ended) -> None:
-        """Without a joblog of the user's, failures have one beside their job directories, so that they can be rerun."""
+        """Without a joblog of the user's, failures have one beside their job directories, so that they can be rerun.
+
+        Where there is no room for it, they cannot; that is told, and the run goes on.
+        """
         from bossworker.commands.roots import find_root, make_root
 
-        if not self._own_log:
+        if self._no_own_log:
+            return
+        try:
             os.close(make_root())
             self._own_log = os.path.join(find_root(), f"{self._name}.joblog")
-        log = Joblog(self._own_log, append=True)
-        try:
+            log = Joblog(self._own_log, append=True)
             self._add_to(log, ended)
-        finally:
             log.close()
+        except (JobLogError, OSError, RuntimeError) as error:
+            self._no_own_log = True
+            self._progress.clear()
+            say(f"bossworker run: what fails is not kept: {error}")
 
     # -- at the end -------------------------------------------------------------------------------------
 
@@ -316,7 +324,7 @@ class RunCommand:
     def _rerun(self) -> list[str]:
         """The command that runs what failed once more."""
         options = self._options
-        if options.function is not None:
+        if options.function is not None or self._no_own_log:
             return []
         if options.joblog and (options.retry_failed or self._can_be_read_again):
             wanted = "--retry-failed" if options.retry_failed else "--resume-failed"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,17 +51,19 @@ def pools_there() -> Iterator[Entry]:
 
 
 def everything() -> Iterator[Entry]:
-    """Jobs and tasks, the newest first."""
-    tasks = iter(task_entries())
-    task = next(tasks, None)
-    for job in job_entries():
-        while task is not None and task.id > job.id:
-            yield task
-            task = next(tasks, None)
-        yield job
-    if task is not None:
-        yield task
-        yield from tasks
+    """Jobs, queued ones too, and tasks, the newest first."""
+    yield from merge(_queued(), job_entries(), task_entries(), key=lambda entry: entry.id, reverse=True)
+
+
+def _queued() -> Iterable[Entry]:
+    """First of all, since what starts meanwhile is a job: nothing is passed over, nor told twice."""
+    from bossworker.cli.queue_files import all_groups
+
+    if not any(all_groups()):
+        return ()
+    from bossworker.cli.queued_entries import queued_entries
+
+    return queued_entries()
 
 
 def _meant(text: str) -> list[Entry]:

@@ -46,7 +46,8 @@ def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
     if as_json:
         show_json(found)
     elif status:
-        print(f"{entry.kind} {entry.id}: {state_of(found)}", file=sys.stderr)
+        why = f": {found['reason']}" if found["reason"] else ""
+        print(f"{entry.kind} {entry.id}: {state_of(found)}{why}", file=sys.stderr)
     return status
 
 

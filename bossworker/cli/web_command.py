@@ -32,6 +32,7 @@ def web_parser() -> argparse.ArgumentParser:
         help="default: 127.0.0.1. Another one is not only this machine's:",
     )
     add("--unix-socket", metavar="PATH", help="serve at this path instead, for this user alone: for ssh -L, or a proxy")
+    add("--known-as", metavar="NAME", action="append", default=[], help="a name that browsers may call it by, too")
     add("--read-only", action="store_true", help="only show")
     return parser
 
@@ -60,6 +61,7 @@ def web(argv: Sequence[str]) -> int:
             port=options.port,
             unix_socket=options.unix_socket,
             read_only=options.read_only,
+            known_as=options.known_as,
         )
     except (OSError, ValueError) as error:
         hint = ": --port 0 takes a free one" if options.unix_socket is None else ""

@@ -54,6 +54,7 @@ def start(
     Args:
         args: The program and its arguments; one str for ``/bin/sh`` with `shell`. A program without a slash is looked
             up in the PATH, one with is relative to `cwd`.
+        shell: Whether `args` is one str, which ``/bin/sh -c`` runs.
         timeout: Seconds it may run, 0 for no limit. Then it and what it started get TERM, and after `grace` KILL.
             (The supervisor sees to it: where somebody has killed that, nobody does.)
         grace: Seconds between TERM and KILL, for it to tidy up; 2 by default.

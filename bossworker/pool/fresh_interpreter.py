@@ -21,6 +21,7 @@ import cloudpickle
 from bossworker.failure import describe
 from bossworker.pickling import Pickler
 from bossworker.pool.options import Handlers, Options
+from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.recorder import Memory
 from bossworker.system import multiprocess, signals
 from bossworker.system.cpython import NO_SIGPIPE, interpreter_flags
@@ -97,7 +98,9 @@ def receive(options: str, inherited: str, link: str, memory: str, pid: str, *siz
         os.set_inheritable(fd, False)
     caller = socket.socket(fileno=int(link))
     packed = Packed(*[_read(caller, int(size)) for size in sizes])
-    return Received(packed, Options(**json.loads(options)), caller, Memory(int(memory)), int(pid))
+    settings = Options(**json.loads(options))
+    shared = FiledMemory(int(memory)) if settings.journal else Memory(int(memory))
+    return Received(packed, settings, caller, shared, int(pid))
 
 
 def _read(sock: socket.socket, size: int) -> bytes:

@@ -89,15 +89,16 @@ class Start(NamedTuple):
     threads: bool  # whether the caller had any when it was forked
 
 
-def launch(handlers: Handlers | Packed, options: Options) -> Launched:
+def launch(handlers: Handlers | Packed, options: Options, memory: Memory | None = None) -> Launched:
     """Start a boss by the options' start method; with signals held, and the standard streams taken.
 
     Handlers that are packed already are for ``"spawn"``.
+    `memory`: to be used for the flight recorders; it is closed if the boss cannot be started.
     """
     options = _with_usable_transport(options)
     exclusive()  # found out here, once for all pools that are forked from this process
     ours, theirs = link_pair()
-    memory = Memory()
+    memory = memory or Memory()
     try:
         if options.start_method == "spawn" or isinstance(handlers, Packed):
             pid = fresh_interpreter.spawn_boss(handlers, options, ours, theirs, memory)
@@ -167,6 +168,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     set_title("bossworker boss", f"bossworker {start.options.name}: boss")
+    start.memory.note_boss()
     processes.adopt_orphans()
     if callers_end is not None:
         callers_end.close()  # first of all: there may be no descriptor but this one for what follows
@@ -280,6 +282,7 @@ def _fork_server_main(
 ) -> None:
     processes.adopt_orphans()
     set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
+    start.memory.note_fork_server()
     start.memory.close_file()  # or a handler finds it among its descriptors
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
     if start.threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,7 @@ START_METHODS = ("fork", "spawn")
 LONGEST_NAME = 100  # characters of a pool's
 TRANSPORTS = ("zmq", "socketpair")
 LOGS = ("inherit", "relay", "discard")
+INTERRUPTED_JOBS = ("report", "rerun")
 _SIGNED_LIMIT = 1 << 63  # of the 64 bits that hold a priority
 
 
@@ -38,6 +40,8 @@ class Options:
     name: str
     logs: str = "inherit"
     log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
+    journal: str = ""  # path of the database; empty: there is none
+    interrupted: str = "report"  # what becomes of jobs that may have run when an earlier owner of the journal ended
 
     @property
     def relayed(self) -> bool:
@@ -94,6 +98,20 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     return value
 
 
+def check_journal(value: object, worker_count: object = None) -> str:
+    """The path of a journal, the same however it is reached; empty: none is wanted."""
+    if value is None:
+        return ""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"journal must be a path (a str, or path-like), or None, not {shorten(value)}")
+    path = os.fsdecode(value)
+    if not path or "\0" in path or path == ":memory:" or path.endswith(os.sep) or os.path.isdir(path):
+        raise ValueError(f"journal must be the path of a file, not {shorten(path)}")
+    if worker_count == 0:
+        raise ValueError("journal needs workers: worker_count must be at least 1 with it, not 0")
+    return os.path.realpath(path)
+
+
 def _limit(value: object) -> object:
     """0 and None mean the same of a limit: there is none."""
     return 0 if value is None else value
@@ -120,6 +138,8 @@ def check_options(
     close_fds: object,
     transport: object,
     logs: object = "inherit",
+    journal: object = None,
+    interrupted: object = "report",
     name: object = None,
     handler: object = None,
 ) -> Options:
@@ -140,5 +160,7 @@ def check_options(
         transport=check_choice("transport", transport, TRANSPORTS),
         logs=check_choice("logs", logs, LOGS),
         log_levels=log_levels() if logs == "relay" else {},
+        journal=check_journal(journal, worker_count),
+        interrupted=check_choice("interrupted", interrupted, INTERRUPTED_JOBS),
         name=check_name(name, handler),
     )

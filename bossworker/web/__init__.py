@@ -8,7 +8,7 @@ application.py, serving.py, page_process.py    put together, and served
 guard.py                                       who may
 routes.py, snapshots.py                         what is asked for, and what comes by itself
 watch_room.py, watched_pool.py                 the pools that are watched, by one look a quarter of a second each
-job_table.py, job_queries.py, lanes.py         what has been seen of one: its jobs, and which worker had them when
+job_table.py, job_queries.py, worker_lanes.py      what has been seen of one: its jobs, and which worker had them when
 command_jobs.py, task_list.py                  job directories and tasks
 assets/                                        what the browser loads: no build step, nothing from elsewhere
 """
@@ -20,8 +20,9 @@ except ImportError as error:
     raise ImportError(text, name=error.name) from error
 
 from bossworker.web.application import Page, app
+from bossworker.web.guard import Guard
 
-__all__ = ["Page", "app"]
+__all__ = ["Guard", "Page", "app"]
 
 
 def __dir__() -> list[str]:

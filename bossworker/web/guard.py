@@ -9,12 +9,12 @@ page's idea.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY = 1 << 20  # bytes of a request
@@ -41,6 +41,10 @@ class Guard:
         cookie: The name of the cookie: cookies of one host are sent to all its ports, so two pages need two names.
         hosts: Names, without ports, by which it may be called; None: any.
         read_only: Nothing but GET and HEAD.
+        most_body: Bytes of a request.
+        headers: Of all answers.
+        redirect: Send a browser on to the address without the token: for pages without a script that removes it. (One
+            that follows a link from another page has no cookie then, and is refused: it has to load the page again.)
     """
 
     def __init__(
@@ -52,7 +56,8 @@ class Guard:
         hosts: Iterable[str] | None = LOOPBACK,
         read_only: bool = False,
         most_body: int = MOST_BODY,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] = HEADERS,
+        redirect: bool = False,
     ) -> None:
         self._app = app
         self._token = token
@@ -60,7 +65,8 @@ class Guard:
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._read_only = read_only
         self._most_body = most_body
-        self._headers = HEADERS if headers is None else headers
+        self._headers = headers
+        self._redirect = redirect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass."""
@@ -84,7 +90,10 @@ class Guard:
                     headers.append("set-cookie", self._set_cookie(request))
             await send(message)
 
-        await (refused or self._app)(scope, self._bounded(receive), guarded_send)
+        answer = refused or self._app
+        if refused is None and self._redirect and self._is_token(given):
+            answer = RedirectResponse(request.url.path, 303)
+        await answer(scope, self._bounded(receive), guarded_send)
 
     def _refusal(self, request: Request, given: str) -> Response | None:
         """The answer to a request that is not to be seen to; None when it is."""

@@ -45,6 +45,7 @@ class JobTable:
         self._ended = 0
         self.failed: OrderedDict[int, str] = OrderedDict()  # id -> kind
         self.records: OrderedDict[int, FailedRecord] = OrderedDict()
+        self.indexes: dict[int, int] = {}  # worker's pid -> its index
         self.gone: set[int] = set()  # clients that have left: what they had unfinished was dropped
 
     # -- what is seen -------------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ class JobTable:
         for client, last in now.last_ids.items():
             self._fill(client, last, now.time)
         self.gone = self._by_client.keys() - now.last_ids.keys()
+        self.indexes.update((worker.pid, worker.index) for worker in now.stats.workers)
         for ended in now.ended:
             self._end(ended)
         while self._ended > MOST_ENDED:
@@ -174,4 +176,5 @@ class JobTable:
         record = self.records.get(job_id)
         if record is None:
             return None
-        return EndOfJob(record.started, record.finished, record.kind, -1, record.worker_pid, record.attempt)
+        index = self.indexes.get(record.worker_pid, -1)
+        return EndOfJob(record.started, record.finished, record.kind, index, record.worker_pid, record.attempt)

@@ -21,11 +21,12 @@ from bossworker.cli.entries import EntryError
 from bossworker.errors import BossWorkerError
 from bossworker.pool.caller.operating import Operator
 from bossworker.system.checks import check_signal
-from bossworker.web import command_jobs, lanes, task_list
+from bossworker.web import command_jobs, task_list
 from bossworker.web.job_queries import STATUSES, JobQuery
 from bossworker.web.pool_history import FIELDS
 from bossworker.web.watch_room import WatchRoom
 from bossworker.web.watched_pool import PoolAway, WatchedPool
+from bossworker.web.worker_lanes import lanes
 
 BODY_SECONDS = 10.0  # for a request to arrive
 MOST_ROWS = 500  # in an answer
@@ -143,7 +144,7 @@ class Routes:
         until = float(request.query_params.get("until", 0)) or time.time()
         since = max(until - LONGEST_WINDOW, float(request.query_params.get("since", until - 60)))
         with pool.lock:
-            drawn = lanes.lanes(reversed(pool.table.stretches), since, until)
+            drawn = lanes(reversed(pool.table.stretches), since, until)
         return {"since": since, "until": until, "lanes": drawn}
 
     def trace(self, request: Request) -> Response | None:

@@ -24,6 +24,7 @@ class PageServer:
     Args:
         addresses: Of pools' doors; None: all of this user's.
         unix_socket: A path, in place of a port.
+        known_as: Names by which a browser may call it, besides localhost and `host`.
 
     OSError: The port, or the path, cannot be had.
     """
@@ -36,9 +37,9 @@ class PageServer:
         port: int = 0,
         unix_socket: str | None = None,
         read_only: bool = False,
-        token: str | None = None,
+        known_as: Sequence[str] = (),
     ) -> None:
-        token = token or secrets.token_urlsafe(24)
+        token = secrets.token_urlsafe(24)
         self._path = unix_socket
         self._listener = _bind_path(unix_socket) if unix_socket else _bind(host, port)
         if unix_socket:
@@ -49,7 +50,7 @@ class PageServer:
             shown = f"[{host}]" if ":" in host else host
             self.url = f"http://{shown}:{port}/?token={token}"
             mark = str(port)
-        hosts = {*LOOPBACK, host, f"[{host}]"}
+        hosts = {*LOOPBACK, host, f"[{host}]", *known_as}
         self.page = Page(WatchRoom((), addresses, always=True), token, hosts, read_only, f"{COOKIE}_{mark}")
 
     def run(self, watch: Callable[[Callable[[], None]], None] = lambda stop: None) -> None:
@@ -117,12 +118,3 @@ def _bind_path(path: str) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def has_server() -> str:
-    """Empty, or what is missing."""
-    try:
-        import uvicorn  # noqa: F401
-    except ImportError:
-        return "uvicorn"
-    return ""

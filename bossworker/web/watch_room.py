@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import bossworker
@@ -78,18 +79,25 @@ class WatchRoom:
         """How many look just now."""
         return self._watchers
 
+    def _touch(self) -> None:
+        """Somebody asks for something: that counts as a look, for a while."""
+        self._left_at = time.monotonic()
+        self._start_threads()
+
     def _is_wanted(self) -> bool:
         lately = time.monotonic() < self._left_at + LEAVE_SECONDS
         return not self.over and (self._always or self._watchers > 0 or lately)
 
     def _start_threads(self) -> None:
         with self._lock:
+            if self.over:
+                return
             if self._searches:
                 self._start("", self._search)
             for pool in list(self._pools.values()):
-                self._start(pool.key, lambda pool=pool: self._watch(pool))
+                self._start(pool.key, partial(self._watch, pool))
 
-    def _start(self, key: str, work: Any) -> None:
+    def _start(self, key: str, work: Callable[[], None]) -> None:
         thread = self._threads.get(key)
         if thread is None or not thread.is_alive():
             self._threads[key] = thread = threading.Thread(target=work, name=f"bossworker page {key}", daemon=True)
@@ -138,11 +146,13 @@ class WatchRoom:
         return list(found.values())
 
     def pool(self, key: str) -> WatchedPool | None:
-        """The one of this key."""
+        """The one of this key, which somebody asks about."""
+        self._touch()
         return self._pools.get(key)
 
     def snapshot(self) -> dict[str, Any]:
         """What everybody who looks is shown."""
+        self._touch()
         return {"time": round(time.time(), 3), "pools": [pool.describe() for pool in self.pools]}
 
     def shut(self) -> None:

@@ -25,6 +25,7 @@ LOOK_SECONDS = 0.25  # between looks while somebody looks at the page
 IDLE_SECONDS = 2.0  # and while nobody does, so that charts have a past
 USAGE_SECONDS = 1.0  # between looks at memory and processor time, which take longest
 QUEUE_SECONDS = 0.5  # for which a list of queued jobs is taken for true
+CONNECTING = "connecting"  # why a pool is away that nobody has looked at yet
 MOST_TEXTS = 20_000  # of jobs that are remembered
 TEXT_LENGTH = 300  # characters of a job in a list
 TEXTS_AT_ONCE = 200  # jobs that are asked for in a request
@@ -47,7 +48,7 @@ class WatchedPool:
     def __init__(self, key: str, name: str, connect: Callable[[], Handle]) -> None:
         self.key = key
         self.name = name
-        self.why_away = "connecting"
+        self.why_away = CONNECTING
         self.table = JobTable()
         self.history = PoolHistory()
         self.now: Now | None = None
@@ -68,8 +69,9 @@ class WatchedPool:
         """Once. What goes wrong is told by `why_away`."""
         with self.lock:
             try:
-                self._look(self._operate())
+                operator = self._operate()
                 self.why_away = ""
+                self._look(operator)
             except _Gone as error:
                 self._away(str(error) or type(error).__name__)
             except BossWorkerError as error:
@@ -100,6 +102,8 @@ class WatchedPool:
         if now.last_failed > self._seen_failed and (failed := operator.failed(self._seen_failed)):
             self.table.note_failed(failed)
             self._seen_failed = failed[-1].number
+        # At once: what runs now may have ended by the time that somebody looks.
+        self._learn([worker.job_id for worker in now.stats.workers if worker.job_id is not None], operator)
         if usage:
             self._usage_at = time.monotonic() + USAGE_SECONDS
             self._note_usage(now)
@@ -134,6 +138,8 @@ class WatchedPool:
         return 0 if self._handle is None else self._handle.boss_pid
 
     def _ask(self) -> Operator:
+        if self.why_away == CONNECTING:  # nobody has looked yet
+            self.look()
         if self._operator is None or self.why_away:
             raise PoolAway(f"pool {self.name} is away: {self.why_away}")
         return self._operator
@@ -148,7 +154,6 @@ class WatchedPool:
             if now is None:
                 return told
             stats = now.stats
-            self._learn([worker.job_id for worker in stats.workers if worker.job_id is not None])
             return told | {
                 "paused": stats.paused,
                 "target": now.target,
@@ -241,13 +246,13 @@ class WatchedPool:
         """Of a failed job."""
         return self.table.records.get(job_id)
 
-    def _learn(self, ids: Iterable[int]) -> None:
+    def _learn(self, ids: Iterable[int], operator: Operator | None = None) -> None:
         """Get to know what these jobs are, as far as the boss knows."""
         wanted = [job_id for job_id in ids if job_id not in self._texts and self._may_be_known(job_id)]
         for at in range(0, len(wanted), TEXTS_AT_ONCE):
             some = wanted[at : at + TEXTS_AT_ONCE]
             with suppress(PoolAway, *_Gone):
-                found = self._ask().jobs(some)
+                found = (operator or self._ask()).jobs(some)
                 self._texts.update((job_id, text_of(content.value)) for job_id, content in found.items())
                 self._texts.update((job_id, "") for job_id in some if job_id not in found)
         while len(self._texts) > MOST_TEXTS:

@@ -5,6 +5,7 @@
 - A name in single backticks is a link where there is something of that name, and code where there is not.
 - ``.. program-help:: run`` shows what ``bossworker run --help`` prints.
 - The pages of the project's root (ARCHITECTURE.md and so on) are shown as they are; their links lead to pages here.
+- A page of howto/ that its index does not name is put at its end.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ ROOT_PAGES = {
     "SECURITY.md": "/inside/security.md",
     "README.md": "/index.md",
     "CHANGELOG.md": "/changelog.md",
+}
+
+ALIASES = {
+    "Root": "str | os.PathLike[str] | None",
+    "Arguments": "Sequence[str | os.PathLike[str]]",
+    "Job_contra": "Job",
+    "Answer_co": "Answer",
 }
 
 Entry = tuple[str, list[str]]
@@ -98,7 +106,8 @@ def _kind(name: str, thing: Any) -> str:
         parameter = inspect.signature(thing).parameters[name.lstrip("*")]
     except (KeyError, TypeError, ValueError):
         return ""
-    kind = "" if parameter.annotation is parameter.empty else f"``{parameter.annotation}``"
+    told = re.sub(r"\w+", lambda word: ALIASES.get(word[0], word[0]), str(parameter.annotation))
+    kind = "" if parameter.annotation is parameter.empty else f"``{told}``"
     default = "" if parameter.default is parameter.empty else f" = ``{_default(parameter.default)}``"
     return kind + default
 
@@ -108,7 +117,7 @@ def _default(value: Any) -> str:
 
 
 def _table(headings: tuple[str, ...], rows: list[Any]) -> list[str]:
-    widths = {2: "25 75", 3: "18 27 55"}[len(headings)]
+    widths = {2: "25 75", 3: "24 24 52"}[len(headings)]
     table = ["", ".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", "   :class: options", ""]
     for row in [headings, *rows]:
         for number, cell in enumerate(row):
@@ -195,6 +204,17 @@ def show_root_page(_app: Sphinx, _name: str, source: list[str]) -> None:
     source[0] = re.sub(r"<!-- page of the root: (\S+) -->", text_of, source[0])
 
 
+def add_new_pages(app: Sphinx, name: str, source: list[str]) -> None:
+    """``<!-- pages that are not above -->`` stands for those of this folder that nobody has put anywhere."""
+    mark = "<!-- pages that are not above -->"
+    if mark in source[0]:
+        folder = name.rpartition("/")[0] + "/"
+        pages = {one.removeprefix(folder) for one in app.env.found_docs if one.startswith(folder)}
+        new = sorted(pages - {"index", *source[0].split()})
+        table = ["```{toctree}", ":caption: New", ":maxdepth: 1", "", *new, "```"] if new else []
+        source[0] = source[0].replace(mark, "\n".join(table))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     hooks: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -202,6 +222,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("missing-reference", find_reference),
         ("source-read", show_root_page),
         ("source-read", rewrite_links),
+        ("source-read", add_new_pages),
     )
     for event, hook in hooks:
         app.connect(event, hook)

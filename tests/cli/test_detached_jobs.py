@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -93,6 +94,29 @@ def test_log_gives_only_what_is_new(cli: Cli, start: Callable[..., str], here: P
     (last,) = objects(cli("log", jobid, "--since", "4", "--json").out)
     assert (last["text"], last["next"], last["exit_code"]) == ("two\n", 8, 0)
     assert cli("log", jobid, "--since", "-3").out == "wo\n"
+
+
+def test_an_end_that_nobody_has_seen_is_told_as_such(cli: Cli, start: Callable[..., str]) -> None:
+    jobid = start("sleep", "600")
+    info = wait_for(lambda: (told := jobs.info(jobid)) and told.pid and told)
+    assert info.supervisor_pid
+    for pid in (info.supervisor_pid, info.pid):
+        os.kill(pid, signal.SIGKILL)
+    said = cli("wait", jobid)
+    assert (said.status, said.err) == (1, f"job {jobid}: failed (how is not known)\n")
+
+
+def test_a_cursor_never_stands_within_a_character(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    """Whoever polls puts the parts together again."""
+    script = "printf 'a\\342\\202'; while [ ! -e go ]; do sleep 0.01; done; printf '\\254b'"
+    jobid = start("sh", "-c", script)
+    wait_for(lambda: jobs.stdout(jobid, text=False) == b"a\xe2\x82")
+    first = json.loads(cli("log", jobid, "--since", "0", "--json").out)
+    assert (first["text"], first["next"]) == ("a", 1)
+    (here / "go").touch()
+    assert cli("wait", jobid).status == 0
+    second = json.loads(cli("log", jobid, "--since", "1", "--json").out)
+    assert (second["text"], second["next"]) == ("\u20acb", 5)
 
 
 def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:

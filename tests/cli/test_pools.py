@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, jobs
+from bossworker.cli.pool_entries import pool_named
 from bossworker.commands.supervision import launching
-from tests.cli.conftest import Cli, start_program
+from tests.cli.conftest import Cli
 from tests.cli.test_detached_jobs import FACTS, objects
 from tests.conftest import wait_for
 
@@ -113,19 +115,14 @@ def test_a_trace_of_a_pool(cli: Cli, mill: BossWorker, here: Path) -> None:
 
 def test_the_end_of_a_pool_is_waited_for(cli: Cli, mill: BossWorker, root: Path) -> None:
     assert cli("wait", "mill", "--timeout", "0.1").status == 124
-    waiting = start_program("wait", "mill", "--json")
-    wait_for(lambda: _has_socket(waiting.pid))
+    entry = pool_named("mill")
+    assert entry is not None
+    waiting = threading.Thread(target=entry.wait, args=(None,))
+    waiting.start()
     mill.shut_down()
-    out, _ = waiting.communicate(timeout=60)
-    assert (waiting.returncode, json.loads(out)["status"]) == (0, "completed")
+    waiting.join(60)
+    assert entry.describe()["status"] == "completed"
     assert cli("ps").out == ""
-
-
-def _has_socket(pid: int) -> bool:
-    try:
-        return any("socket" in os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())
-    except FileNotFoundError:  # just closed
-        return False
 
 
 def test_a_pool_that_is_stopped_holds_up_nobody(cli: Cli, pool: Make) -> None:

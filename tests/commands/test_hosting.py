@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,7 +22,7 @@ from bossworker.cli.replacements import Row
 from bossworker.commands.hosting import host
 from bossworker.commands.hosting.hosting_wire import GROUP, HostSettings, Unpacker, pack
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
-from bossworker.system import processes
+from bossworker.system import processes, program
 from tests.conftest import wait_for
 
 
@@ -174,6 +176,32 @@ def test_no_process_is_to_be_had(tmp_path: Path) -> None:
         assert (first.kind, first.words) == ("exception", "ValueError: embedded null byte")
         assert second.words == f"exit code 126: cannot change to {f'{tmp_path}/gone'!r}: No such file or directory"
         assert third.stdout == b"on\n"
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, None])
+def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
+    """Where descriptors or processes are short, the others come later."""
+    become_host, start = host.become_host, program.start
+    starts: list[int] = []
+
+    def start_some(*told: Any, **settings: Any) -> int:
+        starts.append(1)
+        if len(starts) in (3, 4, 5):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return start(*told, **settings)
+
+    def with_little(*told: Any) -> None:
+        if limit is not None:
+            resource.setrlimit(limit, (30, 30))
+        else:
+            monkeypatch.setattr(program, "start", start_some)
+        become_host(*told)
+
+    monkeypatch.setattr(host, "become_host", with_little)
+    with crew(tmp_path, slots=40) as made:
+        made.add([plan(f"sleep 0.05; echo {at}", at, tmp_path) for at in range(40)])
+        found = ends(made, 40)
+        assert [one and one.stdout for _, one in sorted(found.items())] == [b"%d\n" % at for at in range(40)]
 
 
 def test_whoever_does_not_listen_holds_up_starts_but_no_timeouts(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ CONTENTS = {
     "line\nbreak": b"in its name\n",
     "größer ☃": "größer\n".encode(),
     os.fsdecode(b"not utf-8 \xff"): b"\xff\xfe\n\n",
-    "below/and/further down": bytes(range(256)) * 20_000,  # several chunks
+    "below/and/further down": bytes(range(256)) * 10_000,  # several chunks
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 
 from tests.examples.runner import PROJECT, SECONDS, environment
 
-pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
+pytestmark = pytest.mark.skipif(  # they are not loaded here, but in a program of their own
+    not (importlib.util.find_spec("nbclient") and importlib.util.find_spec("ipykernel")), reason="needs a kernel"
+)
 
 NOTEBOOK = PROJECT / "examples" / "notebook.ipynb"
 EXECUTE = """

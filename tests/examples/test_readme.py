@@ -62,7 +62,9 @@ def test_what_it_names_exists() -> None:
 def test_the_files_that_the_other_pages_name_exist(page: str) -> None:
     """By their path, or its end: a page may be speaking of a folder."""
     text = (PROJECT / page).read_text()
-    folders = [PROJECT / name for name in ("bossworker", "docs", "tests", "examples", "benchmarks", ".github")]
+    folders = [
+        PROJECT / name for name in ("bossworker", "docs", "native", "tests", "examples", "benchmarks", ".github")
+    ]
     paths = [*map(str, PROJECT.glob("*.*")), *(str(path) for folder in folders for path in folder.rglob("*.*"))]
     for named in re.findall(r"[\w./-]*\w\.(?:py|md|yml|toml)\b", text):
         assert any(path.endswith(f"/{named}") for path in paths), named

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-import bossworker
-from bossworker import forkqueue, joblib, jobs, metrics, otel, tasks
 from tests.examples.runner import PROJECT
 
 DOCS = PROJECT / "docs"
-MODULES = (bossworker, jobs, tasks, forkqueue, metrics, otel, joblib)
-PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
+MODULES = [
+    "bossworker",
+    *(f"bossworker.{name}" for name in ["jobs", "tasks", "forkqueue", "metrics", "otel", "joblib", "web", "journal"]),
+]
+each_module = pytest.mark.parametrize("home", MODULES)  # loaded by the tests alone: they are large
 
 
 def load(name: str) -> ModuleType:
@@ -78,37 +79,49 @@ def test_pictures_are_what_the_script_draws() -> None:
         assert (DOCS / "pictures" / f"{name}.svg").read_text() == draw(), "run docs/pictures.py"
 
 
-def full_name(module: ModuleType, name: str) -> str:
-    return f"{module.__name__}.{name}"
-
-
 def undocumented(thing: Any) -> bool:
     return not (inspect.getdoc(thing) or "").strip()
 
 
-@pytest.mark.parametrize(("module", "name"), [pytest.param(*one, id=full_name(*one)) for one in PUBLIC])
-def test_a_public_name_has_a_docstring_and_a_place_in_the_reference(module: ModuleType, name: str) -> None:
-    value = getattr(module, name)
-    if callable(value) or inspect.isclass(value):
-        assert not undocumented(value)
+def public(home: str) -> list[tuple[str, Any]]:
+    """What a module exports."""
+    module = importlib.import_module(home)
+    return [(name, getattr(module, name)) for name in module.__all__]
+
+
+@each_module
+def test_a_public_name_has_a_docstring(home: str) -> None:
+    for name, value in public(home):
+        if callable(value) or inspect.isclass(value):
+            assert not undocumented(value), name
+        if inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                function = getattr(member, "__func__", member)
+                if not attribute.startswith("_") and (inspect.isfunction(function) or isinstance(member, property)):
+                    assert not undocumented(getattr(value, attribute)), (name, attribute)
+
+
+@each_module
+def test_a_public_name_has_a_place_in_the_reference(home: str) -> None:
     pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
-    assert re.search(rf":: {re.escape(full_name(module, name))}$", pages, re.MULTILINE) or (
-        module is forkqueue and f"``{name}``" in pages
-    )
-    if inspect.isclass(value):
-        for attribute, member in vars(value).items():
-            function = getattr(member, "__func__", member)
-            if not attribute.startswith("_") and (inspect.isfunction(function) or isinstance(member, property)):
-                assert not undocumented(getattr(value, attribute)), attribute
+    for name, _ in public(home):
+        assert re.search(rf":: {re.escape(f'{home}.{name}')}$", pages, re.MULTILINE) or (
+            home == "bossworker.forkqueue" and f"``{name}``" in pages
+        ), name
 
 
-@pytest.mark.parametrize(("module", "name"), [pytest.param(*one, id=full_name(*one)) for one in PUBLIC])
-def test_its_arguments_are_explained(module: ModuleType, name: str) -> None:
-    """By name: in its docstring, or for a method that says "as", in that of the other."""
-    value = getattr(module, name)
-    functions = [value] if inspect.isfunction(value) else public_methods(value) if inspect.isclass(value) else []
+@each_module
+def test_arguments_are_explained(home: str) -> None:
+    """By name: in the docstring, or for a method that says "as", in that of the other."""
+    doc_of_module = str(importlib.import_module(home).__doc__)
+    for _, value in public(home):
+        functions = [value] if inspect.isfunction(value) else public_methods(value) if inspect.isclass(value) else []
+        check_arguments(functions, doc_of_module)
+
+
+def check_arguments(functions: list[Any], doc_of_module: str) -> None:
     for function in functions:
-        doc = (inspect.getdoc(function) or "") + str(module.__doc__)
+        doc = (inspect.getdoc(function) or "") + doc_of_module
         if re.search(r"\b(As|as for|as `|as ``|after|``get_result)\b", doc) or "Args:" not in doc:
             continue
         parameters = [one for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]

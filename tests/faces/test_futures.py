@@ -151,12 +151,13 @@ def test_done_and_running_tell_the_truth(pool: Pool) -> None:
     assert not first.running()
 
 
-def test_futures_of_many_threads(pool: Pool) -> None:
+def test_futures_of_many_threads(pool: Pool, request: pytest.FixtureRequest) -> None:
+    long = request.config.getoption("--long")
     bw = pool(work, worker_count=2)
     wrong: list[object] = []
 
     def use(start: int) -> None:
-        for n in range(start, start + 200):
+        for n in range(start, start + (200 if long else 60)):
             result = bw.submit({"n": n}).result()
             if result["n"] != n:
                 wrong.append(result)

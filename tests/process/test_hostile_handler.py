@@ -111,9 +111,13 @@ def test_no_descriptor_of_the_pools_memory_is_left_in_a_worker(pool: Pool, start
     assert not [name for name in names if "bossworker" in name]
 
 
-@pytest.mark.parametrize("data", [b"\xff" * (1 << 20), random.Random(1).randbytes(1 << 20), b"\0" * (1 << 20)])
+@pytest.mark.parametrize("fill", [b"\xff".__mul__, random.Random(1).randbytes, bytes], ids=["ones", "random", "zeros"])
 @pytest.mark.parametrize("cut", [False, True])
-def test_whoever_writes_to_all_files_or_cuts_them_harms_nobody(pool: Pool, data: bytes, cut: bool) -> None:
+def test_whoever_writes_to_all_files_or_cuts_them_harms_nobody(
+    pool: Pool, fill: Callable[[int], bytes], cut: bool
+) -> None:
+    data = fill(1 << 20)
+
     def write_to_all() -> None:
         for fd in descriptors(lambda status: stat.S_ISREG(status.st_mode)):
             with suppress(OSError):

@@ -265,7 +265,7 @@ def test_an_idle_pool_uses_no_cpu(pool: Pool) -> None:
 
 def test_many_pools_in_a_row_leave_nothing(request: pytest.FixtureRequest) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    for n in range(100 if request.config.getoption("--long") else 20):
+    for n in range(100 if request.config.getoption("--long") else 10):
         with BossWorker(nap, worker_count=1) as bw:
             bw.add_work({"n": n})
             assert bw.get_result()["n"] == n

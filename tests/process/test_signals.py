@@ -102,7 +102,7 @@ def test_a_service_manager_ends_the_program_in_order(tmp_path: Path, start_metho
     wait_for(lambda: not any(map(alive, group)))
 
 
-def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path) -> None:
+def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """From its first instruction on a process disregards them: until it can, they are blocked."""
     program = """
         import os, signal, sys, threading
@@ -117,6 +117,7 @@ def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path) -> None:
                         os.kill(pid, signal.SIGTERM)
                     except ProcessLookupError:
                         pass
+                stop.wait(2e-4)  # much less than a process takes until it can disregard them
 
         if __name__ == "__main__":
             stop = threading.Event()
@@ -130,8 +131,9 @@ def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path) -> None:
                 stop.set()
             print("fine")
         """
-    assert run_program(tmp_path, program, "fork", "8", stderr=None) == "fine\n"
-    assert run_program(tmp_path, program, "spawn", "2", stderr=None) == "fine\n"
+    many, few = ("20", "5") if request.config.getoption("--long") else ("5", "1")
+    assert run_program(tmp_path, program, "fork", many, stderr=None) == "fine\n"
+    assert run_program(tmp_path, program, "spawn", few, stderr=None) == "fine\n"
 
 
 def test_what_the_program_ignores_stays_ignored(pool: Pool) -> None:
@@ -225,7 +227,7 @@ def terminate_children(job: dict[str, Any]) -> dict[str, Any]:
 def test_a_child_that_a_handler_forks_can_be_ended_as_usual(pool: Pool) -> None:
     """Also in the instant before it has its defaults back; SIGINT is no KeyboardInterrupt (exit code 1) then."""
     bw = pool(terminate_children, worker_count=1, global_timeout=60)
-    bw.add_work({"times": 30})
+    bw.add_work({"times": 12})
     result = bw.get_result()
     assert result.ok, result.traceback
     assert -signal.SIGTERM in result["codes"]
@@ -235,7 +237,7 @@ def test_a_child_that_a_handler_forks_can_be_ended_as_usual(pool: Pool) -> None:
 
 def test_threads_of_a_handler_may_fork_at_once(pool: Pool) -> None:
     def fork() -> None:
-        for _ in range(20):
+        for _ in range(8):
             pid = os.fork()
             if pid == 0:
                 os._exit(0)

@@ -166,29 +166,35 @@ def test_a_fork_that_fails_is_told_with_the_limit(
 
 
 LIMITED = """
-import resource, sys
+import os, resource, sys
 import random, subprocess, zmq  # what the pool itself would have to open
 from bossworker import BossWorker, WorkerStartError
 import bossworker.pool.caller.client
 
-resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
-try:
-    with BossWorker(lambda job: {"n": 1}, worker_count=2, start_method=sys.argv[2]) as pool:
-        pool.add_work({})
-        print(pool.get_result(timeout=60))
-except WorkerStartError as error:
-    print("told:", error)
+def try_with(most):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        with BossWorker(lambda job: {"n": 1}, worker_count=2, start_method=sys.argv[1]) as pool:
+            pool.add_work({})
+            print(pool.get_result(timeout=60), flush=True)
+    except WorkerStartError as error:
+        print("told:", error, flush=True)
+
+for most in range(4, 16):
+    if os.fork() == 0:
+        try_with(most)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> None:
-    answers = []
-    for most in range(4, 16):
-        command = [sys.executable, "-c", LIMITED, str(most), start_method]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-        assert (done.returncode, done.stderr) == (0, "")
-        answers.append(done.stdout.strip())
+    command = [sys.executable, "-c", LIMITED, start_method]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = done.stdout.splitlines()
+    assert len(answers) == 12
     good = "<Result of job 1, ok: {'n': 1}>"
     for most, answer in enumerate(answers, 4):
         assert answer == good or (answer.startswith("told:") and f"RLIMIT_NOFILE is {most}" in answer)

@@ -74,7 +74,8 @@ def use_a_pool(path: Path) -> None:
             assert_type(
                 result.error_kind,
                 None
-                | Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"],
+                | Literal["exception", "timeout", "crash", "cancelled", "bad_result", "bad_job", "memory", "reported"]
+                | Literal["interrupted"],
             )
         for result in pool.map(({"n": n} for n in range(10)), ordered=False, timeout=2):
             assert_type(result, Result[dict[str, int]])

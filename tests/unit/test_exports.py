@@ -22,6 +22,7 @@ POOL = {
     "BossWorker", "CommandHandler", "run_command", "JobFuture", "Executor", "AsyncBossWorker",
     "CurrentJob", "current_job",
     "Result", "Stats", "WorkerStats", "UnfinishedJob", "job_key", "TIMED_OUT", "CANCELLED",
+    "INTERRUPTED", "JournalError", "JournalInUse",
     "BossWorkerError", "PoolClosed", "NothingPending", "WorkerStartError", "BossDied", "ResultHandlerError",
     "JobFailed", "JobTimedOut", "WorkerDied", "RemoteError", "JobTimeout",
     "AttachedPool", "ClientInfo", "Door", "DoorRefused", "Keys", "connect", "keys",
@@ -44,6 +45,8 @@ ERRORS = (
     "JobTimedOut",
     "WorkerDied",
     "DoorRefused",
+    "JournalError",
+    "JournalInUse",
     "RemoteError",
 )
 
@@ -69,6 +72,15 @@ def test_the_package_by_itself_loads_next_to_nothing() -> None:
     assert told.stdout.split() == ["bossworker"]
 
 
+def test_a_pool_loads_what_it_needs_and_no_more() -> None:
+    """Each of its processes inherits all of it."""
+    spared = ["asyncio", "concurrent.futures", "multiprocessing", "pathlib", "subprocess", "urllib.parse", "zmq"]
+    spared += ["bossworker.executor", "bossworker.pool.caller.operating", "bossworker.watch.pool_events"]
+    program = f"import sys; from bossworker import BossWorker; print([m for m in {spared} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
 def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'bossworker' has no attribute 'nonsense'"):
         _ = bossworker.nonsense  # type: ignore[attr-defined]
@@ -91,8 +103,8 @@ def test_dir_lists_what_is_public_and_nothing_else() -> None:
     for name in bossworker.__all__:  # and with it the modules inside
         getattr(bossworker, name)
     installed = [name for name, needed in EXTRAS.items() if find_spec(needed)]
-    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "tasks", *installed, "__version__"])
-    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.tasks):
+    assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "journal", "tasks", *installed, "__version__"])
+    for module in (bossworker.forkqueue, bossworker.jobs, bossworker.journal, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
 
 

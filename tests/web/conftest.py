@@ -11,17 +11,19 @@ import httpx
 import pytest
 
 from bossworker import BossWorker
+from bossworker.commands.supervision import launching
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Doors, jobs and tasks of this test are not those of the user."""
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
-    return folder
+    yield folder
+    launching.close_launcher()
 
 
 @pytest.fixture

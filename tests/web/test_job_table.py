@@ -16,8 +16,8 @@ from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.web import job_table
 from bossworker.web.job_queries import JobQuery, JobView
 from bossworker.web.job_table import JobTable
-from bossworker.web.lanes import lanes
 from bossworker.web.pool_history import FIELDS, PoolHistory
+from bossworker.web.worker_lanes import lanes
 
 EXCEPTION, TIMEOUT = int(Outcome.EXCEPTION), int(Outcome.TIMEOUT | Outcome.TEXT)
 CLIENT = 65538

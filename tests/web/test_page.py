@@ -19,6 +19,7 @@ import pytest
 import bossworker
 from bossworker import BossWorker
 from bossworker.system import processes
+from bossworker.system.proc import cpu_seconds
 from tests.conftest import wait_for
 from tests.web.conftest import client_of
 
@@ -173,6 +174,18 @@ def test_one_stream_tells_what_happens(pool: Pool, page: Serve) -> None:
             pass
         assert time.monotonic() - killed < 10  # within a second, with a margin of ten
     assert 2 <= len(snapshots(client, 1.0)) <= 12  # four a second
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_look_costs_the_pool_little(pool: Pool) -> None:
+    """Half a millisecond of the boss's processor time, four times a second; with a margin of ten."""
+    bw = pool(work, worker_count=2)
+    bw.add_work(*({"n": n} for n in range(20_000)))
+    assert sum(result.ok for result in bw.results()) == 20_000
+    before = cpu_seconds(bw.boss_pid)
+    told = [bw.operator.now(usage=False) for _ in range(100)]
+    assert cpu_seconds(bw.boss_pid) - before < 100 * 0.005
+    assert 1000 < sum(len(one.outcomes) for one in told[-1].ended) < 10_000
 
 
 def test_read_only(pool: Pool, page: Serve) -> None:

@@ -16,7 +16,12 @@ class Capture:
     """The two files of a slot."""
 
     def __init__(self) -> None:
-        self.streams = _nameless(), _nameless()
+        out = _nameless()
+        try:
+            self.streams = out, _nameless()
+        except OSError:
+            os.close(out)
+            raise
 
     def take(self, folder: str, name: str) -> tuple[bytes | str, bytes | str]:
         """What was written: bytes, or the path of a file in this folder. The files are empty from then on."""
@@ -27,6 +32,36 @@ class Capture:
         """Whoever writes on has it for himself."""
         for fd in self.streams:
             os.close(fd)
+
+
+_NEEDED = 3  # descriptors to start a command: a pipe's two, and one for looks
+
+
+def make_capture(starting: int) -> Capture:
+    """OSError when there is no room for it, or no descriptor would be left for its command.
+
+    Args:
+        starting: Commands that are about to start, this one too: each needs a descriptor that tells of its end.
+    """
+    made = Capture()
+    spare: list[int] = []
+    try:
+        spare += (os.dup(made.streams[0]) for _ in range(_NEEDED + starting))
+    except OSError:
+        made.close()
+        raise
+    finally:
+        for fd in spare:
+            os.close(fd)
+    return made
+
+
+def own_stream(fd: int) -> int:
+    """Another descriptor of our own stdout or stderr; of nothing where that is closed."""
+    try:
+        return os.dup(fd)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _taken(fd: int, folder: str, name: str) -> bytes | str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from bossworker.commands import jobdir
 from bossworker.commands.hosting import hosting_wire
-from bossworker.commands.hosting.capture import Capture
+from bossworker.commands.hosting.capture import Capture, make_capture, own_stream
 from bossworker.commands.hosting.hosted import Hosted
 from bossworker.commands.hosting.hosting_wire import (
     DIRECT,
@@ -32,6 +32,7 @@ from bossworker.commands.hosting.hosting_wire import (
     Unpacker,
 )
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
+from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
@@ -42,7 +43,6 @@ _UNWATCHED = 0.01  # seconds between looks whether one has ended, where there ar
 _CHUNK = 1 << 16
 _MOST_KNOWN = 64  # programs
 _OF_ONE_COMMAND = (b"BOSSWORKER_JOB", b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT")
-_LISTED = 1 << 12  # bytes of a list of children; of more of them, more is read
 
 LOOK, END, STEP, FINISH = range(4)
 """What may be due: a look at a command, its time is up, another step of its ending, the rest of its output."""
@@ -68,11 +68,11 @@ class Host:
         self._watched: dict[int, Hosted] = {}  # by the descriptor that tells of its end
         self._due: list[tuple[float, int, int, Hosted, float]] = []
         self._number = 0
-        self._force = False
+        self._left = self._force = False
         self._turns = RelayTurns()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._ours = (_own(1), _own(2)) if settings.how == DIRECT else None
-        self._children = _open_children()
+        self._ours = (own_stream(1), own_stream(2)) if settings.how == DIRECT else None
+        self._remainder = Remainder()
         variables = {**cpython.environment(), **{os.fsencode(one): os.fsencode(v) for one, v in settings.env.items()}}
         self._path = variables.get(b"PATH", os.defpath.encode())
         self._environment = [b"%b=%b" % item for item in variables.items() if item[0] not in _OF_ONE_COMMAND]
@@ -115,7 +115,7 @@ class Host:
             elif kind == hosting_wire.CANCEL:
                 self._cancel(*told)
             else:
-                self._force = True
+                self._left, (self._force,) = True, told
         return bool(data)
 
     def _tell(self) -> None:
@@ -163,18 +163,37 @@ class Host:
 
     def _take_from_queue(self) -> list[HostedJob]:
         starting: list[HostedJob] = []
-        while self._queue and len(starting) < self._free:
+        while self._queue and len(starting) < self._free and self._has_capture(len(starting)):
             starting.append(self._queue.popleft())
             self._records.append((starting[-1].id,))
         self._tell()
         return starting
 
+    def _has_capture(self, taken: int) -> bool:
+        """Whether there is one more than these. Where descriptors are short, as many run at once as there are."""
+        if len(self._captures) > taken:
+            return True
+        try:
+            self._captures.append(make_capture(taken + 1))
+        except OSError:
+            if not (taken or self._running):
+                raise
+            self._free = taken
+            return False
+        return True
+
     def _begin(self, job: HostedJob) -> None:
         self._free -= 1
-        one = Hosted(job, jobdir.new_id(), self._captures.pop() if self._captures else Capture())
+        one = Hosted(job, jobdir.new_id(), self._captures.pop())
         try:
             out, err = self._ours or one.capture.streams
             one.start(self._environment, self._files_of(job.argv[0]), (self._null, out, err))
+        except BlockingIOError as error:  # no more processes are to be had
+            if self._running:  # when one of ours ends, there is one
+                self._captures.append(one.capture)
+                self._queue.appendleft(job)
+                return
+            one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
         except (OSError, ValueError) as error:
             one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
         if not one.pid:
@@ -261,11 +280,9 @@ class Host:
         assert one.relay is not None
         try:
             return one.relay.pass_on(at_last)
-        except BrokenPipeError:
-            self._records.append(())
-        except OSError:  # our stdout is on a full disk, for instance
-            pass
-        return True
+        except OSError as error:  # nobody reads any more, or the disk is full: that ends the run
+            self._records.append((None, error.errno))
+            return True
 
     # -- ends -------------------------------------------------------------------------------------------
 
@@ -327,38 +344,24 @@ class Host:
         self._running.pop(one.pid, None)
         self._records.append(tuple(one.record(self._settings)))
         self._free += 1
-        if self._has_left_something(one):
+        if one.pid and self._remainder.is_left_by(one.pid, self._running):
             one.capture.close()
         else:
             self._captures.append(one.capture)
 
-    def _has_left_something(self, one: Hosted) -> bool:
-        """Whether there is anything running that may write on into its output; what has ended is reaped."""
-        if one.pid and _group_lives(one.pid):
-            return True
-        if self._children < 0:
-            return False
-        children = os.pread(self._children, _LISTED + 16 * len(self._running), 0).split()
-        if len(children) == len(self._running):
-            return False
-        return not all(_reap(pid) for pid in map(int, children) if pid not in self._running)
-
     def _end_all(self) -> None:
+        """And what the run itself would have tidied up."""
         ending = Ending(0.0 if self._force else GRACE)
         while True:
-            _reap_all()
+            reap_all()
             pause = ending.step()
             if pause is None or ending.hopeless:
                 break
             time.sleep(pause)
+        if not self._left and os.path.isdir(self._settings.folder):
+            from bossworker.system import folders
 
-
-def _own(fd: int) -> int:
-    """Another descriptor of our own stdout or stderr; of nothing where that is closed."""
-    try:
-        return os.dup(fd)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            folders.remove(self._settings.folder)
 
 
 def _pidfd(pid: int) -> int:
@@ -366,41 +369,6 @@ def _pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux, or no descriptor is left
         return -1
-
-
-def _open_children() -> int:
-    """A descriptor of the list of our children; -1 where there is none."""
-    try:
-        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
-def _group_lives(pid: int) -> bool:
-    """Whether anybody is left in the group of a command that is reaped, and in no other."""
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _reap(pid: int) -> bool:
-    """Whether it is gone."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
-
-
-def _reap_all() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 def become_host(link: int, settings: HostSettings, title: str) -> None:

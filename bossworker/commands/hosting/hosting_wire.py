@@ -1,12 +1,12 @@
 """What is said between a run and the host of its commands: tuples in marshal, each behind its length.
 
-The run says JOBS (a list of `HostedJob`) and CANCEL (ids, a kind, whether of those only that have not begun), and
-hangs up; FORCE before that leaves commands no time to tidy up. The host answers with lists of records, each of them
-one of::
+The run says JOBS (a list of `HostedJob`), CANCEL (ids, a kind, whether of those only that have not begun), and LEAVE
+(whether what runs has no time to tidy up) before it hangs up; if it does not, it was killed. The host answers with
+lists of records, each of them one of::
 
     (id,)                        it begins. Said before it does: what has not been said to begin has not
     (id, kind, reason, ...)      it has ended: an `EndRecord`
-    ()                           nobody reads the lines that are passed on any more
+    (None, errno)                the lines that are passed on cannot be written
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import marshal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-JOBS, CANCEL, FORCE = range(3)
+JOBS, CANCEL, LEAVE = range(3)
 
 CANCELLED, TIMEOUT, MEMORY = "cancelled", "timeout", "memory"
 BAD_JOB, CRASH, REPORTED, EXCEPTION = "bad_job", "crash", "reported", "exception"

@@ -39,7 +39,7 @@ class LineRelay:
     def pass_on(self, at_last: bool = False) -> bool:
         """What has come by now; `at_last` with what is no whole line. Whether all of it is written.
 
-        BrokenPipeError when nobody reads any more.
+        OSError when it cannot be written; BrokenPipeError: nobody reads any more.
         """
         written = [self._pass_on(index, at_last) for index in (0, 1)]
         return all(written)

@@ -88,7 +88,7 @@ class Boss:
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
         self.ring = EventRing()
         self.chronicle = Chronicle(self.ring, self.note)
-        self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger))
+        self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger), memory.keep_results)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
         self.requests = CallerRequests(
@@ -294,6 +294,7 @@ class Boss:
         snapshot = None
         with suppress(ProtocolError):
             snapshot = self.intake.collect(slot)
+        self.memory.note_exit(slot)
         now = time.monotonic()
         self.delivery.failures.doomed = worker.batch
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
@@ -52,8 +53,16 @@ class Undelivered:
 class Delivery(Undelivered):
     """What waits for the caller, and how much of what was noted ended well; what waits for each of the `doors`."""
 
-    def __init__(self, caller: Link, ring: EventRing, failures: FailedJobs) -> None:
+    def __init__(
+        self,
+        caller: Link,
+        ring: EventRing,
+        failures: FailedJobs,
+        keep: Callable[[Segment], None] | None = None,
+    ) -> None:
+        """`keep` is told of results that are about to go to the caller."""
         super().__init__(caller)
+        self._keep = keep
         self.ring = ring
         self.failures = failures
         self.doors: dict[int, Undelivered] = {}
@@ -78,6 +87,8 @@ class Delivery(Undelivered):
                 self.failures.note(segment, outcomes)
             if segment.first_id < FIRST_CLIENT_ID:
                 self.waiting.append(segment)
+                if self._keep is not None:
+                    self._keep(segment)
             elif (door := self.doors.get(segment.first_id >> DOOR_BITS)) is not None:  # else nobody wants it any more
                 door.waiting.append(segment)
             self.ring.ended(segment)

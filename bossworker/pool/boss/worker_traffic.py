@@ -88,7 +88,7 @@ class WorkerTraffic:
     def assign(self, slot: int, batch: Batch, soon: bool) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
         if batch.first_id < FIRST_CLIENT_ID:  # it is the caller's to know
-            self.memory.assigned_through = max(self.memory.assigned_through, batch.first_id + batch.count)
+            self.memory.note_assigned(slot, batch.first_id + batch.count)
         now = time.monotonic()
         recorder = self.intake.recorders[slot]
         recorder.open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)

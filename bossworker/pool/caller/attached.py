@@ -13,6 +13,7 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.door_connection import DoorConnection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.operating import Operator
+from bossworker.pool.caller.recalled import jobs_of
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.addresses import parse
 from bossworker.pool.door.attachment import Attachment, attach
@@ -20,7 +21,6 @@ from bossworker.pool.door.door_protocol import JSON
 from bossworker.pool.door.json_form import plain_job
 from bossworker.pool.door.keys import Keys, check_keys
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.codec import load_block, load_job
 from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.system import signals, stdio
 from bossworker.system.checks import check_bool, check_seconds
@@ -132,7 +132,7 @@ class AttachedPool(BossWorker):
     def _recall(self, batch: Batch) -> None:
         """Jobs that a client of this identity had added before us."""
         self._inbox.note_call(batch.first_id)
-        self._inbox.expect(batch.first_id, _jobs_of(batch))
+        self._inbox.expect(batch.first_id, jobs_of(batch))
 
     @property
     def identity(self) -> str:
@@ -217,17 +217,3 @@ def _prepare(attachment: Attachment) -> Any:
     if attachment.form != JSON:
         return ours
     return plain_job if ours is None else lambda job: plain_job(ours(job))
-
-
-def _jobs_of(batch: Batch) -> list[Any]:
-    """What a batch holds; None in the place of a job that cannot be loaded here."""
-    jobs: list[Any] = []
-    at = 0
-    for count, size in zip(batch.counts, batch.sizes):
-        block = memoryview(batch.payload)[at : at + size]
-        at += size
-        try:
-            jobs += load_block(count, block) if count > 1 else [load_job(block, None)]
-        except Exception:
-            jobs += [None] * count
-    return jobs[batch.skip : batch.skip + batch.count]

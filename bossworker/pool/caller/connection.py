@@ -66,6 +66,7 @@ class Connection:
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
         self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
+        self.all_recalled = True  # whether all is here that somebody before us has left
         self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
@@ -122,6 +123,20 @@ class Connection:
         finally:
             self._sending.release()
         return True
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for an answer."""
+        return True
+
+    def on_given_out(self) -> None:
+        """The program has got a result. (What is done about it, and below, is for those who keep results for it.)"""
+
+    def before_drop(self) -> None:
+        """All results that the program has not got are about to be dropped."""
+
+    def who_died(self) -> str:
+        """Whose end it was, once the boss is gone before its time."""
+        return f"the boss (process {self.pid})"
 
     def alive(self) -> bool:
         """Whether the boss's process exists."""

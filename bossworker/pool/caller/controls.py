@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.caller.connection import Connection
-from bossworker.pool.caller.operating import Operator
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.options import Handlers
@@ -17,6 +16,9 @@ from bossworker.pool.reloading import LoadedModules, pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
 from bossworker.system.checks import check_callable, check_count
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.operating import Operator
 
 Handler = Callable[[], object] | None
 
@@ -37,6 +39,8 @@ class PoolControls:
     @property
     def operator(self) -> Operator:
         """What watches and steers all of the pool, whoever has added its jobs: for pages, and tools like them."""
+        from bossworker.pool.caller.operating import Operator  # whose classes take long to make
+
         return Operator(self.name, self._ask_operator)
 
     def _ask_operator(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,10 @@ class DeferredPool(BossWorker):
     def _launch(self, handlers: Handlers) -> None:
         self._handlers = handlers
 
+    def _open_journal(self) -> None:
+        if self._handlers is not None:
+            super()._open_journal()
+
     def _await_start(self) -> None:
         """Not."""
 
@@ -29,6 +33,8 @@ class DeferredPool(BossWorker):
         """Fork the boss, or spawn it."""
         handlers, self._handlers = self._handlers, None
         assert handlers is not None
+        if self._options.journal:
+            BossWorker._open_journal(self)
         with signals.held(), stdio.stdio_reserved():
             super()._launch(handlers)
 

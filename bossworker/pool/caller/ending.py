@@ -67,6 +67,7 @@ class PoolEnding:
     def at_once(self) -> None:
         """Nothing is left within a second, neither processes nor results."""
         with signals.held():  # what raises in between would leave a boss that nobody waits for
+            self._connection.before_drop()
             self._state.fileno_used = False
             self._inbox.clear()
             self._let_boss_go(force=True)

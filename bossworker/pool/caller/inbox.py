@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.sent_jobs import Job, SentJobs, SentRun
@@ -78,6 +78,19 @@ class Inbox:
             run.queue.forgotten.add(job_id)
             if run.marks[job_id - run.first_id]:  # it came between that look and the note of it
                 run.queue.forgotten.discard(job_id)
+
+    def discard(self, ids: Collection[int]) -> None:
+        """The same, also of results that have come and were not given out."""
+        self.forget(ids)
+        self.unpack()
+        wanted, ready = set(ids), self.ready
+        for _ in range(len(ready)):
+            try:
+                result = ready.popleft()
+            except IndexError:  # other threads take some, too
+                return
+            if result.job_id not in wanted:
+                ready.append(result)
 
     def clear(self) -> None:
         """Drop everything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -45,11 +45,14 @@ class Map:
         job_options: JobOptions,
         ordered: bool,
         workers: int,
+        add: Callable[..., None] | None = None,
     ) -> None:
+        """`add` sends jobs, as ``Outbox.send``; None: it is that."""
         self.outbox, self.inbox, self.connection, self.state = parts
         self.jobs: Iterator[Mapping[Any, Any]] | None = jobs
         self.job_options = job_options
         self.ordered = ordered
+        self.add = add or self.outbox.send
         self.queue = ResultQueue()  # results that have arrived,
         self.early: dict[int, Result] = {}  # and those of them that others have to be yielded before
         self.ids: deque[range] = deque()  # in order, of the jobs of which no result was yielded
@@ -79,7 +82,7 @@ class Map:
                 ids = self.outbox.reserve(len(chunk))
                 if self.ordered:
                     self.ids.append(ids)
-                self.outbox.send(ids, chunk, blocks, self.job_options, self.queue)
+                self.add(ids, chunk, blocks, self.job_options, self.queue)
                 mean = max(1, sum(blocks.sizes) // len(chunk))
                 self.most = max(2 * self.step, min(self._ceiling(), MAP_BYTES // mean))
                 self.window = min(self.window, self.most)

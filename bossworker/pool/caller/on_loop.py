@@ -68,8 +68,11 @@ class LoopConnection(Connection):
         if self._loop is not None and self._boss_fd is None:  # nothing tells of the boss's death but a look
             self._loop.call_later(DEATH_TICK, self._look_again)
 
+    def may_wait(self) -> bool:
+        return self._loop is None or threading.get_ident() != self._thread
+
     def _flush(self) -> None:
-        if self._loop is None or threading.get_ident() != self._thread:
+        if self.may_wait():
             super()._flush()
             return
         try:
@@ -112,6 +115,10 @@ class LoopPool(DeferredPool):
 
     _connection_type = LoopConnection
     _connection: LoopConnection
+
+    def open_journal(self) -> None:
+        """Before `start`, in any thread: it takes as long as there is to be recovered. JournalInUse, JournalError."""
+        self._open_journal()
 
     def _check_inline(self) -> None:
         why = "an inline pool runs its jobs in the thread that waits for them, and would block the loop"

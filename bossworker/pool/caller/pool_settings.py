@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
@@ -28,3 +29,5 @@ class PoolSettings(TypedDict, total=False):
     logs: Literal["inherit", "relay", "discard"]
     name: str | None
     engine: object
+    journal: str | os.PathLike[str] | None
+    interrupted: Literal["report", "rerun"]

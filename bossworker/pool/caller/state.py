@@ -21,6 +21,7 @@ class HandleState:
         self.foreign = False  # we are in a forked child
         self.closing = False  # no more work is taken
         self.ended = False  # the processes are gone
+        self.tells_others = False  # whether others are to hear of each result that is given out
         self.fileno_used = False  # whether a program watches the descriptor that fileno() gives
 
     def check_owner(self) -> None:
@@ -87,5 +88,5 @@ class HandleState:
 
     def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
         """How we say it."""
-        text = f"the boss (process {self._connection.pid}) died with {len(unfinished)} jobs unfinished"
+        text = f"{self._connection.who_died()} died with {len(unfinished)} jobs unfinished"
         return BossDied(text, unfinished)

@@ -109,9 +109,13 @@ class Batch:
     def ids(self) -> range:
         return range(self.first_id, self.first_id + self.count)
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self._counts) if self._body is None else self._blocks
+
     def head(self) -> bytes:
-        blocks = len(self._counts) if self._body is None else self._blocks
-        return BATCH_HEAD.pack(self.first_id, self.count, self.skip, blocks, *self.job_options)
+        return BATCH_HEAD.pack(self.first_id, self.count, self.skip, self.blocks, *self.job_options)
 
     def body(self) -> tuple[bytes | bytearray | memoryview, ...]:
         if self._body is not None:

@@ -10,6 +10,10 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
     door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
+    caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED, and what is for the boss
+    scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
+    reader -> scribe    ASK
+    scribe -> reader    REPLY
     client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE  OPERATE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
 
@@ -45,6 +49,13 @@ class Kind(IntEnum):
     STACK = 12
     LISTEN = 13
     EVENTS = 15
+    RECORD = 7
+    RETRIEVED = 8
+    ATTACH = 9
+    ASK = 14
+    KEYS = 26
+    RESUME = 27
+    UNKEYED = 28
 
     READY = 16
     START_FAILED = 17
@@ -53,6 +64,9 @@ class Kind(IntEnum):
     NOTE = 20
     CLOSED = 21
     EXIT_ERROR = 22
+    OPENED = 23
+    SETTLED = 24
+    RECALLED = 25
     LAST_EVENTS = 30
     OUTPUT_LINES = 31
 
@@ -95,6 +109,7 @@ BLOCK_SIZE = "Q"  # array code of the column with each block's bytes
 # RESULTS holds segments: first id, jobs, where the first payload starts, bytes of payload, pid, attempt
 SEGMENT = Struct("<QIQQII")
 
+FIRST_ID = Struct("<Q")  # RESUME: after the request's number, the id of the first job; the body is a key a job
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
 QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
 SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume
@@ -115,6 +130,7 @@ SPAWN_FAILED = Struct("<Ii")  # slot, errno
 EXIT_ERROR = Struct("<I")  # pid of the worker; the body is the error
 EXITED = Struct("<IIi")  # slot, pid, wait status
 MARKS = Struct("<dd")  # of a segment with one job
+MARK = Struct("<d")  # a time (monotonic seconds); RECALL of a scribe: when the jobs were added, before their batch
 
 # Jobs that come through a door: the number of the door and of the client stand above the client's own ids for them.
 CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner

@@ -36,7 +36,7 @@ import errno
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -100,15 +100,19 @@ class Snapshot(NamedTuple):
 class Memory:
     """The pool's shared file: the boss's notes, then a slot a worker. `fd`: of a file that another process has made."""
 
+    size = _FILE_SIZE
+    keep_results: Callable[[Segment], None] | None = None
+    """What the boss does with results that it is about to send; None: nothing."""
+
     def __init__(self, fd: int | None = None) -> None:
         try:
-            self.fd: int | None = unnamed_file(_FILE_SIZE) if fd is None else fd
-            self._view = mapped(self.fd, _FILE_SIZE)
+            self.fd: int | None = unnamed_file(self.size) if fd is None else fd
+            self._view = mapped(self.fd, self.size)
         except OSError as error:
             self.close_file()
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
-            need = f"a pool needs {_FILE_SIZE >> 20} MiB of address space, and a sparse file as large, mostly unused"
+            need = f"a pool needs {self.size >> 20} MiB of address space, and a sparse file as large, mostly unused"
             raise OSError(error.errno, f"{error.strerror} ({need})") from error
         self._words = self._view[:_NOTES_AT].cast("Q")
 
@@ -120,6 +124,19 @@ class Memory:
     @assigned_through.setter
     def assigned_through(self, value: int) -> None:
         self._words[_ASSIGNED] = value
+
+    def note_boss(self) -> None:
+        """This process is the boss. (What is noted by these four is for the file of a pool with a journal.)"""
+
+    def note_fork_server(self) -> None:
+        """This process is the fork server."""
+
+    def note_assigned(self, slot: int, batch_end: int) -> None:
+        """The boss is about to give a batch to the worker in this slot; `batch_end`: 1 + the last job's id."""
+        self.assigned_through = max(self.assigned_through, batch_end)
+
+    def note_exit(self, slot: int) -> None:
+        """The worker in this slot is dead, and all that it has left was taken."""
 
     @property
     def held(self) -> int:

@@ -7,7 +7,7 @@ const WINDOW_SECONDS = 120;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function options(width, series, format) {
+function options(width, series, format, least) {
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   return {
     width,
@@ -15,7 +15,7 @@ function options(width, series, format) {
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
     padding: [8, 16, 0, 0],
-    scales: { x: { time: true }, y: { range: (chart, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
+    scales: { x: { time: true }, y: { range: (chart, low, high) => [0, Math.max(high * 1.15, least)] } },
     axes: [
       { ...axis, size: 24, splits: (chart) => [90, 60, 30, 0].map((back) => chart.scales.x.max - back), values: () => ["−90 s", "−60 s", "−30 s", "now"] },
       { ...axis, size: 56, space: 36, values: (chart, splits) => splits.map(format) },
@@ -34,13 +34,13 @@ function options(width, series, format) {
   };
 }
 
-export function Chart({ points, series, format, title, figure }) {
+export function Chart({ points, series, format, title, figure, least }) {
   const place = useRef();
   const chart = useRef(null);
   useEffect(() => {
     const make = () => {
       chart.current?.destroy();
-      chart.current = new window.uPlot(options(place.current.clientWidth, series, format), [[], ...series.map(() => [])], place.current);
+      chart.current = new window.uPlot(options(place.current.clientWidth, series, format, least), [[], ...series.map(() => [])], place.current);
       chart.current.draw_ = () => draw(chart.current, points.current, series);
       chart.current.draw_();
     };

@@ -14,7 +14,7 @@ export const Text = ({ title, text, open = true }) => html`<div class="card bloc
 </div>`;
 
 const Fields = ({ rows }) => html`<dl class="fields card">
-  ${rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== "–").map(([name, value, title]) => html`<div><dt>${name}</dt><dd title=${title ?? ""}>${value}</dd></div>`)}
+  ${rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== "–").map(([name, value, title]) => html`<div class=${String(value).length > 24 ? "long" : ""}><dt>${name}</dt><dd title=${title ?? ""}>${value}</dd></div>`)}
 </dl>`;
 
 // Where its time went: waiting, and running.

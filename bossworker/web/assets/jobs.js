@@ -83,7 +83,7 @@ function Row({ row, at, height, source, chosen, active, onChoose }) {
     ${onChoose && html`<span role="gridcell" class="job-choice"><input type="checkbox" tabindex="-1" aria-label=${`Choose job ${row.name}`} checked=${chosen} onChange=${() => onChoose(row)} /></span>`}
     <span role="gridcell" class="job-id"><a tabindex="-1" href=${hrefOf(source, row.id)}>${row.title || row.name}</a></span>
     <span role="gridcell" class="job-status"><${Status} row=${row} /></span>
-    <span role="gridcell" class=${`job-text ${row.error ? "bad-text" : ""}`} title=${text}>${row.error && row.text ? html`<span class="quiet-text">${row.text} · </span>` : ""}${text || html`<span class="quiet-text">–</span>`}</span>
+    <span role="gridcell" class=${`job-text ${row.error ? "bad-text" : ""}`} title=${text}>${text || html`<span class="quiet-text">–</span>`}${row.error && row.text ? html`<span class="quiet-text"> · ${row.text}</span>` : ""}</span>
     <span role="gridcell" class="job-worker number">${row.worker >= 0 ? row.worker : "–"}</span>
     <span role="gridcell" class="job-seconds number">${seconds(row.seconds)}</span>
     <span role="gridcell" class="job-time number" title=${exactly(row.ended ?? row.added)}>${moment(row.ended ?? row.started ?? row.added)}</span>
@@ -225,7 +225,7 @@ export function Jobs({ now, source, given, readOnly }) {
     </div>
     <${Filters} source=${source} filter=${filter} pool=${pool && !pool.away ? pool : null} onChange=${onChange} />
     <div class="row bulk" role="group" aria-label="Actions">
-      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, "job")}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
+      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, source === COMMANDS ? "command" : "job")}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
       ${!readOnly && html`<span class="row">
         ${chosen.size > 0 && html`<button onClick=${() => setQuestion(ask.retryChosen())}>Run chosen again</button><button onClick=${() => setQuestion(ask.cancelChosen())}>Cancel chosen</button>`}
         ${!chosen.size && filter.status === "failed" && rows.total > 0 && html`<button onClick=${() => setQuestion(ask.retryAll())}>Run all ${count(rows.total)} again</button>`}

@@ -59,9 +59,9 @@ function Charts({ pool }) {
   const length = [{ at: 3, label: "queued", colour: "--warm", fill: true }];
   const wait = [{ at: 8, label: "95 %", colour: "--violet" }, { at: 7, label: "median", colour: "--accent" }];
   return html`<div class="charts">
-    <${Chart} points=${points} series=${pace} format=${short} title="Jobs a second" figure=${`${rate(perSecond)}${failures ? `, ${rate(failures)} failed` : ""}`} />
-    <${Chart} points=${points} series=${length} format=${short} title="Queued" figure=${count(queued)} />
-    <${Chart} points=${points} series=${wait} format=${(value) => (value ? seconds(value) : "0")} title="Latency, added to ended" figure=${latency50 === null || latency50 === undefined ? "–" : `${seconds(latency50)}; 95 % ${seconds(latency95)}`} />
+    <${Chart} points=${points} series=${pace} format=${short} least=${1} title="Jobs a second" figure=${`${rate(perSecond)}${failures ? `, ${rate(failures)} failed` : ""}`} />
+    <${Chart} points=${points} series=${length} format=${short} least=${10} title="Queued" figure=${count(queued)} />
+    <${Chart} points=${points} series=${wait} least=${0.001} format=${(value) => (value ? seconds(value) : "0")} title="Latency, added to ended" figure=${latency50 === null || latency50 === undefined ? "–" : `${seconds(latency50)}; 95 % ${seconds(latency95)}`} />
   </div>`;
 }
 

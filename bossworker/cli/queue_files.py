@@ -1,0 +1,222 @@
+"""The folder of a group of queued commands, ``<root>/.queue/<group>/``::
+
+    waiting/<jobid>.json    what has been added and has not ended, as it was asked for
+    settings.json           how many run at once, and whether they are paused
+    jobs.db                 the journal of the group's pool: what of it is queued, runs, or has ended
+    socket, lock, log       of the process that sees to it (spooler.py)
+
+A command is on the disk once `add` has returned, whether or not that process runs. What becomes of it is for the
+journal to say; that it has started, for its job directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from bossworker.cli.entries import EntryError
+from bossworker.commands.roots import find_root, is_id, make_root
+from bossworker.pool.door.addresses import dial
+
+START_SECONDS = 20.0  # for the process to be there
+ANSWER_SECONDS = 30.0  # for it to answer
+LOOK_SECONDS = 0.02  # between looks whether it is there
+DEFAULT = "default"  # the group
+_GROUP = re.compile(r"[A-Za-z0-9_][\w.-]{0,39}", re.ASCII)
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from bossworker.cli.spooler import main; sys.exit(main(sys.argv[2], int(sys.argv[3])))"
+)
+
+
+class GroupSettings(NamedTuple):
+    """What `group` sets."""
+
+    slots: int = 1
+    paused: bool = False
+    idle: float = 10.0
+    """Seconds with nothing to do, until its process leaves."""
+
+
+def check_group(text: str) -> str:
+    """The name of a group. ValueError."""
+    if not _GROUP.fullmatch(text):
+        raise ValueError("a group is called by up to 40 letters, digits, _, - and .")
+    return text
+
+
+class QueueFolder:
+    """See the module. Nothing is made until something is put in."""
+
+    def __init__(self, group: str) -> None:
+        self.group = check_group(group)
+        self.path = f"{_home()}/{group}"
+        self.journal = f"{self.path}/jobs.db"
+        self.socket = f"{self.path}/socket"
+        self.lock = f"{self.path}/lock"
+
+    def make(self) -> None:
+        """OSError when it cannot be made."""
+        os.close(make_root())
+        for folder in (_home(), self.path, f"{self.path}/waiting"):
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+
+    # -- what is waiting ------------------------------------------------------------------------------------
+
+    def put(self, request: Mapping[str, Any]) -> None:
+        """Add a command. It is on the disk when this returns."""
+        self.make()
+        self._write(f"waiting/{request['id']}.json", request)
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        path = f"{self.path}/{name}"
+        new = f"{path}.{os.getpid()}.new"
+        with open(new, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def waiting_ids(self) -> list[str]:
+        """Of what has been added and has not ended, the oldest first."""
+        with suppress(FileNotFoundError):
+            names = sorted(os.listdir(f"{self.path}/waiting"))
+            return [name.removesuffix(".json") for name in names if is_id(name.removesuffix(".json"))]
+        return []
+
+    def request(self, jobid: str) -> dict[str, Any] | None:
+        """One of them, as it was added; None when it is gone."""
+        with suppress(FileNotFoundError, ValueError), open(f"{self.path}/waiting/{jobid}.json") as file:
+            found: dict[str, Any] = json.load(file)
+            return found
+        return None
+
+    def remove(self, jobid: str) -> None:
+        """It has ended."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/waiting/{jobid}.json")
+
+    # -- settings -------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> GroupSettings:
+        with suppress(FileNotFoundError, ValueError, TypeError), open(f"{self.path}/settings.json") as file:
+            return GroupSettings(**json.load(file))
+        return GroupSettings()
+
+    @settings.setter
+    def settings(self, settings: GroupSettings) -> None:
+        self.make()
+        self._write("settings.json", settings._asdict())
+
+    # -- the process that sees to it ------------------------------------------------------------------------
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """Have the process look at what is here, and do what is asked. It is started if there is none.
+
+        EntryError: it does not start, or cannot do it.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while (answer := self._ask_once(question)) is None:
+            self._start_if_free()
+            self._check(deadline)
+        if "error" in answer:
+            raise EntryError(f"group {self.group}: {answer['error']}")
+        return answer
+
+    def nudge(self) -> None:
+        """Have the process look at what is here, if there is one."""
+        self._ask_once({})
+
+    def poke(self) -> None:
+        """Have the process look at what is here; or start it, which looks at once, and do not wait for that."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._ask_once({}) is None and not self._start_if_free():
+            self._check(deadline)  # it is starting, or about to leave: then it may not have seen what we have put here
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise EntryError(f"the process of group {self.group} does not start: {self._last_words()}")
+        time.sleep(LOOK_SECONDS)
+
+    def _ask_once(self, question: Mapping[str, Any]) -> dict[str, Any] | None:
+        """None: nobody is there, or is just leaving."""
+        try:
+            with dial(self.socket, ANSWER_SECONDS) as sock:
+                sock.sendall(json.dumps(question).encode() + b"\n")
+                told = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        except (FileNotFoundError, ConnectionError):
+            return None
+        answer: dict[str, Any] | None = json.loads(told) if told else None
+        return answer
+
+    def take_up(self) -> None:
+        """See to it that somebody attends to what is here: after a restart of the machine, nobody does."""
+        if self.waiting_ids() and not self.settings.paused:
+            self.poke()
+
+    def _start_if_free(self) -> bool:
+        """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""
+        self.make()
+        lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._start(lock)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def _start(self, lock: int) -> None:
+        """It is nobody's child, has no terminal, and goes on when we end."""
+        path = json.dumps(list(map(os.path.abspath, sys.path)))
+        command = [sys.executable, "-c", _PROGRAM, path, self.group, str(lock)]
+        with open(f"{self.path}/log", "ab") as log:
+            subprocess.run(
+                ["/bin/sh", "-c", 'exec "$@" &', "sh", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=(lock,),
+                start_new_session=True,
+                check=True,
+            )
+
+    def _last_words(self) -> str:
+        with suppress(OSError), open(f"{self.path}/log", errors="replace") as log:
+            lines = log.read().splitlines()
+            return lines[-1] if lines else "it has said nothing"
+        return "it has said nothing"
+
+
+def _home() -> str:
+    return f"{find_root()}/.queue"
+
+
+def all_groups() -> Iterator[QueueFolder]:
+    """By name."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(_home())):
+            if _GROUP.fullmatch(name):
+                yield QueueFolder(name)
+
+
+def group_of(jobid: str) -> QueueFolder | None:
+    """The group in which it waits."""
+    return next((folder for folder in all_groups() if folder.request(jobid) is not None), None)

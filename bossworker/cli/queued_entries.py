@@ -1,0 +1,163 @@
+"""Commands that were added to a queue and have not started, as entries beside jobs; those that have are jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bossworker import jobs
+from bossworker.cli.entries import QUEUED, Entry, EntryError, JobEntry, short
+from bossworker.cli.queue_files import QueueFolder, all_groups
+from bossworker.commands import jobdir, record
+
+LOOK_SECONDS = 0.1  # between looks whether it has started
+
+
+class QueuedEntry:
+    """One that waits."""
+
+    kind = "job"
+
+    def __init__(self, folder: QueueFolder, request: dict[str, Any]) -> None:
+        self.id: str = request["id"]
+        self._folder = folder
+        self._request = request
+
+    @property
+    def name(self) -> str:
+        return str(self._request["command"]["meta"].get("name", ""))
+
+    @property
+    def _started(self) -> JobEntry | None:
+        """The job that it has become. EntryError when it is neither here nor there."""
+        if record.read(self.id).known:
+            return JobEntry(self.id)
+        if self._folder.request(self.id) is None and not record.read(self.id).known:
+            raise EntryError(f"there is no job {self.id} any more")
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """As of a job; `reason` tells what it waits for."""
+        if (job := self._started) is not None:
+            return job.describe()
+        command = self._request["command"]
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": self.name or None,
+            "status": QUEUED,
+            "exit_code": None,
+            "signal": None,
+            "reason": self._waits_for() or None,
+            "paused": self._folder.settings.paused,
+            "command": [command["cmd"]] if command["shell"] else command["cmd"],
+            "shell": command["shell"],
+            "cwd": command["cwd"],
+            "pid": None,
+            "created": self._request["created"],
+            "started": None,
+            "ended": None,
+            "elapsed": None,
+            "user_time": None,
+            "system_time": None,
+            "max_rss": None,
+            "timeout": command["timeout"] or None,
+            "meta": command["meta"],
+            "directory": None,
+        }
+
+    def _waits_for(self) -> str:
+        if self._request["not_before"] > time.time():
+            return f"not before {time.strftime('%m-%d %H:%M:%S', time.localtime(self._request['not_before']))}"
+        before = [short(one) for one in self._request["after"] if record.read(one).state != jobdir.COMPLETED]
+        return f"after {', '.join(before)}" if before else ""
+
+    def wait(self, timeout: float | None) -> None:
+        """Until the job that it becomes has ended."""
+        until = None if timeout is None else time.monotonic() + timeout
+        self._folder.take_up()
+        while self._started is None:
+            if until is not None and time.monotonic() >= until:
+                return
+            time.sleep(LOOK_SECONDS)
+        jobs.wait(self.id, None if until is None else max(0.0, until - time.monotonic()))
+
+    def signal(self, number: int) -> bool:
+        """Whatever the signal: it will not be started."""
+        if (job := self._started) is not None:
+            return job.signal(number)
+        self._folder.ask(cancel=[self.id])
+        return True
+
+    def pause(self, on: bool) -> bool:
+        if (job := self._started) is not None:
+            return job.pause(on)
+        option = "--pause" if on else "--resume"
+        raise EntryError(f"job {self.id} has not started: bossworker group {self._folder.group} {option}")
+
+    def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        """Nothing yet."""
+        return JobEntry(self.id).read(stream, since, limit)
+
+    def send(self, text: str) -> None:
+        JobEntry(self.id).send(text)
+
+    def again(self) -> Entry:
+        if (job := self._started) is not None:
+            return job.again()
+        raise EntryError(f"job {self.id} has not ended: it is queued")
+
+    def delete(self) -> None:
+        """It will not be started, and nothing of it stays."""
+        if self._started is None:
+            self._folder.ask(cancel=[self.id])
+        jobs.clean(self.id)
+
+
+def queued_entries() -> Iterator[QueuedEntry]:
+    """All that wait, in all groups, the newest first. Where nobody sees to a group, somebody does from now on."""
+    found: list[QueuedEntry] = []
+    for folder in all_groups():
+        folder.take_up()
+        for jobid in folder.waiting_ids():
+            request = folder.request(jobid)
+            if request is not None and not record.read(jobid).known:
+                found.append(QueuedEntry(folder, request))
+    return iter(sorted(found, key=lambda entry: entry.id, reverse=True))
+
+
+def add(
+    folder: QueueFolder, command: dict[str, Any], *, after: list[str], not_before: float, priority: int
+) -> QueuedEntry:
+    """Queue a command; it is on the disk then, and somebody sees to its group. TypeError, ValueError, OSError."""
+    queue = {"group": folder.group, "priority": priority, "after": after}
+    request = {
+        "id": jobdir.new_id(),
+        "command": {**command, "meta": {**command["meta"], "queue": queue}},
+        "environment": dict(os.environ),
+        "created": time.time(),
+        "after": after,
+        "not_before": not_before,
+        "priority": priority,
+    }
+    folder.put(request)
+    if not folder.settings.paused:
+        folder.poke()
+    return QueuedEntry(folder, request)
+
+
+def add_again(info: record.Info) -> QueuedEntry:
+    """Queue a command once more that was queued, in its group, now that what it came after has ended."""
+    queue = info.meta["queue"]
+    command = {
+        "cmd": info.args[2] if info.shell else info.args,
+        "shell": info.shell,
+        "env": info.env,
+        "cwd": info.cwd,
+        "timeout": info.timeout,
+        "memory": info.memory,
+        "meta": {**info.meta, "retry_of": info.jobid},
+    }
+    return add(QueueFolder(queue["group"]), command, after=[], not_before=0.0, priority=queue["priority"])

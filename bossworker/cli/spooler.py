@@ -1,0 +1,280 @@
+"""The process that runs a group of queued commands: a ``BossWorker`` with a journal, and what decides what is due.
+
+The first `add` starts it; it goes when nothing is left to do. What it has not done then, or when it was killed, or the
+machine was, stands in the folder and the journal (queue_files.py), and the next one goes on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from bossworker import journal
+from bossworker.cli.entries import short
+from bossworker.cli.queue_files import QueueFolder, all_groups
+from bossworker.commands import ended_job, job_status, jobdir, record
+from bossworker.commands.inline.handler import CommandHandler
+from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.record import JobRecord
+from bossworker.commands.request import Request, check
+from bossworker.commands.roots import find_root, open_root
+from bossworker.errors import BossWorkerError
+from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.door.addresses import bind_path, remove_path
+from bossworker.result import Result
+from bossworker.system import identity
+
+TICK_SECONDS = 1.0  # between looks whether it is time to leave
+OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
+MOST_QUESTION = 1 << 20  # bytes
+FORGET_EVERY = 500  # results, until they are taken out of the journal: their job directories tell of them
+INTERRUPTED = "interrupted: the machine, or the queue's process, was stopped"
+
+
+class QueuedCommand(CommandHandler):
+    """The work handler: a command under the id, and in the environment, that it was added with."""
+
+    prepare_job = None  # type: ignore[assignment]  # its paths are absolute
+
+    def __init__(self) -> None:
+        super().__init__(root=find_root(), keep="all")
+        self._job: Mapping[str, Any] = {}
+
+    def __call__(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._job = job
+        os.environ.clear()  # a worker runs one at a time, and has nothing of its own to look up there
+        os.environ.update(job["environment"])
+        return super().__call__(job["command"])
+
+    def _create(self, request: Request) -> tuple[JobDirectory, tuple[int, int]]:
+        """FileExistsError: it has been started before. No command runs twice unasked."""
+        folder = open_root(self.root)
+        try:
+            job = {**request.record(), "created": self._job["created"], "supervisor": identity.own()}
+            return jobdir.create_at(folder, find_root(self.root), job, jobid=self._job["id"])
+        finally:
+            os.close(folder)
+
+
+class Spooler:
+    """See the module."""
+
+    def __init__(self, folder: QueueFolder, listener: socket.socket) -> None:
+        self.folder = folder
+        self.listener = listener
+        self.settings = folder.settings
+        self.pool: BossWorker[Any, Any] = BossWorker(
+            QueuedCommand(),
+            worker_count=self.settings.slots,
+            journal=folder.journal,
+            name=f"queue {folder.group}",
+            close_fds=True,  # the lock above all
+        )
+        self.slots = self.settings.slots
+        self.requests: dict[str, dict[str, Any]] = {}  # what waits, or runs
+        self.ids: dict[str, int] = {}  # of these, what the pool has, and under which id
+        self.ended = 0
+        self.idle_since = time.monotonic()
+
+    def run(self) -> None:
+        """Until there has been nothing to do for a while."""
+        with self.pool:
+            self.take_up()
+            self.look()
+            while not self.may_leave():
+                fds = [self.listener.fileno(), self.pool.fileno()]
+                ready, _, _ = select.select(fds, [], [], self.seconds_to_sleep())
+                if fds[0] in ready:
+                    self.answer()
+                while (result := self.pool.get_result_nb()) is not None:
+                    self.on_result(result)
+                self.look()
+            self.listener.close()  # whoever adds something from now on starts another process, which waits for our end
+            if self.folder.settings.paused:
+                self.pool.shut_down(force=True)  # what is queued stays in the journal
+        with suppress(BossWorkerError):
+            journal.open(self.folder.journal).forget()
+
+    def take_up(self) -> None:
+        """What the journal has of an earlier process, which the pool goes on with."""
+        found = journal.open(self.folder.journal)
+        self.ids = {found.job(one.id)["id"]: one.id for one in found.jobs() if not one.retrieved}
+
+    def seconds_to_sleep(self) -> float:
+        """Until something is due."""
+        if (self.pool.pending() == 0 and not self.requests) or self.settings.paused:
+            return min(TICK_SECONDS, self.settings.idle)
+        waiting = [one for jobid, one in self.requests.items() if jobid not in self.ids]
+        due: list[float] = [one["not_before"] - time.time() for one in waiting if one["not_before"] > time.time()]
+        due += [OTHERS_SECONDS] if any(one["after"] for one in waiting) else []
+        return max(0.0, min([*due, 3600.0]))
+
+    def may_leave(self) -> bool:
+        """Whether nothing runs, and nothing will."""
+        running = self.pool.stats().running if self.settings.paused else self.pool.pending()
+        if running or (self.requests and not self.settings.paused):
+            self.idle_since = time.monotonic()
+        return time.monotonic() - self.idle_since >= self.settings.idle
+
+    # -- what is asked --------------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        """Somebody has changed something in the folder, or wants commands cancelled."""
+        sock, _ = self.listener.accept()
+        with sock, suppress(OSError):
+            sock.settimeout(1.0)
+            try:
+                question = json.loads(_line(sock))
+                self.look()
+                for jobid in question.get("cancel", ()):
+                    self.cancel(str(jobid))
+                told: dict[str, Any] = {"pid": os.getpid()}
+            except (ValueError, TypeError, AttributeError) as error:
+                told = {"error": str(error)}
+            sock.sendall(json.dumps(told).encode())
+
+    def cancel(self, jobid: str) -> None:
+        """One that waits never runs; one that runs is ended as by a timeout."""
+        if jobid in self.ids:
+            self.pool.cancel(self.ids[jobid])
+        elif (request := self.requests.pop(jobid, None)) is not None:
+            self.conclude(request, "cancelled before it started", jobdir.BY_REQUEST)
+
+    # -- what is due ----------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Take in what was added, and hand to the pool what is due."""
+        self.apply_settings()
+        for jobid in self.folder.waiting_ids():
+            if jobid not in self.requests and (request := self.folder.request(jobid)) is not None:
+                self.requests[jobid] = request
+        new = [(jobid, request) for jobid, request in self.requests.items() if jobid not in self.ids]
+        for jobid, request in sorted(
+            new, key=lambda one: (-one[1]["priority"], one[0])
+        ):  # an idle pool takes the first
+            self.consider(jobid, request)
+
+    def apply_settings(self) -> None:
+        self.settings = self.folder.settings
+        if self.pool.stats().paused != self.settings.paused:
+            self.pool.pause() if self.settings.paused else self.pool.resume()
+        if self.settings.slots != self.slots:
+            self.slots = self.settings.slots
+            self.pool.resize(self.slots)
+
+    def consider(self, jobid: str, request: dict[str, Any]) -> None:
+        """Whether it is due, or never will be."""
+        if record.read(jobid).known:  # it has run, and the process before did not live to strike it off
+            del self.requests[jobid]
+            self.folder.remove(jobid)
+            return
+        if request["not_before"] > time.time():
+            return
+        failed, waits = self.dependencies(request["after"])
+        if failed:
+            del self.requests[jobid]
+            self.conclude(request, failed, jobdir.BY_ERROR)
+        elif not waits:
+            job = {key: request[key] for key in ("id", "command", "environment", "created")}
+            (self.ids[jobid],) = self.pool.add_work(job, priority=request["priority"])
+
+    def dependencies(self, ids: list[str]) -> tuple[str, bool]:
+        """Why it must not run, since one that it comes after has failed; and whether it has to wait for one."""
+        waits = False
+        for jobid in ids:
+            found = record.read(jobid)
+            if found.state == jobdir.COMPLETED:
+                continue
+            if found.may_change or jobid in self.requests or _is_waiting(jobid):
+                waits = True
+            else:
+                found = record.read(jobid)  # it may have ended since
+                if found.state != jobdir.COMPLETED:
+                    return f"not started: {short(jobid)}, which it comes after, {_how(found)}", False
+        return "", waits
+
+    # -- what has ended -------------------------------------------------------------------------------------
+
+    def on_result(self, result: Result[Any]) -> None:
+        """A command has ended: its job directory tells how, if it ever started."""
+        jobid = result.job["id"]
+        self.ids.pop(jobid, None)
+        request = self.requests.pop(jobid, None) or self.folder.request(jobid)
+        if request is not None and not record.read(jobid).known:
+            cancelled = result.error_kind == "cancelled"
+            why = "cancelled before it started" if cancelled else INTERRUPTED
+            if result.error_kind not in ("cancelled", "interrupted"):
+                why = str(result.error)
+            self.conclude(request, why, jobdir.BY_REQUEST if cancelled else jobdir.BY_ERROR)
+        self.folder.remove(jobid)
+        self.idle_since = time.monotonic()
+        self.ended += 1
+        if self.ended % FORGET_EVERY == 0:
+            journal.open(self.folder.journal).forget()
+
+    def conclude(self, request: dict[str, Any], why: str, state: str) -> None:
+        """Keep a job directory of one that never started, which says why; and so does its stderr."""
+        now = time.time()
+        status = {**job_status.lost({"started": now}, why, now), "state": state}
+        jobid, text = request["id"], f"bossworker: {why}\n".encode()
+        out, err = os.memfd_create("out"), os.memfd_create("err")
+        try:
+            os.write(err, text)
+            root = open_root()
+            try:
+                job = {**check(request["command"]).record(), "created": request["created"]}
+                with suppress(FileExistsError):
+                    ended_job.keep(root, jobid, job, status, {"stdout": out, "stderr": err})
+            finally:
+                os.close(root)
+        finally:
+            os.close(out)
+            os.close(err)
+        self.folder.remove(jobid)
+
+
+def _line(sock: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < MOST_QUESTION and (more := sock.recv(1 << 16)):
+        data += more
+    return data
+
+
+def _is_waiting(jobid: str) -> bool:
+    return any(folder.request(jobid) is not None for folder in all_groups())
+
+
+def _how(found: JobRecord) -> str:
+    """How one has failed, in words."""
+    if not found.known:
+        return "is gone"
+    status = found.status
+    if status.get("signal") is not None:
+        return f"has failed (signal {status['signal']})"
+    return "has failed" + (f" (exit code {status['exit_code']})" if status.get("exit_code") is not None else "")
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(group: str, lock: int) -> int:
+    """The process's main. Whoever holds the lock sees to the group: it was taken for us, and goes with us."""
+    os.set_inheritable(lock, False)
+    folder = QueueFolder(group)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _leave)
+    listener = bind_path(folder.socket)
+    try:
+        Spooler(folder, listener).run()
+    finally:
+        listener.close()
+        remove_path(folder.socket)
+    return 0

@@ -1,0 +1,105 @@
+"""``top``: what all pools, jobs and tasks of this user do, live."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bossworker.cli.command_parser import check_with, make_parser, show_json, told
+from bossworker.cli.progress_line import is_terminal
+from bossworker.cli.quantities import parse_duration
+from bossworker.cli.top_board import (
+    ENTRY_COLUMNS,
+    POOL_COLUMNS,
+    RIGHT,
+    WORKER_COLUMNS,
+    Board,
+    BoardRow,
+    Picture,
+)
+
+LEAST_SECONDS = 0.1  # between two looks
+
+
+def top_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "top",
+        "Show pools that have a door (pool.listen) with their workers, jobs and tasks, once a second. On a terminal,\n"
+        "keys kill, pause, retry, show the stack or the log; ? tells of them. That needs the extra `top`:\n"
+        "pip install 'bossworker[top]'. Without it, or without a terminal, the tables are printed again and again.",
+        ["", "-n 1", "--interval 5 --plain"],
+    )
+    add = parser.add_argument
+    add("-n", "--count", type=check_with(int), default=0, metavar="N", help="print the tables N times, and end")
+    add("-i", "--interval", type=check_with(parse_duration), default=1.0, metavar="S", help="seconds between two looks")
+    add("--plain", action="store_true", help="print tables, also on a terminal")
+    return parser
+
+
+def top(argv: Sequence[str]) -> int:
+    options = top_parser().parse_args(argv)
+    interval = max(LEAST_SECONDS, options.interval)
+    plain = options.plain or options.json or options.count or not (is_terminal(0) and is_terminal(1))
+    if not plain:
+        try:
+            from bossworker.cli.top_screen import Top
+        except ImportError:
+            print("bossworker top: no keys without Textual: pip install 'bossworker[top]'", file=sys.stderr)
+        else:
+            Top(interval).run()
+            return 0
+    return told("top", lambda: _print_again_and_again(options, interval))
+
+
+def _print_again_and_again(options: argparse.Namespace, interval: float) -> int:
+    board, shown = Board(), 0
+    try:
+        while True:
+            picture = board.look()
+            _print_json(picture) if options.json else _print(picture)
+            shown += 1
+            if shown == options.count:
+                return 0
+            time.sleep(interval)
+    finally:
+        board.close()
+
+
+def _print_json(picture: Picture) -> None:
+    tables = {"pools": POOL_COLUMNS, "workers": WORKER_COLUMNS, "entries": ENTRY_COLUMNS}
+    show_json({name: [_object(columns, row) for row in getattr(picture, name)] for name, columns in tables.items()})
+
+
+def _object(columns: tuple[str, ...], row: BoardRow) -> dict[str, Any]:
+    return {"key": row.key, "mood": row.mood, **dict(zip(map(str.lower, columns), row.cells, strict=True))}
+
+
+def _print(picture: Picture) -> None:
+    terminal = is_terminal(1)
+    size = os.get_terminal_size(1) if terminal else None
+    lines = [f"bossworker top   {picture.summary}"]
+    for columns, rows in (
+        (POOL_COLUMNS, picture.pools),
+        (WORKER_COLUMNS, picture.workers),
+        (ENTRY_COLUMNS, picture.entries),
+    ):
+        if rows:
+            lines += ["", *_table(columns, rows)]
+    if size is not None:
+        lines = [line[: size.columns] for line in lines[: size.lines - 1]]
+    clear = "\x1b[H\x1b[2J" if terminal else ""
+    print(clear + "\n".join(lines) + ("" if terminal else "\n"), flush=True)
+
+
+def _table(columns: tuple[str, ...], rows: list[BoardRow]) -> list[str]:
+    lines = [columns, *(row.cells for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    return ["  ".join(map(_aligned, columns, line, widths)).rstrip() for line in lines]
+
+
+def _aligned(column: str, cell: str, width: int) -> str:
+    return cell.rjust(width) if column in RIGHT else cell.ljust(width)

@@ -1,0 +1,286 @@
+"""What is asked of a journal, and told in JSON: by its scribe, or by whoever has it open alone.
+
+Payloads are pickles of the owner's. They are handed on as they are (in base64), and loaded by whoever asked.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from bossworker.failure import KIND_BITS, Outcome
+from bossworker.journal.database import Database, JobRow
+from bossworker.journal.ranges import Ranges
+from bossworker.journal.recovery import attempts_of, read_books
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.segments import Segment, part
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
+    "queued",
+    "running",
+    "done",
+    "failed",
+    "cancelled",
+    "interrupted",
+)
+ENDED = (DONE, FAILED, CANCELLED, INTERRUPTED)
+UNKNOWN, NOT_NOW = "unknown", "not now"
+PAGE_JOBS = 5000  # that are listed at a time
+_STATUS_OF: dict[int, str] = {Outcome.OK: DONE, Outcome.CANCELLED: CANCELLED, Outcome.INTERRUPTED: INTERRUPTED}
+_STATUSES_BY_OUTCOME: list[str] = [_STATUS_OF.get(byte & KIND_BITS, FAILED) for byte in range(256)]
+
+Answer = dict[str, Any]
+
+
+class NotDone(Exception):
+    """What is asked for cannot be done; the text says why. `why`: what it is, for a program."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
+class Contents:
+    """Answers questions on a database. `running`: tells the ids of the jobs that run now.
+
+    `retry` is handed the new jobs of a retry, as (job of before, batch), and accepts them.
+    """
+
+    def __init__(
+        self,
+        store: Database,
+        running: Callable[[], Iterable[int]] = lambda: (),
+        new_ids: Callable[[int], range] | None = None,
+        accept: Callable[[list[tuple[int, Batch]]], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._running = running
+        self._new_ids = new_ids or self._next_ids
+        self._accept = accept or self._write
+
+    def answer(self, question: Answer) -> Answer:
+        """Answer one. A question that is none of ours, or cannot be answered, is told so."""
+        try:
+            ask = _ASK[question["ask"]]
+            return ask(self, **{key: value for key, value in question.items() if key != "ask"})
+        except NotDone as error:
+            return {"refused": str(error), "why": error.why}
+
+    # -- questions --------------------------------------------------------------------------------------
+
+    def counts(self) -> Answer:
+        """How many jobs there are of each status."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for row in self._store.result_rows():
+            for byte in set(row.outcomes):
+                counts[_STATUSES_BY_OUTCOME[byte]] += row.outcomes.count(byte)
+        books = read_books(self._store)
+        unfinished = Ranges(ids for _, ids in books.unfinished())
+        started = self._started(unfinished)
+        counts[INTERRUPTED] += len(started)
+        counts[RUNNING] = sum(job_id in unfinished for job_id in self._running())
+        counts[QUEUED] = len(unfinished) - len(started) - counts[RUNNING]
+        return counts
+
+    def _started(self, unfinished: Ranges) -> Ranges:
+        return Ranges(ids for one in self._store.ranges("started") for ids in unfinished.within(one.start, one.stop))
+
+    def jobs(self, status: list[str], after: int) -> Answer:
+        """A page of jobs with one of these statuses, and ids above `after`."""
+        found = list(islice(self._records(set(status), after), PAGE_JOBS))
+        return {"jobs": found, "more": len(found) == PAGE_JOBS}
+
+    def _records(self, status: set[str], after: int) -> Iterator[list[Any]]:
+        states = _States(self._store, set(self._running()))
+        for row in self._store.rows_behind(after):
+            for job_id in range(max(row.first_id, after + 1), row.ids.stop):
+                state = states.of(job_id)
+                if state in status:
+                    yield self._record(row, job_id, state, states)
+
+    def _record(self, row: JobRow, job_id: int, state: str, states: _States) -> list[Any]:
+        ended = states.times(job_id)
+        ((_, attempt),) = attempts_of(states.attempts, range(job_id, job_id + 1))
+        started, finished, attempts, pid = ended or (None, None, attempt - 1 + (state != QUEUED), 0)
+        error = states.failure(job_id)
+        retrieved = job_id in states.retrieved
+        return [
+            job_id,
+            state,
+            row.added,
+            started,
+            finished,
+            attempts,
+            pid,
+            row.priority,
+            row.retry_of,
+            retrieved,
+            error,
+        ]
+
+    def job(self, id: int) -> Answer:
+        """A job's pickle."""
+        row = self._store.row_of(id)
+        if row is None:
+            raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
+        batch = self._store.batch(row).part(id - row.first_id, id - row.first_id + 1)
+        return {
+            "counts": list(batch.counts),
+            "sizes": list(batch.sizes),
+            "skip": batch.skip,
+            "payload": _text(batch.payload),
+        }
+
+    def result(self, id: int) -> Answer:
+        """A job's result, as it came; without one, its status."""
+        found = self._store.segment_of(id)
+        if found is None:
+            if self._store.row_of(id) is None:
+                raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
+            return {"status": _States(self._store, set(self._running())).of(id)}
+        segment, clock = found
+        at = id - segment.first_id
+        one = part(segment, at, at + 1)
+        row = self._store.row_of(id)
+        return {
+            "job": self.job(id),
+            "added": row.added if row is not None else 0.0,
+            "pid": one.pid,
+            "attempt": one.attempt,
+            "clock": clock,
+            "marks": list(array("d", bytes(one.marks))),
+            "outcome": one.outcomes[0],
+            "payload": _text(one.payload),
+        }
+
+    # -- orders -----------------------------------------------------------------------------------------
+
+    def retry(self, ids: list[int], status: list[str]) -> Answer:
+        """Add jobs anew that have ended; the new ids."""
+        states = _States(self._store, set(self._running()))
+        wanted = ids or [record[0] for record in self._records(set(status), 0)]
+        for job_id in wanted:
+            if self._store.row_of(job_id) is None:
+                raise NotDone(f"there is no job {job_id} in the journal", UNKNOWN)
+            if (state := states.of(job_id)) not in ENDED:
+                raise NotDone(f"job {job_id} has not ended (it is {state}): it cannot be retried", NOT_NOW)
+        new_ids = self._new_ids(len(wanted))
+        self._accept([(old, self._again(old, new)) for old, new in zip(wanted, new_ids)])
+        return {"ids": list(new_ids)}
+
+    def _again(self, old: int, new: int) -> Batch:
+        row = self._store.row_of(old)
+        assert row is not None
+        batch = self._store.batch(row).part(old - row.first_id, old - row.first_id + 1)
+        batch.first_id = new
+        return batch
+
+    def _next_ids(self, count: int) -> range:
+        first = self._store.next_id()
+        return range(first, first + count)
+
+    def _write(self, retries: list[tuple[int, Batch]]) -> None:
+        with self._store.transaction:
+            for old, batch in retries:
+                self._store.add_jobs(batch, time.time(), old)
+
+    def forget(self, older_than: float, status: list[str], unretrieved: bool) -> Answer:
+        """Delete jobs that have ended, with their results; how many."""
+        doomed = self._doomed(time.time() - older_than, set(status), unretrieved)
+        with self._store.transaction:
+            self._store.keep_next_ids()
+            self._store.delete(doomed)
+        return {"count": len(doomed)}
+
+    def _doomed(self, before: float, status: set[str], unretrieved: bool) -> Ranges:
+        retrieved = Ranges(self._store.ranges("retrieved"))
+        doomed = Ranges()
+        for segment, clock in self._store.segments():
+            marks = array("d", bytes(segment.marks))
+            for at, byte in enumerate(bytes(segment.outcomes)):
+                job_id = segment.first_id + at
+                if (
+                    _STATUSES_BY_OUTCOME[byte] in status
+                    and marks[at + 1] + clock <= before
+                    and (unretrieved or job_id in retrieved)
+                ):
+                    doomed.add(job_id, job_id + 1)
+        for row, _ in read_books(self._store).unfinished():  # what waits is told of by rows, and places in them
+            doomed.remove(row.ids.start, row.ids.stop)
+        return doomed
+
+    def retrieved(self, ranges: list[list[int]]) -> Answer:
+        """The program that had the journal has got the results of these jobs."""
+        with self._store.transaction:
+            self._store.add_ranges("retrieved", [range(first, first + count) for first, count in ranges])
+        return {}
+
+
+class _States:
+    """The status of jobs, one after the other: the segment looked at last is kept."""
+
+    def __init__(self, store: Database, running: set[int]) -> None:
+        self._store = store
+        self._running = running
+        self._started = Ranges(store.ranges("started"))
+        self.retrieved = Ranges(store.ranges("retrieved"))
+        self.attempts = list(store.reruns())
+        self._segment: Segment | None = None
+        self._clock = 0.0
+
+    def _find(self, job_id: int) -> int | None:
+        """Where in the segment its result is; None: it has none."""
+        segment = self._segment
+        if segment is None or not segment.first_id <= job_id < segment.first_id + segment.jobs:
+            found = self._store.segment_of(job_id)
+            if found is None:
+                return None
+            self._segment, self._clock = segment, _ = found
+        return job_id - segment.first_id
+
+    def of(self, job_id: int) -> str:
+        at = self._find(job_id)
+        if at is not None and self._segment is not None:
+            return _STATUSES_BY_OUTCOME[self._segment.outcomes[at]]
+        if job_id in self._started:
+            return INTERRUPTED
+        return RUNNING if job_id in self._running else QUEUED
+
+    def times(self, job_id: int) -> tuple[float, float, int, int] | None:
+        """When it started and ended (Unix seconds), its attempts and its worker's pid."""
+        at = self._find(job_id)
+        if at is None or self._segment is None:
+            return None
+        one = part(self._segment, at, at + 1)
+        started, finished = array("d", bytes(one.marks))
+        return started + self._clock, finished + self._clock, one.attempt, one.pid
+
+    def failure(self, job_id: int) -> list[Any] | None:
+        """Outcome and payload of one that did not end well."""
+        at = self._find(job_id)
+        if at is None or self._segment is None or not self._segment.outcomes[at] & KIND_BITS:
+            return None
+        one = part(self._segment, at, at + 1)
+        return [one.outcomes[0], _text(one.payload) if len(one.payload) <= MOST_ERROR_BYTES else ""]
+
+
+MOST_ERROR_BYTES = 1 << 16  # of an error that is told in a list
+
+
+def _text(payload: bytes | bytearray | memoryview) -> str:
+    return b64encode(payload).decode()
+
+
+_ASK: dict[str, Callable[..., Answer]] = {
+    "counts": Contents.counts,
+    "jobs": Contents.jobs,
+    "job": Contents.job,
+    "result": Contents.result,
+    "retry": Contents.retry,
+    "forget": Contents.forget,
+    "retrieved": Contents.retrieved,
+}

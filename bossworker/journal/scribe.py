@@ -1,0 +1,348 @@
+"""The scribe: the process that owns a journal. It stands on the line between a program and its boss.
+
+    program  --SUBMIT, RECORD-->  scribe  --SUBMIT-->   boss
+             <-----RESULTS------          <--RESULTS--
+
+Jobs are committed, and then passed to the boss; results are committed, and then passed to the program. What has come
+while a commit was under way is one transaction, with one sync: so many threads that add a job each share it, and the
+results of a thousand short jobs do. Whatever else the two say to each other passes through, in its order.
+
+One turn: read what has come; write it down; pass it on. Nothing is passed on that was not written down.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from bossworker.errors import CANCELLED, JournalError, JournalInUse
+from bossworker.failure import KIND_BITS, Outcome, encode_text
+from bossworker.journal import recovery
+from bossworker.journal.contents import NOT_NOW, Contents, NotDone
+from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
+from bossworker.journal.flight_file import FlightFile
+from bossworker.journal.job_lanes import Lanes, Piece
+from bossworker.journal.ownership import Ownership
+from bossworker.journal.questions import Questions
+from bossworker.journal.ranges import Ranges
+from bossworker.journal.resuming import Resuming
+from bossworker.journal.scribe_lines import AddCall, BossSide, CallerSide
+from bossworker.pool.door.side_process import begin
+from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.filed_memory import FiledMemory
+from bossworker.pool.wire.segments import Segment, single, split
+from bossworker.system.titles import set_title
+
+RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
+MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
+_WARNING, _INFO = 30, 20  # as in the module logging
+
+
+class Scribe:
+    """See the module. `run` returns once the pool has ended, and all that came of it is on the disk."""
+
+    def __init__(
+        self,
+        caller: CallerSide,
+        boss: BossSide,
+        store: Database,
+        lanes: Lanes,
+        memory: FiledMemory,
+        left: Ranges,
+    ) -> None:
+        """`left`: ids of the jobs that an earlier owner has left, with results that nobody has got or without."""
+        self.caller = caller
+        self.boss = boss
+        self.store = store
+        self.lanes = lanes
+        self.memory = memory
+        self.unrecorded: list[Segment] = []  # results that are not on the disk yet
+        self.recorded: list[Segment] = []  # results of our own making that are, and that the program has not been sent
+        self.retrieved = Ranges()  # ids of jobs whose results the program has got, not on the disk yet
+        self.retrieved_at = 0.0  # when the first of them was told of
+        self.try_again = 0.0  # when, on a full disk
+        self.cancelled: set[int] = set()  # ids of jobs that the boss was told to cancel
+        self.resuming = Resuming(store, caller, left)
+        self.questions = Questions(store.path)
+        self.contents = Contents(store, self._running, self._retry_ids, self._accept_retries)
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Whether it is on the disk what became of each job: the recorders are of no use any more then."""
+        try:
+            while not self.boss.ended:
+                self.wait()
+                self.read()
+                self.write_down()
+                self.pass_on()
+            return self.end()
+        finally:
+            self.questions.close()
+
+    def wait(self) -> None:
+        """Sleep until something has come, or is due."""
+        poll = select.poll()
+        for side in (self.caller, self.boss):
+            side.register(poll)
+        due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
+        self.questions.register(poll)
+        if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
+            due.append(max(0.0, self.try_again))
+        seconds = max(0.0, min(due) - time.monotonic()) if due else None
+        ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
+        self.questions.answer(self.contents, {fd for fd, _ in ready})
+
+    def read(self) -> None:
+        """Take in what has come from both."""
+        self.caller.read()
+        if self.caller.ended:
+            self.boss.hang_up()  # as the program did: the boss ends everything, and we read on until it has
+        self.boss.read()
+        self.note_retrieved(self.caller.take_retrieved())
+        self.unrecorded += self._wanted(self.boss.take_results())
+        for cancel in self.caller.take_cancels():
+            self.cancel(cancel.number, list(map(self.resuming.old_id, cancel.ids)), cancel.head)
+
+    def note_retrieved(self, ranges: Iterable[range]) -> None:
+        for one in self.resuming.old_ids(ranges):
+            self.retrieved.add(one.start, one.stop)
+            self.retrieved_at = self.retrieved_at or time.monotonic()
+
+    def _wanted(self, segments: list[Segment]) -> list[Segment]:
+        """Results, but for those of jobs that were stopped since the pool is being ended: they were interrupted."""
+        if not self.caller.stopping:
+            return segments
+        ones = [one for segment in segments for one in split(segment)]
+        return [one for one in ones if not _is_cancelled(one) or one.first_id in self.cancelled]
+
+    # -- jobs that are cancelled ------------------------------------------------------------------------
+
+    def cancel(self, number: int, ids: list[int], head: bytes) -> None:
+        """Jobs that wait here end here; the rest is the boss's to cancel."""
+        now = time.monotonic()
+        removed = self.lanes.remove(ids)
+        text = encode_text(CANCELLED)
+        ended = [
+            single(job_id, 0, attempt - 1, now, now, Outcome.CANCELLED | Outcome.TEXT, text)
+            for job_id, attempt in removed
+        ]
+        self.unrecorded += ended
+        self.recorded += ended
+        gone = {job_id for job_id, _ in removed}
+        rest = [job_id for job_id in ids if job_id not in gone]
+        self.cancelled.update(job_id for job_id in rest if self.lanes.is_passed(job_id))
+        self.boss.cancel(number, rest, head, len(removed))
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def write_down(self) -> None:
+        """Have on the disk all that is to be passed on. Where there is no room for it, calls are refused."""
+        calls = self.caller.take_calls()
+        now = time.monotonic()
+        due = self.retrieved and now >= self.retrieved_at + MARK_SECONDS
+        if self.try_again > now and not calls:
+            return
+        accepted = self._accept(calls)
+        taken = [] if self.caller.stopping else self.lanes.take(now)
+        if not (calls or self.unrecorded or taken or due):
+            return
+        try:
+            self._commit(calls, accepted, taken)
+        except DiskFull as problem:
+            self._do_without(calls, accepted, taken, str(problem))
+            return
+        for call in calls:
+            self.caller.accept(call)
+        for piece in taken:
+            self.boss.submit(piece.batch)
+
+    def _accept(self, calls: list[AddCall]) -> list[Piece]:
+        """Jobs of calls, as what waits to be passed on."""
+        pieces: list[Piece] = []
+        for call in calls:
+            for batch in call.batches:
+                piece = Piece(self.store.next_seq + len(pieces), 0, batch)
+                pieces.append(piece)
+                self.lanes.add(piece)
+        return pieces
+
+    def _commit(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece]) -> None:
+        """One transaction, one sync."""
+        store, clock = self.store, clock_offset()
+        with store.transaction:
+            for piece in accepted:
+                store.add_jobs(piece.batch, time.time())
+            for call in calls:
+                if call.keys:
+                    store.add_keys(*zip(*call.keys))
+            for segment in self.unrecorded:
+                store.add_results(segment, clock)
+            store.add_ranges("retrieved", self.retrieved)
+            for piece in taken:
+                store.set_horizon(piece.batch.job_options.priority, piece.seq, piece.end)
+        now = time.monotonic()
+        for segment in self.unrecorded:
+            ids = range(segment.first_id, segment.first_id + segment.jobs)
+            self.lanes.on_done(ids, now)
+            if self.cancelled:
+                self.cancelled.difference_update(ids)
+        self.unrecorded, self.retrieved = [], Ranges()
+        self.retrieved_at = self.try_again = 0.0
+
+    def _do_without(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece], problem: str) -> None:
+        """There is no room on the disk: refuse the calls, and try later to record the results."""
+        self.lanes.put_back(taken)
+        self.lanes.remove(job_id for piece in accepted for job_id in piece.batch.ids)
+        if accepted:
+            self.store.next_seq = accepted[0].seq
+        for call in calls:
+            self.caller.refuse(call, f"the journal {self.store.path} did not take the jobs: {problem}")
+        if not self.try_again:
+            self.caller.note(_WARNING, f"journal waits for room: path={self.store.path} error={problem!r}")
+        self.try_again = time.monotonic() + RETRY_SECONDS
+
+    # -- what other programs ask ------------------------------------------------------------------------
+
+    def _running(self) -> Iterator[int]:
+        return (job_id for job_id in self.memory.running() if self.lanes.is_passed(job_id))
+
+    def _retry_ids(self, count: int) -> range:
+        if self.caller.closing:
+            raise NotDone("the pool that owns the journal is being shut down: retry when it is gone", NOT_NOW)
+        first = self.store.next_id(FIRST_OF_SCRIBE)
+        return range(first, first + count)
+
+    def _accept_retries(self, retries: list[tuple[int, Batch]]) -> None:
+        """Jobs that another program wants to be run again; our program hears of them."""
+        now = time.time()
+        with self.store.transaction:
+            pieces = [Piece(self.store.add_jobs(batch, now, old), 0, batch) for old, batch in retries]
+        for piece in pieces:
+            self.caller.recall(piece.batch, now)
+            self.lanes.add(piece)
+
+    # -- passing on -------------------------------------------------------------------------------------
+
+    def pass_on(self) -> None:
+        """Send what is written down."""
+        if not self.unrecorded:
+            if self.recorded:
+                self.caller.send_results(self.resuming.renamed(self.recorded) or self.recorded)
+                self.recorded = []
+            self.caller.pass_on(self.boss.take_frames(self.lanes.jobs, self.resuming.renamed))
+        for resume in self.caller.take_resumes():
+            self.resuming.answer(resume)
+        for number in self.caller.take_unkeyed():
+            self.resuming.tell_unkeyed(number)
+        self.boss.pass_on(self.caller.take_frames(self.lanes.jobs))
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def end(self) -> bool:
+        """The boss is gone: write down what became of its jobs, and tell the program; whether that could be done."""
+        if not self._write_rest():
+            return False
+        recovery.await_end(self.memory)
+        settled = self._settle()
+        self.pass_on()
+        if self.boss.orderly:
+            self._await_parting()
+        else:
+            self.caller.tell_settled(self.store.ranges("started"))
+        self.caller.finish()
+        return settled
+
+    def _write_rest(self) -> bool:
+        """False: there is no room, and nobody is left to make some."""
+        while self.unrecorded or self.retrieved:
+            self.retrieved_at = -MARK_SECONDS
+            self.write_down()
+            if self.try_again:
+                if self.caller.ended:
+                    return False
+                time.sleep(RETRY_SECONDS)
+        return True
+
+    def _await_parting(self) -> None:
+        """The program, which has all results, says until it hangs up which of them it has got."""
+        while not self.caller.ended:
+            poll = select.poll()
+            self.caller.register(poll)
+            poll.poll()
+            self.caller.read()
+        self.note_retrieved(self.caller.take_retrieved())
+        self._write_rest()
+
+    def _settle(self) -> bool:
+        books = recovery.read_books(self.store)
+        try:
+            with self.store.transaction:
+                recovery.settle(self.store, books, self.memory, lambda segment: self._wanted([segment]))
+        except DiskFull:  # the next owner does it
+            return False
+        return True
+
+
+def _is_cancelled(segment: Segment) -> bool:
+    return segment.outcomes[0] & KIND_BITS == Outcome.CANCELLED
+
+
+# -- the process --------------------------------------------------------------------------------------------------
+
+
+def main(fd: int) -> None:
+    """The process's whole life. `fd`: of its line to the program."""
+    with suppress(EOFError):
+        link, settings = begin(fd)
+        set_title("bossworker scribe", f"bossworker {settings['name']}: scribe")
+        gc.disable()
+        gc.freeze()
+        caller = CallerSide(link)
+        try:
+            _serve(caller, settings)
+        except JournalInUse as error:
+            caller.tell_error("in use", str(error), error.pid)
+        except JournalError as error:
+            caller.tell_error("error", str(error))
+        except (DiskFull, OSError) as error:
+            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
+
+
+def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
+    path = settings["journal"]
+    ownership = Ownership(path, settings["program"])
+    store = Database(path)
+    flights = FlightFile(path)
+    try:
+        memory, lanes, left = _open(caller, store, flights, settings)
+        boss = caller.await_boss()
+        if boss is None or Scribe(caller, boss, store, lanes, memory, left).run():
+            flights.remove()
+    finally:
+        store.close()
+        ownership.release()
+
+
+def _open(
+    caller: CallerSide, store: Database, flights: FlightFile, settings: dict[str, Any]
+) -> tuple[FiledMemory, Lanes, Ranges]:
+    """Take over what an earlier owner has left, and tell the program of it."""
+    books = recovery.take_stock(store)
+    session = os.urandom(16).hex()
+    with store.transaction:
+        started = recovery.take_over(store, books, settings["interrupted"])
+        store.set_meta("session", session)
+    memory = flights.make(session, settings["workers"])
+    lanes = Lanes(settings["workers"])
+    rerun = len(started) if settings["interrupted"] == recovery.RERUN else 0
+    for piece in recovery.pieces(store, books):
+        lanes.add(piece)
+    told = {"next_id": store.next_id(), "queued": lanes.jobs - rerun, "interrupted": len(started), "rerun": rerun}
+    caller.tell_opened(told, memory)
+    return memory, lanes, caller.send_left(store, books)

@@ -1,0 +1,81 @@
+"""SIGKILL at random points, again and again, on one journal: each job ends, none runs twice unasked, none is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bossworker import BossWorker
+from bossworker import journal as journals
+from tests.conftest import wait_for
+from tests.journal.programs import Program
+from tests.journal.test_recovery import note, ran
+
+ROUND = """
+    sent = Path(path).with_suffix(".sent")
+    got = Path(path).with_suffix(".got")
+    pool = BossWorker(note, worker_count=3, journal=path, retries=1)
+    tell("up")
+    n = int(sys.stdin.readline())
+    while True:
+        some = range(n, n + 7)
+        pool.add_work(*[{"n": n, "log": log, "seconds": 0.001} for n in some])
+        with open(sent, "a") as file:
+            file.write("".join(f"{n}\\n" for n in some))
+        n += 7
+        while (result := pool.get_result_nb()) is not None:
+            with open(got, "a") as file:
+                file.write(f"{result.job['n']} {result.error_kind}\\n")
+"""
+VICTIMS = ("program", "boss", "scribe", "fork server", "worker")
+
+
+@pytest.mark.timeout(1800)  # of 200 rounds
+@pytest.mark.parametrize("seed", [1])
+def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
+    rounds = 200 if request.config.getoption("--long") else 12
+    chance = random.Random(seed)
+    journal, log = tmp_path / "jobs.db", tmp_path / "log"
+    for number in range(rounds):
+        program = Program(ROUND, journal, log)
+        assert program.told() == "up"
+        assert program.process.stdin is not None
+        program.process.stdin.write(f"{number * 100_000}\n")
+        program.process.stdin.flush()
+        time.sleep(chance.uniform(0.0, 0.15))
+        victims = chance.choice([(), *((victim,) for victim in VICTIMS), chance.sample(VICTIMS, 2)])
+        program.kill(*victims)
+        if "program" not in victims and victims:
+            time.sleep(chance.uniform(0.0, 0.02))
+            program.kill("program")
+    with BossWorker(note, worker_count=2, journal=journal) as pool:
+        last = [(result.job["n"], result.error_kind) for result in pool.results()]
+    _check(journal, log, last)
+
+
+def _check(journal: Path, log: Path, last: Sequence[tuple[int, str | None]]) -> None:
+    accepted = [int(n) for n in journal.with_suffix(".sent").read_text().split()]
+    got: dict[int, set[str]] = {n: {str(kind)} for n, kind in last}
+    told = journal.with_suffix(".got")
+    for line in told.read_text().splitlines() if told.exists() else ():
+        n, kind = line.split()
+        got.setdefault(int(n), set()).add(kind)
+    assert set(accepted) <= set(got), "a job was lost"
+    assert all(len(kinds) == 1 for kinds in got.values()), "a job has two different results"
+    kinds = {n: kind for n, (kind,) in got.items()}
+    assert set(kinds.values()) <= {"None", "interrupted", "crash"}
+    often = ran(log)
+    # What was interrupted is not run again; a crash of its worker alone is tried once more (retries=1).
+    assert max(often.values(), default=0) <= 2
+    assert all(often[n] for n, kind in kinds.items() if kind == "None"), "a result without a run"
+    counts = journals.open(journal).counts()
+    assert (counts["queued"], counts["running"]) == (0, 0)
+    assert sum(counts.values()) == len(kinds)
+    jobs: list[Any] = list(journals.open(journal).jobs())
+    assert len({job.id for job in jobs}) == len(jobs)
+    wait_for(lambda: all(job.retrieved for job in journals.open(journal).jobs()))
