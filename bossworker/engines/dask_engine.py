@@ -50,8 +50,9 @@ class DaskEngine(Adapter):
         self._address = engine.removeprefix("dask://") if isinstance(engine, str) else _address(engine)
         if not isinstance(engine, str):
             if engine.asynchronous:
-                told = "its event loop would wait for itself"
-                raise ValueError(f"engine must be a Client that is not asynchronous: {told}")
+                raise ValueError(
+                    "engine must be a Client that is not asynchronous: its event loop would wait for itself"
+                )
             self.client = engine
         self.title = f"Dask cluster {self._address}"
         self._threads: dict[str, int] = {}
