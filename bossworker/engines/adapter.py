@@ -40,6 +40,9 @@ class Adapter:
     spec: PoolSpec
     events: EngineEvents
 
+    def open(self) -> None:
+        """Connect, or make what `home` tells of. Whatever comes after it is followed by `close`."""
+
     def prepare(self, spec: PoolSpec) -> None:
         """Take in what nodes need, and start what has to be started before this program has more threads."""
         self.take_spec(spec)

@@ -47,15 +47,21 @@ class DaskEngine(Adapter):
 
     def __init__(self, engine: Client | str) -> None:
         self._own = isinstance(engine, str)
-        self.client = (
-            Client(engine.removeprefix("dask://"), set_as_default=False) if isinstance(engine, str) else engine
-        )
-        if self.client.asynchronous:
-            raise ValueError("engine must be a Client that is not asynchronous: its event loop would wait for itself")
-        self.title = f"Dask cluster {_address(self.client)}"
+        self._address = engine.removeprefix("dask://") if isinstance(engine, str) else _address(engine)
+        if not isinstance(engine, str):
+            if engine.asynchronous:
+                raise ValueError(
+                    "engine must be a Client that is not asynchronous: its event loop would wait for itself"
+                )
+            self.client = engine
+        self.title = f"Dask cluster {self._address}"
         self._threads: dict[str, int] = {}
         self._batches: dict[int, _DaskBatch] = {}
         self._watch: Future[None] | None = None
+
+    def open(self) -> None:
+        if self._own:
+            self.client = Client(self._address, set_as_default=False)
 
     def prepare(self, spec: PoolSpec) -> None:
         super().prepare(spec)

@@ -93,16 +93,24 @@ class EnginePool(BossWorker):
         self._options = replace(self._options, start_method="spawn", close_fds=False)
         self._loaded = None
         adapter = self._adapter
+        adapter.open()
         try:
             adapter.prepare(self._spec(handlers))
-        except RuntimeError as error:
-            raise WorkerStartError(f"the {adapter.title} takes no tasks: {error}") from error
+        except BaseException as error:
+            adapter.close()
+            if isinstance(error, RuntimeError):
+                raise WorkerStartError(f"the {adapter.title} takes no tasks: {error}") from error
+            raise
         ours, theirs = link_pair()
         workers = 1 if self._node_decides else self._options.worker_count
         line = EngineLine(Link(theirs), adapter, workers, self._options.relayed)
         connection = EngineConnection(Launched(0, Link(ours), NoFiles()), self._inbox, line)  # type: ignore[arg-type]
         self._attach(connection, prepare_of(handlers))
         line.thread.start()
+
+    def _open_journal(self) -> None:
+        if self._options.journal:
+            self._cannot("has no journal", "only one on this machine can keep one")
 
     def _spec(self, handlers: Handlers) -> PoolSpec:
         options = asdict(replace(self._options, max_pending=0))

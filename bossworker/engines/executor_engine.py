@@ -38,8 +38,6 @@ class ExecutorEngine(Adapter):
         if self._in_process:
             self.threads_per_node = self._most
             self.default_workers = usable_cpus()
-        self._door = HomeDoor()
-        self.home = self._door.path
         self._futures: dict[int, Future[bytes]] = {}
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
@@ -48,14 +46,14 @@ class ExecutorEngine(Adapter):
         self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
 
+    def open(self) -> None:
+        self._door = HomeDoor()
+        self.home = self._door.path
+
     def prepare(self, spec: PoolSpec) -> None:
         super().prepare(spec)
         # Some executors fork their processes now, once for all: before there are threads of ours.
-        try:
-            self._started = self.executor.submit(start_on_executor, self.packed_spec)
-        except BaseException:
-            self._door.close()
-            raise
+        self._started = self.executor.submit(start_on_executor, self.packed_spec)
 
     def start(self, events: EngineEvents) -> Future[str]:
         self.events = events

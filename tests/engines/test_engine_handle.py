@@ -119,7 +119,7 @@ def test_what_cannot_be(face: Face, kind: str) -> None:
     assert "Executor" in repr(bw) or "Dask cluster tcp://" in repr(bw)
 
 
-def test_wrong_engines() -> None:
+def test_wrong_engines(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"engine must be a dask.distributed.Client, .* or None, not 17"):
         BossWorker(work, engine=17)
     with pytest.raises(ValueError, match="'dask://HOST:PORT'"):
@@ -133,6 +133,11 @@ def test_wrong_engines() -> None:
 
         with pytest.raises(ValueError, match=r"engine must be None for a subclass of BossWorker \(Mine\)"):
             Mine(work, engine=executor)
+        with pytest.raises(ValueError, match=r"on an engine \(ThreadPoolExecutor\) has no journal"):
+            BossWorker(work, engine=executor, journal=str(tmp_path / "jobs.db"))
+        assert not (tmp_path / "jobs.db").exists()
+        with pytest.raises(ValueError, match="kill_grace"):
+            BossWorker(work, engine=executor, kill_grace=-1)
     with pytest.raises(WorkerStartError, match="ThreadPoolExecutor takes no tasks: cannot schedule new futures"):
         BossWorker(work, engine=executor)
 
