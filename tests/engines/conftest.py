@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import gc
 import os
 import tempfile
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ from tests.conftest import LEAVE_SECONDS
 
 ENGINES = ("dask", "processes")
 Face = Callable[..., BossWorker]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others_are_not_concerned() -> Iterator[None]:
+    """Dask has exceptions pickled in a way of its own, and executors leave a resource tracker: not for other tests."""
+    yield
+    for kind, reduce in list(copyreg.dispatch_table.items()):
+        if getattr(getattr(reduce, "func", reduce), "__module__", "").startswith("tblib"):
+            del copyreg.dispatch_table[kind]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,7 @@ def test_checksums_are_those_of_the_files(tree: Path, tmp_path: Path, workers: i
     assert told["failures"] == []
     assert told["workers"] == workers
     assert told["bytes"] == sum(map(len, CONTENTS.values()))
-    assert f"7 files, 5.1 MB, {told['lines']:,} lines; 0 failed" in ended.stdout
+    assert f"7 files, 2.6 MB, {told['lines']:,} lines; 0 failed" in ended.stdout
     assert f"with {workers} workers" in ended.stdout
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tree: Path) -> None:
     assert len(failed) == len(expected)
     for name, reason in expected.items():
         assert any(f" {name}: " in line and reason in line for line in failed), (name, failed)
-    assert f"7 files, 5.1 MB, {lines_in_all():,} lines; {len(expected)} failed" in ended.stdout
+    assert f"7 files, 2.6 MB, {lines_in_all():,} lines; {len(expected)} failed" in ended.stdout
 
 
 def lines_in_all() -> int:
@@ -157,7 +157,7 @@ def test_progress_is_one_line_on_a_terminal(tree: Path) -> None:
         text = shown.read(1 << 16).decode()
     assert ended.returncode == 0
     assert text.startswith("\r")
-    assert text.endswith(f"7 files, 5.1 MB, {lines_in_all():,} lines; 0 failed\x1b[K\r\n")
+    assert text.endswith(f"7 files, 2.6 MB, {lines_in_all():,} lines; 0 failed\x1b[K\r\n")
     assert text.count("\n") == 1
 
 
