@@ -5,12 +5,13 @@ from __future__ import annotations
 import copyreg
 import gc
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def others_are_not_concerned() -> Iterator[None]:
     for kind, reduce in list(copyreg.dispatch_table.items()):
         if getattr(getattr(reduce, "func", reduce), "__module__", "").startswith("tblib"):
             del copyreg.dispatch_table[kind]
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    tracker: Any = sys.modules.pop("multiprocessing.resource_tracker", None)  # once loaded, pools keep it running
+    if tracker is not None:
+        tracker._resource_tracker._stop()
 
 
 @pytest.fixture(autouse=True)

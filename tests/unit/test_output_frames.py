@@ -108,7 +108,7 @@ def test_long_lines_are_told_in_pieces_and_nothing_piles_up() -> None:
 
 
 def test_another_secret_is_just_output() -> None:
-    forged = FrameWriter(new_secret()).frame(MARK, 1)
+    forged = FrameWriter(b"x" * len(new_secret())).frame(MARK, 1)  # a random one may have an end of line in it
     (line,) = read(b"a" + forged + b"b\n")
     assert line.text[0] == "a"
     assert line.text[-1] == "b"
