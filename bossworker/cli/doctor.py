@@ -20,6 +20,7 @@ from bossworker.commands.jobdir import HIDDEN
 from bossworker.commands.roots import find_root, is_id
 from bossworker.system import compiled, identity, proc
 from bossworker.system.cpus import usable_cpus
+from bossworker.system.mounts import file_system_of
 
 OK, WARNING = "ok", "warning"
 _FEW_PROCESSES, _FEW_FILES = 256, 256
@@ -118,24 +119,13 @@ def _disk(what: str, path: str) -> Iterator[Finding]:
     except OSError as error:
         yield Finding(what, WARNING, f"{path}: {error.strerror}")
         return
-    kind = file_system(path)
+    kind, _ = file_system_of(path)
     text = f"{path} ({kind or 'unknown file system'}), {usage.free / 2**30:.1f} GiB and {files.f_favail:,} inodes free"
     enough = usage.free >= _LITTLE_SPACE and (not files.f_files or files.f_favail >= _FEW_INODES)
     if kind in _REMOTE:
         yield Finding(what, WARNING, f"{text}; over a network, others' jobs may be unknown here: set BOSSWORKER_ROOT")
     else:
         yield _finding(what, enough and os.access(path, os.W_OK), text, "there should be more room, or another place")
-
-
-def file_system(path: str) -> str:
-    """Its kind, such as ``ext4``; empty where that is not told."""
-    best, kind = "", ""
-    real = os.path.realpath(path)
-    for line in proc.read("self/mounts").decode("utf-8", "replace").splitlines():
-        _, mounted, found, *_ = line.split(" ")
-        if (real == mounted or real.startswith(mounted.rstrip("/") + "/")) and len(mounted) >= len(best):
-            best, kind = mounted, found
-    return kind
 
 
 def _sockets() -> Iterator[Finding]:

@@ -217,8 +217,3 @@ def all_groups() -> Iterator[QueueFolder]:
         for name in sorted(os.listdir(_home())):
             if _GROUP.fullmatch(name):
                 yield QueueFolder(name)
-
-
-def group_of(jobid: str) -> QueueFolder | None:
-    """The group in which it waits."""
-    return next((folder for folder in all_groups() if folder.request(jobid) is not None), None)

@@ -96,11 +96,6 @@ class Lanes:
         """Whether the boss has this one."""
         return any(job_id in lane.passed for lane in self._lanes.values())
 
-    def passed_ids(self) -> Iterator[range]:
-        """Ids of the jobs that the boss has."""
-        for lane in self._lanes.values():
-            yield from lane.passed
-
     def add(self, piece: Piece) -> None:
         """Jobs have been accepted."""
         if piece.batch.count:

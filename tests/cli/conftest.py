@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
+from bossworker import jobs
 from bossworker.cli.main import main
+from bossworker.commands.supervision import launching
 
 PROGRAM = [sys.executable, "-m", "bossworker"]
 
@@ -33,6 +35,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     return tmp_path / "jobs"
+
+
+@pytest.fixture
+def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test has started goes with it."""
+    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
+    yield
+    for jobid in jobs.listing():
+        jobs.clean(jobid)
+    launching.close_launcher()
 
 
 @pytest.fixture(autouse=True)

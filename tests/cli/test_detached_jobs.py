@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,16 @@ from typing import Any
 import pytest
 
 from bossworker import jobs
-from bossworker.commands.supervision import launching
 from bossworker.tasks import TaskPool
 from tests.cli.conftest import Cli
 from tests.conftest import wait_for
+
+pytestmark = pytest.mark.usefixtures("all_leave")
 
 FACTS = {  # of --json: what programs may rely on
     "id", "kind", "name", "status", "exit_code", "signal", "reason", "paused", "command", "shell", "cwd", "pid",
     "created", "started", "ended", "elapsed", "user_time", "system_time", "max_rss", "timeout", "meta", "directory",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test has started goes with it."""
-    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
-    yield
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
 
 
 @pytest.fixture

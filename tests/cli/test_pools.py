@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker, jobs
+from bossworker import BossWorker
 from bossworker.cli.pool_entries import pool_named
-from bossworker.commands.supervision import launching
 from tests.cli.conftest import Cli
 from tests.cli.test_detached_jobs import FACTS, objects
 from tests.conftest import wait_for
+
+pytestmark = pytest.mark.usefixtures("all_leave")
 
 Make = Callable[..., BossWorker]
 
@@ -31,16 +32,6 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if job.get("unless") and not os.path.exists(job["unless"]):
         raise FileNotFoundError(job["unless"])
     return {}
-
-
-@pytest.fixture(autouse=True)
-def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test has started goes with it."""
-    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
-    yield
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
 
 
 @pytest.fixture

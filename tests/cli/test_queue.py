@@ -15,7 +15,6 @@ import pytest
 
 from bossworker import jobs
 from bossworker.cli.queue_files import QueueFolder, all_groups
-from bossworker.commands.supervision import launching
 from bossworker.system import descendants, processes
 from tests.cli.conftest import Cli, start_program
 from tests.cli.test_detached_jobs import FACTS, objects
@@ -25,15 +24,11 @@ Add = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test has started goes with it."""
-    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
+def groups_leave(all_leave: None) -> Iterator[None]:
+    """So do the processes of groups, before their jobs are cleaned away."""
     yield
     for folder in all_groups():
         end_process(folder, signal.SIGTERM)
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
 
 
 def process_of(folder: QueueFolder) -> int | None:

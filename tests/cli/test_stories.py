@@ -6,24 +6,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from bossworker import jobs
-from bossworker.commands.supervision import launching
 from tests.cli.conftest import Cli, start_program
 from tests.conftest import wait_for
 
-
-@pytest.fixture(autouse=True)
-def all_leave(root: Path) -> Iterator[None]:
-    yield
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
+pytestmark = pytest.mark.usefixtures("all_leave")
 
 
 def test_forty_thousand_files_of_which_some_are_bad(cli: Cli, here: Path, root: Path) -> None:

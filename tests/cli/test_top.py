@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker, current_job, jobs
+from bossworker import BossWorker, current_job
 from bossworker.cli import top_board
 from bossworker.cli.entries import EntryError
 from bossworker.cli.top_board import Board, BoardRow, Picture
-from bossworker.commands.supervision import launching
 from tests.cli.conftest import Cli, start_program
 from tests.conftest import wait_for
+
+pytestmark = pytest.mark.usefixtures("all_leave")
 
 Make = Callable[..., BossWorker]
 
@@ -31,16 +32,6 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if job.get("unless") and not os.path.exists(job["unless"]):
         raise FileNotFoundError(job["unless"])
     return {}
-
-
-@pytest.fixture(autouse=True)
-def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test has started goes with it."""
-    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
-    yield
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
 
 
 @pytest.fixture

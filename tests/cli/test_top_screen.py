@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker import BossWorker, current_job, jobs
-from bossworker.commands.supervision import launching
+from bossworker import BossWorker, current_job
 from tests.cli.conftest import Cli
 from tests.conftest import wait_for
 
@@ -21,6 +20,8 @@ pytest.importorskip("textual")
 from textual.widgets import RichLog
 
 from bossworker.cli.top_screen import BoardTable, Question, TextScreen, Top
+
+pytestmark = pytest.mark.usefixtures("all_leave")
 
 Make = Callable[..., BossWorker]
 Act = Callable[[Top, Any], Awaitable[None]]
@@ -33,16 +34,6 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if job.get("unless") and not os.path.exists(job["unless"]):
         raise FileNotFoundError(job["unless"])
     return {}
-
-
-@pytest.fixture(autouse=True)
-def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test has started goes with it."""
-    monkeypatch.setenv("BOSSWORKER_TASKS", str(tmp_path / "tasks"))
-    yield
-    for jobid in jobs.listing():
-        jobs.clean(jobid)
-    launching.close_launcher()
 
 
 @pytest.fixture

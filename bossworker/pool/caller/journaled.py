@@ -17,7 +17,7 @@ import weakref
 from array import array
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -29,7 +29,7 @@ from bossworker.journal.ranges import Ranges
 from bossworker.journal.reader import Journal
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
-from bossworker.pool.caller.outbox import Outbox
+from bossworker.pool.caller.outbox import Outbox, loads
 from bossworker.pool.caller.recalled import jobs_of, recalled_jobs
 from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.state import HandleState
@@ -371,23 +371,10 @@ class JournalOutbox(Outbox):
         self._check_sizes(blocks)
         jobs = self._kept(jobs, blocks)
         parts = list(_parts(ids, blocks, job_options))
-        with self._entry_of(len(ids)):
+        # A call is accepted as a whole: so there has to be room for all of it, or for as many as there ever is.
+        with self._entry(min(len(ids), self._options.max_pending or len(ids))):
             self._submit(parts, ids, jobs, queue)
         self._await_record(ids)
-
-    @contextmanager
-    def _entry_of(self, jobs: int) -> Iterator[None]:
-        """Our lock, once there is room for all of a call, which is accepted as a whole; or for as many as ever is."""
-        wanted = min(jobs, self._options.max_pending or jobs)
-        ready = False
-        while not ready:
-            if self._options.max_pending:
-                self._connection.wait_until(lambda: self._state.closing or self.room() >= wanted)
-            with self._lock:
-                self._state.check_open()
-                ready = self.room() >= wanted
-                if ready:
-                    yield
 
     def _submit(
         self, parts: list[Part], ids: range, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None = None
@@ -515,13 +502,8 @@ def _key_of(job: Any) -> bytes:
 
 def _parts(ids: range, blocks: Blocks, job_options: JobOptions) -> Iterator[Part]:
     """A call's jobs as frames."""
-    start = 0
-    for stretch in blocks.stretches():
-        stop = start + sum(stretch.counts)
-        payload = stretch.payload()
-        if isinstance(payload, Parcel):
-            yield from pack_one(ids[start], job_options, payload.inline())
+    for places, load in loads(ids, blocks, job_options):
+        if isinstance(load, Parcel):
+            yield from pack_one(ids[places.start], job_options, load.inline())
         else:
-            batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
-            yield from pack_batches(cut_up(batch))
-        start = stop
+            yield from pack_batches(cut_up(load))

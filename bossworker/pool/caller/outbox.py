@@ -148,17 +148,13 @@ class Outbox:
     ) -> None:
         """Send encoded jobs, as many at a time as ``max_pending`` leaves room for."""
         jobs = self._kept(jobs, blocks)
-        start = 0
-        for stretch in blocks.stretches():
-            stop = start + sum(stretch.counts)
-            payload = stretch.payload()
-            if isinstance(payload, Parcel):
+        for places, load in loads(ids, blocks, job_options):
+            own = jobs[places.start : places.stop]
+            if isinstance(load, Parcel):
                 with self._entry():
-                    self._submit_parcel(payload, job_options, ids[start:stop], jobs[start:stop], queue)
+                    self._submit_parcel(load, job_options, ids[places.start : places.stop], own, queue)
             else:
-                batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
-                self._send_batch(batch, jobs[start:stop], queue)
-            start = stop
+                self._send_batch(load, own, queue)
 
     def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None) -> None:
         if not self._options.max_pending:
@@ -173,16 +169,20 @@ class Outbox:
                 self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], queue)
 
     @contextmanager
-    def _entry(self) -> Iterator[int]:
-        """Our lock, as soon as there is room for jobs; for how many. (Room seen without it may be gone with it.)"""
-        room = 0
-        while room <= 0:
+    def _entry(self, wanted: int = 1) -> Iterator[int]:
+        """Our lock, as soon as there is room for as many jobs as are wanted; for how many there is then.
+
+        (Room seen without the lock may be gone with it.)
+        """
+        ready = False
+        while not ready:
             if self._options.max_pending:
-                self._connection.wait_until(lambda: self._state.closing or self.room() > 0)
+                self._connection.wait_until(lambda: self._state.closing or self.room() >= wanted)
             with self._lock:
                 self._state.check_open()
                 room = self.room()
-                if room > 0:
+                ready = room >= wanted
+                if ready:
                     yield room
 
     def room(self) -> int:
@@ -249,3 +249,17 @@ class Outbox:
         finally:
             self._lock.release()
         self._connection.wake()  # who waits for room does so in vain now
+
+
+def loads(ids: range, blocks: Blocks, job_options: JobOptions) -> Iterator[tuple[range, Batch | Parcel]]:
+    """A call's jobs as they are sent: batches, and large ones by themselves; with each, which of the jobs those are."""
+    start = 0
+    for stretch in blocks.stretches():
+        stop = start + sum(stretch.counts)
+        payload = stretch.payload()
+        if isinstance(payload, Parcel):
+            yield range(start, stop), payload
+        else:
+            batch = Batch(ids[start], stop - start, 0, job_options, stretch.counts, stretch.sizes, payload)
+            yield range(start, stop), batch
+        start = stop

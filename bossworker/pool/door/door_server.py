@@ -63,8 +63,8 @@ class DoorServer:
         self.poller = DoorPoller()
         self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
-        self.mail.lines = self.lines = DirectLines(self.poller, self.on_line, self.read_line)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
+        self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
@@ -139,10 +139,6 @@ class DoorServer:
         if self.requests.submitted:
             self.requests.submitted = False
             self.poller.stay_awake()
-
-    def on_line(self, client: DoorClient) -> None:
-        """A client has got a line of its own."""
-        self.reception.begin(client)
 
     def read_line(self, client: DoorClient) -> None:
         """What has come over one."""

@@ -6,7 +6,6 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Iterator
 from struct import Struct
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -122,11 +121,6 @@ class ControlConnection:
             return self._next(deadline)[0]
         except TimeoutError:
             return None
-
-    def take_events(self) -> Iterator[dict[str, Any]]:
-        """The events that have come already. TaskGone when the supervisor is."""
-        while (event := self.event(0.0)) is not None:
-            yield event
 
     def _next(self, deadline: float | None) -> Frame:
         try:
