@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +19,16 @@ import bossworker
 from bossworker import BossWorker, Door
 from bossworker.pool.door import attachment, direct_lines, door_protocol
 from bossworker.pool.door.client_link import ClientLink
+from bossworker.pool.door.client_requests import MOST_LENT, _body
 from bossworker.pool.door.direct_lines import TOKEN_BYTES
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FRAMES
+from bossworker.pool.door.door_server import _with_data
+from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.link import Link
+from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.parcel import Parcel
+from bossworker.pool.wire.segments import single
 from tests.conftest import wait_for
 from tests.door.test_strangers import answers, greeting, mutated, raw, seeds_of
 
@@ -179,6 +186,57 @@ def test_garbage_on_a_line_costs_its_client_alone(pool: Make, clients: Make, req
     assert friend.get_result()["n"] == 5
     assert bw.stats().restarts == 0
     wait_for(lambda: len(door.clients) == 1)
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_data_that_is_not_in_its_file_is_a_malformed_message(in_file: bool) -> None:
+    """Where the door has to read it; a worker that does, tells the job's result."""
+    table = Parcel((b"x" * 300_000,)).table()
+    batch = Batch(1, 1, 0, JobOptions(0, 0.0, 0, 1), array("I", [1]), array("Q", [len(table)]), table)
+    file = os.memfd_create("short")
+    try:
+        if in_file:
+            _, (copy,) = _body(batch, file, in_file)
+            os.close(copy)
+        else:
+            with pytest.raises(ProtocolError, match="not in its file"):
+                _body(batch, file, in_file)
+    finally:
+        os.close(file)
+
+
+def test_a_door_lives_on_when_a_client_lends_short_files(pool: Make, clients: Make, tmp_path: Path) -> None:
+    """More than it passes on with their files: the others it would have to read itself."""
+    bw = pool(work, worker_count=1)
+    door = bw.listen()
+    bw.add_work({"n": 0, "wait": str(tmp_path / "gate")})
+    table, file = Parcel((b"x" * 300_000,)).table(), os.memfd_create("short")
+    with raw(door) as sock:
+        line = offered(sock)
+        with dial(line["name"]) as stranger:
+            stranger.sendall(bytes.fromhex(line["token"]))
+            assert stranger.recv(1) == direct_lines.WELCOME
+            link = Link(stranger)
+            for number in range(1, MOST_LENT + 3):
+                link.queue(pack_one(number, JobOptions(0, 0.0, 0, 1), table, [os.dup(file)]))
+                while not link.flush():
+                    time.sleep(0.001)
+            wait_for(lambda: door.malformed == 2)
+    os.close(file)
+    (tmp_path / "gate").touch()
+    friend = clients(door)
+    friend.add_work({"n": 5})
+    assert friend.get_result()["n"] == 5
+
+
+def test_a_result_whose_data_is_missing_is_the_clients_to_find() -> None:
+    table = Parcel((b"x" * 300_000,)).table()
+    segment = single(1, 2, 1, 0.0, 1.0, 0, memoryview(table))
+    file = os.memfd_create("short")
+    try:
+        assert bytes(_with_data(segment, file).payload) == table
+    finally:
+        os.close(file)
 
 
 def test_clients_that_do_not_read_are_not_waited_for(pool: Make, clients: Make) -> None:

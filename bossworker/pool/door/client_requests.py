@@ -9,6 +9,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bossworker.failure import Outcome, encode_text
@@ -123,11 +124,11 @@ class ClientRequests:
         if why := client.why_full(batch, size):
             self._turn_away(client, batch, why)
             return
+        body, fds = _body(batch, file, len(self._lent) < MOST_LENT)
         client.add(batch, size)
         head = bytearray(batch.head())
         first_id = self._whole_id(client, batch.first_id)
         head[:8] = first_id.to_bytes(8, "little")
-        body, fds = _body(batch, file, len(self._lent) < MOST_LENT)
         if fds:
             self._lent.add(first_id)
         self._boss.tell(Kind.SUBMIT, bytes(head), *body, fds=fds)
@@ -299,20 +300,28 @@ def read_batch(frame: Frame, with_file: bool = False) -> Batch:
 def _body(batch: Batch, file: int | None, in_file: bool) -> tuple[Sequence[Any], tuple[int, ...]]:
     """What goes to the boss; a large job's data in a file beside it, where `in_file`: it need not touch it then.
 
-    `file`: where it is already, if it came so.
+    `file`: where it is already, if it came so. ProtocolError: it is not there.
     """
     if file is not None:
-        if in_file:
-            return batch.body(), (os.dup(file),)
-        payload = with_data(batch.payload, file)
-        give_back(file)
-        return _of_one(payload), ()
+        return _body_beside(batch, file, in_file)
     if in_file and batch.count == len(batch.counts) == 1 and is_parcel(memoryview(batch.payload)):
         lent = into_file(memoryview(batch.payload))
         if lent is not None:
             table, fd = lent
             return _of_one(table), (fd,)
     return batch.body(), ()
+
+
+def _body_beside(batch: Batch, file: int, in_file: bool) -> tuple[Sequence[Any], tuple[int, ...]]:
+    if in_file:
+        with suppress(OSError):  # no descriptor is left
+            return batch.body(), (os.dup(file),)
+    try:
+        payload = with_data(batch.payload, file)
+    except OSError as error:
+        raise ProtocolError(f"a job whose data is not in its file: {error}") from None
+    give_back(file)
+    return _of_one(payload), ()
 
 
 def _of_one(payload: bytes) -> Sequence[Any]:

@@ -340,7 +340,10 @@ def _keys(told: dict[str, Any] | None) -> Keys | None:
 
 def _with_data(segment: Segment, file: int) -> Segment:
     """A large result whose data came in a file."""
-    payload = with_data(segment.payload, file)
+    try:
+        payload = with_data(segment.payload, file)
+    except OSError:
+        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
     give_back(file)
     return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)
 
