@@ -96,7 +96,7 @@ def _row(
 
 ROWS = [
     _tiny("bulk/pool.map", 100_000, "bulk", "pool.map", 1.0),
-    _tiny("bulk/pool.imap_64", 100_000, "bulk", "pool.imap_64", 1.3),
+    _tiny("bulk/pool.imap_64", 100_000, "bulk", "pool.imap_64", 1.5),
     _tiny("bulk/pool.imap_1", 100_000, "bulk", "pool.imap_1", 8),
     _tiny("bulk/executor.submit", 10_000, "bulk", "executor.each", 30),
     _tiny("each/pool.apply_async", 20_000, "each", "pool.each", 3),
