@@ -231,11 +231,10 @@ class Scribe:
 
     def pass_on(self) -> None:
         """Send what is written down."""
-        if not self.unrecorded:
-            if self.recorded:
-                self.caller.send_results(self.resuming.renamed(self.recorded) or self.recorded)
-                self.recorded = []
-            self.caller.pass_on(self.boss.take_frames(self.lanes.jobs, self.resuming.renamed))
+        if self.recorded and not self.unrecorded:
+            self.caller.send_results(self.resuming.renamed(self.recorded) or self.recorded)
+            self.recorded = []
+        self.caller.pass_on(self.boss.take_frames(self.lanes.jobs, self.resuming.renamed, not self.unrecorded))
         for resume in self.caller.take_resumes():
             self.resuming.answer(resume)
         for number in self.caller.take_unkeyed():

@@ -307,16 +307,22 @@ class BossSide(_Side):
         results, self._results = self._results, []
         return results
 
-    def take_frames(self, waiting: int, rename: Callable[[list[Segment]], list[Segment] | None]) -> Iterator[Frame]:
+    def take_frames(
+        self, waiting: int, rename: Callable[[list[Segment]], list[Segment] | None], recorded: bool
+    ) -> Iterator[Frame]:
         """What is for the program: results of which all are recorded, and the rest.
 
         Args:
             waiting: How many jobs were not passed on.
             rename: Gives results the ids that the program knows them by; None: those that they have.
+            recorded: Whether all results are. Where the disk has no room for some, they have to stay here, and so has
+                the word that there are no more; the program gets its answers all the same.
         """
         frames, self.frames = self.frames, []
         for frame in frames:
-            if frame.kind is Kind.REPLY:
+            if not recorded and frame.kind in (Kind.RESULTS, Kind.CLOSED):
+                self.frames.append(frame)
+            elif frame.kind is Kind.REPLY:
                 yield self._amended(frame, waiting)
             elif frame.kind is Kind.RESULTS:
                 renamed = rename(read_segments(frame.head, frame.body))

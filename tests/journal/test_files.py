@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -167,6 +168,28 @@ def test_on_a_full_disk_calls_are_refused_and_work_goes_on(disk: Path, caplog: p
     counts = journals.open(disk / "jobs.db").counts()
     assert counts["done"] == pending + 1
     assert sum(counts.values()) == pending + 1
+
+
+def test_a_full_disk_keeps_no_answer_back(disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only results wait for room, and whoever asks for something else is answered."""
+    gate = tmp_path / "gate"
+
+    def wait_at_gate(job: dict[str, Any]) -> dict[str, Any]:
+        while not gate.exists():
+            time.sleep(0.005)
+        return {"data": bytes(100_000)}
+
+    with BossWorker(wait_at_gate, worker_count=1, journal=disk / "jobs.db") as pool:
+        pool.add_work(*[{"n": n} for n in range(5)])
+        ballast = fill(disk)
+        gate.touch()
+        wait_for(lambda: any("waits for room" in text for text in caplog.messages) or pool.stats() is None)
+        pool.pause()
+        assert pool.stats().paused
+        assert pool.get_result_nb() is None
+        pool.resume()
+        ballast.unlink()
+        assert len(list(pool.results())) == 5
 
 
 def test_where_there_is_no_room_at_all(disk: Path) -> None:
