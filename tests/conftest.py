@@ -11,6 +11,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +134,7 @@ def nothing_left() -> Iterator[None]:
     before = _traces()
     yield
     gc.collect()
+    end_resource_tracker()
     deadline = time.monotonic() + LEAVE_SECONDS
     while (left := _traces() - before) and time.monotonic() < deadline:
         processes.reap_all()
@@ -144,6 +146,19 @@ def nothing_left() -> Iterator[None]:
     gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     give_back_memory()
     assert not left, f"left behind: {sorted(left)}"
+
+
+def end_resource_tracker() -> None:
+    """End the process that multiprocessing keeps, as if its module had never been loaded.
+
+    A pool keeps it running from then on; and one that is killed without its module's knowledge is warned of later.
+    """
+    tracker: Any = getattr(sys.modules.pop("multiprocessing.resource_tracker", None), "_resource_tracker", None)
+    if tracker is not None and tracker._pid is not None:
+        os.kill(tracker._pid, signal.SIGKILL)
+        os.waitpid(tracker._pid, 0)
+        os.close(tracker._fd)
+        tracker._pid = tracker._fd = None
 
 
 def give_back_memory() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copyreg
 import gc
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import processes
-from tests.conftest import LEAVE_SECONDS
+from tests.conftest import LEAVE_SECONDS, end_resource_tracker
 
 ENGINES = ("dask", "processes")
 Face = Callable[..., BossWorker]
@@ -32,9 +31,7 @@ def others_are_not_concerned() -> Iterator[None]:
     for kind, reduce in list(copyreg.dispatch_table.items()):
         if getattr(getattr(reduce, "func", reduce), "__module__", "").startswith("tblib"):
             del copyreg.dispatch_table[kind]
-    tracker: Any = sys.modules.pop("multiprocessing.resource_tracker", None)  # once loaded, pools keep it running
-    if tracker is not None:
-        tracker._resource_tracker._stop()
+    end_resource_tracker()
 
 
 @pytest.fixture(autouse=True)

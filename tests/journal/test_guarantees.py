@@ -43,7 +43,9 @@ BODY = """
     while pool.stats().done < 2:
         time.sleep(0.001)
     pool.add_work(job(2, 60), *map(job, range(3, 13)))
-    time.sleep(0.3)  # until it is written down which result was got
+    from bossworker import journal
+    while not any(one.retrieved for one in journal.open(path).jobs()):
+        time.sleep(0.01)
     tell("ready")
     sys.stdin.readline()
     tell([[result.job["n"], result.error_kind] for result in pool.results()])
