@@ -90,7 +90,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         pool = self._pool
         if pool._options.journal:
             await _in_thread(pool.open_journal)
-        if pool._options.start_method == "spawn":
+        if pool.start_waits:
             await _in_thread(pool.start)  # which sends the handlers to an interpreter that has yet to come up
         else:
             pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
@@ -167,7 +167,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
-        flow = _Flow(jobs, self._pool._outbox.job_options(timeout, 0, None), ordered, self._pool._options.worker_count)
+        flow = _Flow(jobs, self._pool, self._pool._outbox.job_options(timeout, 0, None), ordered)
         feeder = asyncio.get_running_loop().create_task(flow.feed(source))
         try:
             while (result := await flow.next()) is not None:
@@ -384,11 +384,12 @@ async def _in_thread(call: Callable[[], T]) -> T:
 class _Flow:
     """One ``map``: jobs in, as there is room, and results out."""
 
-    def __init__(self, jobs: LoopJobs, job_options: JobOptions, ordered: bool, workers: int) -> None:
+    def __init__(self, jobs: LoopJobs, pool: LoopPool, job_options: JobOptions, ordered: bool) -> None:
         self._jobs = jobs
         self._job_options = job_options
         self._ordered = ordered
-        self._window = MAP_FIRST * workers  # how many may be in flight
+        self._connection = pool._connection
+        self._window = MAP_FIRST * pool._options.worker_count  # how many may be in flight
         self._flight: set[Ticket] = set()
         self._ready: deque[Ticket] = deque()  # those in flight in their order or, without one, those that are done
         self._changed = asyncio.Event()
@@ -438,7 +439,7 @@ class _Flow:
                 continue
             ticket = self._ready.popleft()
             self._flight.remove(ticket)
-            self._window = min(self._window + 1, MAP_JOBS)
+            self._window = min(self._window + 1, max(MAP_JOBS, self._connection.jobs_wanted))
             self._room.set()
             error = ticket.future.exception()
             if error is None:

@@ -49,7 +49,7 @@ class Executor(concurrent.futures.Executor):
     """Runs calls in the processes of a pool. See the module for what is different from ``ProcessPoolExecutor``.
 
     Args:
-        max_workers: Number of processes; None: the CPUs that this process may use.
+        max_workers: Number of processes; None: the CPUs that this process may use. With an `engine`, of each node.
         mp_context: Its start method is taken: ``"fork"``, or anything else for ``"spawn"``.
         initializer: Called with `initargs` in each worker, before its first call. If it raises, the pool is broken.
         max_tasks_per_child: Replace a worker after this many calls.
@@ -60,6 +60,7 @@ class Executor(concurrent.futures.Executor):
         start_method: ``"fork"`` or ``"spawn"``, where there is no `mp_context`.
         pool: A ``BossWorker`` to run the calls, whatever its handler, instead of a pool of its own. It decides on all
             of the above but `timeout` and `retries`, and is not shut down with the executor.
+        engine: Where the processes are, if not here, as for ``BossWorker``.
     """
 
     def __init__(
@@ -76,17 +77,20 @@ class Executor(concurrent.futures.Executor):
         max_job_memory: int = 0,
         start_method: StartMethod = "fork",
         pool: BossWorker | None = None,
+        engine: object = None,
     ) -> None:
         if mp_context is not None:
             start_method = start_method_of(mp_context)
-        max_workers = _check_workers(max_workers)
+        if pool is not None and engine is not None:
+            raise ValueError("engine must be None with a pool, which has its own")
+        max_workers = None if engine is not None and max_workers is None else _check_workers(max_workers)
         timeout = check_seconds("timeout", 0 if timeout is None else timeout)
         check_callable("initializer", initializer)
         if not isinstance(initargs, Iterable):
             raise TypeError(f"initargs must be a tuple of arguments for the initializer, not {shorten(initargs)}")
         if max_tasks_per_child is not None:
             check_count("max_tasks_per_child", max_tasks_per_child, 1)
-        self._max_workers = max_workers  # by this name, others ask for it: dask, for one
+        self._max_workers = max_workers or 1  # by this name, others ask for it: dask, for one
         settings: dict[str, Any] = {
             "init_handler": None if initializer is None else Initializer(initializer, *initargs),
             "global_timeout": timeout,
@@ -97,6 +101,7 @@ class Executor(concurrent.futures.Executor):
             "max_job_memory": max_job_memory,
             "start_method": start_method,
             "name": "Executor",
+            "engine": engine,
         }
         self._pool = _Foreign(pool) if pool is not None else _Own(settings)
         own = pool is None  # otherwise its settings hold, unless others are given here
@@ -262,7 +267,7 @@ class _Own:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.pool = _CallPool(run_call, **settings)
-        self._workers = settings["worker_count"]
+        self._workers = self.pool._options.worker_count
         self._book: CallFutures | None = None
         self._closed = False
         self._closer: threading.Thread | None = None
