@@ -45,7 +45,8 @@ class Reception:
             raise Refused("the pool is being shut down")
         client = self._client_for(told, identity_of(told, key))
         self._clients.attach(client, route, told)
-        offered = self._mail.lines.offer(client) if told["line"] else None
+        # Frames go over a line, and pickles in them: whoever speaks JSON gets none, whatever it asks for.
+        offered = self._mail.lines.offer(client) if told["line"] and self._mail.form == FRAMES else None
         self._mail.send_to(route, {**welcome(client, self._settings), "line": offered})
         if offered is None:
             self.begin(client)
