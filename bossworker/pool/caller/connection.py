@@ -30,6 +30,7 @@ from typing import Any
 
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
+from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
@@ -379,45 +380,3 @@ def _log(level: int, text: str) -> None:
     """Say what the boss has to say, whatever the program's logging makes of it."""
     with suppress(Exception):
         logging.getLogger("bossworker").log(level, "%s", text)
-
-
-class _QuietSocket(socket.socket):
-    """Closed without a ResourceWarning: the collector may come to it before it comes to the handle, which closes it."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class ReadinessFd:
-    """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
-
-    def __init__(self) -> None:
-        self.selector: selectors.BaseSelector | None = None
-        self._seen: socket.socket | None = None
-        self._shown: socket.socket | None = None
-
-    def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
-        if self.selector is None:
-            self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
-            self._seen.setblocking(False)
-            self._shown.setblocking(False)
-            selector = selectors.DefaultSelector()
-            selector.register(self._seen, selectors.EVENT_READ)
-            watch(selector)
-            self.selector = selector
-        return self.selector.fileno()  # type: ignore[attr-defined, no-any-return]
-
-    def raise_(self) -> None:
-        if self._shown is not None:
-            with suppress(BlockingIOError, OSError):
-                self._shown.send(b"s", NO_SIGPIPE)
-
-    def lower(self) -> None:
-        if self._seen is not None:
-            with suppress(BlockingIOError, OSError):
-                self._seen.recv(65536)
-
-    def close(self) -> None:
-        for one in (self.selector, self._seen, self._shown):
-            if one is not None:
-                one.close()
