@@ -15,9 +15,11 @@ from __future__ import annotations
 import gc
 import os
 import select
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from bossworker.errors import CANCELLED, JournalError, JournalInUse
@@ -27,9 +29,12 @@ from bossworker.journal.boss_side import BossSide
 from bossworker.journal.caller_side import AddCall, CallerSide
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
+from bossworker.journal.file_check import unusable
 from bossworker.journal.flight_file import FlightFile
+from bossworker.journal.forgetting import Forgetting
 from bossworker.journal.handing_over import hand_over
 from bossworker.journal.job_lanes import Lanes, Piece
+from bossworker.journal.jobs_table import empty, is_large
 from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges
@@ -56,6 +61,7 @@ class Scribe:
         lanes: Lanes,
         memory: FiledMemory,
         left: Ranges,
+        forgetting: Forgetting,
     ) -> None:
         """`left`: ids of the jobs that an earlier owner has left, with results that nobody has got or without."""
         self.caller = caller
@@ -69,6 +75,7 @@ class Scribe:
         self.retrieved_at = 0.0  # when the first of them was told of
         self.try_again = 0.0  # when, on a full disk
         self.cancelled: set[int] = set()  # ids of jobs that the boss was told to cancel
+        self.forgetting = forgetting
         self.resuming = Resuming(store, caller, left)
         self.questions = Questions(store.path)
         self.contents = Contents(store, self._running, self._retry_ids, self._accept_retries)
@@ -83,6 +90,7 @@ class Scribe:
                 self.read()
                 self.write_down()
                 self.pass_on()
+                self.forgetting.look()
             return self.end()
         finally:
             self.questions.close()
@@ -93,6 +101,8 @@ class Scribe:
         for side in (self.caller, self.boss):
             side.register(poll)
         due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
+        if self.forgetting.due() < inf:
+            due.append(self.forgetting.due())
         self.questions.register(poll)
         if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
             due.append(max(0.0, self.try_again))
@@ -145,7 +155,7 @@ class Scribe:
 
     def write_down(self) -> None:
         """Have on the disk all that is to be passed on. Where there is no room for it, calls are refused."""
-        calls = self.caller.take_calls()
+        calls = self._admit(self.caller.take_calls())
         now = time.monotonic()
         due = self.retrieved and now >= self.retrieved_at + MARK_SECONDS
         if self.try_again > now and not calls:
@@ -162,7 +172,28 @@ class Scribe:
         for call in calls:
             self.caller.accept(call)
         for piece in taken:
-            self.boss.submit(piece.batch)
+            self.boss.submit(self.store.jobs.filled(piece.batch, piece.seq))
+        _empty(accepted)
+
+    def _admit(self, calls: list[AddCall]) -> list[AddCall]:
+        """Those that the journal has room for, by the limit of its size; the others are refused."""
+        admitted, size = [], 0
+        for call in calls:
+            reason = self._no_room(size + call.size) if call.size else ""
+            if reason:
+                self.caller.refuse(call, reason)
+            else:
+                admitted.append(call)
+                size += call.size
+        return admitted
+
+    def _no_room(self, size: int) -> str:
+        try:
+            if self.retrieved and self.forgetting.is_full(size):  # these may be forgotten, once it is on the disk
+                self._commit([], [], [])
+            return self.forgetting.refusal(size)
+        except DiskFull as problem:
+            return str(problem)
 
     def _accept(self, calls: list[AddCall]) -> list[Piece]:
         """Jobs of calls, as what waits to be passed on."""
@@ -194,6 +225,7 @@ class Scribe:
             self.lanes.on_done(ids, now)
             if self.cancelled:
                 self.cancelled.difference_update(ids)
+        self.forgetting.on_got(self.retrieved)
         self.unrecorded, self.retrieved = [], Ranges()
         self.retrieved_at = self.try_again = 0.0
 
@@ -223,11 +255,14 @@ class Scribe:
     def _accept_retries(self, retries: list[tuple[int, Batch]]) -> None:
         """Jobs that another program wants to be run again; our program hears of them."""
         now = time.time()
+        if reason := self._no_room(sum(len(batch.payload) for _, batch in retries)):
+            raise NotDone(reason, NOT_NOW)
         with self.store.transaction:
             pieces = [Piece(self.store.jobs.add(batch, now, old), 0, batch) for old, batch in retries]
         for piece in pieces:
             self.caller.recall(piece.batch, now)
             self.lanes.add(piece)
+        _empty(pieces)
 
     # -- passing on -------------------------------------------------------------------------------------
 
@@ -290,6 +325,13 @@ class Scribe:
         return True
 
 
+def _empty(pieces: Iterable[Piece]) -> None:
+    """What is in files need not be here while it waits."""
+    for piece in pieces:
+        if is_large(piece.batch):
+            empty(piece.batch)
+
+
 def _is_cancelled(segment: Segment) -> bool:
     return segment.outcomes[0] & KIND_BITS == Outcome.CANCELLED
 
@@ -313,6 +355,8 @@ def main(fd: int) -> None:
             caller.tell_error("error", str(error))
         except (DiskFull, OSError) as error:
             caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
+        except sqlite3.Error as error:
+            caller.tell_error("error", str(unusable(settings["journal"], error)))
 
 
 def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
@@ -323,7 +367,8 @@ def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
     try:
         memory, lanes, left = _open(caller, store, flights, settings)
         boss = caller.await_boss()
-        if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left).run():
+        forgetting = Forgetting(store, settings["max_age"], settings["max_size"], caller.note)
+        if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left, forgetting).run():
             flights.remove()
     finally:
         store.close()

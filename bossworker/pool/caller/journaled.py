@@ -50,6 +50,8 @@ class OpenJournal:
             "workers": options.worker_count,
             "name": options.name,
             "program": os.getpid(),
+            "max_age": options.max_journal_age,
+            "max_size": options.max_journal_size,
         }
         self._scribe = SideProcess(SCRIBE, settings)
         try:
