@@ -86,8 +86,7 @@ class Scribe:
         """Whether it is on the disk what became of each job: the recorders are of no use any more then."""
         try:
             while not self.boss.ended:
-                self.wait()
-                self.read()
+                self.read(self.wait())
                 self.write_down()
                 self.pass_on()
                 self.forgetting.look()
@@ -95,8 +94,8 @@ class Scribe:
         finally:
             self.questions.close()
 
-    def wait(self) -> None:
-        """Sleep until something has come, or is due."""
+    def wait(self) -> set[int]:
+        """Sleep until something has come, or is due; the descriptors on which something has happened."""
         poll = select.poll()
         for side in (self.caller, self.boss):
             side.register(poll)
@@ -107,15 +106,18 @@ class Scribe:
         if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
             due.append(max(0.0, self.try_again))
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
-        ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
-        self.questions.answer(self.contents, {fd for fd, _ in ready})
+        ready = {fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000 + 1)}
+        self.questions.answer(self.contents, ready)
+        return ready
 
-    def read(self) -> None:
+    def read(self, ready: set[int]) -> None:
         """Take in what has come from both."""
-        self.caller.read()
+        if self.caller.is_ready(ready):
+            self.caller.read()
         if self.caller.ended:
             self.boss.hang_up()  # as the program did: the boss ends everything, and we read on until it has
-        self.boss.read()
+        if self.boss.is_ready(ready):
+            self.boss.read()
         self.note_retrieved(self.caller.take_retrieved())
         self.unrecorded += self._wanted(self.boss.take_results())
         for cancel in self.caller.take_cancels():
