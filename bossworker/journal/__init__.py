@@ -16,6 +16,9 @@ it.
     resuming.py      jobs that are added again
     database.py      the connection; schema.py says which tables there are
     jobs_table.py, results_table.py, keys_table.py, id_tables.py
+    payload_files.py  large payloads, which are in files
+    forgetting.py    what is forgotten by itself
+    file_check.py    a look at a file before it is touched
     ownership.py     one owner at a time
     ranges.py        sets of job ids
 """

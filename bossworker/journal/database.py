@@ -28,7 +28,7 @@ from bossworker.journal.ranges import Ranges
 from bossworker.journal.results_table import ResultsTable
 from bossworker.pool.wire.batch import Batch
 
-MOST_BYTES = 900_000_000  # of a job, or of a result: SQLite takes a thousand million
+MOST_BYTES = 900_000_000  # of a job, or of a result: each process on its way has a copy in its memory
 _FULL = (sqlite3.SQLITE_FULL,)
 
 FIRST_OF_SCRIBE = 1 << 39
