@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from urllib.parse import quote
 
 from bossworker.errors import JournalError
+from bossworker.journal.payload_files import folder_of
 from bossworker.journal.schema import APPLICATION, VERSION
 
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
@@ -22,7 +23,8 @@ _SQLITE = b"SQLite format 3\0"
 
 def unusable(path: str, error: object) -> JournalError:
     """What is raised of one that cannot be used."""
-    advice = "it was left as it is: restore a copy, or move it away and begin a new one"
+    files = f" (with the folder {folder_of(path)})" if os.path.isdir(folder_of(path)) else ""
+    advice = f"it was left as it is: restore a copy, or move it away{files} and begin a new one"
     return JournalError(f"the journal {path} cannot be used ({error}); {advice}")
 
 
@@ -69,7 +71,8 @@ def _without_traces(path: str) -> Iterator[None]:
 
 
 def _look_by(path: str, mode: str) -> int:
-    with closing(sqlite3.connect(f"file:{quote(path)}?{mode}", uri=True, isolation_level=None)) as db:
+    place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
+    with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
         application, version, tables = (
             db.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")

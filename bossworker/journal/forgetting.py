@@ -59,6 +59,12 @@ class Forgetting:
         except DiskFull:
             self._old_due, self._most_due = max(self._old_due, now + OFTEN), now + OFTEN
 
+    def finish(self, seconds: float) -> None:
+        """The pool has ended: forget what is due yet, as far as it takes no longer than that."""
+        end = time.monotonic() + seconds
+        while self.due() <= time.monotonic() < end:
+            self.look()
+
     def is_full(self, more: int) -> bool:
         """Whether there is no room for this many bytes, as it is."""
         return self._excess(more) > 0

@@ -9,7 +9,8 @@ without its file:
     3. the row that refers to it is committed.
 
 A row is deleted first, and its file once that is committed. So all that can be left over are files that nothing refers
-to: whoever opens the journal next, which it does alone, removes them.
+to: whoever opens the journal next, which it does alone, removes them. Names begin with an id of the database: where one
+was moved away, and another has been begun in its place, the files of the first are not the second's to remove.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 LARGE_BYTES = 1 << 20  # from this size on, a payload is in a file
-_OURS = (".job", ".result")  # how names end; another file that lies in the folder is left alone
 
 Buffer = bytes | bytearray | memoryview
 
@@ -31,6 +31,7 @@ class PayloadFiles:
     def __init__(self, db: sqlite3.Connection, folder: str) -> None:
         self._db = db
         self.folder = folder
+        (self._owner,) = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
         self.bytes: int = db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()[0]
         self._made: dict[str, int] = {}  # in the open transaction: bytes, by names
         self._deleted: dict[str, int] = {}
@@ -39,7 +40,7 @@ class PayloadFiles:
 
     def write(self, payload: Buffer, seq: int | None = None, first_id: int | None = None) -> None:
         """Put a payload into a file. OSError: that cannot be (the disk is full)."""
-        name = os.urandom(12).hex() + _OURS[seq is None]
+        name = f"{self._owner}-{os.urandom(8).hex()}.{'result' if seq is None else 'job'}"
         with suppress(FileExistsError):
             os.mkdir(self.folder, 0o700)
         self._made[name] = len(payload)  # before it is there: what is half written is removed, too
@@ -82,7 +83,7 @@ class PayloadFiles:
     def sweep(self) -> None:
         """Remove what was left over by somebody who was killed. Nobody else has the journal open."""
         known = {name for (name,) in self._db.execute("SELECT name FROM files")}
-        self._unlink([name for name in self._names() if name.endswith(_OURS) and name not in known])
+        self._unlink([name for name in self._names() if name.startswith(f"{self._owner}-") and name not in known])
         if not known:
             with suppress(OSError):  # there is none, or something else lies in it
                 os.rmdir(self.folder)

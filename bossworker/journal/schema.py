@@ -14,7 +14,7 @@ from which of the tables tell of its id.
     started     ids of jobs that may have run when an earlier owner ended, and have no result
     reruns      ids of jobs that run again after that, and as which attempt
     keys        what jobs are, by their keys (`job_key`);  keyed: ids of the jobs whose keys are known
-    meta        what there is one of
+    meta        what there is one of;  its ``id`` tells this database from others
 
 An earlier version becomes this one step by step, in one transaction: each step adds to what is there, and leaves rows
 alone, however many there are. Whatever kills it leaves the earlier version.
@@ -22,6 +22,7 @@ alone, however many there are. Whatever kills it leaves the earlier version.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from array import array
 
@@ -56,7 +57,7 @@ CREATE TABLE forgotten (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 def make(db: sqlite3.Connection) -> None:
     """Make the tables, in the open transaction."""
     _execute(db, _OF_1)
-    _execute(db, _SINCE_2)
+    _add_2(db)
     db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={VERSION}")
 
@@ -69,9 +70,14 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 
 
 def _from_1_to_2(db: sqlite3.Connection) -> None:
-    _execute(db, _SINCE_2)
+    _add_2(db)
     for first_id, marks, clock in db.execute("SELECT first_id, marks, clock FROM results").fetchall():
         db.execute("INSERT INTO ended VALUES (?,?)", (end_of(marks, clock), first_id))
+
+
+def _add_2(db: sqlite3.Connection) -> None:
+    _execute(db, _SINCE_2)
+    db.execute("INSERT INTO meta VALUES ('id', ?)", (os.urandom(4).hex(),))
 
 
 _STEPS = (_from_1_to_2,)

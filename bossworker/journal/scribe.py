@@ -47,6 +47,7 @@ from bossworker.system.titles import set_title
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
+FINISH_SECONDS = 1.0  # to forget at the end what is too much or too old: the program waits for it
 _WARNING, _INFO = 30, 20  # as in the module logging
 
 
@@ -315,7 +316,8 @@ class Scribe:
             poll.poll()
             self.caller.read()
         self.note_retrieved(self.caller.take_retrieved())
-        self._write_rest()
+        if self._write_rest():
+            self.forgetting.finish(FINISH_SECONDS)
 
     def _settle(self) -> bool:
         books = recovery.read_books(self.store)

@@ -115,6 +115,26 @@ def test_a_file_that_is_gone_is_told_and_harms_nobody_else(tmp_path: Path) -> No
     assert "the job is lost: " in str(results[2].error)
 
 
+def test_the_files_of_a_journal_that_was_moved_away_are_left_to_it(tmp_path: Path) -> None:
+    """As the error of a damaged one advises."""
+    journal, moved = tmp_path / "jobs.db", tmp_path / "moved.db"
+    for n in range(2):
+        with BossWorker(twice, worker_count=1, journal=journal) as pool:
+            pool.add_work({"data": bytes([n]) * SIZE})
+            assert len(pool.get_result()["data"]) == 2 * SIZE
+        if n == 0:
+            journal.rename(moved)
+    kept = files(journal)
+    assert len(kept) == 4
+    (tmp_path / "jobs.db-files").rename(tmp_path / "moved.db-files")
+    result = journals.open(moved).result(1)
+    assert result is not None
+    assert result["data"] == bytes(2 * SIZE)
+    assert len(files(moved)) == 4
+    assert journals.open(moved).forget() == 1
+    assert len(files(moved)) == 2
+
+
 def test_on_a_full_disk_neither_row_nor_file_is_left(disk: Path) -> None:
     journal = disk / "jobs.db"
     with BossWorker(twice, worker_count=1, journal=journal) as pool:

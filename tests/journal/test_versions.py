@@ -172,3 +172,12 @@ def test_damage_that_is_found_later_is_told(tmp_path: Path) -> None:
             file.write(os.urandom(4096))
     with pytest.raises(JournalError, match=r"cannot be used \(.*malformed"):
         list(map(journals.open(path).job, range(1, 151)))
+
+
+def test_names_that_mean_something_in_an_address(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/50%25 of?mode=rw#\xff.db")
+    for total in (1, 2):
+        with BossWorker(work, worker_count=1, journal=f"/{path}") as pool:
+            pool.add_work({"n": 0})
+            assert pool.get_result().ok
+        assert journals.open(path).counts()["done"] == total
