@@ -71,6 +71,10 @@ class Forgetting:
 
     def refusal(self, more: int) -> str:
         """Make room for this many bytes; why there is none. DiskFull: there was no room to do so."""
+        if self._most_bytes and more > self._most_bytes:  # nothing is forgotten in vain
+            return (
+                f"the call has {more} bytes, and max_journal_size is {self._most_bytes}: allow more, or make it smaller"
+            )
         while self._excess(more) > 0 and not self._in_vain:
             self._forget_oldest(more)
         if self._excess(more) <= 0:

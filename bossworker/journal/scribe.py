@@ -12,38 +12,27 @@ One turn: read what has come; write it down; pass it on. Nothing is passed on th
 
 from __future__ import annotations
 
-import gc
-import os
 import select
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from math import inf
-from typing import Any
 
-from bossworker.errors import CANCELLED, JournalError, JournalInUse
+from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.journal import recovery
 from bossworker.journal.boss_side import BossSide
 from bossworker.journal.caller_side import AddCall, CallerSide
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
-from bossworker.journal.file_check import unusable
-from bossworker.journal.flight_file import FlightFile
 from bossworker.journal.forgetting import Forgetting
-from bossworker.journal.handing_over import hand_over
 from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.jobs_table import empty, is_large
-from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.resuming import Resuming
-from bossworker.pool.door.side_process import begin
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.segments import Segment, single, split
-from bossworker.system.titles import set_title
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
@@ -338,61 +327,3 @@ def _empty(pieces: Iterable[Piece]) -> None:
 
 def _is_cancelled(segment: Segment) -> bool:
     return segment.outcomes[0] & KIND_BITS == Outcome.CANCELLED
-
-
-# -- the process --------------------------------------------------------------------------------------------------
-
-
-def main(fd: int) -> None:
-    """The process's whole life. `fd`: of its line to the program."""
-    with suppress(EOFError):
-        link, settings = begin(fd)
-        set_title("bossworker scribe", f"bossworker {settings['name']}: scribe")
-        gc.disable()
-        gc.freeze()
-        caller = CallerSide(link)
-        try:
-            _serve(caller, settings)
-        except JournalInUse as error:
-            caller.tell_error("in use", str(error), error.pid)
-        except JournalError as error:
-            caller.tell_error("error", str(error))
-        except (DiskFull, OSError) as error:
-            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
-        except sqlite3.Error as error:
-            caller.tell_error("error", str(unusable(settings["journal"], error)))
-
-
-def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
-    path = settings["journal"]
-    ownership = Ownership(path, settings["program"])
-    store = Database(path)
-    flights = FlightFile(path)
-    try:
-        memory, lanes, left = _open(caller, store, flights, settings)
-        boss = caller.await_boss()
-        forgetting = Forgetting(store, settings["max_age"], settings["max_size"], caller.note)
-        if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left, forgetting).run():
-            flights.remove()
-    finally:
-        store.close()
-        ownership.release()
-
-
-def _open(
-    caller: CallerSide, store: Database, flights: FlightFile, settings: dict[str, Any]
-) -> tuple[FiledMemory, Lanes, Ranges]:
-    """Take over what an earlier owner has left, and tell the program of it."""
-    books = recovery.take_stock(store)
-    session = os.urandom(16).hex()
-    with store.transaction:
-        started = recovery.take_over(store, books, settings["interrupted"])
-        store.set_meta("session", session)
-    memory = flights.make(session, settings["workers"])
-    lanes = Lanes(settings["workers"])
-    rerun = len(started) if settings["interrupted"] == recovery.RERUN else 0
-    for piece in recovery.pieces(store, books):
-        lanes.add(piece)
-    told = {"next_id": store.next_id(), "queued": lanes.jobs - rerun, "interrupted": len(started), "rerun": rerun}
-    caller.tell_opened(told, memory)
-    return memory, lanes, hand_over(store, books, caller)

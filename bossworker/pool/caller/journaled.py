@@ -33,7 +33,7 @@ from bossworker.system import processes
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
 
-SCRIBE = "bossworker.journal.scribe"
+SCRIBE = "bossworker.journal.scribe_process"
 _logger = logging.getLogger("bossworker")
 
 
