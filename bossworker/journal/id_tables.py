@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 
-from bossworker.journal.ranges import Ranges
-
 
 class IdTable:
     """A set of ids."""
@@ -31,10 +29,15 @@ class IdTable:
         self.add(ranges)
 
     def remove(self, ranges: Iterable[range]) -> None:
-        left = Ranges(self)
+        """Take these out. (Where ranges overlap, some may stay: so it is for ids that nobody asks for any more.)"""
+        first = f"SELECT coalesce(max(first_id), ?1) FROM {self._name} WHERE first_id <= ?1"
+        where = f"first_id >= ({first}) AND first_id < ?2 AND first_id + jobs > ?1"
         for one in ranges:
-            left.remove(one.start, one.stop)
-        self.set(left)
+            query = f"SELECT first_id, jobs FROM {self._name} WHERE {where}"
+            found = self._db.execute(query, (one.start, one.stop)).fetchall()
+            self._db.executemany(f"DELETE FROM {self._name} WHERE first_id = ?", [(id,) for id, _ in found])
+            for id, jobs in found:
+                self.add(left for left in (range(id, one.start), range(one.stop, id + jobs)) if left)
 
 
 class RerunTable:
