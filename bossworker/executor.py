@@ -178,17 +178,20 @@ class Executor(concurrent.futures.Executor):
         executor = weakref.ref(self)  # one that is dropped submits no more
 
         def values() -> Iterator[Any]:
+            while futures:
+                if (alive := executor()) is not None and (args := next(calls, None)) is not None:
+                    futures.append(alive.submit(fn, *args))
+                del alive
+                yield value_of(futures.popleft(), deadline)
+
+        def in_order() -> Iterator[Any]:
             try:
-                while futures:
-                    if (alive := executor()) is not None and (args := next(calls, None)) is not None:
-                        futures.append(alive.submit(fn, *args))
-                    del alive
-                    yield value_of(futures.popleft(), deadline)
+                yield from values()
             finally:
                 for future in futures:
                     future.cancel()
 
-        return values()
+        return in_order()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end the pool once those that were made have ended. May be called again.
