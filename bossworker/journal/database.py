@@ -277,6 +277,12 @@ class Database:
         query = "SELECT first_id, jobs, outcomes FROM results ORDER BY first_id"
         return map(ResultRow._make, self._db.execute(query))
 
+    def ended_rows(self) -> Iterator[tuple[ResultRow, float]]:
+        """Each with when the last of its jobs ended, in Unix seconds."""
+        query = "SELECT first_id, jobs, outcomes, substr(marks, -8), clock FROM results ORDER BY first_id"
+        for *row, last, clock in self._db.execute(query):
+            yield ResultRow._make(row), array("d", last)[0] + clock
+
     def segment_of(self, job_id: int) -> tuple[Segment, float] | None:
         """The segment with a job's result, and its clock."""
         query = """SELECT first_id, jobs, base, pid, attempt, marks, ends, outcomes, payload, clock

@@ -100,6 +100,7 @@ class Operations:
             "last_ids": ring.last_ids,
             "last_failed": self._delivery.failures.last,
             "reload": self._requests.reloads.describe(),
+            "journal": self._requests.options.journal,
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
