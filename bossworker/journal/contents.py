@@ -9,10 +9,11 @@ import time
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
+from bossworker.journal import listing
 from bossworker.journal.database import Database
 from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
@@ -124,6 +125,34 @@ class Contents:
             retrieved,
             error,
         ]
+
+    def runs(self) -> Answer:
+        """All jobs, for a list of very many: see listing.py."""
+        return {"runs": listing.runs(self._store, read_books(self._store).unfinished(), self._running())}
+
+    def some(self, ids: list[int], results: bool) -> Answer:
+        """These jobs, as `jobs` tells of them, with what they are; with `results`, also the bytes of good ones."""
+        states = _States(self._store, set(self._running()))
+        records: list[list[Any]] = []
+        contents: list[Answer] = []
+        size = 0
+        for row, some in self._by_row(sorted(set(ids))):
+            for job_id in some:
+                record = self._record(row, job_id, states.of(job_id), states)
+                records.append([*record, states.good(job_id) if results else None])
+            if size < MOST_CONTENT_BYTES:
+                whole = self._store.jobs.batch(row)
+                for one in Ranges(range(job_id, job_id + 1) for job_id in some):
+                    contents.append(_content_of(whole.part(one.start - row.first_id, one.stop - row.first_id)))
+                    size += len(contents[-1]["payload"] or "")
+        return {"jobs": records, "contents": contents}
+
+    def _by_row(self, ids: list[int]) -> Iterator[tuple[JobRow, list[int]]]:
+        """Those of these jobs that there are, with the batches that they came in."""
+        forgotten = Ranges(self._store.forgotten)
+        for row, some in groupby((one for one in ids if one not in forgotten), self._store.jobs.row_of):
+            if row is not None:
+                yield row, list(some)
 
     def job(self, id: int, by_file: bool = False) -> Answer:
         """A job's pickle. `by_file`: a large one is not told, but where it is."""
@@ -267,13 +296,23 @@ class _States:
         started, finished = array("d", bytes(one.marks))
         return started + self._clock, finished + self._clock, one.attempt, one.pid
 
+    def good(self, job_id: int) -> list[Any] | None:
+        """Outcome and payload of one that ended well; of a long one without it."""
+        at = self._find(job_id)
+        if at is None or self._segment is None or self._segment.outcomes[at] & KIND_BITS:
+            return None
+        return self._told(part(self._segment, at, at + 1), MOST_CONTENT_BYTES)
+
     def failure(self, job_id: int) -> list[Any] | None:
         """Outcome and payload of one that did not end well."""
         at = self._find(job_id)
         if at is None or self._segment is None or not self._segment.outcomes[at] & KIND_BITS:
             return None
-        one = part(self._segment, at, at + 1)
-        return [one.outcomes[0], _text(self._payload_of(one)) if _size_of(one) <= MOST_ERROR_BYTES else ""]
+        return self._told(part(self._segment, at, at + 1), MOST_ERROR_BYTES)
+
+    def _told(self, one: Segment, most: int) -> list[Any]:
+        """Outcome and payload of a segment of one, which is here without its bytes."""
+        return [one.outcomes[0], _text(self._payload_of(one)) if _size_of(one) <= most else ""]
 
     def _payload_of(self, one: Segment) -> bytes | memoryview:
         found = self._store.results.segment_of(one.first_id)
@@ -283,6 +322,20 @@ class _States:
 
 
 MOST_ERROR_BYTES = 1 << 16  # of an error that is told in a list
+MOST_CONTENT_BYTES = 1 << 20  # of jobs and results that are shown
+
+
+def _content_of(one: Batch) -> Answer:
+    """The pickles of jobs, as `Operator.jobs` has it; of a long one without it."""
+    return {
+        "first": one.first_id,
+        "jobs": one.count,
+        "skip": one.skip,
+        "options": one.job_options._asdict(),
+        "counts": list(one.counts),
+        "sizes": list(one.sizes),
+        "payload": None if len(one.payload) > MOST_CONTENT_BYTES or is_emptied(one) else _text(one.payload),
+    }
 
 
 def _size_of(one: Segment) -> int:
@@ -303,6 +356,8 @@ _ASK: dict[str, Callable[..., Answer]] = {
     "counts": Contents.counts,
     "size": Contents.size,
     "jobs": Contents.jobs,
+    "runs": Contents.runs,
+    "some": Contents.some,
     "job": Contents.job,
     "result": Contents.result,
     "retry": Contents.retry,

@@ -66,6 +66,12 @@ class ResultsTable:
         query = "SELECT first_id, jobs, outcomes FROM results ORDER BY first_id"
         return map(ResultRow._make, self._db.execute(query))
 
+    def ended_rows(self) -> Iterator[tuple[ResultRow, float]]:
+        """Each with when the last of its jobs ended, in Unix seconds."""
+        query = "SELECT first_id, jobs, outcomes, at FROM results JOIN ended USING (first_id) ORDER BY first_id"
+        for *row, at in self._db.execute(query):
+            yield ResultRow._make(row), at
+
     def rows_behind(self, at: float, first_id: int, most: int) -> list[EndedRow]:
         """Rows in the order of their ends, from behind this end and id on, at most this many."""
         query = """SELECT at, first_id, jobs, length(payload) + 17 * jobs + 200 + coalesce(files.bytes, 0)

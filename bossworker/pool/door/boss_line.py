@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from bossworker.pool.wire.messages import Kind
 MOST_UNSENT = 1 << 26  # bytes on their way to the boss; with more, nothing is taken from clients
 WARNING, INFO = 30, 20  # as in the module logging
 
-OnAnswer = Callable[[dict[str, Any]], None]
+OnAnswer = Callable[[bytes], None]
 
 
 class BossLine:
@@ -40,7 +39,7 @@ class BossLine:
         self._watch()
 
     def ask(self, kind: Kind, more: bytes, body: bytes, on_answer: OnAnswer) -> None:
-        """Send a request; the answer comes later."""
+        """Send a request; the answer, a JSON object, comes later."""
         self._last_request += 1
         self._requests[self._last_request] = on_answer
         self.tell(kind, messages.REQUEST.pack(self._last_request) + more, body)
@@ -68,7 +67,7 @@ class BossLine:
         (number,) = messages.REQUEST.unpack(frame.head)
         on_answer = self._requests.pop(number, None)
         if on_answer is not None:
-            on_answer(json.loads(bytes(frame.body)))
+            on_answer(bytes(frame.body))
 
     def _watch(self) -> None:
         """While the boss does not take what we have, clients have to wait."""

@@ -5,6 +5,7 @@ Whatever here is no proper request raises ProtocolError, or what Python makes of
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from array import array
@@ -215,10 +216,10 @@ class ClientRequests:
         client.requests += 1
         route = client.route
 
-        def on_answer(told: dict[str, Any]) -> None:
+        def on_answer(answer: bytes) -> None:
             if client.route == route:  # not so if it has left meanwhile, and may be here again
                 client.requests -= 1
-                self._mail.reply(client, number, make_own(told))
+                self._mail.reply(client, number, make_own(json.loads(answer)))
 
         self._boss.ask(kind, more, body, on_answer)
 
@@ -238,8 +239,8 @@ class ClientRequests:
     def _stop(self, client: DoorClient) -> None:
         """Drop what it has queued, cancel what runs; it is told when that is through."""
 
-        def stopped(told: dict[str, Any]) -> None:
-            client.unfinished = told["count"]  # those that run, each of which has a result yet to come
+        def stopped(answer: bytes) -> None:
+            client.unfinished = json.loads(answer)["count"]  # those that run, each of which has a result yet to come
             client.closing = True
             self._mail.pass_on(client)
 

@@ -131,6 +131,7 @@ complete -c bossworker -n '__fish_seen_subcommand_from trace' -l json -d 'JSON t
 complete -c bossworker -n '__fish_seen_subcommand_from trace' -s o -l output -d 'the file, which is written anew'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l json -d 'JSON to stdout'
+complete -c bossworker -n '__fish_seen_subcommand_from web' -l journal -d 'show this journal\'s jobs, too, whether or not a program has it open; those of pools are found'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l port -d 'default: 8765; 0: a free one'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l host -d 'default: 127.0.0.1. Another one is not only this machine\'s:'
 complete -c bossworker -n '__fish_seen_subcommand_from web' -l unix-socket -d 'serve at this path instead, for this user alone: for ssh -L, or a proxy'
