@@ -108,6 +108,9 @@ class Scribe:
             self.boss.hang_up()  # as the program did: the boss ends everything, and we read on until it has
         if self.boss.is_ready(ready):
             self.boss.read()
+        if self.boss.wanted:
+            self.lanes.set_least(self.boss.wanted)
+            self.boss.wanted = 0
         self.note_retrieved(self.caller.take_retrieved())
         self.unrecorded += self._wanted(self.boss.take_results())
         for cancel in self.caller.take_cancels():

@@ -66,7 +66,7 @@ FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, a
 
 
 class Launched(NamedTuple):
-    """A boss that has been started: its pid, our end of its link, the memory it shares with us."""
+    """A boss that has been started: its pid (0: no process), our end of its link, the memory it shares with us."""
 
     pid: int
     link: Link
@@ -75,7 +75,8 @@ class Launched(NamedTuple):
     def abandon(self) -> None:
         """End it again."""
         self.link.close()
-        processes.wait_for(self.pid, FORK_SERVER_END_SECONDS)
+        if self.pid:
+            processes.wait_for(self.pid, FORK_SERVER_END_SECONDS)
         self.memory.close()
 
 

@@ -181,8 +181,6 @@ class BossWorker(
         check_callable("result_handler", result_handler)
         check_callable("init_handler", init_handler)
         check_callable("exit_handler", exit_handler)
-        if engine is not None and journal is not None:
-            raise ValueError("journal must be None with an engine: only what runs here can be recorded as it runs")
         if engine is not None:
             worker_count = self._become_engine(engine, worker_count)
         self._options = check_options(

@@ -11,6 +11,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
     caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED, and what is for the boss
+    engine's line -> scribe     WANTED, and what a boss sends
     scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
     reader -> scribe    ASK
     scribe -> reader    REPLY
@@ -56,6 +57,7 @@ class Kind(IntEnum):
     KEYS = 26
     RESUME = 27
     UNKEYED = 28
+    WANTED = 29
 
     READY = 16
     START_FAILED = 17
