@@ -41,6 +41,8 @@ what is seen
 again
   --joblog FILE             a line for each job that has ended, as GNU parallel writes and reads it
   --resume, --resume-failed, --retry-failed    not what is in the joblog; but what failed; only that
+  --journal FILE            whatever was killed, the same command goes on, and runs nothing twice: --resume-failed has
+                            run again what failed, --interrupted rerun what was running
 exit status: 0, the number of failed jobs up to 100, 101 if more, 130 after Ctrl-C, 255 for other errors
 examples:
   bossworker run gzip -9 ::: *.log
@@ -72,6 +74,8 @@ class RunOptions(argparse.Namespace):
     resume: bool
     resume_failed: bool
     retry_failed: bool
+    journal: str | None
+    interrupted: str | None
     retries: int
     halt: HaltRule
     timeout: tuple[float, bool]
@@ -173,6 +177,8 @@ def build_parser() -> RunParser:
     add("--resume", action="store_true", help="leave out what is in the joblog")
     add("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed")
     add("--retry-failed", action="store_true", help="run what has failed, according to the joblog")
+    add("--journal", metavar="FILE", help="go on with what an earlier run has left, and run nothing twice")
+    add("--interrupted", choices=("report", "rerun"), help="what --journal does with what may have run")
     add("--retries", type=checked(_count), default=1, metavar="N", help="how often a job is tried")
     add("--halt", "--halt-on-error", type=checked(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
     add("--timeout", type=checked(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
@@ -212,8 +218,12 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
 def _check(parser: RunParser, options: RunOptions) -> None:
     if sum((bool(options.command), options.shell_command is not None, options.function is not None)) > 1:
         parser.error("a command, -c STRING and -f PKG.MOD:FN exclude each other")
-    if (options.resume or options.resume_failed or options.retry_failed) and not options.joblog:
+    if (options.resume or options.resume_failed or options.retry_failed) and not (options.joblog or options.journal):
         parser.error("--resume, --resume-failed and --retry-failed need --joblog FILE")
+    if options.journal and (options.resume or options.retry_failed):
+        parser.error("--journal resumes by itself; --resume and --retry-failed are for a joblog alone")
+    if options.interrupted and not options.journal:
+        parser.error("--interrupted needs --journal FILE")
     if options.header not in (None, ":"):
         parser.error("--header is : (the first line has the names)")
     if any("=" not in one and one not in os.environ for one in options.env):

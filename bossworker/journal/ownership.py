@@ -66,6 +66,10 @@ class Ownership:
                 )
             time.sleep(TICK)
 
+    def fileno(self) -> int:
+        """The lock's descriptor: a process that inherits it holds the lock, too."""
+        return self._fd
+
     def release(self) -> None:
         os.close(self._fd)
 
