@@ -36,6 +36,18 @@ def write(fd: int, data: bytes) -> None:
         raise
 
 
+def say(text: str) -> None:
+    """Words for people go to stderr; where that is closed, they go nowhere."""
+    try:
+        data = f"{text}\n".encode("utf-8", "surrogateescape")  # names of files are bytes
+    except UnicodeEncodeError:
+        data = f"{text}\n".encode("utf-8", "backslashreplace")
+    try:
+        write(2, data)
+    except OSError:
+        pass
+
+
 class Grouped:
     """stdout, then stderr, of one job after the other."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
+_MOST_COPIED = 2000  # characters of a command line that is told of once more
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,20 +40,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         return RunCommand(options, argv).run()
     except (InputError, JobLogError, JournalError, UsageError) as error:
-        say(f"bossworker run: {error}")
+        printers.say(f"bossworker run: {error}")
     except BrokenPipeError:
         raise
     except OSError as error:
-        say(f"bossworker run: {error}")
+        printers.say(f"bossworker run: {error}")
     return OTHER
-
-
-def say(text: str) -> None:
-    """Words for people go to stderr; where that is closed, they go nowhere."""
-    try:
-        printers.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
 
 
 class RunCommand:
@@ -123,7 +116,7 @@ class RunCommand:
         self._count = left
         if not self._options.quiet:
             told = f", {begun:,} of them were interrupted" if begun else ""
-            say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
+            printers.say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
 
     # -- the run ----------------------------------------------------------------------------------------
 
@@ -197,7 +190,7 @@ class RunCommand:
         stack.callback(journal.close, keep)
         self._feed.leaves_out = self._leave_out
         if (told := journal.words()) and not options.quiet:
-            say(f"going on with {path}: {told}")
+            printers.say(f"going on with {path}: {told}")
 
     def _leave_out(self, row: Row, text: str) -> bool:
         """Whether the journal has it. Then it is told of as the earlier run would have."""
@@ -363,7 +356,7 @@ class RunCommand:
         except (JobLogError, OSError, RuntimeError) as error:
             self._no_own_log = True
             self._progress.clear()
-            say(f"bossworker run: what fails is not kept: {error}")
+            printers.say(f"bossworker run: what fails is not kept: {error}")
 
     # -- at the end -------------------------------------------------------------------------------------
 
@@ -372,29 +365,37 @@ class RunCommand:
         lines = self._summary.lines(self._rerun(), bold, plain)
         if self._feed.skipped and not self._tally.done and not lines:
             lines = [f"nothing to do: all of it is in the {'joblog' if self._journal is None else 'journal'}"]
-        if self._journal is not None and self._summary.failed and not self._can_be_read_again:
-            lines.append("rerun them: with --resume-failed, and the same input")
+        if self._journal is not None and self._summary.failed and not self._rerun():
+            lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:
             how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
             lines.append(f"stopped by {interrupts.name}: {how}")
         elif self._tally.halted:
             lines.append(f"halted by --halt {self._tally.rule}")
         if lines:
-            say("\n".join(lines))
+            printers.say("\n".join(lines))
 
     def _rerun(self) -> list[str]:
         """The command that runs what failed once more."""
         options = self._options
         if options.journal:
-            rest = [one for one in self._argv if one != "--resume-failed"]
-            return ["bossworker", "run", "--resume-failed", *rest] if self._can_be_read_again else []
+            return self._once_more("--resume-failed") if self._can_be_read_again and not self._is_long else []
         if options.function is not None or self._no_own_log:
             return []
-        if options.joblog and (options.retry_failed or self._can_be_read_again):
-            wanted = "--retry-failed" if options.retry_failed else "--resume-failed"
-            rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
-            return ["bossworker", "run", wanted, *rest]
+        if options.joblog and options.retry_failed:
+            return self._once_more("--retry-failed")
+        if options.joblog and self._can_be_read_again and not self._is_long:
+            return self._once_more("--resume-failed")
         return ["bossworker", "run", "--retry-failed", "--joblog", options.joblog or self._own_log]
+
+    def _once_more(self, how: str) -> list[str]:
+        rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
+        return ["bossworker", "run", how, *rest]
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether nobody would read, or copy, the command line once more."""
+        return sum(map(len, self._argv)) > _MOST_COPIED
 
     def _remove_folder(self) -> None:
         if os.path.isdir(self._folder):
