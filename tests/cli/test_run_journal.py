@@ -273,6 +273,7 @@ def test_a_full_disk_ends_the_run_before_it_runs_what_is_not_recorded(root: Path
     fill(small_disk)
     said = again([*command, *map(str, range(1, 3000))])
     assert said.status == 255
+    assert f"{small_disk / 'j'}" in said.err
     assert "No space left on device" in said.err
     os.unlink(small_disk / "ballast")
     wait_for(lambda: again([*command, *map(str, range(1, 50))]).status in (0, 1, 2))
