@@ -42,6 +42,8 @@ complete -c bossworker -n '__fish_seen_subcommand_from run' -l joblog -d 'a line
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l resume -d 'leave out what is in the joblog'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l resume-failed -d 'leave out what is in the joblog and has not failed'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l retry-failed -d 'run what has failed, according to the joblog'
+complete -c bossworker -n '__fish_seen_subcommand_from run' -l journal -d 'go on with what an earlier run has left, and run nothing twice'
+complete -c bossworker -n '__fish_seen_subcommand_from run' -l interrupted -d 'what --journal does with what may have run'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l retries -d 'how often a job is tried'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l halt -l halt-on-error -d 'stop early'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l timeout -d 'seconds, or N% of the median'
