@@ -17,6 +17,7 @@ from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.pool.boss.reports import Reports
+from bossworker.pool.boss.router_start import RouterStart
 from bossworker.pool.boss.worker_lines import WorkerLines
 from bossworker.pool.boss.workers import State
 from bossworker.pool.wire import messages
@@ -41,7 +42,6 @@ class WorkerTraffic:
         intake: Intake,
         memory: Memory,
         caller: Link,
-        router: Router | None,
         perform: Callable[[Actions], None],
         on_up: Callable[[int], None],
     ) -> None:
@@ -51,13 +51,18 @@ class WorkerTraffic:
         self.caller = caller
         self.perform = perform
         self.on_up = on_up
-        self.lines = WorkerLines(router)
-        self.reports = Reports(memory, self.read_rest_of_router) if router is not None else Reports(memory)
+        self.lines = WorkerLines()
+        self.router_start: RouterStart | None = None  # while ZeroMQ is the transport, and not there yet
+        self.reports = Reports(memory)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
         self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, since when
-        if router is not None:
-            self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
+
+    def use_router(self, router: Router) -> None:
+        """From now on there is one."""
+        self.lines.router = router
+        self.reports.before_sleep = self.read_rest_of_router
+        self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
 
     # -- who is there -----------------------------------------------------------------------------------
 
@@ -100,6 +105,8 @@ class WorkerTraffic:
             if mailbox.give(Kind.BATCH, head, body):
                 self._send_worker(slot, Kind.WAKE)
             return
+        if self.router_start is not None:
+            self.router_start.make()  # for the next one: it does not know the worker yet
         mailbox.give(Kind.BATCH, by_wire=True)
         self._send_worker(slot, Kind.BATCH, head, body, batch.file.copies() if batch.file is not None else ())
 

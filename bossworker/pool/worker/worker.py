@@ -15,7 +15,7 @@ from types import FrameType
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, describe
 from bossworker.function_calls import FunctionCall, run_call
-from bossworker.pickling import MainDefinitions
+from bossworker.pickling import MainDefinitions, inherited_main_definitions
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
@@ -80,7 +80,7 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
-        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or inherited_main_definitions()
         self.by_value: bool | MainDefinitions = (
             self.callers_by_value
         )  # of the batch that is being run: other programs know none of it
