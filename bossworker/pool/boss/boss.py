@@ -94,7 +94,7 @@ class Boss:
         self.chronicle = Chronicle(self.ring, self.note)
         self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger), memory.keep_results)
         self.intake = Intake(self.ledger, self.delivery, memory)
-        self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, self.perform, self.on_up)
+        self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, self.perform, self.on_up, self.deliver)
         self.requests = CallerRequests(
             caller,
             self.ledger,
@@ -138,7 +138,7 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not self.through():
+        while not (self.ledger.closing and self.through()):
             self.wait()
             self.traffic.read_reports()
             if not self.ready:
@@ -147,7 +147,7 @@ class Boss:
                 self.watchers.attend()
             if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
-            if self.doors.unsent:
+            if self.delivery.doors and self.doors.unsent:
                 self.doors.deliver()
         self.doors.say_farewell()
         self.caller.send(Kind.CLOSED)

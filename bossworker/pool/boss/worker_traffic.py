@@ -30,11 +30,16 @@ from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.router import Router
 
+_BELLS = (Kind.UP, Kind.DONE)
 STALLED_SECONDS = 1.0  # after this long, half a frame from a worker that says that it sends nothing is not its own
 
 
 class WorkerTraffic:
-    """See the module. `perform` carries out what the ledger decides; `on_up` is told of each worker that comes up."""
+    """See the module.
+
+    `perform` carries out what the ledger decides; `on_up` is told of each worker that comes up; `deliver` sends the
+    results that there are.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class WorkerTraffic:
         caller: Link,
         perform: Callable[[Actions], None],
         on_up: Callable[[int], None],
+        deliver: Callable[[], None],
     ) -> None:
         self.ledger = ledger
         self.intake = intake
@@ -51,6 +57,7 @@ class WorkerTraffic:
         self.caller = caller
         self.perform = perform
         self.on_up = on_up
+        self.deliver = deliver
         self.lines = WorkerLines()
         self.router_start: RouterStart | None = None  # while ZeroMQ is the transport, and not there yet
         self.reports = Reports(memory)
@@ -118,9 +125,11 @@ class WorkerTraffic:
     def _send_worker(
         self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
     ) -> None:
-        with suppress(LinkClosed):  # its exit will be told
+        try:
             if not self.lines.send(slot, kind, head, body, fds):
                 self.poller.watch(self.lines.pairs[slot], partial(self.read_worker, slot))
+        except LinkClosed:  # its exit will be told
+            pass
 
     # -- from workers -------------------------------------------------------------------------------------
 
@@ -168,8 +177,8 @@ class WorkerTraffic:
 
     def read_rest_of_router(self) -> None:
         """Take off what it might not tell of."""
-        if self.lines.router is not None:
-            self._judge(self.lines.router.take_rest())
+        if self.lines.router is not None and not self.lines.router.quiet:
+            self._judge(self.lines.router.take())
 
     def _judge(self, messages: list[tuple[bytes, str]]) -> None:
         for route, why in messages:
@@ -179,8 +188,9 @@ class WorkerTraffic:
 
     def read_reports(self) -> None:
         """Look who is up, or through with its batch. What came over the links has been read before."""
-        for slot in self.reports.slots():
-            self.on_report(slot)
+        if self.reports.waiting():
+            for slot in self.reports.slots():
+                self.on_report(slot)
 
     def on_report(self, slot: int) -> None:
         self.reports.forget(slot)
@@ -192,16 +202,20 @@ class WorkerTraffic:
                 self.on_up(slot)
             else:
                 seconds = self.intake.finish_batch(slot)
+                if not self.ledger.queue.jobs:  # then nobody waits but whoever wants the results
+                    self.deliver()
                 self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
         except ProtocolError as error:
             self.misbehaved(slot, error)
 
     def on_worker_frame(self, slot: int, frame: Frame) -> None:
         """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
+        if frame.kind in _BELLS and not frame.fds:
+            return  # they wake us: the report lies in the mailbox
         worker, file = self.ledger.workers[slot], held(frame.fd, self.memory)  # closed with the last reference to it
         match frame.kind:
             case Kind.UP | Kind.DONE:
-                pass  # they wake us: the report lies in the mailbox
+                pass
             case Kind.SPILL:
                 self.intake.spill(slot, frame, file)
             case Kind.INIT_FAILED if worker.state is State.STARTING:

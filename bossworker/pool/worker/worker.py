@@ -27,6 +27,7 @@ from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_b
 from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import (
     BELOW_BEFORE,
+    BOSS_ASLEEP,
     EXCESS,
     EXPIRED,
     MEASURED_JOB,
@@ -157,7 +158,7 @@ class Worker:
             close_fds(frame.fds)
             if self.output is not None:
                 self.output.batch_ended()
-            leaves = self._too_large() or self._too_many_dead()
+            leaves = bool(self.max_memory and self._too_large()) or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
         self._exit()
@@ -205,7 +206,7 @@ class Worker:
             signal.signal(signals.INTERRUPT, self._interrupted)
 
     def _too_large(self) -> bool:
-        return bool(self.max_memory) and processes.own_resident_bytes() > self.max_memory
+        return processes.own_resident_bytes() > self.max_memory
 
     def _too_many_dead(self) -> bool:
         """What a handler detaches becomes ours, and we cannot wait for it: it looks no different from the handler's own
@@ -251,7 +252,7 @@ class Worker:
         """Tell the boss that we are up, or through with a batch."""
         must = self.mailbox.report(self.spilled, leaves)
         self.spilled = False
-        if must or self.memory.boss_asleep:
+        if must or self.memory.words[BOSS_ASLEEP]:
             self.wire.ring(kind)
 
     def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
