@@ -70,9 +70,10 @@ class CallerRequests:
         now = time.monotonic()
         match frame.kind:
             case Kind.SUBMIT:
-                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory))
-                self.delivery.ring.queued(batch.first_id, batch.count, now)
+                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory) if frame.fds else None)
+                first_id, count = batch.first_id, batch.count  # it may be joined to another
                 self.perform(self.ledger.on_submit(batch, now))
+                self.delivery.ring.queued(first_id, count, now)
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size

@@ -372,7 +372,8 @@ class BossWorker(
         try:
             self._warn_of_neglect()
         finally:
-            self._ending.at_once()
+            if not self._ending.over:
+                self._ending.at_once()
 
     def _warn_of_neglect(self) -> None:
         """Nobody has shut it down, and nobody is going to."""
