@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from bossworker import BossWorker
 from bossworker.system import processes
@@ -49,10 +48,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(2 * cpus, MOST_PROCESSES)
 
 
-def keep_bytecode() -> None:
-    """Or thousands of Pythons that tests start would compile whatever they load. (Launchers keep it in any case.)"""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+def start_pythons_quickly() -> None:
+    """Tests start thousands of them. So each finds compiled whatever it loads, and that is not setuptools."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # launchers do without it in any case
     sys.dont_write_bytecode = False
+    os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -77,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The paths are short, as those of Unix sockets must be.
     """
     global turns
-    keep_bytecode()
+    start_pythons_quickly()
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
@@ -97,13 +97,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(tidy_up)
 
 
-# The same examples at each run, and few of them; --long looks further.
-settings.register_profile(
-    "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
-)
-settings.register_profile("long", database=None, deadline=None, max_examples=2000)
-
-
 CHOICES = {"BOSSWORKER_START_METHOD": "start_method", "BOSSWORKER_TRANSPORT": "transport"}
 """Variables, and what they choose for pools where a test does not say: ``BOSSWORKER_TRANSPORT=socketpair``."""
 
@@ -111,7 +104,18 @@ CHOICES = {"BOSSWORKER_START_METHOD": "start_method", "BOSSWORKER_TRANSPORT": "t
 def pytest_sessionstart(session: pytest.Session) -> None:
     defaults: dict[str, Any] = BossWorker.__init__.__kwdefaults__  # type: ignore[assignment]
     defaults.update({name: os.environ[variable] for variable, name in CHOICES.items() if variable in os.environ})
-    settings.load_profile("long" if session.config.getoption("--long") else "quick")
+    set_up_hypothesis(session.config.getoption("--long"))
+
+
+def set_up_hypothesis(long: bool) -> None:
+    """The same examples at each run, and few of them; --long looks further."""
+    from hypothesis import settings  # here, since workers that are spawned load this module, too
+
+    settings.register_profile("long", database=None, deadline=None, max_examples=2000)
+    settings.register_profile(
+        "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
+    )
+    settings.load_profile("long" if long else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -235,12 +239,13 @@ def pool() -> Iterator[Callable[..., BossWorker]]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
-    """Wait until the condition is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Wait until the condition is true; fail after `seconds`. It is looked at less often as time goes by."""
+    started = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > seconds:
             pytest.fail(f"waited {seconds} s in vain{' for ' + what if what else ''}")
-        time.sleep(0.002)
+        time.sleep(min(0.001 + waited / 20, 0.01))
     return value
 
 

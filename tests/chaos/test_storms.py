@@ -65,10 +65,9 @@ def killing(
         thread.join()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: pytest.FixtureRequest, seed: int) -> None:
-    jobs = 200_000 if request.config.getoption("--long") else 20_000
-    rng = random.Random(seed)
+def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    jobs = 600_000 if request.config.getoption("--long") else 20_000
+    rng = random.Random(0)
     log = str(tmp_path / "log")
     with BossWorker(log_job, worker_count=4, global_timeout=30) as pool:
         pool.add_work(*[{"n": n, "log": log, "seconds": rng.choice([0] * 60 + [0.001, 0.01])} for n in range(jobs)])
@@ -87,12 +86,13 @@ def test_kills_cost_one_job_each_and_none_runs_twice(tmp_path: Path, request: py
     assert all(result["n"] == result.job["n"] for result in results if result.ok)
 
 
-def test_with_retries_no_job_is_lost_to_kills(tmp_path: Path) -> None:
+def test_with_retries_no_job_is_lost_to_kills(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    kills = MOST_KILLS if request.config.getoption("--long") else 30
     rng = random.Random(7)
     log = str(tmp_path / "log")
     with BossWorker(log_job, worker_count=3, retries=1000) as pool:
         pool.add_work(*[{"n": n, "log": log, "seconds": 0.001} for n in range(2000)])
-        with killing(lambda: pool.worker_pids, 50, rng):
+        with killing(lambda: pool.worker_pids, 50, rng, kills):
             results = list(pool.results())
     assert sorted(result["n"] for result in results) == list(range(2000))
     again = [result for result in results if result.attempts > 1]
@@ -139,7 +139,7 @@ def test_every_job_gets_its_own_fate(request: pytest.FixtureRequest) -> None:
     """All kinds of misbehaviour at once, in random order: each job's result is its own, and only its own."""
     rng = random.Random(11)
     weights = [600, 20, 20, 10, 10, 2, 2, 10]
-    count = 20_000 if request.config.getoption("--long") else 2_000
+    count = 20_000 if request.config.getoption("--long") else 1_000
     fates = rng.choices(list(KINDS), weights, k=count)
     with BossWorker(unruly, worker_count=6, global_timeout=1.5, kill_grace=0.2) as pool:
         pool.add_work(*[{"n": n, "what": fate} for n, fate in enumerate(fates)])
@@ -226,9 +226,9 @@ def log_nothing(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("whom", ["boss", "fork server"])
-def test_the_death_of_a_server_names_every_unfinished_job(whom: str) -> None:
+def test_the_death_of_a_server_names_every_unfinished_job(whom: str, request: pytest.FixtureRequest) -> None:
     rng = random.Random(whom)
-    for _ in range(10):
+    for _ in range(50 if request.config.getoption("--long") else 4):
         pool = BossWorker(log_nothing, worker_count=2)
         boss, workers = pool.boss_pid, pool.worker_pids
         fork_server = processes.children(boss)[0]
