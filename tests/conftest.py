@@ -37,7 +37,15 @@ slender = 0  # bytes of this process when it last gave memory back
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the storms at full length")
+    parser.addoption(
+        "--long", action="store_true", help="run storms at full length, and repeat what shows itself rarely"
+    )
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time to repeat what shows itself rarely."""
+    return bool(request.config.getoption("--long"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
