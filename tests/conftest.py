@@ -185,17 +185,23 @@ def nothing_left() -> Iterator[None]:
     assert not left, f"left behind: {sorted(left)}"
 
 
+trackers: list[Any] = []  # of this process; multiprocessing's modules keep the one that they have loaded first
+
+
 def end_resource_tracker() -> None:
     """End the process that multiprocessing keeps, as if its module had never been loaded.
 
     A pool keeps it running from then on; and one that is killed without its module's knowledge is warned of later.
     """
-    tracker: Any = getattr(sys.modules.pop("multiprocessing.resource_tracker", None), "_resource_tracker", None)
-    if tracker is not None and tracker._pid is not None:
-        os.kill(tracker._pid, signal.SIGKILL)
-        os.waitpid(tracker._pid, 0)
-        os.close(tracker._fd)
-        tracker._pid = tracker._fd = None
+    module = sys.modules.pop("multiprocessing.resource_tracker", None)
+    if module is not None:
+        trackers.append(module._resource_tracker)
+    for tracker in trackers:
+        if tracker._pid is not None:
+            os.kill(tracker._pid, signal.SIGKILL)
+            os.waitpid(tracker._pid, 0)
+            os.close(tracker._fd)
+            tracker._pid = tracker._fd = None
 
 
 def give_back_memory() -> None:
