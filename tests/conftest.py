@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -15,11 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from bossworker import BossWorker
 from bossworker.system import processes
@@ -36,7 +37,15 @@ slender = 0  # bytes of this process when it last gave memory back
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the storms at full length")
+    parser.addoption(
+        "--long", action="store_true", help="run storms at full length, and repeat what shows itself rarely"
+    )
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time to repeat what shows itself rarely."""
+    return bool(request.config.getoption("--long"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -47,12 +56,36 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(2 * cpus, MOST_PROCESSES)
 
 
+def start_pythons_quickly() -> None:
+    """Tests start thousands of them. So each finds compiled whatever it loads, and that is not setuptools."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # launchers do without it in any case
+    sys.dont_write_bytecode = False
+    os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Of several processes, each begins with other tests: so each compiles a part of them, and finds the rest done.
+
+    That takes ten seconds of a processor, in a fresh copy of the tree.
+    """
+    own = getattr(session.config, "workerinput", None)
+    if own is None:
+        return
+    folders = [Path(argument) for argument in session.config.args if os.path.isdir(argument)]
+    files = sorted({file for folder in folders for file in folder.resolve().rglob("test_*.py")})
+    start = len(files) * int(own["workerid"].removeprefix("gw")) // own["workercount"]
+    for file in files[start:] + files[:start]:
+        with suppress(Exception, pytest.skip.Exception):  # told when it is collected
+            importlib.import_module(".".join(file.relative_to(session.config.rootpath).with_suffix("").parts))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Temporary files go where no other program's are; of several processes, each has a folder in that of the first.
 
     The paths are short, as those of Unix sockets must be.
     """
     global turns
+    start_pythons_quickly()
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
@@ -72,13 +105,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(tidy_up)
 
 
-# The same examples at each run, and few of them; --long looks further.
-settings.register_profile(
-    "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
-)
-settings.register_profile("long", database=None, deadline=None, max_examples=2000)
-
-
 CHOICES = {"BOSSWORKER_START_METHOD": "start_method", "BOSSWORKER_TRANSPORT": "transport"}
 """Variables, and what they choose for pools where a test does not say: ``BOSSWORKER_TRANSPORT=socketpair``."""
 
@@ -86,7 +112,18 @@ CHOICES = {"BOSSWORKER_START_METHOD": "start_method", "BOSSWORKER_TRANSPORT": "t
 def pytest_sessionstart(session: pytest.Session) -> None:
     defaults: dict[str, Any] = BossWorker.__init__.__kwdefaults__  # type: ignore[assignment]
     defaults.update({name: os.environ[variable] for variable, name in CHOICES.items() if variable in os.environ})
-    settings.load_profile("long" if session.config.getoption("--long") else "quick")
+    set_up_hypothesis(session.config.getoption("--long"))
+
+
+def set_up_hypothesis(long: bool) -> None:
+    """The same examples at each run, and few of them; --long looks further."""
+    from hypothesis import settings  # here, since workers that are spawned load this module, too
+
+    settings.register_profile("long", database=None, deadline=None, max_examples=2000)
+    settings.register_profile(
+        "quick", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=30
+    )
+    settings.load_profile("long" if long else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -148,17 +185,23 @@ def nothing_left() -> Iterator[None]:
     assert not left, f"left behind: {sorted(left)}"
 
 
+trackers: list[Any] = []  # of this process; multiprocessing's modules keep the one that they have loaded first
+
+
 def end_resource_tracker() -> None:
     """End the process that multiprocessing keeps, as if its module had never been loaded.
 
     A pool keeps it running from then on; and one that is killed without its module's knowledge is warned of later.
     """
-    tracker: Any = getattr(sys.modules.pop("multiprocessing.resource_tracker", None), "_resource_tracker", None)
-    if tracker is not None and tracker._pid is not None:
-        os.kill(tracker._pid, signal.SIGKILL)
-        os.waitpid(tracker._pid, 0)
-        os.close(tracker._fd)
-        tracker._pid = tracker._fd = None
+    module = sys.modules.pop("multiprocessing.resource_tracker", None)
+    if module is not None:
+        trackers.append(module._resource_tracker)
+    for tracker in trackers:
+        if tracker._pid is not None:
+            os.kill(tracker._pid, signal.SIGKILL)
+            os.waitpid(tracker._pid, 0)
+            os.close(tracker._fd)
+            tracker._pid = tracker._fd = None
 
 
 def give_back_memory() -> None:
@@ -210,12 +253,13 @@ def pool() -> Iterator[Callable[..., BossWorker]]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
-    """Wait until the condition is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Wait until the condition is true; fail after `seconds`. It is looked at less often as time goes by."""
+    started = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > seconds:
             pytest.fail(f"waited {seconds} s in vain{' for ' + what if what else ''}")
-        time.sleep(0.002)
+        time.sleep(min(0.001 + waited / 20, 0.01))
     return value
 
 

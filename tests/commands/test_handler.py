@@ -161,57 +161,62 @@ def test_path_likes_are_arguments(run: Run, tmp_path: Path) -> None:
     assert run([Path("/bin/echo"), tmp_path])["stdout"] == f"{tmp_path}\n"
 
 
-@pytest.mark.parametrize(
-    ("job", "told"),
-    [
-        ({}, "cmd is missing: a list of str"),
-        ({"cmd": "date -u"}, "'date -u' is one str, which needs shell=True"),
-        ({"cmd": []}, "cmd must name a program, and is empty"),
-        ({"cmd": [""]}, "cmd[0] must name a program, and is empty"),
-        ({"cmd": ["a", 1]}, "cmd[1] must be a str or path-like, not 1"),
-        ({"cmd": ["a", b"b"]}, "cmd[1] must be a str or path-like, not b'b'"),
-        ({"cmd": ["a\0b"]}, "cmd[0] must not hold a NUL character"),
-        ({"cmd": 7}, "cmd must be a list of str or path-likes, not 7"),
-        ({"cmd": ["a"], "shell": 1}, "shell must be True or False, not 1"),
-        ({"cmd": ["a", "b"], "shell": True}, "cmd must be one str with shell=True"),
-        ({"cmd": ["a"], "timout": 1}, "unknown key 'timout' (did you mean 'timeout'?); allowed are cmd, shell, stdin"),
-        ({"cmd": ["a"], 7: 1}, "unknown key 7; allowed are"),
-        ({"cmd": ["a"], "timeout": -1}, "timeout must be between 0 and"),
-        ({"cmd": ["a"], "timeout": True}, "timeout must be a number of seconds, not True"),
-        ({"cmd": ["a"], "timeout": "1"}, "timeout must be a number of seconds, not '1'"),
-        ({"cmd": ["a"], "timeout": float("nan")}, "timeout must be between"),
-        ({"cmd": ["a"], "cwd": "/no/such/folder"}, "cwd must be a folder that exists, not '/no/such/folder'"),
-        ({"cmd": ["a"], "cwd": "/etc/passwd"}, "cwd must be a folder that exists"),
-        ({"cmd": ["a"], "cwd": 7}, "cwd must be a str or path-like, not 7"),
-        ({"cmd": ["a"], "env": ["A=1"]}, "env must be a dict of variables"),
-        ({"cmd": ["a"], "env": {"A=B": "1"}}, "must not be empty or hold '=': 'A=B'"),
-        ({"cmd": ["a"], "env": {"": "1"}}, "must not be empty"),
-        ({"cmd": ["a"], "env": {"A": 1}}, "env['A'] must be a str or path-like, not 1"),
-        ({"cmd": ["a"], "env": {"A": "\0"}}, "env['A'] must not hold a NUL"),
-        ({"cmd": ["a"], "env": {1: "a"}}, "the name of a variable must be a str, not 1"),
-        ({"cmd": ["a"], "meta": [1]}, "meta must be a dict, not [1]"),
-        ({"cmd": ["a"], "meta": {"a": {1, 2}}}, "meta['a'] must be what JSON can hold, not {1, 2} (set)"),
-        ({"cmd": ["a"], "meta": {"a": float("nan")}}, "meta['a'] must be what JSON can hold, not nan (float)"),
-        (
-            {"cmd": ["a"], "meta": {"a": [0, {"b": b"x"}]}},
-            "meta['a'][1]['b'] must be what JSON can hold, not b'x' (bytes)",
-        ),
-        ({"cmd": ["a"], "meta": {1: 2}}, "meta: a key must be a str, not 1 (int)"),
-        ({"cmd": ["a"], "meta": {"a": [{None: 2}]}}, "meta['a'][0]: a key must be a str, not None (NoneType)"),
-        ({"cmd": ["a"], "meta": {"a": NESTED}}, "meta must be nested at most 100 deep"),
-        ({"cmd": ["a"], "meta": {"a": 10**5000}}, "meta must hold only what JSON can: Exceeds the limit"),
-        ({"cmd": ["a"], "stdin": 7}, "stdin must be bytes or str to feed"),
-        ({"cmd": ["a"], "stdin": Path("/no/such/file")}, "stdin must be a file that exists"),
-        ({"cmd": ["a\ud800"]}, "cmd[0] cannot be encoded"),
-    ],
-)
-def test_bad_jobs(run: Run, own_root: Path, job: dict[Any, Any], told: str) -> None:
+BAD_JOBS: list[tuple[dict[Any, Any], str]] = [
+    ({}, "cmd is missing: a list of str"),
+    ({"cmd": "date -u"}, "'date -u' is one str, which needs shell=True"),
+    ({"cmd": []}, "cmd must name a program, and is empty"),
+    ({"cmd": [""]}, "cmd[0] must name a program, and is empty"),
+    ({"cmd": ["a", 1]}, "cmd[1] must be a str or path-like, not 1"),
+    ({"cmd": ["a", b"b"]}, "cmd[1] must be a str or path-like, not b'b'"),
+    ({"cmd": ["a\0b"]}, "cmd[0] must not hold a NUL character"),
+    ({"cmd": 7}, "cmd must be a list of str or path-likes, not 7"),
+    ({"cmd": ["a"], "shell": 1}, "shell must be True or False, not 1"),
+    ({"cmd": ["a", "b"], "shell": True}, "cmd must be one str with shell=True"),
+    ({"cmd": ["a"], "timout": 1}, "unknown key 'timout' (did you mean 'timeout'?); allowed are cmd, shell, stdin"),
+    ({"cmd": ["a"], 7: 1}, "unknown key 7; allowed are"),
+    ({"cmd": ["a"], "timeout": -1}, "timeout must be between 0 and"),
+    ({"cmd": ["a"], "timeout": True}, "timeout must be a number of seconds, not True"),
+    ({"cmd": ["a"], "timeout": "1"}, "timeout must be a number of seconds, not '1'"),
+    ({"cmd": ["a"], "timeout": float("nan")}, "timeout must be between"),
+    ({"cmd": ["a"], "cwd": "/no/such/folder"}, "cwd must be a folder that exists, not '/no/such/folder'"),
+    ({"cmd": ["a"], "cwd": "/etc/passwd"}, "cwd must be a folder that exists"),
+    ({"cmd": ["a"], "cwd": 7}, "cwd must be a str or path-like, not 7"),
+    ({"cmd": ["a"], "env": ["A=1"]}, "env must be a dict of variables"),
+    ({"cmd": ["a"], "env": {"A=B": "1"}}, "must not be empty or hold '=': 'A=B'"),
+    ({"cmd": ["a"], "env": {"": "1"}}, "must not be empty"),
+    ({"cmd": ["a"], "env": {"A": 1}}, "env['A'] must be a str or path-like, not 1"),
+    ({"cmd": ["a"], "env": {"A": "\0"}}, "env['A'] must not hold a NUL"),
+    ({"cmd": ["a"], "env": {1: "a"}}, "the name of a variable must be a str, not 1"),
+    ({"cmd": ["a"], "meta": [1]}, "meta must be a dict, not [1]"),
+    ({"cmd": ["a"], "meta": {"a": {1, 2}}}, "meta['a'] must be what JSON can hold, not {1, 2} (set)"),
+    ({"cmd": ["a"], "meta": {"a": float("nan")}}, "meta['a'] must be what JSON can hold, not nan (float)"),
+    (
+        {"cmd": ["a"], "meta": {"a": [0, {"b": b"x"}]}},
+        "meta['a'][1]['b'] must be what JSON can hold, not b'x' (bytes)",
+    ),
+    ({"cmd": ["a"], "meta": {1: 2}}, "meta: a key must be a str, not 1 (int)"),
+    ({"cmd": ["a"], "meta": {"a": [{None: 2}]}}, "meta['a'][0]: a key must be a str, not None (NoneType)"),
+    ({"cmd": ["a"], "meta": {"a": NESTED}}, "meta must be nested at most 100 deep"),
+    ({"cmd": ["a"], "meta": {"a": 10**5000}}, "meta must hold only what JSON can: Exceeds the limit"),
+    ({"cmd": ["a"], "stdin": 7}, "stdin must be bytes or str to feed"),
+    ({"cmd": ["a"], "stdin": Path("/no/such/file")}, "stdin must be a file that exists"),
+    ({"cmd": ["a\ud800"]}, "cmd[0] cannot be encoded"),
+]
+
+
+@pytest.mark.parametrize(("job", "told"), BAD_JOBS)
+def test_bad_jobs(own_root: Path, job: dict[Any, Any], told: str) -> None:
     value = run_command(job)
     assert value["ERROR"].startswith("BossWorkerAsync: bad job: ")
     assert told in value["ERROR"]
-    if "cmd" in job and 7 not in job:
-        result = run(**job)
-        assert (result.error, result.error_kind) == (value["ERROR"], "bad_job")
+    assert not own_root.exists()
+
+
+def test_bad_jobs_of_a_pool(run: Run, own_root: Path) -> None:
+    for job, _ in BAD_JOBS:
+        if "cmd" in job and 7 not in job:
+            result = run(**job)
+            assert (result.error, result.error_kind) == (run_command(job)["ERROR"], "bad_job")
     assert not own_root.exists()
 
 

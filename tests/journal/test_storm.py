@@ -40,7 +40,7 @@ VICTIMS = ("program", "boss", "scribe", "fork server", "worker")
 @pytest.mark.timeout(1800)  # of 200 rounds
 @pytest.mark.parametrize("seed", [1])
 def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
-    rounds = 200 if request.config.getoption("--long") else 12
+    rounds = 200 if request.config.getoption("--long") else 6
     chance = random.Random(seed)
     journal, log = tmp_path / "jobs.db", tmp_path / "log"
     for number in range(rounds):

@@ -84,8 +84,8 @@ def test_fileno_outlives_an_orderly_shut_down_if_it_was_in_use(pool: Pool) -> No
     assert other.get_result_nb() == {"n": 2}
 
 
-def test_threads_are_let_go_by_a_forced_shut_down() -> None:
-    for _ in range(15):
+def test_threads_are_let_go_by_a_forced_shut_down(long: bool) -> None:
+    for _ in range(50 if long else 5):
         bw = BossWorker(nap, worker_count=1)
         bw.add_work(*[{"seconds": 300}] * 8)
         ends: list[BaseException] = []
@@ -106,7 +106,7 @@ def test_threads_are_let_go_by_a_forced_shut_down() -> None:
         assert all(isinstance(end, NothingPending | BossDied | PoolClosed) for end in ends), ends
 
 
-def test_a_child_forked_while_threads_use_the_pool_is_refused(pool: Pool) -> None:
+def test_a_child_forked_while_threads_use_the_pool_is_refused(pool: Pool, long: bool) -> None:
     bw = pool(nap, worker_count=2)
     stop = threading.Event()
 
@@ -119,7 +119,7 @@ def test_a_child_forked_while_threads_use_the_pool_is_refused(pool: Pool) -> Non
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        for _ in range(30):
+        for _ in range(100 if long else 10):
             pid = os.fork()
             if pid == 0:
                 signal.alarm(20)

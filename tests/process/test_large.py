@@ -76,16 +76,16 @@ VALUES: dict[str, Callable[[], Any]] = {  # made by the tests, since all others'
 }
 
 
-@pytest.mark.parametrize("kind", VALUES)
-def test_large_values_go_there_and_back(pool: Pool, way: str, kind: str) -> None:
-    value = VALUES[kind]()
+def test_large_values_go_there_and_back(pool: Pool, way: str) -> None:
     bw = pool(echo, worker_count=1)
-    for _ in range(3):  # the first is new to the worker; later ones use files again
-        bw.add_work({"value": value, "n": 1})
-        result = bw.get_result().raise_for_error()
-        assert result["n"] == 1
-        assert type(result["value"]) is type(value)
-        assert same(result["value"], value)
+    for kind, make in VALUES.items():
+        value = make()
+        for _ in range(3):  # the first is new to the worker; later ones use files again
+            bw.add_work({"value": value, "n": 1})
+            result = bw.get_result().raise_for_error()
+            assert result["n"] == 1
+            assert type(result["value"]) is type(value)
+            assert same(result["value"], value), kind
 
 
 def test_arrays_are_writable_and_private(pool: Pool, way: str) -> None:

@@ -131,7 +131,7 @@ def test_signals_while_a_pool_starts_end_none_of_it(tmp_path: Path, request: pyt
                 stop.set()
             print("fine")
         """
-    many, few = ("20", "5") if request.config.getoption("--long") else ("5", "1")
+    many, few = ("20", "5") if request.config.getoption("--long") else ("3", "1")
     assert run_program(tmp_path, program, "fork", many, stderr=None) == "fine\n"
     assert run_program(tmp_path, program, "spawn", few, stderr=None) == "fine\n"
 

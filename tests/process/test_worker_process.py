@@ -305,10 +305,10 @@ def test_random_numbers_differ_from_worker_to_worker_and_from_job_to_job(pool: P
 
     np.random.seed(7)
     bw = pool(draw, worker_count=2, start_method=start_method, max_jobs_per_worker=1)
-    bw.add_work(*[{}] * 6)
+    bw.add_work(*[{}] * 4)
     results = list(bw.results())
     for kind in ("python", "numpy"):
-        assert len({result[kind] for result in results}) == 6
+        assert len({result[kind] for result in results}) == 4
 
 
 # -- children that a handler forks ----------------------------------------------------------------------------------

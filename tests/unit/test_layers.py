@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -38,9 +39,14 @@ def modules() -> dict[str, Path]:
     return {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in paths}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, known: dict[str, Path], all_of_them: bool = True) -> Iterator[str]:
     """The modules of ours that a file imports, for type checkers and inside functions too; or only as it is loaded."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     for node in ast.walk(tree) if all_of_them else tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "bossworker":
             home = (node.module or "").removeprefix("bossworker").lstrip(".")
@@ -100,7 +106,7 @@ def test_no_two_public_classes_have_one_name() -> None:
     names = [
         node.name
         for path in modules().values()
-        for node in ast.parse(path.read_text()).body
+        for node in tree_of(path).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     assert sorted(names) == sorted(set(names))
