@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -245,3 +247,30 @@ def test_who_takes_no_results_has_to_go() -> None:
     assert not client.takes_too_little  # its jobs are refused instead
     client.counted_by_boss = True
     assert client.takes_too_little
+
+
+CLIENT = """
+import sys, time
+import bossworker
+pool = bossworker.connect(sys.argv[1])
+pool.add_work({"n": -1})
+pool.get_result()
+pool.add_work({"n": 0, "wait": sys.argv[2]}, *({"n": n} for n in range(1, 50)))
+print("there", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_client_has_sent_over_its_line_is_dropped(pool: Make, tmp_path: Path) -> None:
+    bw = pool(work, worker_count=1)
+    door = bw.listen()
+    command = [sys.executable, "-c", CLIENT, door.address, str(tmp_path / "gate")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "there\n"
+        wait_for(lambda: [(one.unfinished, one.done) for one in door.clients] == [(50, 1)])
+        client.kill()
+    wait_for(lambda: not door.clients)
+    wait_for(lambda: not bw.stats().queued)
+    bw.add_work({"n": 7})
+    assert bw.get_result()["n"] == 7  # the job that ran was stopped

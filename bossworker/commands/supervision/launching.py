@@ -11,7 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.jobdir import WARNING, JobDirectory
 from bossworker.commands.request import Request
 from bossworker.commands.supervision import job_supervisor, orders
 from bossworker.commands.supervision.interpreter import Killed, start_launcher
@@ -137,9 +137,10 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     streams = (out, out) if request.merged else (out, err)
     stdin = request.open_stdin()
     try:
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if _order(data, [directory.fd, stdin, *streams]) or directory.has_status():
                 return
+            directory.note(WARNING, "launcher killed", attempt=attempt + 1, of=ATTEMPTS)
         raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
