@@ -34,7 +34,7 @@ from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
-from bossworker.pool.wire.link import LinkClosed, close_fds
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.progress import Progress
@@ -101,6 +101,10 @@ class Connection:
         with self._sending:
             self.link.queue(parts)
             self._flush()
+
+    def was_queued(self, parts: list[Part]) -> bool:
+        """Whether these frames, the last for which `send_packed` was called, go out, though it was interrupted."""
+        return self.link.queued is parts
 
     def _flush(self) -> None:
         try:
@@ -247,25 +251,30 @@ class Connection:
             self._lose_boss()
 
     def _take_in(self) -> bool:
-        """Read the link and act on each frame, which is struck off only then: to act on it twice does no harm.
-
-        Whether anything came.
-        """
-        came = hung_up = False
-        try:
-            came = self.link.pull()
-        except LinkClosed:
-            hung_up = True
-        while self.link.frames:
-            frame = self.link.frames[0]
-            self._on_frame(frame)
-            del self.link.frames[0]
-            if frame.fd is not None:
-                give_back(frame.fd)
-                close_fds(frame.fds)
+        """Take in what has arrived; whether anything came."""
+        came, hung_up = self._read(self.link, self._on_frame)
         if hung_up:  # not before what it said last is here: another thread may look at both
             self._lose_boss()
         return came
+
+    def _read(self, link: Link, on_frame: Callable[[Frame], None]) -> tuple[bool, bool]:
+        """Read a link and act on each frame, which is struck off only then: to act on it twice does no harm.
+
+        Whether anything came, and whether the other end has hung up.
+        """
+        came = hung_up = False
+        try:
+            came = link.pull()
+        except LinkClosed:
+            hung_up = True
+        while link.frames:
+            frame = link.frames[0]
+            on_frame(frame)
+            del link.frames[0]
+            if frame.fd is not None:
+                give_back(frame.fd)
+                close_fds(frame.fds)
+        return came, hung_up
 
     def _lose_boss(self) -> None:
         if not self.gone:

@@ -25,7 +25,7 @@ MANY_OPERATORS = 16  # with so many, those that have hung up are looked for befo
 MOST_TEXT = 100  # characters of a program's name
 _ROOT = 0
 
-Describe = Callable[[], list[dict[str, Any]]]
+Describe = Callable[[Callable[[list[dict[str, Any]]], None]], None]
 
 
 class _Operator:
@@ -86,7 +86,7 @@ class Operators:
             self._reply(route, number, {"refused": f"{operator.requests} requests wait for their answers"})
             return
         if told["op"] == "clients":
-            self._reply(route, number, {"clients": self._describe_clients()})
+            self._describe_clients(lambda clients: self._reply(route, number, {"clients": clients}))
             return
 
         def on_answer(answer: bytes) -> None:
