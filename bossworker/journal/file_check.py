@@ -28,26 +28,26 @@ def unusable(path: str, error: object) -> JournalError:
     return JournalError(f"the journal {path} cannot be used ({error}); {advice}")
 
 
-def version_in(path: str) -> int:
-    """The version of the tables in a file; 0: there are none yet. JournalError: this is no journal, or damaged."""
+def check_file(path: str) -> None:
+    """JournalError: This is no journal, a damaged one, or one of a later version."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         if size and file.read(len(_SQLITE)) != _SQLITE:
             raise unusable(path, "it is no SQLite database")
-    if not size:
-        return 0  # whoever made it did not come further
     try:
-        return _look(path)
+        if size:  # else whoever made it did not come further
+            _look(path)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
 
 
-def _look(path: str) -> int:
+def _look(path: str) -> None:
     if _has_log(path):
         # To read the log takes shared memory, which not every file system has: without, it is the file alone.
         with suppress(sqlite3.OperationalError), _without_traces(path):
-            return _look_by(path, "mode=ro")
-    return _look_by(path, "mode=ro&immutable=1")
+            _look_by(path, "mode=ro")
+            return
+    _look_by(path, "mode=ro&immutable=1")
 
 
 def _has_log(path: str) -> bool:
@@ -70,7 +70,7 @@ def _without_traces(path: str) -> Iterator[None]:
                 os.unlink(shared)
 
 
-def _look_by(path: str, mode: str) -> int:
+def _look_by(path: str, mode: str) -> None:
     place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
     with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
         application, version, tables = (
@@ -78,7 +78,7 @@ def _look_by(path: str, mode: str) -> int:
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
         if not (application or version or tables):
-            return 0
+            return
         if application != APPLICATION or version < 1:
             raise unusable(path, "it is the database of another program")
         if version > VERSION:
@@ -87,4 +87,3 @@ def _look_by(path: str, mode: str) -> int:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise unusable(path, f"it is damaged: {found}")
-        return int(version)

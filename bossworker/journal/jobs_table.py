@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire.batch import Batch, JobOptions
@@ -105,18 +106,12 @@ class JobsTable:
         """Delete those rows with a job in `doomed` of which all jobs are in `ended`; the ids of their jobs."""
         deleted = []
         for one in doomed:
-            for row in self._within(one):
+            for row in map(JobRow._make, rows_within(self._db, "jobs", _COLUMNS, one)):
                 if ended.within(row.ids.start, row.ids.stop) == [row.ids]:
                     self._files.delete(seq=row.seq)
                     self._db.execute("DELETE FROM jobs WHERE seq = ?", (row.seq,))
                     deleted.append(row.ids)
         return deleted
-
-    def _within(self, ids: range) -> list[JobRow]:
-        """The rows with a job in this range."""
-        first = "SELECT coalesce(max(first_id), ?1) FROM jobs WHERE first_id <= ?1"
-        query = f"SELECT {_COLUMNS} FROM jobs WHERE first_id >= ({first}) AND first_id < ?2 AND first_id + jobs > ?1"
-        return list(map(JobRow._make, self._db.execute(query, (ids.start, ids.stop))))
 
 
 def is_large(batch: Batch) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bossworker.failure import Outcome, encode_text
+from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.schema import end_of
@@ -115,7 +116,7 @@ class ResultsTable:
     def delete(self, doomed: Ranges) -> None:
         """Delete the results of these jobs. Of rows that hold others too, the rest is written anew."""
         for one in doomed:
-            for first_id, jobs, marks, clock in self._within(one):
+            for first_id, jobs, marks, clock in rows_within(self._db, "results", "first_id, jobs, marks, clock", one):
                 row = range(first_id, first_id + jobs)
                 kept = doomed.missing(row.start, row.stop)
                 stored = self.segment_of(first_id) if kept else None
@@ -125,13 +126,6 @@ class ResultsTable:
                 for ids in kept:
                     assert stored is not None
                     self.add(part(stored[0], ids.start - first_id, ids.stop - first_id), stored[1])
-
-    def _within(self, ids: range) -> list[tuple[int, int, bytes, float]]:
-        """The rows with a job in this range."""
-        first = "SELECT coalesce(max(first_id), ?1) FROM results WHERE first_id <= ?1"
-        where = f"first_id >= ({first}) AND first_id < ?2 AND first_id + jobs > ?1"
-        query = f"SELECT first_id, jobs, marks, clock FROM results WHERE {where}"
-        return self._db.execute(query, (ids.start, ids.stop)).fetchall()
 
 
 def _lost(segment: Segment, path: str) -> Segment:

@@ -12,7 +12,13 @@ import pytest
 
 from bossworker import BossWorker, JournalError
 from bossworker import journal as journals
+from bossworker.failure import Outcome, decode_text
 from bossworker.journal.payload_files import LARGE_BYTES
+from bossworker.journal.whole_payloads import whole_results
+from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import Parcel, into_file
+from bossworker.pool.wire.segments import read_segments, single
 from tests.conftest import wait_for
 from tests.journal.programs import Program
 from tests.journal.test_files import disk, fill
@@ -41,6 +47,9 @@ def test_they_are_in_files_of_this_users_alone_and_go_with_their_jobs(tmp_path: 
         assert {stat.S_IMODE(one.stat().st_mode) for one in made} == {0o600}
         assert stat.S_IMODE(made[0].parent.stat().st_mode) == 0o700
         assert journals.open(journal).size() > 3 * SIZE
+        told = journals.open(journal).result(1)  # its owner says where it is
+        assert told is not None
+        assert told["data"] == journals.open(journal).job(1)["data"] * 2
     assert journal.stat().st_size < SIZE
     result = journals.open(journal).result(1)
     assert result is not None
@@ -51,6 +60,22 @@ def test_they_are_in_files_of_this_users_alone_and_go_with_their_jobs(tmp_path: 
     with pytest.raises(KeyError, match="there is no job 1"):
         journals.open(journal).result(1)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["jobs.db", "jobs.db-lock"]
+
+
+def test_a_result_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bossworker.journal.whole_payloads.MOST_BYTES", 300_000)
+    for size, outcome in ((200_000, Outcome.OK), (400_000, Outcome.BAD_RESULT | Outcome.TEXT)):
+        in_file = into_file(memoryview(Parcel([b"pickle", bytes(size)]).inline()))
+        assert in_file is not None
+        segment = single(7, 1, 1, 0.0, 1.0, Outcome.OK, in_file[0])
+        body = memoryview(b"".join(map(bytes, segment.body())))
+        frame, (whole,) = whole_results(Frame(Kind.RESULTS, memoryview(segment.head()), body, [in_file[1]]))
+        assert (whole.first_id, whole.outcomes[0]) == (7, outcome)
+        (sent,) = read_segments(frame.head, frame.body)
+        assert bytes(sent.payload) == whole.payload
+        if outcome:
+            text = str(decode_text(whole.payload).text)
+            assert text == "BossWorkerAsync: the result has 400030 bytes, and a journal keeps at most 300000 of one"
 
 
 def test_a_retry_has_a_file_of_its_own(tmp_path: Path) -> None:
