@@ -121,6 +121,13 @@ class BossWorker(
         interrupted: What becomes of a job that may have run when the journal's last owner ended, and has no result:
             ``"report"``: it has one now, with ERROR ``BossWorkerAsync: interrupted``. ``"rerun"``: it is run again,
             which counts as an attempt.
+        max_journal_age: Seconds after its end at which the journal forgets a job whose result this program has got; 0:
+            never. It is looked for at least once a minute.
+        max_journal_size: Bytes that the journal may take (jobs and results, in the database and in the files beside it;
+            see ``bossworker.journal.Journal.size``); 0: no limit. At that size, the jobs that ended first are
+            forgotten, of those whose results this program has got. What is queued, runs, or has a result that was not
+            got is never forgotten: where there is nothing else, ``add_work`` raises JournalError, and takes none of the
+            call's jobs. Results are always taken in, so that it may grow beyond the limit by those.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -170,6 +177,8 @@ class BossWorker(
         engine: object = None,
         journal: str | os.PathLike[str] | None = None,
         interrupted: Literal["report", "rerun"] = "report",
+        max_journal_age: float | None = 0,
+        max_journal_size: int | None = 0,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
@@ -194,6 +203,8 @@ class BossWorker(
             logs=logs,
             journal=journal,
             interrupted=interrupted,
+            max_journal_age=max_journal_age,
+            max_journal_size=max_journal_size,
             name=name,
             handler=work_handler,
         )

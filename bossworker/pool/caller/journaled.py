@@ -33,7 +33,7 @@ from bossworker.system import processes
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
 
-SCRIBE = "bossworker.journal.scribe"
+SCRIBE = "bossworker.journal.scribe_process"
 _logger = logging.getLogger("bossworker")
 
 
@@ -50,6 +50,8 @@ class OpenJournal:
             "workers": options.worker_count,
             "name": options.name,
             "program": os.getpid(),
+            "max_age": options.max_journal_age,
+            "max_size": options.max_journal_size,
         }
         self._scribe = SideProcess(SCRIBE, settings)
         try:
