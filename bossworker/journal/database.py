@@ -67,6 +67,7 @@ class Database:
 
     def _make_tables(self, version: int) -> None:
         """Of those of an earlier version, 0 for none, make ours."""
+        version = version or self._db.execute("PRAGMA user_version").fetchone()[0]  # they may all be in the log
         if version == schema.VERSION:
             return
         self._db.execute("BEGIN IMMEDIATE")  # what ends before it is committed leaves it as it was

@@ -19,6 +19,7 @@ from bossworker.journal.schema import APPLICATION, VERSION
 
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
+_HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
 
 
 def unusable(path: str, error: object) -> JournalError:
@@ -43,11 +44,31 @@ def version_in(path: str) -> int:
 
 
 def _look(path: str) -> int:
-    if _has_log(path):
-        # To read the log takes shared memory, which not every file system has: without, it is the file alone.
-        with suppress(sqlite3.OperationalError), _without_traces(path):
+    if not _has_log(path):
+        return _look_by(path, "mode=ro&immutable=1")
+    try:
+        with _without_traces(path):
             return _look_by(path, "mode=ro")
-    return _look_by(path, "mode=ro&immutable=1")
+    except sqlite3.OperationalError:
+        # To read the log takes shared memory, which not every file system has, nor one that is full. Without the log,
+        # the file is half of the truth: to look through it would find damage where there is none.
+        return _version_in_header(path)
+
+
+def _version_in_header(path: str) -> int:
+    """As the file alone tells it."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    return _checked(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+
+
+def _checked(path: str, application: int, version: int) -> int:
+    """The version, if it can be used. Both are 0 where nothing was made yet."""
+    if (application or version) and (application != APPLICATION or version < 1):
+        raise unusable(path, "it is the database of another program")
+    if version > VERSION:
+        raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
+    return version
 
 
 def _has_log(path: str) -> bool:
@@ -79,10 +100,9 @@ def _look_by(path: str, mode: str) -> int:
         )
         if not (application or version or tables):
             return 0
-        if application != APPLICATION or version < 1:
+        if not (application or version):
             raise unusable(path, "it is the database of another program")
-        if version > VERSION:
-            raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
+        _checked(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
