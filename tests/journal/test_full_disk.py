@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 from bossworker import BossWorker, JournalError
 from bossworker import journal as journals
+from bossworker.journal import file_check
 from tests.conftest import wait_for
 from tests.journal.programs import Program
 from tests.journal.test_files import disk, fill
@@ -52,7 +54,7 @@ def test_calls_of_many_threads_are_all_refused_or_taken_whole(disk: Path, tmp_pa
     def add(pool: BossWorker, first: int) -> None:
         for n in range(first, first + 10, 2):
             try:
-                pool.add_work(*[{"n": one, "log": log, "more": LARGE} for one in (n, n + 1)])
+                pool.add_work(*[{"n": one, "log": log, "more": LARGE[:30_000]} for one in (n, n + 1)])
                 taken.append(n)
             except JournalError:
                 refused.append(n)
@@ -104,6 +106,35 @@ def test_whoever_asks_is_answered_and_the_running_job_goes_on(
     assert set(ran(log)) == set(range(30)) - {1, 28, 29}
     counts = journals.open(journal).counts()
     assert (counts["done"], counts["cancelled"]) == (27, 3)
+
+
+def test_a_log_that_cannot_be_read_for_want_of_room_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read the log of a killed owner takes a file of shared memory; all that there is may be in the log."""
+    journal = tmp_path / "jobs.db"
+    program = Program(
+        """
+        pool = BossWorker(note, worker_count=1, journal=path)
+        pool.pause()
+        pool.add_work(*[{"n": n, "log": log} for n in range(5)])
+        tell("added")
+        sys.stdin.readline()
+        """,
+        journal,
+        tmp_path / "log",
+    )
+    program.told()
+    program.kill()
+    look_by = file_check._look_by
+
+    def without_room(path: str, mode: str) -> int:
+        if mode == "mode=ro":
+            raise sqlite3.OperationalError("unable to open database file")
+        return look_by(path, mode)
+
+    monkeypatch.setattr(file_check, "_look_by", without_room)
+    assert journals.open(journal).counts()["queued"] == 5
 
 
 @pytest.mark.parametrize("victims", [(), ("scribe",), ("program",)])
