@@ -19,6 +19,7 @@ from bossworker.journal.schema import APPLICATION, VERSION
 
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
+_HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
 
 
 def unusable(path: str, error: object) -> JournalError:
@@ -42,12 +43,31 @@ def check_file(path: str) -> None:
 
 
 def _look(path: str) -> None:
-    if _has_log(path):
-        # To read the log takes shared memory, which not every file system has: without, it is the file alone.
-        with suppress(sqlite3.OperationalError), _without_traces(path):
+    if not _has_log(path):
+        _look_by(path, "mode=ro&immutable=1")
+        return
+    try:
+        with _without_traces(path):
             _look_by(path, "mode=ro")
-            return
-    _look_by(path, "mode=ro&immutable=1")
+    except sqlite3.OperationalError:
+        # To read the log takes shared memory, which not every file system has, nor one that is full. Without the log,
+        # the file is half of the truth: to look through it would find damage where there is none.
+        _check_header(path)
+
+
+def _check_header(path: str) -> None:
+    """Look at what the file alone tells."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    _check_version(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+
+
+def _check_version(path: str, application: int, version: int) -> None:
+    """JournalError: It cannot be used. Both are 0 where nothing was made yet."""
+    if (application or version) and (application != APPLICATION or version < 1):
+        raise unusable(path, "it is the database of another program")
+    if version > VERSION:
+        raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
 
 
 def _has_log(path: str) -> bool:
@@ -79,10 +99,9 @@ def _look_by(path: str, mode: str) -> None:
         )
         if not (application or version or tables):
             return
-        if application != APPLICATION or version < 1:
+        if not (application or version):
             raise unusable(path, "it is the database of another program")
-        if version > VERSION:
-            raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
+        _check_version(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":

@@ -164,7 +164,8 @@ class Journal:
         *,
         unretrieved: bool = False,
     ) -> int:
-        """Delete jobs that have ended, with their results; how many.
+        """Delete jobs that have ended, with their results; how many. Those that were added by one call of ``add_work``
+        are kept until all of them have ended.
 
         Args:
             older_than: Seconds that must have passed since a job's end.

@@ -50,7 +50,8 @@ def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.Fixtu
         program.process.stdin.write(f"{number * 100_000}\n")
         program.process.stdin.flush()
         time.sleep(chance.uniform(0.0, 0.15))
-        victims = chance.choice([(), *((victim,) for victim in VICTIMS), chance.sample(VICTIMS, 2)])
+        choices = [(), *((victim,) for victim in VICTIMS), tuple(chance.sample(VICTIMS, 2))]
+        victims = choices[number] if number < len(choices) else chance.choice(choices)  # first, each of them once
         program.kill(*victims)
         if "program" not in victims and victims:
             time.sleep(chance.uniform(0.0, 0.02))
