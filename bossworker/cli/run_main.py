@@ -39,11 +39,9 @@ def main(argv: Sequence[str]) -> int:
     options = parse_run(argv)
     try:
         return RunCommand(options, argv).run()
-    except (InputError, JobLogError, JournalError, UsageError) as error:
-        printers.say(f"bossworker run: {error}")
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except (InputError, JobLogError, JournalError, OSError, UsageError) as error:
         printers.say(f"bossworker run: {error}")
     return OTHER
 
@@ -369,7 +367,8 @@ class RunCommand:
             lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:
             how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
-            lines.append(f"stopped by {interrupts.name}: {how}")
+            goes_on = "; the same command line goes on" if self._journal is not None else ""
+            lines.append(f"stopped by {interrupts.name}: {how}{goes_on}")
         elif self._tally.halted:
             lines.append(f"halted by --halt {self._tally.rule}")
         if lines:
