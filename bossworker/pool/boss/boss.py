@@ -151,6 +151,7 @@ class Boss:
             if self.delivery.doors and self.doors.unsent:
                 self.doors.deliver()
         self.doors.say_farewell()
+        self.notes.release()
         self.caller.send(Kind.CLOSED)
 
     def through(self) -> bool:
@@ -231,11 +232,14 @@ class Boss:
         if self.ledger.ready:
             self.ready = True
             self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
+            self.notes.release()
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
         """Send what jobs have printed and their results, and see to it that we go on when the caller takes more."""
         try:
+            if self.notes.held:
+                self.notes.release()
             if self.output is not None:
                 self.output.send()
             self.delivery.send()
@@ -340,6 +344,7 @@ class Boss:
 
     def start_failed(self, slot: int, text: str) -> None:
         if not self.ready:
+            self.notes.release()
             self.caller.send(Kind.START_FAILED, b"", [text.encode()])
             raise CallerGone
         self.perform(self.ledger.on_start_failed(slot, text, time.monotonic()))
