@@ -137,13 +137,19 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     streams = (out, out) if request.merged else (out, err)
     stdin = request.open_stdin()
     try:
-        for attempt in range(ATTEMPTS):
-            if _order(data, [directory.fd, stdin, *streams]) or directory.has_status():
-                return
-            directory.note(WARNING, "launcher killed", attempt=attempt + 1, of=ATTEMPTS)
-        raise OSError("the launcher was killed again and again")
+        fds = [directory.fd, stdin, *streams]
+        if not any(_is_taken(directory, data, fds, attempt) for attempt in range(1, ATTEMPTS + 1)):
+            raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
+
+
+def _is_taken(directory: JobDirectory, data: bytes, fds: list[int], attempt: int) -> bool:
+    """Whether an order was taken; if not, its launcher was killed, which is put on record."""
+    if _order(data, fds) or directory.has_status():
+        return True
+    directory.note(WARNING, "launcher killed", attempt=attempt, of=ATTEMPTS)
+    return False
 
 
 def _asked(directory: JobDirectory, request: Request) -> dict[str, object]:
