@@ -138,10 +138,18 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     stdin = request.open_stdin()
     try:
         fds = [directory.fd, stdin, *streams]
-        if not any(_is_ordered(directory, data, fds, attempt) for attempt in range(1, ATTEMPTS + 1)):
+        if not any(_is_taken(directory, data, fds, attempt) for attempt in range(1, ATTEMPTS + 1)):
             raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
+
+
+def _is_taken(directory: JobDirectory, data: bytes, fds: list[int], attempt: int) -> bool:
+    """Whether an order was taken; if not, its launcher was killed, which is put on record."""
+    if _order(data, fds) or directory.has_status():
+        return True
+    directory.note(WARNING, "launcher killed", attempt=attempt, of=ATTEMPTS)
+    return False
 
 
 def _asked(directory: JobDirectory, request: Request) -> dict[str, object]:
@@ -159,14 +167,6 @@ def _asked(directory: JobDirectory, request: Request) -> dict[str, object]:
         "pty": request.pty,
         "has_stdin": request.stdin is not None,
     }
-
-
-def _is_ordered(directory: JobDirectory, data: bytes, fds: list[int], attempt: int) -> bool:
-    """Whether a launcher has taken the order."""
-    if _order(data, fds) or directory.has_status():
-        return True
-    directory.note(WARNING, "launcher killed", attempt=attempt, of=ATTEMPTS)
-    return False
 
 
 def _order(data: bytes, fds: list[int]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -152,7 +153,16 @@ class Boss:
                 self.doors.deliver()
         self.doors.say_farewell()
         self.notes.release()
-        self.caller.send(Kind.CLOSED)
+        self.say_last_word()
+
+    def say_last_word(self) -> None:
+        """Tell the caller that all went in order. Its socket may still be full of what was sent before that."""
+        try:
+            self.caller.send(Kind.CLOSED)
+            while not self.caller.flush():
+                processes.await_fd(self.caller.fileno(), select.POLLOUT, PARENT_TICK)
+        except LinkClosed:
+            raise CallerGone from None
 
     def through(self) -> bool:
         """Whether the pool is closed, nobody is left, and all has been told."""
