@@ -19,7 +19,7 @@ from typing import Any
 
 from bossworker.errors import JournalError
 from bossworker.journal import schema
-from bossworker.journal.file_check import unusable, version_in
+from bossworker.journal.file_check import check_file, unusable
 from bossworker.journal.id_tables import HorizonTable, IdTable, RerunTable
 from bossworker.journal.jobs_table import JobsTable
 from bossworker.journal.keys_table import KeysTable
@@ -46,14 +46,15 @@ class Database:
     def __init__(self, path: str) -> None:
         """Open it, or make it. JournalError: it is damaged, or something else; then it is left as it is."""
         self.path = path
-        version = 0 if _make_file(path) else version_in(path)
+        if not _make_file(path):
+            check_file(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=64)
         except sqlite3.Error as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         try:
             self._set_up()
-            self._make_tables(version)
+            self._make_tables()
             _sync_folder(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
         except sqlite3.Error as error:
@@ -65,9 +66,9 @@ class Database:
             self._db.close()
             raise
 
-    def _make_tables(self, version: int) -> None:
-        """Of those of an earlier version, 0 for none, make ours."""
-        version = version or self._db.execute("PRAGMA user_version").fetchone()[0]  # they may all be in the log
+    def _make_tables(self) -> None:
+        """Make ours, of those of an earlier version or of none."""
+        version = self._one("PRAGMA user_version")
         if version == schema.VERSION:
             return
         self._db.execute("BEGIN IMMEDIATE")  # what ends before it is committed leaves it as it was

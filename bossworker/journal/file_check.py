@@ -29,46 +29,45 @@ def unusable(path: str, error: object) -> JournalError:
     return JournalError(f"the journal {path} cannot be used ({error}); {advice}")
 
 
-def version_in(path: str) -> int:
-    """The version of the tables in a file; 0: there are none yet. JournalError: this is no journal, or damaged."""
+def check_file(path: str) -> None:
+    """JournalError: This is no journal, a damaged one, or one of a later version."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         if size and file.read(len(_SQLITE)) != _SQLITE:
             raise unusable(path, "it is no SQLite database")
-    if not size:
-        return 0  # whoever made it did not come further
     try:
-        return _look(path)
+        if size:  # else whoever made it did not come further
+            _look(path)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
 
 
-def _look(path: str) -> int:
+def _look(path: str) -> None:
     if not _has_log(path):
-        return _look_by(path, "mode=ro&immutable=1")
+        _look_by(path, "mode=ro&immutable=1")
+        return
     try:
         with _without_traces(path):
-            return _look_by(path, "mode=ro")
+            _look_by(path, "mode=ro")
     except sqlite3.OperationalError:
         # To read the log takes shared memory, which not every file system has, nor one that is full. Without the log,
         # the file is half of the truth: to look through it would find damage where there is none.
-        return _version_in_header(path)
+        _look_at_header(path)
 
 
-def _version_in_header(path: str) -> int:
-    """As the file alone tells it."""
+def _look_at_header(path: str) -> None:
     with open(path, "rb") as file:
         header = file.read(_HEADER)
-    return _checked(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+    application, version = (int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT))
+    if application or version:  # else all that was made is in the log
+        _check(path, application, version)
 
 
-def _checked(path: str, application: int, version: int) -> int:
-    """The version, if it can be used. Both are 0 where nothing was made yet."""
-    if (application or version) and (application != APPLICATION or version < 1):
+def _check(path: str, application: int, version: int) -> None:
+    if application != APPLICATION or version < 1:
         raise unusable(path, "it is the database of another program")
     if version > VERSION:
         raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
-    return version
 
 
 def _has_log(path: str) -> bool:
@@ -91,7 +90,7 @@ def _without_traces(path: str) -> Iterator[None]:
                 os.unlink(shared)
 
 
-def _look_by(path: str, mode: str) -> int:
+def _look_by(path: str, mode: str) -> None:
     place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
     with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
         application, version, tables = (
@@ -99,12 +98,9 @@ def _look_by(path: str, mode: str) -> int:
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
         if not (application or version or tables):
-            return 0
-        if not (application or version):
-            raise unusable(path, "it is the database of another program")
-        _checked(path, application, version)
+            return
+        _check(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise unusable(path, f"it is damaged: {found}")
-        return int(version)
