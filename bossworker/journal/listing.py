@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bossworker.journal.database import Database, JobRow
+from bossworker.journal.database import Database
+from bossworker.journal.jobs_table import JobRow
 from bossworker.journal.ranges import Ranges
 
 QUEUED, RUNNING, STARTED = -1, -2, -3  # in place of an outcome; STARTED: may have run when an owner ended
@@ -15,7 +16,7 @@ Run = tuple[int, int, int, float]
 
 def runs(store: Database, unfinished: Iterable[tuple[JobRow, range]], running: Iterable[int]) -> list[Run]:
     """All jobs, in the order of their ids."""
-    started = Ranges(store.ranges("started"))
+    started = Ranges(store.started)
     now = Ranges(range(one, one + 1) for one in running)
     found = list(_ended(store))
     for row, ids in unfinished:
@@ -26,7 +27,7 @@ def runs(store: Database, unfinished: Iterable[tuple[JobRow, range]], running: I
 
 
 def _ended(store: Database) -> Iterator[Run]:
-    for row, ended in store.ended_rows():
+    for row, ended in store.results.ended_rows():
         at = 0
         while at < row.jobs:  # jobs that follow each other and ended alike
             code = row.outcomes[at]

@@ -63,6 +63,18 @@ def pack_renewed(handlers: Handlers, loaded: LoadedModules | None) -> bytes:
     return pickle.dumps(modules) + dumps_handlers(handlers, "to be reloaded")
 
 
+def handlers_in(packed: bytes) -> bytes:
+    """The handlers alone, for processes that load all modules anew."""
+    file = io.BytesIO(packed)
+    pickle.load(file)
+    return packed[file.tell() :]
+
+
+def renewed_of(handlers: bytes) -> bytes:
+    """The other way round."""
+    return pickle.dumps([]) + handlers
+
+
 def load_renewed(packed: bytes, first: Callable[[], Handlers]) -> Handlers:
     """In a worker. `first` loads the handlers that the pool began with.
 

@@ -19,8 +19,11 @@ _HAS_GENERATIONS = sys.version_info < (3, 14) and "t" not in getattr(sys, "abifl
 class Known(NamedTuple):
     """All that there was at a time: what the collector had counted, and which were young (weakly, by their ids)."""
 
-    counted: tuple[int, ...]
+    counted: tuple[int, int]
     young: dict[int, ref[object]]
+    witness: list[object]
+    """Was the youngest of all, and must still be among the young: ``gc.freeze()`` would have taken it with the others.
+    (To ask the collector how many are frozen has it walk through them all.)"""
 
 
 class Newcomers:
@@ -32,16 +35,17 @@ class Newcomers:
 
     def look(self) -> Known | None:
         """None: each was there when all were known. Otherwise look at all, and say `all_known` with this."""
+        witness: list[object] = []  # before these are listed, so that it is frozen if any of them is
         # Objects only grow older: whichever moves on between these lines is seen twice, or is counted.
         young = [] if _young() > MOST_YOUNG else gc.get_objects(generation=0) + gc.get_objects(generation=1)
         ours = [one for one in young if issubclass(type(one), self._kind)]
-        now = Known(_counted(), {id(one): ref(one) for one in ours})
+        now = Known(_counted(), {id(one): ref(one) for one in ours}, witness)
         if not _HAS_GENERATIONS or _young() > MOST_YOUNG:
             return now
         before = self._known
-        if before is None or before.counted != now.counted or not all(_is_among(before.young, one) for one in ours):
+        if before is None or before.counted != now.counted or not any(one is before.witness for one in young):
             return now
-        return None
+        return None if all(_is_among(before.young, one) for one in ours) else now
 
     def all_known(self, at: Known) -> None:
         """All that there were at that look have been looked at."""
@@ -54,10 +58,10 @@ def _is_among(young: dict[int, ref[object]], one: object) -> bool:
     return found is not None and found() is one
 
 
-def _counted() -> tuple[int, ...]:
+def _counted() -> tuple[int, int]:
     """What changes when young objects become old ones."""
     middle, old = gc.get_stats()[1:]
-    return middle["collections"], old["collections"], gc.get_freeze_count()
+    return middle["collections"], old["collections"]
 
 
 def _young() -> int:

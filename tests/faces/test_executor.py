@@ -421,7 +421,8 @@ def test_what_the_iterables_of_a_map_raise_is_raised_by_it(executor: Make) -> No
 
 def test_map_has_a_time_limit_for_all(executor: Make) -> None:
     ex = executor(1)
-    values = ex.map(time.sleep, [0, 300], timeout=0.5)
+    ex.submit(square, 1).result()  # its worker is there: what follows is not about how long that takes
+    values = ex.map(time.sleep, [0, 300], timeout=2)
     next(values)
     with pytest.raises(TimeoutError):
         next(values)

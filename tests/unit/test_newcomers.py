@@ -75,14 +75,25 @@ def test_one_that_has_grown_old_meanwhile_is_still_new(classes: Newcomers, gener
     del made
 
 
-def test_so_is_one_that_was_frozen(classes: Newcomers) -> None:
+@pytest.mark.parametrize("thawed", [False, True])
+def test_so_is_one_that_was_frozen(classes: Newcomers, thawed: bool) -> None:
     made = make()
     gc.freeze()
     try:
+        if thawed:
+            gc.unfreeze()
         assert look(classes)
+        assert not look(classes)
     finally:
         gc.unfreeze()
     del made
+
+
+def test_frozen_objects_are_not_counted(classes: Newcomers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million, that takes longer than the start of a pool."""
+    monkeypatch.delattr(gc, "get_freeze_count")
+    look(classes)
+    assert not look(classes)
 
 
 def test_other_objects_do_not_matter(classes: Newcomers) -> None:
