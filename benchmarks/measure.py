@@ -24,6 +24,14 @@ TICK = 0.2  # seconds between looks whether a side still lives
 LAST_LINES = 3  # of what a side that failed had to say
 
 
+# glibc's own threshold moves with what a program has freed, so that it decides whether a peer pays page faults.
+HEAPS = {
+    "": {},
+    "cold": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10), "MALLOC_TRIM_THRESHOLD_": str(128 << 10)},
+    "warm": {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)},
+}
+
+
 class SideFailed(Exception):
     """A side ended, or did not answer."""
 
@@ -43,6 +51,7 @@ class Side:
             stderr=self.errors,
             pass_fds=[theirs],
             start_new_session=True,
+            env={**os.environ, **HEAPS[spec.heap]},
         )
         os.close(theirs)
         self.buffer = b""

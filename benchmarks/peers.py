@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Iterator
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.handlers import Handler, Job
 
@@ -35,10 +35,14 @@ class Peer:
 
 
 class BossWorkerPeer(Peer):
+    transport: Literal["zmq", "socketpair"] = "zmq"
+
     def open(self, workers: int) -> None:
         from bossworker import BossWorker
 
-        self.pool = BossWorker(self.handler, worker_count=workers, global_timeout=self.timeout)
+        self.pool = BossWorker(
+            self.handler, worker_count=workers, global_timeout=self.timeout, transport=self.transport
+        )
 
     def bulk(self, jobs: list[Job]) -> Iterator[Job]:
         self.pool.add_work(*jobs)
@@ -64,6 +68,12 @@ class BossWorkerPeer(Peer):
 
     def close(self) -> None:
         self.pool.shut_down()
+
+
+class SocketPairPeer(BossWorkerPeer):
+    """The other transport."""
+
+    transport = "socketpair"
 
 
 class NeverSpinningPeer(BossWorkerPeer):
@@ -232,6 +242,7 @@ class MpirePeer(Peer):
 
 PEERS: dict[str, type[Peer]] = {
     "bossworker": BossWorkerPeer,
+    "socketpair": SocketPairPeer,
     "nospin": NeverSpinningPeer,
     "pool": PoolPeer,
     "executor": ProcessPoolPeer,

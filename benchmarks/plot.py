@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks import peers
+from benchmarks.compared import POOLS, Measured
 from benchmarks.curves import Drawn
 from benchmarks.report import heading
 from benchmarks.rows import Outcome
@@ -20,6 +21,7 @@ SHORT = "#c1442e"
 BESIDE = "#9db8ae"  # rows without a floor
 COLOURS = {
     "bossworker": OURS,
+    "socketpair": "#63b796",
     "nospin": "#63b796",
     "pool": "#c9a227",
     "executor": "#4f7fb5",
@@ -59,6 +61,38 @@ def draw(path: Path, outcomes: Sequence[Outcome], drawn: Sequence[Drawn]) -> Non
             ax.set_visible(False)
     figure.supxlabel(heading({}), fontsize=7, color="#555555")
     figure.savefig(path, dpi=110)
+
+
+def draw_compared(path: Path, rows: Sequence[Measured]) -> None:
+    """A panel a work, a bar a pool."""
+    columns = 3
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(12, 2.4 * lines + 0.5), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for row, ax in zip(rows, axes, strict=False):
+        _draw_work(ax, row)
+    for ax in axes[len(rows) :]:
+        ax.set_visible(False)
+    figure.supxlabel(heading({}).partition("\n")[0], fontsize=7, color="#555555")
+    figure.savefig(path, dpi=110)
+
+
+def _draw_work(ax: Any, row: Measured) -> None:
+    pools = [pool for pool in POOLS if pool in row.seconds]
+    batch = row.work.mode == "batch"
+    heights = [1 / row.median(pool) if batch else row.median(pool) for pool in pools]
+    bars = ax.barh(range(len(pools)), heights, color=[COLOURS[pool] for pool in pools], height=0.7)
+    ax.bar_label(bars, [f" {row.work.value(row.median(pool))}" for pool in pools], fontsize=8)
+    ax.set_yticks(range(len(pools)), [POOLS[pool] for pool in pools], fontsize=8)
+    ax.set_ylim(len(POOLS) - 0.5, -0.5)
+    if max(heights) > 20 * min(heights):  # one that is far off would leave the others no room
+        ax.set_xscale("log")
+        ax.set_xlim(min(heights) / 2, max(heights) * 4)
+    ax.margins(x=0.35)
+    ax.tick_params(bottom=False, labelbottom=False, which="both")
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    scale = ", by factors" if ax.get_xscale() == "log" else ""
+    ax.set_title(f"{row.work.text}\n({'more' if batch else 'less'} is better{scale})", fontsize=9, loc="left")
 
 
 def _draw_ratios(ax: Any, outcomes: Sequence[Outcome]) -> None:

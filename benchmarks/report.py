@@ -46,7 +46,7 @@ def heading(missing: dict[str, str]) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """Markdown: a row an outcome. The ratio is how many times faster the pool is."""
     head = ("work", "beside", "ratio", "min–max", "floor", "met", "bossworker", "the other")
-    return _markdown(head, [_cells(outcome) for outcome in outcomes]) + _failures(
+    return markdown(head, [_cells(outcome) for outcome in outcomes]) + _failures(
         f"{outcome.row.key}: {outcome.failure}" for outcome in outcomes if outcome.failure
     )
 
@@ -74,7 +74,7 @@ def curve_table(drawn: Drawn) -> str:
     head = (curve.axis, *(point.at for point in curve.points))
     lines = [(peers.label(line.way), *(_value(value) for value in line.values)) for line in drawn.lines]
     unit = f" ({curve.unit})" if curve.unit else ""
-    return f"{curve.title}{unit}\n\n{_markdown(head, lines)}{_failures(drawn.failures)}"
+    return f"{curve.title}{unit}\n\n{markdown(head, lines)}{_failures(drawn.failures)}"
 
 
 def _value(value: Spread | None) -> str:
@@ -94,7 +94,8 @@ def _short(number: float) -> str:
     return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
 
 
-def _markdown(head: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
+    """A table."""
     widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     rule = tuple("-" * width for width in widths)
     return "\n".join(

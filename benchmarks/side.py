@@ -46,6 +46,8 @@ class Spec(NamedTuple):
     parameter: float = 0.0
     """A job's seconds or bytes; in ``idle``, seconds to look on; in ``stall``, of the long job."""
     workers: int = 2
+    heap: str = ""
+    """``cold``: what is freed goes back to the system, so each large object costs page faults; ``warm``: it is kept."""
 
 
 def check(got: float, wanted: float) -> None:

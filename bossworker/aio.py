@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import aclosing, closing, suppress
 from functools import partial
 from types import EllipsisType, TracebackType
@@ -16,12 +15,11 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.controls import Handler, stack_request
 from bossworker.pool.caller.job_types import Answer_co, Job_contra
-from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
-from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
+from bossworker.pool.caller.loop_map import Jobs, LoopMap
+from bossworker.pool.caller.on_loop import LoopJobs, LoopPool
 from bossworker.pool.options import check_workers
 from bossworker.pool.reloading import pack_renewed
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system.checks import check_seconds
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncBossWorker"]
 
-Jobs = Iterable[Mapping[Any, Any]] | AsyncIterable[Mapping[Any, Any]]
-TURN_RESULTS = 32  # of a map that are there already, before the loop has its turn again
 SENT_TICK = 0.001  # seconds between looks whether all jobs have been sent, before a pool is closed
 
 T = TypeVar("T")
@@ -90,7 +86,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         pool = self._pool
         if pool._options.journal:
             await _in_thread(pool.open_journal)
-        if pool._options.start_method == "spawn":
+        if pool.start_waits:
             await _in_thread(pool.start)  # which sends the handlers to an interpreter that has yet to come up
         else:
             pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
@@ -167,7 +163,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
-        flow = _Flow(jobs, self._pool._outbox.job_options(timeout, 0, None), ordered, self._pool._options.worker_count)
+        flow = LoopMap(jobs, self._pool, self._pool._outbox.job_options(timeout, 0, None), ordered)
         feeder = asyncio.get_running_loop().create_task(flow.feed(source))
         try:
             while (result := await flow.next()) is not None:
@@ -379,93 +375,3 @@ async def _in_thread(call: Callable[[], T]) -> T:
 
     threading.Thread(target=work, name="bossworker aio", daemon=True).start()
     return await future
-
-
-class _Flow:
-    """One ``map``: jobs in, as there is room, and results out."""
-
-    def __init__(self, jobs: LoopJobs, job_options: JobOptions, ordered: bool, workers: int) -> None:
-        self._jobs = jobs
-        self._job_options = job_options
-        self._ordered = ordered
-        self._window = MAP_FIRST * workers  # how many may be in flight
-        self._flight: set[Ticket] = set()
-        self._ready: deque[Ticket] = deque()  # those in flight in their order or, without one, those that are done
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._fed = False  # no more will come
-        self._problem: BaseException | None = None  # raised after the last result
-        self._taken = 0
-
-    async def feed(self, source: Jobs) -> None:
-        """Add jobs while there is room. A task of its own, since an async iterable may take its time."""
-        take = _taker(source)
-        try:
-            while self._problem is None:
-                while len(self._flight) >= self._window:
-                    self._room.clear()
-                    await self._room.wait()
-                self._add(await take())
-        except StopAsyncIteration:
-            pass
-        except Exception as problem:
-            self._problem = self._problem or problem
-        finally:
-            self._fed = True
-            self._changed.set()
-
-    def _add(self, job: Mapping[Any, Any]) -> None:
-        ticket = self._jobs.add(job, self._job_options)
-        self._flight.add(ticket)
-        if self._ordered:
-            self._ready.append(ticket)
-        ticket.future.add_done_callback(lambda future: self._on_done(ticket))
-
-    def _on_done(self, ticket: Ticket) -> None:
-        if not self._ordered:
-            self._ready.append(ticket)
-        self._changed.set()
-
-    async def next(self) -> Result | None:
-        """The next result; None when there are no more."""
-        self._taken += 1
-        if not self._taken % TURN_RESULTS:
-            await asyncio.sleep(0)
-        while self._flight or not self._fed:
-            if not self._ready or not self._ready[0].future.done():
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            ticket = self._ready.popleft()
-            self._flight.remove(ticket)
-            self._window = min(self._window + 1, MAP_JOBS)
-            self._room.set()
-            error = ticket.future.exception()
-            if error is None:
-                return ticket.future.result()
-            self._problem = self._problem or error  # no more are taken
-            if self._ordered:
-                break
-        if self._problem is not None:
-            raise self._problem
-        return None
-
-    def drop(self) -> None:
-        """Cancel what is in flight."""
-        self._jobs.drop(ticket for ticket in self._flight if not ticket.future.done())
-
-
-def _taker(source: Jobs) -> Callable[[], Awaitable[Mapping[Any, Any]]]:
-    """What gives the next job when it is awaited; StopAsyncIteration at the end."""
-    if isinstance(source, AsyncIterable):
-        return aiter(source).__anext__
-    numbered = enumerate(source, 1)
-
-    async def take() -> Mapping[Any, Any]:
-        for number, job in numbered:
-            if not number % TURN_RESULTS:
-                await asyncio.sleep(0)
-            return job
-        raise StopAsyncIteration
-
-    return take

@@ -14,30 +14,24 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
-import os
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from bossworker.display import shorten
-from bossworker.errors import BossDied, PoolClosed, WorkerStartError
-from bossworker.function_calls import Initializer, run_call
+from bossworker.function_calls import Initializer
 from bossworker.pool.boss.stats import Stats
-from bossworker.pool.caller.call_futures import CallFuture, CallFutures
+from bossworker.pool.caller.call_futures import CallFuture
 from bossworker.pool.caller.call_map import CallMap, value_of
+from bossworker.pool.caller.call_pools import ForeignPool, Lease, OwnPool
 from bossworker.pool.caller.client import BossWorker
-from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.options import MAX_WORKERS, StartMethod, check_priority, check_workers, start_method_of
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.system.checks import check_callable, check_count, check_seconds
 from bossworker.system.cpus import usable_cpus
-from bossworker.system.exits import run_at_exit
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -49,7 +43,7 @@ class Executor(concurrent.futures.Executor):
     """Runs calls in the processes of a pool. See the module for what is different from ``ProcessPoolExecutor``.
 
     Args:
-        max_workers: Number of processes; None: the CPUs that this process may use.
+        max_workers: Number of processes; None: the CPUs that this process may use. With an `engine`, of each node.
         mp_context: Its start method is taken: ``"fork"``, or anything else for ``"spawn"``.
         initializer: Called with `initargs` in each worker, before its first call. If it raises, the pool is broken.
         max_tasks_per_child: Replace a worker after this many calls.
@@ -60,6 +54,7 @@ class Executor(concurrent.futures.Executor):
         start_method: ``"fork"`` or ``"spawn"``, where there is no `mp_context`.
         pool: A ``BossWorker`` to run the calls, whatever its handler, instead of a pool of its own. It decides on all
             of the above but `timeout` and `retries`, and is not shut down with the executor.
+        engine: Where the processes are, if not here, as for ``BossWorker``.
     """
 
     def __init__(
@@ -76,17 +71,20 @@ class Executor(concurrent.futures.Executor):
         max_job_memory: int = 0,
         start_method: StartMethod = "fork",
         pool: BossWorker | None = None,
+        engine: object = None,
     ) -> None:
         if mp_context is not None:
             start_method = start_method_of(mp_context)
-        max_workers = _check_workers(max_workers)
+        if pool is not None and engine is not None:
+            raise ValueError("engine must be None with a pool, which has its own")
+        max_workers = None if engine is not None and max_workers is None else _check_workers(max_workers)
         timeout = check_seconds("timeout", 0 if timeout is None else timeout)
         check_callable("initializer", initializer)
         if not isinstance(initargs, Iterable):
             raise TypeError(f"initargs must be a tuple of arguments for the initializer, not {shorten(initargs)}")
         if max_tasks_per_child is not None:
             check_count("max_tasks_per_child", max_tasks_per_child, 1)
-        self._max_workers = max_workers  # by this name, others ask for it: dask, for one
+        self._max_workers = max_workers or 1  # by this name, others ask for it: dask, for one
         settings: dict[str, Any] = {
             "init_handler": None if initializer is None else Initializer(initializer, *initargs),
             "global_timeout": timeout,
@@ -97,8 +95,9 @@ class Executor(concurrent.futures.Executor):
             "max_job_memory": max_job_memory,
             "start_method": start_method,
             "name": "Executor",
+            "engine": engine,
         }
-        self._pool = _Foreign(pool) if pool is not None else _Own(settings)
+        self._pool = ForeignPool(pool) if pool is not None else OwnPool(settings)
         own = pool is None  # otherwise its settings hold, unless others are given here
         self._options: dict[str, Any] = {
             "timeout": None if own or not timeout else timeout,
@@ -106,7 +105,7 @@ class Executor(concurrent.futures.Executor):
             "retries": None if own or not retries else retries,
         }
         self._terms: JobOptions | None = None  # the same, checked, once the pool is there
-        self._lease = _Lease(self._pool)
+        self._lease = Lease(self._pool)
 
     def with_options(
         self, *, timeout: float | None = None, priority: int | None = None, retries: int | None = None
@@ -178,17 +177,20 @@ class Executor(concurrent.futures.Executor):
         executor = weakref.ref(self)  # one that is dropped submits no more
 
         def values() -> Iterator[Any]:
+            while futures:
+                if (alive := executor()) is not None and (args := next(calls, None)) is not None:
+                    futures.append(alive.submit(fn, *args))
+                del alive
+                yield value_of(futures.popleft(), deadline)
+
+        def in_order() -> Iterator[Any]:
             try:
-                while futures:
-                    if (alive := executor()) is not None and (args := next(calls, None)) is not None:
-                        futures.append(alive.submit(fn, *args))
-                    del alive
-                    yield value_of(futures.popleft(), deadline)
+                yield from values()
             finally:
                 for future in futures:
                     future.cancel()
 
-        return values()
+        return in_order()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end the pool once those that were made have ended. May be called again.
@@ -239,156 +241,3 @@ def _check_workers(value: object) -> int:
     if isinstance(value, int) and value < 1:
         raise ValueError(f"max_workers must be greater than 0: an int up to {MAX_WORKERS}, or None, not {value}")
     return check_workers("max_workers", value)
-
-
-class _CallPool(DeferredPool):
-    """The pool of an executor."""
-
-    def cancel_what_waits(self) -> None:
-        """Once the workers are up: so that of many calls some are made, as with ``ProcessPoolExecutor``."""
-        line = self._connection
-        line.wait_until(lambda: line.up or bool(line.failure))
-        self.cancel(*list(self._inbox.jobs), queued_only=True)
-
-    def _warn_of_neglect(self) -> None:
-        """No: an executor that is dropped sees to the end of its pool."""
-
-
-class _Own:
-    """The pool that an executor has for itself, and those that ``with_options`` made of it share."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.pool = _CallPool(run_call, **settings)
-        self._workers = settings["worker_count"]
-        self._book: CallFutures | None = None
-        self._closed = False
-        self._closer: threading.Thread | None = None
-        self.renew_lock()
-        _pools.add(self)
-        run_at_exit(_see_through)  # with the first executor: what the program registered earlier finds them closed
-
-    def renew_lock(self) -> None:
-        self._lock = threading.RLock()
-
-    def book(self) -> CallFutures:
-        """The pool's open calls. Starts it."""
-        return self._book or self._start()
-
-    def _start(self) -> CallFutures:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._book is None:
-                self.pool.start()
-                self._book = self.pool._keep(CallFutures(self.pool._parts(), self._workers, plain=True))
-                _running.add(self)
-        return self._book
-
-    def shut_down(self, wait: bool, cancel_futures: bool) -> None:
-        with self._lock:
-            self._closed = True
-        if self._book is None:
-            return
-        self._book.close_entry(cancel_futures)
-        if wait:
-            self._finish(cancel_futures)
-        else:
-            self._finish_later(cancel_futures)
-
-    def _finish(self, cancel_futures: bool) -> None:
-        with suppress(BossDied, WorkerStartError, PoolClosed):  # its futures tell of that
-            if cancel_futures:
-                self.pool.cancel_what_waits()
-            self.pool.shut_down()
-        _running.discard(self)
-
-    def _finish_later(self, cancel_futures: bool) -> None:
-        with self._lock:
-            if self._closer is None:
-                act = partial(self._finish, cancel_futures)
-                self._closer = threading.Thread(target=act, name="bossworker executor", daemon=True)
-                self._closer.start()
-
-    def terminate(self) -> None:
-        with self._lock:
-            self._closed = True
-        if self._book is not None:
-            self.pool.shut_down(force=True)
-            _running.discard(self)
-
-    def drop(self) -> None:
-        """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
-        book = self._book
-        if book is None or self not in _running or self._closer is not None:
-            return
-        self._closed = book.closing = True
-        if self.pool._inbox.pending() or book.unsent:
-            self._finish_later(cancel_futures=False)
-        else:
-            self.terminate()
-
-    def __repr__(self) -> str:
-        return repr(self.pool) if self.pool.started else "not started"
-
-
-class _Foreign:
-    """A pool that is somebody else's."""
-
-    def __init__(self, pool: BossWorker) -> None:
-        if not isinstance(pool, BossWorker):
-            raise TypeError(f"pool must be a BossWorker or None, not {shorten(pool)}")
-        self.pool = pool
-        self._book = pool._keep(CallFutures(pool._parts(), pool._options.worker_count or 1, plain=False))
-
-    def book(self) -> CallFutures:
-        return self._book
-
-    def shut_down(self, wait: bool, cancel_futures: bool) -> None:
-        self._book.close_entry(cancel_futures)
-        if cancel_futures:
-            with suppress(PoolClosed):
-                self.pool.cancel(*list(self._book.open), queued_only=True)
-        if wait:
-            concurrent.futures.wait(list(self._book.open.values()))
-
-    def terminate(self) -> None:
-        """The pool is not ours: only our calls are cancelled."""
-        self._book.close_entry(cancel=True)
-        for future in list(self._book.open.values()):
-            future.cancel()
-
-    def drop(self) -> None:
-        """The pool sees to what was called."""
-
-    def __repr__(self) -> str:
-        return f"on {self.pool!r}"
-
-
-class _Lease:
-    """Goes with the last of the executors that share a pool."""
-
-    def __init__(self, pool: _Own | _Foreign) -> None:
-        self._pool = pool
-
-    def __del__(self) -> None:
-        self._pool.drop()
-
-
-_pools: weakref.WeakSet[_Own] = weakref.WeakSet()
-_running: set[_Own] = set()  # those that the program must not leave
-
-
-def _in_child() -> None:
-    _running.clear()
-    for pool in list(_pools):
-        pool.renew_lock()
-
-
-os.register_at_fork(after_in_child=_in_child)
-
-
-def _see_through() -> None:
-    """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
-    for own in list(_pools):
-        if own in _running or not own.pool.started:  # else it has ended, or is a parent's
-            own.shut_down(wait=True, cancel_futures=False)

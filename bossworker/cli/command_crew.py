@@ -1,6 +1,7 @@
 """Commands are run by a process of their own, the host (``commands/hosting``); this is its other end.
 
-If the host is killed, what it was running is ended and counts as failed, and another host goes on.
+If the host is killed, what it was running is ended and counts as failed, and another host goes on with the rest. The
+cells that we share with it tell the two apart, and what had ended meanwhile.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import select
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from bossworker.cli.cell_book import CellBook, cells_for
 from bossworker.cli.crews import CANCELLED
+from bossworker.cli.lost_records import LostRecords
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.commands.hosting import hosting_wire
-from bossworker.commands.hosting.hosting_wire import CRASH, EndRecord, HostSettings, Unpacker
+from bossworker.commands.hosting.cells import QUEUED, Cells
+from bossworker.commands.hosting.hosting_wire import EndRecord, HostSettings, Unpacker
 from bossworker.system import descendants, forking
 from bossworker.system.cpython import signal, socket
 
-WORKER_DIED = "BossWorkerAsync: worker died"
 HANG_UP_SECONDS = 0.9  # for a host to end by force; then we do so ourselves
 _MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs began
 _CHUNK = 1 << 18
@@ -28,17 +31,26 @@ class CommandCrew:
 
     ahead = 16  # some hundredths of a second for commands as short as can be
 
-    def __init__(self, settings: HostSettings, name: str, on_begin: Callable[[list[str]], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        name: str,
+        on_begin: Callable[[list[str]], None] | None = None,
+        book: CellBook | None = None,
+    ) -> None:
         """
         Args:
             name: Of the run, for whoever looks at processes.
             on_begin: Called with the command lines of those that have begun.
+            book: Gives the cells, where they have to outlive us.
         """
+        self._book = book or CellBook(cells_for(self.ahead, settings.slots))
         self._on_begin = on_begin
         self._settings = settings
         self._title = f"bossworker {name}: host"
         self._next_id = 0
         self._plans: dict[int, Planned] = {}  # of what is with the host
+        self._cells: dict[int, int] = {}  # of the same
         self._began: dict[int, float] = {}  # monotonic seconds, of what runs
         self._others = frozenset(descendants.children(os.getpid()))
         self._adopted = descendants.adopts_orphans()
@@ -56,7 +68,7 @@ class CommandCrew:
         try:
             self._pid = forking.fork()
             if not self._pid:
-                _be_host(link, self._settings, self._title)
+                _be_host(link, self._settings, self._title, self._book.cells, self._book.lock)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(link)
@@ -67,6 +79,7 @@ class CommandCrew:
         begin = self._next_id
         self._next_id += len(plans)
         self._plans.update(enumerate(plans, begin))
+        self._cells.update(enumerate(self._book.give(plans), begin))
         self._give(range(begin, self._next_id))
 
     def fileno(self) -> int:
@@ -118,8 +131,8 @@ class CommandCrew:
     # -- the host -----------------------------------------------------------------------------------------
 
     def _give(self, ids: Iterable[int]) -> None:
-        plans = self._plans
-        self._say((hosting_wire.JOBS, [(job_id, *plans[job_id].job) for job_id in ids]))
+        plans, cells = self._plans, self._cells
+        self._say((hosting_wire.JOBS, [(job_id, *plans[job_id].job, cells[job_id]) for job_id in ids]))
 
     def _say(self, message: object) -> None:
         data = hosting_wire.pack(message)
@@ -138,6 +151,7 @@ class CommandCrew:
     def _ended(self, record: EndRecord) -> tuple[Planned, Ended | None]:
         plan = self._plans.pop(record.id)
         self._began.pop(record.id, None)
+        self._book.take_back(self._cells.pop(record.id))
         if record.kind == CANCELLED:
             return plan, None
         return plan, Ended(
@@ -156,22 +170,25 @@ class CommandCrew:
         )
 
     def _replace_host(self) -> list[tuple[Planned, Ended | None]]:
-        """It was killed. What it had begun counts as failed, after its end; what it had not is for the next one."""
+        """It was killed. What may have run counts as failed, after its end; what has not is for the next one."""
         _, status = os.waitpid(self._pid, 0)
         self._pid = 0
         self._hang_up()
+        ended = {child: how for child in self._adopted_children() if (how := _reap(child)) is not None}
         self._end_orphans(_GRACE)
         self._barren += 1
         if self._barren > _MOST_BARREN:
             raise ChildProcessError(f"the process that starts commands has ended {self._barren} times: {_how(status)}")
-        reason, now = f"{WORKER_DIED} ({_how(status)})", time.time()
-        lost = [
-            self._ended(EndRecord(job_id, CRASH, reason, None, None, seconds, now - seconds))
-            for job_id, seconds in [(one, time.monotonic() - began) for one, began in self._began.items()]
-        ]
+        lost = self._what_was_lost(LostRecords(self._settings.how, f"({_how(status)})", ended))
+        self._began.clear()
         self._launch()
         self._give(list(self._plans))
         return lost
+
+    def _what_was_lost(self, records: LostRecords) -> list[tuple[Planned, Ended | None]]:
+        found = [(job_id, self._book.cells.read(cell)) for job_id, cell in self._cells.items()]
+        now = time.time()
+        return [self._ended(records.make(job_id, cell, now)) for job_id, cell in found if cell.state != QUEUED]
 
     def _await_host(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -203,13 +220,13 @@ _GRACE = 0.5  # seconds
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
-def _be_host(link: int, settings: HostSettings, title: str) -> None:
+def _be_host(link: int, settings: HostSettings, title: str, cells: Cells, lock: int) -> None:
     """In the child: never return."""
     status = 1
     try:
         from bossworker.commands.hosting.host import become_host
 
-        become_host(link, settings, title)
+        become_host(link, settings, title, cells, lock)
         status = 0
     except BaseException:
         import traceback
@@ -225,11 +242,13 @@ def _is_readable(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _reap(child: int) -> None:
+def _reap(child: int) -> int | None:
+    """How it has ended, if it has."""
     try:
-        os.waitpid(child, os.WNOHANG)
+        pid, status = os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
-        pass
+        return None
+    return status if pid else None
 
 
 def _how(status: int) -> str:

@@ -54,12 +54,16 @@ def _fill(directory: JobDirectory, job: dict[str, Any], streams: dict[str, int])
 def copy(source: int, to: int) -> None:
     """All that is in a file, to another, which is closed then."""
     try:
-        at = 0
-        while part := os.pread(source, 1 << 20, at):
-            jobdir.write_all(to, part)
-            at += len(part)
+        _copy(source, to)
     finally:
         os.close(to)
+
+
+def _copy(source: int, to: int) -> None:
+    at = 0
+    while part := os.pread(source, 1 << 20, at):
+        jobdir.write_all(to, part)
+        at += len(part)
 
 
 def copy_file(path: str, to: str) -> None:

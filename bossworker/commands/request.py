@@ -128,9 +128,7 @@ def _stored(data: bytes) -> int:
 
     try:
         with tempfile.TemporaryFile(buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+            jobdir.write_all(file.fileno(), data)
             file.seek(0)
             return os.dup(file.fileno())
     except OSError as error:

@@ -6,7 +6,7 @@ In each of the engine's workers (a **node**), a part of the pool is resident, wi
     in the program
         engine_pool.py      the handle, and its connection, at whose other end there is no boss but
         engine_line.py      a thread: has batches run, and asks the nodes;  line_orders.py  what the handle asks for
-        line_ending.py      how it ends
+        line_renewals.py    how it gets other handlers;  line_ending.py  how it ends
         batch_book.py       what it decides: what is queued, which batch is where, what becomes of lost ones
         batch_sizes.py      how many jobs make a batch
         adapter.py          what an engine has to be able to do;  dask_engine.py  executor_engine.py  ray_engine.py

@@ -36,6 +36,7 @@ class Adapter:
     threads_per_node = 1  # tasks that a node runs at the same time
     beats = False  # whether `ask` reaches all nodes, so that they may rely on being asked all the time
     home = ""  # see PoolSpec
+    waits_to_open = False  # whether `open` waits for others
 
     spec: PoolSpec
     events: EngineEvents
@@ -78,6 +79,10 @@ class Adapter:
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
         """Ask nodes (None: all that are there); those that answered within so many seconds, and what they said."""
+        raise NotImplementedError
+
+    def try_spec(self, packed_spec: bytes) -> Future[str]:
+        """Have one node, whichever, take it up; why that failed, or an empty text. With no node, there is no try."""
         raise NotImplementedError
 
     def unreachable(self) -> str:

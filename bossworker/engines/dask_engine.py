@@ -46,7 +46,7 @@ class DaskEngine(Adapter):
     default_workers = 0
 
     def __init__(self, engine: Client | str) -> None:
-        self._own = isinstance(engine, str)
+        self._own = self.waits_to_open = isinstance(engine, str)
         self._address = engine.removeprefix("dask://") if isinstance(engine, str) else _address(engine)
         if not isinstance(engine, str):
             if engine.asynchronous:
@@ -168,6 +168,16 @@ class DaskEngine(Adapter):
             one.cancel()
         answers = [one.result() for one in done if not one.cancelled() and one.exception() is None]
         return {node: answer for told in answers for node, answer in told.items() if answer is not None}
+
+    def try_spec(self, packed_spec: bytes) -> Future[str]:
+        return self._soon(self._try_spec(packed_spec))
+
+    async def _try_spec(self, packed_spec: bytes) -> str:
+        for node in list(self._threads):
+            told = await self._ask(NodeRequest("start", body=packed_spec), [node], None)
+            if node in told:  # else it is gone
+                return str(told[node])
+        return ""
 
     async def _ask_one(self, request: NodeRequest, node: str) -> dict[str, Any]:
         pool, asked = self.spec.pool, packed(request)

@@ -22,6 +22,7 @@ from bossworker.engines.adapter import Adapter, when_done
 from bossworker.engines.batch_book import BatchBook, Flight
 from bossworker.engines.line_ending import LineEnding
 from bossworker.engines.line_orders import ASK_SECONDS, LineOrders
+from bossworker.engines.line_renewals import LineRenewals
 from bossworker.engines.node_figures import NodeFigures
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, packed
 from bossworker.failure import Outcome, describe
@@ -53,6 +54,7 @@ class EngineLine:
         self.ring = EventRing()
         self.results = Undelivered(link)
         self.orders = LineOrders(self)
+        self.renewals = LineRenewals(self)
         self.ending = LineEnding(self)
         self.watchers = Watchers(self.ring, cast("Any", self.book), {}, self.orders.reply)
         self.done = self.failed = self.lost_nodes = 0

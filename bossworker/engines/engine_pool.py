@@ -19,7 +19,6 @@ from bossworker.errors import BossDied, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.controls import prepare_of
-from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.attachment import NoFiles
 from bossworker.pool.fresh_interpreter import dumps_handlers
@@ -32,12 +31,21 @@ from bossworker.system import identity
 LEASE_SECONDS = 30.0  # without a word from us, after which a node's part of the pool ends itself
 
 
-class EngineConnection(Connection):
-    """The handle's line to our thread. There is no process at its other end."""
+class LineInMemory(NoFiles):
+    """Stands for the memory that a boss shares with its program: what is at the other end of the line is here."""
 
-    def __init__(self, launched: Launched, inbox: Inbox, line: EngineLine) -> None:
-        super().__init__(launched, inbox)
+    def __init__(self, line: EngineLine) -> None:
         self.line = line
+
+
+class EngineConnection(Connection):
+    """The handle's line to our thread. There is no process at its other end. What was launched has a `LineInMemory`."""
+
+    @property
+    def line(self) -> EngineLine:
+        memory: Any = self.memory
+        line: EngineLine = memory.line
+        return line
 
     @property
     def jobs_wanted(self) -> int:  # type: ignore[override]
@@ -75,7 +83,7 @@ class EngineState(HandleState):
 
 
 class EnginePool(BossWorker):
-    """A `BossWorker` made with ``engine=``."""
+    """A `BossWorker` made with ``engine=``; of a subclass, `on_engine` makes one like it."""
 
     _connection: EngineConnection
     _state_type = EngineState
@@ -86,6 +94,7 @@ class EnginePool(BossWorker):
         if worker_count == 0:
             raise ValueError("worker_count counts per node with an engine, and must be at least 1, not 0")
         self._adapter = adapter_for(engine)
+        self._waits_to_start = self._adapter.waits_to_open
         self._node_decides = worker_count is None and not self._adapter.default_workers
         return worker_count if worker_count is not None else self._adapter.default_workers or 1
 
@@ -104,8 +113,8 @@ class EnginePool(BossWorker):
         ours, theirs = link_pair()
         workers = 1 if self._node_decides else self._options.worker_count
         line = EngineLine(Link(theirs), adapter, workers, self._options.relayed)
-        connection = EngineConnection(Launched(0, Link(ours), NoFiles()), self._inbox, line)  # type: ignore[arg-type]
-        self._attach(connection, prepare_of(handlers))
+        launched = Launched(0, Link(ours), LineInMemory(line))  # type: ignore[arg-type]
+        self._attach(_connection_type(self._connection_type)(launched, self._inbox), prepare_of(handlers))
         line.thread.start()
 
     def _open_journal(self) -> None:
@@ -138,10 +147,6 @@ class EnginePool(BossWorker):
         """Cannot be done."""
         self._cannot("has no door", "open one on a pool without an engine")
 
-    def reload(self, *args: Any, **options: Any) -> NoReturn:
-        """Cannot be done."""
-        self._cannot("keeps its handlers", "make another pool")
-
     def cancel(self, *ids: int, queued_only: bool = False) -> int:
         self._check_reach("cancel what may run")
         return super().cancel(*ids, queued_only=queued_only)
@@ -166,6 +171,24 @@ class EnginePool(BossWorker):
     def _repr_html_(self) -> str:
         rows = [("engine", self._adapter.title), ("pending", self._inbox.pending()), ("see also", "stats()")]
         return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
+
+
+_kinds: dict[type[BossWorker], type[EnginePool]] = {BossWorker: EnginePool}
+
+
+def on_engine(kind: type[BossWorker]) -> type[EnginePool]:
+    """The class of what `kind` becomes with an engine: it is one of those as well."""
+    if kind not in _kinds:
+        named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        _kinds[kind] = type(kind.__name__, (kind, EnginePool), named)
+    return _kinds[kind]
+
+
+def _connection_type(kind: type[Connection]) -> type[EngineConnection]:
+    """The same of a connection."""
+    if kind is Connection:
+        return EngineConnection
+    return type(f"Engine{kind.__name__}", (kind, EngineConnection), {})
 
 
 def adapter_for(engine: object) -> Adapter:

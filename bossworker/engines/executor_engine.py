@@ -135,6 +135,12 @@ class ExecutorEngine(Adapter):
             asked |= {node: self._ask_by_task(request) for node in self._far}
         return gathered(asked)
 
+    def try_spec(self, packed_spec: bytes) -> Future[str]:
+        near = next(iter(self._door.nodes), None)
+        if near is not None:
+            return self._door.ask(NodeRequest("start", body=packed_spec), near)
+        return self.executor.submit(start_on_executor, packed_spec)
+
     def _ask_by_task(self, request: NodeRequest) -> Future[Any]:
         """By a task like any other, which some node runs; what it does not reach ends by itself, some time after."""
         try:

@@ -60,6 +60,10 @@ class LineOrders:
                 self._pause(number, on)
             case Kind.RESIZE:
                 self._resize(number, more)
+            case Kind.RELOAD:
+                self._line.renewals.add(number, bytes(frame.body))
+            case Kind.OPERATE:
+                self.reply(number, {"refused": f"a pool on an engine ({self._line.adapter.title}) has no operators"})
             case Kind.EVENTS:
                 self._line.watchers.ask(number, *messages.EVENTS.unpack(more))
 

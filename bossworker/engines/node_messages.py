@@ -23,6 +23,7 @@ class PoolSpec(NamedTuple):
     beats: bool  # whether the program speaks up all the time; otherwise, with batches alone
     home: str  # the path of a socket of the program's, for nodes on its machine; empty: there is none
     program: Identity  # which process that is, on which machine
+    generation: int = 0  # of the handlers: how often they were reloaded
 
 
 class Node(NamedTuple):

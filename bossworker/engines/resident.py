@@ -22,6 +22,7 @@ from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, Node
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Options
+from bossworker.pool.reloading import renewed_of
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import pack
@@ -69,6 +70,7 @@ class Resident:
         self.pid = os.getpid()
         self.batches: dict[int, NodeBatch] = {}
         self._lock = threading.RLock()
+        self._renewing = threading.Lock()  # not held by those who end us
         self._heard_at = time.monotonic()
         self.tied = False  # whether there is a line to the program, whose end is ours
         with signals.held(), stdio.stdio_reserved():
@@ -94,6 +96,17 @@ class Resident:
     @property
     def usable(self) -> bool:
         return not self.connection.gone and self.pid == os.getpid()
+
+    def renew(self, spec: PoolSpec) -> None:
+        """Have these handlers, if ours are older. NodeStartError: with them, no worker comes up."""
+        with self._renewing:
+            if spec.generation <= self.spec.generation:
+                return
+            self._heard_at = time.monotonic()
+            answer = self.connection.request(Kind.RELOAD, b"", [renewed_of(spec.handlers)])
+            if answer is None or answer["error"]:
+                raise NodeStartError(answer["error"] if answer is not None else f"the pool on {self.node} ended")
+            self.spec = self.spec._replace(handlers=spec.handlers, generation=spec.generation)
 
     # -- batches ----------------------------------------------------------------------------------------
 
@@ -337,7 +350,8 @@ def resident_for(spec: PoolSpec, node: Node) -> Resident:
         if resident is None:
             options = {**spec.options, "worker_count": spec.options["worker_count"] or node.threads}
             resident = _residents[spec.pool] = Resident(spec._replace(options=options), node)
-        return resident
+    resident.renew(spec)
+    return resident
 
 
 def end_resident(pool: str, force: bool) -> dict[int, str]:

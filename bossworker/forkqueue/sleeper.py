@@ -33,10 +33,7 @@ class Sleeper:
         watched: list[int] = []
         try:
             for pid in pids[:MOST_WATCHED]:
-                fd = processes.pidfd(pid)
-                if fd is not None:
-                    watched.append(fd)
-                    poll.register(fd, select.POLLIN)
+                _watch(pid, poll, watched)
             if len(watched) < len(pids):
                 seconds = TICK_SECONDS if seconds is None else min(seconds, TICK_SECONDS)
             poll.poll(None if seconds is None else min(max(seconds, 0), _LONGEST_SECONDS) * 1000)
@@ -52,3 +49,11 @@ class Sleeper:
     def __del__(self) -> None:
         """A Ctrl-C can come in the middle of `close`, or before it."""
         self.close()
+
+
+def _watch(pid: int, poll: select.poll, watched: list[int]) -> None:
+    """Have the poll end when a child does, where that can be had."""
+    fd = processes.pidfd(pid)
+    if fd is not None:
+        watched.append(fd)
+        poll.register(fd, select.POLLIN)

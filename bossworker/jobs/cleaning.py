@@ -144,16 +144,20 @@ def _end(jobid: str, root: Root, elsewhere: bool) -> bool:
 
     TimeoutError when it does not end.
     """
-    deadline = time.monotonic() + END_SECONDS
     with JobWatch(jobid, root) as watch:
-        while watch.look().may_change:
-            if watch.record.elsewhere:
-                return elsewhere
-            if time.monotonic() > deadline:
-                reason = watch.record.reason or f"its state is {watch.record.state!r}"
-                raise TimeoutError(f"job {jobid} was sent SIGKILL and has not ended: {reason}")
-            signal(jobid, signals.SIGKILL, root=root)
-            watch.sleep(min(deadline, time.monotonic() + 0.1))
+        return _end_watched(jobid, root, watch, elsewhere)
+
+
+def _end_watched(jobid: str, root: Root, watch: JobWatch, elsewhere: bool) -> bool:
+    deadline = time.monotonic() + END_SECONDS
+    while watch.look().may_change:
+        if watch.record.elsewhere:
+            return elsewhere
+        if time.monotonic() > deadline:
+            reason = watch.record.reason or f"its state is {watch.record.state!r}"
+            raise TimeoutError(f"job {jobid} was sent SIGKILL and has not ended: {reason}")
+        signal(jobid, signals.SIGKILL, root=root)
+        watch.sleep(min(deadline, time.monotonic() + 0.1))
     return True
 
 

@@ -128,10 +128,7 @@ def wait(jobid: str, timeout: float | None = None, *, root: Root = None) -> Stat
     """
     until = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
     with JobWatch(jobid, root) as watch:
-        while watch.look().may_change:
-            if until is not None and time.monotonic() >= until:
-                break
-            watch.sleep(until)
+        watch.await_end(until)
         return Status(watch.record.state)
 
 

@@ -242,14 +242,18 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
         return
     try:
         with JobWatch(jobid, root) as watch:
-            ended = False
-            while not ended:
-                ended = not watch.look().may_change  # before we read: what is read then is all
-                yield from _new(fd)
-                if not ended:
-                    watch.sleep(time.monotonic() + FOLLOW_TICK)
+            yield from _until_end(fd, watch)
     finally:
         os.close(fd)
+
+
+def _until_end(fd: int, watch: JobWatch) -> Iterator[bytes]:
+    ended = False
+    while not ended:
+        ended = not watch.look().may_change  # before we read: what is read then is all
+        yield from _new(fd)
+        if not ended:
+            watch.sleep(time.monotonic() + FOLLOW_TICK)
 
 
 def _new(fd: int) -> Iterator[bytes]:

@@ -40,6 +40,11 @@ class JobWatch:
         self.record = record.read(self.jobid, self.root)
         return self.record
 
+    def await_end(self, until: float | None) -> None:
+        """Look until the job has ended, or that (monotonic) time."""
+        while self.look().may_change and (until is None or time.monotonic() < until):
+            self.sleep(until)
+
     def sleep(self, until: float | None) -> None:
         """Until the command ends, or that (monotonic) time, or some hour passes; look again then.
 

@@ -6,11 +6,16 @@ it.
     reader.py        open, and what it gives
     contents.py      the answers to its questions
     scribe.py        the process that owns the database, on the line between a program and its boss
-    scribe_lines.py  that line; questions.py, the socket for readers
+    caller_side.py   the program's end of that line; boss_side.py, the boss's; line_side.py, what both have
+    whole_payloads.py  large payloads on them
+    questions.py     the socket for readers
     job_lanes.py     jobs that are recorded, and not passed to the boss yet
     recovery.py      what an owner that is gone has left: which jobs never started, and which may have run
+    handing_over.py  that, on its way to the program
     flight_file.py   the file that tells it
-    database.py      what is recorded, and in which form
+    resuming.py      jobs that are added again
+    database.py      the connection; schema.py says which tables there are
+    jobs_table.py, results_table.py, keys_table.py, id_tables.py
     ownership.py     one owner at a time
     ranges.py        sets of job ids
 """

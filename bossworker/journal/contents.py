@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
-from bossworker.journal.database import Database, JobRow
+from bossworker.journal.database import Database
+from bossworker.journal.jobs_table import JobRow
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import attempts_of, read_books
 from bossworker.pool.wire.batch import Batch
@@ -75,7 +76,7 @@ class Contents:
     def counts(self) -> Answer:
         """How many jobs there are of each status."""
         counts = dict.fromkeys(STATUSES, 0)
-        for row in self._store.result_rows():
+        for row in self._store.results.rows():
             for byte in set(row.outcomes):
                 counts[_STATUSES_BY_OUTCOME[byte]] += row.outcomes.count(byte)
         books = read_books(self._store)
@@ -87,7 +88,7 @@ class Contents:
         return counts
 
     def _started(self, unfinished: Ranges) -> Ranges:
-        return Ranges(ids for one in self._store.ranges("started") for ids in unfinished.within(one.start, one.stop))
+        return Ranges(ids for one in self._store.started for ids in unfinished.within(one.start, one.stop))
 
     def jobs(self, status: list[str], after: int) -> Answer:
         """A page of jobs with one of these statuses, and ids above `after`."""
@@ -96,7 +97,7 @@ class Contents:
 
     def _records(self, status: set[str], after: int) -> Iterator[list[Any]]:
         states = _States(self._store, set(self._running()))
-        for row in self._store.rows_behind(after):
+        for row in self._store.jobs.rows_behind(after):
             for job_id in range(max(row.first_id, after + 1), row.ids.stop):
                 state = states.of(job_id)
                 if state in status:
@@ -124,10 +125,10 @@ class Contents:
 
     def job(self, id: int) -> Answer:
         """A job's pickle."""
-        row = self._store.row_of(id)
+        row = self._store.jobs.row_of(id)
         if row is None:
             raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
-        batch = self._store.batch(row).part(id - row.first_id, id - row.first_id + 1)
+        batch = self._store.jobs.part(row, range(id, id + 1))
         return {
             "counts": list(batch.counts),
             "sizes": list(batch.sizes),
@@ -137,15 +138,15 @@ class Contents:
 
     def result(self, id: int) -> Answer:
         """A job's result, as it came; without one, its status."""
-        found = self._store.segment_of(id)
+        found = self._store.results.segment_of(id)
         if found is None:
-            if self._store.row_of(id) is None:
+            if self._store.jobs.row_of(id) is None:
                 raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
             return {"status": _States(self._store, set(self._running())).of(id)}
         segment, clock = found
         at = id - segment.first_id
         one = part(segment, at, at + 1)
-        row = self._store.row_of(id)
+        row = self._store.jobs.row_of(id)
         return {
             "job": self.job(id),
             "added": row.added if row is not None else 0.0,
@@ -164,7 +165,7 @@ class Contents:
         states = _States(self._store, set(self._running()))
         wanted = ids or [record[0] for record in self._records(set(status), 0)]
         for job_id in wanted:
-            if self._store.row_of(job_id) is None:
+            if self._store.jobs.row_of(job_id) is None:
                 raise NotDone(f"there is no job {job_id} in the journal", UNKNOWN)
             if (state := states.of(job_id)) not in ENDED:
                 raise NotDone(f"job {job_id} has not ended (it is {state}): it cannot be retried", NOT_NOW)
@@ -173,9 +174,9 @@ class Contents:
         return {"ids": list(new_ids)}
 
     def _again(self, old: int, new: int) -> Batch:
-        row = self._store.row_of(old)
+        row = self._store.jobs.row_of(old)
         assert row is not None
-        batch = self._store.batch(row).part(old - row.first_id, old - row.first_id + 1)
+        batch = self._store.jobs.part(row, range(old, old + 1))
         batch.first_id = new
         return batch
 
@@ -186,7 +187,7 @@ class Contents:
     def _write(self, retries: list[tuple[int, Batch]]) -> None:
         with self._store.transaction:
             for old, batch in retries:
-                self._store.add_jobs(batch, time.time(), old)
+                self._store.jobs.add(batch, time.time(), old)
 
     def forget(self, older_than: float, status: list[str], unretrieved: bool) -> Answer:
         """Delete jobs that have ended, with their results; how many."""
@@ -197,9 +198,9 @@ class Contents:
         return {"count": len(doomed)}
 
     def _doomed(self, before: float, status: set[str], unretrieved: bool) -> Ranges:
-        retrieved = Ranges(self._store.ranges("retrieved"))
+        retrieved = Ranges(self._store.retrieved)
         doomed = Ranges()
-        for segment, clock in self._store.segments():
+        for segment, clock in self._store.results.segments():
             marks = array("d", bytes(segment.marks))
             for at, byte in enumerate(bytes(segment.outcomes)):
                 job_id = segment.first_id + at
@@ -216,7 +217,7 @@ class Contents:
     def retrieved(self, ranges: list[list[int]]) -> Answer:
         """The program that had the journal has got the results of these jobs."""
         with self._store.transaction:
-            self._store.add_ranges("retrieved", [range(first, first + count) for first, count in ranges])
+            self._store.retrieved.add([range(first, first + count) for first, count in ranges])
         return {}
 
 
@@ -226,9 +227,9 @@ class _States:
     def __init__(self, store: Database, running: set[int]) -> None:
         self._store = store
         self._running = running
-        self._started = Ranges(store.ranges("started"))
-        self.retrieved = Ranges(store.ranges("retrieved"))
-        self.attempts = list(store.reruns())
+        self._started = Ranges(store.started)
+        self.retrieved = Ranges(store.retrieved)
+        self.attempts = list(store.reruns)
         self._segment: Segment | None = None
         self._clock = 0.0
 
@@ -236,7 +237,7 @@ class _States:
         """Where in the segment its result is; None: it has none."""
         segment = self._segment
         if segment is None or not segment.first_id <= job_id < segment.first_id + segment.jobs:
-            found = self._store.segment_of(job_id)
+            found = self._store.results.segment_of(job_id)
             if found is None:
                 return None
             self._segment, self._clock = segment, _ = found

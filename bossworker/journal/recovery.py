@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from bossworker.errors import INTERRUPTED
 from bossworker.failure import Outcome, encode_text
-from bossworker.journal.database import Database, JobRow, clock_offset
+from bossworker.journal.database import Database, clock_offset
 from bossworker.journal.flight_file import FlightFile
 from bossworker.journal.job_lanes import Piece, cut_out
+from bossworker.journal.jobs_table import JobRow
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.filed_memory import FiledMemory
@@ -49,10 +50,10 @@ class Books(NamedTuple):
 def read_books(store: Database) -> Books:
     """All of it."""
     return Books(
-        list(store.job_rows()),
-        Ranges(row.ids for row in store.result_rows()),
-        Ranges(store.ranges("retrieved")),
-        list(store.reruns()),
+        list(store.jobs.rows()),
+        Ranges(row.ids for row in store.results.rows()),
+        Ranges(store.retrieved),
+        list(store.reruns),
     )
 
 
@@ -73,7 +74,7 @@ def settle(
         memory: Its flight recorders; None: they are lost.
         believed: Which of some results, that are there and were not recorded, count.
     """
-    horizons = store.horizons()
+    horizons = store.horizons.all()
     passed = Ranges(ids for row, ids in books.unfinished() for ids in _passed(row, ids, horizons))
     if memory is not None:
         may_have_run = Ranges(memory.claimed())
@@ -81,8 +82,8 @@ def settle(
             for one in believed(segment):
                 _record(store, books, one, passed)
         passed = Ranges(ids for one in passed for ids in may_have_run.within(one.start, one.stop))
-    store.add_ranges("started", passed)
-    store.clear_horizons()
+    store.started.add(passed)
+    store.horizons.clear()
 
 
 def _passed(row: JobRow, ids: range, horizons: dict[int, tuple[int, int]]) -> list[range]:
@@ -96,7 +97,7 @@ def _passed(row: JobRow, ids: range, horizons: dict[int, tuple[int, int]]) -> li
 def _record(store: Database, books: Books, segment: Segment, passed: Ranges) -> None:
     """Results that the boss did not come to pass on."""
     for ids in passed.within(segment.first_id, segment.first_id + segment.jobs):
-        store.add_results(part(segment, ids.start - segment.first_id, ids.stop - segment.first_id), clock_offset())
+        store.results.add(part(segment, ids.start - segment.first_id, ids.stop - segment.first_id), clock_offset())
         books.finished.add(ids.start, ids.stop)
         passed.remove(ids.start, ids.stop)
 
@@ -134,19 +135,19 @@ def take_stock(store: Database) -> Books:
 
 def take_over(store: Database, books: Books, interrupted: str) -> Ranges:
     """Jobs that may have run end as interrupted, or (``rerun``) will run again; their ids. In the open transaction."""
-    started = Ranges(ids for one in store.ranges("started") for ids in books.finished.missing(one.start, one.stop))
+    started = Ranges(ids for one in store.started for ids in books.finished.missing(one.start, one.stop))
     if interrupted == RERUN:
         again = [(ids, attempt + 1) for one in started for ids, attempt in attempts_of(books.attempts, one)]
         kept = [(ids, attempt) for one, attempt in books.attempts for ids in started.missing(one.start, one.stop)]
         books.attempts[:] = sorted(kept + again, key=lambda entry: entry[0].start)
-        store.set_reruns(books.attempts)
+        store.reruns.set(books.attempts)
     else:
         for one in started:
             for ids, attempt in attempts_of(books.attempts, one):
-                store.add_results(interruption(ids, attempt), clock_offset())
+                store.results.add(interruption(ids, attempt), clock_offset())
             books.finished.add(one.start, one.stop)
-    store.set_ranges("started", ())
-    store.set_ranges("retrieved", books.retrieved)
+    store.started.set(())
+    store.retrieved.set(books.retrieved)
     return started
 
 
@@ -179,7 +180,7 @@ def pieces(store: Database, books: Books) -> Iterator[Piece]:
     row: JobRow | None = None
     for one, ids in books.unfinished():
         if one is not row:
-            row, whole = one, store.batch(one)
+            row, whole = one, store.jobs.batch(one)
         for part_ids, attempt in attempts_of(books.attempts, ids):
             (piece,) = cut_out(Piece(one.seq, 0, whole), [part_ids])
             job_options = piece.batch.job_options._replace(attempt=attempt)

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bossworker.failure import KIND_BITS
+from bossworker.journal.caller_side import CallerSide, Resume
 from bossworker.journal.database import Database
+from bossworker.journal.handing_over import as_stored
 from bossworker.journal.ranges import Ranges
-from bossworker.journal.scribe_lines import CallerSide, Resume, as_stored
 from bossworker.pool.wire.segments import Segment, part, without
 
 PAGE_BYTES = 1 << 20  # of jobs whose keys are asked for at a time
@@ -50,8 +51,8 @@ class Resuming:
 
     def _look_up(self, new_id: int, key: bytes) -> int | None:
         """The job of before that is taken for this one; its result, if it is there, is sent."""
-        for old_id in self._store.ids_of(key):
-            stored = self._store.segment_of(old_id)
+        for old_id in self._store.keys.ids_of(key):
+            stored = self._store.results.segment_of(old_id)
             if stored is None:
                 if old_id in self._left:
                     return old_id

@@ -23,15 +23,17 @@ from typing import Any
 from bossworker.errors import CANCELLED, JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.journal import recovery
+from bossworker.journal.boss_side import BossSide
+from bossworker.journal.caller_side import AddCall, CallerSide
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
 from bossworker.journal.flight_file import FlightFile
+from bossworker.journal.handing_over import hand_over
 from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.resuming import Resuming
-from bossworker.journal.scribe_lines import AddCall, BossSide, CallerSide
 from bossworker.pool.door.side_process import begin
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
@@ -167,7 +169,7 @@ class Scribe:
         pieces: list[Piece] = []
         for call in calls:
             for batch in call.batches:
-                piece = Piece(self.store.next_seq + len(pieces), 0, batch)
+                piece = Piece(self.store.jobs.next_seq + len(pieces), 0, batch)
                 pieces.append(piece)
                 self.lanes.add(piece)
         return pieces
@@ -177,15 +179,15 @@ class Scribe:
         store, clock = self.store, clock_offset()
         with store.transaction:
             for piece in accepted:
-                store.add_jobs(piece.batch, time.time())
+                store.jobs.add(piece.batch, time.time())
             for call in calls:
                 if call.keys:
-                    store.add_keys(*zip(*call.keys))
+                    store.keys.add(*zip(*call.keys))
             for segment in self.unrecorded:
-                store.add_results(segment, clock)
-            store.add_ranges("retrieved", self.retrieved)
+                store.results.add(segment, clock)
+            store.retrieved.add(self.retrieved)
             for piece in taken:
-                store.set_horizon(piece.batch.job_options.priority, piece.seq, piece.end)
+                store.horizons.set(piece.batch.job_options.priority, piece.seq, piece.end)
         now = time.monotonic()
         for segment in self.unrecorded:
             ids = range(segment.first_id, segment.first_id + segment.jobs)
@@ -200,7 +202,7 @@ class Scribe:
         self.lanes.put_back(taken)
         self.lanes.remove(job_id for piece in accepted for job_id in piece.batch.ids)
         if accepted:
-            self.store.next_seq = accepted[0].seq
+            self.store.jobs.next_seq = accepted[0].seq
         for call in calls:
             self.caller.refuse(call, problem)
         if not self.try_again:
@@ -222,7 +224,7 @@ class Scribe:
         """Jobs that another program wants to be run again; our program hears of them."""
         now = time.time()
         with self.store.transaction:
-            pieces = [Piece(self.store.add_jobs(batch, now, old), 0, batch) for old, batch in retries]
+            pieces = [Piece(self.store.jobs.add(batch, now, old), 0, batch) for old, batch in retries]
         for piece in pieces:
             self.caller.recall(piece.batch, now)
             self.lanes.add(piece)
@@ -253,7 +255,7 @@ class Scribe:
         if self.boss.orderly:
             self._await_parting()
         else:
-            self.caller.tell_settled(self.store.ranges("started"))
+            self.caller.tell_settled(self.store.started)
         self.caller.finish()
         return settled
 
@@ -321,7 +323,7 @@ def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
     try:
         memory, lanes, left = _open(caller, store, flights, settings)
         boss = caller.await_boss()
-        if boss is None or Scribe(caller, boss, store, lanes, memory, left).run():
+        if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left).run():
             flights.remove()
     finally:
         store.close()
@@ -344,4 +346,4 @@ def _open(
         lanes.add(piece)
     told = {"next_id": store.next_id(), "queued": lanes.jobs - rerun, "interrupted": len(started), "rerun": rerun}
     caller.tell_opened(told, memory)
-    return memory, lanes, caller.send_left(store, books)
+    return memory, lanes, hand_over(store, books, caller)

@@ -332,15 +332,16 @@ def _worker_main(
         identity.take()
     else:
         separate_from_program(identity)
+
+    def first() -> Handlers:
+        return handlers.load() if isinstance(handlers, Packed) else handlers
+
     try:
-        if renewed:
-            handlers = load_renewed(renewed)
-        elif isinstance(handlers, Packed):
-            handlers = handlers.load()
+        loaded = load_renewed(renewed, first) if renewed else first()
     except BaseException as error:
         worker.refuse(wire, "the handlers could not be loaded", error)
         return
-    worker.main(recorder, wire, start.memory, handlers, start.options, identity, output)
+    worker.main(recorder, wire, start.memory, loaded, start.options, identity, output)
 
 
 def _descriptors_in_use() -> Iterator[int]:

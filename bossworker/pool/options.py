@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Literal
 
 from bossworker.display import shorten
@@ -16,6 +18,7 @@ MAX_WORKERS = 1024  # slots in the flight recorder's file
 StartMethod = Literal["fork", "spawn"]
 START_METHODS = ("fork", "spawn")
 LONGEST_NAME = 100  # characters of a pool's
+LONGEST_HANDLER = 300  # and of a handler's
 TRANSPORTS = ("zmq", "socketpair")
 LOGS = ("inherit", "relay", "discard")
 INTERRUPTED_JOBS = ("report", "rerun")
@@ -42,6 +45,7 @@ class Options:
     log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
     journal: str = ""  # path of the database; empty: there is none
     interrupted: str = "report"  # what becomes of jobs that may have run when an earlier owner of the journal ended
+    handler: str = ""  # the work handler, as pkg.mod:fn; empty where a fresh interpreter does not find it by a name
 
     @property
     def relayed(self) -> bool:
@@ -87,6 +91,33 @@ def check_name(value: object, handler: object) -> str:
     if not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
         raise ValueError(f"name must be 1 to {LONGEST_NAME} printable characters, not {shorten(value)}")
     return value
+
+
+def handler_name(handler: object) -> str:
+    """``pkg.mod:fn``, where that finds this very handler; else empty."""
+    module, path = getattr(handler, "__module__", None), getattr(handler, "__qualname__", "")
+    if not isinstance(module, str) or module == "__main__" or not isinstance(path, str):
+        return ""
+    try:
+        found = reduce(getattr, path.split("."), sys.modules[module])
+    except (KeyError, AttributeError):  # of a function in a function, for one
+        return ""
+    return f"{module}:{path}" if found is handler else ""
+
+
+def check_handler_name(value: object) -> str:
+    """A name that can be looked up in a worker: ``pkg.mod:fn``."""
+    text = value if isinstance(value, str) else ""
+    module, colon, path = text.partition(":")
+    if (
+        not colon
+        or len(text) > LONGEST_HANDLER
+        or not all(map(str.isidentifier, [*module.split("."), *path.split(".")]))
+    ):
+        raise ValueError(f"handler must be pkg.mod:fn, a function by its module and name, not {shorten(value)}")
+    if module == "__main__":
+        raise ValueError("handler must be of a module that workers can import: what is in __main__ the program reloads")
+    return text
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -163,4 +194,5 @@ def check_options(
         journal=check_journal(journal, worker_count),
         interrupted=check_choice("interrupted", interrupted, INTERRUPTED_JOBS),
         name=check_name(name, handler),
+        handler=handler_name(handler),
     )

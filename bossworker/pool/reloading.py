@@ -3,6 +3,8 @@
 A worker that was forked has the modules as they were when the pool was made. Those that the program has reloaded since
 (``importlib.reload``, a notebook's autoreload) it reloads as well, before it loads the handlers. All that they use of
 ``__main__`` travels with them.
+
+An operator names a work handler instead. Its module is imported in the new workers or, where they have it, loaded anew.
 """
 
 from __future__ import annotations
@@ -11,11 +13,16 @@ import importlib
 import io
 import pickle
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 from bossworker.pickling import MAIN_NAME
 from bossworker.pool.fresh_interpreter import dumps_handlers
 from bossworker.pool.options import Handlers
+from bossworker.system.checks import check_callable
 from bossworker.system.newcomers import Newcomers
 
 
@@ -56,11 +63,43 @@ def pack_renewed(handlers: Handlers, loaded: LoadedModules | None) -> bytes:
     return pickle.dumps(modules) + dumps_handlers(handlers, "to be reloaded")
 
 
-def load_renewed(packed: bytes) -> Handlers:
-    """In a worker."""
+def handlers_in(packed: bytes) -> bytes:
+    """The handlers alone, for processes that load all modules anew."""
     file = io.BytesIO(packed)
-    for name in pickle.load(file):
+    pickle.load(file)
+    return packed[file.tell() :]
+
+
+def renewed_of(handlers: bytes) -> bytes:
+    """The other way round."""
+    return pickle.dumps([]) + handlers
+
+
+def load_renewed(packed: bytes, first: Callable[[], Handlers]) -> Handlers:
+    """In a worker. `first` loads the handlers that the pool began with.
+
+    What the boss sends for a work handler that was named (``boss/reloads.py``) is its name, and behind that what the
+    program packed last, if anything.
+    """
+    file = io.BytesIO(packed)
+    head = pickle.load(file)
+    if isinstance(head, str):
+        before = file.read()
+        work = _found_anew(head)
+        return replace(load_renewed(before, first) if before else first(), work=work)
+    for name in head:
         if name in sys.modules:
             importlib.reload(sys.modules[name])
     handlers: Handlers = pickle.load(file)
     return handlers
+
+
+def _found_anew(name: str) -> Callable[[Any], Any]:
+    """What ``pkg.mod:fn`` names, as its file is now."""
+    module, _, path = name.partition(":")
+    known = sys.modules.get(module)
+    is_ours = module.partition(".")[0] == __name__.partition(".")[0]  # the worker itself is made of these
+    loaded = importlib.import_module(module) if known is None or is_ours else importlib.reload(known)
+    work: Any = reduce(getattr, path.split("."), loaded)
+    check_callable("work_handler", work, optional=False)
+    return work  # type: ignore[no-any-return]

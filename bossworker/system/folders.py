@@ -81,28 +81,32 @@ def regular_files(top: int) -> Iterator[str]:
     """The names of all regular files below an open folder, as far as they can be seen."""
     descent = Descent(top)
     try:
-        folders, files = _look(descent.fd)
-        yield from files
-        waiting = [folders]
-        while waiting:
-            if not waiting[-1]:
-                waiting.pop()
-                if waiting:
-                    descent.leave()
-                continue
-            try:
-                descent.enter(waiting[-1].pop())
-            except OSError:
-                continue
-            folders, files = _look(descent.fd)
-            waiting.append(folders)
-            if files:
-                prefix = "/".join(descent.parts)
-                yield from (f"{prefix}/{name}" for name in files)
+        yield from _files_below(descent)
     except OSError:
         return
     finally:
         descent.close()
+
+
+def _files_below(descent: Descent) -> Iterator[str]:
+    folders, files = _look(descent.fd)
+    yield from files
+    waiting = [folders]
+    while waiting:
+        if not waiting[-1]:
+            waiting.pop()
+            if waiting:
+                descent.leave()
+            continue
+        try:
+            descent.enter(waiting[-1].pop())
+        except OSError:
+            continue
+        folders, files = _look(descent.fd)
+        waiting.append(folders)
+        if files:
+            prefix = "/".join(descent.parts)
+            yield from (f"{prefix}/{name}" for name in files)
 
 
 def _look(folder: int) -> tuple[list[str], list[str]]:
@@ -112,13 +116,17 @@ def _look(folder: int) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                elif entry.is_file(follow_symlinks=False):
-                    files.append(entry.name)
+                _sort_in(entry, folders, files)
     except OSError:
         pass
     return folders, files
+
+
+def _sort_in(entry: os.DirEntry[str], folders: list[str], files: list[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        folders.append(entry.name)
+    elif entry.is_file(follow_symlinks=False):
+        files.append(entry.name)
 
 
 def remove(path: str) -> int:

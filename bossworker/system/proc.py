@@ -41,17 +41,21 @@ def read(path: str) -> bytes:
         fd = os.open(f"{ROOT}/{path}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
-    parts = []
+    parts: list[bytes] = []
     try:
-        while part := os.read(fd, 65536):
-            parts.append(part)
-            if len(part) < _SHORT:
-                break
+        _read_into(parts, fd)
     except OSError:  # the process has ended meanwhile
         pass
     finally:
         os.close(fd)
     return b"".join(parts)
+
+
+def _read_into(parts: list[bytes], fd: int) -> None:
+    while part := os.read(fd, 65536):
+        parts.append(part)
+        if len(part) < _SHORT:
+            return
 
 
 def names(path: str) -> list[str]:

@@ -100,9 +100,7 @@ def start(
                 signal.signal(number, signal.SIG_IGN)
         close(reporter)  # at once, since the end of the file is waited for
         reporter = -1
-        report = b""
-        while part := os.read(failure, 1000):  # written piece by piece, and closed by exec or the child's end
-            report += part
+        report = _report(failure)
         if not report:
             return pid
         try:
@@ -114,6 +112,14 @@ def start(
         if reporter >= 0:
             os.close(reporter)
     raise _reason(report, argv[0], cwd)
+
+
+def _report(failure: int) -> bytes:
+    """Why there is no program. Written piece by piece, and closed by exec or the child's end."""
+    report = b""
+    while part := os.read(failure, 1000):
+        report += part
+    return report
 
 
 def let_go_of_ignored() -> list[int]:

@@ -92,6 +92,14 @@ def give_children_defaults() -> None:
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
 
 
+def _hold(number: int, handlers: dict[int, Any], due: dict[int, FrameType | None]) -> None:
+    """Note that the signal came, instead of running its handler."""
+    handler = _signal.getsignal(number)
+    if callable(handler) and number not in handlers:
+        handlers[number] = handler
+        signal.signal(number, due.__setitem__)
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """No signal handler runs, so no Ctrl-C raises, until the block is left; then those run that are due.
@@ -106,10 +114,7 @@ def held() -> Iterator[None]:
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     try:
         for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises
-            handler = _signal.getsignal(number)
-            if callable(handler) and number not in handlers:
-                handlers[number] = handler
-                signal.signal(number, due.__setitem__)
+            _hold(number, handlers, due)
         yield
     finally:
         for number in reversed(handlers):

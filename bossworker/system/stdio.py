@@ -22,14 +22,18 @@ def stdio_reserved() -> Iterator[None]:
     """
     taken: list[int] = []
     try:
-        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-            taken.append(fd)
-            os.set_inheritable(fd, True)
-        os.close(fd)
+        _take_into(taken)
         yield
     finally:
         for fd in taken:
             os.close(fd)
+
+
+def _take_into(taken: list[int]) -> None:
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        taken.append(fd)
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def above_stdio(fd: int) -> int:

@@ -61,12 +61,15 @@ class RelayedLines:
             self._missed -= missed
             _logger.warning("output missed: lines=%d reason='the program took nothing from the pool'", missed)
         with bars_hidden():
-            while self.waiting:
-                try:
-                    clock, line = self.waiting.popleft()
-                except IndexError:  # another thread is at it, too
-                    return
-                _show(clock, *line)
+            self._show_all()
+
+    def _show_all(self) -> None:
+        while self.waiting:
+            try:
+                clock, line = self.waiting.popleft()
+            except IndexError:  # another thread is at it, too
+                return
+            _show(clock, *line)
 
 
 class _Tail:

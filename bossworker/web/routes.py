@@ -29,6 +29,7 @@ from bossworker.web.watched_pool import PoolAway, WatchedPool
 from bossworker.web.worker_lanes import lanes
 
 BODY_SECONDS = 10.0  # for a request to arrive
+TRIAL_SECONDS = 5.0  # for a handler that was reloaded to be tried; a worker may be busy for longer
 MOST_ROWS = 500  # in an answer
 MOST_AT_ONCE = 100_000  # jobs that one request is about
 MOST_TEXT = 1000  # characters of a filter
@@ -160,18 +161,19 @@ class Routes:
             return Response(path.read_bytes(), media_type="application/json", headers={"Content-Disposition": name})
 
     def steer_pool(self, request: Request, told: dict[str, Any]) -> dict[str, Any] | None:
-        """``pause``, ``resume``, ``resize``."""
+        """``pause``, ``resume``, ``resize``, ``reload``."""
         pool, order, by = self._pool(request), request.path_params["order"], who(request)
         orders: dict[str, Callable[[Operator], object]] = {
             "pause": lambda operator: operator.pause(by),
             "resume": lambda operator: operator.resume(by),
             "resize": lambda operator: operator.resize(whole(told["workers"]), by),
+            "reload": lambda operator: operator.reload(str(told["handler"]), by),
         }
         if order not in orders:
             return None
-        note(request, order, pool=pool.name, **{name: told[name] for name in ("workers",) if name in told})
-        pool.order(orders[order])
-        return {"done": True}
+        note(request, order, pool=pool.name, **{name: told[name] for name in ("workers", "handler") if name in told})
+        answer = pool.order(orders[order])
+        return {"done": order != "reload" or pool.await_trial(answer, TRIAL_SECONDS)}
 
     def steer_jobs(self, request: Request, told: dict[str, Any]) -> dict[str, Any] | None:
         """``cancel`` and ``retry``: those named, or all that a filter lets through."""

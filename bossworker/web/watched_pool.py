@@ -13,10 +13,11 @@ from typing import Any
 
 from bossworker.display import shorten
 from bossworker.errors import BossDied, BossWorkerError, DoorRefused, PoolClosed
-from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS
+from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, run_call
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.operating import FailedRecord, JobContent, Now, Operator, name_of
 from bossworker.pool.caller.remote_operator import RemoteOperator
+from bossworker.pool.options import handler_name
 from bossworker.web.job_queries import JobQuery, JobView
 from bossworker.web.job_table import JobTable
 from bossworker.web.pool_history import PoolHistory
@@ -34,6 +35,8 @@ MOST_SEARCHED = 4000  # queued and failed jobs whose texts are fetched for a sea
 _logger = logging.getLogger("bossworker.web")
 Handle = BossWorker[Any, Any] | RemoteOperator
 """Of a pool of this program, or of another one."""
+
+_CALLS = handler_name(run_call)  # of a pool whose jobs say what is to be run: it has no handler to be reloaded
 
 _Gone = (PoolClosed, BossDied, DoorRefused, OSError, TimeoutError)
 
@@ -165,6 +168,7 @@ class WatchedPool:
                 "restarts": stats.restarts,
                 "reasons": stats.restart_reasons,
                 "start_error": stats.start_error,
+                "reload": {**now.reload._asdict(), "offered": now.reload.handler != _CALLS},
                 "workers": [self._worker(worker) for worker in sorted(stats.workers, key=lambda one: one.index)],
                 "point": self.history.newest,
             }
@@ -271,6 +275,17 @@ class WatchedPool:
             return call(operator)
         except _Gone as error:
             raise PoolAway(str(error)) from error
+
+    def await_trial(self, number: int, seconds: float) -> bool:
+        """Whether a reload is through, which is waited for. BossWorkerError says why it has changed nothing."""
+        deadline = time.monotonic() + seconds
+        while (state := self.order(lambda operator: operator.now(self._seen, usage=False)).reload).tried < number:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        if state.error and state.tried == number:
+            raise BossWorkerError(f"The pool goes on with its old handler, since with this one {state.error}")
+        return True
 
 
 def text_of(value: Any) -> str:

@@ -20,7 +20,7 @@ from bossworker.cli.command_crew import CommandCrew
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting import host
-from bossworker.commands.hosting.hosting_wire import GROUP, HostSettings, Unpacker, pack
+from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, HostSettings, Unpacker, pack
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.system import processes, program
 from tests.conftest import wait_for
@@ -81,10 +81,82 @@ def test_a_host_that_is_killed_costs_what_it_ran(tmp_path: Path) -> None:
         first, second, *others = (found[at] for at in range(4))
         assert first is not None
         assert second is not None
-        assert (first.kind, first.words) == ("crash", "worker died (signal 9, SIGKILL)")
+        assert (first.kind, first.words) == (
+            "crash",
+            "it was running when the process that runs commands was killed (signal 9, SIGKILL)",
+        )
         assert second.kind == "crash"
         assert [one and (one.ok, one.stdout) for one in others] == [(True, b"c\n"), (True, b"d\n")]
         assert not any(map(runs, pids))
+
+
+def dies_once(monkeypatch: pytest.MonkeyPatch, flag: Path, method: str) -> None:
+    """The first host is killed as it calls this method of its own."""
+    whole: Callable[..., Any] = getattr(host.Host, method)
+
+    def killed(self: host.Host, *told: Any) -> Any:
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, *told)
+
+    monkeypatch.setattr(host.Host, method, killed)
+
+
+def test_what_was_about_to_start_when_the_host_died_runs_in_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was told of as one that begins."""
+    dies_once(monkeypatch, tmp_path / "died", "_begin")
+    with crew(tmp_path) as made:
+        made.add([plan(f"echo {at} >> ran; echo {at}", at, tmp_path) for at in range(4)])
+        found = ends(made, 4)
+    assert [one and one.stdout for _, one in sorted(found.items())] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+    assert sorted((tmp_path / "ran").read_text().split()) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("true", (True, 0, "")),
+        ("exit 3", (False, 3, "exit code 3")),
+        ("echo x", (False, 0, "exit code 0, but its output was lost when the process that runs commands was killed")),
+    ],
+)
+def test_what_had_ended_when_the_host_died_is_told_as_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: tuple[bool, int, str]
+) -> None:
+    """It was reaped, and its record was not sent."""
+    finish = host.Host._finish
+
+    def killed(self: host.Host, one: Any) -> None:
+        finish(self, one)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(host.Host, "_finish", killed)
+    with crew(tmp_path, slots=1) as made:
+        made.add([plan(script, 0, tmp_path)])
+        (found,) = ends(made, 1).values()
+    assert found is not None
+    assert (found.ok, found.exit_code) == told[:2]
+    assert found.reason.startswith(told[2])
+    assert found.seconds < 30
+
+
+@pytest.mark.parametrize("how", [GROUP, DIRECT])
+def test_what_had_ended_and_was_not_reaped_when_the_host_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It comes to us, with its status; not with its output, where that was captured."""
+    dies_once(monkeypatch, tmp_path / "died", "_on_end")
+    with crew(tmp_path, slots=1, how=how) as made:
+        made.add([plan("exit 0", 0, tmp_path), plan("exit 5", 1, tmp_path)])
+        found = ends(made, 2)
+    first, second = found[0], found[1]
+    assert first is not None
+    assert second is not None
+    assert (first.ok, first.exit_code) == (how == DIRECT, 0)
+    assert (second.exit_code, second.words) == (5, "exit code 5")
 
 
 def test_a_host_that_dies_at_once_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,25 +19,7 @@ import pytest
 from bossworker import JobEnded, JobFailed, NothingPending, PoolClosed
 from tests.conftest import wait_for
 from tests.door.conftest import Face
-
-
-def work(job: dict[str, Any]) -> Any:
-    match job.get("do"):
-        case "raise":
-            raise ValueError("rattle")
-        case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "exit":
-            os._exit(3)
-        case "sleep":
-            time.sleep(job["seconds"])
-        case "own error":
-            return {"ERROR": "so so", "n": job["n"]}
-        case "nothing":
-            return None
-        case "number":
-            return 17
-    return {"n": job.get("n"), "data": job.get("data")}
+from tests.door.contract_handlers import work
 
 
 def test_jobs_have_their_results(face: Face, kind: str) -> None:
@@ -203,16 +185,16 @@ def test_several_threads(face: Face, kind: str) -> None:
     found: list[int] = []
 
     def add_and_get(start: int) -> None:
-        for n in range(start, start + 50):
+        for n in range(start, start + 20):
             bw.add_work({"n": n})
             found.append(bw.get_result()["n"])
 
-    threads = [threading.Thread(target=add_and_get, args=(50 * n,)) for n in range(4)]
+    threads = [threading.Thread(target=add_and_get, args=(20 * n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == list(range(200))
+    assert sorted(found) == list(range(80))
 
 
 def test_the_end_in_order_leaves_results(face: Face, kind: str) -> None:

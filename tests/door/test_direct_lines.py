@@ -22,7 +22,7 @@ from bossworker.pool.door.client_link import ClientLink
 from bossworker.pool.door.client_requests import MOST_LENT, _body
 from bossworker.pool.door.direct_lines import TOKEN_BYTES
 from bossworker.pool.door.door_poller import DoorPoller
-from bossworker.pool.door.door_protocol import FRAMES
+from bossworker.pool.door.door_protocol import FRAMES, JSON
 from bossworker.pool.door.door_server import _with_data
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.link import Link
@@ -259,3 +259,11 @@ def test_the_hello_of_before_lines_is_understood(pool: Make) -> None:
         assert answers(sock)["line"] is None
     assert door_protocol.DOOR_VERSION == 1
     assert bossworker.__version__
+
+
+def test_a_door_for_json_offers_none(pool: Make) -> None:
+    """Frames go over them, and what is in those is pickles."""
+    door = pool(work, worker_count=1).listen(accept="json")
+    with raw(door) as sock:
+        sock.send(greeting(JSON, line=True))
+        assert answers(sock)["line"] is None

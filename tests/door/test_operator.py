@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bossworker
-from bossworker import BossWorker, BossWorkerError, DoorRefused, PoolClosed
-from bossworker.pool.caller.operating import FailedRecord, Operator, name_of
+from bossworker import BossWorker, BossWorkerError, PoolClosed
+from bossworker.pool.caller.operating import FailedRecord, Operator, ReloadState, name_of
 from bossworker.pool.wire.messages import DOOR_BITS, FIRST_RERUN_ID
 from bossworker.pool.wire.opaque import load_opaque
 from tests.conftest import wait_for
@@ -37,6 +39,8 @@ def work(job: dict[str, Any]) -> Any:
             return {"ERROR": "so so"}
         case "sleep":
             time.sleep(job["seconds"])
+        case "wait":
+            wait_for(Path(job["path"]).exists)
         case "unless":
             if not os.path.exists(job["path"]):
                 raise FileNotFoundError(job["path"])
@@ -46,14 +50,14 @@ def work(job: dict[str, Any]) -> Any:
 Clients = Callable[..., BossWorker]
 
 
-@pytest.fixture(params=["own", "door", "operate", "operate json"])
-def operated(request: pytest.FixtureRequest, pool: Callable[..., BossWorker], clients: Clients) -> Iterator[Any]:
+@pytest.fixture(params=["own", "operate", "operate json"])
+def operated(request: pytest.FixtureRequest, pool: Callable[..., BossWorker]) -> Iterator[Any]:
     """A pool, and its operator: of its own program, and of another."""
 
-    def make(**settings: Any) -> tuple[BossWorker, Operator]:
-        bw = pool(work, **settings)
+    def make(work_handler: Callable[..., Any] = work, **settings: Any) -> tuple[BossWorker, Operator]:
+        bw = pool(work_handler, **settings)
         if "operate" not in request.param:
-            return bw, (bw if request.param == "own" else clients(bw.listen(), operator=True)).operator
+            return bw, bw.operator
         door = bw.listen(accept="json" if "json" in request.param else "pickle")
         made.append(bossworker.operate(door.address))
         return bw, made[-1]
@@ -136,7 +140,7 @@ def test_an_operator_steers(operated: Any) -> None:
 def test_others_jobs_are_seen_and_steered(pool: Callable[..., BossWorker], clients: Clients) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen()
-    other, operator = clients(door), clients(door, operator=True).operator
+    other, operator = clients(door), bw.operator
     (job_id,) = other.add_work({"do": "sleep", "seconds": 60})
     wait_for(lambda: bw.stats().running == 1)
     (worker,) = operator.now().stats.workers
@@ -149,15 +153,13 @@ def test_others_jobs_are_seen_and_steered(pool: Callable[..., BossWorker], clien
     wait_for(lambda: not operator.now().last_ids)
 
 
-def test_only_operators_of_doors_for_pickles_may(pool: Callable[..., BossWorker], clients: Clients) -> None:
+def test_a_client_is_no_operator(pool: Callable[..., BossWorker], clients: Clients) -> None:
     bw = pool(work, worker_count=1, name="plain")
     client = clients(bw.listen())
-    with pytest.raises(BossWorkerError, match="operator=True"):
+    with pytest.raises(BossWorkerError, match=r"bossworker\.operate"):
         _ = client.operator
     with pytest.raises(BossWorkerError, match="the program that made the pool"):
         Operator("x", client._ask_operator).now()
-    with pytest.raises(DoorRefused, match="no operator"):
-        bossworker.connect(pool(work, worker_count=1, name="js").listen(accept="json").address, operator=True)
 
 
 def test_a_pool_that_has_ended(operated: Any) -> None:
@@ -210,3 +212,90 @@ def test_ids_have_names() -> None:
     assert name_of(17) == "17"
     assert name_of((1 << DOOR_BITS) + (3 << 40) + 17) == "1.3-17"
     assert name_of(FIRST_RERUN_ID + 4) == "again-4"
+
+
+@pytest.fixture
+def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Writes a module that the program and its workers can import, with a handler."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(body: str) -> None:
+        (tmp_path / "reloaded_mill.py").write_text(body)  # of another length each time, or the old bytecode is taken
+
+    yield write
+    sys.modules.pop("reloaded_mill", None)
+
+
+def tried(operator: Operator, number: int) -> ReloadState:
+    """What has come of a reload."""
+    wait_for(lambda: operator.now().reload.tried >= number)
+    return operator.now().reload
+
+
+MILL = """
+import os
+def begin(): os.environ["MILL"] = "begun"
+def grind(job): return {"by": %r, "was": os.environ.get("MILL")}
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_a_handler_that_is_named_takes_over(
+    operated: Any, mill: Callable[[str], None], start_method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bossworker")
+    mill(MILL % "")
+    first = import_module("reloaded_mill")
+    settings = {"worker_count": 2, "start_method": start_method, "init_handler": first.begin}
+    bw, operator = operated(work_handler=first.grind, **settings)
+    assert operator.now().reload == ReloadState("reloaded_mill:grind")
+    pids = {*bw.worker_pids}
+    for number, by in enumerate(("one", "number two"), 1):
+        mill(MILL % by)
+        state = tried(operator, operator.reload("reloaded_mill:grind", by="a test"))
+        assert state == ReloadState("reloaded_mill:grind", None, number)
+        bw.add_work(*({} for _ in range(50)))
+        assert {(result["by"], result["was"]) for result in bw.results()} == {(by, "begun")}  # the init_handler stays
+    wait_for(lambda: len(bw.worker_pids) == 2)
+    assert not pids & {*bw.worker_pids}
+    assert "op=reload handler=reloaded_mill:grind by='a test'" in caplog.text
+    bw.reload(named)  # the program has the last word
+    assert operator.now().reload.handler == f"{__name__}:named"
+    bw.add_work({})
+    assert bw.get_result() == {"by": "named"}
+
+
+def named(job: dict[str, Any]) -> dict[str, Any]:
+    return {"by": "named"}
+
+
+def test_a_handler_that_cannot_be_loaded_changes_nothing(operated: Any, mill: Callable[[str], None]) -> None:
+    bw, operator = operated(worker_count=1)
+    mill("raise ImportError('no such stone')")
+    for name, why in (
+        ("reloaded_mill:grind", "no such stone"),
+        ("nowhere.at_all:grind", "No module named 'nowhere'"),
+        ("json:grind", "no attribute 'grind'"),
+        ("json:__doc__", "work_handler must be a callable"),
+    ):
+        assert why in tried(operator, operator.reload(name)).error, name
+    assert operator.now().reload.handler == f"{__name__}:work"
+    for odd in ("", "json", "json:", ":dumps", "json:dumps()", "__main__:work", "json:" + "x" * 400, 17):
+        with pytest.raises(BossWorkerError, match="handler must be"):
+            operator.reload(odd)
+    bw.add_work({})
+    assert bw.get_result() == {}
+
+
+def test_one_reload_at_a_time(operated: Any, tmp_path: Path) -> None:
+    bw, operator = operated(worker_count=1)
+    path = tmp_path / "go on"
+    bw.add_work({"do": "wait", "path": str(path)})
+    wait_for(lambda: bw.stats().running)
+    number = operator.reload(f"{__name__}:work")
+    assert operator.now().reload == ReloadState(f"{__name__}:work", f"{__name__}:work", number - 1)
+    with pytest.raises(BossWorkerError, match="are being tried"):
+        operator.reload(f"{__name__}:work")
+    path.touch()
+    assert not tried(operator, number).error
+    assert bw.get_result() == {}

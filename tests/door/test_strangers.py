@@ -28,7 +28,7 @@ from bossworker import BossWorker, Door, DoorRefused, Keys
 from bossworker.failure import Outcome
 from bossworker.pool.door import door_protocol
 from bossworker.pool.door.client_requests import MOST_AT_ONCE
-from bossworker.pool.door.door_protocol import FRAMES, JSON
+from bossworker.pool.door.door_protocol import FRAMES, JSON, Identity
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.frames import frame_of, prefix_of
 from bossworker.pool.wire.messages import Kind
@@ -56,7 +56,8 @@ def raw(door: Door) -> Iterator[zmq.Socket[bytes]]:
 
 
 def greeting(form: str, /, **changes: Any) -> bytes:
-    return json.dumps({**door_protocol.hello(form, None, False, False, False, "test", 0, False), **changes}).encode()
+    hello = door_protocol.hello(form, Identity(), line=False)
+    return json.dumps({**hello, "program": "test", "pid": 0, **changes}).encode()
 
 
 def answers(sock: zmq.Socket[bytes]) -> dict[str, Any]:

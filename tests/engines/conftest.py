@@ -1,4 +1,4 @@
-"""Engines, which are started once a module: a cluster of Dask's on this machine, and an executor of processes."""
+"""Engines, which are started once for all tests: a cluster of Dask's on this machine, and an executor of processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from bossworker import BossWorker
@@ -25,6 +26,14 @@ Face = Callable[..., BossWorker]
 
 
 @pytest.fixture(scope="module", autouse=True)
+def handlers_travel_by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Or each worker would load the module of the test, with pytest: more work than the test."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
+
+
+@pytest.fixture(scope="package", autouse=True)
 def others_are_not_concerned() -> Iterator[None]:
     """Dask has exceptions pickled in a way of its own, and executors leave a resource tracker: not for other tests."""
     yield
@@ -68,7 +77,7 @@ def pool_title(pid: int) -> str:
     return ""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def dask_client() -> Iterator[Any]:
     """A client of a cluster with one worker, which runs one task at a time."""
     distributed = pytest.importorskip("distributed")
@@ -79,7 +88,7 @@ def dask_client() -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def process_executor() -> Iterator[Executor]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         yield executor

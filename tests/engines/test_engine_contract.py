@@ -6,10 +6,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import wait_for
+from tests.door.contract_handlers import work
 from tests.door.test_contract import *  # noqa: F403
-from tests.door.test_contract import work
 from tests.engines.conftest import Face
+
+
+@pytest.mark.parametrize("size", [10_000, 1_500_000])  # type: ignore[no-redef]
+def test_large_payloads(face: Face, kind: str, size: int) -> None:
+    """As elsewhere; but none is larger than it takes to travel beside its task."""
+    bw = face(kind, work, worker_count=2)
+    bw.add_work(*({"n": n, "data": str(n) * size} for n in range(2)))
+    found = {result["n"]: result["data"] for result in bw.results()}
+    assert found == {n: str(n) * size for n in range(2)}
 
 
 def held_back(job: dict[str, Any]) -> Any:

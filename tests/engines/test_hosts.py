@@ -81,7 +81,7 @@ def test_a_wire_is_cut(
         port = commands.address.rpartition(":")[2]
         for host in hosts:
             inside = ("ip", "netns", "exec", host.name)
-            commands.start_worker(host.there, address=f"tcp://{host.here}:{port}", before=inside)
+            commands.start_worker(host=host.there, address=f"tcp://{host.here}:{port}", before=inside)
         with distributed.Client(f"tcp://{hosts[0].here}:{port}", set_as_default=False) as client:
             client.wait_for_workers(2, timeout=PATIENCE)
             bw = pool(leave_a_mark, engine=client)

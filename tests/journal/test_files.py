@@ -214,7 +214,7 @@ def test_large_jobs_and_results(tmp_path: Path) -> None:
 
 
 def test_what_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bossworker.pool.caller.journaled.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("bossworker.pool.caller.journal_outbox.MOST_BYTES", 1_000_000)
     with BossWorker(double, worker_count=1, journal=tmp_path / "jobs.db") as pool:
         for jobs in ([{}, {"data": b"x" * 2_000_000}], [{"data": b"x" * 2_000_000}]):
             with pytest.raises(JournalError, match=r"has 20\d+ bytes, and a journal keeps at most 1000000"):

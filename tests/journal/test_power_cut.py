@@ -87,7 +87,9 @@ def _check_what_is_left(journal: Path, place: Path, log: Path) -> None:
     interrupted = {n for n, result in results.items() if result.error_kind == "interrupted"}
     assert interrupted.isdisjoint(after.keys() - before.keys())
     assert not (interrupted & got), "a result was handed out that was not on the disk"
-    assert len(interrupted) <= 100  # as much as may be with the boss: some batches
+    assert (
+        len(interrupted) <= 64
+    )  # the window of two workers with jobs of 2 ms: it doubles while it lasts less than 50 ms
     assert all(n in after for n, result in results.items() if result.ok)
     assert journals.open(journal).counts()["queued"] == 0
 

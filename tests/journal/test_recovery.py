@@ -49,13 +49,14 @@ def test_all_jobs_have_one_result_whoever_is_killed(tmp_path: Path, victims: tup
         results = list(pool.results())
     interrupted = {result.job["n"] for result in results if result.error_kind == "interrupted"}
     assert all(result.ok or result.error == INTERRUPTED for result in results)
+    assert all(result["n"] == result.job["n"] for result in results if result.ok)
     assert len({result.job_id for result in results}) == len(results)
     assert {result.job["n"] for result in results} | set(got) == set(range(120))
     assert len(results) <= 120  # what the program has got just now may come again
     counts = ran(log)
     assert max(counts.values()) == 1, "a job ran twice"
     assert set(range(120)) - set(counts) <= interrupted
-    assert len(interrupted) <= 10  # what ran, and results that were on their way to the scribe
+    assert len(interrupted) <= 2  # what ran: one job a worker
 
 
 def test_what_never_started_runs_and_what_ran_is_interrupted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -88,8 +88,8 @@ def test_what_an_earlier_owner_left_is_adopted(tmp_path: Path) -> None:
     assert sorted(good) == list(range(40))
     assert all(result.ok or result.error_kind == "interrupted" for result in results)
     assert set(ran(log)) == set(range(40))
-    assert sum(ran(log).values()) <= 40 + 3 * 6  # what was interrupted was run again, since it was added again
-    assert len(again) <= 6
+    assert sum(ran(log).values()) <= 40 + 3 * 2  # what was interrupted was run again, since it was added again
+    assert len(again) <= 3 * 2  # three kills, two workers
 
 
 def test_resume_needs_a_journal_and_keys(tmp_path: Path) -> None:

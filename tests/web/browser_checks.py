@@ -47,6 +47,10 @@ def work(job: dict[str, Any]) -> Any:
     return {}
 
 
+def other_work(job: dict[str, Any]) -> dict[str, Any]:
+    return {"by": "other_work"}
+
+
 class World:
     """A browser, and the page that it looks at: of all pools that are there."""
 
@@ -272,6 +276,31 @@ def check_jobs_are_cancelled_and_run_again(world: World) -> None:
         page.get_by_role("button", name="Cancel", exact=True).click()
         expect(page.locator(".empty-title")).to_have_text("No job fits")
         assert {result.error_kind for result in bw.results()} == {"cancelled"}
+
+
+def check_a_handler_is_reloaded(world: World) -> None:
+    with world.pool(worker_count=1) as (bw, url), world.tab(url) as page:
+        page.get_by_role("button", name="Reload…").click()
+        field = page.get_by_role("textbox", name="Handler")
+        expect(field).to_have_value("")  # what is in __main__ has no name
+        field.fill(f"nowhere:{NASTY}")
+        page.get_by_role("button", name="Reload", exact=True).click()
+        expect(page.locator("dialog")).to_contain_text("handler must be pkg.mod:fn")
+        field.fill("nowhere.at_all:fn")
+        page.get_by_role("button", name="Reload", exact=True).click()
+        expect(page.locator("dialog")).to_contain_text("No module named 'nowhere'")
+        page.keyboard.press("Escape")
+        expect(page.locator(".pool .notice")).to_contain_text("No module named 'nowhere'")
+        page.get_by_role("button", name="Hide").click()
+        expect(page.locator(".pool .notice")).to_have_count(0)
+        page.get_by_role("button", name="Reload…").click()
+        field.fill("tests.web.browser_checks:other_work")
+        page.keyboard.press("Enter")
+        expect(page.locator(".pool .notice")).to_contain_text("other_work is the handler now")
+        bw.add_work({})
+        assert bw.get_result() == {"by": "other_work"}
+        page.get_by_role("button", name="Reload…").click()
+        expect(field).to_have_value("tests.web.browser_checks:other_work")
 
 
 def check_a_hundred_thousand_jobs(world: World) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import bossworker
 from bossworker import BossWorker
+from bossworker.function_calls import run_call
 from bossworker.system import processes
 from bossworker.system.proc import cpu_seconds
 from tests.conftest import wait_for
@@ -145,6 +146,37 @@ def test_a_pool_is_steered(pool: Pool, page: Serve, tmp_path: Path, caplog: pyte
     assert client.get("/api/jobs/mill/99999").status_code == 404
     assert client.get("/api/jobs/mill?status=nonsense").status_code == 400
     assert client.get("/api/jobs/other").status_code == 503
+
+
+def test_a_handler_is_reloaded(
+    pool: Pool, page: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bossworker")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "stones.py").write_text("def grind(job): return {'by': 'stones'}")
+    (tmp_path / "sand.py").write_text("raise RuntimeError('there is none')")
+    bw = pool(work, worker_count=2, name="mill")
+    client = page(bw)
+    assert one_pool(client)["reload"] == {
+        "handler": f"{__name__}:work", "trial": None, "tried": 0, "error": "", "offered": True
+    }  # fmt: skip
+    assert post(client, "/api/pools/mill/reload", handler="stones:grind") == {"done": True}
+    bw.add_work({"n": 1})
+    assert bw.get_result() == {"by": "stones"}
+    answer = client.post("/api/pools/mill/reload", json={"handler": "sand:grind"})
+    assert answer.status_code == 409
+    assert "goes on with its old handler" in answer.json()["error"]
+    assert "RuntimeError: there is none" in answer.json()["error"]
+    wait_for(lambda: "there is none" in one_pool(client)["reload"]["error"])
+    assert one_pool(client)["reload"]["handler"] == "stones:grind"
+    for odd in ("", "stones", "__main__:work", None, {"a": 1}):
+        assert client.post("/api/pools/mill/reload", json={"handler": odd}).status_code == 409
+    assert client.post("/api/pools/mill/reload", json={}).status_code == 400
+    assert any("op=reload handler=stones:grind by='the page" in line for line in caplog.messages)
+
+
+def test_a_pool_of_calls_has_no_handler_to_be_reloaded(pool: Pool, page: Serve) -> None:
+    assert not one_pool(page(pool(run_call, worker_count=1)))["reload"]["offered"]
 
 
 def snapshots(client: httpx.Client, seconds: float) -> list[tuple[float, dict[str, Any]]]:

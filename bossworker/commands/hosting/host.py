@@ -19,6 +19,7 @@ from typing import Any
 from bossworker.commands import jobdir
 from bossworker.commands.hosting import hosting_wire
 from bossworker.commands.hosting.capture import Capture, make_capture, own_stream
+from bossworker.commands.hosting.cells import Cells
 from bossworker.commands.hosting.hosted import Hosted
 from bossworker.commands.hosting.hosting_wire import (
     DIRECT,
@@ -51,12 +52,13 @@ LOOK, END, STEP, FINISH = range(4)
 class Host:
     """That process, from where it has been forked."""
 
-    def __init__(self, link: int, settings: HostSettings) -> None:
+    def __init__(self, link: int, settings: HostSettings, cells: Cells) -> None:
         """
         Args:
             link: A descriptor: the run's end of it is what we live for.
         """
         self._link = link
+        self._cells = cells
         self._settings = settings
         self._mail = Unpacker()
         self._records: list[tuple[Any, ...]] = []
@@ -187,7 +189,7 @@ class Host:
         one = Hosted(job, jobdir.new_id(), self._captures.pop())
         try:
             out, err = self._ours or one.capture.streams
-            one.start(self._environment, self._files_of(job.argv[0]), (self._null, out, err))
+            one.start(self._environment, self._files_of(job.argv[0]), (self._null, out, err), self._cells)
         except BlockingIOError as error:  # no more processes are to be had
             if self._running:  # when one of ours ends, there is one
                 self._captures.append(one.capture)
@@ -342,7 +344,10 @@ class Host:
         one.gone = True
         one.ending = None  # which knows of it, and would keep it
         self._running.pop(one.pid, None)
-        self._records.append(tuple(one.record(self._settings)))
+        record = one.record(self._settings)
+        if one.exit is not None and not one.kind:
+            self._cells.ended(one.job.cell, one.exit[0], bool(record.stdout or record.stderr), record.seconds)
+        self._records.append(tuple(record))
         self._free += 1
         if one.pid and self._remainder.is_left_by(one.pid, self._running):
             one.capture.close()
@@ -371,8 +376,8 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-def become_host(link: int, settings: HostSettings, title: str) -> None:
-    """The main of a process that was just forked from a run."""
+def become_host(link: int, settings: HostSettings, title: str, cells: Cells, keep: int = -1) -> None:
+    """The main of a process that was just forked from a run. `keep`: a descriptor that is to be closed when it ends."""
     from bossworker.system import signals
     from bossworker.system.descriptors import close_all_but
     from bossworker.system.titles import set_title
@@ -380,7 +385,7 @@ def become_host(link: int, settings: HostSettings, title: str) -> None:
     os.setsid()
     signals.disregard_endings()
     cpython.signal.signal(cpython.signal.SIGPIPE, cpython.signal.SIG_IGN)
-    close_all_but(link)
+    close_all_but(link, keep)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -389,4 +394,4 @@ def become_host(link: int, settings: HostSettings, title: str) -> None:
     descendants.adopt_orphans()
     gc.freeze()
     gc.disable()  # what goes in circles here are commands that were made to end
-    Host(link, settings).run()
+    Host(link, settings, cells).run()

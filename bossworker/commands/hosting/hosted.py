@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resource import struct_rusage
     from typing import Any
 
+    from bossworker.commands.hosting.cells import Cells
     from bossworker.commands.inline.family import Family
     from bossworker.system.descendants import Ending
     from bossworker.system.identity import Identity
@@ -65,7 +66,7 @@ class Hosted:
         self.oom: OomWatch | None = None
         self._identity: Identity | None = None
 
-    def start(self, environment: list[bytes], files: list[bytes], stdio: tuple[int, int, int]) -> None:
+    def start(self, environment: list[bytes], files: list[bytes], stdio: tuple[int, int, int], cells: Cells) -> None:
         """Start it; if its program does not run, `refusal` says why. OSError, ValueError: no process can be made of it.
 
         Args:
@@ -77,6 +78,7 @@ class Hosted:
         own.append(b"BOSSWORKER_JOB=" + self.jobid.encode())
         argv = [os.fsencode(one) for one in job.argv]
         self.started, self.started_at = time.monotonic(), time.time()
+        cells.starting(job.cell, self.started_at)
         try:
             self.pid = program.start(
                 argv, environment + own, os.fsencode(job.cwd), stdio, files=files, none_ignored=True
@@ -84,6 +86,8 @@ class Hosted:
         except program.CannotStart as refusal:
             self.refusal = refusal
             program.tell(stdio[2], refusal)
+        finally:
+            cells.running(job.cell, self.pid)
 
     # -- while it runs ----------------------------------------------------------------------------------
 

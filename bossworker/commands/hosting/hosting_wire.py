@@ -50,6 +50,8 @@ class HostedJob(NamedTuple):
     tag: str
     """What its lines begin with, where they are passed on."""
     env: dict[str, str]
+    cell: int
+    """Where it is told what becomes of it: see ``cells.py``."""
 
 
 class EndRecord(NamedTuple):

@@ -127,12 +127,14 @@ class _Leavings:
         """Reap those that have ended, and in a pool's worker what they in turn have left us."""
         if not (in_pool or self._left):
             return
-        ours = os.getsid(0)
         with self._lock:
-            for child in descendants.children(os.getpid()):
-                known = child in self._left and self._left[child] == _started(child)
-                if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
-                    self._left.pop(child, None)
+            self._reap(in_pool, os.getsid(0))
+
+    def _reap(self, in_pool: bool, ours: int) -> None:
+        for child in descendants.children(os.getpid()):
+            known = child in self._left and self._left[child] == _started(child)
+            if (known or (in_pool and _session(child) not in (ours, child, 0))) and _reap(child):
+                self._left.pop(child, None)
 
     def forget(self) -> None:
         """In a forked child: they are the parent's."""

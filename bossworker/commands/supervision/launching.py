@@ -137,10 +137,8 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     streams = (out, out) if request.merged else (out, err)
     stdin = request.open_stdin()
     try:
-        for _ in range(ATTEMPTS):
-            if _order(data, [directory.fd, stdin, *streams]) or directory.has_status():
-                return
-        raise OSError("the launcher was killed again and again")
+        if not any(_order(data, [directory.fd, stdin, *streams]) or directory.has_status() for _ in range(ATTEMPTS)):
+            raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
 

@@ -102,6 +102,7 @@ class Boss:
             self.note,
             self.tell_fork_server,
             self._signal,
+            options.handler,
         )
         self.doors = Doors(self.requests, self.traffic.poller)
         self.watchers = self.requests.watchers

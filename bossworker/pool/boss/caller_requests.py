@@ -33,7 +33,7 @@ _INFO = 20  # as in the module logging
 class CallerRequests:
     """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides.
 
-    `note` has the program's logger say something, at a level of the module logging.
+    `note` has the program's logger say something, at a level of the module logging. `handler`: the name of the pool's.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class CallerRequests:
         note: Callable[[int, str], None],
         tell_fork_server: Tell,
         signal: Callable[[int, int], None],
+        handler: str = "",
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -58,7 +59,7 @@ class CallerRequests:
         self.deliver = deliver
         self.note = note
         self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
-        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply)
+        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply, handler)
         self.chores: list[Chore] = []
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
         self.operations = Operations(self)
@@ -87,8 +88,9 @@ class CallerRequests:
                 self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
                 self.reply(number, {})
             case Kind.RELOAD:
-                (number,) = messages.REQUEST.unpack(frame.head)
-                self.reloads.add(number, bytes(frame.body))
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                name = bytes(frame.head[messages.REQUEST.size :]).decode()
+                self.reloads.add(number, name, bytes(frame.body))
             case Kind.STACK:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bossworker.failure import kind_of
 from bossworker.pool.boss.failed_jobs import KeptFailure
 from bossworker.pool.boss.stats import take_stock
-from bossworker.pool.options import check_workers
+from bossworker.pool.options import check_handler_name, check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import FIRST_RERUN_ID, ProtocolError
 from bossworker.watch.event_records import ENDED, QUEUED
@@ -55,6 +55,7 @@ class Operations:
             "cancel": self._cancel,
             "pause": self._pause,
             "resize": self._resize,
+            "reload": self._reload,
         }
 
     def ask(self, number: int, body: bytes, reply: Reply) -> None:
@@ -98,6 +99,7 @@ class Operations:
             "indexes": dict(ring.indexes) if len(ring.indexes) <= MOST_RECORDS else {},
             "last_ids": ring.last_ids,
             "last_failed": self._delivery.failures.last,
+            "reload": self._requests.reloads.describe(),
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
@@ -217,6 +219,15 @@ class Operations:
         self._note(told, f"op=resize workers={workers} before={self._ledger.target}")
         self._requests.perform(self._ledger.on_resize(workers, time.monotonic()))
         return {}
+
+    def _reload(self, told: dict[str, Any]) -> dict[str, object]:
+        """Answered at once: how it goes on is told by `_now`."""
+        handler = check_handler_name(told["handler"])
+        if self._ledger.closing:
+            raise ValueError("the pool is being shut down")
+        number = self._requests.reloads.add_named(handler)
+        self._note(told, f"op=reload handler={handler}")
+        return {"number": number}
 
 
 def _describe_run(run: Batch) -> dict[str, object]:

@@ -24,7 +24,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Buffer, Frame
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.mailbox import fits
-from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind, ProtocolError
+from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.router import Router
@@ -87,8 +87,7 @@ class WorkerTraffic:
 
     def assign(self, slot: int, batch: Batch, soon: bool) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
-        if batch.first_id < FIRST_CLIENT_ID:  # it is the caller's to know
-            self.memory.note_assigned(slot, batch.first_id + batch.count)
+        self.memory.note_assigned(slot, batch.first_id + batch.count)
         now = time.monotonic()
         recorder = self.intake.recorders[slot]
         recorder.open_batch(batch.first_id, batch.count, batch.job_options.attempt, now)

@@ -19,7 +19,8 @@ from bossworker.system.checks import check_bool, check_count
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
-    from bossworker.pool.caller.journaled import JournalOutbox, OpenJournal
+    from bossworker.pool.caller.journal_outbox import JournalOutbox
+    from bossworker.pool.caller.journaled import OpenJournal
     from bossworker.pool.caller.pool_future import JobFuture
 
     _Book = TypeVar("_Book", bound=OpenFutures)

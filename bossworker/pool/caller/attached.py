@@ -17,7 +17,7 @@ from bossworker.pool.caller.recalled import jobs_of
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.addresses import parse
 from bossworker.pool.door.attachment import Attachment, attach
-from bossworker.pool.door.door_protocol import JSON
+from bossworker.pool.door.door_protocol import JSON, Identity
 from bossworker.pool.door.json_form import plain_job
 from bossworker.pool.door.keys import Keys, check_keys
 from bossworker.pool.wire.batch import Batch
@@ -35,7 +35,6 @@ def connect(
     keep: bool = False,
     identity: str | None = None,
     take_over: bool = False,
-    operator: bool = False,
 ) -> AttachedPool:
     """Attach to a pool that another program has opened by ``pool.listen()``; a handle like that program's own.
 
@@ -54,8 +53,6 @@ def connect(
             ``shut_down(force=True)`` drops them.
         identity: Under which name; None: a new one, or with `keep`, this user and the program's path.
         take_over: If a client of this identity is connected, it has to leave. Otherwise, we are refused.
-        operator: To watch and steer all of the pool, whoever has added its jobs: see :attr:`BossWorker.operator`. Where
-            the pool was opened with ``accept="json"``, DoorRefused.
 
     Raises:
         TypeError, ValueError: An argument is wrong.
@@ -69,10 +66,8 @@ def connect(
     seconds = check_seconds("timeout", timeout)
     if identity is not None and (not isinstance(identity, str) or not identity):
         raise TypeError(f"identity must be a str that is not empty, or None, not {identity!r}")
-    check_bool("take_over", take_over)
-    check_bool("operator", operator)
-    found = attach(address, keys, seconds, check_bool("keep", keep), identity, take_over, operator)
-    return AttachedPool(found, address.text)
+    who = Identity(identity, check_bool("keep", keep), check_bool("take_over", take_over))
+    return AttachedPool(attach(address, keys, seconds, who), address.text)
 
 
 class _AttachedState(HandleState):
@@ -166,10 +161,8 @@ class AttachedPool(BossWorker):
 
     @property
     def operator(self) -> Operator:
-        """As of a pool of this program's. BossWorkerError: this handle was not connected with ``operator=True``."""
-        if not self._told.get("operator"):
-            raise BossWorkerError("only an operator can do that: connect(..., operator=True)")
-        return super().operator
+        """It is had by :func:`bossworker.operate`: BossWorkerError."""
+        raise BossWorkerError(f"a handle that was connected adds jobs alone: bossworker.operate({self.address!r})")
 
     def _not_ours(self, *args: Any, **options: Any) -> NoReturn:
         """Only the program that made the pool can do this: BossWorkerError."""

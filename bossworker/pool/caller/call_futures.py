@@ -149,15 +149,18 @@ class CallFutures(OpenFutures):
     def flush(self) -> None:
         """Send what has been collected. Interrupted (Ctrl-C), it leaves the rest to the next."""
         with self._sending:
-            while run := self._next_run():
-                # Those that were sent are still here if we were interrupted since.
-                self._send([(future, job) for future, job, _ in run if not future.job_id], run[0][2])
-                for entry in run:
-                    if self._unsent and self._unsent[0] is entry:  # a signal handler may have ended the pool meanwhile
-                        self._unsent.popleft()
-            self._sent_at = time.monotonic()
+            self._send_all()
         if len(self.open) > COLLECT_CALLS:
             self.look()
+
+    def _send_all(self) -> None:
+        while run := self._next_run():
+            # Those that were sent are still here if we were interrupted since.
+            self._send([(future, job) for future, job, _ in run if not future.job_id], run[0][2])
+            for entry in run:
+                if self._unsent and self._unsent[0] is entry:  # a signal handler may have ended the pool meanwhile
+                    self._unsent.popleft()
+        self._sent_at = time.monotonic()
 
     def _next_run(self) -> list[tuple[CallFuture, Job, JobOptions]]:
         """The first of them, as many as have the same options."""
@@ -240,16 +243,22 @@ class CallFutures(OpenFutures):
         """Those that were not sent after all may be sent again."""
         with self.lock:
             for future, _ in calls:
-                if not self._inbox.jobs.knows(future.job_id) and future._state == PENDING:
-                    self.open.pop(future.job_id, None)
-                    future.job_id = 0
+                self._recall_one(future)
+
+    def _recall_one(self, future: CallFuture) -> None:
+        if not self._inbox.jobs.knows(future.job_id) and future._state == PENDING:
+            self.open.pop(future.job_id, None)
+            future.job_id = 0
 
     def _fail_unsent(self, calls: list[_Call], error: BaseException) -> None:
         with self.lock:
             for future, _ in calls:
-                if not future.job_id:
-                    self._fail(future, error)
+                self._fail_if_unsent(future, error)
         self._connection.wake()
+
+    def _fail_if_unsent(self, future: CallFuture, error: BaseException) -> None:
+        if not future.job_id:
+            self._fail(future, error)
 
     # -- results out ------------------------------------------------------------------------------------
 

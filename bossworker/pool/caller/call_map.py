@@ -38,16 +38,20 @@ class CallMap:
         self._deadline = deadline  # for all values (monotonic seconds)
         self._sent: list[range] = []  # job ids
         self._queue = ResultQueue()
+        self._here: dict[int, Result] = {}  # by job id, those that have come before their turn
         self._problem: BaseException | None = None  # why no more were sent; raised after the values of those before
 
     def send(self, jobs: Iterator[Job]) -> None:
         """Send all of them. What the iterator raises is raised here."""
         try:
-            while self._problem is None and (chunk := list(islice(jobs, MAP_STEP))):
-                self._send(chunk)
+            self._send_all(jobs)
         except BaseException:
             self._drop(cancel=True)
             raise
+
+    def _send_all(self, jobs: Iterator[Job]) -> None:
+        while self._problem is None and (chunk := list(islice(jobs, MAP_STEP))):
+            self._send(chunk)
 
     def _send(self, chunk: list[Job]) -> None:
         try:
@@ -71,22 +75,24 @@ class CallMap:
 
     def _values(self) -> Generator[Any, None, None]:
         wanted = False
-        here: dict[int, Result] = {}
-        take = here.pop
         try:
             yield  # where it stands from the beginning, so that what follows is done even if nobody takes a value
             wanted = True
-            for job_id in chain.from_iterable(self._sent):
-                while (result := take(job_id, None)) is None:
-                    here.update(self._arrived())
-                if result._origin.errors is not None and not result.ok:  # the first is mostly so, and quick
-                    raise error_of(result)
-                yield result.pop(VALUE)
+            yield from self._in_order()
             if self._problem is not None:
                 raise self._problem
         finally:
-            del here, take
+            self._here.clear()
             self._drop(cancel=wanted)
+
+    def _in_order(self) -> Generator[Any, None, None]:
+        here, take = self._here, self._here.pop
+        for job_id in chain.from_iterable(self._sent):
+            while (result := take(job_id, None)) is None:
+                here.update(self._arrived())
+            if result._origin.errors is not None and not result.ok:  # the first is mostly so, and quick
+                raise error_of(result)
+            yield result.pop(VALUE)
 
     def _arrived(self) -> Iterable[tuple[int, Result]]:
         """Wait for results, and take them; with their job ids."""

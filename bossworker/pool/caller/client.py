@@ -109,7 +109,7 @@ class BossWorker(
             a part of the pool is started and stays, with `worker_count` workers (None: as many as the node runs tasks
             at a time). Jobs travel as batches, each of them a task of the engine, which no node runs twice. What runs
             when its node is lost has ``node lost`` in its ERROR, or is tried again as far as `retries` goes. The
-            handlers travel as with ``"spawn"``. BossWorker itself can be on an engine, not a subclass of it.
+            handlers travel as with ``"spawn"``. What each engine cannot do is told in the manual.
         journal: Path of a database (SQLite; it is made if it is not there) that keeps jobs and results. When
             ``add_work`` has returned, its jobs are on the disk, and so is a result before it is handed out. Whoever
             opens the journal next, however this program ended, goes on where it was: jobs that never started are run;
@@ -229,10 +229,8 @@ class BossWorker(
 
     def _become_engine(self, engine: object, worker_count: int | None) -> int | None:
         """Have jobs run elsewhere; the number of workers to check. TypeError, ValueError: not by that."""
-        if type(self) is not BossWorker:
-            raise ValueError(f"engine must be None for a subclass of BossWorker ({type(self).__name__})")
         # By its name, since what is there stands on this module; and for the same reason as inline pools.
-        self.__class__ = import_module("bossworker.engines.engine_pool").EnginePool
+        self.__class__ = import_module("bossworker.engines.engine_pool").on_engine(type(self))
         return self._adopt(engine, worker_count)
 
     def _adopt(self, engine: object, worker_count: int | None) -> int | None:
@@ -244,6 +242,7 @@ class BossWorker(
         raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
     _connection_type = Connection
+    _waits_to_start = False  # whether `_launch` waits for others, who may be far away
     _journal: OpenJournal | None = None
 
     def __reduce__(self) -> NoReturn:

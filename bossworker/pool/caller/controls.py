@@ -11,7 +11,7 @@ from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
-from bossworker.pool.options import Handlers
+from bossworker.pool.options import Handlers, handler_name
 from bossworker.pool.reloading import LoadedModules, pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
@@ -111,7 +111,8 @@ class PoolControls:
         """
         handlers = self._other_handlers(work_handler, init_handler, exit_handler)
         self._state.check_open()
-        answer = self._ask(Kind.RELOAD, b"", [pack_renewed(handlers, self._loaded)])
+        name = handler_name(handlers.work).encode()
+        answer = self._ask(Kind.RELOAD, name, [pack_renewed(handlers, self._loaded)])
         self._take_over(handlers, answer)
 
     def _other_handlers(

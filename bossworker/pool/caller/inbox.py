@@ -174,25 +174,34 @@ class Inbox:
         wanted = self.ready if queue is None else queue
         if not wanted and self._segments:
             with self._unpacking:
-                while not wanted and self._segments:
-                    self._unpack_next()
+                self._unpack_for(wanted)
         return bool(wanted)
+
+    def _unpack_for(self, queue: ResultQueue) -> None:
+        while not queue and self._segments:
+            self._unpack_next()
 
     def unpack(self) -> None:
         """Take all apart that has come."""
         with self._unpacking:
-            while self._segments:
-                self._unpack_next()
+            self._unpack_all()
+
+    def _unpack_all(self) -> None:
+        while self._segments:
+            self._unpack_next()
 
     def drop(self, ids: Iterable[int]) -> None:
         """The results of these jobs will not come: the program has them."""
         with self._unpacking:
             for job_id in ids:
-                run = self.jobs.find(job_id)
-                if run is not None and job_id in self.jobs:
-                    at = job_id - run.first_id
-                    counted: Step = setattr, run.queue, "arrived", run.queue.arrived + 1
-                    take_steps(steps_of([*run.marking(at, at + 1), counted]))
+                self._drop_one(job_id)
+
+    def _drop_one(self, job_id: int) -> None:
+        run = self.jobs.find(job_id)
+        if run is not None and job_id in self.jobs:
+            at = job_id - run.first_id
+            counted: Step = setattr, run.queue, "arrived", run.queue.arrived + 1
+            take_steps(steps_of([*run.marking(at, at + 1), counted]))
 
     def _unpack_next(self) -> None:
         segment = self._segments[0]

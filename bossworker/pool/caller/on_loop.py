@@ -65,7 +65,7 @@ class LoopConnection(Connection):
 
     def _look_again(self) -> None:
         self._look()
-        if self._loop is not None and self._boss_fd is None:  # nothing tells of the boss's death but a look
+        if self._loop is not None and self._boss_fd is None and self.pid:  # nothing tells of its death but a look
             self._loop.call_later(DEATH_TICK, self._look_again)
 
     def may_wait(self) -> bool:
@@ -119,6 +119,11 @@ class LoopPool(DeferredPool):
     def open_journal(self) -> None:
         """Before `start`, in any thread: it takes as long as there is to be recovered. JournalInUse, JournalError."""
         self._open_journal()
+
+    @property
+    def start_waits(self) -> bool:
+        """Whether `start` may take its time, and should not be called in the loop's thread."""
+        return self._options.start_method == "spawn" or self._waits_to_start
 
     def _check_inline(self) -> None:
         why = "an inline pool runs its jobs in the thread that waits for them, and would block the loop"

@@ -56,6 +56,22 @@ class EndedStretch(NamedTuple):
     """One a job; `kind_of` says which is which."""
 
 
+class ReloadState(NamedTuple):
+    """Which handler a pool has, and what has become of the last reload."""
+
+    handler: str = ""
+    """``pkg.mod:fn``; empty: one that is not found by a name."""
+    trial: str | None = None
+    """The handler that is being tried, as soon as a worker is through with its job; None: none is."""
+    tried: int = 0
+    """The number of the last reload that is through, as `Operator.reload` returns it,"""
+    error: str = ""
+    """and why the pool goes on with the handler that it had; empty: it has the new one."""
+
+
+UNKNOWN_HANDLER = ReloadState()
+
+
 @dataclass(frozen=True, slots=True)
 class Now:
     """A pool at an instant, and what has happened since the look before."""
@@ -78,6 +94,8 @@ class Now:
     """The number of the newest job that has failed, for `Operator.failed`."""
     time: float
     """Unix seconds."""
+    reload: ReloadState = UNKNOWN_HANDLER
+    """Which handler the pool has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,7 @@ class Operator:
             {int(client): last for client, last in told["last_ids"].items()},
             told["last_failed"],
             told["now"] + told["clock"],
+            ReloadState(**told["reload"]),
         )
 
     def stats(self) -> Stats:
@@ -192,6 +211,16 @@ class Operator:
     def resize(self, workers: int, by: str = "") -> None:
         """Change the number of workers."""
         self._ask("resize", workers=workers, by=by)
+
+    def reload(self, handler: str, by: str = "") -> int:
+        """Replace the workers by such with another work handler, one by one, as ``BossWorker.reload`` does.
+
+        `handler`: its name, ``pkg.mod:fn``. Its module is imported by the new workers, or loaded anew where they have
+        it. It stays until the pool's program reloads a handler itself.
+
+        Returns at once, with a number: once `now` tells that this one was tried, it tells what has come of it.
+        """
+        return int(self._ask("reload", handler=handler, by=by)["number"])
 
     def cancel(self, ids: Iterable[int], by: str = "") -> int:
         """Cancel anybody's jobs; how many had not finished. Each of them still has its result, which says so."""

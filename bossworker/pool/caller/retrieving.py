@@ -22,7 +22,7 @@ from bossworker.watch.progress_bar import check_progress, length_of, with_bar
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
-    from bossworker.pool.caller.journaled import JournalOutbox
+    from bossworker.pool.caller.journal_outbox import JournalOutbox
 
 
 class PoolResults(Generic[Job_contra, Answer_co]):

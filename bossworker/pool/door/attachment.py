@@ -15,7 +15,7 @@ from bossworker.pool.door import addresses, door_protocol
 from bossworker.pool.door.addresses import Address
 from bossworker.pool.door.client_link import ClientLink, shake_hands
 from bossworker.pool.door.direct_lines import take_line
-from bossworker.pool.door.door_protocol import FRAMES, JSON
+from bossworker.pool.door.door_protocol import FRAMES, JSON, Identity
 from bossworker.pool.door.greeting import machine
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.door.side_process import SideProcess
@@ -95,19 +95,15 @@ def attach(
     address: Address,
     keys: Keys | None,
     seconds: float,
-    keep: bool,
-    identity: str | None,
-    take_over: bool,
-    operator: bool = False,
+    who: Identity,
 ) -> Attachment:
     """Knock at a door until it lets us in. TimeoutError, DoorRefused, PermissionError."""
     deadline = time.monotonic() + seconds
-    if keep and identity is None:
-        identity = f"{os.getuid()}:{os.path.abspath(sys.argv[0] or sys.executable)}"
-    program = os.path.basename(sys.argv[0] or sys.executable)
+    if who.keep and who.identity is None:
+        who = who._replace(identity=f"{os.getuid()}:{os.path.abspath(sys.argv[0] or sys.executable)}")
     for form in (FRAMES, JSON):
         directly = address.kind == "ipc" and form == FRAMES
-        hello = door_protocol.hello(form, identity, keep, take_over, operator, program, os.getpid(), directly)
+        hello = door_protocol.hello(form, who, directly)
         try:
             if directly:
                 link, told, porter = _directly(address, hello, deadline)
@@ -115,7 +111,7 @@ def attach(
                 link, told, porter = _by_porter(address, keys, hello, deadline)
         except _OtherForm:
             continue
-        return Attachment(link, told, keep, form, porter)
+        return Attachment(link, told, who.keep, form, porter)
     raise DoorRefused(f"{address.text} takes neither pickles nor JSON")
 
 

@@ -29,7 +29,6 @@ from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS,
 OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message
 MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
-MOST_REQUEST_BYTES = 1 << 22  # of an operator
 JOB_RECORDS = (QUEUED, STARTED, ENDED, PROGRESS, LOG)
 _OWNERS = "that is for the program that made the pool"
 
@@ -62,7 +61,7 @@ class ClientRequests:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = bytes(frame.head[messages.REQUEST.size :]) == messages.QUEUED_ONLY
                 self._cancel(client, number, array("Q", bytes(frame.body)), queued_only)
-            case Kind.STATS | Kind.STACK | Kind.EVENTS | Kind.OPERATE as kind:
+            case Kind.STATS | Kind.STACK | Kind.EVENTS as kind:
                 self._on_question(client, kind, frame)
             case Kind.TAKEN:
                 client.take(array("Q", bytes(frame.body)))
@@ -85,10 +84,6 @@ class ClientRequests:
             case Kind.EVENTS:
                 asked = messages.EVENTS.pack(*messages.unpack(messages.EVENTS, more))
                 self._ask(client, number, Kind.EVENTS, asked, b"", lambda told: told)
-            case _ if client.operator and len(frame.body) <= MOST_REQUEST_BYTES:
-                self._ask(client, number, Kind.OPERATE, b"", bytes(frame.body), lambda told: told)
-            case _:
-                self._mail.reply(client, number, {"refused": _OWNERS})
 
     def on_json(self, client: DoorClient, told: dict[str, Any]) -> None:
         match told.get("op"):

@@ -54,7 +54,6 @@ class DoorClient:
         self.form: str = told["form"]
         self.program: str = told["program"]
         self.pid: int = told["pid"]
-        self.operator: bool = told["operator"]  # whether it may watch and steer all of the pool
         self.since = time.time()
         self.route: bytes | None = None  # None: it is away, and what it has is kept
         self.line: Link | None = None  # of its own, beside ZeroMQ
@@ -143,7 +142,6 @@ class DoorClient:
         """It is here, or here again: then it gets what it has not taken."""
         self.route = route
         self.program, self.pid, self.since = told["program"], told["pid"], time.time()
-        self.operator = told["operator"]
         self.sent = self.credited = self.requests = 0
         self.closing = False
         self.pieces = Pieces()

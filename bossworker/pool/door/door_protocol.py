@@ -12,9 +12,10 @@ Back pressure is by credit: a client says how many bytes of results it has taken
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Buffer, Frame, frame_of, prefix_of
@@ -53,16 +54,15 @@ def decode(data: bytes) -> dict[str, Any]:
     return message
 
 
-def hello(
-    form: str,
-    identity: str | None,
-    keep: bool,
-    take_over: bool,
-    operator: bool,
-    program: str,
-    pid: int,
-    line: bool,
-) -> dict[str, Any]:
+class Identity(NamedTuple):
+    """Who a client wants to be: see ``bossworker.connect``."""
+
+    identity: str | None = None
+    keep: bool = False
+    take_over: bool = False
+
+
+def hello(form: str, who: Identity, line: bool) -> dict[str, Any]:
     """How a client of this version introduces itself. `line`: whether it can have one of its own."""
     return {
         "op": "hello",
@@ -70,12 +70,9 @@ def hello(
         "form": form,
         "wire": VERSION,
         "python": python_version(),
-        "identity": identity,
-        "keep": keep,
-        "take_over": take_over,
-        "operator": operator,
-        "program": program,
-        "pid": pid,
+        **who._asdict(),
+        "program": os.path.basename(sys.argv[0] or sys.executable),
+        "pid": os.getpid(),
         "line": line,
     }
 

@@ -45,7 +45,8 @@ class Reception:
             raise Refused("the pool is being shut down")
         client = self._client_for(told, identity_of(told, key))
         self._clients.attach(client, route, told)
-        offered = self._mail.lines.offer(client) if told["line"] else None
+        # Frames go over a line, and pickles in them: whoever speaks JSON gets none, whatever it asks for.
+        offered = self._mail.lines.offer(client) if told["line"] and self._mail.form == FRAMES else None
         self._mail.send_to(route, {**welcome(client, self._settings), "line": offered})
         if offered is None:
             self.begin(client)
@@ -90,8 +91,6 @@ def check_hello(told: dict[str, Any], form: str) -> None:
             raise Refused(f"{name} of the hello is {str(told[name])[:50]!r}")
     if told["identity"] is not None and not 0 < len(told["identity"]) <= MOST_IDENTITY:
         raise Refused(f"an identity has 1 to {MOST_IDENTITY} characters")
-    if told["operator"] and form != FRAMES:  # whoever may send pickles may do anything in the workers anyway
-        raise Refused('a pool that was opened with accept="json" lets no operator in')
     if form == FRAMES and told.get("wire") != VERSION:
         raise Refused(
             f"this pool's messages are of version {VERSION}, not {told.get('wire')!r}: take the same bossworker"
@@ -105,7 +104,6 @@ _FIELDS: tuple[tuple[str, Any, Any], ...] = (
     ("identity", str | None, None),
     ("keep", bool, False),
     ("take_over", bool, False),
-    ("operator", bool, False),
     ("program", str, ""),
     ("pid", int, 0),
     ("line", bool, False),
@@ -131,7 +129,6 @@ def welcome(client: DoorClient, settings: dict[str, Any]) -> dict[str, Any]:
         "commands": settings["commands"],
         "next_id": client.next_id,
         "number": settings["door"] << DOOR_BITS - CLIENT_BITS | client.number,  # above our ids, in events
-        "operator": client.operator,
         "kept": sum(map(len, kept.values())),  # jobs of which it will be told, and whose results will come
         "window": WINDOW,
         "most_jobs": door_protocol.MOST_JOBS,

@@ -20,7 +20,7 @@ from bossworker.pool.door.keys import Keys
 from bossworker.pool.door.side_process import SideProcess
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.link import LinkClosed
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.system import processes
 
@@ -104,15 +104,19 @@ class Door:
             if self._process is None:
                 raise PoolClosed("the door is closed")
             self._requests += 1
-            number = messages.REQUEST.pack(self._requests)
-            deadline = time.monotonic() + ANSWER_SECONDS
             with suppress(LinkClosed):
-                self._process.link.send(Kind.STATS, number)
-                while (frame := self._next_frame(deadline)) is not None:
-                    if bytes(frame.head) == number:
-                        told: dict[str, Any] = json.loads(bytes(frame.body))
-                        return told
+                if (told := self._answer(self._process.link, messages.REQUEST.pack(self._requests))) is not None:
+                    return told
         raise PoolClosed("the door is closed: its process has ended, or does not answer")
+
+    def _answer(self, link: Link, number: bytes) -> dict[str, Any] | None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        link.send(Kind.STATS, number)
+        while (frame := self._next_frame(deadline)) is not None:
+            if bytes(frame.head) == number:
+                told: dict[str, Any] = json.loads(bytes(frame.body))
+                return told
+        return None
 
     @property
     def clients(self) -> tuple[ClientInfo, ...]:

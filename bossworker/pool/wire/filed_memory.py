@@ -113,11 +113,8 @@ class FiledMemory(Memory):
         """Ids of the jobs that may have run. No worker that still lives can claim another one from then on."""
         for slot in range(min(self.slots, MAX_WORKERS)):
             recorder = self.recorder(slot)
-            limit, first_id = recorder.notes[LIMIT], recorder.notes[FIRST_ID]
-            count = limit
-            with suppress(ProtocolError):  # else nobody knows what it has run
-                count = recorder.take_back().claimed
-            yield range(first_id, first_id + count)
+            first_id = recorder.notes[FIRST_ID]
+            yield range(first_id, first_id + recorder.claimed_at_most())
         for entry in range(min(self._log[_WRITTEN], MOST_PASSED)):
             at = _HEAD + _ENTRY * entry
             yield range(self._log[at], self._log[at] + self._log[at + 1])
@@ -131,7 +128,7 @@ class FiledMemory(Memory):
 
     def _published_in(self, slot: int) -> Iterator[Segment]:
         recorder = self.recorder(slot)
-        _, first_id, attempt, _ = recorder.notes
+        _, first_id, attempt, *_ = recorder.notes
         count = recorder.snapshot().published
         if not count or first_id >= FIRST_CLIENT_ID:
             return

@@ -52,10 +52,11 @@ class KeptResults:
 
     def __iter__(self) -> Iterator[Segment]:
         """What is here, also what is on the disk by now."""
-        words = self._words
+        words, count = self._words, self._words[_COUNT]
         oldest = words[_REACH] - RING_BYTES
-        for number in range(min(words[_COUNT], _ENTRIES)):
-            entry = _HEAD + _WORDS * number
+        # The entry that comes next takes the place of the oldest one, which may be half of either: it does not count.
+        for number in range(max(0, count - _ENTRIES + 1), count):
+            entry = _HEAD + _WORDS * (number % _ENTRIES)
             place, size, first_id, jobs, base, pid, attempt = words[entry : entry + _WORDS]
             if place >= oldest:
                 at = place % RING_BYTES

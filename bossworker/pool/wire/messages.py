@@ -14,7 +14,7 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
     reader -> scribe    ASK
     scribe -> reader    REPLY
-    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE  OPERATE
+    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns

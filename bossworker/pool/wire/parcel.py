@@ -149,15 +149,19 @@ def _read(fd: int, sizes: Sequence[int]) -> list[bytearray | mmap.mmap]:
     for size in sizes:
         part = _memory(size)
         with memoryview(part) as whole:
-            done = 0
-            while done < size:
-                count = os.preadv(fd, [whole[done:]], at + done)
-                if not count:
-                    raise OSError("a memory file is shorter than it should be")
-                done += count
+            _fill(whole, fd, at)
         parts.append(part)
         at += size
     return parts
+
+
+def _fill(whole: memoryview, fd: int, at: int) -> None:
+    done = 0
+    while done < len(whole):
+        count = os.preadv(fd, [whole[done:]], at + done)
+        if not count:
+            raise OSError("a memory file is shorter than it should be")
+        done += count
 
 
 def _memory(size: int) -> bytearray | mmap.mmap:

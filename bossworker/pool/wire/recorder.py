@@ -44,7 +44,7 @@ from bossworker.failure import FROM_WORKERS, Outcome
 from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire.mailbox import ORDER_ROOM, Mailbox
 from bossworker.pool.wire.memory_file import NO_ACCESS, READ_ONLY, mapped, protect, unnamed_file
-from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.messages import FIRST_CLIENT_ID, ProtocolError
 from bossworker.pool.wire.progress import ROOM as PROGRESS_ROOM
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.segments import Segment
@@ -73,12 +73,12 @@ _UNCLAIMED_AT, _PUBLISHED_AT = 2048, 2304  # byte offsets of semaphores in the w
 _WORDS_END = _UNCLAIMED_AT
 _PROGRESS_AT = _WORDS_SIZE - PROGRESS_ROOM
 
-# The boss's notes: words on the pool, then four on each slot's batch.
+# The boss's notes: words on the pool, then five on each slot's batch.
 _ASSIGNED, _SLOTS, _HELD, _MOST_HELD, _BOSS_ASLEEP = range(5)
-LIMIT, FIRST_ID, ATTEMPT, EXCESS = range(4)
+LIMIT, FIRST_ID, ATTEMPT, EXCESS, TAKING = range(5)
 # LIMIT: jobs the worker was given, less those that the boss took back; EXCESS: bytes that the job which must stop has
-# taken, if that is why; else 0.
-_NOTES_AT, _NOTES_SIZE = 4096, 32  # bytes; of each slot
+# taken, if that is why; else 0. TAKING: 1 while jobs are being taken back.
+_NOTES_AT, _NOTES_SIZE = 4096, 40  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 _FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
 
@@ -133,7 +133,8 @@ class Memory:
 
     def note_assigned(self, slot: int, batch_end: int) -> None:
         """The boss is about to give a batch to the worker in this slot; `batch_end`: 1 + the last job's id."""
-        self.assigned_through = max(self.assigned_through, batch_end)
+        if batch_end <= FIRST_CLIENT_ID:  # it is the caller's to know
+            self.assigned_through = max(self.assigned_through, batch_end)
 
     def note_exit(self, slot: int) -> None:
         """The worker in this slot is dead, and all that it has left was taken."""
@@ -179,7 +180,7 @@ class Memory:
         never: list[range] = []
         for slot in range(min(self.slots, MAX_WORKERS)):
             recorder = self.recorder(slot)
-            limit, first_id, attempt, _ = recorder.notes
+            limit, first_id, attempt, *_ = recorder.notes
             try:
                 claimed = recorder.take_back().claimed
             except ProtocolError:  # nobody knows what it has run
@@ -238,8 +239,8 @@ class Recorder:
         self.outcomes = self._view[_OUTCOMES_AT:_PAYLOAD_AT]
         self.payload = self._view[_PAYLOAD_AT:_ORDER_AT]
         if fresh:
+            notes[:] = bytes(_NOTES_SIZE)  # first: as long as a batch is noted, the counts must be its own
             self._view[:_WORDS_SIZE] = bytes(_WORDS_SIZE)
-            notes[:] = bytes(_NOTES_SIZE)
         self.unclaimed = shared_counter(view, _UNCLAIMED_AT, fresh)
         self.published = shared_counter(view, _PUBLISHED_AT, fresh)
         self._fence = fence()
@@ -255,15 +256,21 @@ class Recorder:
     # -- the boss's side --------------------------------------------------------------------------------
 
     def open_batch(self, first_id: int, count: int, attempt: int, now: float) -> None:
-        """Make ready for a batch. The worker is idle: nobody else touches the slot."""
+        """Make ready for a batch. The worker is idle: nobody else touches the slot.
+
+        Whoever looks behind a boss that was killed in here must not take one batch's counts for those of the other:
+        meanwhile, there is none.
+        """
         notes, words = self.notes, self.words
-        notes[LIMIT], notes[FIRST_ID], notes[ATTEMPT], notes[EXCESS] = count, first_id, attempt, 0
+        notes[LIMIT] = 0
+        notes[FIRST_ID], notes[ATTEMPT], notes[EXCESS] = first_id, attempt, 0
         words[EXPIRED], words[SENDING] = 0, 0
         self.marks[0] = self.opened = now
         self._seen_claimed = self._seen_published = 0
         self.outcomes[:count] = bytes(count)
         set_counter(self.published, 0)
         set_counter(self.unclaimed, count)
+        notes[LIMIT] = count
 
     def snapshot(self) -> Snapshot:
         """What the worker has done so far. ProtocolError, here and below: somebody has written over the slot."""
@@ -277,13 +284,32 @@ class Recorder:
         if not exclusive():
             snapshot = self.snapshot()
             return snapshot._replace(claimed=limit, running=limit > snapshot.published and not self.words[SENDING])
+        self.notes[TAKING] = 1
+        try:
+            limit -= self._withdraw(limit)
+            self.notes[LIMIT] = limit
+        finally:
+            self.notes[TAKING] = 0
+        return self._snapshot(limit)
+
+    def _withdraw(self, limit: int) -> int:
         withdrawn = 0
         while withdrawn < limit and self.unclaimed.acquire(False):
             withdrawn += 1
         if self.unclaimed._get_value():
             raise _written_over("more jobs were left than it was given")
-        self.notes[LIMIT] = limit - withdrawn
-        return self._snapshot(limit - withdrawn)
+        return withdrawn
+
+    def claimed_at_most(self) -> int:
+        """Once the boss is dead: how many jobs of the batch may have run. From then on no more can be claimed."""
+        limit = self.notes[LIMIT]
+        try:
+            if self.notes[TAKING]:  # what it had got so far looks like claimed; but nobody claims two without a result
+                self._withdraw(limit)
+                self.notes[LIMIT] = min(limit, self.published._get_value() + 1)
+            return self.take_back().claimed
+        except ProtocolError:
+            return limit  # nobody knows what it has run
 
     def _snapshot(self, claimed: int) -> Snapshot:
         # Read after `claimed`: what was claimed then and is not published now was running all the time in between.

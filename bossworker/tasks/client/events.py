@@ -55,6 +55,13 @@ class EventWatch:
         missed, self._missed = self._missed, None
         return missed
 
+    def sees_end(self, deadline: float | None) -> bool:
+        """Wait for the event that tells of the command's last end; False: it has not come by the deadline."""
+        while (event := self.event(deadline)) is not None:
+            if is_end(event):
+                return True
+        return False
+
     def events(self) -> Generator[dict[str, Any], None, None]:
         """What is told, as it comes, until the supervisor has ended. TaskGone when it lives and cannot be reached."""
         with self:
@@ -97,3 +104,8 @@ class EventWatch:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if not self._contact.may_live():
             raise error
+
+
+def is_end(event: dict[str, Any]) -> bool:
+    """Whether it tells of the command's end, after which no restart is due."""
+    return event.get("event") == protocol.EXIT and bool(event.get("final"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +132,20 @@ class Stream:
         timeout = None if timeout is None else check_seconds("timeout", timeout)
         try:
             with EventWatch(self._contact) as watch:
-                while not self._extent().ended:
-                    yield from self._new()
-                    if not self._await_more(watch, timeout):
-                        return
+                if not (yield from self._followed(watch, timeout)):
+                    return
         except TaskGone:
             if self._contact.may_live():
                 raise
         yield from self._new()
+
+    def _followed(self, watch: EventWatch, timeout: float | None) -> Generator[Any, None, bool]:
+        """Whether the stream has ended."""
+        while not self._extent().ended:
+            yield from self._new()
+            if not self._await_more(watch, timeout):
+                return False
+        return True
 
     def _new(self) -> Iterator[Any]:
         if self.number == DATA:

@@ -6,7 +6,7 @@ import json
 import os
 import signal as signals
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from bossworker.commands.request import check_meta
 from bossworker.system import identity
 from bossworker.system.checks import check_seconds, check_signal
 from bossworker.tasks.client.contact import Contact
-from bossworker.tasks.client.events import EventWatch
+from bossworker.tasks.client.events import EventWatch, is_end
 from bossworker.tasks.client.stream import Stream, stream_number
 from bossworker.tasks.client.task_record import Facts
 from bossworker.tasks.errors import TaskError, TaskGone, TaskLocked, TaskNotStarted, TaskRefused
@@ -182,10 +182,7 @@ class Task:
     @staticmethod
     def _events(watch: EventWatch, forever: bool) -> Generator[dict[str, Any], None, None]:
         with closing(watch.events()) as events:
-            for event in events:
-                yield event
-                if event.get("event") == protocol.EXIT and event.get("final") and not forever:
-                    return
+            yield from events if forever else _up_to_the_end(events)
 
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
         """Wait until the command has ended and no restart is due; ``info()["status"]``.
@@ -200,9 +197,8 @@ class Task:
         """
         deadline = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
         with suppress(TaskGone, TaskRefused), EventWatch(self._contact, deadline) as watch:
-            while (event := watch.event(deadline)) is not None:
-                if event.get("event") == protocol.EXIT and event.get("final"):
-                    return dict(self.info(fresh=True)["status"])
+            if watch.sees_end(deadline):
+                return dict(self.info(fresh=True)["status"])
             return self._final_status()
         while (status := self._final_status()) is None:  # alive, and not for us to talk to
             if deadline is not None and time.monotonic() >= deadline:
@@ -353,3 +349,10 @@ def refusal(error: TaskRefused) -> TaskError:
     if "exit_code" in error.facts:
         return TaskNotStarted(str(error), error.facts["exit_code"])
     return error
+
+
+def _up_to_the_end(events: Iterable[dict[str, Any]]) -> Generator[dict[str, Any], None, None]:
+    for event in events:
+        yield event
+        if is_end(event):
+            return

@@ -164,15 +164,19 @@ def _opened(folder: str) -> Iterator[int]:
 
 def _read_file(folder: int, name: str, start: int, count: int | None) -> bytes:
     fd = os.open(name, _OPEN, dir_fd=folder)
-    parts = []
     try:
-        while count is None or count > 0:
-            data = os.pread(fd, _READ_SIZE if count is None else min(count, _READ_SIZE), start)
-            if not data:
-                break
-            parts.append(data)
-            start += len(data)
-            count = None if count is None else count - len(data)
+        return _read(fd, start, count)
     finally:
         os.close(fd)
+
+
+def _read(fd: int, start: int, count: int | None) -> bytes:
+    parts = []
+    while count is None or count > 0:
+        data = os.pread(fd, _READ_SIZE if count is None else min(count, _READ_SIZE), start)
+        if not data:
+            break
+        parts.append(data)
+        start += len(data)
+        count = None if count is None else count - len(data)
     return b"".join(parts)

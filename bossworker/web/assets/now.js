@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js
 import { get, post } from "./api.js";
 import { Chart } from "./charts.js";
 import { bytes, count, KINDS, plural, rate, seconds, share } from "./format.js";
-import { Badge, Bar, Empty, Notice, useDoing, useQuestion } from "./ui.js";
+import { Badge, Bar, Empty, Failure, Notice, useDoing, useQuestion } from "./ui.js";
 
 const MOST_POINTS = 1200;
 
@@ -109,6 +109,17 @@ function Resize({ pool, doing }) {
   </form>`;
 }
 
+// Other handlers that are being tried, and what has become of the last that were.
+function Reloading({ reload }) {
+  const [hidden, setHidden] = useState(0);
+  if (reload.trial !== null) {
+    return html`<${Notice} kind="quiet">${reload.trial || "A new handler"} is being tried: the first worker that is through with its job is replaced by one that has it, and if that comes up, the others follow.<//>`;
+  }
+  if (!reload.error || hidden === reload.tried) return null;
+  return html`<div class="row spread nowrap"><div class="grow"><${Failure} text=${`The handler was not reloaded, and the pool goes on with the one that it had: ${reload.error}`} /></div>
+    <button class="quiet" onClick=${() => setHidden(reload.tried)}>Hide</button></div>`;
+}
+
 export function Pool({ pool, readOnly }) {
   const [doing, told] = useDoing();
   const [setQuestion, dialog] = useQuestion();
@@ -126,6 +137,15 @@ export function Pool({ pool, readOnly }) {
       verb: "Cancel the job",
       act: () => post(`api/jobs/${encodeURIComponent(pool.key)}/cancel`, { ids: [worker.id] }),
     });
+  const reload = () =>
+    setQuestion({
+      title: `Reload the handler of ${pool.name}?`,
+      text: "A worker is started with it and, if that comes up, all others are replaced, each when it is through with its job. Its module is loaded anew in them; the modules that this one imports are not.",
+      field: { label: "Handler", value: pool.reload.handler, hint: "package.module:function" },
+      verb: "Reload",
+      mild: true,
+      act: (handler) => doing(() => post(`${path}/reload`, { handler }), (answer) => (answer.done ? `${handler} is the handler now` : ""), true),
+    });
   return html`<section class="pool" aria-label=${`Pool ${pool.name}`}>
     <header class="row spread">
       <h2>${pool.name} ${pool.paused && html`<${Badge} kind="paused">paused<//>`}</h2>
@@ -134,9 +154,11 @@ export function Pool({ pool, readOnly }) {
         ${pool.paused
           ? html`<button class="primary" onClick=${() => doing(() => post(`${path}/resume`), "jobs start again")}>Resume</button>`
           : html`<button onClick=${() => doing(() => post(`${path}/pause`), "no new job is started; those that run go on")}>Pause</button>`}
+        ${pool.reload.offered && html`<button disabled=${pool.reload.trial !== null} onClick=${reload}>Reload…</button>`}
       </div>`}
     </header>
     ${told}
+    <${Reloading} reload=${pool.reload} />
     ${pool.start_error && html`<${Notice}>A worker cannot be started: ${pool.start_error.trim().split("\n").pop()}<details><summary>All of it</summary><pre tabindex="0">${pool.start_error}</pre></details><//>`}
     <${Tiles} pool=${pool} />
     <${Charts} pool=${pool} />

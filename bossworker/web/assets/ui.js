@@ -25,6 +25,7 @@ export function Bar({ value, label }) {
 }
 
 // What asks before something is done that cannot be undone: `ask({title, text, verb, act})`, and the dialog to be shown.
+// With `field: {label, value, hint}` it asks for a word, too, which `act` gets.
 export function useQuestion(onClosed = () => {}) {
   const [question, setQuestion] = useState(null);
   const ask = (asked) => setQuestion((before) => ({ ...asked, number: (before?.number ?? 0) + Math.random() }));
@@ -36,16 +37,23 @@ export function useQuestion(onClosed = () => {}) {
   return [ask, question && html`<${Confirm} key=${question.number} question=${question} onClose=${() => close(question.number)} />`];
 }
 
+// What went wrong; of a traceback the first line, and the rest where it is wanted.
+export function Failure({ text }) {
+  const [first, ...rest] = text.trim().split("\n");
+  return html`<${Notice}>${first}${rest.length > 0 && html`<details><summary>All of it</summary><pre tabindex="0" aria-label="All of it">${rest.join("\n")}</pre></details>`}<//>`;
+}
+
 function Confirm({ question, onClose }) {
   const box = useRef();
   const [trouble, setTrouble] = useState("");
   const [busy, setBusy] = useState(false);
+  const [value, setValue] = useState(question.field?.value ?? "");
   useEffect(() => box.current.showModal(), []);
   const act = async (event) => {
     event.preventDefault();
     setBusy(true);
     try {
-      await question.act();
+      await question.act(value.trim());
       box.current?.close();
     } catch (error) {
       setTrouble(error instanceof Trouble ? error.message : String(error));
@@ -56,7 +64,11 @@ function Confirm({ question, onClose }) {
     <form onSubmit=${act}>
       <h2 id="question">${question.title}</h2>
       <p>${question.text}</p>
-      ${trouble && html`<${Notice}>${trouble}<//>`}
+      ${question.field && html`<label class="field">${question.field.label}
+        <input class="grow" required spellcheck=${false} autocapitalize="off" autocomplete="off" placeholder=${question.field.hint} value=${value} onInput=${(event) => setValue(event.target.value)} />
+      </label>`}
+      ${busy && html`<p class="quiet-text" role="status">One moment…</p>`}
+      ${trouble && html`<${Failure} text=${trouble} />`}
       <div class="row end">
         <button type="button" onClick=${() => box.current.close()}>Keep as it is</button>
         <button type="submit" class=${question.mild ? "primary" : "danger"} disabled=${busy}>${question.verb}</button>
@@ -68,7 +80,8 @@ function Confirm({ question, onClose }) {
 // Something that is done at once; what goes wrong is told beside it.
 export function useDoing() {
   const [told, setTold] = useState(null);
-  const doing = async (act, done = "") => {
+  // `elsewhere`: what goes wrong is told by whoever called.
+  const doing = async (act, done = "", elsewhere = false) => {
     setTold(null);
     try {
       const answer = await act();
@@ -76,6 +89,7 @@ export function useDoing() {
       if (text) setTold({ kind: "good", text });
       return answer;
     } catch (error) {
+      if (elsewhere) throw error;
       setTold({ kind: "trouble", text: error instanceof Trouble ? error.message : String(error) });
       return undefined;
     }

@@ -1,0 +1,76 @@
+"""Tables that hold ids of jobs as ranges: a million jobs in a row are one row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from bossworker.journal.ranges import Ranges
+
+
+class IdTable:
+    """A set of ids."""
+
+    def __init__(self, db: sqlite3.Connection, name: str) -> None:
+        self._db = db
+        self._name = name
+
+    def __iter__(self) -> Iterator[range]:
+        """The ranges, ascending. They may overlap."""
+        for first_id, jobs in self._db.execute(f"SELECT first_id, jobs FROM {self._name} ORDER BY first_id"):
+            yield range(first_id, first_id + jobs)
+
+    def add(self, ranges: Iterable[range]) -> None:
+        longer = "ON CONFLICT (first_id) DO UPDATE SET jobs = max(jobs, excluded.jobs)"
+        query = f"INSERT INTO {self._name} (first_id, jobs) VALUES (?, ?) {longer}"
+        self._db.executemany(query, [(one.start, len(one)) for one in ranges])
+
+    def set(self, ranges: Iterable[range]) -> None:
+        """These, and no others."""
+        self._db.execute(f"DELETE FROM {self._name}")
+        self.add(ranges)
+
+    def remove(self, ranges: Iterable[range]) -> None:
+        left = Ranges(self)
+        for one in ranges:
+            left.remove(one.start, one.stop)
+        self.set(left)
+
+
+class RerunTable:
+    """Ids of jobs that run again, and as which attempt."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __iter__(self) -> Iterator[tuple[range, int]]:
+        for first_id, jobs, attempt in self._db.execute("SELECT first_id, jobs, attempt FROM reruns ORDER BY first_id"):
+            yield range(first_id, first_id + jobs), attempt
+
+    def set(self, reruns: Iterable[tuple[range, int]]) -> None:
+        """These, and no others."""
+        self._db.execute("DELETE FROM reruns")
+        rows = [(ids.start, len(ids), attempt) for ids, attempt in reruns]
+        self._db.executemany("INSERT INTO reruns VALUES (?,?,?)", rows)
+
+
+class HorizonTable:
+    """How far jobs were passed on: for each priority, the batch that was last, and how many of its jobs were."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def all(self) -> dict[int, tuple[int, int]]:
+        rows = self._db.execute("SELECT priority, seq, taken FROM horizon")
+        return {priority: (seq, taken) for priority, seq, taken in rows}
+
+    def set(self, priority: int, seq: int, taken: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO horizon VALUES (?,?,?)", (priority, seq, taken))
+
+    def clear(self) -> None:
+        self._db.execute("DELETE FROM horizon")
+
+    def last(self) -> int:
+        """The batch that was passed on last of all; 0: none was."""
+        (seq,) = self._db.execute("SELECT max(seq) FROM horizon").fetchone()
+        return seq or 0
