@@ -213,7 +213,7 @@ def test_interrupts_at_any_instant_lose_nothing(pool: Make, clients: Make, reque
             try:
                 armed = True
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 3e-3))
-                add_and_take(client, keys, rng)
+                add_and_take(client, keys, rng, [])
                 armed = False
             except Interrupted:
                 armed = False
