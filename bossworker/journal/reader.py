@@ -164,8 +164,9 @@ class Journal:
         *,
         unretrieved: bool = False,
     ) -> int:
-        """Delete jobs that have ended, with their results; how many. Those that were added by one call of ``add_work``
-        are kept until all of them have ended.
+        """Delete jobs that have ended, with their results; how many.
+
+        Of jobs that were added by one call, the results make room at once, and the jobs once all of them are deleted.
 
         Args:
             older_than: Seconds that must have passed since a job's end.
