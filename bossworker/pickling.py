@@ -52,6 +52,20 @@ class MainDefinitions:
         return found is value
 
 
+_at_fork: MainDefinitions | None = None
+
+
+def note_main_definitions() -> None:
+    """Before a fork: the child and all below it have the same; each would have to look at all of them."""
+    global _at_fork
+    _at_fork = MainDefinitions()
+
+
+def inherited_main_definitions() -> MainDefinitions:
+    """In such a child."""
+    return _at_fork or MainDefinitions()
+
+
 def _definitions() -> dict[str, object]:
     values = list(vars(sys.modules[MAIN_NAME]).items())  # other threads may define more
     return {name: value for name, value in values if isinstance(value, FunctionType | type)}

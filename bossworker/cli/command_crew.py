@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from bossworker.cli.cell_book import CellBook, cells_for
 from bossworker.cli.crews import CANCELLED
-from bossworker.cli.lost_records import LostRecords
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.commands.hosting import hosting_wire
 from bossworker.commands.hosting.cells import QUEUED, Cells
@@ -24,6 +23,11 @@ from bossworker.system.cpython import signal, socket
 HANG_UP_SECONDS = 0.9  # for a host to end by force; then we do so ourselves
 _MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs began
 _CHUNK = 1 << 18
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bossworker.cli.lost_records import LostRecords
 
 
 class CommandCrew:
@@ -179,6 +183,8 @@ class CommandCrew:
         self._barren += 1
         if self._barren > _MOST_BARREN:
             raise ChildProcessError(f"the process that starts commands has ended {self._barren} times: {_how(status)}")
+        from bossworker.cli.lost_records import LostRecords
+
         lost = self._what_was_lost(LostRecords(self._settings.how, f"({_how(status)})", ended))
         self._began.clear()
         self._launch()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from bossworker import BossWorker, Result
+from bossworker.cli.cell_book import CellBook
 from bossworker.cli.crews import CANCELLED, TIMEOUT
 from bossworker.cli.outcomes import Ended, Planned
+from bossworker.commands.hosting.cells import Cells
 
 
 class FunctionCrew:
@@ -16,13 +20,23 @@ class FunctionCrew:
     ahead = 256  # a function may take microseconds
 
     def __init__(
-        self, handler: Callable[[Any], Mapping[Any, Any] | None], slots: int, begin: Callable[[], None], timeout: float
+        self,
+        handler: Callable[[Any], Mapping[Any, Any] | None],
+        slots: int,
+        begin: Callable[[], None],
+        timeout: float,
+        book: CellBook | None = None,
     ) -> None:
         """
         Args:
             begin: Called in each worker, before its first job.
             timeout: Seconds that a job may run; 0: no limit.
+            book: Gives cells, in which workers tell what they begin with.
         """
+        self._book = book
+        self._cells: dict[int, int] = {}  # by place
+        if book is not None:
+            handler = _TellingHandler(handler, book.cells)
         self._pool = BossWorker(
             handler, init_handler=begin, worker_count=slots, global_timeout=timeout, transport="socketpair"
         )
@@ -30,7 +44,12 @@ class FunctionCrew:
         self._overdue: set[int] = set()
 
     def add(self, plans: Sequence[Planned]) -> None:
-        self._plans.update(zip(self._pool.add_work(*(plan.job for plan in plans)), plans, strict=True))
+        jobs = [plan.job for plan in plans]
+        if self._book is not None:
+            cells = self._book.give(plans)
+            self._cells.update((plan.place, cell) for plan, cell in zip(plans, cells, strict=True))
+            jobs = [{"cell": cell, "job": job} for cell, job in zip(cells, jobs, strict=True)]
+        self._plans.update(zip(self._pool.add_work(*jobs), plans, strict=True))
 
     def fileno(self) -> int:
         return self._pool.fileno()
@@ -56,6 +75,8 @@ class FunctionCrew:
 
     def _ended(self, result: Result) -> tuple[Planned, Ended | None]:
         plan = self._plans.pop(result.job_id)
+        if self._book is not None:
+            self._book.take_back(self._cells.pop(plan.place))
         timed_out = result.job_id in self._overdue and result.error_kind == CANCELLED
         self._overdue.discard(result.job_id)
         if result.error_kind == CANCELLED and not timed_out:
@@ -75,3 +96,16 @@ class FunctionCrew:
             reason="timed out" if timed_out else result.error or "",
             answer=result,
         )
+
+
+class _TellingHandler:
+    """The same, for jobs that come with their cells."""
+
+    def __init__(self, handler: Callable[[Any], Mapping[Any, Any] | None], cells: Cells) -> None:
+        self._handler = handler
+        self._cells = cells
+
+    def __call__(self, job: Mapping[str, Any]) -> Mapping[Any, Any] | None:
+        self._cells.starting(job["cell"], time.time())
+        self._cells.running(job["cell"], os.getpid())
+        return self._handler(job["job"])

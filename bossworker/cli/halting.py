@@ -46,6 +46,8 @@ class RunTally:
         self.rule = rule
         self.total = total
         self.done = self.failed = 0
+        self.known = self.known_failed = 0
+        """Those of an earlier run. They count for the exit status, but do not halt this one."""
         self.halted = False
         self._last_exit = 0
 
@@ -77,4 +79,4 @@ class RunTally:
                 return min(math.ceil(100 * self.failed / (self.total or 1)), MOST_FAILURES)
             if self.rule.number == 1:
                 return self._last_exit or 1
-        return min(self.failed, MOST_FAILURES + 1)
+        return min(self.failed + self.known_failed, MOST_FAILURES + 1)

@@ -84,11 +84,23 @@ def _call(name: str, argv: Sequence[str]) -> int:
     module, function, _ = COMMANDS[name]
     command = getattr(import_module(f"bossworker.cli.{module}"), function)
     try:
-        return int(command(argv))
+        status = int(command(argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes
+        _drop_output()
         return PIPE_CLOSED
+    except OSError as error:  # a full disk under stdout; a folder that may not be written to
+        _drop_output()
+        print(f"bossworker {name}: {error}", file=sys.stderr)
+        return 1
     except SystemExit as exit:  # argparse's
         return exit.code if isinstance(exit.code, int) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _drop_output() -> None:
+    """Or Python complains as it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

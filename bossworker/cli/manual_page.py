@@ -18,8 +18,8 @@ from bossworker.cli.shells import script
 _JSON = """\
 Every command but completion takes --json. Keys may be added; none that is here goes away or changes its meaning.
 run: an object a job, with seq, args, command, ok, exit_code, signal, error (null, or its kind: reported, crash,
-timeout, memory, bad_job), reason, started (Unix seconds), seconds, tries, job (the id of its job directory, if it
-failed), stdout and stderr; with -f also result, what the handler returned.
+timeout, memory, bad_job, interrupted), reason, started (Unix seconds), seconds, tries, job (the id of its job
+directory, if it failed), stdout and stderr; with -f also result, what the handler returned.
 ps, show, wait: an object a job, task or pool, with id, kind (job, task or pool), name, status (queued, created,
 running, completed, terminated by request, terminated by error, unknown), exit_code, signal, reason, paused, command,
 shell, cwd, pid, created, started, ended (Unix seconds), elapsed, user_time, system_time (seconds), max_rss (bytes),

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from bossworker.cli.replacements import Row
 
 UNKNOWN_EXIT = -1  # in a joblog: of one that was made to end
+INTERRUPTED = "interrupted"
+"""The kind of what was running when its run was stopped (``--journal``)."""
 _SIGNAL_BASE = 128
 
 Output = bytes | str
@@ -46,11 +48,13 @@ class Ended(NamedTuple):
     reason: str
     answer: Mapping[Any, Any]
     """What a handler in Python has returned."""
+    received: int = 0
+    """Bytes of stdout, where it is gone."""
 
     @property
     def exit_value(self) -> int:
         """For a joblog."""
-        if self.kind in ("timeout", "memory") or (self.exit_code is None and self.signal is None and not self.ok):
+        if self.kind in ("timeout", "memory") or not (self.ok or self.exit_code or self.signal):
             return UNKNOWN_EXIT
         return self.exit_code or 0
 

@@ -42,14 +42,21 @@ class CommandPlanner:
         if row.slot:
             env["PARALLEL_JOBSLOT"] = str(row.slot)
         argv = [SHELL, "-c", text] if self.template.shell else self.template.argv(row)
-        return Planned(row, text, index, tag, (argv, self._folder(row), tag, env))
+        folder = self._folder(row)
+        if self._wd is not None:
+            os.makedirs(folder, exist_ok=True)
+        return Planned(row, text, index, tag, (argv, folder, tag, env))
 
     def _folder(self, row: Row) -> str:
         if self._wd is None:
             return self._cwd
-        path = os.path.join(self._cwd, os.path.expanduser(self._wd.text(row)))
-        os.makedirs(path, exist_ok=True)
-        return path
+        return os.path.join(self._cwd, os.path.expanduser(self._wd.text(row)))
+
+    def key(self, row: Row, text: str) -> str:
+        """What it is, for a journal: whatever slot it has, and wherever it stands in the list."""
+        if self.template.uses_slot:
+            text = self.template.command_line(row._replace(slot=0))
+        return f"{'shell' if self.template.shell else 'program'}\0{text}\0{self._folder(row)}"
 
 
 class LinePlanner:
@@ -65,6 +72,9 @@ class LinePlanner:
     def plan(self, row: Row, text: str, index: int) -> Planned:
         return self._planner.plan(row, text, index)
 
+    def key(self, row: Row, text: str) -> str:
+        return self._planner.key(row, text)
+
 
 class FunctionPlanner:
     """Makes jobs for a handler in Python: a JSON object is a job; else ``{"line": …}``, or the columns by name."""
@@ -72,6 +82,7 @@ class FunctionPlanner:
     def __init__(self, options: RunOptions, names: list[str]) -> None:
         self.template = Template(["{}"], shell=False)
         self._names = names
+        self._function = options.function
         self._tag = _tag_of(options, names)
 
     def text(self, row: Row) -> str:
@@ -79,6 +90,10 @@ class FunctionPlanner:
 
     def plan(self, row: Row, text: str, index: int) -> Planned:
         return Planned(row, text, index, self._tag(row), self._job(row.args))
+
+    def key(self, row: Row, text: str) -> str:
+        """What it is, for a journal."""
+        return f"{self._function}\0{text}\0{self._names}"
 
     def _job(self, args: tuple[str, ...]) -> Mapping[str, Any]:
         if self._names:

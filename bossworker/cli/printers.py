@@ -36,6 +36,18 @@ def write(fd: int, data: bytes) -> None:
         raise
 
 
+def say(text: str) -> None:
+    """Words for people go to stderr; where that is closed, they go nowhere."""
+    try:
+        data = f"{text}\n".encode("utf-8", "surrogateescape")  # names of files are bytes
+    except UnicodeEncodeError:
+        data = f"{text}\n".encode("utf-8", "backslashreplace")
+    try:
+        write(2, data)
+    except OSError:
+        pass
+
+
 class Grouped:
     """stdout, then stderr, of one job after the other."""
 
@@ -196,7 +208,7 @@ class InOrder:
         Args:
             folder: For what has to wait and is too much to be kept in memory.
         """
-        self._inner = inner
+        self.inner = inner
         self._folder = folder
         self._next = 0
         self._waiting: dict[int, Ended | None] = {}
@@ -243,14 +255,14 @@ class InOrder:
             if ended.plan.place < self._next - 1 or self._held:
                 self._held -= sum(len(one) for one in (ended.stdout, ended.stderr) if isinstance(one, bytes))
                 self._held = max(0, self._held)
-            self._inner.show(ended)
+            self.inner.show(ended)
             discard_files(ended)
 
     def close(self) -> None:
         """What still waits is shown: the run has stopped, and what it waits for will not come."""
         for index in sorted(self._waiting):
             self._release(self._waiting.pop(index))
-        self._inner.close()
+        self.inner.close()
 
 
 def discard_files(ended: Ended) -> None:
@@ -308,12 +320,12 @@ def _as_name(arg: str) -> str:
 class ResultTable:
     """``--results X.csv`` or ``X.tsv``: a line a job, in GNU parallel's columns."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, append: bool = False) -> None:
         import csv
 
-        self._file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._file = open(path, "a" if append else "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self._writer = csv.writer(self._file, "excel-tab" if path.endswith(".tsv") else "excel", lineterminator="\n")
-        self._begun = False
+        self._begun = append and os.path.getsize(path) > 0
 
     def show(self, ended: Ended) -> None:
         args = ended.plan.row.args

@@ -41,14 +41,15 @@ class ProgressLine:
 
     def text(self, seconds: float) -> str:
         """``31,204/40,000  78 %  12 failed  ETA 00:41  412/min``."""
-        done, total, failed = self._tally.done, self._tally.total, self._tally.failed
-        parts = [f"{done:,}/{total:,}" if total else f"{done:,} done"]
+        done, total, failed = self._tally.done, self._tally.total, self._tally.failed + self._tally.known_failed
+        ended = done + self._tally.known
+        parts = [f"{ended:,}/{total:,}" if total else f"{ended:,} done"]
         if total:
-            parts.append(f"{100 * done // total} %")
+            parts.append(f"{100 * ended // total} %")
         if failed:
             parts.append(f"{failed:,} failed")
         if total and done:
-            parts.append(f"ETA {clock(seconds / done * max(0, total - done))}")
+            parts.append(f"ETA {clock(seconds / done * max(0, total - ended))}")
         if done:
             parts.append(f"{60 * done / max(seconds, 0.001):,.0f}/min")
         return "  ".join(parts)

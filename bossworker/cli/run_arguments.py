@@ -41,6 +41,8 @@ what is seen
 again
   --joblog FILE             a line for each job that has ended, as GNU parallel writes and reads it
   --resume, --resume-failed, --retry-failed    not what is in the joblog; but what failed; only that
+  --journal FILE            whatever was killed, the same command goes on, and runs nothing twice: --resume-failed has
+                            run again what failed, --interrupted rerun what was running
 exit status: 0, the number of failed jobs up to 100, 101 if more, 130 after Ctrl-C, 255 for other errors
 examples:
   bossworker run gzip -9 ::: *.log
@@ -72,6 +74,8 @@ class RunOptions(argparse.Namespace):
     resume: bool
     resume_failed: bool
     retry_failed: bool
+    journal: str | None
+    interrupted: str | None
     retries: int
     halt: HaltRule
     timeout: tuple[float, bool]
@@ -101,9 +105,7 @@ class RunOptions(argparse.Namespace):
 
     @property
     def delimiter_bytes(self) -> bytes:
-        if self.null:
-            return b"\0"
-        return self.delimiter.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+        return b"\0" if self.null else _delimiter_of(self.delimiter)
 
 
 class RunParser(argparse.ArgumentParser):
@@ -138,6 +140,34 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _given(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty")  # a variable of the shell that is not set, perhaps
+    return text
+
+
+def _expression(text: str) -> str:
+    import re
+
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"it is a regular expression: {error}") from None
+    return text
+
+
+def _delimiter_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+
+
+def _delimiter(text: str) -> str:
+    try:
+        _delimiter_of(_given(text))
+    except UnicodeError:
+        raise ValueError(r"it is a text, in which \n, \t, \0 and \x1f mean what they mean in C") from None
+    return text
+
+
 def _slots(text: str) -> str:
     parse_jobs(text, 1)
     return text
@@ -153,12 +183,14 @@ def build_parser() -> RunParser:
     parser = RunParser(prog="bossworker run", allow_abbrev=False, formatter_class=_of_fixed_width)
     add = parser.add_argument
     add("-c", "--command", dest="shell_command", metavar="STRING", help="a shell's command line, not a program")
-    add("-f", "--function", metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines")
+    add(
+        "-f", "--function", type=checked(_given), metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines"
+    )
     add("-j", "--jobs", type=checked(_slots), default="+0", metavar="N", help="jobs at once: N, N%%, +N, -N, 0 or FILE")
     add("-a", "--arg-file", action="append", default=[], metavar="FILE", help="arguments from a file; - is stdin")
     add("-0", "--null", action="store_true", help="arguments end with NUL")
-    add("-d", "--delimiter", default="\\n", metavar="D", help="arguments end with D")
-    add("--colsep", "-C", metavar="REGEX", help="what separates columns of an argument")
+    add("-d", "--delimiter", type=checked(_delimiter), default="\\n", metavar="D", help="arguments end with D")
+    add("--colsep", "-C", type=checked(_expression), metavar="REGEX", help="what separates columns of an argument")
     add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
     add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")
     add("--header", metavar=":", help="the first line of each input names its columns")
@@ -169,10 +201,17 @@ def build_parser() -> RunParser:
     add("--line-buffer", "--lb", dest="how", action="store_const", const="lines", help="output line by line")
     add("-u", "--ungroup", dest="how", action="store_const", const="direct", help="output as it comes")
     add("--dry-run", "--dryrun", action="store_true", help="print what would be run")
-    add("--joblog", metavar="FILE", help="a line for each job that has ended")
+    add("--joblog", type=checked(_given), metavar="FILE", help="a line for each job that has ended")
     add("--resume", action="store_true", help="leave out what is in the joblog")
     add("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed")
     add("--retry-failed", action="store_true", help="run what has failed, according to the joblog")
+    add(
+        "--journal",
+        type=checked(_given),
+        metavar="FILE",
+        help="go on with what an earlier run has left, and run nothing twice",
+    )
+    add("--interrupted", choices=("report", "rerun"), help="what --journal does with what may have run")
     add("--retries", type=checked(_count), default=1, metavar="N", help="how often a job is tried")
     add("--halt", "--halt-on-error", type=checked(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
     add("--timeout", type=checked(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
@@ -180,15 +219,15 @@ def build_parser() -> RunParser:
     add("--load", type=checked(parse_share), metavar="N", help="start none while more processes want to run")
     add("--memfree", type=checked(parse_size), default=0, metavar="SIZE", help="start none while less is free")
     add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
-    add("--results", metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
-    add("--wd", "--workdir", metavar="DIR", help="where commands run; made if it is not there")
+    add("--results", type=checked(_given), metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
+    add("--wd", "--workdir", type=checked(_given), metavar="DIR", help="where commands run; made if it is not there")
     add("--nice", type=int, default=0, metavar="N", help="how nice commands are")
     add("--bar", action="store_true", help="show progress")
     add("--eta", action="store_true", help="show progress")
     add("--env", action="append", default=[], metavar="K=V", help="a variable for the commands")
     add("--quiet", "-q", action="store_true", help="no bar, no summary")
     add("--json", action="store_true", help="a JSON line a job on stdout")
-    add("--junit", metavar="FILE", help="a JUnit report")
+    add("--junit", type=checked(_given), metavar="FILE", help="a JUnit report")
     add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
@@ -212,16 +251,18 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
 def _check(parser: RunParser, options: RunOptions) -> None:
     if sum((bool(options.command), options.shell_command is not None, options.function is not None)) > 1:
         parser.error("a command, -c STRING and -f PKG.MOD:FN exclude each other")
-    if (options.resume or options.resume_failed or options.retry_failed) and not options.joblog:
+    if (options.resume or options.resume_failed or options.retry_failed) and not (options.joblog or options.journal):
         parser.error("--resume, --resume-failed and --retry-failed need --joblog FILE")
+    if options.journal and (options.resume or options.retry_failed):
+        parser.error("--journal resumes by itself; --resume and --retry-failed are for a joblog alone")
+    if options.interrupted and not options.journal:
+        parser.error("--interrupted needs --journal FILE")
     if options.header not in (None, ":"):
         parser.error("--header is : (the first line has the names)")
     if any("=" not in one and one not in os.environ for one in options.env):
         parser.error("--env is K=V, or the name of a variable that is there")
     if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):
         parser.error(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
-    if not options.delimiter_bytes:
-        parser.error("-d must not be empty")
     if options.function is not None and options.how != "group":
         parser.error("-f prints JSON lines: it goes neither with --line-buffer nor with -u")
 

@@ -17,14 +17,21 @@ from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
 from bossworker.cli.outcomes import Ended, Planned, size_of
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
+from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions, parse_run
 from bossworker.cli.runner import Feed, Planner, Runner, await_either
 from bossworker.cli.summary import Summary
 from bossworker.cli.throttle import Throttle
 from bossworker.commands.hosting.hosting_wire import HostSettings
+from bossworker.errors import JournalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bossworker.cli.run_journal import RunJournal
 
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
+_MOST_COPIED = 2000  # characters of a command line that is told of once more
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,21 +39,11 @@ def main(argv: Sequence[str]) -> int:
     options = parse_run(argv)
     try:
         return RunCommand(options, argv).run()
-    except (InputError, JobLogError, UsageError) as error:
-        say(f"bossworker run: {error}")
     except BrokenPipeError:
         raise
-    except OSError as error:
-        say(f"bossworker run: {error}")
+    except (InputError, JobLogError, JournalError, OSError, UsageError) as error:
+        printers.say(f"bossworker run: {error}")
     return OTHER
-
-
-def say(text: str) -> None:
-    """Words for people go to stderr; where that is closed, they go nowhere."""
-    try:
-        printers.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
 
 
 class RunCommand:
@@ -67,6 +64,7 @@ class RunCommand:
         self._begun: Begun | None = None
         self._own_log = ""
         self._no_own_log = False
+        self._journal: RunJournal | None = None
         self._printer: printers.Printer = printers.Nothing()
         self._on_end: list[Callable[[Ended], None]] = []
 
@@ -98,7 +96,7 @@ class RunCommand:
 
     def _finished(self) -> Finished | None:
         options = self._options
-        if not (options.resume or options.resume_failed):
+        if options.journal or not (options.resume or options.resume_failed):
             return None
         done = Finished(joblog.read(options.joblog or ""), failed_too=not options.resume_failed)
         if done and self._can_be_read_again and (self._count or 0) <= _MOST_COUNTED:
@@ -109,13 +107,14 @@ class RunCommand:
         inputs = self._inputs()
         feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names)
         left, begun, known = 0, 0, Begun(self._options.joblog or "").interrupted()
-        while (found := feed.next(planner.text)) is not None:
-            left += 1
-            begun += found[1] in known
+        while (found := feed.next(planner.text)) is not None or feed.has_more:
+            if found is not None:
+                left += 1
+                begun += found[1] in known
         self._count = left
         if not self._options.quiet:
             told = f", {begun:,} of them were interrupted" if begun else ""
-            say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
+            printers.say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
 
     # -- the run ----------------------------------------------------------------------------------------
 
@@ -142,22 +141,30 @@ class RunCommand:
             self._tell(interrupts, stopped)
 
     def _print_only(self) -> int:
+        with ExitStack() as stack:
+            if self._options.journal and os.path.exists(self._options.journal):
+                self._open_journal(self._options.journal, stack, keep=False)
+            self._print_all()
+        return 0
+
+    def _print_all(self) -> None:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
                 as_json = self._options.json
                 line = printers.json_line(printers.planned(*found)) if as_json else os.fsencode(found[1]) + b"\n"
                 printers.write(1, line)
             else:
-                await_either(-1, self._feed.waits_for)
-        return 0
+                await_either(-1, self._feed.waits_for, 0.0 if self._feed.has_more else None)
 
     def _open(self, stack: ExitStack) -> None:
         options = self._options
+        if options.journal:
+            self._open_journal(options.journal, stack)
         if options.joblog:
-            append = options.resume or options.resume_failed or options.retry_failed
+            append = not options.journal and (options.resume or options.resume_failed or options.retry_failed)
             self._log = Joblog(options.joblog, append)
             stack.callback(self._log.close)
-            if options.function is None:
+            if options.function is None and not options.journal:
                 self._begun = Begun(options.joblog)
                 stack.callback(self._begun.close)
                 self._begun.begin()
@@ -170,6 +177,36 @@ class RunCommand:
             stack.callback(report.close)
             self._on_end.append(report.add)
 
+    def _open_journal(self, path: str, stack: ExitStack, keep: bool = True) -> None:
+        from bossworker.cli import run_journal
+
+        options = self._options
+        if options.resume_failed and not os.path.exists(path):
+            raise UsageError(f"--resume-failed: there is no journal {path!r} yet")
+        again = run_journal.Again(options.resume_failed, options.resume_failed or options.interrupted == "rerun")
+        self._journal = journal = run_journal.RunJournal(path, again, self._planner.key)
+        stack.callback(journal.close, keep)
+        self._feed.leaves_out = self._leave_out
+        if (told := journal.words()) and not options.quiet:
+            printers.say(f"going on with {path}: {told}")
+
+    def _leave_out(self, row: Row, text: str) -> bool:
+        """Whether the journal has it. Then it is told of as the earlier run would have."""
+        assert self._journal is not None
+        ended = self._journal.meet(row, text)
+        if ended is None:
+            return False
+        self._tally.known += 1
+        self._tally.known_failed += not ended.ok
+        for one in self._on_end:
+            one(ended)
+        if not ended.ok:
+            self._summary.add(ended)
+            if self._options.json or self._folded:
+                printer = self._printer
+                (printer.inner if isinstance(printer, printers.InOrder) else printer).show(ended)
+        return True
+
     def _make_printer(self) -> printers.Printer:
         options, before = self._options, self._progress.clear
         printer: printers.Printer = printers.Nothing()
@@ -179,7 +216,11 @@ class RunCommand:
             printer = printers.Answers(before)
         elif options.results:
             table = options.results.endswith((".csv", ".tsv"))
-            printer = printers.ResultTable(options.results) if table else printers.ResultFolders(options.results)
+            printer = (
+                printers.ResultTable(options.results, bool(options.journal))
+                if table
+                else printers.ResultFolders(options.results)
+            )
         elif options.how == "group":
             printer = printers.Grouped(before)
         if self._folded:
@@ -232,7 +273,8 @@ class RunCommand:
             memory=options.memory,
             nice=options.nice,
         )
-        return CommandCrew(settings, self._name, None if self._begun is None else self._begun.add)
+        book = None if self._journal is None else self._journal.open_book(CommandCrew.ahead, settings.slots)
+        return CommandCrew(settings, self._name, None if self._begun is None else self._begun.add, book)
 
     def _functions(self) -> Crew:
         from bossworker.cli.function_crew import FunctionCrew
@@ -251,7 +293,9 @@ class RunCommand:
             os.nice(options.nice)
 
         timeout = 0.0 if options.timeout[1] else options.timeout[0]
-        return FunctionCrew(load_function(options.function or ""), self._slots, begin, timeout)
+        handler = load_function(options.function or "")
+        book = None if self._journal is None else self._journal.open_book(FunctionCrew.ahead, self._slots)
+        return FunctionCrew(handler, self._slots, begin, timeout, book)
 
     # -- each job ---------------------------------------------------------------------------------------
 
@@ -259,9 +303,11 @@ class RunCommand:
         for one in self._on_end:
             one(ended)
         self._summary.add(ended)
-        if not ended.ok and self._log is None and self._options.function is None:
+        if not ended.ok and self._log is None and self._journal is None and self._options.function is None:
             self._keep_for_rerun(ended)
         self._printer.show(ended)
+        if self._journal is not None:
+            self._journal.end(ended)
         if not isinstance(self._printer, printers.InOrder):
             printers.discard_files(ended)
 
@@ -270,12 +316,16 @@ class RunCommand:
 
     def _drop(self, plan: Planned) -> None:
         self._summary.interrupted += 1
+        if self._journal is not None:
+            self._journal.drop(plan)
         if isinstance(self._printer, printers.InOrder):
             self._printer.drop(plan.place)
 
     def _rest(self) -> None:
         if self._log is not None:
             self._log.flush()
+        if self._journal is not None:
+            self._journal.flush()
 
     def _write_log(self, ended: Ended) -> None:
         assert self._log is not None
@@ -283,7 +333,7 @@ class RunCommand:
 
     def _add_to(self, log: Joblog, ended: Ended) -> None:
         signal = ended.signal or 0
-        received, plan = size_of(ended.stdout), ended.plan
+        received, plan = ended.received or size_of(ended.stdout), ended.plan
         log.add(plan.row.seq, ended.started_at, ended.seconds, received, ended.exit_value, signal, plan.text)
 
     def _keep_for_rerun(self, ended: Ended) -> None:
@@ -304,7 +354,7 @@ class RunCommand:
         except (JobLogError, OSError, RuntimeError) as error:
             self._no_own_log = True
             self._progress.clear()
-            say(f"bossworker run: what fails is not kept: {error}")
+            printers.say(f"bossworker run: what fails is not kept: {error}")
 
     # -- at the end -------------------------------------------------------------------------------------
 
@@ -312,25 +362,39 @@ class RunCommand:
         bold, plain = ("\x1b[1;31m", "\x1b[0m") if colours(2) else ("", "")
         lines = self._summary.lines(self._rerun(), bold, plain)
         if self._feed.skipped and not self._tally.done and not lines:
-            lines = ["nothing to do: all of it is in the joblog"]
+            lines = [f"nothing to do: all of it is in the {'joblog' if self._journal is None else 'journal'}"]
+        if self._journal is not None and self._summary.failed and not self._rerun():
+            lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:
             how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
-            lines.append(f"stopped by {interrupts.name}: {how}")
+            goes_on = "; the same command line goes on" if self._journal is not None else ""
+            lines.append(f"stopped by {interrupts.name}: {how}{goes_on}")
         elif self._tally.halted:
             lines.append(f"halted by --halt {self._tally.rule}")
         if lines:
-            say("\n".join(lines))
+            printers.say("\n".join(lines))
 
     def _rerun(self) -> list[str]:
         """The command that runs what failed once more."""
         options = self._options
+        if options.journal:
+            return self._once_more("--resume-failed") if self._can_be_read_again and not self._is_long else []
         if options.function is not None or self._no_own_log:
             return []
-        if options.joblog and (options.retry_failed or self._can_be_read_again):
-            wanted = "--retry-failed" if options.retry_failed else "--resume-failed"
-            rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
-            return ["bossworker", "run", wanted, *rest]
+        if options.joblog and options.retry_failed:
+            return self._once_more("--retry-failed")
+        if options.joblog and self._can_be_read_again and not self._is_long:
+            return self._once_more("--resume-failed")
         return ["bossworker", "run", "--retry-failed", "--joblog", options.joblog or self._own_log]
+
+    def _once_more(self, how: str) -> list[str]:
+        rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
+        return ["bossworker", "run", how, *rest]
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether nobody would read, or copy, the command line once more."""
+        return sum(map(len, self._argv)) > _MOST_COPIED
 
     def _remove_folder(self) -> None:
         if os.path.isdir(self._folder):

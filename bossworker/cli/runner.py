@@ -20,6 +20,8 @@ from bossworker.cli.throttle import TICK, Throttle
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
 _REST = 0.01  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
+_MANY = 2000  # rows that are left out, until we look whether somebody wants us to stop
+_PACE = 0.2  # seconds: with a journal, no more is given to the crew ahead than ends in these
 _LOOK = 0.05  # seconds between looks at jobs whose time may be up
 
 
@@ -27,24 +29,30 @@ class Feed:
     """Rows, numbered; those of a joblog are left out."""
 
     def __init__(self, inputs: Inputs | Iterator[tuple[int, str]], done: Finished | None) -> None:
+        self.leaves_out: Callable[[Row, str], bool] | None = None if not done else lambda _, text: done.takes(text)
         self.inputs = inputs if isinstance(inputs, Inputs) else None
         self._rows = enumerate(inputs, 1) if isinstance(inputs, Inputs) else ((seq, (text,)) for seq, text in inputs)
-        self._done = done
         self._seq = 0
         self.exhausted = False
         self.skipped = 0
+        self.has_more = False
+        """Whether there may be a next one at once, though `next` has given none: so that signals are heard."""
 
     def next(self, text_of: Callable[[Row], str]) -> tuple[Row, str] | None:
         """The next row and its text. None: there is none, now or at all."""
+        self.has_more = False
         for seq, args in self._rows:
             if args is NOT_YET:
                 return None
             self._seq = self._seq + 1 if self.inputs is not None else seq
             row = Row(self._seq, args)
             text = text_of(row)
-            if self._done is None or not self._done.takes(text):
+            if self.leaves_out is None or not self.leaves_out(row, text):
                 return row, text
             self.skipped += 1
+            if not self.skipped % _MANY:
+                self.has_more = True
+                return None
         self.exhausted = True
         return None
 
@@ -83,7 +91,7 @@ class Runner:
         Args:
             on_end: Called with each job that has ended.
             on_nothing: Called with each that was cancelled: nothing is told of it.
-            on_rest: Called when several may have ended, before others are waited for.
+            on_rest: Called when several may have ended, before others are waited for, and at last.
             is_full: Whether no more should be started for the time being.
         """
         self._options = options
@@ -112,12 +120,14 @@ class Runner:
         strict = bool(self._throttle or self._percent or self._free_slots or tally.rule.when != NEVER)
         self._most = self._slots if strict else crew.ahead * self._slots + 4
         self._least = self._most - 1 if strict else self._most // 2
+        self._paced = JournalPace(self._slots, self._most) if options.journal and not strict else None
 
     def run(self, interrupts: Interrupts) -> None:
         """Until the end. Stopped when it is interrupted a second time: then the crew is to be closed by force."""
         self._interrupts = interrupts
         while True:
             self._fill()
+            self._on_rest()
             if not self._flight and not self._more_may_come():
                 return
             self._await()
@@ -126,7 +136,6 @@ class Runner:
                 self._stop()
             for plan, one in self._crew.receive() if self._flight else ():
                 self._take(plan, one)
-            self._on_rest()
             self._look()
 
     def _more_may_come(self) -> bool:
@@ -136,6 +145,8 @@ class Runner:
 
     def _fill(self) -> None:
         self._pause = 0.0
+        if self._paced is not None:
+            self._most, self._least = self._paced.limits()
         if self._stopping or len(self._flight) > self._least:
             return
         plans: list[Planned] = []
@@ -176,6 +187,8 @@ class Runner:
         seconds = self._seconds()
         if not self._flight and rows < 0:
             seconds = min(self._pause or TICK, TICK)
+        if hungry and self._feed.has_more:
+            seconds = 0.0
         fd = self._crew.fileno() if self._flight else -1
         rest = 0.0 if hungry else min(_REST, self._rested + _REST - time.monotonic())
         self._interrupts.wait(lambda: self._sleep(fd, rows, seconds, rest))
@@ -206,6 +219,8 @@ class Runner:
         if one is None:
             self._cancelled(plan)
             return
+        if self._paced is not None:
+            self._paced.count += 1
         self._put_back.discard(plan.place)
         if not one.ok and not self._stopping and self._may_try_again(plan):
             self._again.append(self._once_more(plan, plan.tries + 1))
@@ -265,6 +280,29 @@ class Runner:
         self._stopping = True
         self._progress.clear()
         self._crew.cancel(self._flight)
+
+
+class JournalPace:
+    """How many commands may be with the crew, if each of them may have run as far as a journal can tell.
+
+    After a power failure, that is so. Long ones do not wait there for others; of short ones, some must.
+    """
+
+    def __init__(self, slots: int, most: int) -> None:
+        self._slots = slots
+        self._most = most
+        self._ahead = 0.0
+        self._since = time.monotonic()
+        self.count = 0
+        """Of those that have ended."""
+
+    def limits(self) -> tuple[int, int]:
+        """How many at most, and at how many more are added."""
+        now = time.monotonic()
+        if now - self._since >= _PACE:
+            self._ahead, self.count, self._since = self.count * _PACE / (now - self._since), 0, now
+        most = min(self._most, self._slots + int(self._ahead))
+        return most, most - 1 if most < 2 * self._slots else most // 2
 
 
 def await_either(results: int, rows: int, seconds: float | None = None) -> None:

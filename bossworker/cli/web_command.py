@@ -24,6 +24,13 @@ def web_parser() -> argparse.ArgumentParser:
     add(
         "pools", nargs="*", metavar="POOL", help="names of pools, or addresses of their doors; by default all there are"
     )
+    add(
+        "--journal",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="show this journal's jobs, too, whether or not a program has it open; those of pools are found",
+    )
     add("--port", type=check_with(_port), default=PORT, metavar="N", help=f"default: {PORT}; 0: a free one")
     add(
         "--host",
@@ -55,6 +62,7 @@ def web(argv: Sequence[str]) -> int:
         return FAILED
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     settings = {name: getattr(options, name) for name in ("host", "port", "unix_socket", "read_only", "known_as")}
+    settings["journals"] = options.journal
     try:
         server = PageServer(options.pools or None, **settings)
     except (OSError, ValueError) as error:

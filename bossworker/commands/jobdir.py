@@ -40,7 +40,8 @@ FORMAT = 1
 REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
 ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
-LOG = "supervisor.log"  # what the supervisor has done that is out of the ordinary; missing where that is nothing
+LOG = "supervisor.log"  # what was out of the ordinary in its supervision; missing where that is nothing
+INFO, WARNING = "INFO", "WARNING"  # how grave it is: as it was asked for; or somebody should know
 
 UNKNOWN, CREATED, RUNNING = "unknown", "created", "running"
 COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "terminated by error"
@@ -123,10 +124,10 @@ class JobDirectory:
             os.close(out)
             raise
 
-    def note(self, what: str, **facts: object) -> None:
-        """Add a line to the log, if that can be done: what happened, and ``key=value``."""
+    def note(self, level: str, what: str, **facts: object) -> None:
+        """Add a line to the log, if that can be done: how grave it is, what happened, and ``key=value``."""
         told = "".join(f" {name}={value!r}" for name, value in facts.items() if value != "")
-        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {what}:{told}\n"
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {level} {what}:{told}\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = os.open(LOG, flags, self._mode & 0o666, dir_fd=self.fd)

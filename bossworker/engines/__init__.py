@@ -9,6 +9,7 @@ In each of the engine's workers (a **node**), a part of the pool is resident, wi
         line_renewals.py    how it gets other handlers;  line_ending.py  how it ends
         batch_book.py       what it decides: what is queued, which batch is where, what becomes of lost ones
         batch_sizes.py      how many jobs make a batch
+        flight_notes.py     what is noted of it for the next owner of a journal
         adapter.py          what an engine has to be able to do;  dask_engine.py  executor_engine.py  ray_engine.py
         home_line.py        the line that nodes of this machine have to the program, where the engine has none
     on a node

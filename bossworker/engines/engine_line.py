@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from bossworker.engines.adapter import Adapter, when_done
 from bossworker.engines.batch_book import BatchBook, Flight
+from bossworker.engines.flight_notes import FlightNotes
 from bossworker.engines.line_ending import LineEnding
 from bossworker.engines.line_orders import ASK_SECONDS, LineOrders
 from bossworker.engines.line_renewals import LineRenewals
@@ -37,6 +38,8 @@ from bossworker.pool.wire.segments import Segment, read_segments
 BEAT_SECONDS = 5.0  # between looks at all nodes, so that they know that we are there; longer on large clusters,
 NODES_A_SECOND = 100  # so that we ask no more than so many a second
 EARLY_SECONDS = 0.2  # the same while batches take long, or while output is to be relayed
+MOST_FLIGHTS = 1 << 15  # batches that the engine may have
+MOST_WANTED = 1 << 31  # jobs that are asked for, at most
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds after the first, second, ... batch in a row that could not be started
 _WARNING = 30  # as in the module logging
 _GOOD = (int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE))
@@ -45,8 +48,9 @@ _GOOD = (int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE))
 class EngineLine:
     """See the module. All but `post`, and what an adapter calls, happens in its own thread."""
 
-    def __init__(self, link: Link, adapter: Adapter, workers: int, relayed: bool) -> None:
+    def __init__(self, link: Link, adapter: Adapter, workers: int, relayed: bool, notes: FlightNotes) -> None:
         self.link = link
+        self.notes = notes
         self.adapter = adapter
         self.workers = workers  # of a node
         self.relayed = relayed
@@ -57,7 +61,7 @@ class EngineLine:
         self.renewals = LineRenewals(self)
         self.ending = LineEnding(self)
         self.watchers = Watchers(self.ring, cast("Any", self.book), {}, self.orders.reply)
-        self.done = self.failed = self.lost_nodes = 0
+        self.done = self.failed = self.lost_nodes = self._told_wanted = 0
         self.nodes: dict[str, NodeFigures] = {}
         self.start_error = ""
         self.failed_starts = 0
@@ -133,6 +137,7 @@ class EngineLine:
     def _hang_up(self) -> None:
         self.adapter.close()
         self.link.close()
+        self.notes.close()
         self._selector.close()
         self._woken.close()
         self._waker.close()
@@ -165,6 +170,8 @@ class EngineLine:
     def attend(self) -> None:
         """Do what is due by the clock; end when all is done."""
         now = time.monotonic()
+        if self.notes.kept:
+            self._tell_wanted()
         if self.watchers.watched:
             self.watchers.attend()
         if now >= self.beat_at:
@@ -183,9 +190,12 @@ class EngineLine:
         now = time.monotonic()
         if self.ending.begun or not self.ready or now < self.not_before or not self.book.queue.jobs:
             return
+        self.notes.keep(self.book.flights)
         each = self._workers_a_slot()
-        for flight in self.book.cut(self.adapter.slots(), each, self.adapter.window(), now):
+        for flight in self.book.cut(self.adapter.slots(), each, min(self.adapter.window(), MOST_FLIGHTS), now):
             batch = flight.batch
+            if not self.notes.begin(flight.number, batch):
+                raise LinkClosed
             order = BatchOrder(flight.number, batch.head(), b"".join(batch.body()))
             self.beat_at = min(self.beat_at, now + EARLY_SECONDS)
             self.adapter.run(flight.number, packed(order), batch.job_options.priority)
@@ -199,6 +209,13 @@ class EngineLine:
         slots = max(1, self.adapter.slots())
         return 2 * (self.adapter.window() + slots) * self.book.sizes.jobs_in_batch(self._workers_a_slot(), slots)
 
+    def _tell_wanted(self) -> None:
+        """A scribe passes on no more jobs than it is asked for."""
+        wanted = self.jobs_wanted
+        if not self._told_wanted / 2 < wanted <= self._told_wanted:
+            self._told_wanted = 2 * wanted
+            self.link.send(Kind.WANTED, messages.COUNT.pack(min(self._told_wanted, MOST_WANTED)))
+
     def _workers_a_slot(self) -> int:
         return max(1, self.workers // self.adapter.threads_per_node)
 
@@ -210,6 +227,10 @@ class EngineLine:
     def take_back(self, number: int) -> None:
         """A batch that has been reclaimed is queued again."""
         self.adapter.release(number)
+        self._on_unstarted(number)
+
+    def _on_unstarted(self, number: int) -> None:
+        self.notes.forget(number)
         self.add(self.book.on_unstarted(number, time.monotonic()))
 
     def _on_answer(self, number: int, answer: BatchAnswer) -> None:
@@ -228,7 +249,7 @@ class EngineLine:
                 self.add(self.book.on_lost(number, flight.node if flight is not None else "", now))
             case "unstarted":
                 self._could_not_start(f"on {answer.node}: {answer.reason}")
-                self.add(self.book.on_unstarted(number, now))
+                self._on_unstarted(number)
 
     def _ours(self, clock: float, head: bytes, body: bytes) -> list[Segment]:
         """Results, with times of our clock."""
@@ -260,21 +281,20 @@ class EngineLine:
 
     def _on_failure(self, number: int, error: BaseException) -> None:
         """The engine gave a batch up: it is lost if it was claimed."""
-        if number not in self.book.flights:
+        if number not in self.book.flights or self.ending.begun:
             return
         text = f"{type(error).__name__}: {error}"
 
         def decide(ours: bool) -> None:
-            now = time.monotonic()
             self.adapter.release(number)
             flight = self.book.flights.get(number)
             if flight is None:
                 return
             if ours:
                 self._could_not_start(text)
-                self.add(self.book.on_unstarted(number, now))
+                self._on_unstarted(number)
             else:
-                self.add(self.book.on_lost(number, flight.node, now))
+                self.add(self.book.on_lost(number, flight.node, time.monotonic()))
 
         self.then(self.adapter.reclaim(number), decide, False)
 

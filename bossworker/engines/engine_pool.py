@@ -14,6 +14,7 @@ from bossworker import __version__
 from bossworker.display import shorten, table
 from bossworker.engines.adapter import Adapter
 from bossworker.engines.engine_line import EngineLine
+from bossworker.engines.flight_notes import FlightNotes
 from bossworker.engines.node_messages import PoolSpec
 from bossworker.errors import BossDied, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.client import BossWorker
@@ -67,6 +68,10 @@ class EngineConnection(Connection):
         self._lose_boss()
         self.wake()
 
+    def who_died(self) -> str:
+        """Nobody but the engine; with a journal, it may be the scribe."""
+        return ""
+
     def never_started(self, ids: Iterable[int]) -> set[int]:
         return self.line.book.never_started(ids)
 
@@ -77,6 +82,8 @@ class EngineState(HandleState):
     _connection: EngineConnection
 
     def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
+        if self._connection.who_died():
+            return super().died(unfinished)
         line = self._connection.line
         why = line.why_gone or "its thread in this program has ended"
         return BossDied(f"the engine is gone with {len(unfinished)} jobs unfinished ({why})", unfinished)
@@ -112,17 +119,18 @@ class EnginePool(BossWorker):
             raise
         ours, theirs = link_pair()
         workers = 1 if self._node_decides else self._options.worker_count
-        line = EngineLine(Link(theirs), adapter, workers, self._options.relayed)
+        notes = FlightNotes(self._journal.take_memory() if self._journal is not None else None)
+        line = EngineLine(Link(theirs), adapter, workers, self._options.relayed, notes)
         launched = Launched(0, Link(ours), LineInMemory(line))  # type: ignore[arg-type]
-        self._attach(_connection_type(self._connection_type)(launched, self._inbox), prepare_of(handlers))
+        kind, journal = _connection_type(self._connection_type), self._journal
+        connection = (
+            journal.connect(launched, kind, self._inbox) if journal is not None else kind(launched, self._inbox)
+        )
+        self._attach(connection, prepare_of(handlers))
         line.thread.start()
 
-    def _open_journal(self) -> None:
-        if self._options.journal:
-            self._cannot("has no journal", "only one on this machine can keep one")
-
     def _spec(self, handlers: Handlers) -> PoolSpec:
-        options = asdict(replace(self._options, max_pending=0))
+        options = asdict(replace(self._options, max_pending=0, journal=""))
         return PoolSpec(
             uuid.uuid4().hex,
             __version__,

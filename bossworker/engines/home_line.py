@@ -33,8 +33,7 @@ class HomeDoor:
     """The program's end."""
 
     def __init__(self) -> None:
-        self._folder = _short_folder()
-        self.path = os.path.join(self._folder, "home")
+        self.path = os.path.join(_short_folder(), "home")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen(128)
@@ -83,9 +82,7 @@ class HomeDoor:
             line.close()
         for sock in (self._listener, self._woken, self._waker):
             sock.close()
-        with suppress(OSError):
-            os.unlink(self.path)
-            os.rmdir(self._folder)
+        _remove(self.path)
 
     def disown(self) -> None:
         """In a forked child."""
@@ -150,6 +147,7 @@ class WayHome:
     def __init__(self, path: str, node: str, attend: Callable[[bytes], bytes], on_gone: Callable[[], None]) -> None:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(path)
+        self._path = path
         self._line = Connection(sock.detach())
         self._sending = threading.Lock()
         self._claims: dict[int, tuple[threading.Event, list[bool]]] = {}
@@ -186,12 +184,20 @@ class WayHome:
                 elif what == ASK:  # which may have to wait for the boss
                     threading.Thread(target=self._answer, args=(number, facts[0]), daemon=True).start()
         self.gone = True
+        _remove(self._path)  # a program that was killed has left it
         for event, _ in list(self._claims.values()):
             event.set()
         self._on_gone()
 
     def _answer(self, number: int, request: bytes) -> None:
         self._send(ANSWER, number, self._attend(request))
+
+
+def _remove(path: str) -> None:
+    """A socket, and its folder."""
+    with suppress(OSError):
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
 
 
 def _short_folder() -> str:

@@ -39,8 +39,7 @@ class LineEnding:
         self.begun = True
         line.book.stop()
         line.book.closing = True
-        for number in list(line.book.flights):
-            del line.book.flights[number]
+        for number in line.book.flights:  # they stay there: of some results, nodes have yet to tell
             line.adapter.release(number)
         line.then(line.adapter.ask(NodeRequest("stop"), None, None), lambda _: self._take_last_reports(), {})
 

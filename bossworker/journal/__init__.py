@@ -5,7 +5,8 @@ it.
 
     reader.py        open, and what it gives
     contents.py      the answers to its questions
-    scribe.py        the process that owns the database, on the line between a program and its boss
+    scribe.py        the owner of the database, on the line between a program and its boss
+    scribe_process.py  its process: the journal is taken over, served, and given back
     caller_side.py   the program's end of that line; boss_side.py, the boss's; line_side.py, what both have
     whole_payloads.py  large payloads on them
     questions.py     the socket for readers
@@ -16,6 +17,9 @@ it.
     resuming.py      jobs that are added again
     database.py      the connection; schema.py says which tables there are
     jobs_table.py, results_table.py, keys_table.py, id_tables.py
+    payload_files.py  large payloads, which are in files
+    forgetting.py    what is forgotten by itself
+    file_check.py    a look at a file before it is touched
     ownership.py     one owner at a time
     ranges.py        sets of job ids
 """

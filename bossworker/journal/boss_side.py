@@ -24,6 +24,7 @@ class BossSide(LineSide):
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self.orderly = False
+        self.wanted = 0  # how many jobs it wants to have, if it has said so
         self._results: list[Segment] = []
         self._more: dict[int, tuple[str, int | None]] = {}  # by requests' numbers: what is to be added to which figure
 
@@ -39,6 +40,8 @@ class BossSide(LineSide):
                 whole, segments = whole_results(frame)
                 self._results += segments
                 self.frames.append(whole)
+            elif frame.kind is Kind.WANTED:
+                (self.wanted,) = messages.COUNT.unpack(frame.head)
             else:
                 self.frames.append(frame)
 

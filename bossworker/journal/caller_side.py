@@ -32,6 +32,11 @@ class AddCall(NamedTuple):
     batches: list[Batch]
     keys: list[tuple[int, bytes]]  # of some of the jobs
 
+    @property
+    def size(self) -> int:
+        """Bytes of its jobs."""
+        return sum(len(batch.payload) for batch in self.batches)
+
 
 class Resume(NamedTuple):
     """A request for results that are there already, of jobs with these keys."""

@@ -9,16 +9,17 @@ import time
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
+from bossworker.journal import listing
 from bossworker.journal.database import Database
-from bossworker.journal.jobs_table import JobRow
+from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import attempts_of, read_books
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.segments import Segment, part
+from bossworker.pool.wire.segments import END, Segment, part
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
     "queued",
@@ -97,11 +98,13 @@ class Contents:
 
     def _records(self, status: set[str], after: int) -> Iterator[list[Any]]:
         states = _States(self._store, set(self._running()))
+        forgotten = Ranges(self._store.forgotten)
         for row in self._store.jobs.rows_behind(after):
-            for job_id in range(max(row.first_id, after + 1), row.ids.stop):
-                state = states.of(job_id)
-                if state in status:
-                    yield self._record(row, job_id, state, states)
+            for ids in forgotten.missing(max(row.first_id, after + 1), row.ids.stop):
+                for job_id in ids:
+                    state = states.of(job_id)
+                    if state in status:
+                        yield self._record(row, job_id, state, states)
 
     def _record(self, row: JobRow, job_id: int, state: str, states: _States) -> list[Any]:
         ended = states.times(job_id)
@@ -123,40 +126,79 @@ class Contents:
             error,
         ]
 
-    def job(self, id: int) -> Answer:
-        """A job's pickle."""
-        row = self._store.jobs.row_of(id)
-        if row is None:
-            raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
-        batch = self._store.jobs.part(row, range(id, id + 1))
+    def runs(self) -> Answer:
+        """All jobs, for a list of very many: see listing.py."""
+        return {"runs": listing.runs(self._store, read_books(self._store).unfinished(), self._running())}
+
+    def some(self, ids: list[int], results: bool) -> Answer:
+        """These jobs, as `jobs` tells of them, with what they are; with `results`, also the bytes of good ones."""
+        states = _States(self._store, set(self._running()))
+        records: list[list[Any]] = []
+        contents: list[Answer] = []
+        size = 0
+        for row, some in self._by_row(sorted(set(ids))):
+            for job_id in some:
+                record = self._record(row, job_id, states.of(job_id), states)
+                records.append([*record, states.good(job_id) if results else None])
+            if size < MOST_CONTENT_BYTES:
+                whole = self._store.jobs.batch(row)
+                for one in Ranges(range(job_id, job_id + 1) for job_id in some):
+                    contents.append(_content_of(whole.part(one.start - row.first_id, one.stop - row.first_id)))
+                    size += len(contents[-1]["payload"] or "")
+        return {"jobs": records, "contents": contents}
+
+    def _by_row(self, ids: list[int]) -> Iterator[tuple[JobRow, list[int]]]:
+        """Those of these jobs that there are, with the batches that they came in."""
+        forgotten = Ranges(self._store.forgotten)
+        for row, some in groupby((one for one in ids if one not in forgotten), self._store.jobs.row_of):
+            if row is not None:
+                yield row, list(some)
+
+    def job(self, id: int, by_file: bool = False) -> Answer:
+        """A job's pickle. `by_file`: a large one is not told, but where it is."""
+        row = self._row_of(id)
+        whole = self._store.jobs.batch(row)
+        file = self._store.files.find(seq=row.seq) if by_file and is_emptied(whole) else None
+        batch = whole if file is not None else self._store.jobs.part(row, range(id, id + 1))
         return {
             "counts": list(batch.counts),
             "sizes": list(batch.sizes),
             "skip": batch.skip,
-            "payload": _text(batch.payload),
+            **_payload(batch.payload, file),
         }
 
-    def result(self, id: int) -> Answer:
-        """A job's result, as it came; without one, its status."""
-        found = self._store.results.segment_of(id)
+    def result(self, id: int, by_file: bool = False) -> Answer:
+        """A job's result, as it came; without one, its status. `by_file`: as above."""
+        row = self._row_of(id)
+        found = self._store.results.bare_segment_of(id)
         if found is None:
-            if self._store.jobs.row_of(id) is None:
-                raise NotDone(f"there is no job {id} in the journal", UNKNOWN)
             return {"status": _States(self._store, set(self._running())).of(id)}
-        segment, clock = found
+        file = self._store.results.file_of(found[0]) if by_file and found[0].jobs == 1 else None
+        whole = found if file is not None else self._store.results.segment_of(id)
+        assert whole is not None
+        segment, clock = whole
         at = id - segment.first_id
         one = part(segment, at, at + 1)
-        row = self._store.jobs.row_of(id)
         return {
-            "job": self.job(id),
-            "added": row.added if row is not None else 0.0,
+            "job": self.job(id, by_file),
+            "added": row.added,
             "pid": one.pid,
             "attempt": one.attempt,
             "clock": clock,
             "marks": list(array("d", bytes(one.marks))),
             "outcome": one.outcomes[0],
-            "payload": _text(one.payload),
+            **_payload(one.payload, file),
         }
+
+    def _row_of(self, job_id: int) -> JobRow:
+        row = self._store.jobs.row_of(job_id)
+        if row is None or job_id in Ranges(self._store.forgotten):
+            raise NotDone(f"there is no job {job_id} in the journal", UNKNOWN)
+        return row
+
+    def size(self) -> Answer:
+        """How many bytes it takes."""
+        return {"bytes": self._store.size()}
 
     # -- orders -----------------------------------------------------------------------------------------
 
@@ -165,8 +207,7 @@ class Contents:
         states = _States(self._store, set(self._running()))
         wanted = ids or [record[0] for record in self._records(set(status), 0)]
         for job_id in wanted:
-            if self._store.jobs.row_of(job_id) is None:
-                raise NotDone(f"there is no job {job_id} in the journal", UNKNOWN)
+            self._row_of(job_id)
             if (state := states.of(job_id)) not in ENDED:
                 raise NotDone(f"job {job_id} has not ended (it is {state}): it cannot be retried", NOT_NOW)
         new_ids = self._new_ids(len(wanted))
@@ -174,9 +215,7 @@ class Contents:
         return {"ids": list(new_ids)}
 
     def _again(self, old: int, new: int) -> Batch:
-        row = self._store.jobs.row_of(old)
-        assert row is not None
-        batch = self._store.jobs.part(row, range(old, old + 1))
+        batch = self._store.jobs.part(self._row_of(old), range(old, old + 1))
         batch.first_id = new
         return batch
 
@@ -193,7 +232,6 @@ class Contents:
         """Delete jobs that have ended, with their results; how many."""
         doomed = self._doomed(time.time() - older_than, set(status), unretrieved)
         with self._store.transaction:
-            self._store.keep_next_ids()
             self._store.delete(doomed)
         return {"count": len(doomed)}
 
@@ -210,8 +248,6 @@ class Contents:
                     and (unretrieved or job_id in retrieved)
                 ):
                     doomed.add(job_id, job_id + 1)
-        for row, _ in read_books(self._store).unfinished():  # what waits is told of by rows, and places in them
-            doomed.remove(row.ids.start, row.ids.stop)
         return doomed
 
     def retrieved(self, ranges: list[list[int]]) -> Answer:
@@ -237,7 +273,7 @@ class _States:
         """Where in the segment its result is; None: it has none."""
         segment = self._segment
         if segment is None or not segment.first_id <= job_id < segment.first_id + segment.jobs:
-            found = self._store.results.segment_of(job_id)
+            found = self._store.results.bare_segment_of(job_id)
             if found is None:
                 return None
             self._segment, self._clock = segment, _ = found
@@ -260,16 +296,56 @@ class _States:
         started, finished = array("d", bytes(one.marks))
         return started + self._clock, finished + self._clock, one.attempt, one.pid
 
+    def good(self, job_id: int) -> list[Any] | None:
+        """Outcome and payload of one that ended well; of a long one without it."""
+        at = self._find(job_id)
+        if at is None or self._segment is None or self._segment.outcomes[at] & KIND_BITS:
+            return None
+        return self._told(part(self._segment, at, at + 1), MOST_CONTENT_BYTES)
+
     def failure(self, job_id: int) -> list[Any] | None:
         """Outcome and payload of one that did not end well."""
         at = self._find(job_id)
         if at is None or self._segment is None or not self._segment.outcomes[at] & KIND_BITS:
             return None
-        one = part(self._segment, at, at + 1)
-        return [one.outcomes[0], _text(one.payload) if len(one.payload) <= MOST_ERROR_BYTES else ""]
+        return self._told(part(self._segment, at, at + 1), MOST_ERROR_BYTES)
+
+    def _told(self, one: Segment, most: int) -> list[Any]:
+        """Outcome and payload of a segment of one, which is here without its bytes."""
+        return [one.outcomes[0], _text(self._payload_of(one)) if _size_of(one) <= most else ""]
+
+    def _payload_of(self, one: Segment) -> bytes | memoryview:
+        found = self._store.results.segment_of(one.first_id)
+        assert found is not None
+        at = one.first_id - found[0].first_id
+        return part(found[0], at, at + 1).payload
 
 
 MOST_ERROR_BYTES = 1 << 16  # of an error that is told in a list
+MOST_CONTENT_BYTES = 1 << 20  # of jobs and results that are shown
+
+
+def _content_of(one: Batch) -> Answer:
+    """The pickles of jobs, as `Operator.jobs` has it; of a long one without it."""
+    return {
+        "first": one.first_id,
+        "jobs": one.count,
+        "skip": one.skip,
+        "options": one.job_options._asdict(),
+        "counts": list(one.counts),
+        "sizes": list(one.sizes),
+        "payload": None if len(one.payload) > MOST_CONTENT_BYTES or is_emptied(one) else _text(one.payload),
+    }
+
+
+def _size_of(one: Segment) -> int:
+    """Bytes of the payload of a segment of one."""
+    (end,) = END.unpack(one.ends)
+    return int(end - one.base)
+
+
+def _payload(payload: bytes | bytearray | memoryview, file: tuple[str, int] | None) -> Answer:
+    return {"payload": _text(payload)} if file is None else {"file": list(file)}
 
 
 def _text(payload: bytes | bytearray | memoryview) -> str:
@@ -278,7 +354,10 @@ def _text(payload: bytes | bytearray | memoryview) -> str:
 
 _ASK: dict[str, Callable[..., Answer]] = {
     "counts": Contents.counts,
+    "size": Contents.size,
     "jobs": Contents.jobs,
+    "runs": Contents.runs,
+    "some": Contents.some,
     "job": Contents.job,
     "result": Contents.result,
     "retry": Contents.retry,

@@ -19,16 +19,16 @@ from typing import Any
 
 from bossworker.errors import JournalError
 from bossworker.journal import schema
+from bossworker.journal.file_check import check_file, unusable
 from bossworker.journal.id_tables import HorizonTable, IdTable, RerunTable
 from bossworker.journal.jobs_table import JobsTable
 from bossworker.journal.keys_table import KeysTable
+from bossworker.journal.payload_files import PayloadFiles, folder_of
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.results_table import ResultsTable
 from bossworker.pool.wire.batch import Batch
 
-MOST_BYTES = 900_000_000  # of a job, or of a result: SQLite takes a thousand million
-CHECKED_BYTES = 1 << 26  # a database up to this size is looked through when it is opened
-_SQLITE = b"SQLite format 3\0"
+MOST_BYTES = 900_000_000  # of a job, or of a result: each process on its way has a copy in its memory
 _FULL = (sqlite3.SQLITE_FULL,)
 
 FIRST_OF_SCRIBE = 1 << 39
@@ -46,60 +46,50 @@ class Database:
     def __init__(self, path: str) -> None:
         """Open it, or make it. JournalError: it is damaged, or something else; then it is left as it is."""
         self.path = path
-        made = _make_file(path)
+        if not _make_file(path):
+            check_file(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, cached_statements=64)
         except sqlite3.Error as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         try:
-            if not made:
-                self._check()
             self._set_up()
-            if made:
-                self._make_tables()
+            self._make_tables()
             _sync_folder(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
         except sqlite3.Error as error:
             self._db.close()
             if is_full(error):
                 raise DiskFull(str(error)) from error
-            raise self._unusable(error) from error
+            raise unusable(path, error) from error
         except BaseException:
             self._db.close()
             raise
 
-    def _unusable(self, error: object) -> JournalError:
-        advice = "it was left as it is: restore a copy, or move it away and begin a new one"
-        return JournalError(f"the journal {self.path} cannot be used ({error}); {advice}")
+    def _make_tables(self) -> None:
+        """Make ours, of those of an earlier version or of none."""
+        version = self._one("PRAGMA user_version")
+        if version == schema.VERSION:
+            return
+        self._db.execute("BEGIN IMMEDIATE")  # what ends before it is committed leaves it as it was
+        if version:
+            schema.migrate(self._db, version)
+        else:
+            schema.make(self._db)
+        self._db.execute("COMMIT")
 
     def _find_tables(self) -> None:
         db = self._db
-        self.results = ResultsTable(db)
+        self.files = PayloadFiles(db, folder_of(self.path))
+        self.files.sweep()
+        self.results = ResultsTable(db, self.files)
         self.retrieved = IdTable(db, "retrieved")
+        self.forgotten = IdTable(db, "forgotten")
         self.horizons = HorizonTable(db)
         self.started = IdTable(db, "started")
         self.reruns = RerunTable(db)
         self.keys = KeysTable(db)
-        self.jobs = JobsTable(db, self.horizons.last() + 1)
-
-    # -- the file ---------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        """JournalError: This is no journal of ours, or a damaged one."""
-        size = os.path.getsize(self.path)
-        with open(self.path, "rb") as file:
-            if size and file.read(len(_SQLITE)) != _SQLITE:
-                raise self._unusable("it is no SQLite database")
-        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # before anything is read, or there would be shared memory
-        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        if not size or (not application and not version and not self._one("SELECT count(*) FROM sqlite_master")):
-            self._make_tables()  # whoever made it did not come further
-        elif application != schema.APPLICATION:
-            raise self._unusable("it is the database of another program")
-        elif version > schema.VERSION:
-            raise self._unusable(f"its version is {version}, and this bossworker knows those up to {schema.VERSION}")
-        elif size <= CHECKED_BYTES and (found := self._one("PRAGMA quick_check(1)")) != "ok":
-            raise self._unusable(f"it is damaged: {found}")
+        self.jobs = JobsTable(db, self.files, self.horizons.last() + 1)
 
     def _set_up(self) -> None:
         execute = self._db.execute
@@ -112,10 +102,6 @@ class Database:
             execute("PRAGMA fullfsync=1")
             execute("PRAGMA checkpoint_fullfsync=1")
 
-    def _make_tables(self) -> None:
-        with self._transaction():
-            schema.make(self._db)
-
     def close(self) -> None:
         """Give it back, with what the write-ahead log holds moved into the database."""
         with suppress(sqlite3.Error):
@@ -123,21 +109,24 @@ class Database:
 
     # -- transactions -----------------------------------------------------------------------------------
 
+    @property
+    def transaction(self) -> _Transaction:
+        """What is written in it is on the disk once it is left; or none of it is, and an error is raised."""
+        return _Transaction(self)
+
     def begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Once it returns, what was written since `begin` is on the disk. DiskFull: there is no room."""
+        self.files.before_commit()
         self._db.execute("COMMIT")
+        self.files.after_commit()
 
-    def roll_back(self) -> None:
+    def roll_back(self, surely: bool) -> None:
+        """`surely`: nothing of it is on the disk. (A commit whose sync failed may be found there later.)"""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self)
-
-    transaction = property(_transaction)
+        self.files.after_rollback(surely)
 
     def _one(self, query: str, *values: object) -> Any:
         row = self._db.execute(query, values).fetchone()
@@ -157,21 +146,29 @@ class Database:
             self.set_meta(f"next_id of {scribes}", self.next_id(scribes))
 
     def delete(self, doomed: Ranges) -> None:
-        """Delete these jobs and their results. Of rows that hold others too, the rest is written anew."""
-        for row in list(self.jobs.rows()):
-            kept = doomed.missing(row.ids.start, row.ids.stop)
-            if kept != [row.ids]:
-                self.jobs.replace(row, kept)
-        for found in list(self.results.rows()):
-            kept = doomed.missing(found.ids.start, found.ids.stop)
-            if kept != [found.ids]:
-                self.results.replace(found, kept)
+        """Delete these jobs, which have ended, and their results, in the open transaction.
+
+        A row of jobs stays until all of them are deleted: places in rows are what jobs that wait are told of by.
+        """
+        self.keep_next_ids()
+        self.results.delete(doomed)
         self.retrieved.remove(doomed)
         self.keys.delete(doomed)
+        forgotten = Ranges(self.forgotten)
+        for one in doomed:
+            forgotten.add(one.start, one.stop)
+        for ids in self.jobs.delete(doomed, forgotten):
+            forgotten.remove(ids.start, ids.stop)
+        self.forgotten.set(forgotten)
+
+    def size(self) -> int:
+        """Bytes that are in use: of the database, and of the files beside it."""
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return int(pages * self._one("PRAGMA page_size")) + self.files.bytes
 
     def unkeyed(self) -> Iterator[Batch]:
         """Jobs whose keys are not known."""
-        known = Ranges(self.keys.known)
+        known = Ranges((*self.keys.known, *self.forgotten))
         for row in list(self.jobs.rows()):
             for ids in known.missing(row.ids.start, row.ids.stop):
                 yield self.jobs.part(row, ids)
@@ -195,18 +192,19 @@ class _Transaction:
         self._store.begin()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        in_commit = error is None
         try:
             if error is None:
                 self._store.commit()
                 return
-        except sqlite3.Error as problem:
+        except (sqlite3.Error, OSError) as problem:
             error = problem
         with suppress(sqlite3.Error):
-            self._store.roll_back()
+            self._store.roll_back(surely=not in_commit or is_full(error))
         if is_full(error):
             raise DiskFull(str(error)) from error
-        if isinstance(error, sqlite3.Error):
-            raise self._store._unusable(error) from error
+        if isinstance(error, sqlite3.Error | OSError):
+            raise unusable(self._store.path, error) from error
 
 
 def is_full(error: BaseException | None) -> bool:

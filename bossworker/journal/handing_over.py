@@ -16,14 +16,14 @@ from bossworker.result import STORED
 def hand_over(store: Database, books: Books, caller: CallerSide) -> Ranges:
     """Send the jobs that an earlier owner has left: those to be run, and those with a result to be got; their ids."""
     wanted = Ranges(books.finished)
-    for ids in books.retrieved:
+    for ids in (*books.retrieved, *books.forgotten):
         wanted.remove(ids.start, ids.stop)
     results = wanted.copy()
     for _, ids in books.unfinished():
         wanted.add(ids.start, ids.stop)
     for row in sorted(books.rows, key=lambda row: row.first_id):
         found = wanted.within(row.ids.start, row.ids.stop)
-        whole = store.jobs.batch(row) if found else None
+        whole = store.jobs.filled(store.jobs.batch(row), row.seq) if found else None
         for ids in found:
             assert whole is not None
             caller.recall(whole.part(ids.start - row.first_id, ids.stop - row.first_id), row.added)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from bossworker.journal.ranges import Ranges
+
+def rows_within(db: sqlite3.Connection, table: str, columns: str, ids: range) -> list[Any]:
+    """The rows with an id in this range, of a table whose rows are ranges that do not overlap."""
+    first = f"SELECT coalesce(max(first_id), ?) FROM {table} WHERE first_id <= ?"
+    query = f"SELECT {columns} FROM {table} WHERE first_id >= ({first}) AND first_id < ? AND first_id + jobs > ?"
+    return db.execute(query, (ids.start, ids.start, ids.stop, ids.start)).fetchall()
 
 
 class IdTable:
@@ -31,10 +37,12 @@ class IdTable:
         self.add(ranges)
 
     def remove(self, ranges: Iterable[range]) -> None:
-        left = Ranges(self)
+        """Take these out. (Where ranges overlap, some may stay: so it is for ids that nobody asks for any more.)"""
         for one in ranges:
-            left.remove(one.start, one.stop)
-        self.set(left)
+            found = rows_within(self._db, self._name, "first_id, jobs", one)
+            self._db.executemany(f"DELETE FROM {self._name} WHERE first_id = ?", [(id,) for id, _ in found])
+            for id, jobs in found:
+                self.add(left for left in (range(id, one.start), range(one.stop, id + jobs)) if left)
 
 
 class RerunTable:

@@ -38,8 +38,7 @@ class Window:
     """How many jobs of a priority the boss may have unfinished."""
 
     def __init__(self, least: int) -> None:
-        self.jobs = least
-        self._least = least
+        self.jobs = self.least = least
         self._done = 0
         self._since = 0.0
 
@@ -55,7 +54,7 @@ class Window:
             if seconds < SHORT:
                 self.jobs = min(2 * self.jobs, MOST_WINDOW)
             elif seconds > LONG:
-                self.jobs = max(self._least, self.jobs // 2)
+                self.jobs = max(self.least, self.jobs // 2)
             self.begin(now)
 
 
@@ -86,6 +85,13 @@ class Lanes:
             lane = self._lanes[priority] = _Lane(self.least)
             self._lanes = dict(sorted(self._lanes.items(), reverse=True))
         return lane
+
+    def set_least(self, jobs: int) -> None:
+        """Pass on this many jobs at least, if there are so many: an engine has more workers than we know of."""
+        self.least = min(jobs, MOST_WINDOW)
+        for lane in self._lanes.values():
+            lane.window.least = self.least
+            lane.window.jobs = max(lane.window.jobs, self.least)
 
     @property
     def passed(self) -> int:

@@ -7,6 +7,9 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bossworker.journal.id_tables import rows_within
+from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
+from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 
@@ -37,25 +40,26 @@ _COLUMNS = ", ".join(JobRow._fields)
 class JobsTable:
     """See the module."""
 
-    def __init__(self, db: sqlite3.Connection, next_seq: int) -> None:
+    def __init__(self, db: sqlite3.Connection, files: PayloadFiles, next_seq: int) -> None:
         """`next_seq`: the least number that the next batch may have."""
         self._db = db
+        self._files = files
         (last,) = db.execute("SELECT max(seq) FROM jobs").fetchone()
         self.next_seq: int = max(next_seq, 1 + (last or 0))
 
     def add(self, batch: Batch, added: float, retry_of: int | None = None) -> int:
         """Record a batch; its number in the order of acceptance."""
         seq = self.next_seq
-        self._insert(seq, batch, added, retry_of)
-        return seq
-
-    def _insert(self, seq: int, batch: Batch, added: float, retry_of: int | None) -> None:
         priority, timeout, retries, _ = batch.job_options
-        body = batch.body()
-        whole = body[0] if len(body) == 1 else b"".join(body)
+        if is_large(batch):
+            self._files.write(batch.payload, seq=seq)
+            body = batch.counts.tobytes() + batch.sizes.tobytes()
+        else:
+            body = b"".join(batch.body())
         values = (seq, batch.first_id, batch.count, batch.skip, priority, timeout, retries, added, retry_of)
-        self._db.execute("INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, batch.blocks, whole))
-        self.next_seq = max(self.next_seq, seq + 1)
+        self._db.execute("INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, batch.blocks, body))
+        self.next_seq = seq + 1
+        return seq
 
     def rows(self) -> Iterator[JobRow]:
         """All batches, in the order in which they were accepted."""
@@ -73,15 +77,24 @@ class JobsTable:
         row = None if found is None else JobRow._make(found)
         return row if row is not None and job_id in row.ids else None
 
-    def batch(self, row: JobRow, attempt: int = 1) -> Batch:
+    def batch(self, row: JobRow) -> Batch:
         """The jobs of a row."""
         blocks, body = self._db.execute("SELECT blocks, body FROM jobs WHERE seq = ?", (row.seq,)).fetchone()
-        job_options = JobOptions(row.priority, row.timeout, row.retries, attempt)
+        job_options = JobOptions(row.priority, row.timeout, row.retries, 1)
         return _batch(row.first_id, row.jobs, row.skip, job_options, blocks, body)
 
+    def filled(self, batch: Batch, seq: int) -> Batch:
+        """The same with its payload, if that is in a file. One that is not there any more leaves the job without."""
+        if not is_emptied(batch):
+            return batch
+        found = self._files.find(seq=seq)
+        payload = read_payload(*found) if found is not None else None
+        sizes = batch.sizes if payload is not None else array(BLOCK_SIZE, [0])
+        return Batch(batch.first_id, 1, batch.skip, batch.job_options, batch.counts, sizes, payload or b"")
+
     def part(self, row: JobRow, ids: range) -> Batch:
-        """Some of the jobs of a row."""
-        return self.batch(row).part(ids.start - row.first_id, ids.stop - row.first_id)
+        """Some of the jobs of a row, with their payloads."""
+        return self.filled(self.batch(row), row.seq).part(ids.start - row.first_id, ids.stop - row.first_id)
 
     def id_behind(self, start: int, stop: int) -> int | None:
         """The id behind the last one in this range that a job has; None: none has one."""
@@ -89,12 +102,32 @@ class JobsTable:
         found = self._db.execute(query, (start, stop)).fetchone()
         return None if found is None else found[0]
 
-    def replace(self, row: JobRow, kept: list[range]) -> None:
-        """Have rows with these jobs of a row in its place."""
-        batches = [self.part(row, ids) for ids in kept]
-        self._db.execute("DELETE FROM jobs WHERE seq = ?", (row.seq,))
-        for seq, batch in zip([row.seq, *range(self.next_seq, self.next_seq + len(kept))], batches):
-            self._insert(seq, batch, row.added, row.retry_of)
+    def delete(self, doomed: Ranges, ended: Ranges) -> list[range]:
+        """Delete those rows with a job in `doomed` of which all jobs are in `ended`; the ids of their jobs."""
+        deleted = []
+        for one in doomed:
+            for row in map(JobRow._make, rows_within(self._db, "jobs", _COLUMNS, one)):
+                if ended.within(row.ids.start, row.ids.stop) == [row.ids]:
+                    self._files.delete(seq=row.seq)
+                    self._db.execute("DELETE FROM jobs WHERE seq = ?", (row.seq,))
+                    deleted.append(row.ids)
+        return deleted
+
+
+def is_large(batch: Batch) -> bool:
+    """Whether its payload goes to a file."""
+    return batch.count == 1 and len(batch.payload) >= LARGE_BYTES
+
+
+def is_emptied(batch: Batch) -> bool:
+    """Whether its payload is in a file, and not here."""
+    return batch.count == 1 and not len(batch.payload) and any(batch.sizes)
+
+
+def empty(batch: Batch) -> None:
+    """Let go of a payload that is in a file."""
+    _ = batch.sizes  # taken out of what came in one piece with the payload
+    batch.payload = b""
 
 
 def _batch(first_id: int, jobs: int, skip: int, job_options: JobOptions, blocks: int, body: bytes) -> Batch:

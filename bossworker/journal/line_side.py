@@ -25,6 +25,10 @@ class LineSide:
         if not self.ended:
             poll.register(self.link.fileno(), select.POLLIN | (select.POLLOUT if self.link.unsent else 0))
 
+    def is_ready(self, ready: set[int]) -> bool:
+        """Whether there is something to read, by the descriptors on which something has happened."""
+        return not self.ended and (self.link.fileno() in ready or bool(self.link.frames))
+
     def receive(self) -> list[Frame]:
         """What has come. What came before the other end hung up is no less there for that."""
         if self.ended:

@@ -45,6 +45,9 @@ class Ownership:
             told = json.dumps({"owner": identity.of(owner), "pid": owner, "brief": brief}).encode()
             os.truncate(self._fd, 0)
             os.pwrite(self._fd, told, 0)
+        except OSError as error:  # the disk is full
+            os.close(self._fd)
+            raise JournalError(f"the journal {path} cannot be locked: {error.strerror}") from error
         except BaseException:
             os.close(self._fd)
             raise
@@ -65,6 +68,10 @@ class Ownership:
                     f"the journal {self.path} belongs to another program: process {pid or 'unknown'}", pid
                 )
             time.sleep(TICK)
+
+    def fileno(self) -> int:
+        """The lock's descriptor: a process that inherits it holds the lock, too."""
+        return self._fd
 
     def release(self) -> None:
         os.close(self._fd)

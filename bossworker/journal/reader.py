@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import select
+import sqlite3
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +23,9 @@ from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.contents import ENDED, STATUSES, Contents
 from bossworker.journal.database import Database, DiskFull
+from bossworker.journal.file_check import unusable
 from bossworker.journal.ownership import Ownership, socket_path
+from bossworker.journal.payload_files import read_payload
 from bossworker.journal.recovery import take_stock
 from bossworker.pool.door.addresses import dial
 from bossworker.pool.options import check_journal
@@ -95,6 +98,13 @@ class Journal:
         """How many jobs there are of each status."""
         return self._ask("counts")  # type: ignore[return-value]
 
+    def size(self) -> int:
+        """Bytes that jobs and results take, in the database and in the files beside it.
+
+        What is forgotten leaves room in the database, which what comes next uses; its file does not become smaller.
+        """
+        return int(self._ask("size")["bytes"])
+
     def jobs(self, status: JobStatus | None = None) -> Iterator[JournalJob]:
         """All jobs, in the order of their ids, or those of one status."""
         wanted = list(STATUSES) if status is None else [_check_status(status)]
@@ -112,13 +122,21 @@ class Journal:
             after = page["jobs"][-1][0] if page["jobs"] else after
 
     def job(self, id: int) -> Mapping[Any, Any]:
-        """A job, as it was added. KeyError: there is none of this id."""
-        return _load_job(self._ask("job", id=check_count("id", id)))
+        """A job, as it was added. KeyError: there is none of this id. EOFError: the file that it was in is lost."""
+        checked = check_count("id", id)
+        try:
+            return _load_job(self._ask("job", id=checked, by_file=True))
+        except FileNotFoundError:  # forgotten just now, or lost
+            return _load_job(self._ask("job", id=checked))
 
     def result(self, id: int) -> Result[Any] | None:
         """A job's result; None when it has none yet. KeyError: there is no job of this id."""
-        told = self._ask("result", id=check_count("id", id))
-        return None if "status" in told else _result(id, told)
+        checked = check_count("id", id)
+        told = self._ask("result", id=checked, by_file=True)
+        try:
+            return None if "status" in told else _result(checked, told)
+        except FileNotFoundError:  # forgotten just now, or lost: then there is an error in its place
+            return _result(checked, self._ask("result", id=checked))
 
     def retry(self, *ids: int, status: JobStatus | None = None) -> list[int]:
         """Add jobs that have ended once more; the ids of the new ones, which say of which job they are (`retry_of`).
@@ -146,7 +164,8 @@ class Journal:
         *,
         unretrieved: bool = False,
     ) -> int:
-        """Delete jobs that have ended, with their results; how many.
+        """Delete jobs that have ended, with their results; how many. Those that were added by one call of ``add_work``
+        are kept until all of them have ended.
 
         Args:
             older_than: Seconds that must have passed since a job's end.
@@ -219,6 +238,8 @@ class Journal:
                 ownership.release()
         except (DiskFull, OSError) as error:
             raise JournalError(f"the journal {self.path} cannot be used: {error}") from error
+        except sqlite3.Error as error:
+            raise unusable(self.path, error) from error
 
 
 def open(path: str | os.PathLike[str]) -> Journal:
@@ -266,14 +287,14 @@ def _check_status(status: object) -> str:
 
 def _load_job(told: Mapping[str, Any]) -> Mapping[Any, Any]:
     """The one job of a block."""
-    payload = memoryview(b64decode(told["payload"]))
+    payload = memoryview(_payload(told))
     count = told["counts"][0]
     job: Mapping[Any, Any] = load_block(count, payload)[told["skip"]] if count > 1 else load_job(payload, None)
     return job
 
 
 def _result(job_id: int, told: Mapping[str, Any]) -> Result[Any]:
-    value, error = _content(told["outcome"], b64decode(told["payload"]))
+    value, error = _content(told["outcome"], _payload(told))
     job: Any = None
     with suppress(Exception):  # what it was made of may be missing here
         job = _load_job(told["job"])
@@ -281,6 +302,16 @@ def _result(job_id: int, told: Mapping[str, Any]) -> Result[Any]:
     added, outcome = told["added"] - clock, told["outcome"]
     origin = Origin(job_id, (job,), told["pid"], told["attempt"], clock, added, told["marks"], (outcome,), (error,))
     return make_result(value, origin)
+
+
+def _payload(told: Mapping[str, Any]) -> bytes:
+    """What was told, or lies in the file that was told of. FileNotFoundError: that is not there as it was written."""
+    if "file" not in told:
+        return b64decode(told["payload"])
+    payload = read_payload(*told["file"])
+    if payload is None:
+        raise FileNotFoundError(told["file"][0])
+    return payload
 
 
 def _content(outcome: int, payload: bytes) -> tuple[dict[Any, Any], ErrorData | None]:

@@ -36,7 +36,9 @@ class Books(NamedTuple):
     rows: list[JobRow]
     finished: Ranges
     retrieved: Ranges
-    """Of these, those whose results the program has got."""
+    """Of these, those whose results the program has got, and the journal still has;"""
+    forgotten: Ranges
+    """those whose results it has forgotten."""
     attempts: list[tuple[range, int]]
     """Jobs that run again, and as which attempt."""
 
@@ -51,8 +53,9 @@ def read_books(store: Database) -> Books:
     """All of it."""
     return Books(
         list(store.jobs.rows()),
-        Ranges(row.ids for row in store.results.rows()),
+        Ranges((*(row.ids for row in store.results.rows()), *store.forgotten)),
         Ranges(store.retrieved),
+        Ranges(store.forgotten),
         list(store.reruns),
     )
 
@@ -144,11 +147,22 @@ def take_over(store: Database, books: Books, interrupted: str) -> Ranges:
     else:
         for one in started:
             for ids, attempt in attempts_of(books.attempts, one):
-                store.results.add(interruption(ids, attempt), clock_offset())
+                store.results.add(ended_here(ids, attempt, Outcome.INTERRUPTED, INTERRUPTED), clock_offset())
             books.finished.add(one.start, one.stop)
+    _end_lost(store, books)
     store.started.set(())
     store.retrieved.set(books.retrieved)
     return started
+
+
+def _end_lost(store: Database, books: Books) -> None:
+    """Jobs whose files were removed, or changed, cannot be run: they end here."""
+    lost = dict(store.files.lost())
+    for row, ids in list(books.unfinished()) if lost else ():
+        if row.seq in lost:
+            text = f"BossWorkerAsync: the job is lost: {lost[row.seq]} was changed or removed"
+            store.results.add(ended_here(ids, 0, Outcome.BAD_JOB, text), clock_offset())
+            books.finished.add(ids.start, ids.stop)
 
 
 def attempts_of(attempts: list[tuple[range, int]], ids: range) -> Iterator[tuple[range, int]]:
@@ -166,13 +180,12 @@ def attempts_of(attempts: list[tuple[range, int]], ids: range) -> Iterator[tuple
         yield range(at, ids.stop), 1
 
 
-def interruption(ids: range, attempt: int) -> Segment:
-    """The results of jobs that were interrupted."""
-    text, count, now = encode_text(INTERRUPTED), len(ids), time.monotonic()
+def ended_here(ids: range, attempt: int, outcome: Outcome, error: str) -> Segment:
+    """The results of jobs that the journal itself ends."""
+    text, count, now = encode_text(error), len(ids), time.monotonic()
     ends = b"".join(END.pack(len(text) * n) for n in range(1, count + 1))
-    outcomes = bytes((Outcome.INTERRUPTED | Outcome.TEXT,)) * count
     marks = messages.MARK.pack(now) * (count + 1)
-    return Segment(ids.start, count, 0, 0, attempt, marks, ends, outcomes, text * count)
+    return Segment(ids.start, count, 0, 0, attempt, marks, ends, bytes((outcome | Outcome.TEXT,)) * count, text * count)
 
 
 def pieces(store: Database, books: Books) -> Iterator[Piece]:

@@ -1,4 +1,4 @@
-"""The tables of a journal's database.
+"""The tables of a journal's database, in this version; and how those of an earlier version become them.
 
 A row holds what travelled together: a batch of jobs, a segment of results (see ``pool/wire``), as it is on the wire. So
 nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. What a job's state is follows
@@ -6,22 +6,30 @@ from which of the tables tell of its id.
 
     jobs        accepted: consecutive ids with the same options, in blocks
     results     recorded: consecutive ids. Each id is in one row at most
+    ended       when the last job of each of these rows ended (Unix seconds): the oldest are forgotten first
+    files       large payloads of jobs and results, which are in files of their own (``payload_files.py``)
     retrieved   ids whose results the program has got
+    forgotten   ids whose results were deleted, while the row of the job holds others, too
     horizon     how far jobs were passed to the boss, for each priority: what is behind it never started
     started     ids of jobs that may have run when an earlier owner ended, and have no result
     reruns      ids of jobs that run again after that, and as which attempt
     keys        what jobs are, by their keys (`job_key`);  keyed: ids of the jobs whose keys are known
-    meta        what there is one of
+    meta        what there is one of;  its ``id`` tells this database from others
+
+An earlier version becomes this one step by step, in one transaction: each step adds to what is there, and leaves rows
+alone, however many there are. Whatever kills it leaves the earlier version.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from array import array
 
-VERSION = 1  # of the tables
+VERSION = 2  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
 
-_TABLES = """
+_OF_1 = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY, first_id INTEGER NOT NULL UNIQUE, jobs INTEGER NOT NULL, skip INTEGER NOT NULL,
     priority INTEGER NOT NULL, timeout REAL NOT NULL, retries INTEGER NOT NULL, added REAL NOT NULL,
@@ -38,11 +46,49 @@ CREATE TABLE keys (key BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id)
 CREATE TABLE keyed (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+_SINCE_2 = """
+CREATE TABLE ended (at REAL NOT NULL, first_id INTEGER NOT NULL, PRIMARY KEY (at, first_id)) WITHOUT ROWID;
+CREATE TABLE files (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seq INTEGER UNIQUE, first_id INTEGER UNIQUE)
+    WITHOUT ROWID;
+CREATE TABLE forgotten (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
+"""
 
 
 def make(db: sqlite3.Connection) -> None:
     """Make the tables, in the open transaction."""
-    for statement in _TABLES.split(";"):
-        db.execute(statement)
+    _execute(db, _OF_1)
+    _add_2(db)
     db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Make them of those of an earlier version, in the open transaction."""
+    for step in _STEPS[version - 1 :]:
+        step(db)
+    db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _from_1_to_2(db: sqlite3.Connection) -> None:
+    _add_2(db)
+    for first_id, marks, clock in db.execute("SELECT first_id, marks, clock FROM results").fetchall():
+        db.execute("INSERT INTO ended VALUES (?,?)", (end_of(marks, clock), first_id))
+
+
+def _add_2(db: sqlite3.Connection) -> None:
+    _execute(db, _SINCE_2)
+    db.execute("INSERT INTO meta VALUES ('id', ?)", (os.urandom(4).hex(),))
+
+
+_STEPS = (_from_1_to_2,)
+
+
+def _execute(db: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        db.execute(statement)
+
+
+def end_of(marks: bytes | memoryview, clock: float) -> float:
+    """When the last job of a segment ended (Unix seconds)."""
+    last: float = array("d", bytes(marks[-8:]))[0]
+    return last + clock

@@ -12,36 +12,31 @@ One turn: read what has come; write it down; pass it on. Nothing is passed on th
 
 from __future__ import annotations
 
-import gc
-import os
 import select
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import Any
+from math import inf
 
-from bossworker.errors import CANCELLED, JournalError, JournalInUse
+from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.journal import recovery
 from bossworker.journal.boss_side import BossSide
 from bossworker.journal.caller_side import AddCall, CallerSide
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
-from bossworker.journal.flight_file import FlightFile
-from bossworker.journal.handing_over import hand_over
+from bossworker.journal.forgetting import Forgetting
 from bossworker.journal.job_lanes import Lanes, Piece
-from bossworker.journal.ownership import Ownership
+from bossworker.journal.jobs_table import empty, is_large
 from bossworker.journal.questions import Questions
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.resuming import Resuming
-from bossworker.pool.door.side_process import begin
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.segments import Segment, single, split
-from bossworker.system.titles import set_title
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
+FINISH_SECONDS = 1.0  # to forget at the end what is too much or too old: the program waits for it
 _WARNING, _INFO = 30, 20  # as in the module logging
 
 
@@ -56,6 +51,7 @@ class Scribe:
         lanes: Lanes,
         memory: FiledMemory,
         left: Ranges,
+        forgetting: Forgetting,
     ) -> None:
         """`left`: ids of the jobs that an earlier owner has left, with results that nobody has got or without."""
         self.caller = caller
@@ -69,6 +65,7 @@ class Scribe:
         self.retrieved_at = 0.0  # when the first of them was told of
         self.try_again = 0.0  # when, on a full disk
         self.cancelled: set[int] = set()  # ids of jobs that the boss was told to cancel
+        self.forgetting = forgetting
         self.resuming = Resuming(store, caller, left)
         self.questions = Questions(store.path)
         self.contents = Contents(store, self._running, self._retry_ids, self._accept_retries)
@@ -79,33 +76,41 @@ class Scribe:
         """Whether it is on the disk what became of each job: the recorders are of no use any more then."""
         try:
             while not self.boss.ended:
-                self.wait()
-                self.read()
+                self.read(self.wait())
                 self.write_down()
                 self.pass_on()
+                self.forgetting.look()
             return self.end()
         finally:
             self.questions.close()
 
-    def wait(self) -> None:
-        """Sleep until something has come, or is due."""
+    def wait(self) -> set[int]:
+        """Sleep until something has come, or is due; the descriptors on which something has happened."""
         poll = select.poll()
         for side in (self.caller, self.boss):
             side.register(poll)
         due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
+        if self.forgetting.due() < inf:
+            due.append(self.forgetting.due())
         self.questions.register(poll)
         if not self.caller.stopping and self.lanes.has_room():  # what was just recorded has made room: nobody wakes us
             due.append(max(0.0, self.try_again))
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
-        ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
-        self.questions.answer(self.contents, {fd for fd, _ in ready})
+        ready = {fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000 + 1)}
+        self.questions.answer(self.contents, ready)
+        return ready
 
-    def read(self) -> None:
+    def read(self, ready: set[int]) -> None:
         """Take in what has come from both."""
-        self.caller.read()
+        if self.caller.is_ready(ready):
+            self.caller.read()
         if self.caller.ended:
             self.boss.hang_up()  # as the program did: the boss ends everything, and we read on until it has
-        self.boss.read()
+        if self.boss.is_ready(ready):
+            self.boss.read()
+        if self.boss.wanted:
+            self.lanes.set_least(self.boss.wanted)
+            self.boss.wanted = 0
         self.note_retrieved(self.caller.take_retrieved())
         self.unrecorded += self._wanted(self.boss.take_results())
         for cancel in self.caller.take_cancels():
@@ -145,7 +150,7 @@ class Scribe:
 
     def write_down(self) -> None:
         """Have on the disk all that is to be passed on. Where there is no room for it, calls are refused."""
-        calls = self.caller.take_calls()
+        calls = self._admit(self.caller.take_calls())
         now = time.monotonic()
         due = self.retrieved and now >= self.retrieved_at + MARK_SECONDS
         if self.try_again > now and not calls:
@@ -162,7 +167,28 @@ class Scribe:
         for call in calls:
             self.caller.accept(call)
         for piece in taken:
-            self.boss.submit(piece.batch)
+            self.boss.submit(self.store.jobs.filled(piece.batch, piece.seq))
+        _empty(accepted)
+
+    def _admit(self, calls: list[AddCall]) -> list[AddCall]:
+        """Those that the journal has room for, by the limit of its size; the others are refused."""
+        admitted, size = [], 0
+        for call in calls:
+            reason = self._no_room(size + call.size) if call.size else ""
+            if reason:
+                self.caller.refuse(call, reason)
+            else:
+                admitted.append(call)
+                size += call.size
+        return admitted
+
+    def _no_room(self, size: int) -> str:
+        try:
+            if self.retrieved and self.forgetting.is_full(size):  # these may be forgotten, once it is on the disk
+                self._commit([], [], [])
+            return self.forgetting.refusal(size)
+        except DiskFull as problem:
+            return str(problem)
 
     def _accept(self, calls: list[AddCall]) -> list[Piece]:
         """Jobs of calls, as what waits to be passed on."""
@@ -194,6 +220,7 @@ class Scribe:
             self.lanes.on_done(ids, now)
             if self.cancelled:
                 self.cancelled.difference_update(ids)
+        self.forgetting.on_got(self.retrieved)
         self.unrecorded, self.retrieved = [], Ranges()
         self.retrieved_at = self.try_again = 0.0
 
@@ -223,11 +250,14 @@ class Scribe:
     def _accept_retries(self, retries: list[tuple[int, Batch]]) -> None:
         """Jobs that another program wants to be run again; our program hears of them."""
         now = time.time()
+        if reason := self._no_room(sum(len(batch.payload) for _, batch in retries)):
+            raise NotDone(reason, NOT_NOW)
         with self.store.transaction:
             pieces = [Piece(self.store.jobs.add(batch, now, old), 0, batch) for old, batch in retries]
         for piece in pieces:
             self.caller.recall(piece.batch, now)
             self.lanes.add(piece)
+        _empty(pieces)
 
     # -- passing on -------------------------------------------------------------------------------------
 
@@ -278,7 +308,8 @@ class Scribe:
             poll.poll()
             self.caller.read()
         self.note_retrieved(self.caller.take_retrieved())
-        self._write_rest()
+        if self._write_rest():
+            self.forgetting.finish(FINISH_SECONDS)
 
     def _settle(self) -> bool:
         books = recovery.read_books(self.store)
@@ -290,60 +321,12 @@ class Scribe:
         return True
 
 
+def _empty(pieces: Iterable[Piece]) -> None:
+    """What is in files need not be here while it waits."""
+    for piece in pieces:
+        if is_large(piece.batch):
+            empty(piece.batch)
+
+
 def _is_cancelled(segment: Segment) -> bool:
     return segment.outcomes[0] & KIND_BITS == Outcome.CANCELLED
-
-
-# -- the process --------------------------------------------------------------------------------------------------
-
-
-def main(fd: int) -> None:
-    """The process's whole life. `fd`: of its line to the program."""
-    with suppress(EOFError):
-        link, settings = begin(fd)
-        set_title("bossworker scribe", f"bossworker {settings['name']}: scribe")
-        gc.disable()
-        gc.freeze()
-        caller = CallerSide(link)
-        try:
-            _serve(caller, settings)
-        except JournalInUse as error:
-            caller.tell_error("in use", str(error), error.pid)
-        except JournalError as error:
-            caller.tell_error("error", str(error))
-        except (DiskFull, OSError) as error:
-            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
-
-
-def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
-    path = settings["journal"]
-    ownership = Ownership(path, settings["program"])
-    store = Database(path)
-    flights = FlightFile(path)
-    try:
-        memory, lanes, left = _open(caller, store, flights, settings)
-        boss = caller.await_boss()
-        if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left).run():
-            flights.remove()
-    finally:
-        store.close()
-        ownership.release()
-
-
-def _open(
-    caller: CallerSide, store: Database, flights: FlightFile, settings: dict[str, Any]
-) -> tuple[FiledMemory, Lanes, Ranges]:
-    """Take over what an earlier owner has left, and tell the program of it."""
-    books = recovery.take_stock(store)
-    session = os.urandom(16).hex()
-    with store.transaction:
-        started = recovery.take_over(store, books, settings["interrupted"])
-        store.set_meta("session", session)
-    memory = flights.make(session, settings["workers"])
-    lanes = Lanes(settings["workers"])
-    rerun = len(started) if settings["interrupted"] == recovery.RERUN else 0
-    for piece in recovery.pieces(store, books):
-        lanes.add(piece)
-    told = {"next_id": store.next_id(), "queued": lanes.jobs - rerun, "interrupted": len(started), "rerun": rerun}
-    caller.tell_opened(told, memory)
-    return memory, lanes, hand_over(store, books, caller)

@@ -14,12 +14,9 @@ Boss and fork server never touch the standard streams: a thread of the caller ma
 
 from __future__ import annotations
 
-import _thread
-import errno
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -31,7 +28,7 @@ from typing import NamedTuple, NoReturn
 
 from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
-from bossworker.pickling import identify_classes
+from bossworker.pickling import identify_classes, note_main_definitions
 from bossworker.pool import fresh_interpreter
 from bossworker.pool.boss.actions import Tell
 from bossworker.pool.boss.boss import Boss, CallerGone
@@ -45,28 +42,27 @@ from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.output_frames import OutputEnds
 from bossworker.pool.wire.recorder import Memory, Recorder
-from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.wire.worker_wire import WorkerWire
 from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.pool.worker.relayed_output import RelayedOutput, direct_output
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back
 from bossworker.system.descriptors import close_all_but
 from bossworker.system.multiprocess import WorkerIdentity
 from bossworker.system.originals import native
 from bossworker.system.own_process import separate_from_program
-from bossworker.system.titles import set_title
+from bossworker.system.titles import look_where_titles_are, set_title
 
 _logger = logging.getLogger("bossworker")
 
 WORKER_NAME = "BossWorker"  # what comes before a worker's number in its name
-ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
 FORK_SERVER_END_SECONDS = 0.9  # the fork server needs less; then it is stuck, and we end what we can ourselves
 
 
 class Launched(NamedTuple):
-    """A boss that has been started: its pid, our end of its link, the memory it shares with us."""
+    """A boss that has been started: its pid (0: no process), our end of its link, the memory it shares with us."""
 
     pid: int
     link: Link
@@ -75,7 +71,8 @@ class Launched(NamedTuple):
     def abandon(self) -> None:
         """End it again."""
         self.link.close()
-        processes.wait_for(self.pid, FORK_SERVER_END_SECONDS)
+        if self.pid:
+            processes.wait_for(self.pid, FORK_SERVER_END_SECONDS)
         self.memory.close()
 
 
@@ -140,6 +137,8 @@ def _fork_boss(
         )
     stdio.flush_streams()
     identify_classes()
+    note_main_definitions()
+    look_where_titles_are()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
     with signals.endings_blocked():
         pid = forking.fork()
@@ -167,8 +166,6 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         os.setsid()
     signals.disregard_endings()
     on_sigpipe = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    set_title("bossworker boss", f"bossworker {start.options.name}: boss")
-    start.memory.note_boss()
     processes.adopt_orphans()
     if callers_end is not None:
         callers_end.close()  # first of all: there may be no descriptor but this one for what follows
@@ -178,9 +175,12 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     gc.freeze()
     doorway, trouble = _doorway(start.options)
     try:
+        # As early as this: each page that we have written to by then is copied once more when we write to it again.
         fork_server, pid = _start_fork_server(start, caller, doorway, collecting, on_sigpipe)
-        router = None if doorway is None else _router(doorway)
-        boss = Boss(Link(caller), fork_server, start.memory, start.options, start.caller, router)
+        set_title("bossworker boss", f"bossworker {start.options.name}: boss")
+        start.memory.note_boss()
+        listener = None if doorway is None else doorway.listener
+        boss = Boss(Link(caller), fork_server, start.memory, start.options, start.caller, listener)
     except OSError as error:  # neither a process nor a descriptor is left
         _report_no_start(caller, error)
         return
@@ -190,7 +190,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         boss.run()
     if doorway is not None:
         doorway.remove_name()
-    _end(fork_server, pid, router)
+    _end(fork_server, pid, boss)
 
 
 def _start_fork_server(
@@ -209,37 +209,6 @@ def _start_fork_server(
     listener = [] if doorway is None else [doorway.listener.fileno()]
     close_all_but(caller.fileno(), ours.fileno(), *listener)
     return Link(ours), pid
-
-
-def _router(doorway: Doorway) -> Router:
-    """OSError where no threads can be started: libzmq, which needs two, aborts the process then."""
-    try:
-        _try_threads(ZEROMQ_THREADS)
-    except RuntimeError as error:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-    return Router(doorway.listener)
-
-
-def _try_threads(number: int) -> None:
-    """Start this many threads, all there at once, and have them end. RuntimeError where they cannot be started."""
-    over = _thread.allocate_lock()
-    over.acquire()
-    ended = []
-
-    def wait(its_end: _thread.LockType) -> None:
-        with over:
-            its_end.release()
-
-    try:
-        for _ in range(number):
-            its_end = _thread.allocate_lock()
-            its_end.acquire()
-            _thread.start_new_thread(wait, (its_end,))
-            ended.append(its_end)
-    finally:
-        over.release()
-        for its_end in ended:
-            its_end.acquire()
 
 
 def _report_no_start(caller: socket.socket, error: OSError) -> None:
@@ -265,14 +234,13 @@ def _doorway(options: Options) -> tuple[Doorway | None, str]:
         return None, f"no folder for a socket: {error}"
 
 
-def _end(fork_server: Link, pid: int, router: Router | None) -> None:
+def _end(fork_server: Link, pid: int, boss: Boss) -> None:
     """Hang up on the fork server, which then ends the workers; end ourselves whatever it leaves.
 
     libzmq's threads end before we do: to reap a process that left them behind takes the kernel milliseconds.
     """
     fork_server.close()
-    if router is not None:
-        router.close()
+    boss.traffic.lines.close()
     processes.wait_for(pid, FORK_SERVER_END_SECONDS)
     processes.end_children(FORK_SERVER_END_SECONDS)
 

@@ -45,6 +45,8 @@ class Options:
     log_levels: Mapping[str, int] = field(default_factory=dict)  # that loggers have in the program, with logs="relay"
     journal: str = ""  # path of the database; empty: there is none
     interrupted: str = "report"  # what becomes of jobs that may have run when an earlier owner of the journal ended
+    max_journal_age: float = 0  # seconds for which results that the program has got stay in it
+    max_journal_size: int = 0  # bytes
     handler: str = ""  # the work handler, as pkg.mod:fn; empty where a fresh interpreter does not find it by a name
 
     @property
@@ -143,6 +145,13 @@ def check_journal(value: object, worker_count: object = None) -> str:
     return os.path.realpath(path)
 
 
+def _of_journal(name: str, value: object, journal: object) -> object:
+    """A limit of a journal, which there has to be."""
+    if value and journal is None:
+        raise ValueError(f"{name} needs a journal: make the pool with journal=PATH, or without {name}")
+    return _limit(value)
+
+
 def _limit(value: object) -> object:
     """0 and None mean the same of a limit: there is none."""
     return 0 if value is None else value
@@ -171,6 +180,8 @@ def check_options(
     logs: object = "inherit",
     journal: object = None,
     interrupted: object = "report",
+    max_journal_age: object = 0,
+    max_journal_size: object = 0,
     name: object = None,
     handler: object = None,
 ) -> Options:
@@ -193,6 +204,8 @@ def check_options(
         log_levels=log_levels() if logs == "relay" else {},
         journal=check_journal(journal, worker_count),
         interrupted=check_choice("interrupted", interrupted, INTERRUPTED_JOBS),
+        max_journal_age=check_seconds("max_journal_age", _of_journal("max_journal_age", max_journal_age, journal)),
+        max_journal_size=check_count("max_journal_size", _of_journal("max_journal_size", max_journal_size, journal)),
         name=check_name(name, handler),
         handler=handler_name(handler),
     )

@@ -40,6 +40,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 _ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
 _SET_NAME = 15  # PR_SET_NAME
+_HAS_WAITID = hasattr(os, "waitid")
 
 
 def die_with_parent() -> Callable[[], object] | None:
@@ -89,7 +90,7 @@ def load_prctl() -> Callable[..., object]:
 
 def has_children() -> bool:
     """Whether this process has any, living or dead. Costs one system call, where `children` needs many."""
-    if not hasattr(os, "waitid"):
+    if not _HAS_WAITID:
         return True
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -131,11 +131,8 @@ def _counter_of(path: str) -> int:
 
 
 def _counter(text: bytes) -> int:
-    for line in text.splitlines():
-        name, _, value = line.partition(b" ")
-        if name == b"oom_kill":
-            return int(value)
-    return 0
+    _, found, value = (b"\n" + text).partition(b"\noom_kill ")  # of a hundred lines and more
+    return int(value.split(b"\n", 1)[0]) if found else 0
 
 
 class OomWatch:

@@ -38,7 +38,10 @@ class Newcomers:
         witness: list[object] = []  # before these are listed, so that it is frozen if any of them is
         # Objects only grow older: whichever moves on between these lines is seen twice, or is counted.
         young = [] if _young() > MOST_YOUNG else gc.get_objects(generation=0) + gc.get_objects(generation=1)
-        ours = [one for one in young if issubclass(type(one), self._kind)]
+        types = list(map(type, young))
+        # By their ids: a metaclass has its own idea of being a key.
+        kinds = {number for number, one in dict(zip(map(id, types), types)).items() if issubclass(one, self._kind)}
+        ours = [one for one in young if id(type(one)) in kinds] if kinds else []
         now = Known(_counted(), {id(one): ref(one) for one in ours}, witness)
         if not _HAS_GENERATIONS or _young() > MOST_YOUNG:
             return now

@@ -36,11 +36,11 @@ def _disregard(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def endings_blocked() -> Iterator[None]:
     """Around the start of a process that will disregard them: until it does, they wait for it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDINGS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def disregard_endings() -> None:
@@ -51,13 +51,13 @@ def disregard_endings() -> None:
     for number in range(1, signal.NSIG):
         current = _signal.getsignal(number)
         if number in ENDINGS:
-            if callable(current) or current == signal.SIG_DFL:
-                signal.signal(number, _disregard)
+            if callable(current) or current == _signal.SIG_DFL:
+                _signal.signal(number, _disregard)
         elif callable(current):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that waited find the new handler
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # those that waited find the new handler
 
 
 first_in_children: list[Callable[[], None]] = []
@@ -72,21 +72,21 @@ def give_children_defaults() -> None:
     masks = threading.local()  # several threads may fork at once
 
     def block() -> None:
-        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+        masks.before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDINGS)
 
     def unblock() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, masks.before)
 
     def be_as_usual() -> None:
         for step in first_in_children:
             step()
         ours = [number for number in ENDINGS if _signal.getsignal(number) is _disregard]
         for number in ours:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            _signal.signal(number, _signal.default_int_handler if number == signal.SIGINT else _signal.SIG_DFL)
         try:
             unblock()
         except KeyboardInterrupt:  # SIGINT has come already; and what a hook of a fork raises is dropped
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _signal.signal(signal.SIGINT, _signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
@@ -97,7 +97,7 @@ def _hold(number: int, handlers: dict[int, Any], due: dict[int, FrameType | None
     handler = _signal.getsignal(number)
     if callable(handler) and number not in handlers:
         handlers[number] = handler
-        signal.signal(number, due.__setitem__)
+        _signal.signal(number, due.__setitem__)
 
 
 @contextmanager
@@ -111,13 +111,15 @@ def held() -> Iterator[None]:
         return
     due: dict[int, FrameType | None] = {}
     number: int
+    # SIGINT is put back last: it is the one that raises.
+    handled = [number for number in (signal.SIGINT, *_signal.valid_signals()) if callable(_signal.getsignal(number))]
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     try:
-        for number in (signal.SIGINT, *_signal.valid_signals()):  # SIGINT is put back last: it is the one that raises
+        for number in handled:
             _hold(number, handlers, due)
         yield
     finally:
         for number in reversed(handlers):
-            signal.signal(number, handlers[number])
+            _signal.signal(number, handlers[number])
         for number, frame in due.items():
             handlers[number](number, frame)

@@ -53,8 +53,10 @@ def flush_streams() -> None:
     Whatever they raise: a program may have put anything there.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
+        try:  # suppress() is four calls, and a worker comes here after each batch
             stream.flush()
+        except Exception:
+            pass
 
 
 def write_error(text: str) -> None:

@@ -42,6 +42,13 @@ def _load_libc() -> Any:
 _libc = _load_libc() if sys.platform == "linux" else None
 
 
+def look_where_titles_are() -> None:
+    """Before a fork: what a child and all below it need for their titles, found out once for this process."""
+    if _libc is not None:
+        with suppress(Exception):
+            _places_in_memory()
+
+
 def set_title(name: str, title: str) -> None:
     """Give this process a name and a title, as far as the system allows; never raises."""
     with suppress(Exception):

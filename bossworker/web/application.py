@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -76,6 +77,7 @@ class Page:
 def app(
     *pools: BossWorker[Any, Any],
     doors: Sequence[str] = (),
+    journals: Sequence[str | os.PathLike[str]] = (),
     token: str | None = NEW,
     hosts: Iterable[str] | None = LOOPBACK,
     read_only: bool = False,
@@ -88,6 +90,7 @@ def app(
     Args:
         pools: Pools of this program.
         doors: Names or addresses of pools of other programs of this user (``ipc://PATH``).
+        journals: Paths of journals, whether or not a program has them open. Those of the pools are found by themselves.
         token: What opens it: ``?token=...`` in the address, which leaves a cookie, or ``Authorization: Bearer ...``. By
             default a new one, in the attribute ``token``. None: whoever reaches it may do all that it can do, for the
             program that it is mounted in asks who they are.
@@ -100,4 +103,5 @@ def app(
             raise TypeError(f"pools must be BossWorkers, not {type(pool).__name__}")
     if token is not None and (not isinstance(token, str) or not token):
         raise TypeError(f"token must be a str that is not empty, or None, not {token!r}")
-    return Page(WatchRoom(pools, list(doors)), secrets.token_urlsafe(24) if token == NEW else token, hosts, read_only)
+    room = WatchRoom(pools, list(doors), list(journals))
+    return Page(room, secrets.token_urlsafe(24) if token == NEW else token, hosts, read_only)

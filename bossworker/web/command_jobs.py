@@ -1,4 +1,4 @@
-"""Commands with job directories: detached ones, and those that pools have run and kept."""
+"""Commands: detached ones, those that pools have run and kept, and those that wait in a queue."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from bossworker import jobs
 from bossworker.cli.entries import EntryError, JobEntry, has_failed, is_running
 from bossworker.cli.looking import command_line, process_tree, state_of
+from bossworker.cli.queued_entries import QueuedEntry, queued_entries
 
 MOST_LOOKED_AT = 5000  # the newest, for a filter: each is a file or two to be read
 LISTING_SECONDS = 1.0  # for which a list of the directory is taken for true
@@ -23,13 +24,15 @@ class CommandJobs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids: list[str] = []
+        self._queued: dict[str, QueuedEntry] = {}  # that have not started
         self._listed_at = 0.0
         self._ended: dict[str, dict[str, Any]] = {}  # of those that have ended, what was read of them
 
     def _listing(self) -> list[str]:
         """The newest first."""
         if time.monotonic() >= self._listed_at + LISTING_SECONDS:
-            self._ids = jobs.listing()[::-1]
+            self._queued = {entry.id: entry for entry in queued_entries()}
+            self._ids = sorted({*jobs.listing(), *self._queued}, reverse=True)  # ids begin with the time
             self._listed_at = time.monotonic()
             if len(self._ended) > 4 * MOST_LOOKED_AT:
                 self._ended.clear()
@@ -40,13 +43,17 @@ class CommandJobs:
         if (known := self._ended.get(jobid)) is not None:
             return known
         try:
-            found = JobEntry(jobid).describe()
+            found = self.entry(jobid).describe()
         except EntryError:
             return None
         told = {**found, "line": command_line(found), "state": state_of(found), "status": status_of(found)}
         if not is_running(found) and found["status"] != "unknown":
             self._ended[jobid] = told
         return told
+
+    def entry(self, jobid: str) -> JobEntry | QueuedEntry:
+        """The one of this id, whether or not there is such a job."""
+        return self._queued.get(jobid) or JobEntry(jobid)
 
     def find(self, status: str, text: str, offset: int, limit: int) -> dict[str, Any]:
         """Some of those that are wanted, the newest first. With a filter, among the newest some thousand."""
@@ -126,12 +133,14 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def each(ids: list[str], action: Callable[[JobEntry], Any]) -> tuple[int, list[str]]:
+def each(
+    ids: list[str], entry: Callable[[str], JobEntry | QueuedEntry], action: Callable[[Any], Any]
+) -> tuple[int, list[str]]:
     """Do something to each; to how many it was done, and what went wrong."""
     done, wrong = 0, []
     for jobid in ids:
         try:
-            done += action(JobEntry(jobid)) is not False
+            done += action(entry(jobid)) is not False
         except (EntryError, OSError) as error:
             wrong.append(str(error))
     return done, wrong

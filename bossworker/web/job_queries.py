@@ -62,9 +62,9 @@ class JobView:
             found = [job_id for job_id in islice(self._candidates(query), MOST_LOOKED_AT) if self._fits(job_id, query)]
             return len(found), found[offset : offset + limit]
         if not query.status and not query.kind:
-            return self.table.total, list(_sliced(self.table.ids(), offset, limit))
+            return self.table.total, list(sliced(self.table.ids(), offset, limit))
         if query.status == QUEUED:
-            return sum(map(len, self.queued)), list(_sliced(self.queued, offset, limit))
+            return sum(map(len, self.queued)), list(sliced(self.queued, offset, limit))
         if query.status == DONE and not query.kind:
             known = sum(map(len, self.queued)) + len(self.running) + len(self.table.failed)
             total = max(0, self.table.total - known)
@@ -138,8 +138,10 @@ class JobView:
         return row
 
 
-def _sliced(ranges: Iterable[range], offset: int, limit: int) -> Iterator[int]:
+def sliced(ranges: Iterable[range], offset: int, limit: int) -> Iterator[int]:
     """Positions offset..offset+limit-1 of all of them, without going through what is before."""
+    if not limit:
+        return
     for ids in ranges:
         if offset >= len(ids):
             offset -= len(ids)

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from starlette.routing import Route
 
 from bossworker.cli.entries import EntryError
 from bossworker.errors import BossWorkerError
+from bossworker.journal.contents import ENDED
+from bossworker.journal.contents import STATUSES as JOURNAL_STATUSES
 from bossworker.pool.caller.operating import Operator
-from bossworker.system.checks import check_signal
+from bossworker.system.checks import check_bool, check_signal
 from bossworker.web import command_jobs, task_list
 from bossworker.web.job_queries import STATUSES, JobQuery
 from bossworker.web.pool_history import FIELDS
 from bossworker.web.watch_room import WatchRoom
+from bossworker.web.watched_journal import JournalAway, WatchedJournal
 from bossworker.web.watched_pool import PoolAway, WatchedPool
 from bossworker.web.worker_lanes import lanes
 
@@ -47,7 +50,7 @@ def answering(call: Callable[..., Any], reads_body: bool = False) -> Answer:
         arguments = [request, await read_json(request)] if reads_body else [request]
         try:
             found = await run_in_threadpool(call, *arguments)
-        except PoolAway as error:
+        except (PoolAway, JournalAway) as error:
             return JSONResponse({"error": str(error)}, 503)
         except (BossWorkerError, EntryError) as error:
             return JSONResponse({"error": str(error)}, 409)
@@ -98,6 +101,8 @@ class Routes:
             "/api/tasks": lambda request: {"tasks": task_list.listing()},
             "/api/tasks/{id}": lambda request: task_list.describe(request.path_params["id"]),
             "/api/tasks/{id}/output": task_output,
+            "/api/journals/{journal}": self.journal_jobs,
+            "/api/journals/{journal}/{id}": self.journal_job,
             "/metrics": self.metrics,
         }
         orders = {
@@ -105,6 +110,7 @@ class Routes:
             "/api/jobs/{pool}/{order}": self.steer_jobs,
             "/api/commands/{order}": self.steer_commands,
             "/api/tasks/{id}/{order}": steer_task,
+            "/api/journals/{journal}/{order}": self.steer_journal,
         }
         return [
             *(Route(path, answering(call)) for path, call in looks.items()),
@@ -203,6 +209,45 @@ class Routes:
         registry.register(collector(*handles))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    # -- journals -------------------------------------------------------------------------------------------
+
+    def _journal(self, request: Request) -> WatchedJournal:
+        journal = self._room.journal(request.path_params["journal"])
+        if journal is None:
+            raise JournalAway(f"there is no journal {request.path_params['journal']} here")
+        return journal
+
+    def journal_jobs(self, request: Request) -> dict[str, Any]:
+        """A part of the list."""
+        given = request.query_params
+        offset, limit = whole(given.get("offset", 0)), min(MOST_ROWS, whole(given.get("limit", 100)))
+        return self._journal(request).find(query_of(given, JOURNAL_STATUSES), offset, limit)
+
+    def journal_job(self, request: Request) -> dict[str, Any] | None:
+        """All about one."""
+        journal = self._journal(request)
+        found = journal.job(whole(request.path_params["id"]))
+        return None if found is None else {**found, "journal": journal.name, "owner": journal.owner}
+
+    def steer_journal(self, request: Request, told: dict[str, Any]) -> dict[str, Any] | None:
+        """``retry``: those named, or all that a filter lets through; ``forget``: all of a status that have ended."""
+        journal, order = self._journal(request), request.path_params["order"]
+        if order == "retry":
+            ids = [whole(one) for one in told["ids"]] if "ids" in told else None
+            if ids is None:
+                ids = journal.ids(query_of(told["query"], JOURNAL_STATUSES), MOST_AT_ONCE)
+            new = journal.retry(ids) if ids else []
+            note(request, order, journal=journal.path, jobs=len(ids), done=len(new))
+            return {"count": len(new), "of": len(ids), "new": dict(zip(map(str, ids), map(str, new)))}
+        if order != "forget":
+            return None
+        status, unretrieved = str(told.get("status", "")), check_bool("unretrieved", told.get("unretrieved", False))
+        if status and status not in ENDED:
+            raise ValueError(f"status must be one of {', '.join(ENDED)}, or empty, not {status[:50]!r}")
+        count = journal.forget(status, float(told.get("older_than", 0)), unretrieved)
+        note(request, order, journal=journal.path, status=status, unretrieved=unretrieved, done=count)
+        return {"count": count}
+
     # -- commands -------------------------------------------------------------------------------------------
 
     def commands(self, request: Request) -> dict[str, Any]:
@@ -235,7 +280,7 @@ class Routes:
         else:
             query = told["query"]
             ids = self._commands.ids(str(query.get("status", "")), str(query.get("text", "")), MOST_AT_ONCE)
-        count, wrong = command_jobs.each(ids, orders[order])
+        count, wrong = command_jobs.each(ids, self._commands.entry, orders[order])
         note(request, order, commands=len(ids), done=count)
         return {"count": count, "of": len(ids), "wrong": wrong[:10]}
 
@@ -269,11 +314,11 @@ def steer_task(request: Request, told: dict[str, Any]) -> dict[str, Any] | None:
 # -- what is given ----------------------------------------------------------------------------------------------
 
 
-def query_of(given: Any) -> JobQuery:
+def query_of(given: Any, statuses: Sequence[str] = STATUSES) -> JobQuery:
     """A filter. ValueError."""
     status = str(given.get("status", ""))
-    if status and status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {status[:50]!r}")
+    if status and status not in statuses:
+        raise ValueError(f"status must be one of {', '.join(statuses)}, not {status[:50]!r}")
     return JobQuery(
         status,
         str(given.get("kind", ""))[:50],

@@ -36,6 +36,7 @@ class PageServer:
         addresses: Of pools' doors; None: all of this user's.
         unix_socket: A path, in place of a port.
         known_as: Names by which a browser may call it, besides localhost and `host`.
+        journals: Paths of journals that are shown, too.
 
     OSError: The port, or the path, cannot be had.
     """
@@ -49,6 +50,7 @@ class PageServer:
         unix_socket: str | None = None,
         read_only: bool = False,
         known_as: Sequence[str] = (),
+        journals: Sequence[str] = (),
     ) -> None:
         token = secrets.token_urlsafe(24)
         self._path = unix_socket
@@ -62,7 +64,7 @@ class PageServer:
             self.url = f"http://{shown}:{port}/?token={token}"
             mark = str(port)
         hosts = {*LOOPBACK, host, f"[{host}]", *known_as}
-        self.page = Page(WatchRoom((), addresses, always=True), token, hosts, read_only, f"{COOKIE}_{mark}")
+        self.page = Page(WatchRoom((), addresses, journals, always=True), token, hosts, read_only, f"{COOKIE}_{mark}")
 
     def run(self, watch: Callable[[Callable[[], None]], None] = lambda stop: None) -> None:
         """Serve until Ctrl-C or TERM; `watch` is given what ends it, as the loop begins."""

@@ -6,6 +6,7 @@ In a program's own server, threads begin with the first who looks at the page, a
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,13 @@ from typing import Any
 import bossworker
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.door.addresses import Address, all_doors, is_deserted
+from bossworker.web.watched_journal import WatchedJournal
 from bossworker.web.watched_pool import IDLE_SECONDS, LOOK_SECONDS, Handle, WatchedPool
 
 SEARCH_SECONDS = 1.0  # between looks for new pools
 LEAVE_SECONDS = 10.0  # after the last has left, in a program's own server
 CONNECT_SECONDS = 2.0
+JOURNAL_SECONDS = 0.5  # between looks at journals, which read them only when something was written
 
 
 class WatchRoom:
@@ -29,6 +32,7 @@ class WatchRoom:
     Args:
         pools: Handles of this program's own pools.
         addresses: Names or addresses of doors. None: all doors of this user, whenever they are there; empty: none.
+        journals: Paths. Those of the pools are found by themselves, and stay when a pool has ended.
         always: Whether to watch also while nobody looks: charts then have a past.
     """
 
@@ -36,10 +40,12 @@ class WatchRoom:
         self,
         pools: Sequence[BossWorker[Any, Any]] = (),
         addresses: Sequence[str] | None = (),
+        journals: Sequence[str | os.PathLike[str]] = (),
         always: bool = False,
     ) -> None:
         self._lock = threading.Lock()
         self._pools: dict[str, WatchedPool] = {}
+        self._journals: dict[str, WatchedJournal] = {}
         self._searches = addresses is None
         self._always = always
         self._watchers = 0
@@ -51,12 +57,20 @@ class WatchRoom:
             self._add(pool.name, lambda pool=pool: pool)  # type: ignore[misc]
         for address in addresses or ():
             self._add(address.rpartition("/")[2] or address, _connects(address))
+        for path in journals:
+            self._add_journal(path)
         if always:
             self._start_threads()
 
     def _add(self, name: str, connects: Callable[[], Handle]) -> None:
         key = next(key for key in _keys(name) if key not in self._pools)
         self._pools[key] = WatchedPool(key, name, connects)
+
+    def _add_journal(self, path: str | os.PathLike[str]) -> None:
+        found = WatchedJournal(path)
+        if all(found.path != one.path for one in self._journals.values()):
+            found.key = next(key for key in _keys(found.name) if key not in self._journals)
+            self._journals[found.key] = found
 
     # -- who watches --------------------------------------------------------------------------------------
 
@@ -94,8 +108,10 @@ class WatchRoom:
                 return
             if self._searches:
                 self._start("", self._search)
+            if self._journals:
+                self._start("of journals", self._watch_journals)
             for pool in list(self._pools.values()):
-                self._start(pool.key, partial(self._watch, pool))
+                self._start(f"of {pool.key}", partial(self._watch, pool))
 
     def _start(self, key: str, work: Callable[[], None]) -> None:
         thread = self._threads.get(key)
@@ -106,12 +122,26 @@ class WatchRoom:
     def _watch(self, pool: WatchedPool) -> None:
         while self._is_wanted():
             pool.look()
+            self._note_journal_of(pool)
             if pool.why_away and self._searches and not self._is_there(pool):
                 with self._lock:
                     self._pools.pop(pool.key, None)
                 return
             self._rest(IDLE_SECONDS if not self._watchers or pool.why_away else LOOK_SECONDS)
         pool.let_go()
+
+    def _note_journal_of(self, pool: WatchedPool) -> None:
+        now = pool.now
+        if now is not None and now.journal and all(now.journal != one.path for one in self.journals):
+            with self._lock:
+                self._add_journal(now.journal)
+            self._start_threads()
+
+    def _watch_journals(self) -> None:
+        while self._is_wanted():
+            for journal in self.journals:
+                journal.look()
+            time.sleep(JOURNAL_SECONDS)
 
     def _rest(self, seconds: float) -> None:
         if seconds > LOOK_SECONDS:
@@ -150,10 +180,21 @@ class WatchRoom:
         self._touch()
         return self._pools.get(key)
 
+    @property
+    def journals(self) -> list[WatchedJournal]:
+        """All of them."""
+        return sorted(self._journals.values(), key=lambda one: one.key)
+
+    def journal(self, key: str) -> WatchedJournal | None:
+        """The one of this key, which somebody asks about."""
+        self._touch()
+        return self._journals.get(key)
+
     def snapshot(self) -> dict[str, Any]:
         """What everybody who looks is shown."""
         self._touch()
-        return {"time": round(time.time(), 3), "pools": [pool.describe() for pool in self.pools]}
+        journals = [journal.describe() for journal in self.journals]
+        return {"time": round(time.time(), 3), "pools": [pool.describe() for pool in self.pools], "journals": journals}
 
     def shut(self) -> None:
         """Nobody looks any more."""

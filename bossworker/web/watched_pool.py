@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from bossworker.display import shorten
 from bossworker.errors import BossDied, BossWorkerError, DoorRefused, PoolClosed
-from bossworker.function_calls import ARGUMENTS, FUNCTION, KEYWORDS, run_call
+from bossworker.function_calls import run_call
 from bossworker.pool.caller.client import BossWorker
-from bossworker.pool.caller.operating import FailedRecord, JobContent, Now, Operator, name_of
+from bossworker.pool.caller.operating import FailedRecord, Now, Operator, name_of
 from bossworker.pool.caller.remote_operator import RemoteOperator
 from bossworker.pool.options import handler_name
 from bossworker.web.job_queries import JobQuery, JobView
 from bossworker.web.job_table import JobTable
+from bossworker.web.job_texts import fields_of, text_of
 from bossworker.web.pool_history import PoolHistory
 
 LOOK_SECONDS = 0.25  # between looks while somebody looks at the page
@@ -28,7 +27,6 @@ USAGE_SECONDS = 1.0  # between looks at memory and processor time, which take lo
 QUEUE_SECONDS = 0.5  # for which a list of queued jobs is taken for true
 CONNECTING = "connecting"  # why a pool is away that nobody has looked at yet
 MOST_TEXTS = 20_000  # of jobs that are remembered
-TEXT_LENGTH = 300  # characters of a job in a list
 TEXTS_AT_ONCE = 200  # jobs that are asked for in a request
 MOST_SEARCHED = 4000  # queued and failed jobs whose texts are fetched for a search
 
@@ -240,7 +238,7 @@ class WatchedPool:
             return {
                 **view.row(job_id),
                 "pool": self.key,
-                "content": None if content is None else _fields(content),
+                "content": None if content is None else fields_of(content.value),
                 "options": None if content is None else dict(content.options),
                 "traceback": None if record is None else record.traceback,
                 "log": None if record is None else record.log,
@@ -286,30 +284,3 @@ class WatchedPool:
         if state.error and state.tried == number:
             raise BossWorkerError(f"The pool goes on with its old handler, since with this one {state.error}")
         return True
-
-
-def text_of(value: Any) -> str:
-    """A job on one line."""
-    if not isinstance(value, Mapping):
-        return shorten(value, TEXT_LENGTH)
-    if "cmd" in value:
-        command = value["cmd"]
-        return shlex.join(map(str, command)) if isinstance(command, list | tuple) else str(command)
-    if FUNCTION in value and ARGUMENTS in value:
-        return shorten_call(value)
-    return ", ".join(f"{name}={shorten(part, 80)}" for name, part in value.items())[:TEXT_LENGTH]
-
-
-def shorten_call(job: Mapping[str, Any]) -> str:
-    """A function and its arguments."""
-    function = job[FUNCTION].removeprefix(":") if isinstance(job[FUNCTION], str) else "function"
-    arguments = [shorten(one, 60) for one in job[ARGUMENTS]]
-    arguments += [f"{name}={shorten(one, 60)}" for name, one in job.get(KEYWORDS, {}).items()]
-    return f"{function}({', '.join(arguments)})"[:TEXT_LENGTH]
-
-
-def _fields(content: JobContent) -> list[list[str]]:
-    value = content.value
-    if not isinstance(value, Mapping):
-        return [["", shorten(value, 4000)]]
-    return [[str(name), shorten(part, 4000)] for name, part in value.items()]

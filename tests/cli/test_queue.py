@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -55,6 +57,48 @@ def add(cli: Cli) -> Add:
         return said.out.strip()
 
     return call
+
+
+RESTIC = """\
+#!/bin/sh
+case $1 in
+    backup) mkdir -p repository; cat "$2" > repository/copy; echo snapshot saved;;
+    check) test -e repository/copy && echo no errors were found;;
+esac
+"""
+
+
+@pytest.fixture
+def restic(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository, and what looks after it; a stand-in where restic is not installed."""
+    monkeypatch.setenv("RESTIC_REPOSITORY", str(here / "repository"))
+    monkeypatch.setenv("RESTIC_PASSWORD", "x")
+    monkeypatch.setenv("RESTIC_CACHE_DIR", str(here / "cache"))
+    (here / "precious").write_text("precious")
+    if shutil.which("restic"):
+        subprocess.run(["restic", "init", "--quiet"], check=True)
+        return
+    (here / "bin").mkdir()
+    (here / "bin" / "restic").write_text(RESTIC)
+    (here / "bin" / "restic").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("restic")
+def test_a_backup_is_checked_once_it_is_made(cli: Cli, add: Add, here: Path) -> None:
+    """Each call is what is typed: ``--after last`` is the one that was added just before."""
+    first = add("-g", "backup", "restic", "backup", "precious")
+    second = add("-g", "backup", "--after", "last", "restic", "check")
+    assert cli("wait", second, "--timeout", "120").status == 0
+    told = {entry["id"]: entry for entry in objects(cli("ps", "-g", "backup", "--json").out)}
+    assert [told[one]["status"] for one in (first, second)] == ["completed", "completed"]
+    assert told[first]["ended"] <= told[second]["started"]
+    assert "no errors were found" in cli("log", "last", "-f").out
+    add("-g", "backup", "sh", "-c", "exit 3")
+    third = add("-g", "backup", "--after", "last", "restic", "forget")
+    said = cli("wait", third, "--timeout", "120")
+    assert said.status == 1
+    assert "which it comes after, has failed (exit code 3)" in said.err
 
 
 def test_a_queue_of_the_night(cli: Cli, add: Add, here: Path) -> None:

@@ -356,3 +356,37 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--colsep", "("], "'(': it is a regular expression: missing )"),
+        (["-d", "\\x"], "it is a text, in which"),
+        (["-d", "\\u2603"], "it is a text, in which"),
+        (["-d", ""], "'': it is empty"),
+        (["--joblog", ""], "'': it is empty"),
+    ],
+)
+def test_options_that_make_no_sense(root: Path, here: Path, options: list[str], told: str) -> None:
+    """An empty name of a file is a variable of the shell that is not set: what is asked for would not happen."""
+    program = start_program("run", *options, "touch", ":::", "ran")
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == 255
+    assert told in err
+    assert "Traceback" not in err
+    assert not (here / "ran").exists()
+
+
+def test_the_summary_sends_nothing_to_a_terminal_that_it_might_obey(cli: Cli) -> None:
+    said = cli("run", "-c", ": {}; exit 1", ":::", "\x1b[2J")
+    assert "failed 1: : '?[2J'; exit 1: exit code 1" in said.err
+    assert "\x1b" not in said.err.partition("rerun them")[0]
+
+
+def test_a_long_command_line_is_not_told_once_more(cli: Cli) -> None:
+    many = [str(number) for number in range(2000)]
+    said = cli("run", "-j1", "--joblog", "log", "--halt", "now,fail=1", "-c", "exit {}", ":::", "1", *many)
+    assert said.err.splitlines()[-2] == "rerun them: bossworker run --retry-failed --joblog log"
+    said = cli("run", "-j1", "--journal", "j", "--halt", "now,fail=1", "-c", "exit {}", ":::", "1", *many)
+    assert said.err.splitlines()[-2] == "rerun them: the same, with --resume-failed"

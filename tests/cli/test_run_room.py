@@ -11,7 +11,7 @@ import pytest
 
 from bossworker.system import processes
 from bossworker.system.memory import resident
-from tests.cli.conftest import Cli, start_program
+from tests.cli.conftest import PROGRAM, Cli, start_program
 from tests.cli.test_run import inodes
 from tests.conftest import wait_for
 
@@ -116,3 +116,17 @@ def test_inodes_and_memory_do_not_grow_with_the_number_of_commands(root: Path, h
     assert len(processes_of_it) == 2
     assert held[-1] - held[0] < 1 << 20
     assert inodes(root) + inodes(here) <= 10 + 3 * 3
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["ps"], ["run", "echo", ":::", "1"]])
+def test_a_full_disk_under_the_output_of_any_command_is_told_of_in_a_line(
+    root: Path, here: Path, command: list[str]
+) -> None:
+    subprocess.run([*PROGRAM, "start", "true"], check=True, stdout=subprocess.DEVNULL)
+    with open("/dev/full", "w") as full:
+        program = start_program(*command, stdout=full)
+        _, err = program.communicate(timeout=60)
+    assert program.returncode in (1, 255)
+    assert err.startswith(f"bossworker {command[0]}: [Errno 28] No space left on device")
+    assert err.count("\n") == 1
+    subprocess.run([*PROGRAM, "clean"], check=True, stdout=subprocess.DEVNULL)

@@ -240,8 +240,15 @@ def test_a_launcher_killed_while_it_starts_is_replaced(tmp_path: Path, monkeypat
     esac
     """
     monkeypatch.setattr(sys, "executable", program(tmp_path / "app", script))
-    assert jobs.wait(jobs.start(["true"]), 20) is Status.COMPLETED
+    jobid = jobs.start(["true"])
+    assert jobs.wait(jobid, 20) is Status.COMPLETED
     assert (tmp_path / "log").read_text() == "x\n" * 3
+    files = jobs.working_dir(jobid)
+    assert files is not None
+    noted = (Path(files).parent / "supervisor.log").read_text().splitlines()
+    assert [line.partition(" ")[2] for line in noted] == [
+        f"WARNING launcher killed: attempt={attempt} of=5" for attempt in (1, 2)
+    ]
 
 
 # -- signal handlers --------------------------------------------------------------------------------------------

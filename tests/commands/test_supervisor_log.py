@@ -38,8 +38,8 @@ def test_a_job_whose_time_is_up() -> None:
     jobid = jobs.start(["sleep", "30"], timeout=0.1)
     jobs.wait(jobid, 20)
     assert lines(directory(jobid)) == [
-        "ending: reason='timed out after 0.1 seconds' grace=2.0",
-        "ended: state='terminated by request' exit_code=None signal=15",
+        "WARNING ending: reason='timed out after 0.1 seconds' grace=2.0",
+        "INFO ended: state='terminated by request' exit_code=None signal=15",
     ]
     mode = (directory(jobid) / "supervisor.log").stat().st_mode
     assert not mode & (stat.S_IRWXG | stat.S_IRWXO)
@@ -49,7 +49,7 @@ def test_a_job_that_cannot_be_started() -> None:
     jobid = jobs.start(["/nowhere/at/all"])
     jobs.wait(jobid, 20)
     (line,) = lines(directory(jobid))
-    assert line.startswith("not started: reason=")
+    assert line.startswith("WARNING not started: reason=")
     assert "/nowhere/at/all" in line
 
 
@@ -59,10 +59,10 @@ def test_a_task_that_is_started_again(tmp_path: Path) -> None:
     folder = tmp_path / "tasks" / task.id
     wait_for(lambda: (folder / "supervisor.log").exists() and len(lines(folder)) >= 4)
     assert lines(folder)[:4] == [
-        "to be started again: delay=0.01 state='terminated by error' exit_code=1",
-        "started again: starts=2",
-        "ended: state='terminated by error' exit_code=1 signal=None",
-        "to be started again: delay=0.02 state='terminated by error' exit_code=1",
+        "WARNING to be started again: delay=0.01 state='terminated by error' exit_code=1",
+        "INFO started again: starts=2",
+        "INFO ended: state='terminated by error' exit_code=1 signal=None",
+        "WARNING to be started again: delay=0.02 state='terminated by error' exit_code=1",
     ]
     task.delete()
     assert not folder.exists()

@@ -128,7 +128,7 @@ def test_another_user_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def door_end(monkeypatch: pytest.MonkeyPatch) -> tuple[direct_lines.DirectLines, Callable[[], None]]:
     poller = DoorPoller()
-    lines = direct_lines.DirectLines(poller, lambda client: None, lambda client: None)
+    lines = direct_lines.DirectLines(poller, lambda client: None, lambda client: None, lambda client: None)
     return lines, lambda: poller.wait(30)
 
 

@@ -299,3 +299,15 @@ def test_one_reload_at_a_time(operated: Any, tmp_path: Path) -> None:
     path.touch()
     assert not tried(operator, number).error
     assert bw.get_result() == {}
+
+
+def test_where_very_many_have_ended_the_newest_are_told_of(operated: Any) -> None:
+    bw, operator = operated(worker_count=2)
+    told = []
+    for jobs in (20_000, 1500):
+        seen = operator.now().seen
+        bw.add_work(*({} for _ in range(jobs)))
+        assert sum(result.ok for result in bw.results()) == jobs
+        told.append(sum(len(one.outcomes) for one in operator.now(seen).ended))
+    assert 1000 < told[0] < 2000  # a few records more or less
+    assert told[1] == 1500

@@ -27,9 +27,9 @@ import bossworker
 from bossworker import BossWorker, Door, DoorRefused, Keys
 from bossworker.failure import Outcome
 from bossworker.pool.door import door_protocol
-from bossworker.pool.door.client_requests import MOST_AT_ONCE
 from bossworker.pool.door.door_protocol import FRAMES, JSON, Identity
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
+from bossworker.pool.wire.client_jobs import MOST_AT_ONCE
 from bossworker.pool.wire.frames import frame_of, prefix_of
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import read_segments

@@ -223,7 +223,7 @@ def test_what_cannot_be(face: Face, kind: str) -> None:
     assert "Executor" in repr(bw) or "Dask cluster tcp://" in repr(bw)
 
 
-def test_wrong_engines(tmp_path: Path) -> None:
+def test_wrong_engines() -> None:
     with pytest.raises(TypeError, match=r"engine must be a dask.distributed.Client, .* or None, not 17"):
         BossWorker(work, engine=17)
     with pytest.raises(ValueError, match="'dask://HOST:PORT'"):
@@ -232,9 +232,6 @@ def test_wrong_engines(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="worker_count counts per node with an engine"):
             BossWorker(work, engine=executor, worker_count=0)
 
-        with pytest.raises(ValueError, match="journal must be None with an engine"):
-            BossWorker(work, engine=executor, journal=str(tmp_path / "jobs.db"))
-        assert not (tmp_path / "jobs.db").exists()
         with pytest.raises(ValueError, match="kill_grace"):
             BossWorker(work, engine=executor, kill_grace=-1)
     with pytest.raises(WorkerStartError, match="ThreadPoolExecutor takes no tasks: cannot schedule new futures"):

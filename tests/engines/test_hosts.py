@@ -15,7 +15,8 @@ from bossworker import BossWorker
 from bossworker.engines import engine_pool
 from tests.conftest import wait_for
 from tests.engines.conftest import pool_traces
-from tests.engines.test_losses import PATIENCE, Commands, leave_a_mark, runs
+from tests.engines.marks import PATIENCE, leave_a_mark, runs
+from tests.engines.test_losses import Commands
 
 
 def ip(*arguments: str) -> bool:

@@ -20,23 +20,7 @@ import pytest
 from bossworker import BossDied, BossWorker, Result, UnfinishedJob
 from tests.conftest import alive, wait_for
 from tests.engines.conftest import pool_traces
-
-PATIENCE = 60.0  # seconds; a machine may be busy with other things
-
-
-def leave_a_mark(job: dict[str, Any]) -> dict[str, Any]:
-    """A job that tells each time that it is run, and waits for a file if it has to."""
-    with (Path(job["folder"]) / "runs").open("a") as file:
-        file.write(f"{job['n']} {os.getppid()}\n")
-    while job.get("waits") and not (Path(job["folder"]) / "go").exists():
-        time.sleep(0.01)
-    return {"n": job["n"]}
-
-
-def runs(folder: Path) -> Counter[int]:
-    """How often each job was run."""
-    file = folder / "runs"
-    return Counter(int(line.split()[0]) for line in file.read_text().splitlines()) if file.exists() else Counter()
+from tests.engines.marks import PATIENCE, leave_a_mark, runs
 
 
 @contextmanager
@@ -169,7 +153,7 @@ import sys
 from pathlib import Path
 from bossworker import BossWorker
 from distributed import Client
-from tests.engines.test_losses import leave_a_mark
+from tests.engines.marks import leave_a_mark
 
 if __name__ == "__main__":
     bw = BossWorker(leave_a_mark, engine=Client(sys.argv[1]))

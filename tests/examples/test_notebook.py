@@ -44,15 +44,55 @@ def shown(cell: dict[str, Any]) -> list[str]:
     return [page.partition("</b>")[0].removeprefix("<div><b>").partition(",")[0] for page in pages]
 
 
-def test_the_notebook_prints_what_it_says(tmp_path: Path) -> None:
-    ran = tmp_path / "ran.ipynb"
-    command = [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(SECONDS), str(ran)]
+def run_notebook(notebook: Path, ran: Path) -> list[dict[str, Any]]:
+    """Its cells, as they are when each has been run."""
+    command = [sys.executable, "-c", EXECUTE, str(notebook), str(SECONDS), str(ran)]
     told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
-    before, after = cells(NOTEBOOK), cells(ran)
+    return cells(ran)
+
+
+def test_the_notebook_prints_what_it_says(tmp_path: Path) -> None:
+    before, after = cells(NOTEBOOK), run_notebook(NOTEBOOK, tmp_path / "ran.ipynb")
     assert [printed(cell) for cell in after] == [printed(cell) for cell in before]
     assert [title for cell in after for title in shown(cell)] == [
         "BossWorker shapes",
         "Result of job 7",
         "Stats: 0 queued",
     ]
+
+
+CELLS = (
+    """
+import os, sys
+from bossworker import BossWorker
+def talk(job):
+    print("printed", job["n"])
+    print("complained", job["n"], file=sys.stderr, flush=True)
+    os.system(f"echo from a command {job['n']}")
+pool = BossWorker(talk, worker_count=1, start_method="spawn", logs="relay")
+""",
+    "pool.add_work({'n': 1})\n_ = pool.get_result()",
+    "pool.add_work({'n': 2})\n_ = pool.get_result()",
+    "pool.shut_down()",
+)
+
+
+def test_what_handlers_print_appears_under_the_cell_that_asks_for_the_result(tmp_path: Path) -> None:
+    notebook = tmp_path / "notebook.ipynb"
+    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    told = {
+        "cells": [{**code, "id": f"cell-{at}", "source": text} for at, text in enumerate(CELLS)],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    notebook.write_text(json.dumps(told))
+    _, *asked, last = run_notebook(notebook, tmp_path / "ran.ipynb")
+    assert last["outputs"] == []
+    for n, cell in enumerate(asked, 1):
+        streams = dict.fromkeys(("stdout", "stderr"), "")
+        for output in cell["outputs"]:
+            streams[output["name"]] += "".join(output["text"])
+        assert sorted(streams["stdout"].splitlines()) == [f"from a command {n}", f"printed {n}"]
+        assert streams["stderr"] == f"complained {n}\n"

@@ -2,7 +2,8 @@
 
    LD_PRELOAD it. After each fsync or fdatasync of a file in the folder $CUT_FROM, the file is copied to the folder
    $CUT_TO. What was written behind its last sync is not in the copy: a real cut may leave any part of that, also.
-   A file that was deleted stays in the copy until the folder itself is synced. */
+   A file that was deleted stays in the copy until the folder itself is synced. So does, in folders within $CUT_FROM, a
+   file that is new: until then, its copy is hidden. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -11,28 +12,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static void delete_missing(const char *from, const char *to)
+#define HIDDEN ".new-"
+
+static void sync_names(const char *from, const char *to)
 {
-    char path[4600];
+    char path[4600], shown[4600];
     DIR *folder = opendir(to);
     struct dirent *entry;
     while (folder && (entry = readdir(folder))) {
-        snprintf(path, sizeof path, "%s/%s", from, entry->d_name);
-        if (entry->d_name[0] != '.' && access(path, F_OK)) {
-            snprintf(path, sizeof path, "%s/%s", to, entry->d_name);
-            unlink(path);
+        const char *name = entry->d_name;
+        snprintf(path, sizeof path, "%s/%s", to, name);
+        if (!strncmp(name, HIDDEN, strlen(HIDDEN))) {
+            name += strlen(HIDDEN);
+            snprintf(shown, sizeof shown, "%s/%s", to, name);
+            rename(path, shown);
+            memcpy(path, shown, sizeof path);
         }
+        snprintf(shown, sizeof shown, "%s/%s", from, name);
+        if (name[0] != '.' && access(shown, F_OK))
+            unlink(path) && rmdir(path);
     }
     if (folder)
         closedir(folder);
 }
 
+static void copy_file(int in, const char *part, const char *whole)
+{
+    char data[65536];
+    ssize_t length;
+    int out = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    while (in >= 0 && out >= 0 && (length = read(in, data, sizeof data)) > 0)
+        if (write(out, data, length) != length)
+            abort();
+    close(in);
+    close(out);
+    rename(part, whole);
+}
+
 static void copy(int fd)
 {
     const char *from = getenv("CUT_FROM"), *to = getenv("CUT_TO");
-    char link[64], path[4096], part[4200], whole[4200], data[65536];
+    char link[64], path[4096], folder[4200], part[4300], whole[4300];
+    struct stat what;
     if (!from || !to)
         return;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -40,22 +64,22 @@ static void copy(int fd)
     if (length <= 0)
         return;
     path[length] = 0;
-    if (!strcmp(path, from)) {
-        delete_missing(from, to);
+    size_t above = strlen(from);
+    if (strncmp(path, from, above) || (path[above] && path[above] != '/') || stat(path, &what))
+        return;
+    snprintf(folder, sizeof folder, "%s%s", to, path + above);
+    if (S_ISDIR(what.st_mode)) {
+        mkdir(folder, 0700);
+        sync_names(path, folder);
         return;
     }
-    size_t folder = strlen(from);
-    if (strncmp(path, from, folder) || path[folder] != '/' || strchr(path + folder + 1, '/'))
-        return;
-    snprintf(part, sizeof part, "%s/.%s.part", to, path + folder + 1);
-    snprintf(whole, sizeof whole, "%s/%s", to, path + folder + 1);
-    int in = open(path, O_RDONLY | O_CLOEXEC), out = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    while (in >= 0 && out >= 0 && (length = read(in, data, sizeof data)) > 0)
-        if (write(out, data, length) != length)
-            abort();
-    close(in);
-    close(out);
-    rename(part, whole);
+    char *name = strrchr(folder, '/');
+    *name++ = 0;
+    int within = strlen(folder) > strlen(to);
+    mkdir(folder, 0700);
+    snprintf(part, sizeof part, "%s/.%s.part", folder, name);
+    snprintf(whole, sizeof whole, "%s/%s%s", folder, within ? HIDDEN : "", name);
+    copy_file(open(path, O_RDONLY | O_CLOEXEC), part, whole);
 }
 
 #define SYNC(name)                                                   \

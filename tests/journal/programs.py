@@ -55,12 +55,13 @@ class Program:
         """The pids of its pool's processes, by what they are."""
         pids: dict[str, list[int]] = {"program": [self.process.pid]}
         for pid in processes.descendants(self.process.pid):
-            pids.setdefault(_role(pid), []).append(pid)
+            pids.setdefault(role(pid), []).append(pid)
         return pids
 
     def kill(self, *roles: str) -> None:
         """SIGKILL to processes of these roles, or to all of them: none of these does anything more once it returns."""
         tree = self.tree()
+        assert {*roles} - {"worker"} <= tree.keys(), "whom to kill is not there"
         pids = [pid for role in roles or tree for pid in tree.get(role, [])]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
@@ -76,12 +77,12 @@ class Program:
         return self.process.returncode
 
 
-def _role(pid: int) -> str:
+_NAMES = {"bossworker boss": "boss", "bossworker fork": "fork server", "bossworker scri": "scribe"}
+
+
+def role(pid: int) -> str:
+    """What a process of a pool is: by its name, of which there are 15 characters."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        title = Path(f"/proc/{pid}/comm").read_text().strip()
+        return _NAMES.get(Path(f"/proc/{pid}/comm").read_text().strip(), "worker")
     except OSError:
         return "gone"
-    if "bossworker.journal.scribe" in command or "scribe" in title:
-        return "scribe"
-    return {"bossworker boss": "boss", "bossworker fork": "fork server"}.get(title, "worker")

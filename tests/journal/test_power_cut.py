@@ -57,6 +57,7 @@ def numbers(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+@pytest.mark.timeout(1800)  # of 100 cuts
 def test_what_was_accepted_is_there_and_what_ran_is_not_run_again(
     tmp_path: Path, shim: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -30,8 +30,10 @@ ROUND = """
         n += 7
         while (result := pool.get_result_nb()) is not None:
             with open(got, "a") as file:
-                file.write(f"{result.job['n']} {result.error_kind}\\n")
+                own = not result.ok or result["n"] == result.job["n"]
+                file.write(f"{result.job['n']} {result.error_kind if own else 'another'}\\n")
 """
+WORKERS = 3
 VICTIMS = ("program", "boss", "scribe", "fork server", "worker")
 
 
@@ -48,17 +50,19 @@ def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.Fixtu
         program.process.stdin.write(f"{number * 100_000}\n")
         program.process.stdin.flush()
         time.sleep(chance.uniform(0.0, 0.15))
-        victims = chance.choice([(), *((victim,) for victim in VICTIMS), chance.sample(VICTIMS, 2)])
+        choices = [(), *((victim,) for victim in VICTIMS), tuple(chance.sample(VICTIMS, 2))]
+        victims = choices[number] if number < len(choices) else chance.choice(choices)  # first, each of them once
         program.kill(*victims)
         if "program" not in victims and victims:
             time.sleep(chance.uniform(0.0, 0.02))
             program.kill("program")
     with BossWorker(note, worker_count=2, journal=journal) as pool:
-        last = [(result.job["n"], result.error_kind) for result in pool.results()]
-    _check(journal, log, last)
+        results = list(pool.results())
+    assert all(result["n"] == result.job["n"] for result in results if result.ok)
+    _check(journal, log, [(result.job["n"], result.error_kind) for result in results], rounds)
 
 
-def _check(journal: Path, log: Path, last: Sequence[tuple[int, str | None]]) -> None:
+def _check(journal: Path, log: Path, last: Sequence[tuple[int, str | None]], rounds: int) -> None:
     accepted = [int(n) for n in journal.with_suffix(".sent").read_text().split()]
     got: dict[int, set[str]] = {n: {str(kind)} for n, kind in last}
     told = journal.with_suffix(".got")
@@ -69,6 +73,8 @@ def _check(journal: Path, log: Path, last: Sequence[tuple[int, str | None]]) -> 
     assert all(len(kinds) == 1 for kinds in got.values()), "a job has two different results"
     kinds = {n: kind for n, (kind,) in got.items()}
     assert set(kinds.values()) <= {"None", "interrupted", "crash"}
+    # A job a worker; and one for each worker that was killed before the program was, since a crash is tried once more.
+    assert list(kinds.values()).count("interrupted") <= 2 * WORKERS * rounds
     often = ran(log)
     # What was interrupted is not run again; a crash of its worker alone is tried once more (retries=1).
     assert max(often.values(), default=0) <= 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
 import logging
 import os
@@ -200,28 +199,6 @@ def test_however_few_files_may_be_open_the_reason_is_told(start_method: str) -> 
         assert answer == good or (answer.startswith("told:") and f"RLIMIT_NOFILE is {most}" in answer)
     assert "told:" in answers[0]
     assert answers[-1] == good
-
-
-def test_threads_that_cannot_be_started_are_told_before_libzmq_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cannot(function: object, arguments: object) -> int:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(_thread, "start_new_thread", cannot)
-    with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
-        BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
-
-
-def test_as_many_threads_as_libzmq_needs_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = _thread.start_new_thread
-
-    def one_more_at_most(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise RuntimeError("can't start new thread")
-        return start(function, arguments)
-
-    monkeypatch.setattr(_thread, "start_new_thread", one_more_at_most)
-    with pytest.raises(WorkerStartError, match=r"no boss: Resource temporarily unavailable"):
-        BossWorker(handle, worker_count=2, transport="zmq", start_method="fork")
 
 
 def test_what_gevent_has_replaced_is_refused_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import gc
 import logging
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker
+from bossworker.pool.boss import router_start
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.zmtp import EarlyLink
 from tests.conftest import wait_for
@@ -83,9 +85,66 @@ def test_libzmq_runs_in_the_boss_alone(pool: Pool, start_method: str) -> None:
     before = threads(os.getpid())
     bw.add_work({"n": 1, "do": "fork"})  # on 3.12 and later, a thread would make this a warning, and that an error
     assert bw.get_result().ok
-    assert threads(bw.boss_pid) == 3
+    wait_for(lambda: threads(bw.boss_pid) == 3)  # it is there a little later than the boss
     assert [threads(pid) for pid in bw.worker_pids] == [1, 1]
     assert threads(os.getpid()) == before
+
+
+def test_the_first_long_order_has_libzmq_started_at_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_start, "LATEST_SECONDS", 1000.0)
+    bw = pool(handle, worker_count=2)
+    bw.add_work(*({"n": n} for n in range(100)))
+    assert sorted(result["n"] for result in bw.results()) == list(range(100))
+    assert threads(bw.boss_pid) == 1
+    bw.add_work(*({"n": n, "data": bytes(100_000)} for n in range(20)))
+    assert all(len(result["data"]) == 100_000 for result in bw.results())
+    assert threads(bw.boss_pid) == 3
+
+
+def test_more_workers_than_the_listener_keeps_waiting_come_up(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bossworker.pool.wire.doorway.BACKLOG", 1)
+    bw = pool(handle, worker_count=6)
+    assert len(bw.worker_pids) == 6
+
+
+def test_where_libzmq_cannot_have_its_threads_pairs_stand_in_and_the_log_says_so(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would abort the boss."""
+
+    def cannot(function: object, arguments: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", cannot)
+    with caplog.at_level(logging.WARNING, "bossworker"):
+        bw = pool(handle, worker_count=2)
+        bw.add_work(*({"n": n, "data": bytes(100_000)} for n in range(20)))
+        assert all(len(result["data"]) == 100_000 for result in bw.results())
+        bw.reload(work_handler=handle)  # whoever comes next does not try to connect
+        bw.add_work(*({"n": n, "data": bytes(100_000)} for n in range(20)))
+        assert all(len(result["data"]) == 100_000 for result in bw.results())
+    told = [record.message for record in caplog.records if "transport=socketpair" in record.message]
+    assert len(told) == 1
+    assert "can't start new thread" in told[0]
+    assert threads(bw.boss_pid) == 1
+
+
+def test_as_many_threads_as_libzmq_needs_are_tried_at_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = _thread.start_new_thread
+
+    def one_more_at_most(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise RuntimeError("can't start new thread")
+        return start(function, arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", one_more_at_most)
+    with caplog.at_level(logging.WARNING, "bossworker"):
+        bw = pool(handle, worker_count=2)
+        bw.add_work({"n": 1, "data": bytes(100_000)})
+        assert bw.get_result()["n"] == 1
+    assert [record.levelname for record in caplog.records if "can't start new thread" in record.message] == ["WARNING"]
 
 
 def test_over_socket_pairs_there_is_no_thread_at_all(pool: Pool) -> None:

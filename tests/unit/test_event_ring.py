@@ -110,3 +110,10 @@ def test_records_of_no_event_are_bounded_too() -> None:
     assert len(ring.newest(10 * MOST_EVENTS)) <= MOST_EVENTS + TRIM_STEP
     ring.add(UP, 1, PID, 1.0)
     assert [event.seq for event in events_of(ring, 1)] == [2]
+
+
+def test_of_very_many_jobs_that_were_added_at_once_a_reader_gets_as_many_events_as_it_is_to() -> None:
+    ring = EventRing()
+    ring.queued(1, 10_000, 5.0)
+    assert [record[1:4] for record in ring.after(0, 1000)] == [(1, 1000, 1)]
+    assert [record[1:4] for record in ring.after(9_500, 1000)] == [(9_501, 500, 9_501)]

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -127,7 +128,7 @@ def check_nothing_leaves_the_machine(world: World) -> None:
         bw.add_work({"do": "raise"}, {"do": "sleep", "seconds": 600})
         page.reload()
         is_live(page)
-        for route in ("#/jobs/mill", "#/job/mill/1", "#/timeline/mill", "#/tasks", "#/jobs/commands"):
+        for route in ("#/jobs/mill", "#/job/mill/1", "#/timeline/mill", "#/tasks", "#/commands"):
             go(page, route)
             page.wait_for_timeout(200)
         hosts = {
@@ -175,7 +176,7 @@ def check_nothing_of_a_job_is_html(world: World) -> None:
                 (f"#/jobs/{key}?status=failed", ".job-body .job"),
                 (f"#/job/{key}/1", ".notice"),
                 (f"#/job/{key}/1", "pre"),
-                ("#/jobs/commands", ".job-body .job"),
+                ("#/commands", ".job-body .job"),
                 (f"#/command/{jobid}", ".output"),
             ):
                 go(page, route)
@@ -219,7 +220,7 @@ def check_narrow_screens(world: World) -> None:
             is_live(page)
             key = key_of(page)
             routes = ["#/now", f"#/jobs/{key}?status=failed", f"#/job/{key}/1", f"#/timeline/{key}"]
-            for route in [*routes, "#/tasks", "#/jobs/commands", f"#/command/{jobid}"]:
+            for route in [*routes, "#/tasks", "#/commands", f"#/command/{jobid}"]:
                 go(page, route)
                 page.wait_for_timeout(400)
                 wide = page.evaluate("document.documentElement.scrollWidth")
@@ -290,17 +291,45 @@ def check_a_handler_is_reloaded(world: World) -> None:
         page.get_by_role("button", name="Reload", exact=True).click()
         expect(page.locator("dialog")).to_contain_text("No module named 'nowhere'")
         page.keyboard.press("Escape")
-        expect(page.locator(".pool .notice")).to_contain_text("No module named 'nowhere'")
+        told = page.locator(".pool .notice").filter(has_text="was not reloaded")
+        expect(told).to_contain_text("No module named 'nowhere'")
         page.get_by_role("button", name="Hide").click()
-        expect(page.locator(".pool .notice")).to_have_count(0)
+        expect(told).to_have_count(0)
         page.get_by_role("button", name="Reload…").click()
         field.fill("tests.web.browser_checks:other_work")
         page.keyboard.press("Enter")
-        expect(page.locator(".pool .notice")).to_contain_text("other_work is the handler now")
+        expect(page.locator(".pool .notice-good")).to_contain_text("other_work is the handler now")
         bw.add_work({})
         assert bw.get_result() == {"by": "other_work"}
         page.get_by_role("button", name="Reload…").click()
         expect(field).to_have_value("tests.web.browser_checks:other_work")
+
+
+def check_a_journal_outlives_its_pool(world: World) -> None:
+    with TemporaryDirectory() as folder, world.tab(world.url) as page:
+        with world.pool(worker_count=1, journal=Path(folder, "orders.db")) as (bw, _):
+            bw.add_work({"do": "raise", "text": NASTY}, {"n": 2})
+            list(bw.results())
+            bw.pause()
+            bw.add_work(*({"n": n} for n in range(3)))
+            row = page.locator(".journals tbody tr")
+            expect(row.get_by_text(f"process {os.getpid()}")).to_be_visible()
+        expect(row).to_contain_text("what is queued waits")
+        expect(row.locator("td[data-label=queued]")).to_have_text("3")
+        row.get_by_role("link").click()
+        expect(page.locator(".job-body .job")).to_have_count(5)
+        page.get_by_role("button", name="failed").click()
+        page.get_by_role("button", name="Run all 1 again").click()
+        page.get_by_role("button", name="Run again", exact=True).click()
+        expect(page.get_by_role("button", name="queued")).to_have_text("queued 4")
+        page.locator(".job-body .job-id a").click()
+        expect(page.locator(".notice")).to_contain_text(NASTY)
+        assert page.evaluate("window.harmed") is None
+        page.get_by_role("link", name="Journal orders.db").click()
+        page.get_by_role("button", name="Forget…").click()
+        page.get_by_label("also those").check()
+        page.get_by_role("button", name="Forget", exact=True).click()
+        expect(page.locator(".job-body .job")).to_have_count(4)
 
 
 def check_a_hundred_thousand_jobs(world: World) -> None:

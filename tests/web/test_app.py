@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from starlette.routing import Mount
 
 import bossworker
 from bossworker import BossWorker, jobs, tasks
+from bossworker.cli import queued_entries
+from bossworker.cli.queue_files import GroupSettings, QueueFolder
+from bossworker.system import processes
 from bossworker.web import watch_room
 from tests.conftest import wait_for
 from tests.web.conftest import InProcess, client_of
@@ -200,3 +204,24 @@ def test_commands_and_tasks(app: Callable[..., Any], caplog: pytest.LogCaptureFi
     assert orders == ["order=retry", "order=cancel", "order=stdin", "order=signal", "order=restart"]
     for jobid in jobs.listing():
         jobs.clean(jobid)
+
+
+def test_queued_commands(app: Callable[..., Any]) -> None:
+    folder = QueueFolder("default")
+    folder.settings = GroupSettings(paused=True)
+    command = {"cmd": ["true", "later"], "shell": False, "env": {}, "cwd": None, "timeout": 0, "memory": 0, "meta": {}}
+    entries = [queued_entries.add(folder, command, after=[], not_before=0.0, priority=0) for _ in range(2)]
+    client = InProcess(app(token=None))
+    rows = client.get("/api/commands?status=queued").json()["rows"]
+    assert [(row["id"], row["status"], row["text"]) for row in rows] == [
+        (entry.id, "queued", "true later") for entry in reversed(entries)
+    ]
+    told = client.post("/api/commands/cancel", content=json.dumps({"ids": [entries[0].id]})).json()
+    assert told == {"count": 1, "of": 1, "wrong": []}
+    wait_for(lambda: client.get("/api/commands?status=queued").json()["total"] == 1)
+    folder.settings = GroupSettings(paused=False)
+    folder.poke()
+    wait_for(lambda: client.get(f"/api/commands/{entries[1].id}").json()["status"] == "done")
+    pid = folder.ask()["pid"]  # of whoever sees to it, who would wait a while for more
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not processes.is_alive(pid))

@@ -385,7 +385,7 @@ def become_host(link: int, settings: HostSettings, title: str, cells: Cells, kee
     os.setsid()
     signals.disregard_endings()
     cpython.signal.signal(cpython.signal.SIGPIPE, cpython.signal.SIG_IGN)
-    close_all_but(link, keep)
+    close_all_but(*(fd for fd in (link, keep) if fd >= 0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

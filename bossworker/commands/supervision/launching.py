@@ -11,7 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.jobdir import WARNING, JobDirectory
 from bossworker.commands.request import Request
 from bossworker.commands.supervision import job_supervisor, orders
 from bossworker.commands.supervision.interpreter import Killed, start_launcher
@@ -137,10 +137,19 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
     streams = (out, out) if request.merged else (out, err)
     stdin = request.open_stdin()
     try:
-        if not any(_order(data, [directory.fd, stdin, *streams]) or directory.has_status() for _ in range(ATTEMPTS)):
+        fds = [directory.fd, stdin, *streams]
+        if not any(_is_taken(directory, data, fds, attempt) for attempt in range(1, ATTEMPTS + 1)):
             raise OSError("the launcher was killed again and again")
     finally:
         os.close(stdin)
+
+
+def _is_taken(directory: JobDirectory, data: bytes, fds: list[int], attempt: int) -> bool:
+    """Whether an order was taken; if not, its launcher was killed, which is put on record."""
+    if _order(data, fds) or directory.has_status():
+        return True
+    directory.note(WARNING, "launcher killed", attempt=attempt, of=ATTEMPTS)
+    return False
 
 
 def _asked(directory: JobDirectory, request: Request) -> dict[str, object]:

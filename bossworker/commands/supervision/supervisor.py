@@ -114,7 +114,7 @@ class Supervisor:
         """The same, also when the command itself has ended; with less grace than before, if it is asked for again."""
         grace = self.order.grace if grace is None else grace
         self.reason = reason
-        self.note("ending", reason=reason, grace=grace)
+        self.note(jobdir.WARNING if reason else jobdir.INFO, "ending", reason=reason, grace=grace)
         if self._ending is None:
             self._begin_ending(grace)
         else:
@@ -158,15 +158,17 @@ class Supervisor:
         pid = self.pid
         self.loop.after(FIRST_LOOK, lambda: self._look(pid, FIRST_LOOK))  # when it has been loaded, at least
 
-    def note(self, what: str, **facts: object) -> None:
+    def note(self, level: str, what: str, **facts: object) -> None:
         """Put something into the log."""
         self.noted = True
-        self.directory.note(what, pid=self.pid or "", **facts)
+        self.directory.note(level, what, pid=self.pid or "", **facts)
 
     def note_end(self, status: dict[str, Any]) -> None:
         """The same of how the command has ended, if there is a log."""
         if self.noted:
-            self.note("ended", state=status["state"], exit_code=status["exit_code"], signal=status["signal"])
+            self.note(
+                jobdir.INFO, "ended", state=status["state"], exit_code=status["exit_code"], signal=status["signal"]
+            )
 
     def write_status(self) -> None:
         """Put on record how it stands. If that cannot be (its directory may be deleted), the old status stands."""
@@ -177,7 +179,7 @@ class Supervisor:
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         """Nothing runs: say so where people look, and end."""
-        self.note("not started", reason=error.reason)
+        self.note(jobdir.WARNING, "not started", reason=error.reason)
         self.complain(error)
         self.directory.write_last_status(
             job_status.not_started(self.status, error.exit_code, error.reason, time.time())
@@ -209,7 +211,7 @@ class Supervisor:
     def on_hopeless(self, why: str) -> None:
         """Somebody cannot be ended, though KILL was sent. Say so; if it is the command itself, wait on for its end."""
         self.reason = f"{self.reason}; {why}" if self.reason else why
-        self.note("not ended", reason=why)
+        self.note(jobdir.WARNING, "not ended", reason=why)
         if self._exit is not None:
             self.on_all_gone()
         else:

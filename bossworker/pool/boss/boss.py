@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,8 +38,10 @@ from bossworker.pool.boss.failed_jobs import FailedJobs
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.notes import Notes
 from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
+from bossworker.pool.boss.router_start import RouterStart
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
 from bossworker.pool.boss.workers import Exit, State
@@ -72,7 +76,7 @@ class Boss:
         memory: Memory,
         options: Options,
         parent: int,
-        router: Router | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.caller = caller
         self.fork_server = fork_server
@@ -87,10 +91,11 @@ class Boss:
         )
         self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
         self.ring = EventRing()
+        self.notes = Notes(caller)
         self.chronicle = Chronicle(self.ring, self.note)
         self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger), memory.keep_results)
         self.intake = Intake(self.ledger, self.delivery, memory)
-        self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, router, self.perform, self.on_up)
+        self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, self.perform, self.on_up, self.deliver)
         self.requests = CallerRequests(
             caller,
             self.ledger,
@@ -102,7 +107,7 @@ class Boss:
             self.note,
             self.tell_fork_server,
             self._signal,
-            options.handler,
+            options,
         )
         self.doors = Doors(self.requests, self.traffic.poller)
         self.watchers = self.requests.watchers
@@ -113,12 +118,17 @@ class Boss:
             self.intake.before_results = self.output.before_results
         self.ready = False
         self.said_farewell = False
+        self.by_zmq = True  # whether workers may connect by ZeroMQ, if there is room
         self.max_worker_memory = options.max_worker_memory
         self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
         self.chores: list[Chore] = self.requests.chores
+        self.notes.chores = self.chores
         if options.max_job_memory:
             self.chores.append(JobMemory(self.ledger, self.intake.recorders, options.max_job_memory, self.perform))
+        if listener is not None:
+            self.traffic.router_start = RouterStart(listener, time.monotonic(), self.use_router, self.do_without_router)
+            self.chores.append(self.traffic.router_start)
         self.parent_fd = processes.pidfd(parent)
         self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
@@ -130,7 +140,7 @@ class Boss:
 
     def run(self) -> None:
         self.perform(self.ledger.on_tick(time.monotonic()))
-        while not self.through():
+        while not (self.ledger.closing and self.through()):
             self.wait()
             self.traffic.read_reports()
             if not self.ready:
@@ -139,10 +149,20 @@ class Boss:
                 self.watchers.attend()
             if self.delivery.unsent or (self.output is not None and self.output.waiting):
                 self.deliver()
-            if self.doors.unsent:
+            if self.delivery.doors and self.doors.unsent:
                 self.doors.deliver()
         self.doors.say_farewell()
-        self.caller.send(Kind.CLOSED)
+        self.notes.release()
+        self.say_last_word()
+
+    def say_last_word(self) -> None:
+        """Tell the caller that all went in order. Its socket may still be full of what was sent before that."""
+        try:
+            self.caller.send(Kind.CLOSED)
+            while not self.caller.flush():
+                processes.await_fd(self.caller.fileno(), select.POLLOUT, PARENT_TICK)
+        except LinkClosed:
+            raise CallerGone from None
 
     def through(self) -> bool:
         """Whether the pool is closed, nobody is left, and all has been told."""
@@ -222,11 +242,14 @@ class Boss:
         if self.ledger.ready:
             self.ready = True
             self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
+            self.notes.release()
             self.caller.send(Kind.READY)
 
     def deliver(self) -> None:
         """Send what jobs have printed and their results, and see to it that we go on when the caller takes more."""
         try:
+            if self.notes.held:
+                self.notes.release()
             if self.output is not None:
                 self.output.send()
             self.delivery.send()
@@ -244,6 +267,24 @@ class Boss:
         now = time.monotonic()
         self.chronicle.worker_up(self.ledger.workers[slot], now)
         self.perform(self.ledger.on_up(slot, now))
+
+    # -- ZeroMQ -----------------------------------------------------------------------------------------
+
+    def use_router(self, router: Router) -> None:
+        """Long orders go over it from now on."""
+        self._end_router_start()
+        self.traffic.use_router(router)
+
+    def do_without_router(self, why: str) -> None:
+        """Pairs carry everything; workers that start from now on do not connect in vain."""
+        self._end_router_start()
+        self.by_zmq = False
+        self.note(_WARNING, f"transport=socketpair reason={why!r}")
+
+    def _end_router_start(self) -> None:
+        assert self.traffic.router_start is not None
+        self.chores.remove(self.traffic.router_start)
+        self.traffic.router_start = None
 
     # -- the fork server ------------------------------------------------------------------------------------
 
@@ -313,6 +354,7 @@ class Boss:
 
     def start_failed(self, slot: int, text: str) -> None:
         if not self.ready:
+            self.notes.release()
             self.caller.send(Kind.START_FAILED, b"", [text.encode()])
             raise CallerGone
         self.perform(self.ledger.on_start_failed(slot, text, time.monotonic()))
@@ -327,7 +369,7 @@ class Boss:
         if slot in self.unasked:
             self.unasked.remove(slot)
         else:
-            by_zmq = has_room(workers, self.most_descriptors, self.output is not None)
+            by_zmq = self.by_zmq and has_room(workers, self.most_descriptors, self.output is not None)
             worker = self.ledger.workers[slot]
             self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
 
@@ -390,7 +432,7 @@ class Boss:
 
     def note(self, level: int, text: str) -> None:
         """Have the program's logger say something."""
-        self.caller.send(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
+        self.notes.add(level, text)
 
 
 def _too_large(size: int, most: int) -> str:

@@ -19,6 +19,7 @@ from bossworker.pool.boss.stacks import StackRequests
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
+from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
@@ -33,7 +34,7 @@ _INFO = 20  # as in the module logging
 class CallerRequests:
     """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides.
 
-    `note` has the program's logger say something, at a level of the module logging. `handler`: the name of the pool's.
+    `note` has the program's logger say something, at a level of the module logging.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class CallerRequests:
         note: Callable[[int, str], None],
         tell_fork_server: Tell,
         signal: Callable[[int, int], None],
-        handler: str = "",
+        options: Options,
     ) -> None:
         self.caller = caller
         self.ledger = ledger
@@ -58,8 +59,9 @@ class CallerRequests:
         self.perform = perform
         self.deliver = deliver
         self.note = note
+        self.options = options
         self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
-        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply, handler)
+        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply, options.handler)
         self.chores: list[Chore] = []
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
         self.operations = Operations(self)
@@ -68,9 +70,10 @@ class CallerRequests:
         now = time.monotonic()
         match frame.kind:
             case Kind.SUBMIT:
-                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory))
-                self.delivery.ring.queued(batch.first_id, batch.count, now)
+                batch = Batch.read(frame.head, frame.body, held(frame.fd, self.memory) if frame.fds else None)
+                first_id, count = batch.first_id, batch.count  # it may be joined to another
                 self.perform(self.ledger.on_submit(batch, now))
+                self.delivery.ring.queued(first_id, count, now)
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size

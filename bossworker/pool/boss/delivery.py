@@ -30,6 +30,10 @@ class Undelivered:
     def unsent(self) -> bool:
         return bool(self.waiting or self._link.unsent)
 
+    def put(self, segment: Segment) -> None:
+        """Have results sent."""
+        self.waiting.append(segment)
+
     def send(self) -> None:
         """Pass on what the other end takes now. Raises LinkClosed."""
         if not self._link.unsent or self._link.flush():
@@ -65,7 +69,7 @@ class Delivery(Undelivered):
         self._keep = keep
         self.ring = ring
         self.failures = failures
-        self.doors: dict[int, Undelivered] = {}
+        self.doors: dict[int, Undelivered] = {}  # a DoorResults each
         self.done = 0
         self.failed = 0
 
@@ -90,7 +94,7 @@ class Delivery(Undelivered):
                 if self._keep is not None:
                     self._keep(segment)
             elif (door := self.doors.get(segment.first_id >> DOOR_BITS)) is not None:  # else nobody wants it any more
-                door.waiting.append(segment)
+                door.put(segment)
             self.ring.ended(segment)
 
 

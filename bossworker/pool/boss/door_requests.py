@@ -7,6 +7,7 @@ sense here costs it its line, and never harms the boss.
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import time
@@ -17,7 +18,7 @@ from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome
 from bossworker.pool.boss.actions import Finish
 from bossworker.pool.boss.caller_requests import CallerRequests
-from bossworker.pool.boss.delivery import Undelivered
+from bossworker.pool.boss.client_lines import MOST_LINES, ClientLine, DoorResults, client_of
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.wire import messages
@@ -49,6 +50,10 @@ class Doors:
             self._lines[number] = DoorLine(self, number, Link(socket.socket(fileno=frame.fd)))
             self._told = False
 
+    def count_lines(self) -> int:
+        """How many clients have a line here."""
+        return sum(one.link is not None for line in self._lines.values() for one in line.results.lines.values())
+
     def forget(self, number: int) -> None:
         """It is gone."""
         del self._lines[number]
@@ -56,6 +61,10 @@ class Doors:
     @property
     def unsent(self) -> bool:
         return bool(self._lines) and any(line.results.unsent for line in self._lines.values())
+
+    @property
+    def _begun(self) -> bool:
+        return self.unsent or any(line.results.links_unsent for line in self._lines.values())
 
     def deliver(self) -> None:
         """Send results, and see to it that we go on when the doors take more."""
@@ -73,13 +82,15 @@ class Doors:
     def say_farewell(self) -> None:
         """The pool is through: the doors get what they have not taken, if they take it soon."""
         deadline = time.monotonic() + FAREWELL_SECONDS
-        while self.unsent and time.monotonic() < deadline:
+        while self._begun and time.monotonic() < deadline:
             poll = select.poll()
             for line in self._lines.values():
-                if line.results.unsent:
-                    poll.register(line.link.fileno(), select.POLLOUT)
+                for link in line.results.links_unsent:
+                    poll.register(link.fileno(), select.POLLOUT)
             poll.poll(100)
             self.deliver()
+            for line in self._lines.values():
+                line.results.flush_lines()
         for line in list(self._lines.values()):
             line.send(Kind.CLOSED)
 
@@ -91,7 +102,7 @@ class DoorLine:
         self._doors = doors
         self._number = number
         self.link = link
-        self.results = doors.delivery.doors[number] = Undelivered(link)
+        self.results = doors.delivery.doors[number] = DoorResults(link)
         doors.poller.watch(link, self._read)
 
     def deliver(self) -> None:
@@ -117,6 +128,7 @@ class DoorLine:
             return
         self._doors.poller.forget(self.link)
         self.link.close()
+        self.results.close_lines()
         self._doors.forget(self._number)
         first = self._number << DOOR_BITS - CLIENT_BITS
         self._drop(range(first, first + messages.LAST_CLIENT + 1))
@@ -142,9 +154,14 @@ class DoorLine:
                 close_fds(frame.fds)
 
     def _on_frame(self, frame: Frame) -> None:
+        if frame.kind is not Kind.SUBMIT:  # it may be about jobs that were sent before, on the client's own line
+            for line in list(self.results.lines.values()):
+                line.read()
         match frame.kind:
             case Kind.SUBMIT:
-                self._submit(Batch.read(frame.head, frame.body, held(frame.fd, self._doors.requests.memory)))
+                self._on_submit(frame)
+            case Kind.CLIENT_LINE | Kind.LINE_END | Kind.CLIENTS | Kind.CLIENT_GONE:
+                self._on_clients(frame)
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 queued_only = len(frame.head) > messages.REQUEST.size
@@ -164,10 +181,6 @@ class DoorLine:
             case Kind.OPERATE:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
                 self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
-            case Kind.CLIENT_GONE:
-                number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
-                whole = self._number << DOOR_BITS - CLIENT_BITS | client
-                self._reply(number, {"count": self._drop(range(whole, whole + 1))})
             case Kind.NOTE:
                 self._doors.requests.caller.send(Kind.NOTE, bytes(frame.head), [bytes(frame.body)])
             case _:
@@ -186,17 +199,84 @@ class DoorLine:
         if number:
             self.send(Kind.REPLY, messages.REQUEST.pack(number), json.dumps(content).encode())
 
-    def _submit(self, batch: Batch) -> None:
+    def _on_submit(self, frame: Frame) -> None:
+        """Jobs that come by the door."""
+        batch = Batch.read(frame.head, frame.body, held(frame.fd, self._doors.requests.memory))
         if not self._owns(batch.first_id) or batch.count < 1:
             raise ProtocolError(f"a job with id {batch.first_id}")
+        line = self.results.lines.get(client_of(batch.first_id))
+        if line is None:
+            self._submit(batch)
+            return
+        line.read()  # what it has sent before
+        size = len(frame.body)
+        if batch.file is not None:
+            size += os.fstat(batch.file.fd).st_size
+            line.lent.add(batch.first_id)
+        self._submit_counted(line, batch, size)
+
+    def _submit_counted(self, line: ClientLine, batch: Batch, size: int) -> None:
+        why = line.why_full(batch, size)
+        line.add(batch.count, size)
+        if why:
+            self._finish(batch, Outcome.BAD_JOB, f"BossWorkerAsync: not taken: {why}")
+        else:
+            self._submit(batch)
+
+    def _submit(self, batch: Batch) -> None:
         now = time.monotonic()
         requests = self._doors.requests
         requests.delivery.ring.queued(batch.first_id, batch.count, now)
-        if not self._doors.ledger.closing:
+        if self._doors.ledger.closing:  # it was on its way as the pool was closed
+            self._finish(batch, Outcome.CANCELLED, CANCELLED)
+        else:
             requests.perform(self._doors.ledger.on_submit(batch, now))
-            return
-        for job_id in batch.ids:  # it was on its way as the pool was closed
-            requests.perform([Finish(job_id, 0, 0, Outcome.CANCELLED, CANCELLED, now, now)])
+
+    def _finish(self, batch: Batch, outcome: Outcome, text: str) -> None:
+        """Give jobs their results without having run them."""
+        now = time.monotonic()
+        self._doors.requests.perform([Finish(job_id, 0, 0, outcome, text, now, now) for job_id in batch.ids])
+
+    # -- clients that have a line here ------------------------------------------------------------------
+
+    def _on_clients(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.CLIENT_LINE:
+                (client,) = messages.unpack(messages.COUNT, frame.head)
+                self._open_line(client, frame.fd)
+            case Kind.LINE_END:
+                number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
+                self._reply(number, _figures(self.results.end_line(client)))
+            case Kind.CLIENT_GONE:
+                number, client = messages.unpack(messages.CLIENT_GONE, frame.head)
+                figures = _figures(self.results.end_line(client))
+                self._reply(number, {"count": self._drop_client(client), **figures})
+            case Kind.CLIENTS:
+                (number,) = messages.unpack(messages.REQUEST, frame.head)
+                if self.results.unsent:  # so that what is counted as done has been sent
+                    self.deliver()
+                told = {str(client): _figures(line) for client, line in self.results.lines.items()}
+                self._reply(number, {"clients": told})
+
+    def _open_line(self, client: int, fd: int | None) -> None:
+        link = Link(socket.socket(fileno=fd)) if fd is not None else None
+        if link is not None and self._doors.count_lines() >= MOST_LINES:
+            link.close()  # the client finds that nobody is there, and does without
+            link = None
+        base = self._number << DOOR_BITS | client << CLIENT_BITS
+
+        def on_jobs(batch: Batch, size: int) -> None:
+            self._submit_counted(line, batch, size)
+
+        def on_nonsense(reason: str) -> None:
+            self._doors.requests.note(_WARNING, f"client dropped door={self._number} client={client} reason={reason!r}")
+            self._drop_client(client)
+
+        line = self.results.lines[client] = ClientLine(link, base, self._doors.poller, on_jobs, on_nonsense)
+
+    def _drop_client(self, client: int) -> int:
+        whole = self._number << DOOR_BITS - CLIENT_BITS | client
+        return self._drop(range(whole, whole + 1))
 
     def _drop(self, clients: range) -> int:
         """Forget these clients' jobs, and stop those that run; how many of those there are."""
@@ -205,3 +285,7 @@ class DoorLine:
         self._doors.ledger.queue.drop(clients)
         self._doors.delivery.ring.forget_clients(clients)
         return count
+
+
+def _figures(line: ClientLine | None) -> dict[str, object]:
+    return {} if line is None else {"unfinished": line.unfinished, "done": line.done}

@@ -103,9 +103,17 @@ class EventRing:
         return self._records[-most:]
 
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:
-        """Records from the first that holds an event behind this number, until there are `most` events."""
+        """Records from the first that holds an event behind this number, until there are about `most` events."""
         at = max(0, bisect_right(self._firsts, number + 1) - 1)
         end = at
         while end < len(self._records) and self._firsts[end] - number <= most:
             end += 1
-        return [record for record in self._records[at:end] if record[1] + record[2] > number + 1]
+        found = [record for record in self._records[at:end] if record[1] + record[2] > number + 1]
+        return [_cut(record, number, number + most) if record[0] == QUEUED else record for record in found]
+
+
+def _cut(record: tuple[Any, ...], seen: int, last: int) -> tuple[Any, ...]:
+    """What a record of added jobs, of which there may be very many, has of the events from `seen` + 1 to `last`."""
+    kind, first, count, first_id, at = record
+    start, stop = max(0, seen + 1 - first), min(count, last + 1 - first)
+    return kind, first + start, stop - start, first_id + start, at

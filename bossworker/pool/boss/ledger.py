@@ -92,7 +92,10 @@ class Ledger:
 
     def seconds_until_due(self, now: float) -> float | None:
         """Seconds until something is due; None: nothing is."""
-        due = min((w.look_at for w in self.workers.values() if w.batch is not None), default=NEVER)
+        due = NEVER
+        for worker in self.workers.values():
+            if worker.batch is not None and worker.look_at < due:
+                due = worker.look_at
         if self.starts.not_before and self._vacant():
             due = min(due, self.starts.not_before)
         return None if due == NEVER else max(0.0, due - now)

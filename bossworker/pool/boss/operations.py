@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.caller_requests import CallerRequests
 
 MOST_ENDED = 4000  # jobs that one answer tells of, the newest: to tell of one takes a tenth of a microsecond
+FEW_ENDED = 1000  # where so many have ended since the last look that they cannot all be told of: a look costs a quarter
 MOST_RECORDS = 1000
 MOST_ERRORS = 1 << 19  # bytes of errors in an answer, about
 MOST_STRETCHES = 4000  # of queued jobs
@@ -100,6 +101,7 @@ class Operations:
             "last_ids": ring.last_ids,
             "last_failed": self._delivery.failures.last,
             "reload": self._requests.reloads.describe(),
+            "journal": self._requests.options.journal,
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
@@ -108,9 +110,10 @@ class Operations:
 
     def _newest(self, seen: int) -> Iterator[tuple[Any, ...]]:
         """The newest records, the last one first."""
-        told = 0
-        for record in reversed(self._delivery.ring.newest(MOST_RECORDS)):
-            if record[1] + record[2] <= seen + 1 or told > MOST_ENDED:
+        told, ring = 0, self._delivery.ring
+        most = MOST_ENDED if ring.next - seen <= 3 * MOST_ENDED else FEW_ENDED  # a job is told of by three events
+        for record in reversed(ring.newest(MOST_RECORDS)):
+            if record[1] + record[2] <= seen + 1 or told > most:
                 return
             if record[0] == ENDED:
                 told += record[4]

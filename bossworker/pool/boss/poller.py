@@ -26,7 +26,7 @@ class Poller:
         self._poll = self._epoll or select.poll()
         self._watched: dict[int, OnEvent] = {}
         self._spin = Spin()
-        self._awake_until = 0.0
+        self._awake_until = 0.0  # monotonic seconds; 0.0: no answer is due
 
     def watch(self, link: Link, on_event: OnEvent) -> None:
         """Call it when the link has something for us, or takes something that waits to be sent."""
@@ -61,7 +61,7 @@ class Poller:
 
         Calls whoever watches what is there. The boss reads the reports, after what the links brought.
         """
-        for fd, events in self._look_again() or self._sleep(seconds):
+        for fd, events in (self._awake_until and self._look_again()) or self._sleep(seconds):
             if fd in self._watched:  # not so if one of those before it has ended it
                 self._watched[fd](events)
 
@@ -86,4 +86,5 @@ class Poller:
             if ready or self._reports.waiting():
                 return ready
             self._spin.rest(now)
+        self._awake_until = 0.0
         return []

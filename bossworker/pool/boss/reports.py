@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bossworker.pool.wire.mailbox import Mailbox
-from bossworker.pool.wire.recorder import Memory
+from bossworker.pool.wire.recorder import BOSS_ASLEEP, Memory
 from bossworker.pool.wire.shared_counter import fence
 
 
 class Reports:
-    """See the module. `before_sleep` is called whenever the boss is about to sleep."""
+    """See the module."""
 
-    def __init__(self, memory: Memory, before_sleep: Callable[[], None] | None = None) -> None:
+    def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._before_sleep = before_sleep
+        self._words = memory.words
+        self._fence = fence()
+        self.before_sleep: Callable[[], None] | None = None  # called whenever the boss is about to sleep
         self._owed: dict[int, Mailbox] = {}
 
     def expect(self, slot: int, mailbox: Mailbox) -> None:
@@ -38,13 +40,13 @@ class Reports:
 
     def fall_asleep(self) -> bool:
         """Have the workers wake us; whether one of them has reported already."""
-        if self._before_sleep is not None:
-            self._before_sleep()
-        self._memory.boss_asleep = True
-        fence().release()  # see mailbox.py: they look whether we sleep after they have reported
-        fence().acquire(False)
+        if self.before_sleep is not None:
+            self.before_sleep()
+        self._words[BOSS_ASLEEP] = 1
+        self._fence.release()  # see mailbox.py: they look whether we sleep after they have reported
+        self._fence.acquire(False)
         return self.waiting()
 
     def wake_up(self) -> None:
         """They need not wake us."""
-        self._memory.boss_asleep = False
+        self._words[BOSS_ASLEEP] = 0

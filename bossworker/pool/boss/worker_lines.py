@@ -24,10 +24,10 @@ def has_room(workers: int, most: int, relayed: bool = False) -> bool:
 
 
 class WorkerLines:
-    """See the module. `router` is None with ``transport="socketpair"``."""
+    """See the module."""
 
-    def __init__(self, router: Router | None) -> None:
-        self.router = router
+    def __init__(self) -> None:
+        self.router: Router | None = None  # until it is made; with ``transport="socketpair"``, for ever
         self.pairs: dict[int, Link] = {}
         self._routes: dict[int, bytes] = {}
 
@@ -56,3 +56,8 @@ class WorkerLines:
             if router.send(self._routes[slot], message):
                 return True
         return self.pairs[slot].send(kind, head, body, fds)
+
+    def close(self) -> None:
+        """End ZeroMQ, its threads included."""
+        if self.router is not None:
+            self.router.close()

@@ -17,6 +17,7 @@ from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import EVENT_READ, EVENT_WRITE, Poller
 from bossworker.pool.boss.reports import Reports
+from bossworker.pool.boss.router_start import RouterStart
 from bossworker.pool.boss.worker_lines import WorkerLines
 from bossworker.pool.boss.workers import State
 from bossworker.pool.wire import messages
@@ -29,11 +30,16 @@ from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory, Snapshot
 from bossworker.pool.wire.router import Router
 
+_BELLS = (Kind.UP, Kind.DONE)
 STALLED_SECONDS = 1.0  # after this long, half a frame from a worker that says that it sends nothing is not its own
 
 
 class WorkerTraffic:
-    """See the module. `perform` carries out what the ledger decides; `on_up` is told of each worker that comes up."""
+    """See the module.
+
+    `perform` carries out what the ledger decides; `on_up` is told of each worker that comes up; `deliver` sends the
+    results that there are.
+    """
 
     def __init__(
         self,
@@ -41,9 +47,9 @@ class WorkerTraffic:
         intake: Intake,
         memory: Memory,
         caller: Link,
-        router: Router | None,
         perform: Callable[[Actions], None],
         on_up: Callable[[int], None],
+        deliver: Callable[[], None],
     ) -> None:
         self.ledger = ledger
         self.intake = intake
@@ -51,13 +57,19 @@ class WorkerTraffic:
         self.caller = caller
         self.perform = perform
         self.on_up = on_up
-        self.lines = WorkerLines(router)
-        self.reports = Reports(memory, self.read_rest_of_router) if router is not None else Reports(memory)
+        self.deliver = deliver
+        self.lines = WorkerLines()
+        self.router_start: RouterStart | None = None  # while ZeroMQ is the transport, and not there yet
+        self.reports = Reports(memory)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
         self.halves: dict[int, tuple[int, float]] = {}  # slot -> bytes of an unfinished frame, since when
-        if router is not None:
-            self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
+
+    def use_router(self, router: Router) -> None:
+        """From now on there is one."""
+        self.lines.router = router
+        self.reports.before_sleep = self.read_rest_of_router
+        self.poller.watch_fd(router.fileno(), lambda events: self.read_router())
 
     # -- who is there -----------------------------------------------------------------------------------
 
@@ -99,6 +111,8 @@ class WorkerTraffic:
             if mailbox.give(Kind.BATCH, head, body):
                 self._send_worker(slot, Kind.WAKE)
             return
+        if self.router_start is not None:
+            self.router_start.make()  # for the next one: it does not know the worker yet
         mailbox.give(Kind.BATCH, by_wire=True)
         self._send_worker(slot, Kind.BATCH, head, body, batch.file.copies() if batch.file is not None else ())
 
@@ -110,9 +124,11 @@ class WorkerTraffic:
     def _send_worker(
         self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
     ) -> None:
-        with suppress(LinkClosed):  # its exit will be told
+        try:
             if not self.lines.send(slot, kind, head, body, fds):
                 self.poller.watch(self.lines.pairs[slot], partial(self.read_worker, slot))
+        except LinkClosed:  # its exit will be told
+            pass
 
     # -- from workers -------------------------------------------------------------------------------------
 
@@ -160,8 +176,8 @@ class WorkerTraffic:
 
     def read_rest_of_router(self) -> None:
         """Take off what it might not tell of."""
-        if self.lines.router is not None:
-            self._judge(self.lines.router.take_rest())
+        if self.lines.router is not None and not self.lines.router.quiet:
+            self._judge(self.lines.router.take())
 
     def _judge(self, messages: list[tuple[bytes, str]]) -> None:
         for route, why in messages:
@@ -171,8 +187,9 @@ class WorkerTraffic:
 
     def read_reports(self) -> None:
         """Look who is up, or through with its batch. What came over the links has been read before."""
-        for slot in self.reports.slots():
-            self.on_report(slot)
+        if self.reports.waiting():
+            for slot in self.reports.slots():
+                self.on_report(slot)
 
     def on_report(self, slot: int) -> None:
         self.reports.forget(slot)
@@ -184,16 +201,20 @@ class WorkerTraffic:
                 self.on_up(slot)
             else:
                 seconds = self.intake.finish_batch(slot)
+                if not self.ledger.queue.jobs:  # then nobody waits but whoever wants the results
+                    self.deliver()
                 self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
         except ProtocolError as error:
             self.misbehaved(slot, error)
 
     def on_worker_frame(self, slot: int, frame: Frame) -> None:
         """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
+        if frame.kind in _BELLS and not frame.fds:
+            return  # they wake us: the report lies in the mailbox
         worker, file = self.ledger.workers[slot], held(frame.fd, self.memory)  # closed with the last reference to it
         match frame.kind:
             case Kind.UP | Kind.DONE:
-                pass  # they wake us: the report lies in the mailbox
+                pass
             case Kind.SPILL:
                 self.intake.spill(slot, frame, file)
             case Kind.INIT_FAILED if worker.state is State.STARTING:

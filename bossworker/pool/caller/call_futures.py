@@ -20,7 +20,7 @@ from bossworker.pickling import dumps
 from bossworker.pool.caller.call_errors import broken, error_of
 from bossworker.pool.caller.futures import OpenFutures
 from bossworker.pool.caller.mapping import PoolParts
-from bossworker.pool.caller.pool_future import CANCELLED, FINISHED, PENDING, PoolFuture
+from bossworker.pool.caller.pool_future import CANCELLED, ENDED, FINISHED, PENDING, PoolFuture
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.codec import Blocks
 from bossworker.result import Result
@@ -46,6 +46,17 @@ class CallFuture(PoolFuture[Any]):
         else:
             self._failure = result
         return FINISHED
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the function returned, or raises; as long as it takes, or ``TimeoutError`` after so many seconds."""
+        try:
+            if self._state not in ENDED:
+                self._book.wait_for(self, timeout)
+            if self._state == FINISHED and self._failure is None and self._exception is None:
+                return self._result
+            return super().result(timeout)
+        finally:
+            del self  # an error's traceback refers to this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait as ``result`` does, and return what it would raise; None if it would return."""
@@ -119,6 +130,8 @@ class CallFutures(OpenFutures):
         """A call's future; it is sent now or soon. RuntimeError once no more are taken."""
         self.check_open()
         future = CallFuture(self)
+        if not self._unsent and len(self.open) < self._busy and self._attendant is not None:
+            return self._add_at_once(future, job, job_options)
         with self.lock:
             if self.closing:  # since we looked
                 self.check_open()
@@ -132,6 +145,15 @@ class CallFutures(OpenFutures):
             self._needed.wake()
             if self._watched:  # then the attendant listens
                 self._connection.wake()
+        return future
+
+    def _add_at_once(self, future: CallFuture, job: Job, job_options: JobOptions) -> CallFuture:
+        """The same where a worker may be idle and nothing is collected: the short way."""
+        with self._sending:
+            if self.closing:  # since we looked: what is sent from now on may not be cancelled
+                self.check_open()
+            self._send_one(future, job, job_options)
+            self._sent_at = time.monotonic()
         return future
 
     def check_open(self) -> None:

@@ -11,7 +11,6 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
-from bossworker.display import table
 from bossworker.errors import (
     PoolClosed,
     WorkerStartError,
@@ -24,14 +23,13 @@ from bossworker.pool.caller.handles import register
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.job_types import Answer_co, Job_contra
 from bossworker.pool.caller.looks import PoolLooks
+from bossworker.pool.caller.openings import PoolOpenings
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.retrieving import PoolResults
 from bossworker.pool.caller.state import HandleState
-from bossworker.pool.caller.taps import Tap
 from bossworker.pool.launch import launch
-from bossworker.pool.options import Handlers, StartMethod, check_options, check_workers
+from bossworker.pool.options import Handlers, StartMethod, check_options
 from bossworker.pool.reloading import LoadedModules
-from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
 from bossworker.system import processes, signals, stdio
@@ -40,8 +38,6 @@ from bossworker.system.checks import check_callable, check_seconds
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
     from bossworker.pool.caller.journaled import OpenJournal
-    from bossworker.pool.door.keys import Keys
-    from bossworker.pool.door.listening import Door
 
 _logger = logging.getLogger("bossworker")
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
@@ -52,6 +48,7 @@ class BossWorker(
     PoolResults[Job_contra, Answer_co],
     PoolControls,
     PoolLooks,
+    PoolOpenings,
     Generic[Job_contra, Answer_co],
 ):
     """A preforked pool: jobs in, results out, and nothing lost in between.
@@ -121,6 +118,13 @@ class BossWorker(
         interrupted: What becomes of a job that may have run when the journal's last owner ended, and has no result:
             ``"report"``: it has one now, with ERROR ``BossWorkerAsync: interrupted``. ``"rerun"``: it is run again,
             which counts as an attempt.
+        max_journal_age: Seconds after its end at which the journal forgets a job whose result this program has got; 0:
+            never. It is looked for at least once a minute.
+        max_journal_size: Bytes that the journal may take (jobs and results, in the database and in the files beside it;
+            see ``bossworker.journal.Journal.size``); 0: no limit. At that size, the jobs that ended first are
+            forgotten, of those whose results this program has got. What is queued, runs, or has a result that was not
+            got is never forgotten: where there is nothing else, ``add_work`` raises JournalError, and takes none of the
+            call's jobs. Results are always taken in, so that it may grow beyond the limit by those.
 
     Raises:
         TypeError, ValueError: An argument is wrong; no process was started.
@@ -170,13 +174,13 @@ class BossWorker(
         engine: object = None,
         journal: str | os.PathLike[str] | None = None,
         interrupted: Literal["report", "rerun"] = "report",
+        max_journal_age: float | None = 0,
+        max_journal_size: int | None = 0,
     ) -> None:
         check_callable("work_handler", work_handler, optional=False)
         check_callable("result_handler", result_handler)
         check_callable("init_handler", init_handler)
         check_callable("exit_handler", exit_handler)
-        if engine is not None and journal is not None:
-            raise ValueError("journal must be None with an engine: only what runs here can be recorded as it runs")
         if engine is not None:
             worker_count = self._become_engine(engine, worker_count)
         self._options = check_options(
@@ -194,6 +198,8 @@ class BossWorker(
             logs=logs,
             journal=journal,
             interrupted=interrupted,
+            max_journal_age=max_journal_age,
+            max_journal_size=max_journal_size,
             name=name,
             handler=work_handler,
         )
@@ -301,81 +307,12 @@ class BossWorker(
         if self._journal is not None:
             self._journal.await_recovery()
 
-    def resize(self, n: int) -> None:
-        """Change the number of workers. Surplus workers leave when they have finished their job."""
-        check_workers("n", n)
-        self._state.check_open()
-        self._ask(Kind.RESIZE, messages.COUNT.pack(n))
-
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         answer = self._connection.request(kind, head, body)
         if answer is None:
             self._state.check_alive()
             raise PoolClosed("the pool has been shut down")
         return answer
-
-    def _tap(self, tap: Tap) -> None:
-        """Tell it of jobs and results from now on. RuntimeError when there is one already."""
-        if self._inbox.tap is not None:
-            raise RuntimeError("this pool is instrumented already")
-        self._inbox.tap = tap
-
-    # -- other programs ---------------------------------------------------------------------------------
-
-    def listen(
-        self,
-        address: str | None = None,
-        *,
-        keys: Keys | None = None,
-        accept: Literal["pickle", "json"] = "pickle",
-    ) -> Door:
-        """Open the pool to other programs, which come in by ``bossworker.connect``; they speak ZeroMQ with it.
-
-        A process of its own holds the door, so that nobody out there can slow the boss or harm the pool.
-
-        Args:
-            address: None: a socket in this user's runtime directory (0700), named after the pool. ``ipc://PATH``: a
-                socket there, which is this user's alone (0600) unless you chmod it. ``tcp://HOST:PORT``, only with
-                `keys`; port 0 takes a free one.
-            keys: Whom to let in, over tcp: see :func:`bossworker.keys`.
-            accept: ``"pickle"``: jobs are what they are for this program. Whoever may connect can run any code in the
-                workers. ``"json"``: jobs and results are JSON, and no pickle from outside is ever loaded; any program
-                that speaks ZeroMQ may be a client.
-
-        Raises:
-            TypeError, ValueError: An argument is wrong: tcp without keys, above all. Or the pool is inline.
-            OSError: The address is in use, or cannot be had.
-            PoolClosed: After ``shut_down``.
-        """
-        from bossworker.pool.caller.doors import open_door
-
-        return open_door(
-            self._parts(), self._options, self._current_handlers.work, self._ending.doors, address, keys, accept
-        )
-
-    def web(self, port: int = 0, *, unix_socket: str | os.PathLike[str] | None = None, read_only: bool = False) -> str:
-        """Serve the pool's page, and return the address to open in a browser; it ends with the pool.
-
-        It is a process of its own, at the loopback address, which looks at the pool through a door (one is opened, by
-        ``listen()``, if there is none): this program does nothing for it. Whoever opens it needs the token that is part
-        of the address. Called again with the same arguments, it returns the same address. Needs the extra ``web``.
-
-        Args:
-            port: 0: a free one.
-            unix_socket: Serve at this path instead, for this user alone: for ``ssh -L`` or a proxy.
-            read_only: It only shows.
-
-        Raises:
-            TypeError, ValueError: An argument is wrong. Or the pool is inline.
-            ImportError: The extra ``web`` is not installed.
-            OSError: The port, or the path, cannot be had.
-            PoolClosed: After ``shut_down``.
-        """
-        from bossworker.pool.caller.own_page import open_page
-
-        self._state.check_open()
-        ending = self._ending
-        return open_page(ending.pages, ending.doors, self.listen, self.name, port, unix_socket, read_only)
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -435,7 +372,8 @@ class BossWorker(
         try:
             self._warn_of_neglect()
         finally:
-            self._ending.at_once()
+            if not self._ending.over:
+                self._ending.at_once()
 
     def _warn_of_neglect(self) -> None:
         """Nobody has shut it down, and nobody is going to."""
@@ -456,11 +394,6 @@ class BossWorker(
     def __repr__(self) -> str:
         state = "closed" if self._state.closing else "open"
         return f"<BossWorker {self.name}, boss {self.boss_pid}, {self._inbox.pending()} pending, {state}>"
-
-    def _repr_html_(self) -> str:
-        """What is known here: the boss is not asked, and nothing waits."""
-        rows = [("boss", self.boss_pid), ("pending", self._inbox.pending()), ("see also", "stats()")]
-        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)
 
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""

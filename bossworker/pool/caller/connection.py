@@ -30,10 +30,11 @@ from typing import Any
 
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
+from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
-from bossworker.pool.wire.link import LinkClosed, close_fds
+from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.progress import Progress
@@ -100,6 +101,10 @@ class Connection:
         with self._sending:
             self.link.queue(parts)
             self._flush()
+
+    def was_queued(self, parts: list[Part]) -> bool:
+        """Whether these frames, the last for which `send_packed` was called, go out, though it was interrupted."""
+        return self.link.queued is parts
 
     def _flush(self) -> None:
         try:
@@ -246,25 +251,30 @@ class Connection:
             self._lose_boss()
 
     def _take_in(self) -> bool:
-        """Read the link and act on each frame, which is struck off only then: to act on it twice does no harm.
-
-        Whether anything came.
-        """
-        came = hung_up = False
-        try:
-            came = self.link.pull()
-        except LinkClosed:
-            hung_up = True
-        while self.link.frames:
-            frame = self.link.frames[0]
-            self._on_frame(frame)
-            del self.link.frames[0]
-            if frame.fd is not None:
-                give_back(frame.fd)
-                close_fds(frame.fds)
+        """Take in what has arrived; whether anything came."""
+        came, hung_up = self._read(self.link, self._on_frame)
         if hung_up:  # not before what it said last is here: another thread may look at both
             self._lose_boss()
         return came
+
+    def _read(self, link: Link, on_frame: Callable[[Frame], None]) -> tuple[bool, bool]:
+        """Read a link and act on each frame, which is struck off only then: to act on it twice does no harm.
+
+        Whether anything came, and whether the other end has hung up.
+        """
+        came = hung_up = False
+        try:
+            came = link.pull()
+        except LinkClosed:
+            hung_up = True
+        while link.frames:
+            frame = link.frames[0]
+            on_frame(frame)
+            del link.frames[0]
+            if frame.fd is not None:
+                give_back(frame.fd)
+                close_fds(frame.fds)
+        return came, hung_up
 
     def _lose_boss(self) -> None:
         if not self.gone:
@@ -379,45 +389,3 @@ def _log(level: int, text: str) -> None:
     """Say what the boss has to say, whatever the program's logging makes of it."""
     with suppress(Exception):
         logging.getLogger("bossworker").log(level, "%s", text)
-
-
-class _QuietSocket(socket.socket):
-    """Closed without a ResourceWarning: the collector may come to it before it comes to the handle, which closes it."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class ReadinessFd:
-    """What ``fileno`` gives to programs: a selector, and a byte that keeps it readable while results wait."""
-
-    def __init__(self) -> None:
-        self.selector: selectors.BaseSelector | None = None
-        self._seen: socket.socket | None = None
-        self._shown: socket.socket | None = None
-
-    def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
-        if self.selector is None:
-            self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
-            self._seen.setblocking(False)
-            self._shown.setblocking(False)
-            selector = selectors.DefaultSelector()
-            selector.register(self._seen, selectors.EVENT_READ)
-            watch(selector)
-            self.selector = selector
-        return self.selector.fileno()  # type: ignore[attr-defined, no-any-return]
-
-    def raise_(self) -> None:
-        if self._shown is not None:
-            with suppress(BlockingIOError, OSError):
-                self._shown.send(b"s", NO_SIGPIPE)
-
-    def lower(self) -> None:
-        if self._seen is not None:
-            with suppress(BlockingIOError, OSError):
-                self._seen.recv(65536)
-
-    def close(self) -> None:
-        for one in (self.selector, self._seen, self._shown):
-            if one is not None:
-                one.close()

@@ -11,7 +11,7 @@ from bossworker.errors import PoolClosed, WorkerStartError
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.state import HandleState
-from bossworker.pool.options import Handlers, handler_name
+from bossworker.pool.options import Handlers, check_workers, handler_name
 from bossworker.pool.reloading import LoadedModules, pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
@@ -48,6 +48,12 @@ class PoolControls:
         if self._state.ended:
             raise PoolClosed("the pool has been shut down")
         return self._ask(Kind.OPERATE, b"", [json.dumps(request).encode()])
+
+    def resize(self, n: int) -> None:
+        """Change the number of workers. Surplus workers leave when they have finished their job."""
+        check_workers("n", n)
+        self._state.check_open()
+        self._ask(Kind.RESIZE, messages.COUNT.pack(n))
 
     def pause(self) -> None:
         """Start no new job from now on; those that run go on. ``stats().paused`` tells.

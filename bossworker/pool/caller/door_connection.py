@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import selectors
+import socket
 import time
 from array import array
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -10,15 +12,16 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.errors import BossWorkerError
-from bossworker.pool.caller.connection import DEATH_TICK, Connection
+from bossworker.pool.caller.connection import DEATH_TICK, UNSENT_TICK, Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.door.attachment import Attachment
 from bossworker.pool.door.door_protocol import WINDOW, Pieces
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.frames import Frame, pack
-from bossworker.pool.wire.link import LinkClosed
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.client_jobs import LONGEST_ON_LINE
+from bossworker.pool.wire.frames import Frame, Part, pack
+from bossworker.pool.wire.link import Link, LinkClosed
+from bossworker.pool.wire.messages import PREFIX, Kind
 from bossworker.pool.wire.parcel import MemoryFiles, Parcel
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
@@ -49,11 +52,37 @@ class LentFiles(MemoryFiles):
         return True
 
 
+class PoolLine:
+    """Our line to the boss itself, for small jobs and results: they do not wake the door. All else goes by the door.
+
+    A large job that goes by the door takes a little longer: a small one that was added behind it may be there first.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.ready = False  # the boss has said that it reads
+        self.over = False  # it has hung up
+
+    def takes(self, parts: list[Part]) -> bool:
+        """Whether these frames go over it."""
+        if not self.ready or self.over or PREFIX.unpack_from(parts[0][0])[1] != Kind.SUBMIT:
+            return False
+        return not any(fds or len(part) > LONGEST_ON_LINE // 2 for part, fds in parts)
+
+    def flush(self) -> bool:
+        """Send what it takes now; True when nothing is left, or when nobody is there: the door tells that soon."""
+        try:
+            return self.link.flush()
+        except LinkClosed:
+            return True
+
+
 class DoorConnection(Connection):
     """See the module. `farewell`: why the other end takes no more work, or has hung up, once it has said so."""
 
     def __init__(self, attachment: Attachment, inbox: Inbox) -> None:
         self.attachment = attachment
+        self._pool_line = PoolLine(attachment.to_boss) if attachment.to_boss is not None else None
         super().__init__(attachment.launched(), inbox)
         if attachment.carries_files:
             self.memory_files = LentFiles(inbox.jobs)
@@ -64,6 +93,7 @@ class DoorConnection(Connection):
         self._shift = attachment.clock_shift
         self._taken_in = self._credited = 0  # bytes of results
         self._pieces = Pieces()
+        self._closed_told = False  # and what the boss has sent before is not here yet
         self.recalled: Callable[[Batch], None] | None = None
         self.all_recalled = False
         self._retrievable: set[int] | None = set() if attachment.keep else None  # ids of results that have come
@@ -73,6 +103,40 @@ class DoorConnection(Connection):
     def send(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> None:
         self.through = self.through or kind in (Kind.CLOSE, Kind.STOP)
         super().send(kind, head, body)
+
+    def send_packed(self, parts: list[Part]) -> None:
+        line = self._pool_line
+        if line is not None and line.takes(parts):
+            with self._sending:
+                line.link.queue(parts)
+                self._flush_pool_line()
+            return
+        if line is not None and line.link.unsent:  # left over from an interrupted call: this may be about those jobs
+            with self._sending:
+                self._flush_pool_line()
+        super().send_packed(parts)
+
+    def was_queued(self, parts: list[Part]) -> bool:
+        return super().was_queued(parts) or (self._pool_line is not None and self._pool_line.link.queued is parts)
+
+    def try_send(self, parts: Sequence[Part] = ()) -> bool:
+        line = self._pool_line
+        if line is not None and line.link.unsent:
+            if self.closed or not self._sending.acquire(False):
+                return False
+            try:
+                if not line.flush():
+                    return False
+            finally:
+                self._sending.release()
+        return super().try_send(parts)
+
+    def _flush_pool_line(self) -> None:
+        assert self._pool_line is not None
+        while not self._pool_line.flush():
+            processes.await_fd(self._pool_line.link.fileno(), select.POLLOUT, DEATH_TICK)
+            if self.gone or self.closed:
+                return
 
     def _flush(self) -> None:
         try:
@@ -95,6 +159,57 @@ class DoorConnection(Connection):
 
     # -- receiving --------------------------------------------------------------------------------------
 
+    def _watch(self, selector: selectors.BaseSelector) -> None:
+        super()._watch(selector)
+        if self._pool_line is not None and not self._pool_line.over:
+            selector.register(self._pool_line.link.sock, selectors.EVENT_READ)
+
+    def _take_in(self) -> bool:
+        came_first = self._read_pool_line()
+        came, hung_up = self._read(self.link, self._on_frame)
+        if hung_up:
+            self._lose_pool()
+        return came or came_first
+
+    def _read_pool_line(self) -> bool:
+        """Whether anything came from the boss itself."""
+        line = self._pool_line
+        if line is None or line.over:
+            return False
+        came, hung_up = self._read(line.link, self._on_pool_frame)
+        if hung_up:
+            line.over = True
+            self._unwatch(line.link.sock)
+            if self._closed_told:
+                self._on_closed()
+        return came
+
+    def _on_pool_frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.RESULTS:
+                self._receive(frame)
+            case Kind.READY if self._pool_line is not None:
+                self._pool_line.ready = True
+            case Kind.GOODBYE:  # it takes us for somebody who harms it
+                self.farewell = str(frame.body, "utf-8", "replace")
+                self._lose_boss()
+
+    def _lose_pool(self) -> None:
+        """The door is gone. What the boss has sent before is here first."""
+        while self._read_pool_line():
+            pass
+        self._lose_boss()
+
+    def _lose_boss(self) -> None:
+        super()._lose_boss()
+        if self._pool_line is not None:
+            self._unwatch(self._pool_line.link.sock)
+
+    def _unwatch(self, sock: socket.socket) -> None:
+        for selector in (self._selector, self._readiness.selector):
+            with suppress(AttributeError, KeyError, ValueError, TypeError):
+                selector.unregister(sock)  # type: ignore[union-attr]
+
     def _on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.PIECE:
@@ -114,7 +229,7 @@ class DoorConnection(Connection):
                 self.turns.wake_waiters()
             case Kind.GOODBYE:
                 self.farewell = str(frame.body, "utf-8", "replace")
-                self._lose_boss()
+                self._lose_pool()
             case Kind.CLOSED:
                 self._on_closed()
             case _:
@@ -122,17 +237,24 @@ class DoorConnection(Connection):
 
     def _on_closed(self) -> None:
         """We have all that we will get: because we wanted to leave, or because the pool was shut down."""
+        if self._pool_line is not None and not self._pool_line.over:  # some of it may still be on its way there
+            self._closed_told = True
+            return
         self.orderly = self.through or self.inbox.unfinished() <= 0
         if not self.through:
             self.farewell = self.farewell or "the pool was shut down"
             self._lose_boss()
 
-    def _on_results(self, frame: Frame) -> None:
+    def _receive(self, frame: Frame) -> list[Segment]:
         segments = read_segments(frame.head, frame.body)
         if self._shift:
             segments = [_shifted(segment, self._shift) for segment in segments]
         self.inbox.receive(segments, frame.fd)
         self._readiness.raise_()
+        return segments
+
+    def _on_results(self, frame: Frame) -> None:
+        segments = self._receive(frame)
         self._taken_in += messages.PREFIX.size + len(frame.head) + len(frame.body)
         if self._taken_in - self._credited >= CREDIT_STEP:
             self._give_credit()
@@ -163,6 +285,9 @@ class DoorConnection(Connection):
         if self._taken_in - self._credited >= CREDIT_STEP:  # another thread was sending at that time
             self._give_credit()
             seconds = DEATH_TICK if seconds is None else min(seconds, DEATH_TICK)
+        if self._pool_line is not None and self._pool_line.link.unsent:  # left over from an interrupted call
+            self.try_send()
+            seconds = UNSENT_TICK if seconds is None else min(seconds, UNSENT_TICK)
         super()._listen(seconds)
 
     # -- the end ----------------------------------------------------------------------------------------
@@ -174,9 +299,19 @@ class DoorConnection(Connection):
             self.try_send(pack(Kind.FORGET))
             self._flush_soon()
         self.link.close()
+        if self._pool_line is not None:
+            self._pool_line.link.close()
         self.attachment.end()
         self._lose_boss()
         self.wake()
+
+    def close(self, keep_sign: bool = False, in_child: bool = False) -> None:
+        if self._pool_line is not None:
+            if in_child:
+                self._pool_line.link.drop()
+            else:
+                self._pool_line.link.close()
+        super().close(keep_sign, in_child)
 
     def _flush_soon(self) -> None:
         deadline = time.monotonic() + DEATH_TICK

@@ -35,6 +35,7 @@ class PoolEnding:
         self._books = books  # those of the handle: it may get more of them
         self.doors: list[Door] = []  # that are open, or were
         self.pages: list[OwnPage] = []  # the same
+        self.over = False  # whether nothing is left that would have to be closed
 
     def in_order(self, timeout: float | None) -> None:
         """What is queued is done, the workers leave, the results stay. TimeoutError after this many seconds."""
@@ -49,6 +50,7 @@ class PoolEnding:
             self._let_boss_go(force=False)
             self._connection.close(keep_sign=self._state.fileno_used)
         self._close_books()
+        self.over = not self._state.fileno_used
         self._warn_of_exit_errors()
         self._state.check_alive()
 
@@ -74,6 +76,7 @@ class PoolEnding:
             self._inbox.clear()  # what came in until then
             self._connection.close()
         self._close_books()
+        self.over = True
 
     def _close_books(self) -> None:
         for book in self._books:

@@ -25,10 +25,11 @@ from bossworker.failure import KIND_BITS, Outcome, describe, encode_text
 from bossworker.function_calls import FunctionCall, run_call
 from bossworker.pool.boss.job_queue import Queue
 from bossworker.pool.caller.client import BossWorker
-from bossworker.pool.caller.connection import Connection, ReadinessFd
+from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.controls import Handler, prepare_of
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
+from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.options import Handlers
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch

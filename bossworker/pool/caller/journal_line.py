@@ -18,7 +18,7 @@ from bossworker.failure import Outcome, encode_text
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.reader import Journal
 from bossworker.pool.caller.connection import Connection
-from bossworker.pool.caller.given_out import GivenOut
+from bossworker.pool.caller.given_out import GivenOut, as_ranges
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.recalled import recalled_jobs
 from bossworker.pool.door.side_process import SideProcess
@@ -136,12 +136,12 @@ class JournalConnection(Connection):
             self._given_out.look()
 
     def _tell_given_out(self) -> None:
-        ranges = self._given_out.found
-        if not ranges or self._dropped or self.closed:
+        ids = self._given_out.found()
+        if not ids or self._dropped or self.closed:
             return
-        body = array("Q", [number for one in ranges for number in (one.start, len(one))]).tobytes()
+        body = array("Q", [number for one in as_ranges(ids) for number in (one.start, len(one))]).tobytes()
         if self.try_send(pack(Kind.RETRIEVED, b"", [body])):
-            self._given_out.told(len(ranges))
+            self._given_out.told(ids)
 
     def _listen(self, seconds: float | None) -> None:
         self.on_given_out()
@@ -160,11 +160,11 @@ class JournalConnection(Connection):
         if self._owner != os.getpid():
             return
         self._given_out.look()
-        ranges = self._given_out.found
-        self._given_out.told(len(ranges))
-        if ranges:
+        ids = self._given_out.found()
+        self._given_out.told(ids)
+        if ids:
             with suppress(JournalError):  # it is gone; or somebody has it who does not answer: they come again
-                Journal(self._path).mark_retrieved(ranges)
+                Journal(self._path).mark_retrieved(as_ranges(ids))
 
     # -- the end ----------------------------------------------------------------------------------------
 

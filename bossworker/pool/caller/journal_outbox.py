@@ -93,9 +93,12 @@ class JournalOutbox(Outbox):
         refused = self._connection.await_record(self._numbers.pop(ids.start), ids)
         if refused:
             self._inbox.forget(ids)
-            raise JournalError(f"the journal {self._options.journal} did not take the jobs: {refused}")
+            raise self._refused(refused)
         if self._connection.gone:
             self._state.check_alive()
+
+    def _refused(self, why: str) -> JournalError:
+        return JournalError(f"the journal {self._options.journal} did not take the jobs: {why}")
 
     # -- jobs that may be there already -----------------------------------------------------------------
 
@@ -175,8 +178,9 @@ class JournalOutbox(Outbox):
                 batch = Batch.read(memoryview(bytes.fromhex(told["head"])), memoryview(b64decode(told["body"])))
                 keys = [_key_of(job) for job in jobs_of(batch)]
                 self._connection.send(Kind.KEYS, array("Q", batch.ids).tobytes(), keys)
-            if batches:
-                self._connection.request(Kind.RECORD)
+            noted = self._connection.request(Kind.RECORD) if batches else None
+            if noted and "refused" in noted:  # else they would be asked for again, for as long as the disk is full
+                raise self._refused(noted["refused"])
 
 
 def _key_of(job: Any) -> bytes:

@@ -33,7 +33,7 @@ from bossworker.system import processes
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
 
-SCRIBE = "bossworker.journal.scribe"
+SCRIBE = "bossworker.journal.scribe_process"
 _logger = logging.getLogger("bossworker")
 
 
@@ -50,6 +50,8 @@ class OpenJournal:
             "workers": options.worker_count,
             "name": options.name,
             "program": os.getpid(),
+            "max_age": options.max_journal_age,
+            "max_size": options.max_journal_size,
         }
         self._scribe = SideProcess(SCRIBE, settings)
         try:
@@ -89,9 +91,16 @@ class OpenJournal:
         self, handlers: Handlers, options: Options, connection_type: type[Connection], inbox: Inbox
     ) -> Connection:
         """Start a boss whose line goes through the scribe."""
+        return self.connect(launch(handlers, options, self.take_memory()), connection_type, inbox)
+
+    def take_memory(self) -> FiledMemory:
+        """The memory of the pool's flight recorders, once."""
         fd, self._fd = self._fd, None
         assert fd is not None
-        launched = launch(handlers, options, FiledMemory(fd))
+        return FiledMemory(fd)
+
+    def connect(self, launched: Launched, connection_type: type[Connection], inbox: Inbox) -> Connection:
+        """Have the line of a boss that was started go through the scribe."""
         try:
             boss = launched.link.sock
             self._scribe.link.send(Kind.ATTACH, b"", (), (boss.detach(),))

@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bossworker.display import table
 from bossworker.errors import PoolClosed
 from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.connection import Connection
+from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.state import HandleState
+from bossworker.pool.caller.taps import Tap
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
 
@@ -25,6 +28,7 @@ class PoolLooks:
 
     _state: HandleState
     _connection: Connection
+    _inbox: Inbox
 
     @property
     def name(self) -> str:
@@ -120,3 +124,14 @@ class PoolLooks:
             return ()
         answer = self._connection.request(Kind.STATS) or {"workers": ()}
         return tuple(w["pid"] for w in answer["workers"] if w["state"] != "starting")
+
+    def _tap(self, tap: Tap) -> None:
+        """Tell it of jobs and results from now on. RuntimeError when there is one already."""
+        if self._inbox.tap is not None:
+            raise RuntimeError("this pool is instrumented already")
+        self._inbox.tap = tap
+
+    def _repr_html_(self) -> str:
+        """What is known here: the boss is not asked, and nothing waits."""
+        rows = [("boss", self.boss_pid), ("pending", self._inbox.pending()), ("see also", "stats()")]
+        return table(f"BossWorker {self.name}, {'closed' if self._state.closing else 'open'}", rows)

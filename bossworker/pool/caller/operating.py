@@ -96,6 +96,8 @@ class Now:
     """Unix seconds."""
     reload: ReloadState = UNKNOWN_HANDLER
     """Which handler the pool has."""
+    journal: str = ""
+    """The path of its journal; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class Operator:
             told["last_failed"],
             told["now"] + told["clock"],
             ReloadState(**told["reload"]),
+            told["journal"],
         )
 
     def stats(self) -> Stats:
@@ -184,15 +187,7 @@ class Operator:
 
     def jobs(self, ids: Iterable[int]) -> dict[int, JobContent]:
         """The same of some hundred jobs, in one request: those that are known, as far as there is room for them."""
-        found: dict[int, JobContent] = {}
-        for told in self._ask("jobs", ids=list(ids))["runs"]:
-            first, options = told["first"], told["options"]
-            if told["payload"] is None:
-                contents: list[Any] = ["(too large to be shown)"]
-            else:
-                contents = _contents(b64decode(told["payload"]), told["counts"], told["sizes"])[told["skip"] :]
-            found.update((first + at, JobContent(value, options)) for at, value in zip(range(told["jobs"]), contents))
-        return found
+        return contents_of(self._ask("jobs", ids=list(ids))["runs"])
 
     def stack(self, job_id: int | None = None) -> str:
         """As ``pool.stack``, of anybody's job; None: of all workers."""
@@ -236,7 +231,7 @@ class Operator:
 
 
 def _failed_record(told: Mapping[str, Any], clock: float) -> FailedRecord:
-    error = _error(told["outcome"], None if told["error"] is None else b64decode(told["error"]))
+    error = error_of(told["outcome"], None if told["error"] is None else b64decode(told["error"]))
     return FailedRecord(
         told["number"],
         told["id"],
@@ -252,7 +247,20 @@ def _failed_record(told: Mapping[str, Any], clock: float) -> FailedRecord:
     )
 
 
-def _error(outcome: int, payload: bytes | None) -> ErrorData:
+def contents_of(runs: Iterable[Mapping[str, Any]]) -> dict[int, JobContent]:
+    """What jobs are, by their ids, as a boss or a journal tells it: runs of jobs that follow each other."""
+    found: dict[int, JobContent] = {}
+    for told in runs:
+        first, options = told["first"], told["options"]
+        if told["payload"] is None:
+            contents: list[Any] = ["(too large to be shown)"]
+        else:
+            contents = _contents(b64decode(told["payload"]), told["counts"], told["sizes"])[told["skip"] :]
+        found.update((first + at, JobContent(value, options)) for at, value in zip(range(told["jobs"]), contents))
+    return found
+
+
+def error_of(outcome: int, payload: bytes | None) -> ErrorData:
     """What is told of an error: plain data, whatever a worker has written there."""
     if payload is None:
         return _text("(too long to be kept)")

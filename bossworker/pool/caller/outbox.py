@@ -205,7 +205,7 @@ class Outbox:
                 self._inbox.expect(ids[0], jobs, queue)
             self._connection.send_packed(parts)
         except BaseException:
-            if self._connection.link.queued is not parts:
+            if not self._connection.was_queued(parts):
                 self._inbox.jobs.retract(ids)
             raise
         if self.dropped:
@@ -227,7 +227,7 @@ class Outbox:
             parts = pack_one(ids[0], job_options, parcel.table() if lent else parcel.inline(), fds)
             self._submit(parts, ids, jobs, queue)
         except BaseException:
-            if self._connection.link.queued is not parts:
+            if not self._connection.was_queued(parts):
                 close_fds(fds)
             raise
 

@@ -31,3 +31,5 @@ class PoolSettings(TypedDict, total=False):
     engine: object
     journal: str | os.PathLike[str] | None
     interrupted: Literal["report", "rerun"]
+    max_journal_age: float | None
+    max_journal_size: int | None

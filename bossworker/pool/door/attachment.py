@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossworker.errors import BossWorkerError, DoorRefused
 from bossworker.pool.door import addresses, door_protocol
@@ -42,12 +42,19 @@ class NoFiles:
         """There is nothing."""
 
 
+class _Lines(NamedTuple):
+    """What connects us."""
+
+    link: Link
+    to_boss: Link | None = None  # besides, for small jobs and results
+    porter: SideProcess | None = None
+
+
 class Attachment:
     """See the module."""
 
-    def __init__(self, link: Link, told: dict[str, Any], keep: bool, form: str, porter: SideProcess | None) -> None:
-        self._link = link
-        self._porter = porter
+    def __init__(self, lines: _Lines, told: dict[str, Any], keep: bool, form: str) -> None:
+        self._link, self.to_boss, self._porter = lines
         self.told = told
         self.keep = keep
         self.form = form
@@ -106,12 +113,12 @@ def attach(
         hello = door_protocol.hello(form, who, directly)
         try:
             if directly:
-                link, told, porter = _directly(address, hello, deadline)
+                lines, told = _directly(address, hello, deadline)
             else:
-                link, told, porter = _by_porter(address, keys, hello, deadline)
+                lines, told = _by_porter(address, keys, hello, deadline)
         except _OtherForm:
             continue
-        return Attachment(link, told, who.keep, form, porter)
+        return Attachment(lines, told, who.keep, form)
     raise DoorRefused(f"{address.text} takes neither pickles nor JSON")
 
 
@@ -129,9 +136,7 @@ def _check(told: dict[str, Any], hello: dict[str, Any], address: Address) -> Non
         raise ProtocolError(f"neither welcome nor refused, but {str(told.get('op'))[:50]!r}")
 
 
-def _directly(
-    address: Address, hello: dict[str, Any], deadline: float
-) -> tuple[Link, dict[str, Any], SideProcess | None]:
+def _directly(address: Address, hello: dict[str, Any], deadline: float) -> tuple[_Lines, dict[str, Any]]:
     """To a door at a path, without libzmq."""
     while True:
         try:
@@ -145,7 +150,7 @@ def _directly(
         try:
             told = shake_hands(sock, hello, deadline)
             _check(told, hello, address)
-            return _own_line(sock, told, deadline), told, None
+            return _own_lines(sock, told, deadline), told
         except LinkClosed:  # it is just closing
             sock.close()
             if time.monotonic() >= deadline:
@@ -156,21 +161,21 @@ def _directly(
             raise
 
 
-def _own_line(sock: socket.socket, told: dict[str, Any], deadline: float) -> Link:
-    """The line that the door offers, in the place of the one by which it has let us in, if there is one."""
+def _own_lines(sock: socket.socket, told: dict[str, Any], deadline: float) -> _Lines:
+    """Those that the door offers, in the place of the one by which it has let us in, if there are any."""
     offered = told.get("line")
-    if offered is not None and (line := take_line(offered, deadline)) is not None:
+    if offered is not None and (lines := take_line(offered, deadline)) is not None:
         sock.close()
-        return line
+        return _Lines(*lines)
     link = ClientLink(sock)
     if offered is not None:
         link.send(Kind.CREDIT, messages.CREDIT.pack(0))  # whatever it is told first, it waits for us no longer
-    return link
+    return _Lines(link)
 
 
 def _by_porter(
     address: Address, keys: Keys | None, hello: dict[str, Any], deadline: float
-) -> tuple[Link, dict[str, Any], SideProcess | None]:
+) -> tuple[_Lines, dict[str, Any]]:
     """By a process that holds ZeroMQ, and speaks JSON where the door does."""
     told_keys = None
     if keys is not None:
@@ -183,7 +188,7 @@ def _by_porter(
     except BaseException:
         porter.end()
         raise
-    return porter.link, told, porter
+    return _Lines(porter.link, porter=porter), told
 
 
 def _await_answer(porter: SideProcess, deadline: float, address: Address) -> dict[str, Any]:

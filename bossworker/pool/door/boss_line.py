@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.link import Link, LinkClosed
+from bossworker.pool.wire.link import Link, LinkClosed, link_pair
 from bossworker.pool.wire.messages import Kind
 
 MOST_UNSENT = 1 << 26  # bytes on their way to the boss; with more, nothing is taken from clients
 WARNING, INFO = 30, 20  # as in the module logging
 
-OnAnswer = Callable[[dict[str, Any]], None]
+OnAnswer = Callable[[bytes], None]
+
+
+def decoded(on_told: Callable[[dict[str, Any]], None]) -> OnAnswer:
+    """Called with an answer, this calls `on_told` with what it says."""
+    return lambda answer: on_told(json.loads(answer))
 
 
 class BossLine:
@@ -40,7 +46,7 @@ class BossLine:
         self._watch()
 
     def ask(self, kind: Kind, more: bytes, body: bytes, on_answer: OnAnswer) -> None:
-        """Send a request; the answer comes later."""
+        """Send a request; the answer, a JSON object, comes later."""
         self._last_request += 1
         self._requests[self._last_request] = on_answer
         self.tell(kind, messages.REQUEST.pack(self._last_request) + more, body)
@@ -49,9 +55,18 @@ class BossLine:
         """Tell the program's log."""
         self.tell(Kind.NOTE, messages.NOTE.pack(level), text.encode())
 
-    def forget(self, client: int) -> None:
+    def forget(self, client: int, on_answer: OnAnswer) -> None:
         """What a client has queued or running is nobody's any more."""
-        self.tell(Kind.CLIENT_GONE, messages.CLIENT_GONE.pack(0, client))
+        self.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client), b"", on_answer)
+
+    def open_line(self, client: int) -> socket.socket | None:
+        """A line of a client's own to the boss: its end; None where there is no room."""
+        try:
+            ours, theirs = link_pair()
+        except OSError:
+            return None
+        self.tell(Kind.CLIENT_LINE, messages.COUNT.pack(client), fds=(theirs.detach(),))
+        return ours
 
     def receive(self) -> list[Frame]:
         """What has come, but for answers, which go to those who have asked. LinkClosed."""
@@ -68,7 +83,7 @@ class BossLine:
         (number,) = messages.REQUEST.unpack(frame.head)
         on_answer = self._requests.pop(number, None)
         if on_answer is not None:
-            on_answer(json.loads(bytes(frame.body)))
+            on_answer(bytes(frame.body))
 
     def _watch(self) -> None:
         """While the boss does not take what we have, clients have to wait."""

@@ -5,6 +5,7 @@ Whatever here is no proper request raises ProtocolError, or what Python makes of
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from array import array
@@ -14,20 +15,19 @@ from typing import Any
 
 from bossworker.failure import Outcome, encode_text
 from bossworker.pool.door import json_form
-from bossworker.pool.door.boss_line import BossLine
+from bossworker.pool.door.boss_line import BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.door.door_protocol import MOST_REQUESTS
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, JobOptions
+from bossworker.pool.wire.client_jobs import OWN_ID, read_batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, into_file, is_parcel, with_data
 from bossworker.pool.wire.segments import Segment, single
 from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
 
-OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
-MOST_AT_ONCE = 1 << 16  # jobs in a message
 MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
 JOB_RECORDS = (QUEUED, STARTED, ENDED, PROGRESS, LOG)
 _OWNERS = "that is for the program that made the pool"
@@ -116,11 +116,11 @@ class ClientRequests:
         """Pass jobs on to the boss; those for which there is no room have a result at once, which says so."""
         if file is not None:
             size += os.fstat(file).st_size
-        if why := client.why_full(batch, size):
+        if why := client.why_not(batch, size):
             self._turn_away(client, batch, why)
             return
         body, fds = _body(batch, file, len(self._lent) < MOST_LENT)
-        client.add(batch, size)
+        client.submit(batch, size)
         head = bytearray(batch.head())
         first_id = self._whole_id(client, batch.first_id)
         head[:8] = first_id.to_bytes(8, "little")
@@ -215,10 +215,10 @@ class ClientRequests:
         client.requests += 1
         route = client.route
 
-        def on_answer(told: dict[str, Any]) -> None:
+        def on_answer(answer: bytes) -> None:
             if client.route == route:  # not so if it has left meanwhile, and may be here again
                 client.requests -= 1
-                self._mail.reply(client, number, make_own(told))
+                self._mail.reply(client, number, make_own(json.loads(answer)))
 
         self._boss.ask(kind, more, body, on_answer)
 
@@ -232,19 +232,32 @@ class ClientRequests:
         elif op == "stop":
             self._stop(client)
         else:
+            self._close(client)
+
+    def _close(self, client: DoorClient) -> None:
+        """It is told when it has had its last result."""
+
+        def ended(told: dict[str, Any]) -> None:
+            client.take_over_figures(told)
             client.closing = True
             self._mail.pass_on(client)
+
+        if client.counted_by_boss:
+            self._boss.ask(Kind.LINE_END, messages.COUNT.pack(client.number), b"", decoded(ended))
+        else:
+            ended({})
 
     def _stop(self, client: DoorClient) -> None:
         """Drop what it has queued, cancel what runs; it is told when that is through."""
 
         def stopped(told: dict[str, Any]) -> None:
+            client.take_over_figures(told)
             client.unfinished = told["count"]  # those that run, each of which has a result yet to come
             client.closing = True
             self._mail.pass_on(client)
 
         client.drop_results()
-        self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", stopped)
+        self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", decoded(stopped))
 
 
 def concerns(record: list[Any], whose: int) -> bool:
@@ -268,28 +281,6 @@ def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
         raise ProtocolError("a number that is none")
     return value
-
-
-def read_batch(frame: Frame, with_file: bool = False) -> Batch:
-    """Jobs from a client. ProtocolError when they are none that our own code would send.
-
-    `with_file`: a large one's data may be in a file beside it.
-    """
-    batch = Batch.read(frame.head, frame.body)
-    options = batch.job_options
-    if not 1 <= batch.first_id <= batch.first_id + batch.count - 1 <= OWN_ID:
-        raise ProtocolError(f"{batch.count} jobs with ids from {batch.first_id}")
-    if not 0 <= options.timeout <= 1e9 or options.attempt != 1 or len(frame.fds) > with_file:
-        raise ProtocolError("jobs with options that no client has")
-    if batch.count > MOST_AT_ONCE:
-        raise ProtocolError(f"{batch.count} jobs in a message")
-    counts, sizes = batch.counts, batch.sizes
-    # A job takes a byte at least: so what says that it holds more jobs does not have us count to a billion.
-    if not counts or min(counts) < 1 or sum(sizes) != len(batch.payload) or sum(counts) > len(batch.payload):
-        raise ProtocolError("jobs whose columns do not fit")
-    if not batch.skip < counts[0] or not sum(counts) - counts[-1] < batch.skip + batch.count <= sum(counts):
-        raise ProtocolError("jobs whose blocks do not fit")
-    return batch
 
 
 def _body(batch: Batch, file: int | None, in_file: bool) -> tuple[Sequence[Any], tuple[int, ...]]:

@@ -2,7 +2,8 @@
 
 ZeroMQ carries no descriptor, and its thread is one more to be woken at either end of each message. So a client that may
 have one is told in its welcome where to get a Unix socket of its own to the door. All frames go over that from then on,
-those of large payloads with their memory files.
+those of large payloads with their memory files. One that need not be kept what it has gets a line to the boss as well:
+small jobs and results go over that, and do not wake the door.
 """
 
 from __future__ import annotations
@@ -28,21 +29,27 @@ from bossworker.system.cpython import NO_SIGPIPE
 TOKEN_BYTES = 16
 WELCOME = b"\1"
 MOST_WAITING = 64  # that have connected, and have not said who they are
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
 class DirectLines:
-    """The door's end. `on_line` is told of each new line, and `on_ready` of each that can be read."""
+    """The door's end. `on_line` is told of each new line, and `on_ready` of each that can be read.
+
+    `line_to_boss` makes one for a client, if it may have one.
+    """
 
     def __init__(
         self,
         poller: DoorPoller,
         on_line: Callable[[DoorClient], None],
         on_ready: Callable[[DoorClient], None],
+        line_to_boss: Callable[[DoorClient], socket.socket | None],
     ) -> None:
         self._poller = poller
         self._on_line = on_line
         self._on_ready = on_ready
+        self._line_to_boss = line_to_boss
         self._expected: dict[bytes, DoorClient] = {}  # by their tokens
         self._waiting: dict[int, socket.socket] = {}
         self._name = secrets.token_hex(16)
@@ -131,12 +138,19 @@ class DirectLines:
         if client is None:
             sock.close()
             return
-        with suppress(OSError):
-            sock.send(WELCOME, NO_SIGPIPE)
+        self._welcome(sock, client)
         client.expects_line = False
         client.line = Link(sock)
         self._poller.watch(sock.fileno(), lambda: self._on_ready(client), clients=True)
         self._on_line(client)
+
+    def _welcome(self, sock: socket.socket, client: DoorClient) -> None:
+        """Tell it that it is known, and hand over its line to the boss."""
+        to_boss = self._line_to_boss(client)
+        with suppress(OSError):
+            socket.send_fds(sock, [WELCOME], [] if to_boss is None else [to_boss.fileno()], NO_SIGPIPE)
+        if to_boss is not None:
+            to_boss.close()
 
 
 def _listen(name: str) -> socket.socket | None:
@@ -162,16 +176,22 @@ def _user_of(sock: socket.socket) -> int:
     return int(_CREDENTIALS.unpack(told)[1])
 
 
-def take_line(offered: dict[str, str], deadline: float) -> Link | None:
-    """The client's end: a line that it was offered; None when it cannot be had, for another user, say."""
+def take_line(offered: dict[str, str], deadline: float) -> tuple[Link, Link | None] | None:
+    """The client's end: a line that it was offered, and one to the boss where there is one.
+
+    None when it cannot be had, for another user, say.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         sock.connect(_address(offered["name"]))
         sock.sendall(bytes.fromhex(offered["token"]), NO_SIGPIPE)
         left = max(0.001, deadline - time.monotonic())
-        if processes.await_fd(sock.fileno(), select.POLLIN, left) and sock.recv(1) == WELCOME:
-            return Link(sock)
+        if processes.await_fd(sock.fileno(), select.POLLIN, left):
+            told, fds, _, _ = socket.recv_fds(sock, 1, 1, _CLOSE_ON_EXEC)
+            to_boss = Link(socket.socket(fileno=fds[0])) if fds else None
+            if told == WELCOME:
+                return Link(sock), to_boss
     except (OSError, ValueError):
         pass
     except BaseException:

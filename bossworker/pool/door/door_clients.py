@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bossworker.pool.door.door_protocol import MOST_BYTES, MOST_JOBS, WINDOW, Pieces
+from bossworker.pool.door.door_protocol import WINDOW, Pieces
 from bossworker.pool.wire.batch import Batch
+from bossworker.pool.wire.client_jobs import MOST_BYTES, Allowance
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.segments import Segment
 
@@ -45,10 +46,11 @@ class Keepsake:
         ]
 
 
-class DoorClient:
+class DoorClient(Allowance):
     """See the module. Ids are the client's own."""
 
     def __init__(self, number: int, identity: str, told: dict[str, Any]) -> None:
+        super().__init__()
         self.number = number
         self.identity = identity
         self.form: str = told["form"]
@@ -60,10 +62,8 @@ class DoorClient:
         self.expects_line = False  # it was offered one, and has not said that it does without
         self.holds_up = False  # it does not take all that is sent over its line
         self.keepsake: Keepsake | None = Keepsake() if told["keep"] else None
-        self.unfinished = 0  # jobs
-        self.job_bytes = 0  # of these, about
+        self.counted_by_boss = False  # it has a line to the boss, which knows what it has unfinished
         self.next_id = 1  # above all ids that it has used
-        self.done = 0
         self.outgoing: deque[Segment] = deque()
         self.waiting_bytes = 0
         self.sent = 0  # bytes of results, since it came
@@ -72,35 +72,35 @@ class DoorClient:
         self.closing = False  # it adds nothing more
         self.pieces = Pieces()
 
-    def why_full(self, batch: Batch, size: int) -> str:
-        """Why these jobs are too many; empty when they are not."""
-        if self.unfinished + batch.count > MOST_JOBS:
-            return f"{self.unfinished} jobs of this client are unfinished, and it may have {MOST_JOBS}"
-        if self.job_bytes + self.waiting_bytes + size > MOST_BYTES:
-            return f"jobs and results of this client take {self.job_bytes + self.waiting_bytes} of {MOST_BYTES} bytes"
-        return ""
+    def why_not(self, batch: Batch, size: int) -> str:
+        """Why these jobs are too many, if it is for the door to say; empty when they are not."""
+        return "" if self.counted_by_boss else self.why_full(batch, size, self.waiting_bytes)
 
-    def add(self, batch: Batch, size: int) -> None:
+    def submit(self, batch: Batch, size: int) -> None:
         """Jobs were added."""
-        self.unfinished += batch.count
-        self.job_bytes += size
+        if not self.counted_by_boss:
+            self.add(batch.count, size)
         self.next_id = max(self.next_id, batch.first_id + batch.count)
         if self.keepsake is not None:
             self.keepsake.add(batch)
 
+    @property
+    def takes_too_little(self) -> bool:
+        """Whether so much waits for it that it has to go. (Of others, no more jobs are taken then.)"""
+        return self.counted_by_boss and self.waiting_bytes > MOST_BYTES
+
+    def take_over_figures(self, told: dict[str, Any]) -> None:
+        """The boss has no line to it any more: all goes by the door from now on."""
+        if self.counted_by_boss:
+            self.counted_by_boss = False
+            self.unfinished, self.done = told.get("unfinished", 0), told.get("done", self.done)
+
     def receive(self, segment: Segment) -> None:
         """Results have come."""
-        self.count(segment)
+        self.count(segment.jobs)
         self._queue(segment)
         if self.keepsake is not None:
             self.keepsake.results[segment.first_id] = segment
-
-    def count(self, segment: Segment) -> None:
-        """Jobs are done."""
-        count = min(segment.jobs, self.unfinished)
-        self.job_bytes -= self.job_bytes * count // max(1, self.unfinished)
-        self.unfinished -= count
-        self.done += segment.jobs
 
     def _queue(self, segment: Segment) -> None:
         self.outgoing.append(segment)
@@ -151,17 +151,18 @@ class DoorClient:
             for segment in self.keepsake.results.values():
                 self._queue(segment)
 
-    def describe(self) -> dict[str, Any]:
-        """For ``Door.clients``."""
+    def describe(self, told: dict[str, Any] | None = None) -> dict[str, Any]:
+        """For ``Door.clients``. `told`: the boss's figures, of one that it counts."""
+        figures = told or {"unfinished": self.unfinished, "done": self.done}
         return {
             "identity": self.identity,
             "program": self.program,
             "pid": self.pid,
             "since": self.since,
             "connected": self.route is not None,
-            "unfinished": self.unfinished,
+            "unfinished": figures["unfinished"],
             "waiting": sum(segment.jobs for segment in self.outgoing),
-            "done": self.done,
+            "done": figures["done"],
         }
 
 

@@ -12,7 +12,9 @@ import os
 import socket
 import time
 from array import array
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from struct import error as StructError
 from typing import Any
 
@@ -20,9 +22,9 @@ import zmq
 
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
-from bossworker.pool.door.boss_line import INFO, BossLine
+from bossworker.pool.door.boss_line import INFO, BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
-from bossworker.pool.door.client_requests import OWN_ID, ClientRequests
+from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient
 from bossworker.pool.door.door_poller import DoorPoller
@@ -32,6 +34,7 @@ from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.keys import Keys
 from bossworker.pool.door.operators import Operators
 from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.client_jobs import OWN_ID
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
@@ -64,7 +67,7 @@ class DoorServer:
         self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
-        self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line)
+        self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line, self.line_to_boss)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
@@ -215,8 +218,25 @@ class DoorServer:
             whose = f" program={program!r}" if program else ""
             self.boss.note(f"client refused={self.refused} address={self.address!r} last={reason!r}{whose}")
 
-    def describe_clients(self) -> list[dict[str, Any]]:
-        return [client.describe() for client in self.clients.by_number.values()]
+    def line_to_boss(self, client: DoorClient) -> socket.socket | None:
+        """One for a client. What has to be kept has to go by here."""
+        if client.keepsake is not None:
+            return None
+        line = self.boss.open_line(client.number)
+        client.counted_by_boss = line is not None
+        return line
+
+    def describe_clients(self, on_told: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Tell of all, once the boss has told of those that it counts."""
+
+        def tell(told: dict[str, Any]) -> None:
+            counted = told.get("clients", {})
+            on_told([client.describe(counted.get(str(client.number))) for client in self.clients.by_number.values()])
+
+        if any(client.counted_by_boss for client in self.clients.by_number.values()):
+            self.boss.ask(Kind.CLIENTS, b"", b"", decoded(tell))
+        else:
+            tell({})
 
     def look_who_is_there(self) -> None:
         """Find out, once it is time, who has hung up; and lose those."""
@@ -254,8 +274,12 @@ class DoorServer:
             return
         self.clients.remove(client)
         self.requests.forget(client)
-        self.boss.forget(client.number)
-        self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+
+        def forgotten(told: dict[str, Any]) -> None:
+            client.take_over_figures(told)
+            self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+
+        self.boss.forget(client.number, decoded(forgotten))
 
     # -- the boss -----------------------------------------------------------------------------------------
 
@@ -294,6 +318,9 @@ class DoorServer:
                 give_back(file)
         for client in concerned.values():
             self.mail.pass_on(client)
+            if client.takes_too_little:
+                self.mail.say(client, "goodbye", "it has not taken its results")
+                self.lose(client)
 
     def on_result(self, client: DoorClient, segment: Segment, file: int | None) -> None:
         """A client's results; `file` has the data of a large one, and goes to the client itself, if that takes it."""
@@ -303,7 +330,7 @@ class DoorServer:
         with suppress(OSError):
             if client.takes_file:
                 self.mail.send_file(client, segment, os.dup(file))
-                client.count(segment)
+                client.count(segment.jobs)
                 return
         client.receive(_with_data(segment, file))
 
@@ -319,8 +346,12 @@ class DoorServer:
             return
         for frame in frames:
             if frame.kind is Kind.STATS:
-                told = {"clients": self.describe_clients(), "malformed": self.malformed, "refused": self.refused}
-                self.program.send(Kind.REPLY, bytes(frame.head), [json.dumps(told).encode()])
+                self.describe_clients(partial(self.answer_program, bytes(frame.head)))
+
+    def answer_program(self, request: bytes, clients: list[dict[str, Any]]) -> None:
+        told = {"clients": clients, "malformed": self.malformed, "refused": self.refused}
+        with suppress(LinkClosed):  # it closes the door
+            self.program.send(Kind.REPLY, request, [json.dumps(told).encode()])
 
     def on_hung_up(self) -> None:
         """The program closes the door. If the pool has come to its end in order, which the boss says before, no

@@ -10,6 +10,7 @@ from bossworker.pool.door import door_protocol
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.door_clients import ClientList, DoorClient
 from bossworker.pool.door.door_protocol import DOOR_VERSION, FRAMES, JSON, MOST_IDENTITY, WINDOW
+from bossworker.pool.wire.client_jobs import MOST_JOBS
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, VERSION, ProtocolError
 from bossworker.system import identity as processes_identity
 
@@ -131,7 +132,7 @@ def welcome(client: DoorClient, settings: dict[str, Any]) -> dict[str, Any]:
         "number": settings["door"] << DOOR_BITS - CLIENT_BITS | client.number,  # above our ids, in events
         "kept": sum(map(len, kept.values())),  # jobs of which it will be told, and whose results will come
         "window": WINDOW,
-        "most_jobs": door_protocol.MOST_JOBS,
+        "most_jobs": MOST_JOBS,
         "monotonic": time.monotonic(),
         "machine": machine(),
     }

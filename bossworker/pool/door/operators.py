@@ -25,7 +25,7 @@ MANY_OPERATORS = 16  # with so many, those that have hung up are looked for befo
 MOST_TEXT = 100  # characters of a program's name
 _ROOT = 0
 
-Describe = Callable[[], list[dict[str, Any]]]
+Describe = Callable[[Callable[[list[dict[str, Any]]], None]], None]
 
 
 class _Operator:
@@ -72,7 +72,10 @@ class Operators:
             self._send(route, {"op": "ping"})
 
     def _send(self, route: bytes, told: dict[str, Any]) -> None:
-        if not self._router.send(route, door_protocol.encode(told)):
+        self._send_encoded(route, door_protocol.encode(told))
+
+    def _send_encoded(self, route: bytes, message: bytes) -> None:
+        if not self._router.send(route, message):
             self.by_route.pop(route, None)
 
     def on_message(self, route: bytes, data: bytes) -> None:
@@ -83,13 +86,13 @@ class Operators:
             self._reply(route, number, {"refused": f"{operator.requests} requests wait for their answers"})
             return
         if told["op"] == "clients":
-            self._reply(route, number, {"clients": self._describe_clients()})
+            self._describe_clients(lambda clients: self._reply(route, number, {"clients": clients}))
             return
 
-        def on_answer(answer: dict[str, Any]) -> None:
+        def on_answer(answer: bytes) -> None:
             operator.requests -= 1
             if route in self.by_route:
-                self._reply(route, number, answer)
+                self._send_encoded(route, _reply_with(number, answer))
 
         kind, more, body = Kind.OPERATE, b"", b""
         if told["op"] == "events":
@@ -101,6 +104,12 @@ class Operators:
 
     def _reply(self, route: bytes, number: int, content: dict[str, Any]) -> None:
         self._send(route, {"op": "reply", "request": number, **content})
+
+
+def _reply_with(number: int, content: bytes) -> bytes:
+    """A reply with what the boss has answered, which is an object of JSON: as it is, for it may be long."""
+    head = door_protocol.encode({"op": "reply", "request": number})
+    return b"%s,%s" % (head[:-1], content[1:]) if len(content) > len(b"{}") else head
 
 
 def _number(value: object) -> int:

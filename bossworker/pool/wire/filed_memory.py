@@ -30,6 +30,7 @@ MOST_PASSED = 1 << 16  # jobs that the boss may have without a result in the jou
 _ENTRY = 2  # words: the first id, and how many jobs from there on were claimed
 _HEAD = 512  # words: what is below, before the entries
 _WRITTEN, _BOSS, _FORK_SERVER = 0, 1, 3  # entries that were ever written; pids, each with a start time behind it
+_SHUT = 5  # whether what is noted here is being read, and nothing may be begun any more
 _NAME_AT, _NAME_SIZE = 64 * 8, 256  # bytes: which session of the journal this is of, and the boot id
 
 
@@ -98,6 +99,17 @@ class FiledMemory(Memory):
         self._log[at], self._log[at + 1] = first_id, claimed
         self._log[_WRITTEN] = written + 1
 
+    def note_given(self, entry: int, first_id: int, count: int) -> bool:
+        """In the place of the boss's notes, with an engine: it is about to get jobs. False: it may not any more.
+
+        The note is there before we look, and whoever reads the notes says so before: one of the two sees the other.
+        """
+        at = _HEAD + _ENTRY * entry
+        self._log[at + 1] = 0
+        self._log[at], self._log[at + 1] = first_id, count
+        self._log[_WRITTEN] = max(self._log[_WRITTEN], entry + 1)
+        return not self._log[_SHUT]
+
     def running(self) -> Iterator[int]:
         """Ids of the jobs that run now."""
         for slot in range(min(self.slots, MAX_WORKERS)):
@@ -111,13 +123,15 @@ class FiledMemory(Memory):
 
     def claimed(self) -> Iterator[range]:
         """Ids of the jobs that may have run. No worker that still lives can claim another one from then on."""
+        self._log[_SHUT] = 1
         for slot in range(min(self.slots, MAX_WORKERS)):
             recorder = self.recorder(slot)
             first_id = recorder.notes[FIRST_ID]
             yield range(first_id, first_id + recorder.claimed_at_most())
         for entry in range(min(self._log[_WRITTEN], MOST_PASSED)):
             at = _HEAD + _ENTRY * entry
-            yield range(self._log[at], self._log[at] + self._log[at + 1])
+            if self._log[at + 1]:
+                yield range(self._log[at], self._log[at] + self._log[at + 1])
 
     def published(self) -> Iterator[Segment]:
         """Results that lie in the recorders, or were taken from there a while ago. Some may have been taken before."""

@@ -31,6 +31,8 @@ class Frame(NamedTuple):
         return self.fds[0] if self.fds and self.fds[0] >= 0 else None
 
 
+_new_frame = tuple.__new__  # what Frame(...) comes to, with no function of Python's in between
+
 Part = tuple[memoryview, tuple[int, ...]]
 """Bytes of a frame, and the descriptors that go with the first of them."""
 
@@ -61,7 +63,7 @@ def frame_of(view: memoryview) -> Frame:
         version, kind, fd_count, head_size, body_size = _unpack_prefix(view)
         body = _PREFIX_SIZE + head_size
         if version == VERSION and kind in _KINDS and not fd_count and body + body_size == len(view):
-            return Frame(_KINDS[kind], view[_PREFIX_SIZE:body], view[body:], [])
+            return _new_frame(Frame, (_KINDS[kind], view[_PREFIX_SIZE:body], view[body:], []))
     raise ProtocolError("not one frame")
 
 
@@ -89,7 +91,7 @@ def cut_frames(view: memoryview, fds: list[int]) -> Cut:
         end = body + body_size
         if end > total:
             return frames, start, end - total
-        frames.append(Frame(_KINDS[kind], view[head:body], view[body:end], fds[:fd_count]))
+        frames.append(_new_frame(Frame, (_KINDS[kind], view[head:body], view[body:end], fds[:fd_count])))
         if fd_count:
             del fds[:fd_count]
         start = end

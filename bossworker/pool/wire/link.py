@@ -35,6 +35,7 @@ SMALL_READ = 1 << 14  # bytes; a read that brought less has most likely emptied 
 FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
+_FLAGS = (NO_SIGPIPE,)
 HUNG_UP = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN, errno.ENOTSOCK}
 
 
@@ -124,7 +125,13 @@ class Link:
     def flush(self) -> bool:
         """Send what the socket takes now; True when nothing is left. Raises LinkClosed."""
         try:
-            return self._flush()
+            while True:
+                if self._sent:
+                    self._account()
+                if not self._out:
+                    return True
+                if not self._send_some():
+                    return False
         except IndexError:
             if self.sock.fileno() >= 0:
                 raise
@@ -132,30 +139,25 @@ class Link:
             self._sent = []
             raise LinkClosed("another thread has hung up") from None
 
-    def _flush(self) -> bool:
-        while True:
-            if self._sent:
-                self._account()
-            if not self._out:
-                return True
-            buffers, rights = self._next_parts()
-            try:
-                if rights or len(buffers) > 1:
-                    self._sent.extend(map(self.sock.sendmsg, (buffers,), (rights,), (NO_SIGPIPE,)))
-                else:
-                    self._sent.extend(map(self.sock.send, buffers, (NO_SIGPIPE,)))
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno not in HUNG_UP:  # a signal handler's, a TimeoutError for instance
-                    raise
-                raise LinkClosed(str(error)) from error
+    def _send_some(self) -> bool:
+        """One system call, whose result is then in `_sent`; False when the socket takes nothing now."""
+        try:
+            if len(self._out) == 1 and not self._out[0][1]:
+                self._sent.extend(map(self.sock.send, (self._out[0][0],), _FLAGS))
+            else:
+                buffers, rights = self._next_parts()
+                self._sent.extend(map(self.sock.sendmsg, (buffers,), (rights,), _FLAGS))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in HUNG_UP:  # a signal handler's, a TimeoutError for instance
+                raise
+            raise LinkClosed(str(error)) from error
+        return True
 
     def _next_parts(self) -> tuple[Sequence[memoryview], _Rights]:
         """What the next system call sends: up to the next descriptors, which go with the first bytes of a call."""
         first, fds = self._out[0]
-        if len(self._out) == 1 and not fds:
-            return (first,), ()
         buffers = [first]
         for part, its_fds in self._out[1:PARTS_AT_ONCE]:
             if its_fds:
@@ -168,6 +170,9 @@ class Link:
         """Strike off what was sent. Only assignments between the making of `closing` and the clearing of _sent."""
         left = self._sent[0]
         fds = self._out[0][1]
+        if len(self._out) == 1 and not fds and left == len(self._out[0][0]):  # as nearly always
+            self._out, self._sent = [], []
+            return
         whole = 0
         for part, _ in self._out:
             if len(part) > left:
@@ -235,7 +240,8 @@ class Link:
             return 0
         size = len(self._read[-1][0])
         self._ended = not size
-        self._cut()
+        if not self._cut_simply():
+            self._cut()
         return size
 
     def _account_filled(self) -> int:
@@ -254,8 +260,6 @@ class Link:
 
         A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
         """
-        if not self._read or self._cut_simply():
-            return
         while reads := self._read[:CUT_READS]:
             assembler = self._in.copy()
             frames = [*self.frames]

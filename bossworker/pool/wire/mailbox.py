@@ -52,8 +52,8 @@ class Mailbox:
     def __init__(self, words: memoryview, area: memoryview) -> None:
         self._words = words
         self._area = area
-        self._fence = fence()
-        self._always = not exclusive()  # whether messages are always sent
+        self._post, self._take = fence().release, fence().acquire  # one after the other, they are the fence
+        self.always = not exclusive()  # whether nothing comes without a message
         self._orders = 0  # given, or taken
         self._reports = 0  # made, or seen
 
@@ -67,11 +67,13 @@ class Mailbox:
         """Leave an order, or word that it comes over the wire; whether the worker must be woken for it."""
         words = self._words
         words[ORDER_SIZE] = 0 if by_wire else self._write(prefix_of(kind, head, body), head, *body)
-        self._order_memory()
+        self._post()
+        self._take(False)
         self._orders += 1
         words[ORDERS] = self._orders
-        self._order_memory()
-        return self._always or words[ASLEEP] != 0
+        self._post()
+        self._take(False)
+        return self.always or words[ASLEEP] != 0
 
     def _write(self, *parts: Buffer) -> int:
         at = 0
@@ -88,7 +90,8 @@ class Mailbox:
     def read_report(self) -> WorkerReport:
         """The report that is there. ProtocolError when it cannot be the worker's."""
         found = self._words[REPORTS]
-        self._order_memory()
+        self._post()
+        self._take(False)
         if found >> _COUNT_SHIFT != self._reports + 1:
             raise ProtocolError("its mailbox was written over")
         self._reports += 1
@@ -102,7 +105,8 @@ class Mailbox:
 
     def take_order(self) -> Frame | None:
         """The order that is there, in the shared memory itself; None if it comes over the wire."""
-        self._order_memory()
+        self._post()
+        self._take(False)
         self._orders += 1
         size = self._words[ORDER_SIZE]
         return frame_of(self._area[:size]) if size else None
@@ -110,7 +114,8 @@ class Mailbox:
     def fall_asleep(self) -> bool:
         """Have the boss wake us; whether there is an order already."""
         self._words[ASLEEP] = 1
-        self._order_memory()
+        self._post()
+        self._take(False)
         return self.has_order()
 
     def wake_up(self) -> None:
@@ -120,20 +125,12 @@ class Mailbox:
     def report(self, spilled: bool = False, leaves: bool = False) -> bool:
         """Report that the batch is done; whether a message must be sent whatever the boss does."""
         self._reports += 1
-        self._order_memory()
+        self._post()
+        self._take(False)
         self._words[REPORTS] = self._reports << _COUNT_SHIFT | _SPILLED * spilled | _LEAVES * leaves
-        self._order_memory()
-        return self._always
-
-    @property
-    def always(self) -> bool:
-        """Whether nothing comes without a message."""
-        return self._always
-
-    def _order_memory(self) -> None:
-        """What is read after this cannot have been read before what was written before it."""
-        self._fence.release()
-        self._fence.acquire(False)
+        self._post()
+        self._take(False)
+        return self.always
 
 
 def fits(head: bytes, body: Sequence[Buffer]) -> bool:

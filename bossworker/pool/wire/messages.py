@@ -8,14 +8,17 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     worker -> boss      UP  INIT_FAILED  DONE  SPILL  EXIT_FAILED
     boss -> fork server     SPAWN  KILL  HANDLERS
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
-    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE
+    door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE  CLIENT_LINE  LINE_END  CLIENTS
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
     caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED, and what is for the boss
+    engine's line -> scribe     WANTED, and what a boss sends
     scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
     reader -> scribe    ASK
     scribe -> reader    REPLY
     client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
+    client -> boss      SUBMIT
+    boss -> client      READY  RESULTS  GOODBYE
 
 Jobs travel as **blocks**, results as **segments**; both lay many small payloads end to end with their sizes in columns
 beside them, so that the boss can cut, join and pass them on by slicing, and never looks inside.
@@ -56,6 +59,7 @@ class Kind(IntEnum):
     KEYS = 26
     RESUME = 27
     UNKEYED = 28
+    WANTED = 29
 
     READY = 16
     START_FAILED = 17
@@ -98,6 +102,9 @@ class Kind(IntEnum):
     PING = 104
     FORGET = 105
     OPERATE = 106
+    CLIENT_LINE = 107
+    LINE_END = 108
+    CLIENTS = 109
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -139,7 +146,8 @@ FIRST_CLIENT_ID = 1 << DOOR_BITS
 LAST_DOOR, LAST_CLIENT = (1 << 7) - 2, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
 FIRST_RERUN_ID = LAST_DOOR + 1 << DOOR_BITS  # from here on: jobs that an operator had run once more
 LISTEN = Struct("<I")  # number of the door; its process is at the other end of the socket that comes along
-CLIENT_GONE = Struct("<QI")  # number of a request, and of the client: what it has queued or running is nobody's
+CLIENT_GONE = Struct("<QI")  # number of a request, and of the client: what it has queued or running is nobody's.
+# LINE_END, with the same: all goes by the door again. CLIENT_LINE has the client's number (COUNT), and its line's fd
 CREDIT = Struct("<Q")  # bytes of results that a client has taken in since it came
 PIECE = Struct("<QQ")  # of a frame that is larger than a message may be: all its bytes, and where this piece starts
 

@@ -74,7 +74,7 @@ _WORDS_END = _UNCLAIMED_AT
 _PROGRESS_AT = _WORDS_SIZE - PROGRESS_ROOM
 
 # The boss's notes: words on the pool, then five on each slot's batch.
-_ASSIGNED, _SLOTS, _HELD, _MOST_HELD, _BOSS_ASLEEP = range(5)
+_ASSIGNED, _SLOTS, _HELD, _MOST_HELD, BOSS_ASLEEP = range(5)
 LIMIT, FIRST_ID, ATTEMPT, EXCESS, TAKING = range(5)
 # LIMIT: jobs the worker was given, less those that the boss took back; EXCESS: bytes that the job which must stop has
 # taken, if that is why; else 0. TAKING: 1 while jobs are being taken back.
@@ -114,16 +114,16 @@ class Memory:
                 raise
             need = f"a pool needs {self.size >> 20} MiB of address space, and a sparse file as large, mostly unused"
             raise OSError(error.errno, f"{error.strerror} ({need})") from error
-        self._words = self._view[:_NOTES_AT].cast("Q")
+        self.words = self._view[:_NOTES_AT].cast("Q")
 
     @property
     def assigned_through(self) -> int:
         """1 + the highest id of a job that was given to a worker: what lies above never ran."""
-        return self._words[_ASSIGNED]
+        return self.words[_ASSIGNED]
 
     @assigned_through.setter
     def assigned_through(self, value: int) -> None:
-        self._words[_ASSIGNED] = value
+        self.words[_ASSIGNED] = value
 
     def note_boss(self) -> None:
         """This process is the boss. (What is noted by these four is for the file of a pool with a journal.)"""
@@ -142,38 +142,38 @@ class Memory:
     @property
     def held(self) -> int:
         """How many descriptors of large payloads the boss holds."""
-        return self._words[_HELD]
+        return self.words[_HELD]
 
     @held.setter
     def held(self, value: int) -> None:
-        self._words[_HELD] = value
+        self.words[_HELD] = value
 
     @property
     def boss_asleep(self) -> bool:
         """Whether the boss must be woken to see a report."""
-        return self._words[_BOSS_ASLEEP] != 0
+        return self.words[BOSS_ASLEEP] != 0
 
     @boss_asleep.setter
     def boss_asleep(self, value: bool) -> None:
-        self._words[_BOSS_ASLEEP] = value
+        self.words[BOSS_ASLEEP] = value
 
     @property
     def most_held(self) -> int:
         """How many it may hold."""
-        return self._words[_MOST_HELD]
+        return self.words[_MOST_HELD]
 
     @most_held.setter
     def most_held(self, value: int) -> None:
-        self._words[_MOST_HELD] = value
+        self.words[_MOST_HELD] = value
 
     @property
     def slots(self) -> int:
         """How many slots have been used."""
-        return self._words[_SLOTS]
+        return self.words[_SLOTS]
 
     @slots.setter
     def slots(self, value: int) -> None:
-        self._words[_SLOTS] = value
+        self.words[_SLOTS] = value
 
     def withdraw(self) -> list[range]:
         """After the boss's death: bar the workers from claiming more; the ids of the jobs that thus never start."""
@@ -221,7 +221,7 @@ class Memory:
     def close(self) -> None:
         """Give back what this process holds of it; the mapping goes with the last recorder that is still in use."""
         self.close_file()
-        self._words.release()
+        self.words.release()
         self._view.release()
 
 

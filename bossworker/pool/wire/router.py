@@ -38,7 +38,7 @@ class Router:
             (zmq.USE_FD, listener.detach()),
         ):
             self._socket.setsockopt(option, value)
-        self._quiet = False  # whether nothing was waiting at our last call: then the descriptor tells of what comes
+        self.quiet = False  # whether nothing was waiting at our last call: then the descriptor tells of what comes
         self._socket.bind("ipc://bossworker")  # the name means nothing: the listener is bound already
 
     def fileno(self) -> int:
@@ -47,7 +47,7 @@ class Router:
 
     def send(self, identity: bytes, message: bytes) -> bool:
         """Send to a worker; False when it is not there, or not yet."""
-        self._quiet = False
+        self.quiet = False
         try:
             self._socket.send_multipart((identity, message), self._zmq.DONTWAIT)
         except self._zmq.ZMQError as error:
@@ -62,7 +62,7 @@ class Router:
         It tells of changes alone, and a call in between may have eaten the signal. So after each but the last of
         `take`, the socket's state is asked for, and all is read.
         """
-        return [] if self._quiet else self.take()
+        return [] if self.quiet else self.take()
 
     def take(self) -> list[tuple[bytes, str]]:
         """Take all messages off; the senders of those that no worker of ours sends, and what is wrong with them."""
@@ -73,7 +73,7 @@ class Router:
                     route, *parts = self._socket.recv_multipart(zmq.DONTWAIT)
                     if parts not in _BELLS:
                         wrong.append((route, "it wrote into its socket"))
-        self._quiet = True
+        self.quiet = True
         return wrong
 
     def close(self) -> None:

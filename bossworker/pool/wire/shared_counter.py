@@ -77,7 +77,7 @@ def set_counter(counter: Counter, value: int) -> None:
     if isinstance(counter, _PlainCounter):
         counter.word[0] = value
     else:
-        _set_semaphore(counter, value)
+        _sem_init()(counter.handle, 1, value)  # type: ignore[attr-defined]
 
 
 def _semaphore(area: mmap.mmap | memoryview, at: int) -> Any:

@@ -7,8 +7,7 @@ imported before the pool was made, however large the boss's queue has grown. It 
 from __future__ import annotations
 
 import os
-import selectors
-import signal
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from bossworker.pool.wire.output_frames import STDERR, STDOUT, OutputEnds, new_s
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.worker.leaving import exit_status, leave_at_once
 from bossworker.system import processes, signals
+from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back
 from bossworker.system.descendants import is_detached
 from bossworker.system.originals import native
 
@@ -62,11 +62,11 @@ class ForkServer:
             processes.end_children(END_SECONDS)
 
     def _serve(self) -> None:
-        selector = selectors.DefaultSelector()
-        selector.register(self.boss.sock, selectors.EVENT_READ)
-        selector.register(self.wake, selectors.EVENT_READ)
+        poll = select.poll()
+        poll.register(self.boss.sock, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
         while True:
-            selector.select()
+            poll.poll()
             with suppress(BlockingIOError):
                 os.read(self.wake, 4096)
             self._obey()

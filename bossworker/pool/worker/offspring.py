@@ -17,6 +17,7 @@ from bossworker.system import descendants, multiprocess, proc, processes
 
 END_SECONDS = 0.2  # for all of it to be gone; what is not then goes with the worker
 _PAUSE = 0.001  # seconds between looks
+_NONE: frozenset[int] = frozenset()
 
 
 class Offspring:
@@ -27,7 +28,7 @@ class Offspring:
 
     def note(self) -> None:
         """A batch begins: what is there now was not started by its jobs."""
-        self._before = frozenset(proc.children(os.getpid()) if descendants.has_children() else ())
+        self._before = frozenset(proc.children(os.getpid())) if descendants.has_children() else _NONE
 
     def end_since(self, started: float) -> None:
         """End what the job has started that began then (monotonic seconds), with all that is below it."""

@@ -15,7 +15,7 @@ from types import FrameType
 from bossworker.errors import TIMED_OUT, JobTimeout
 from bossworker.failure import Outcome, describe
 from bossworker.function_calls import FunctionCall, run_call
-from bossworker.pickling import MainDefinitions
+from bossworker.pickling import MainDefinitions, inherited_main_definitions
 from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
@@ -27,6 +27,7 @@ from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_b
 from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import (
     BELOW_BEFORE,
+    BOSS_ASLEEP,
     EXCESS,
     EXPIRED,
     MEASURED_JOB,
@@ -80,7 +81,7 @@ class Worker:
         self.max_memory = options.max_worker_memory
         self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
-        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or MainDefinitions()
+        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or inherited_main_definitions()
         self.by_value: bool | MainDefinitions = (
             self.callers_by_value
         )  # of the batch that is being run: other programs know none of it
@@ -157,7 +158,7 @@ class Worker:
             close_fds(frame.fds)
             if self.output is not None:
                 self.output.batch_ended()
-            leaves = self._too_large() or self._too_many_dead()
+            leaves = bool(self.max_memory and self._too_large()) or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
         self._exit()
@@ -205,7 +206,7 @@ class Worker:
             signal.signal(signals.INTERRUPT, self._interrupted)
 
     def _too_large(self) -> bool:
-        return bool(self.max_memory) and processes.own_resident_bytes() > self.max_memory
+        return processes.own_resident_bytes() > self.max_memory
 
     def _too_many_dead(self) -> bool:
         """What a handler detaches becomes ours, and we cannot wait for it: it looks no different from the handler's own
@@ -251,7 +252,7 @@ class Worker:
         """Tell the boss that we are up, or through with a batch."""
         must = self.mailbox.report(self.spilled, leaves)
         self.spilled = False
-        if must or self.memory.boss_asleep:
+        if must or self.memory.words[BOSS_ASLEEP]:
             self.wire.ring(kind)
 
     def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:

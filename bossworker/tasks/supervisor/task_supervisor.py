@@ -103,12 +103,12 @@ class TaskSupervisor(Supervisor):
         self._starts += 1
         super().on_started()
         if self._starts > 1:
-            self.note("started again", starts=self._starts)
+            self.note(jobdir.INFO, "started again", starts=self._starts)
             self.events.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         self.failure = error
-        self.note("not started", reason=error.reason)
+        self.note(jobdir.WARNING, "not started", reason=error.reason)
         status = job_status.not_started(self.status, error.exit_code, error.reason, time.time())
         self._ended(status, elapsed=0.0)
 
@@ -129,7 +129,8 @@ class TaskSupervisor(Supervisor):
                 ran_seconds=elapsed,
             )
         if delay is not None:
-            self.note("to be started again", delay=delay, state=status["state"], exit_code=status["exit_code"])
+            facts = {"delay": delay, "state": status["state"], "exit_code": status["exit_code"]}
+            self.note(jobdir.WARNING, "to be started again", **facts)
         self._next_start = None if delay is None else time.time() + delay
         self.status = status
         self.streams.goes_on = delay is not None

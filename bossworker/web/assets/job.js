@@ -3,6 +3,7 @@
 import { html, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
 import { bytes, exactly, KINDS, moment, seconds } from "./format.js";
+import { sourceOf } from "./sources.js";
 import { Bar, Copy, Empty, Notice, Status, useDoing, usePolled, useQuestion } from "./ui.js";
 
 const REFRESH = 500; // milliseconds
@@ -16,6 +17,9 @@ export const Text = ({ title, text, open = true }) => html`<div class="card bloc
 const Fields = ({ rows }) => html`<dl class="fields card">
   ${rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== "–").map(([name, value, title]) => html`<div class=${String(value).length > 24 ? "long" : ""}><dt>${name}</dt><dd title=${title ?? ""}>${value}</dd></div>`)}
 </dl>`;
+
+// A job, or a result, by its keys.
+const Content = ({ title, rows }) => html`<div class="card block"><div class="block-head">${title}</div><dl class="content">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl></div>`;
 
 // Where its time went: waiting, and running.
 function States({ job }) {
@@ -150,7 +154,7 @@ export function Job({ pool, id, given, readOnly }) {
       ["retries", job.options?.retries || null],
     ]} />
     ${job.status === "done" && !job.started && html`<p class="quiet-text">It ended well. The pool was too quick, or it ended too long ago, for its times to be known here.</p>`}
-    ${job.content && html`<div class="card block"><div class="block-head">The job</div><dl class="content">${job.content.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl></div>`}
+    ${job.content && html`<${Content} title="The job" rows=${job.content} />`}
     ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
     ${job.log && html`<${Text} title="What it printed last" text=${job.log} />`}
     ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
@@ -163,15 +167,17 @@ export function Command({ id, readOnly }) {
   const { answer: job, trouble } = usePolled(ask, 2 * REFRESH);
   const [setQuestion, dialog] = useQuestion();
   const [doing, told] = useDoing();
-  if (!job) return trouble ? html`<${Empty} title="This command cannot be shown"><p>${trouble}</p><p><a href="#/jobs/commands">All commands</a></p><//>` : html`<${Empty} title="Looking…" />`;
+  if (!job) return trouble ? html`<${Empty} title="This command cannot be shown"><p>${trouble}</p><p><a href="#/commands">All commands</a></p><//>` : html`<${Empty} title="Looking…" />`;
   const order = (name, more = {}) => post(`api/commands/${name}`, { ids: [id], ...more });
   const kill = () => setQuestion({ title: "Kill this command?", text: "It ends at once, with all that it has started.", verb: "Kill", act: () => order("cancel") });
+  const drop = () => setQuestion({ title: "Cancel this command?", text: "It waits, and will not be started.", verb: "Cancel the command", act: () => order("cancel") });
   const again = () => doing(() => order("retry"), (answer) => (answer.count ? "started once more: it is the newest of the commands" : answer.wrong.join("; ")));
   const path = `api/commands/${id}`;
   return html`<section>
     <div class="row spread">
-      <h1><a href="#/jobs/commands" class="quiet-text">Commands</a> / ${job.name || job.id.slice(-20, -12)} <${Status} row=${{ status: job.status, kind: job.state }} /></h1>
+      <h1><a href="#/commands" class="quiet-text">Commands</a> / ${job.name || job.id.slice(-20, -12)} <${Status} row=${{ status: job.status, kind: job.state }} /></h1>
       ${!readOnly && html`<div class="row">
+        ${job.status === "queued" && html`<button class="danger" onClick=${drop}>Cancel</button>`}
         ${job.status === "running" && html`
           ${job.paused ? html`<button class="primary" onClick=${() => doing(() => order("resume"))}>Resume</button>` : html`<button onClick=${() => doing(() => order("pause"))}>Pause</button>`}
           <button onClick=${() => doing(() => order("signal", { signal: "TERM" }), "it was asked to end")}>Ask to end</button>
@@ -198,6 +204,52 @@ export function Command({ id, readOnly }) {
     ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} title="Its processes" />`}
     <${Output} path=${`${path}/output`} stream="stdout" />
     <${Output} path=${`${path}/output`} stream="stderr" />
+    ${dialog}
+  </section>`;
+}
+
+// What is on the disk of a job, also of a program that is gone.
+export function JournalJob({ name, id, readOnly }) {
+  const source = sourceOf("journal", name);
+  const ask = useCallback(() => get(`${source.api}/${id}`), [source.api, id]);
+  const { answer: job, trouble } = usePolled(ask, 2 * REFRESH);
+  const [setQuestion, dialog] = useQuestion();
+  const [again, setAgain] = useState(null);
+  if (!job) return trouble ? html`<${Empty} title="This job cannot be shown"><p>${trouble}</p><p><a href=${source.list}>All jobs of the journal</a></p><//>` : html`<${Empty} title="Looking…" />`;
+  const retry = () =>
+    setQuestion({
+      title: `Run job ${job.name} again?`,
+      text: `It is added to the journal once more, as a new job. ${job.owner ? `Process ${job.owner} has the journal open, runs it and gets its result.` : "No program has the journal open: the next that does runs it and gets its result."}`,
+      verb: "Run again",
+      mild: true,
+      act: async () => setAgain((await post(`${source.api}/retry`, { ids: [job.id] })).new[job.id] ?? null),
+    });
+  return html`<section>
+    <div class="row spread">
+      <h1><a href=${source.list} class="quiet-text">Journal ${name}</a> / ${job.name} <${Status} row=${job} /></h1>
+      ${!readOnly && job.retry && html`<button class="primary" onClick=${retry}>Run again</button>`}
+    </div>
+    ${again && html`<${Notice} kind="good">It was added once more: <a href=${source.one(again)}>the new job</a>.<//>`}
+    ${trouble && html`<${Notice}>${trouble}<//>`}
+    ${job.status === "interrupted" && html`<${Notice}>It may have run when the program that had the journal open ended: look at what it has left, before it is run again.<//>`}
+    ${job.error && job.status !== "interrupted" && html`<${Notice}><strong>${KINDS[job.kind] ?? job.kind}</strong>: ${job.error}<//>`}
+    <${States} job=${job} />
+    <${Fields} rows=${[
+      ["added", moment(job.added), exactly(job.added)],
+      ["started", moment(job.started), exactly(job.started)],
+      ["ended", moment(job.ended), exactly(job.ended)],
+      ["took", seconds(job.seconds)],
+      ["attempts", job.attempt || null],
+      ["process", job.pid || null],
+      ["priority", job.priority || null],
+      ["time limit", job.options?.timeout ? seconds(job.options.timeout) : null],
+      ["its result", job.ended ? (job.retrieved ? "the program has got it" : "no program has got it yet") : null],
+      ["again", job.retry_of ? html`<a href=${source.one(job.retry_of)}>of job ${job.retry_of}</a>` : null],
+    ]} />
+    ${job.content && html`<${Content} title="The job" rows=${job.content} />`}
+    ${job.result && html`<${Content} title="Its result" rows=${job.result} />`}
+    ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
+    ${job.log && html`<${Text} title="What it printed last" text=${job.log} />`}
     ${dialog}
   </section>`;
 }

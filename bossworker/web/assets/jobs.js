@@ -1,11 +1,11 @@
-// The list of jobs: of a pool, or of commands with job directories. Only what is seen of it is fetched and drawn.
+// The list of jobs: of a pool, a journal, or of commands with job directories. Only what is seen of it is fetched and drawn.
 
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
 import { count, exactly, KINDS, moment, plural, seconds } from "./format.js";
-import { Empty, Notice, Status, useDoing, useQuestion } from "./ui.js";
+import { sourceOf } from "./sources.js";
+import { Empty, Notice, Status, useQuestion } from "./ui.js";
 
-export const COMMANDS = "commands";
 const ROW = 36; // pixels
 const HEAD = 34; // of the line above the rows
 const WIDE_ROW = 62; // of a narrow screen, where a row has two lines
@@ -14,13 +14,10 @@ const MOST_ROWS = 300_000; // a browser draws no taller list
 const REFRESH = 1000; // milliseconds
 const AGES = { "": "any time", 60: "last minute", 600: "last 10 minutes", 3600: "last hour", 86400: "last day" };
 
-const pathOf = (source) => (source === COMMANDS ? "api/commands" : `api/jobs/${encodeURIComponent(source)}`);
-export const hrefOf = (source, id) => (source === COMMANDS ? `#/command/${id}` : `#/job/${encodeURIComponent(source)}/${id}`);
-
 function wanted(source, filter) {
   const { status, kind, age, text } = filter;
   const since = age ? Date.now() / 1000 - Number(age) : "";
-  return source === COMMANDS ? { status, text } : { status, kind, text, since };
+  return source.times ? { status, kind, text, since } : { status, text };
 }
 
 // The rows that are in sight, and how many there are: fetched in parts, and again while they are seen.
@@ -29,11 +26,11 @@ function useRows(source, filter) {
   const sight = useRef([0, 0]);
   const serial = useRef(0);
   const [state, setState] = useState({ total: null, trouble: "", searched: null });
-  const key = JSON.stringify([source, filter]);
+  const key = JSON.stringify([source.list, filter]);
   const fetchPart = useCallback(
     async (part, mine) => {
       try {
-        const told = await get(pathOf(source), { ...wanted(source, filter), offset: part * PART, limit: PART });
+        const told = await get(source.api, { ...wanted(source, filter), offset: part * PART, limit: PART });
         if (serial.current !== mine) return;
         parts.current.set(part, told.rows);
         setState({ total: told.total, trouble: "", searched: told.searched ?? null, all: told.all ?? null });
@@ -81,7 +78,7 @@ function Row({ row, at, height, source, chosen, active, onChoose }) {
   const text = row.error ?? row.text ?? "";
   return html`<div id=${`row-${at}`} class=${`job ${active ? "active" : ""} ${chosen ? "chosen" : ""}`} role="row" aria-rowindex=${at + 2} aria-selected=${chosen} style=${{ top: `${at * height}px`, height: `${height}px` }}>
     ${onChoose && html`<span role="gridcell" class="job-choice"><input type="checkbox" tabindex="-1" aria-label=${`Choose job ${row.name}`} checked=${chosen} onChange=${() => onChoose(row)} /></span>`}
-    <span role="gridcell" class="job-id"><a tabindex="-1" href=${hrefOf(source, row.id)}>${row.title || row.name}</a></span>
+    <span role="gridcell" class="job-id"><a tabindex="-1" href=${source.one(row.id)}>${row.title || row.name}</a></span>
     <span role="gridcell" class="job-status"><${Status} row=${row} /></span>
     <span role="gridcell" class=${`job-text ${row.error ? "bad-text" : ""}`} title=${text}>${text || html`<span class="quiet-text">–</span>`}${row.error && row.text ? html`<span class="quiet-text"> · ${row.text}</span>` : ""}</span>
     <span role="gridcell" class="job-worker number">${row.worker >= 0 ? row.worker : "–"}</span>
@@ -119,7 +116,7 @@ function List({ rows, source, chosen, onChoose }) {
     const steps = { ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: total - 1 };
     const row = rows.row(active);
     if (event.key in steps) go(steps[event.key]);
-    else if (event.key === "Enter" && row) location.hash = hrefOf(source, row.id);
+    else if (event.key === "Enter" && row) location.hash = source.one(row.id);
     else if (event.key === " " && row && onChoose) onChoose(row);
     else return;
     event.preventDefault();
@@ -142,9 +139,7 @@ function List({ rows, source, chosen, onChoose }) {
 
 const emptyFilter = { status: "", kind: "", age: "", text: "" };
 
-function Filters({ source, filter, pool, onChange }) {
-  const tabs = source === COMMANDS ? ["", "running", "done", "failed"] : ["", "queued", "running", "done", "failed"];
-  const numbers = pool ? { "": pool.queued + pool.running + pool.done + pool.failed, ...pool } : {};
+function Filters({ source, filter, numbers, onChange }) {
   const [text, setText] = useState(filter.text);
   useEffect(() => setText(filter.text), [filter.text]);
   useEffect(() => {
@@ -154,9 +149,9 @@ function Filters({ source, filter, pool, onChange }) {
   }, [text]);
   return html`<div class="filters">
     <div class="tabs" role="group" aria-label="Status">
-      ${tabs.map((status) => html`<button key=${status} aria-pressed=${filter.status === status} onClick=${() => onChange({ status, kind: status === "failed" ? filter.kind : "" })}>${status || "all"} ${pool ? html`<span class="tab-count">${count(numbers[status])}</span>` : ""}</button>`)}
+      ${source.tabs.map((status) => html`<button key=${status} aria-pressed=${filter.status === status} onClick=${() => onChange({ status, kind: status === "failed" ? filter.kind : "" })}>${status || "all"} ${numbers ? html`<span class="tab-count">${count(numbers[status])}</span>` : ""}</button>`)}
     </div>
-    ${source !== COMMANDS && html`<label>Kind <select value=${filter.kind} onChange=${(event) => onChange({ kind: event.target.value, status: event.target.value ? "failed" : filter.status })}>
+    ${source.kinds && html`<label>Kind <select value=${filter.kind} onChange=${(event) => onChange({ kind: event.target.value, status: event.target.value ? "failed" : filter.status })}>
       <option value="">any</option>
       ${Object.entries(KINDS).map(([kind, words]) => html`<option value=${kind}>${kind.replace("_", " ")}: ${words}</option>`)}
     </select></label>
@@ -168,44 +163,67 @@ function Filters({ source, filter, pool, onChange }) {
 }
 
 function questions(source, filter, rows, chosen) {
-  const what = source === COMMANDS ? "command" : "job";
-  const path = source === COMMANDS ? "api/commands" : `api/jobs/${encodeURIComponent(source)}`;
-  const again =
-    source === COMMANDS
-      ? "Each is started once more, as a new one."
-      : "Each runs once more, as a new job. The program that added it has had its result, and gets no second one: the outcome is seen here.";
   const ids = [...chosen];
   const query = wanted(source, filter);
   const ask = (order, told, number, all) => ({
-    title: `${order === "retry" ? "Run" : "Cancel"} ${all ? "all " : ""}${plural(number, what)}${order === "retry" ? " again" : ""}?`,
-    text: order === "retry" ? again : source === COMMANDS ? "Those that run are killed, with all that they have started." : "Queued ones never run, running ones are stopped as by a timeout. Each has a result that says so.",
+    title: `${order === "retry" ? "Run" : "Cancel"} ${all ? "all " : ""}${plural(number, source.what)}${order === "retry" ? " again" : ""}?`,
+    text: order === "retry" ? source.again : source.stop,
     verb: order === "retry" ? "Run again" : "Cancel",
     mild: order === "retry",
-    act: () => post(`${path}/${order}`, told),
+    act: () => post(`${source.api}/${order}`, told),
   });
   return {
     retryChosen: () => ask("retry", { ids }, ids.length),
     cancelChosen: () => ask("cancel", { ids }, ids.length),
     retryAll: () => ask("retry", { query }, rows.total, true),
     cancelAll: () => ask("cancel", { query }, rows.total, true),
+    forget: () => ({
+      title: filter.status ? `Forget all jobs that are ${filter.status}?` : "Forget all jobs that have ended?",
+      text: "They and their results are deleted from the journal, and nobody gets them back. Those whose results the program has not had yet stay, unless you say so. (A search, or a time, does not matter here.)",
+      choice: "also those whose results no program has had",
+      verb: "Forget",
+      act: (_, all) => post(`${source.api}/forget`, { status: filter.status, unretrieved: all }),
+    }),
   };
 }
 
-export function Jobs({ now, source, given, readOnly }) {
+// How many there are of each status, as far as that comes by itself.
+function numbersOf(pool, journal) {
+  if (pool && !pool.away) return { "": pool.queued + pool.running + pool.done + pool.failed, ...pool };
+  if (journal) return { "": Object.values(journal.counts).reduce((sum, one) => sum + one, 0), ...journal.counts };
+  return null;
+}
+
+function Sources({ source, pools, journals }) {
+  const here = source.key && (source.kind === "pool" ? !pools.some((one) => one.key === source.key) : !journals.some((one) => one.key === source.key));
+  return html`<label>Of <select value=${source.list} onChange=${(event) => { location.hash = event.target.value; }}>
+    ${pools.map((one) => html`<option value=${sourceOf("pool", one.key).list}>pool ${one.name}</option>`)}
+    ${journals.map((one) => html`<option value=${sourceOf("journal", one.key).list}>journal ${one.key}</option>`)}
+    ${here ? html`<option value=${source.list}>${source.kind} ${source.key} (away)</option>` : ""}
+    <option value=${sourceOf("commands").list}>commands (run detached or queued, or kept by pools)</option>
+  </select></label>`;
+}
+
+const Owner = ({ journal }) => html`<p class="quiet-text owner" title=${journal.path}>${journal.path}: ${journal.owner ? `process ${journal.owner} has it open` : "no program has it open; what is queued waits for one"}</p>`;
+
+export function Jobs({ now, kind, name, given, readOnly }) {
+  const source = useMemo(() => sourceOf(kind, name), [kind, name]);
   const filter = useMemo(() => ({ ...emptyFilter, ...given }), [JSON.stringify(given)]);
-  const pools = now?.pools ?? [];
-  const pool = pools.find((one) => one.key === source);
+  const [pools, journals] = [now?.pools ?? [], now?.journals ?? []];
+  const pool = source.kind === "pool" ? pools.find((one) => one.key === source.key) : null;
+  const journal = source.kind === "journal" ? journals.find((one) => one.key === source.key) : null;
+  const numbers = numbersOf(pool, journal);
   const rows = useRows(source, filter);
   const [chosen, setChosen] = useState(new Set());
   const [setQuestion, dialog] = useQuestion(() => setChosen(new Set()));
-  const [, told] = useDoing();
   useEffect(() => setChosen(new Set()), [source, filter]);
   useEffect(() => {
-    if (source === "" && pools.length) location.replace(`#/jobs/${encodeURIComponent(pools[0].key)}`);
-  }, [source, pools.length]);
+    if (kind !== "pool" || name || !now) return;
+    location.replace(pools.length ? sourceOf("pool", pools[0].key).list : journals.length ? sourceOf("journal", journals[0].key).list : sourceOf("commands").list);
+  }, [source, Boolean(now)]);
   const onChange = (changed) => {
     const left = Object.entries({ ...filter, ...changed }).filter(([, value]) => value !== "");
-    history.replaceState(null, "", `#/jobs/${encodeURIComponent(source)}?${new URLSearchParams(left)}`);
+    history.replaceState(null, "", `${source.list}?${new URLSearchParams(left)}`);
     dispatchEvent(new HashChangeEvent("hashchange"));
   };
   const choose = (row) => {
@@ -214,32 +232,29 @@ export function Jobs({ now, source, given, readOnly }) {
     setChosen(after);
   };
   const ask = questions(source, filter, rows, chosen);
+  const open = filter.status === "queued" || filter.status === "running";
+  const ended = ["failed", "cancelled", "interrupted"].includes(filter.status);
+  const filtered = filter.status || filter.text || filter.kind || filter.age;
   return html`<section>
     <div class="row spread">
       <h1>Jobs</h1>
-      <label>Of <select value=${source} onChange=${(event) => { location.hash = `#/jobs/${encodeURIComponent(event.target.value)}`; }}>
-        ${pools.map((one) => html`<option value=${one.key}>pool ${one.name}</option>`)}
-        ${source && source !== COMMANDS && !pool ? html`<option value=${source}>pool ${source} (away)</option>` : ""}
-        <option value=${COMMANDS}>commands (run detached, or kept by pools)</option>
-      </select></label>
+      <${Sources} source=${source} pools=${pools} journals=${journals} />
     </div>
-    <${Filters} source=${source} filter=${filter} pool=${pool && !pool.away ? pool : null} onChange=${onChange} />
+    ${journal && html`<${Owner} journal=${journal} />`}
+    <${Filters} source=${source} filter=${filter} numbers=${numbers} onChange=${onChange} />
     <div class="row bulk" role="group" aria-label="Actions">
-      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, source === COMMANDS ? "command" : "job")}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
+      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, source.what)}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
       ${!readOnly && html`<span class="row">
-        ${chosen.size > 0 && html`<button onClick=${() => setQuestion(ask.retryChosen())}>Run chosen again</button><button onClick=${() => setQuestion(ask.cancelChosen())}>Cancel chosen</button>`}
-        ${!chosen.size && filter.status === "failed" && rows.total > 0 && html`<button onClick=${() => setQuestion(ask.retryAll())}>Run all ${count(rows.total)} again</button>`}
-        ${!chosen.size && (filter.status === "queued" || filter.status === "running") && rows.total > 0 && html`<button onClick=${() => setQuestion(ask.cancelAll())}>Cancel all ${count(rows.total)}</button>`}
+        ${chosen.size > 0 && html`<button onClick=${() => setQuestion(ask.retryChosen())}>Run chosen again</button>`}
+        ${chosen.size > 0 && source.canCancel && html`<button onClick=${() => setQuestion(ask.cancelChosen())}>Cancel chosen</button>`}
+        ${!chosen.size && ended && rows.total > 0 && html`<button onClick=${() => setQuestion(ask.retryAll())}>Run all ${count(rows.total)} again</button>`}
+        ${!chosen.size && open && source.canCancel && rows.total > 0 && html`<button onClick=${() => setQuestion(ask.cancelAll())}>Cancel all ${count(rows.total)}</button>`}
+        ${!chosen.size && source.canForget && !open && rows.total > 0 && html`<button class="danger" onClick=${() => setQuestion(ask.forget())}>Forget…</button>`}
       </span>`}
     </div>
-    ${told}
     ${rows.trouble && html`<${Notice}>${rows.trouble}<//>`}
     ${rows.total === 0
-      ? html`<${Empty} title=${filter.status || filter.text || filter.kind || filter.age ? "No job fits" : source === COMMANDS ? "No command has been run yet" : "No job has been added yet"}>
-          ${filter.status || filter.text || filter.kind || filter.age
-            ? html`<p><a href=${`#/jobs/${encodeURIComponent(source)}`}>Show all jobs</a></p>`
-            : source === COMMANDS ? html`<p><code>bossworker start -- make -j8</code> starts one; so do <code>bossworker.jobs.start</code>, and <code>run_command</code> in a pool.</p>` : html`<p><code>pool.add_work(job)</code>, <code>pool.map(jobs)</code> or <code>pool.submit(job)</code> add some.</p>`}
-        <//>`
+      ? html`<${Empty} title=${filtered ? `No ${source.what} fits` : source.none[0]}><p>${filtered ? html`<a href=${source.list}>Show all</a>` : source.none[1]}</p><//>`
       : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
     ${dialog}
   </section>`;

@@ -2,14 +2,14 @@
 
 import { html, render, useEffect, useState } from "./vendor/htm-preact.module.js";
 import { get, listen } from "./api.js";
-import { Command, Job } from "./job.js";
+import { Command, Job, JournalJob } from "./job.js";
 import { Jobs } from "./jobs.js";
 import { Now } from "./now.js";
 import { Task, Tasks } from "./tasks.js";
 import { Timeline } from "./timeline.js";
 import { Empty } from "./ui.js";
 
-const PAGES = [["Now", "#/now", "now"], ["Jobs", "#/jobs/", "jobs job command"], ["Timeline", "#/timeline/", "timeline"], ["Tasks", "#/tasks", "tasks task"]];
+const PAGES = [["Now", "#/now", "now"], ["Jobs", "#/jobs/", "jobs job commands command journal"], ["Timeline", "#/timeline/", "timeline"], ["Tasks", "#/tasks", "tasks task"]];
 const STATES = { live: "live", connecting: "connecting", hidden: "paused while hidden", lost: "connection lost, trying again" };
 
 function route() {
@@ -37,7 +37,7 @@ function Shell() {
     get("api/about").then(setAbout, () => {});
   }, []);
   useEffect(() => {
-    const names = { now: "Now", jobs: "Jobs", job: "Job", command: "Command", timeline: "Timeline", tasks: "Tasks", task: "Task" };
+    const names = { now: "Now", jobs: "Jobs", job: "Job", commands: "Jobs", command: "Command", journal: "Jobs", timeline: "Timeline", tasks: "Tasks", task: "Task" };
     const failed = (now?.pools ?? []).reduce((sum, pool) => sum + (pool.failed ?? 0), 0);
     document.title = `${names[at.page] ?? "?"}${failed ? ` (${failed} failed)` : ""} – bossworker`;
   }, [at, now]);
@@ -56,7 +56,13 @@ function page({ page, parts, given }, now, readOnly) {
     case "now":
       return html`<h1 class="visually-hidden">Now</h1><${Now} now=${now} readOnly=${readOnly} />`;
     case "jobs":
-      return html`<${Jobs} now=${now} source=${parts[0] ?? ""} given=${given} readOnly=${readOnly} />`;
+      return html`<${Jobs} now=${now} kind="pool" name=${parts[0] ?? ""} given=${given} readOnly=${readOnly} />`;
+    case "commands":
+      return html`<${Jobs} now=${now} kind="commands" name="" given=${given} readOnly=${readOnly} />`;
+    case "journal":
+      return parts[1]
+        ? html`<${JournalJob} key=${parts.join("/")} name=${parts[0]} id=${parts[1]} readOnly=${readOnly} />`
+        : html`<${Jobs} now=${now} kind="journal" name=${parts[0] ?? ""} given=${given} readOnly=${readOnly} />`;
     case "job":
       return html`<${Job} key=${parts.join("/")} pool=${parts[0] ?? ""} id=${parts[1] ?? ""} given=${given} readOnly=${readOnly} />`;
     case "command":

@@ -174,14 +174,32 @@ export function Pool({ pool, readOnly }) {
   </section>`;
 }
 
+const JOURNAL_COUNTS = ["queued", "running", "done", "failed", "cancelled", "interrupted"];
+
+// What is on the disk, whether or not a program has it open.
+function Journals({ journals }) {
+  if (!journals.length) return null;
+  return html`<section class="pool" aria-label="Journals">
+    <h2>Journals</h2>
+    <div class="card"><table class="workers journals">
+      <thead><tr><th>Journal</th><th class="wide">Opened by</th>${JOURNAL_COUNTS.map((name) => html`<th class="number">${name}</th>`)}</tr></thead>
+      <tbody>${journals.map((one) => html`<tr key=${one.key}>
+        <td data-label="Journal"><a href=${`#/journal/${encodeURIComponent(one.key)}`} title=${one.path}>${one.key}</a></td>
+        <td class="wide">${one.away ? html`<span class="bad-text">${one.away}</span>` : one.owner ? `process ${one.owner}` : html`<span class="quiet-text">no program${one.counts.queued ? ": what is queued waits for one" : ""}</span>`}</td>
+        ${JOURNAL_COUNTS.map((name) => html`<td data-label=${name} class=${`number ${(name === "failed" || name === "interrupted") && one.counts[name] ? "bad-text" : ""}`}>${count(one.counts[name])}</td>`)}
+      </tr>`)}</tbody>
+    </table></div>
+  </section>`;
+}
+
 export function Now({ now, readOnly }) {
   if (!now) return html`<${Empty} title="Looking for pools…" />`;
   if (!now.pools.length) {
-    return html`<${Empty} title="No pool is open">
+    return html`<${Journals} journals=${now.journals} /><${Empty} title="No pool is open">
       <p>A pool is seen here as soon as its program opens a door:</p>
       <pre>pool = bossworker.BossWorker(handler)<br />pool.listen()</pre>
-      <p>or shows its own page by <code>pool.web()</code>. Detached commands are under <a href="#/jobs/commands">Jobs</a>, tasks under <a href="#/tasks">Tasks</a>.</p>
+      <p>or shows its own page by <code>pool.web()</code>. Detached commands are under <a href="#/commands">Jobs</a>, tasks under <a href="#/tasks">Tasks</a>.</p>
     <//>`;
   }
-  return now.pools.map((pool) => html`<${Pool} key=${pool.key} pool=${pool} readOnly=${readOnly} />`);
+  return html`${now.pools.map((pool) => html`<${Pool} key=${pool.key} pool=${pool} readOnly=${readOnly} />`)}<${Journals} journals=${now.journals} />`;
 }

@@ -25,7 +25,7 @@ export function Bar({ value, label }) {
 }
 
 // What asks before something is done that cannot be undone: `ask({title, text, verb, act})`, and the dialog to be shown.
-// With `field: {label, value, hint}` it asks for a word, too, which `act` gets.
+// With `field: {label, value, hint}` it asks for a word, too, and with `choice` whether that is wanted: `act` gets both.
 export function useQuestion(onClosed = () => {}) {
   const [question, setQuestion] = useState(null);
   const ask = (asked) => setQuestion((before) => ({ ...asked, number: (before?.number ?? 0) + Math.random() }));
@@ -48,12 +48,13 @@ function Confirm({ question, onClose }) {
   const [trouble, setTrouble] = useState("");
   const [busy, setBusy] = useState(false);
   const [value, setValue] = useState(question.field?.value ?? "");
+  const [chosen, setChosen] = useState(false);
   useEffect(() => box.current.showModal(), []);
   const act = async (event) => {
     event.preventDefault();
     setBusy(true);
     try {
-      await question.act(value.trim());
+      await question.act(value.trim(), chosen);
       box.current?.close();
     } catch (error) {
       setTrouble(error instanceof Trouble ? error.message : String(error));
@@ -67,6 +68,7 @@ function Confirm({ question, onClose }) {
       ${question.field && html`<label class="field">${question.field.label}
         <input class="grow" required spellcheck=${false} autocapitalize="off" autocomplete="off" placeholder=${question.field.hint} value=${value} onInput=${(event) => setValue(event.target.value)} />
       </label>`}
+      ${question.choice && html`<label><input type="checkbox" checked=${chosen} onChange=${(event) => setChosen(event.target.checked)} /> ${question.choice}</label>`}
       ${busy && html`<p class="quiet-text" role="status">One moment…</p>`}
       ${trouble && html`<${Failure} text=${trouble} />`}
       <div class="row end">

@@ -1,0 +1,108 @@
+"""A look at the file of a journal before it is touched: what cannot be used stays as it is, to the byte.
+
+SQLite, once it has a database open for writing, moves the write-ahead log that a killed owner has left into it, and
+deletes the log: of a damaged database, or of one that a later version has written, that would be the last trace. So the
+look is by a connection that may only read.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from urllib.parse import quote
+
+from bossworker.errors import JournalError
+from bossworker.journal.payload_files import folder_of
+from bossworker.journal.schema import APPLICATION, VERSION
+
+CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
+_SQLITE = b"SQLite format 3\0"
+_HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
+
+
+def unusable(path: str, error: object) -> JournalError:
+    """What is raised of one that cannot be used."""
+    files = f" (with the folder {folder_of(path)})" if os.path.isdir(folder_of(path)) else ""
+    advice = f"it was left as it is: restore a copy, or move it away{files} and begin a new one"
+    return JournalError(f"the journal {path} cannot be used ({error}); {advice}")
+
+
+def check_file(path: str) -> None:
+    """JournalError: This is no journal, a damaged one, or one of a later version."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        if size and file.read(len(_SQLITE)) != _SQLITE:
+            raise unusable(path, "it is no SQLite database")
+    try:
+        if size:  # else whoever made it did not come further
+            _look(path)
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+
+
+def _look(path: str) -> None:
+    if not _has_log(path):
+        _look_by(path, "mode=ro&immutable=1")
+        return
+    try:
+        with _without_traces(path):
+            _look_by(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # To read the log takes shared memory, which not every file system has, nor one that is full. Without the log,
+        # the file is half of the truth: to look through it would find damage where there is none.
+        _check_header(path)
+
+
+def _check_header(path: str) -> None:
+    """Look at what the file alone tells."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    _check_version(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+
+
+def _check_version(path: str, application: int, version: int) -> None:
+    """JournalError: It cannot be used. Both are 0 where nothing was made yet."""
+    if (application or version) and (application != APPLICATION or version < 1):
+        raise unusable(path, "it is the database of another program")
+    if version > VERSION:
+        raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
+
+
+def _has_log(path: str) -> bool:
+    try:
+        return os.path.getsize(f"{path}-wal") > 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def _without_traces(path: str) -> Iterator[None]:
+    """A connection that may only read leaves the file of its shared memory behind."""
+    shared = f"{path}-shm"
+    there = os.path.lexists(shared)
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):
+                os.unlink(shared)
+
+
+def _look_by(path: str, mode: str) -> None:
+    place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
+    with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
+        application, version, tables = (
+            db.execute(query).fetchone()[0]
+            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+        if not (application or version or tables):
+            return
+        if not (application or version):
+            raise unusable(path, "it is the database of another program")
+        _check_version(path, application, version)
+        if os.path.getsize(path) <= CHECKED_BYTES:
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise unusable(path, f"it is damaged: {found}")

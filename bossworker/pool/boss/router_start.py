@@ -1,0 +1,78 @@
+"""When the boss makes its ROUTER: not at once, but as soon as it is good for something.
+
+ZeroMQ carries orders that are too long for a mailbox. To make a socket of it, with two threads, takes as long as a
+fork, and a pool that is short-lived, or whose jobs are small, never has such an order. So it is made when the first one
+is due, or a little later than the boss itself: workers have connected by then, and libzmq finds them in the listener's
+queue, which holds a limited number.
+"""
+
+from __future__ import annotations
+
+import _thread
+import socket
+from collections.abc import Callable
+
+from bossworker.failure import describe
+from bossworker.pool.wire.router import Router
+
+LATEST_SECONDS = 0.2  # after the boss's start; a worker that finds the listener's queue full waits for it
+ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
+
+
+class RouterStart:
+    """One of the boss's chores, until it is done. `use` is given the ROUTER; `refuse`, why there is none.
+
+    Then the pairs carry everything, as they do until it is made.
+    """
+
+    def __init__(
+        self, listener: socket.socket, now: float, use: Callable[[Router], None], refuse: Callable[[str], None]
+    ) -> None:
+        import zmq  # noqa: F401 - while the workers start; where the boss was forked, it is loaded
+
+        self._listener = listener
+        self._due = now + LATEST_SECONDS
+        self._use = use
+        self._refuse = refuse
+
+    def seconds_until_due(self, now: float) -> float | None:
+        return max(0.0, self._due - now)
+
+    def attend(self, now: float) -> None:
+        if now >= self._due:
+            self.make()
+
+    def make(self) -> None:
+        """Make it now. The listener stays open, whatever happens: workers that have connected would leave."""
+        try:
+            _try_threads(ZEROMQ_THREADS)
+            router = Router(self._listener)
+        except Exception as error:  # no threads, no descriptors; pyzmq has errors of its own
+            self._refuse(describe(error))
+        else:
+            self._use(router)
+
+
+def _try_threads(number: int) -> None:
+    """Start this many threads, all there at once, and have them end. RuntimeError where they cannot be started.
+
+    libzmq aborts its process then.
+    """
+    over = _thread.allocate_lock()
+    over.acquire()
+    ended = []
+
+    def wait(its_end: _thread.LockType) -> None:
+        with over:
+            its_end.release()
+
+    try:
+        for _ in range(number):
+            its_end = _thread.allocate_lock()
+            its_end.acquire()
+            _thread.start_new_thread(wait, (its_end,))
+            ended.append(its_end)
+    finally:
+        over.release()
+        for its_end in ended:
+            its_end.acquire()
