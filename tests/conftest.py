@@ -196,6 +196,7 @@ def end_resource_tracker() -> None:
     module = sys.modules.pop("multiprocessing.resource_tracker", None)
     if module is not None:
         trackers.append(module._resource_tracker)
+        vars(sys.modules["multiprocessing"]).pop("resource_tracker", None)  # or `from multiprocessing import` finds it
     for tracker in trackers:
         if tracker._pid is not None:
             os.kill(tracker._pid, signal.SIGKILL)
