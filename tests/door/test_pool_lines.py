@@ -94,7 +94,7 @@ def test_who_leaves_has_had_all_that_was_on_its_way(pool: Make, clients: Make, f
     line_of(client)
     client.add_work(*({"n": n, "size": 100_000} for n in range(400)))
     wait_for(lambda: door.clients[0].done == 401)
-    assert door.clients[0].waiting > 100
+    assert door.clients[0].waiting > 0
     client.shut_down(force=force)
     assert sorted(result["n"] for result in client.results()) == ([] if force else list(range(400)))
     wait_for(lambda: not door.clients)
