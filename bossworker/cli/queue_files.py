@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from bossworker.cli.entries import EntryError
 from bossworker.commands.roots import find_root, is_id, make_root
 from bossworker.pool.door.addresses import dial
+from bossworker.system.syncing import sync_folder_of
 
 START_SECONDS = 20.0  # for the process to be there
 ANSWER_SECONDS = 30.0  # for it to answer
@@ -85,11 +86,7 @@ class QueueFolder:
             file.flush()
             os.fsync(file.fileno())
         os.rename(new, path)
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder_of(path)
 
     def waiting_ids(self) -> list[str]:
         """Of what has been added and has not ended, the oldest first."""

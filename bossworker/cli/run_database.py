@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from bossworker.errors import JournalError
 from bossworker.journal.database import is_full
+from bossworker.system.syncing import sync_folder_of
 
 APPLICATION = 0x6277726E  # "bwrn": marks a database as a run's
 VERSION = 1  # of the tables
@@ -64,7 +65,7 @@ class RunDatabase:
         try:
             self._set_up()
             if made:
-                _sync_folder(path)
+                sync_folder_of(path)
         except (OSError, sqlite3.Error) as error:
             self._db.close()
             raise JournalError(f"--journal {path!r} cannot be used: {_words(error)}") from None
@@ -184,12 +185,3 @@ def _words(error: Exception) -> str:
     if is_full(error):
         return "No space left on device"
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-def _sync_folder(path: str) -> None:
-    """A new file is there after a power cut only if its folder has been synced, too."""
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

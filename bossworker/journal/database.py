@@ -27,6 +27,7 @@ from bossworker.journal.payload_files import PayloadFiles, folder_of
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.results_table import ResultsTable
 from bossworker.pool.wire.batch import Batch
+from bossworker.system.syncing import sync_folder_of
 
 MOST_BYTES = 900_000_000  # of a job, or of a result: each process on its way has a copy in its memory
 _FULL = (sqlite3.SQLITE_FULL,)
@@ -55,7 +56,7 @@ class Database:
         try:
             self._set_up()
             self._make_tables()
-            _sync_folder(path)  # what was deleted must not come back either: a rollback journal would undo all
+            sync_folder_of(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
         except sqlite3.Error as error:
             self._db.close()
@@ -223,15 +224,6 @@ def _make_file(path: str) -> bool:
         return False
     except OSError as error:
         raise JournalError(f"the journal {path} cannot be made: {error.strerror}") from error
-
-
-def _sync_folder(path: str) -> None:
-    """A new file is there after a power cut only if its folder has been synced, too."""
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def clock_offset() -> float:

@@ -97,10 +97,10 @@ def _look_by(path: str, mode: str) -> None:
             db.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
-        if not (application or version or tables):
-            return
         if not (application or version):
-            raise unusable(path, "it is the database of another program")
+            if tables:
+                raise unusable(path, "it is the database of another program")
+            return
         _check_version(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -20,6 +20,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from bossworker.system.syncing import sync
+
 LARGE_BYTES = 1 << 20  # from this size on, a payload is in a file
 
 Buffer = bytes | bytearray | memoryview
@@ -62,10 +64,10 @@ class PayloadFiles:
     def before_commit(self) -> None:
         """Have on the disk what the transaction refers to."""
         for name in self._made:
-            _sync(self.path_of(name))
+            sync(self.path_of(name))
         if self._made:
-            _sync(self.folder)
-            _sync(os.path.dirname(self.folder))  # the folder itself may be new
+            sync(self.folder)
+            sync(os.path.dirname(self.folder))  # the folder itself may be new
 
     def after_commit(self) -> None:
         """Nothing refers any more to what was deleted."""
@@ -146,23 +148,3 @@ def _write_all(fd: int, payload: Buffer) -> None:
     left = memoryview(payload).cast("B")
     while left:
         left = left[os.write(fd, left) :]
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _full_sync(fd)
-    finally:
-        os.close(fd)
-
-
-def _full_sync(fd: int) -> None:
-    """As SQLite's ``fullfsync``: on macOS, fsync leaves data in the disk's own memory."""
-    import fcntl
-
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        with suppress(OSError):
-            fcntl.fcntl(fd, full)
-            return
-    os.fsync(fd)

@@ -127,9 +127,7 @@ class Routes:
 
     def jobs(self, request: Request) -> dict[str, Any]:
         """A part of the list."""
-        given = request.query_params
-        offset, limit = whole(given.get("offset", 0)), min(MOST_ROWS, whole(given.get("limit", 100)))
-        return self._pool(request).find(query_of(given), offset, limit)
+        return self._pool(request).find(query_of(request.query_params), *_part_of(request))
 
     def job(self, request: Request) -> dict[str, Any] | None:
         """All about one."""
@@ -219,9 +217,7 @@ class Routes:
 
     def journal_jobs(self, request: Request) -> dict[str, Any]:
         """A part of the list."""
-        given = request.query_params
-        offset, limit = whole(given.get("offset", 0)), min(MOST_ROWS, whole(given.get("limit", 100)))
-        return self._journal(request).find(query_of(given, JOURNAL_STATUSES), offset, limit)
+        return self._journal(request).find(query_of(request.query_params, JOURNAL_STATUSES), *_part_of(request))
 
     def journal_job(self, request: Request) -> dict[str, Any] | None:
         """All about one."""
@@ -253,8 +249,7 @@ class Routes:
     def commands(self, request: Request) -> dict[str, Any]:
         """A part of the list."""
         given = request.query_params
-        offset, limit = whole(given.get("offset", 0)), min(MOST_ROWS, whole(given.get("limit", 100)))
-        return self._commands.find(given.get("status", ""), given.get("text", "")[:MOST_TEXT], offset, limit)
+        return self._commands.find(given.get("status", ""), given.get("text", "")[:MOST_TEXT], *_part_of(request))
 
     def command_output(self, request: Request) -> dict[str, Any] | None:
         """What one has written, from a byte on."""
@@ -326,6 +321,12 @@ def query_of(given: Any, statuses: Sequence[str] = STATUSES) -> JobQuery:
         until=float(given.get("until") or 0),
         text=str(given.get("text", "")).strip()[:MOST_TEXT],
     )
+
+
+def _part_of(request: Request) -> tuple[int, int]:
+    """Which part of a list is wanted: from where on, and how many."""
+    given = request.query_params
+    return whole(given.get("offset", 0)), min(MOST_ROWS, whole(given.get("limit", 100)))
 
 
 def whole(value: object) -> int:

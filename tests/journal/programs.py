@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,20 @@ class Program:
         for pid in processes.descendants(self.process.pid):
             pids.setdefault(role(pid), []).append(pid)
         return pids
+
+    def begin_at(self, number: int) -> None:
+        """Once its pool is up, tell it with which job to begin."""
+        assert self.told() == "up"
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+
+    def kill_in_turn(self, victims: Sequence[str], seconds: float) -> None:
+        """SIGKILL to these, or to all; and to the program after a while, if it was not one of them."""
+        self.kill(*victims)
+        if victims and "program" not in victims:
+            time.sleep(seconds)
+            self.kill("program")
 
     def kill(self, *roles: str) -> None:
         """SIGKILL to processes of these roles, or to all of them: none of these does anything more once it returns."""

@@ -58,16 +58,10 @@ def test_nothing_is_lost_that_was_not_got(tmp_path: Path, request: pytest.Fixtur
     journal, log = tmp_path / "jobs.db", tmp_path / "log"
     for number in range(rounds):
         program = Program(ROUND, journal, log)
-        assert program.told() == "up"
-        assert program.process.stdin is not None
-        program.process.stdin.write(f"{number * 100_000}\n")
-        program.process.stdin.flush()
+        program.begin_at(number * 100_000)
         time.sleep(chance.uniform(0.1, 0.5))
         victims = chance.choice([(), *((victim,) for victim in VICTIMS), chance.sample(VICTIMS, 2)])
-        program.kill(*victims)
-        if "program" not in victims and victims:
-            time.sleep(chance.uniform(0.0, 0.02))
-            program.kill("program")
+        program.kill_in_turn(victims, chance.uniform(0.0, 0.02))
         _check_files(journal)
     _check_results(journal, log)
 

@@ -187,6 +187,7 @@ def test_a_kill_at_any_step_leaves_rows_with_their_files_and_nothing_else(tmp_pa
         from bossworker.journal.ranges import Ranges
         from bossworker.pool.wire.batch import Batch, JobOptions
         from bossworker.pool.wire.segments import single
+        from bossworker.system import syncing
         from array import array
 
         steps_left = 0
@@ -213,7 +214,7 @@ def test_a_kill_at_any_step_leaves_rows_with_their_files_and_nothing_else(tmp_pa
 
         def add_and_delete(path):
             store = Database(path)
-            payload_files.os = Calls()
+            payload_files.os = syncing.os = Calls()
             store._db = store.files._db = store.jobs._db = store.results._db = Connection(store._db)
             data = b"j" * 2_000_000
             with store.transaction:

@@ -45,17 +45,11 @@ def test_kills_at_random_points(tmp_path: Path, seed: int, request: pytest.Fixtu
     journal, log = tmp_path / "jobs.db", tmp_path / "log"
     for number in range(rounds):
         program = Program(ROUND, journal, log)
-        assert program.told() == "up"
-        assert program.process.stdin is not None
-        program.process.stdin.write(f"{number * 100_000}\n")
-        program.process.stdin.flush()
+        program.begin_at(number * 100_000)
         time.sleep(chance.uniform(0.0, 0.15))
         choices = [(), *((victim,) for victim in VICTIMS), tuple(chance.sample(VICTIMS, 2))]
         victims = choices[number] if number < len(choices) else chance.choice(choices)  # first, each of them once
-        program.kill(*victims)
-        if "program" not in victims and victims:
-            time.sleep(chance.uniform(0.0, 0.02))
-            program.kill("program")
+        program.kill_in_turn(victims, chance.uniform(0.0, 0.02))
     with BossWorker(note, worker_count=2, journal=journal) as pool:
         results = list(pool.results())
     assert all(result["n"] == result.job["n"] for result in results if result.ok)

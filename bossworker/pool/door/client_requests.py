@@ -5,7 +5,6 @@ Whatever here is no proper request raises ProtocolError, or what Python makes of
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from array import array
@@ -215,12 +214,12 @@ class ClientRequests:
         client.requests += 1
         route = client.route
 
-        def on_answer(answer: bytes) -> None:
+        def on_answer(told: dict[str, Any]) -> None:
             if client.route == route:  # not so if it has left meanwhile, and may be here again
                 client.requests -= 1
-                self._mail.reply(client, number, make_own(json.loads(answer)))
+                self._mail.reply(client, number, make_own(told))
 
-        self._boss.ask(kind, more, body, on_answer)
+        self._boss.ask(kind, more, body, decoded(on_answer))
 
     # -- the end ------------------------------------------------------------------------------------------
 
