@@ -86,15 +86,17 @@ def test_what_the_door_is_asked_comes_behind_the_jobs_that_were_added_before(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_who_leaves_has_had_all_that_was_on_its_way(pool: Make, clients: Make, force: bool) -> None:
+def test_who_leaves_has_had_all_that_was_on_its_way(pool: Make, clients: Make, force: bool, tmp_path: Path) -> None:
     """More than the line takes: so some of it waits at the door."""
     bw = pool(work, worker_count=2)
     door = bw.listen()
     client = clients(door)
     line_of(client)
-    client.add_work(*({"n": n, "size": 100_000} for n in range(400)))
+    gate = tmp_path / "all are added"  # until then a client looks at what has come
+    client.add_work(*({"n": n, "size": 100_000, "wait": str(gate)} for n in range(400)))
+    gate.touch()
     wait_for(lambda: door.clients[0].done == 401)
-    assert door.clients[0].waiting > 0
+    assert door.clients[0].waiting > 100
     client.shut_down(force=force)
     assert sorted(result["n"] for result in client.results()) == ([] if force else list(range(400)))
     wait_for(lambda: not door.clients)
