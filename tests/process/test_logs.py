@@ -96,6 +96,25 @@ def test_everything_comes_with_its_job_in_its_order(pool: Pool, seen: Seen, star
         assert results[record.job_id].started_at - 1 < record.created < time.time() + 1
 
 
+@pytest.mark.parametrize("held_up", ["sub 0\n", "suberr 0\n"])
+def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
+    pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch, held_up: str
+) -> None:
+    read = output_relay._read
+
+    def read_and_wait(fd: int, *most: int) -> bytes | None:
+        data = read(fd, *most)
+        if held_up.encode() in (data or b""):
+            time.sleep(0.1)  # Python writes on meanwhile, if it does not wait for us
+        return data
+
+    monkeypatch.setattr(output_relay, "_read", read_and_wait)  # before the boss is forked
+    bw = pool(say, worker_count=1, logs="relay", start_method="fork")
+    (job_id,) = bw.add_work({"n": 0})
+    assert bw.get_result().ok
+    assert seen.lines(job_id) == expected(0)
+
+
 def test_many_short_jobs_keep_their_lines_apart(pool: Pool, seen: Seen) -> None:
     def write(job: dict[str, Any]) -> None:
         os.write(job["n"] % 2 + 1, b"%d\n" % job["n"])

@@ -92,7 +92,7 @@ def test_libzmq_runs_in_the_boss_alone(pool: Pool, start_method: str) -> None:
 
 def test_the_first_long_order_has_libzmq_started_at_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_start, "LATEST_SECONDS", 1000.0)
-    bw = pool(handle, worker_count=2)
+    bw = pool(handle, worker_count=2, transport="zmq")
     bw.add_work(*({"n": n} for n in range(100)))
     assert sorted(result["n"] for result in bw.results()) == list(range(100))
     assert threads(bw.boss_pid) == 1
@@ -117,7 +117,7 @@ def test_where_libzmq_cannot_have_its_threads_pairs_stand_in_and_the_log_says_so
 
     monkeypatch.setattr(_thread, "start_new_thread", cannot)
     with caplog.at_level(logging.WARNING, "bossworker"):
-        bw = pool(handle, worker_count=2)
+        bw = pool(handle, worker_count=2, transport="zmq")
         bw.add_work(*({"n": n, "data": bytes(100_000)} for n in range(20)))
         assert all(len(result["data"]) == 100_000 for result in bw.results())
         bw.reload(work_handler=handle)  # whoever comes next does not try to connect
@@ -141,7 +141,7 @@ def test_as_many_threads_as_libzmq_needs_are_tried_at_once(
 
     monkeypatch.setattr(_thread, "start_new_thread", one_more_at_most)
     with caplog.at_level(logging.WARNING, "bossworker"):
-        bw = pool(handle, worker_count=2)
+        bw = pool(handle, worker_count=2, transport="zmq")
         bw.add_work({"n": 1, "data": bytes(100_000)})
         assert bw.get_result()["n"] == 1
     assert [record.levelname for record in caplog.records if "can't start new thread" in record.message] == ["WARNING"]

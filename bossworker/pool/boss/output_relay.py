@@ -21,7 +21,16 @@ from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import Poller
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind, ProtocolError
-from bossworker.pool.wire.output_frames import NO_JOB, RECORD, STDOUT, UNKNOWN, LineReader, OutputLine
+from bossworker.pool.wire.output_frames import (
+    NO_JOB,
+    RECORD,
+    STDERR,
+    STDOUT,
+    UNKNOWN,
+    LineReader,
+    OutputLine,
+    unread_bytes,
+)
 from bossworker.pool.wire.recorder import READS, WRITES, Recorder
 from bossworker.watch.event_records import LOG
 
@@ -40,6 +49,10 @@ class _Pipes(NamedTuple):
     worker_index: int
     fds: dict[int, int]  # by stream
     readers: dict[int, LineReader]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.fds) == 2
 
 
 class OutputRelay:
@@ -65,14 +78,19 @@ class OutputRelay:
     # -- who is there -----------------------------------------------------------------------------------
 
     def add(self, slot: int, pid: int, stream: int, fd: int, secret: bytes) -> None:
-        """A worker was started; our end of one of its pipes."""
+        """A worker was started; our end of one of its pipes. We look at them once both are here."""
         if slot not in self._workers:
             self._workers[slot] = _Pipes(pid, self._ledger.workers[slot].index, {}, {})
         os.set_blocking(fd, False)
         self._workers[slot].fds[stream] = fd
         self._workers[slot].readers[stream] = LineReader(secret, stream)
         if not self.paused:
-            self._poller.watch_fd(fd, partial(self._on_readable, slot))
+            self._watch(slot)
+
+    def _watch(self, slot: int) -> None:
+        if self._workers[slot].complete:
+            for fd in self._workers[slot].fds.values():
+                self._poller.watch_fd(fd, partial(self._on_readable, slot))
 
     def remove(self, slot: int, running: int = NO_JOB) -> None:
         """A worker is dead: what it left in the pipes is of the job that ran. Children of its may live on."""
@@ -106,20 +124,22 @@ class OutputRelay:
     def read(self, slot: int, reads: int) -> None:
         """Take in what is in a worker's pipes."""
         pipes = self._workers.get(slot)
-        while reads and pipes is not None and self._read_both(slot, pipes):
+        while reads and pipes is not None and pipes.complete and self._read_both(slot, pipes):
             reads -= 1
 
     def _read_both(self, slot: int, pipes: _Pipes) -> bool:
         """Read each pipe once; whether there may be more.
 
         The second is read first, and told last: what is in it then is mostly younger than what is in the first. (Python
-        writes nothing to that one while there is something in the other.)
+        writes nothing to that one while there is something in the other. What it writes once we have emptied the other
+        is younger still: that stays where it is.)
         """
         before, words = self.running(slot), self._recorders[slot].words
         found: dict[int, bytes] = {}
+        most = unread_bytes(pipes.fds[STDOUT])
         for stream, fd in reversed(pipes.fds.items()):
             words[READS[stream - STDOUT]] += 1  # before we read: see output_frames.py
-            data = _read(fd)
+            data = _read(fd, most if stream == STDOUT and found[STDERR] else READ_BYTES)
             if data is None:  # nobody has its other end any more
                 self._poller.forget_fd(fd)
             found[stream] = data or b""
@@ -186,15 +206,14 @@ class OutputRelay:
 
     def _go_on(self) -> None:
         self.paused = False
-        for slot, pipes in self._workers.items():
-            for fd in pipes.fds.values():
-                self._poller.watch_fd(fd, partial(self._on_readable, slot))
+        for slot in self._workers:
+            self._watch(slot)
 
 
-def _read(fd: int) -> bytes | None:
+def _read(fd: int, most: int = READ_BYTES) -> bytes | None:
     """What is there; None: nothing will come any more."""
     try:
-        return os.read(fd, READ_BYTES) or None
+        return (os.read(fd, most) or None) if most else b""
     except BlockingIOError:
         return b""
     except OSError:

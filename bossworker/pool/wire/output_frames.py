@@ -14,7 +14,10 @@ write of at most PIPE_BUF bytes, which nothing else that is written at the same 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import termios
+from array import array
 from collections.abc import Iterator
 from select import PIPE_BUF
 from struct import Struct
@@ -29,6 +32,13 @@ MOST_RECORD = 1 << 18  # bytes of a log record; a longer one is dropped
 
 _HEAD = Struct("<BqH")  # kind, job id or NO_JOB, bytes that follow
 _START = b"\x1e"
+
+
+def unread_bytes(pipe: int) -> int:
+    """What lies in a pipe, seen from either end. OSError."""
+    unread = array("i", (0,))
+    fcntl.ioctl(pipe, termios.FIONREAD, unread)
+    return unread[0]
 
 
 class OutputEnds(NamedTuple):

@@ -9,16 +9,13 @@ later job's of its batch.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import logging
 import os
 import sys
-import termios
 import threading
 import time
-from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -33,13 +30,14 @@ from bossworker.pool.wire.output_frames import (
     STDOUT,
     FrameWriter,
     OutputEnds,
+    unread_bytes,
 )
 from bossworker.pool.wire.recorder import READS, WRITES
 from bossworker.system.stdio import above_stdio
 
 SHORT_SECONDS = 3e-6  # a job that calls the system to write mostly takes longer than this
 CAREFUL_JOBS = 5_000  # that are looked after, however short they are, at first and once somebody has written
-STDERR_LOOKS, STDERR_PAUSE_SECONDS = 50, 0.0005  # whether the boss has read the second pipe
+STDERR_LOOKS, STDERR_PAUSE_SECONDS = 2000, 0.0005  # whether the boss has read the second pipe: a busy one may be late
 _OWN = frozenset(("args", "exc_info", "message"))  # attributes of records that do not travel
 
 
@@ -53,7 +51,6 @@ class RelayedOutput:
         self._words = words
         self._writer = FrameWriter(ends.secret)
         self._lock = threading.RLock()
-        self._unread = array("i", (0,))
         self._reads = [0, 0]  # by the boss, as of the last look
         self.job_id = NO_JOB
         self._last_job = NO_JOB
@@ -84,7 +81,7 @@ class RelayedOutput:
             self._words[WRITES] += 1
 
     def _let_stderr_go_first(self) -> None:
-        """What is in the second pipe came before this: wait for an instant, until the boss has read it."""
+        """What is in the second pipe came before this: wait until the boss has read it, within a moment."""
         left = STDERR_LOOKS
         while left and self._holds_something(self._pipes[1]):
             left -= 1
@@ -123,10 +120,9 @@ class RelayedOutput:
     def _holds_something(self, pipe: int) -> bool:
         """Whether something is there that the boss has not read. (What it has read, it knows the job of.)"""
         try:
-            fcntl.ioctl(pipe, termios.FIONREAD, self._unread)
+            return unread_bytes(pipe) > 0
         except OSError:
             return True
-        return self._unread[0] > 0
 
 
 class _Stream(io.TextIOWrapper):
