@@ -252,7 +252,8 @@ class Boss:
                 self.notes.release()
             if self.output is not None:
                 self.output.send()
-            self.delivery.send()
+            if self.output is None or not self.output.waiting:  # or results would overtake their jobs' lines
+                self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
         if self.caller.unsent:

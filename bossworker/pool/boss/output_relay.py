@@ -138,8 +138,9 @@ class OutputRelay:
         found: dict[int, bytes] = {}
         most = unread_bytes(pipes.fds[STDOUT])
         for stream, fd in reversed(pipes.fds.items()):
-            words[READS[stream - STDOUT]] += 1  # before we read: see output_frames.py
+            words[READS[stream - STDOUT]] += 1  # before we read, and after it: see output_frames.py
             data = _read(fd, most if stream == STDOUT and found[STDERR] else READ_BYTES)
+            words[READS[stream - STDOUT]] += 1
             if data is None:  # nobody has its other end any more
                 self._poller.forget_fd(fd)
             found[stream] = data or b""

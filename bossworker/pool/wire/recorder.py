@@ -64,7 +64,7 @@ PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
 WRITES = 64  # with logs="relay": how often the worker has written to its output pipes
-READS = (72, 73)  # how often the boss has begun to read the pipe of stdout, and that of stderr
+READS = (72, 73)  # how often the boss has begun or ended to read the pipe of stdout, and that of stderr
 MEASURED_JOB, OWN_BEFORE, BELOW_BEFORE = 40, 41, 42
 # With a limit for the memory of jobs: 1 + id of the job that began last; bytes that the worker and those below it held.
 STACK_FD = 48  # a descriptor of the worker's, of the file that it writes its stack to; 0: it has none

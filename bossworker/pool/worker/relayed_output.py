@@ -105,7 +105,8 @@ class RelayedOutput:
         for number in (0, 1):
             # In this order: if the boss has emptied the pipe, we see that it has counted that.
             unread, reads = self._holds_something(self._pipes[number]), self._words[READS[number]]
-            if unread or reads != self._reads[number] or (self.dirty and number == 0):
+            reading = reads % 2  # what it finds may have been written after our last mark
+            if unread or reading or reads != self._reads[number] or (self.dirty and number == 0):
                 self._reads[number] = reads
                 self._careful = CAREFUL_JOBS
                 self._mark(number, job_id)
