@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from arguments import seconds
+
 from bossworker import BossWorker, JobTimeout, Result
 
 LIMIT_BYTES = 4 << 30  # of address space, while a handler asks for
@@ -113,9 +115,7 @@ def add_faults(pool: BossWorker, limit: float) -> None:
 def main() -> int:
     """Run the program; its exit code."""
     parser = argparse.ArgumentParser(description="What becomes of handlers that go wrong.")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT, help="seconds for jobs that hang (default %(default)s)"
-    )
+    parser.add_argument("--timeout", type=seconds, default=TIMEOUT, help="of jobs that hang (default: %(default)s s)")
     timeout: float = parser.parse_args().timeout
     with BossWorker(handle, worker_count=2, kill_grace=0.2) as pool:
         print(f"{len(FAULTS)} jobs, each with a fault of its own:", flush=True)
