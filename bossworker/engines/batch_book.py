@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from bossworker.engines.batch_sizes import BatchSizes, batch_seconds
@@ -144,7 +145,7 @@ class BatchBook:
 
     def _take_any(self, segment: Segment) -> Iterator[Segment]:
         for flight in list(self.flights.values()):
-            if flight.batch.first_id <= segment.first_id < flight.batch.ids.stop:
+            if flight.holds(segment.first_id):  # others have given it back
                 yield from self._take(flight, segment)
                 return
 
@@ -241,13 +242,18 @@ class BatchBook:
         self.stopping = True
         self.queue.drain()
 
-    def overdue(self, slots: int, now: float) -> list[Flight]:
-        """Batches whose jobs turn out to be long, while slots are idle: what has not begun of them may go elsewhere."""
-        if self.queue.jobs or len(self.flights) >= slots:
+    def overdue(self, slots: int, now: float, slots_of: Callable[[str], int] = lambda node: 1) -> list[Flight]:
+        """Batches whose jobs turn out to be long, while slots are idle: what has not begun of them may go elsewhere.
+
+        So may a batch that waits on a node for the one before it.
+        """
+        there = Counter(flight.node for flight in self.flights.values())
+        busy = sum(min(count, slots_of(node)) if node else count for node, count in there.items())
+        if self.queue.jobs or busy >= slots:
             return []
         limit = max(OVERDUE_SECONDS, OVERDUE_BATCHES * batch_seconds(slots))
-        late = [one for one in self.flights.values() if one.node and one.jobs > 1 and not one.asked_back]
-        return [flight for flight in late if now - flight.sent_at > limit]
+        late = [one for one in self.flights.values() if one.node and not one.asked_back and now - one.sent_at > limit]
+        return [one for one in late if one.jobs > 1 or there[one.node] > slots_of(one.node)]
 
     def never_started(self, ids: Iterable[int]) -> set[int]:
         """Those of the jobs that provably never began, once the engine is gone."""

@@ -6,6 +6,7 @@ BATCH_SECONDS = 0.1  # work aimed at in a batch, for each worker that runs it,
 SECONDS_A_SLOT = 0.01  # or, on a large cluster, so much for each of its slots: a batch costs a scheduler some 6 ms
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
 LEAST_SECONDS = 2e-6  # that a job is taken for: its way through a pool takes as long
+QUICK_BATCHES = 5  # so many times that work, at most, takes a batch during which its node has the next one, too
 GROWTH = 16  # times as many jobs as in the largest batch so far, at most
 
 
@@ -30,6 +31,15 @@ class BatchSizes:
             return workers
         wanted = workers * round(batch_seconds(slots) / self._seconds)
         return max(workers, min(wanted, GROWTH * self._most))
+
+    def quick(self, jobs: int, workers: int, slots: int) -> bool:
+        """Whether so many jobs are through so soon that the way of the next batch counts. Not while nothing is known.
+
+        A batch that waits on a node behind a long one would be late, and is lost with that node.
+        """
+        if self._seconds is None:
+            return False
+        return jobs / workers * self._seconds <= QUICK_BATCHES * batch_seconds(slots)
 
 
 def batch_seconds(slots: int) -> float:

@@ -1,0 +1,28 @@
+"""Results of a node have times of its monotonic clock; here they become times of ours."""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+from bossworker.pool.wire.segments import Segment, read_segments
+
+ALIKE = 0.001  # seconds by which clocks may differ: those of one machine do by less
+
+
+def clock() -> float:
+    """Unix seconds minus monotonic ones, of this machine."""
+    return time.time() - time.monotonic()
+
+
+def results_of(theirs: float, head: bytes, body: bytes) -> list[Segment]:
+    """The results in a RESULTS frame of a node with that clock, with times of this machine."""
+    segments = read_segments(memoryview(head), memoryview(body))
+    shift = theirs - clock()
+    return [shifted(segment, shift) for segment in segments] if abs(shift) > ALIKE else segments
+
+
+def shifted(segment: Segment, seconds: float) -> Segment:
+    """The same results, so many seconds later."""
+    marks = array("d", [mark + seconds for mark in array("d", bytes(segment.marks))])
+    return segment._replace(marks=marks.tobytes())
