@@ -102,6 +102,29 @@ def test_who_leaves_has_had_all_that_was_on_its_way(pool: Make, clients: Make, f
     wait_for(lambda: not door.clients)
 
 
+def test_a_job_is_not_done_before_its_result_is_with_the_door(pool: Make, clients: Make) -> None:
+    """The boss answers a door that has not read for long before it can send it what waits for it."""
+    bw = pool(work, worker_count=2)
+    door = bw.listen()
+    client = clients(door)
+    line_of(client)
+    os.kill(door.pid, signal.SIGSTOP)
+    try:
+        client.add_work(*({"n": n, "size": 100_000} for n in range(400)))
+        wait_for(lambda: bw.stats().done == 401)
+    finally:
+        os.kill(door.pid, signal.SIGCONT)
+
+    def all_are_done() -> bool:
+        (told,) = door.clients
+        assert told.unfinished + told.done == 401
+        assert told.waiting > told.done - 300  # less than that is with the client, or on its way there
+        return told.done == 401
+
+    wait_for(all_are_done)
+    assert sorted(result["n"] for result in client.results()) == list(range(400))
+
+
 NONSENSE = {
     "no frame": b"GET / HTTP/1.1\r\n\r\n",
     "not for a line": b"".join(bytes(part) for part, _ in pack(Kind.RESIZE, bytes(12))),

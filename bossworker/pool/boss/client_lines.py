@@ -9,6 +9,7 @@ A client is trusted no more than a door's process is: what makes no sense costs 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from struct import error as StructError
@@ -202,12 +203,30 @@ class DoorResults(Undelivered):
         if line in self._ready:
             self._ready.remove(line)
             self.waiting.extend(line.send())
-        coming = sum(segment.jobs for segment in self.waiting if client_of(segment.first_id) == client)
+        coming = self._coming()[client]
         line.unfinished += coming
         line.done -= coming
         self._ending = [one for one in self._ending if one.link is not None] + [line]
         line.end()
         return line
+
+    def _coming(self) -> Counter[int]:
+        """How many results of each client still have to be sent to the door."""
+        coming: Counter[int] = Counter()
+        for segment in self.waiting:
+            coming[client_of(segment.first_id)] += segment.jobs
+        return coming
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """Of each client that is counted here: a job is done once its result is with the client, or with its door.
+
+        The answer to the door is sent before what waits here: so that must not be counted yet.
+        """
+        coming = self._coming()
+        return {
+            str(client): {"unfinished": line.unfinished + coming[client], "done": line.done - coming[client]}
+            for client, line in self.lines.items()
+        }
 
     def close_lines(self) -> None:
         for line in (*self.lines.values(), *self._ending):

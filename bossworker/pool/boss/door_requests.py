@@ -182,7 +182,8 @@ class DoorLine:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
                 self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
             case Kind.NOTE:
-                self._doors.requests.caller.send(Kind.NOTE, bytes(frame.head), [bytes(frame.body)])
+                (level,) = messages.unpack(messages.NOTE, frame.head)
+                self._doors.requests.note(level, str(frame.body, "utf-8", "replace"))
             case _:
                 raise ProtocolError(f"a frame of kind {frame.kind!r}")
 
@@ -253,10 +254,9 @@ class DoorLine:
                 self._reply(number, {"count": self._drop_client(client), **figures})
             case Kind.CLIENTS:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
-                if self.results.unsent:  # so that what is counted as done has been sent
+                if self.results.unsent:
                     self.deliver()
-                told = {str(client): _figures(line) for client, line in self.results.lines.items()}
-                self._reply(number, {"clients": told})
+                self._reply(number, {"clients": self.results.figures()})
 
     def _open_line(self, client: int, fd: int | None) -> None:
         link = Link(socket.socket(fileno=fd)) if fd is not None else None

@@ -15,6 +15,7 @@ from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment
 
 _ENDS = {"closed": Kind.CLOSED, "goodbye": Kind.GOODBYE, "closing": Kind.CLOSE}
@@ -68,13 +69,18 @@ class ClientMail:
         elif number:
             self.send(client, door_protocol.encode({"op": "reply", "request": number, **content}))
 
+    def refuse(self, client: DoorClient, number: int, why: str) -> None:
+        """Say that a request has no answer; not to one that takes none, as they would pile up here without end."""
+        if not client.holds_up:
+            self.reply(client, number, {"refused": why})
+
     def pass_on(self, client: DoorClient) -> None:
         """Send what the client takes now of its results, and tell it when there will be no more."""
         for segment in client.ready():
             if self.form == FRAMES:
                 message = message_of(Kind.RESULTS, segment.head(), *segment.body())
             else:
-                message = door_protocol.encode(json_form.results_to_json([segment]))
+                message = json_form.results_message([segment])
             client.sent += len(message)
             if not self.send(client, message):
                 return
@@ -104,3 +110,13 @@ class ClientMail:
             self.send(client, message_of(Kind.TAKEN, b"", array("Q", taken).tobytes()))
         else:
             self.send(client, door_protocol.encode({"op": "taken", "ids": taken}))
+
+
+def with_its_data(segment: Segment, file: int) -> Segment:
+    """A large result whose data came in a file."""
+    try:
+        payload = with_data(segment.payload, file)
+    except OSError:
+        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
+    give_back(file)
+    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)

@@ -68,7 +68,7 @@ class ClientRequests:
                 self._leave(client, kind.name.lower())
             case kind if len(frame.head) >= messages.REQUEST.size:  # a request of the owner's: it must have an answer
                 (number,) = messages.REQUEST.unpack_from(frame.head)
-                self._mail.reply(client, number, {"refused": _OWNERS})
+                self._mail.refuse(client, number, _OWNERS)
             case kind:
                 raise ProtocolError(f"a frame of kind {kind!r} from a client")
 
@@ -105,7 +105,7 @@ class ClientRequests:
             case "close" | "stop" | "forget" as op:
                 self._leave(client, op)
             case _ if "request" in told:
-                self._mail.reply(client, _whole(told["request"]), {"refused": _OWNERS})
+                self._mail.refuse(client, _whole(told["request"]), _OWNERS)
             case op:
                 raise ProtocolError(f"op {str(op)[:50]!r} from a client")
 
@@ -208,8 +208,7 @@ class ClientRequests:
     ) -> None:
         """Ask the boss in a client's name."""
         if client.requests >= MOST_REQUESTS:
-            told = {"refused": f"{client.requests} requests of this client wait for their answers"}
-            self._mail.reply(client, number, told)
+            self._mail.refuse(client, number, f"{client.requests} requests of this client wait for their answers")
             return
         client.requests += 1
         route = client.route

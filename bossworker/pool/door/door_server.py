@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import time
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,7 +22,7 @@ import zmq
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.boss_line import INFO, BossLine, decoded
-from bossworker.pool.door.client_mail import ClientMail
+from bossworker.pool.door.client_mail import ClientMail, with_its_data
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient
@@ -38,7 +37,7 @@ from bossworker.pool.wire.client_jobs import OWN_ID
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
-from bossworker.pool.wire.parcel import give_back, with_data
+from bossworker.pool.wire.parcel import give_back
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
 
@@ -49,7 +48,7 @@ SUSPECT_TICK = 0.001  # between looks whether all has been read from those who s
 ENDING_TICK = 0.02  # between looks whether they have
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
-_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError)
+_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
 
 
 class DoorServer:
@@ -74,6 +73,7 @@ class DoorServer:
         self.malformed = 0
         self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
+        self.said_closed = False  # all clients have been told that they have got, or will get, what is theirs
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
@@ -105,13 +105,17 @@ class DoorServer:
         return self.probe_at - time.monotonic() if len(self.clients) else NOBODY_SECONDS
 
     def end_if_due(self) -> None:
-        """Once the pool is through: as soon as all clients have what is theirs, or have had time for it."""
+        """Once the pool is through: as soon as all clients have what is theirs, or have had time for it.
+
+        What a line of a client's own does not take yet is still here, and would go with us.
+        """
         if self.ends_at is None:
             return
-        waiting = any(client.outgoing for client in self.clients.by_route.values())
-        if not waiting or time.monotonic() >= self.ends_at:
+        late, here = time.monotonic() >= self.ends_at, self.clients.by_route.values()
+        if not self.said_closed and (late or not any(client.outgoing for client in here)):
+            self.said_closed = True
             self.say_to_all("closed")
-            self.over = True
+        self.over = self.over or late or (self.said_closed and not any(client.holds_up for client in here))
 
     def say_to_all(self, op: str, reason: str = "") -> None:
         for client in self.clients.by_route.values():
@@ -166,7 +170,7 @@ class DoorServer:
         elif route in self.operators.by_route:
             self.operators.on_message(route, bytes(data))
         else:
-            self.greet(route, door_protocol.decode(bytes(data)), key, user)
+            self.greet(route, door_protocol.decode_hello(data), key, user)
 
     def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
         """What a client of ours sends over ZeroMQ."""
@@ -179,10 +183,14 @@ class DoorServer:
             self.requests.on_json(client, door_protocol.decode(bytes(data)))
 
     def drop(self, route: bytes, error: Exception) -> None:
-        """A message that no client of ours sends: counted, told of now and then. People's own clients are told."""
+        """A message that no client of ours sends: counted, told of now and then. People's own clients are told.
+
+        ZeroMQ connects again by itself: who does not know that it was lost meanwhile learns it so.
+        """
         self.malformed += 1
-        if route in (self.clients.by_route if self.form != FRAMES else self.operators.by_route):
-            self.mail.send_to(route, {"op": "error", "reason": str(error)})
+        if self.form != FRAMES or route in self.operators.by_route:
+            known = route in self.clients.by_route or route in self.operators.by_route
+            self.mail.send_to(route, {"op": "error" if known else "goodbye", "reason": str(error)})
         if time.monotonic() >= self.note_at:
             self.note_at = time.monotonic() + NOTE_SECONDS
             self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
@@ -332,7 +340,7 @@ class DoorServer:
                 self.mail.send_file(client, segment, os.dup(file))
                 client.count(segment.jobs)
                 return
-        client.receive(_with_data(segment, file))
+        client.receive(with_its_data(segment, file))
 
     # -- the program --------------------------------------------------------------------------------------
 
@@ -369,16 +377,6 @@ def _keys(told: dict[str, Any] | None) -> Keys | None:
     return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))
 
 
-def _with_data(segment: Segment, file: int) -> Segment:
-    """A large result whose data came in a file."""
-    try:
-        payload = with_data(segment.payload, file)
-    except OSError:
-        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
-    give_back(file)
-    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)
-
-
 def main(program: int, boss: int, listener: int = -1) -> None:
     """The process's main."""
     link, settings = side_process.begin(program)
@@ -392,4 +390,4 @@ def main(program: int, boss: int, listener: int = -1) -> None:
         server.run()
     finally:
         if settings["path"]:
-            remove_path(settings["path"])
+            remove_path(settings["path"], settings["mark"])

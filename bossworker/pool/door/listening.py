@@ -61,9 +61,11 @@ class Door:
         self._requests = 0
         self._path = address.path
         listener = addresses.bind_path(address.path) if address.path else None
+        self._mark = addresses.mark_of(address.path) if address.path else (0, 0)
         self._process: SideProcess | None = None
         try:
-            told = {**settings, "address": address.text, "path": address.path, "keys": _told(keys)}
+            place = {"address": address.text, "path": address.path, "mark": self._mark}
+            told = {**settings, **place, "keys": _told(keys)}
             fds = [boss.fileno(), *([] if listener is None else [listener.fileno()])]
             self._process = SideProcess(SERVER, told, fds)
             endpoint = self._await_open()
@@ -146,7 +148,7 @@ class Door:
         if process is not None:
             process.end()
         if self._path:
-            addresses.remove_path(self._path)
+            addresses.remove_path(self._path, self._mark)
             self._path = ""
 
     def disown(self) -> None:
