@@ -52,11 +52,15 @@ def pools_there() -> Iterator[Entry]:
 
 def everything() -> Iterator[Entry]:
     """Jobs, queued ones too, and tasks, the newest first."""
-    yield from merge(_queued(), job_entries(), task_entries(), key=lambda entry: entry.id, reverse=True)
+    before = ""
+    for entry in merge(_queued(), job_entries(), task_entries(), key=lambda entry: entry.id, reverse=True):
+        if entry.id != before:  # what starts while we look is queued, and then a job
+            yield entry
+        before = entry.id
 
 
 def _queued() -> Iterable[Entry]:
-    """First of all, since what starts meanwhile is a job: nothing is passed over, nor told twice."""
+    """First of all, since what starts meanwhile is a job: nothing is passed over."""
     from bossworker.cli.queue_files import all_groups
 
     if not any(all_groups()):

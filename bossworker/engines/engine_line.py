@@ -34,6 +34,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, read_segments
+from bossworker.system.wall_clock import wall_clock
 
 BEAT_SECONDS = 5.0  # between looks at all nodes, so that they know that we are there; longer on large clusters,
 NODES_A_SECOND = 100  # so that we ask no more than so many a second
@@ -253,7 +254,7 @@ class EngineLine:
 
     def _ours(self, clock: float, head: bytes, body: bytes) -> list[Segment]:
         """Results, with times of our clock."""
-        shift = clock - (time.time() - time.monotonic())
+        shift = clock - wall_clock.offset()
         segments = read_segments(memoryview(head), memoryview(body))
         return [shifted(segment, shift) for segment in segments] if abs(shift) > 0.001 else segments
 

@@ -23,6 +23,7 @@ from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB, RECORD, STDOUT, UNKNOWN, LineReader, OutputLine
 from bossworker.pool.wire.recorder import READS, WRITES, Recorder
+from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import LOG
 
 READ_BYTES = 1 << 16  # what a pipe holds
@@ -164,7 +165,7 @@ class OutputRelay:
             self._taken_at = time.monotonic()
             lines = [self._lines.popleft() for _ in range(min(FRAME_LINES, len(self._lines)))]
             self._bytes -= sum(len(line[-1]) + 100 for line in lines)
-            content = {"clock": time.time() - time.monotonic(), "missed": self._missed, "lines": lines}
+            content = {"clock": wall_clock.offset(), "missed": self._missed, "lines": lines}
             self._missed = 0
             self._caller.send(Kind.OUTPUT_LINES, b"", [json.dumps(content).encode()])
         if self.paused and self._bytes < MOST_BYTES // 2:
