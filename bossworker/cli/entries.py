@@ -325,5 +325,5 @@ def _is_stopped(pid: int | None) -> bool:
 
 def _so_far(times: dict[str, Any], status: dict[str, Any]) -> float | None:
     if status["running"] and times["started"] is not None:
-        return time.time() - float(times["started"])
+        return max(0.0, time.time() - float(times["started"]))
     return None if times["elapsed"] is None else float(times["elapsed"])

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 NUMBER, SLOT = "#", "%"
-_TOKEN = re.compile(r"\{([^{}\s]*?)(//|/\.|/|\.)?\}")
+_OPERATION = r"(?://|/\.|/|\.)?"
+_TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
 _SPACE = re.compile(r"(\s+)")
 _EXTENSION = re.compile(r"\.[^/.]+\Z")
 
@@ -117,7 +118,7 @@ def _parts(text: str, names: Sequence[str]) -> list[Part]:
         if which == "":
             continue
         parts += [text[at : found.start()]] if found.start() > at else []
-        parts.append(Token(which, _OPERATIONS[found[2] or ""]))
+        parts.append(Token(which, _OPERATIONS[found[2]]))
         at = found.end()
     return [*parts, text[at:]] if at < len(text) or not parts else parts
 
@@ -133,6 +134,12 @@ def _which(name: str, names: Sequence[str]) -> str | int | None:
     return int(name) if re.fullmatch(r"-?[1-9][0-9]*", name, re.ASCII) else ""
 
 
+def _pieces(text: str, names: Sequence[str]) -> list[str]:
+    """The words of a command line, and what is between them. There may be space in a name within braces."""
+    spaced = "|".join(re.escape(name) for name in names if name.split() != [name])
+    return re.split(rf"((?:\{{(?:{spaced}){_OPERATION}\}}|\S)+)", text) if spaced else _SPACE.split(text)
+
+
 class Template:
     """A command with replacement strings: words for a program, or one text for a shell."""
 
@@ -146,7 +153,7 @@ class Template:
         """
         self.shell = shell or not words
         self._raw = not words
-        pieces = _SPACE.split(words[0]) if shell and words else words
+        pieces = _pieces(words[0], names) if shell and words else words
         self._words = [Word(one, names, repeat) for one in pieces]
         tokens = [token for word in self._words for token in word.tokens]
         self.uses_slot = any(token.which == SLOT for token in tokens) or any("PARALLEL_JOBSLOT" in one for one in words)

@@ -32,7 +32,9 @@ from bossworker.result import Result
 from bossworker.system import identity
 
 IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
-TICK_SECONDS = 1.0  # between looks whether it is time to leave
+TICK_SECONDS = (
+    1.0  # between looks whether it is time to leave, and at the folder if nobody says that there is something
+)
 OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
 MOST_QUESTION = 1 << 20  # bytes
 FORGET_EVERY = 500  # results, until they are taken out of the journal: their job directories tell of them
@@ -84,6 +86,7 @@ class Spooler:
         self.ended = 0
         self.idle = _idle_seconds()
         self.idle_since = time.monotonic()
+        self.look_again_at = 0.0  # at what waits in the folder; there may be much
 
     def run(self) -> None:
         """Until there has been nothing to do for a while."""
@@ -134,6 +137,7 @@ class Spooler:
             sock.settimeout(1.0)
             try:
                 question = json.loads(_line(sock))
+                self.look_again_at = 0.0
                 self.look()
                 for jobid in question.get("cancel", ()):
                     self.cancel(str(jobid))
@@ -154,14 +158,20 @@ class Spooler:
     def look(self) -> None:
         """Take in what was added, and hand to the pool what is due."""
         self.apply_settings()
-        for jobid in self.folder.waiting_ids():
-            if jobid not in self.requests and (request := self.folder.request(jobid)) is not None:
-                self.requests[jobid] = request
+        if time.monotonic() >= self.look_again_at:
+            self.take_in()
         new = [(jobid, request) for jobid, request in self.requests.items() if jobid not in self.ids]
         for jobid, request in sorted(
             new, key=lambda one: (-one[1]["priority"], one[0])
         ):  # an idle pool takes the first
             self.consider(jobid, request)
+
+    def take_in(self) -> None:
+        """What was added. Whoever adds says so; but may be killed before."""
+        self.look_again_at = time.monotonic() + TICK_SECONDS
+        for jobid in self.folder.waiting_ids():
+            if jobid not in self.requests and (request := self.folder.request(jobid)) is not None:
+                self.requests[jobid] = request
 
     def apply_settings(self) -> None:
         self.settings = self.folder.settings

@@ -332,7 +332,9 @@ def _at(seconds: object) -> str:
 def _info(record: JobRecord) -> Info:
     job, status = record.job, record.status
     started = status.get("started")
-    so_far = time.time() - started if record.state == jobdir.RUNNING and _is_number(started) else None
+    so_far = None
+    if record.state == jobdir.RUNNING and _is_number(started):
+        so_far = max(0.0, time.time() - started)  # the clock may have been set back
     return Info(
         jobid=record.jobid,
         status=Status(record.state),

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 
 from bossworker.pool.wire.segments import Segment, read_segments
+from bossworker.system.wall_clock import wall_clock
 
 ALIKE = 0.001  # seconds by which clocks may differ: those of one machine do by less
-
-
-def clock() -> float:
-    """Unix seconds minus monotonic ones, of this machine."""
-    return time.time() - time.monotonic()
 
 
 def results_of(theirs: float, head: bytes, body: bytes) -> list[Segment]:
     """The results in a RESULTS frame of a node with that clock, with times of this machine."""
     segments = read_segments(memoryview(head), memoryview(body))
-    shift = theirs - clock()
+    shift = theirs - wall_clock.offset()
     return [shifted(segment, shift) for segment in segments] if abs(shift) > ALIKE else segments
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from bossworker.engines.node_connection import NodeConnection
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeReport, NodeRequest, PoolSpec
-from bossworker.engines.node_times import clock
 from bossworker.failure import KIND_BITS, Outcome
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
@@ -31,6 +30,7 @@ from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, part
 from bossworker.system import identity, signals, stdio
+from bossworker.system.wall_clock import wall_clock
 
 EARLY_BYTES = 1 << 20  # of results that go ahead of an answer, in one report
 ROOM_SECONDS = 0.2  # between looks whether workers are idle while a batch waits for its last jobs
@@ -199,7 +199,7 @@ class Resident:
             self.batches.pop(batch.order.number, None)
         reason = f"the pool on {self.node} ended" if batch.left else ""
         lines = tuple(_drained(self.connection.lines))
-        return BatchAnswer("done", self.node, clock(), *_frame_of(batch.segments), reason, lines)
+        return BatchAnswer("done", self.node, wall_clock.offset(), *_frame_of(batch.segments), reason, lines)
 
     def _receive(self, segments: list[Segment]) -> None:
         with self._lock:
@@ -225,7 +225,7 @@ class Resident:
             claimed = [number for number, batch in self.batches.items() if batch.claimed]
         head, body = _frame_of(early)
         lines, notes = _drained(line.lines), _drained(line.notes)
-        return NodeReport(self.node, claimed, clock(), head, body, lines, notes, dict(line.exit_errors))
+        return NodeReport(self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.exit_errors))
 
     def _early(self) -> list[Segment]:
         """Results that have not been told of, up to a size."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from bossworker.journal.database import clock_offset
 from bossworker.journal.line_side import LineSide
 from bossworker.journal.whole_payloads import whole_batch
 from bossworker.pool.wire import messages
@@ -20,6 +19,7 @@ from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment
 from bossworker.system import processes
+from bossworker.system.wall_clock import wall_clock
 
 KEY_SIZE = 32  # bytes of a job's key; all 0: it has none
 RESULTS_BYTES = 1 << 20  # of a frame that we make
@@ -172,7 +172,7 @@ class CallerSide(LineSide):
         cursor = BatchCursor(batch)
         while len(cursor):
             piece = cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES)
-            self.send(Kind.RECALL, piece.head(), [messages.MARK.pack(added - clock_offset()), *piece.body()])
+            self.send(Kind.RECALL, piece.head(), [messages.MARK.pack(added - wall_clock.offset()), *piece.body()])
 
     # -- the beginning ----------------------------------------------------------------------------------
 

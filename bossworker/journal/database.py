@@ -12,7 +12,6 @@ import errno
 import os
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -224,8 +223,3 @@ def _make_file(path: str) -> bool:
         return False
     except OSError as error:
         raise JournalError(f"the journal {path} cannot be made: {error.strerror}") from error
-
-
-def clock_offset() -> float:
-    """Unix time minus monotonic time."""
-    return time.time() - time.monotonic()

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from bossworker.errors import JournalError
 from bossworker.journal.payload_files import folder_of
-from bossworker.journal.schema import APPLICATION, VERSION
+from bossworker.journal.schema import APPLICATION, APPLICATION_OF_RUNS, VERSION
 
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
@@ -42,6 +42,17 @@ def check_file(path: str) -> None:
         raise unusable(path, error) from error
 
 
+def application_of(path: str) -> int:
+    """Which application's database it is, as that has marked it; 0: it says nothing, or cannot be read."""
+    if not _has_log(path):
+        with suppress(OSError), open(path, "rb") as file:
+            return _number(file.read(_HEADER), _APPLICATION_AT)
+        return 0
+    with suppress(sqlite3.Error), _without_traces(path), _connected(path, "mode=ro") as db:
+        return int(db.execute("PRAGMA application_id").fetchone()[0])
+    return 0
+
+
 def _look(path: str) -> None:
     if not _has_log(path):
         _look_by(path, "mode=ro&immutable=1")
@@ -59,11 +70,17 @@ def _check_header(path: str) -> None:
     """Look at what the file alone tells."""
     with open(path, "rb") as file:
         header = file.read(_HEADER)
-    _check_version(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+    _check_version(path, _number(header, _APPLICATION_AT), _number(header, _VERSION_AT))
+
+
+def _number(header: bytes, at: int) -> int:
+    return int.from_bytes(header[at : at + 4], "big")
 
 
 def _check_version(path: str, application: int, version: int) -> None:
     """JournalError: It cannot be used. Both are 0 where nothing was made yet."""
+    if application == APPLICATION_OF_RUNS:
+        raise unusable(path, "it is the journal of `bossworker run`; `bossworker.journal.open` reads it")
     if (application or version) and (application != APPLICATION or version < 1):
         raise unusable(path, "it is the database of another program")
     if version > VERSION:
@@ -90,9 +107,13 @@ def _without_traces(path: str) -> Iterator[None]:
                 os.unlink(shared)
 
 
-def _look_by(path: str, mode: str) -> None:
+def _connected(path: str, mode: str) -> closing[sqlite3.Connection]:
     place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
-    with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
+    return closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None))
+
+
+def _look_by(path: str, mode: str) -> None:
+    with _connected(path, mode) as db:
         application, version, tables = (
             db.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")

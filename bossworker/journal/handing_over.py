@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 
 from bossworker.journal.caller_side import CallerSide
-from bossworker.journal.database import Database, clock_offset
+from bossworker.journal.database import Database
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import Books
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, part
 from bossworker.result import STORED
+from bossworker.system.wall_clock import wall_clock
 
 
 def hand_over(store: Database, books: Books, caller: CallerSide) -> Ranges:
@@ -47,6 +48,6 @@ def _send_results(store: Database, ids: range, caller: CallerSide) -> None:
 
 def as_stored(segment: Segment, clock: float) -> Segment:
     """Results from the database, with their times as times of this boot's clock."""
-    shift = clock - clock_offset()
+    shift = clock - wall_clock.offset()
     marks = array("d", [mark + shift for mark in array("d", bytes(segment.marks))]).tobytes()
     return segment._replace(marks=marks, attempt=segment.attempt | STORED)

@@ -1,6 +1,9 @@
 """``bossworker.journal.open``: what is in a journal, for any process.
 
-While the journal has an owner, its scribe answers, over a socket beside the database that is this user's alone.
+That may be a pool's, or that of ``bossworker run --journal``.
+
+While the journal has an owner, its scribe (or the run) answers, over a socket beside the database, which is this user's
+alone.
 Otherwise the database is opened here, for one question: whoever wants to own it next has to wait for no more than that.
 """
 
@@ -23,10 +26,14 @@ from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.contents import ENDED, STATUSES, Contents
 from bossworker.journal.database import Database, DiskFull
-from bossworker.journal.file_check import unusable
+from bossworker.journal.file_check import application_of, unusable
 from bossworker.journal.ownership import Ownership, socket_path
 from bossworker.journal.payload_files import read_payload
 from bossworker.journal.recovery import take_stock
+from bossworker.journal.run_contents import RunContents
+from bossworker.journal.run_database import RunDatabase
+from bossworker.journal.run_recovery import settle
+from bossworker.journal.schema import APPLICATION_OF_RUNS
 from bossworker.pool.door.addresses import dial
 from bossworker.pool.options import check_journal
 from bossworker.pool.wire.codec import load_block, load_error, load_job, load_result
@@ -119,7 +126,7 @@ class Journal:
                 record.append(None if failure is None else (failure[0], b64decode(failure[1])))
                 yield JournalJob(*record)
             more = page["more"]
-            after = page["jobs"][-1][0] if page["jobs"] else after
+            after = page["last"] if "last" in page else page["jobs"][-1][0] if page["jobs"] else after
 
     def job(self, id: int) -> Mapping[Any, Any]:
         """A job, as it was added. KeyError: there is none of this id. EOFError: the file that it was in is lost."""
@@ -229,12 +236,7 @@ class Journal:
         try:
             ownership = Ownership(self.path, os.getpid(), brief=True)
             try:
-                store = Database(self.path)
-                try:
-                    take_stock(store)
-                    return Contents(store).answer(question)
-                finally:
-                    store.close()
+                return _answered(self.path, question)
             finally:
                 ownership.release()
         except (DiskFull, OSError) as error:
@@ -243,8 +245,34 @@ class Journal:
             raise unusable(self.path, error) from error
 
 
+def _answered(path: str, question: dict[str, Any]) -> dict[str, Any]:
+    """By the database itself, which nobody else has open."""
+    if application_of(path) == APPLICATION_OF_RUNS:
+        return _answered_of_run(path, question)
+    store = Database(path)
+    try:
+        take_stock(store)
+        return Contents(store).answer(question)
+    finally:
+        store.close()
+
+
+def _answered_of_run(path: str, question: dict[str, Any]) -> dict[str, Any]:
+    store = RunDatabase(path)
+    try:
+        settle(store)
+        store.commit()
+        return RunContents(store).answer(question)
+    finally:
+        store.close()
+
+
 def open(path: str | os.PathLike[str]) -> Journal:
-    """Open the journal at a path, whether or not a pool has it in use.
+    """Open the journal at a path, of a pool or of ``bossworker run``, whether or not it is in use.
+
+    Of a run, a job is ``{"command": …}``, a line as in a joblog. Its result has `exit_code`, `signal`, `elapsed`,
+    `stdout_bytes`, and as `jobid` the job directory of a failure, with what it has written. What is forgotten is run
+    again by the same command line; `retry` is refused.
 
     Raises:
         TypeError, ValueError: `path` is no path of a file.

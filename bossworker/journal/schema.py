@@ -28,6 +28,7 @@ from array import array
 
 VERSION = 2  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
+APPLICATION_OF_RUNS = 0x6277726E  # "bwrn": the same of ``bossworker run`` (run_database.py)
 
 _OF_1 = """
 CREATE TABLE jobs (

@@ -23,7 +23,7 @@ from bossworker.journal import recovery
 from bossworker.journal.boss_side import BossSide
 from bossworker.journal.caller_side import AddCall, CallerSide
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
-from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
+from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull
 from bossworker.journal.forgetting import Forgetting
 from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.jobs_table import empty, is_large
@@ -33,6 +33,7 @@ from bossworker.journal.resuming import Resuming
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.segments import Segment, single, split
+from bossworker.system.wall_clock import wall_clock
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
@@ -202,7 +203,7 @@ class Scribe:
 
     def _commit(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece]) -> None:
         """One transaction, one sync."""
-        store, clock = self.store, clock_offset()
+        store, clock = self.store, wall_clock.offset()
         with store.transaction:
             for piece in accepted:
                 store.jobs.add(piece.batch, time.time())

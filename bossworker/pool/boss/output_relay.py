@@ -32,6 +32,7 @@ from bossworker.pool.wire.output_frames import (
     unread_bytes,
 )
 from bossworker.pool.wire.recorder import READS, WRITES, Recorder
+from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import LOG
 
 READ_BYTES = 1 << 16  # what a pipe holds
@@ -185,7 +186,7 @@ class OutputRelay:
             self._taken_at = time.monotonic()
             lines = [self._lines.popleft() for _ in range(min(FRAME_LINES, len(self._lines)))]
             self._bytes -= sum(len(line[-1]) + 100 for line in lines)
-            content = {"clock": time.time() - time.monotonic(), "missed": self._missed, "lines": lines}
+            content = {"clock": wall_clock.offset(), "missed": self._missed, "lines": lines}
             self._missed = 0
             self._caller.send(Kind.OUTPUT_LINES, b"", [json.dumps(content).encode()])
         if self.paused and self._bytes < MOST_BYTES // 2:
