@@ -122,11 +122,12 @@ class QueuedEntry:
         jobs.clean(self.id)
 
 
-def queued_entries() -> Iterator[QueuedEntry]:
-    """All that wait, in all groups, the newest first. Where nobody sees to a group, somebody does from now on."""
+def queued_entries(take_up: bool = True) -> Iterator[QueuedEntry]:
+    """All that wait, in all groups, the newest first. `take_up`: where nobody sees to a group, have somebody do so."""
     found: list[QueuedEntry] = []
     for folder in all_groups():
-        folder.take_up()
+        if take_up:
+            folder.take_up()
         for jobid in folder.waiting_ids():
             request = folder.request(jobid)
             if request is not None and not record.read(jobid).known:
