@@ -126,14 +126,15 @@ class QueuedEntry:
         jobs.clean(self.id)
 
 
-def queued_entries() -> list[QueuedEntry]:
-    """All that wait, in all groups, the newest first. Where nobody sees to a group, somebody does from now on.
+def queued_entries(take_up: bool = True) -> list[QueuedEntry]:
+    """All that wait, in all groups, the newest first. `take_up`: where nobody sees to a group, have somebody do so.
 
     Those that run are among them: whoever lists jobs, too, has them twice.
     """
     found: list[QueuedEntry] = []
     for folder in all_groups():
-        folder.take_up()
+        if take_up:
+            folder.take_up()
         found += [QueuedEntry(folder, jobid) for jobid in folder.waiting_ids()]
     return sorted(found, key=lambda entry: entry.id, reverse=True)
 

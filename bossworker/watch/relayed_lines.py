@@ -80,7 +80,7 @@ class _Tail:
         self._bytes = 0
 
     def add(self, stream: int, text: str) -> None:
-        line = f"{text if stream != _RECORD else _record_text(text)}\n"
+        line = f"{text if stream != _RECORD else record_text(text)}\n"
         size = len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
         self._lines.append((line, size))
         self._bytes += size
@@ -154,7 +154,7 @@ def _loaded(text: str) -> dict[str, Any]:
     return facts
 
 
-def _record_text(text: str) -> str:
+def record_text(text: str) -> str:
     facts = _loaded(text)
     trace = facts.get("exc_text")
     return f"{facts.get('levelname')}:{facts['name']}:{facts.get('msg')}" + (f"\n{trace}" if trace else "")

@@ -113,7 +113,9 @@ class Boss:
         self.watchers = self.requests.watchers
         self.output: OutputRelay | None = None
         if options.relayed:
-            self.output = OutputRelay(self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring)
+            self.output = OutputRelay(
+                self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring, self.requests.tails
+            )
             self.output.watched = lambda: self.watchers.ever
             self.intake.before_results = self.output.before_results
         self.ready = False

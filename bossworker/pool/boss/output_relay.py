@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bossworker.pool.boss.event_ring import EventRing
+from bossworker.pool.boss.job_tails import JobTails
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.poller import Poller
 from bossworker.pool.wire.link import Link
@@ -60,13 +61,20 @@ class OutputRelay:
     """See the module. Times are monotonic seconds."""
 
     def __init__(
-        self, ledger: Ledger, recorders: Mapping[int, Recorder], caller: Link, poller: Poller, ring: EventRing
+        self,
+        ledger: Ledger,
+        recorders: Mapping[int, Recorder],
+        caller: Link,
+        poller: Poller,
+        ring: EventRing,
+        tails: JobTails,
     ) -> None:
         self._ledger = ledger
         self._recorders = recorders
         self._caller = caller
         self._poller = poller
         self._ring = ring
+        self._tails = tails
         self._workers: dict[int, _Pipes] = {}
         self._writes: dict[int, int] = {}  # slot -> WRITES of its recorder, as of the last look
         self._lines: deque[tuple[Any, ...]] = deque()
@@ -169,6 +177,8 @@ class OutputRelay:
             job_id = None if line.job_id == NO_JOB else line.job_id
             self._lines.append((job_id, pipes.pid, pipes.worker_index, line.stream, now, line.text))
             self._bytes += len(line.text) + 100
+            if job_id is not None:
+                self._tails.add(job_id, line.stream, now, line.text)
             if self.watched():
                 text = _message(line.text) if line.stream == RECORD else line.text
                 self._ring.add(LOG, 1, job_id, pipes.pid, line.stream, text[:EVENT_CHARS], now)
