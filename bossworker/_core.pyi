@@ -23,6 +23,9 @@ class Loop:
     over: bool
     copy: bool
     by_value: bool
+    pipe: int
+    error_pipe: int
+    short_seconds: float
 
     @property
     def at(self) -> int: ...
@@ -36,6 +39,8 @@ class Loop:
         outcomes: int,
         payload: int,
         payload_size: int,
+        output: int,
+        reads: int,
         /,
     ) -> Loop: ...
     def run(

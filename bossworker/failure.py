@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import IntEnum
+from functools import cache
 from struct import Struct
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, cast
@@ -45,6 +46,7 @@ ErrorKind = Literal[
 ]
 
 
+@cache  # an enum's lookups are slow, and there are few outcomes
 def kind_of(outcome: int) -> ErrorKind | None:
     """The outcome's kind of error, as people read it; None when all went well."""
     kind = Outcome(outcome & KIND_BITS)

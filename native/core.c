@@ -17,9 +17,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <structmember.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
-#define INTERFACE 1 /* bossworker/system/compiled.py must expect the same */
+#define INTERFACE 2 /* bossworker/system/compiled.py must expect the same */
 #define MOST_DEPTH 20
 #define MOST_MEMO 100 /* objects of one result that pickle would number; beyond, Python does it */
 #define MOST_BATCH 1000 /* items that pickle writes at one go */
@@ -584,14 +585,20 @@ typedef struct {
     char over;                /* whether no more jobs may be claimed */
     char copy;                /* whether this is a child that a handler forked */
     char by_value;            /* whether what is defined in __main__ must not go by its name */
+    int pipe, error_pipe;     /* that the output goes into, if it is relayed; else -1: see relayed_output.py */
+    double short_seconds;     /* a job that writes takes longer than this */
+    uint64_t *output;         /* DIRTY, CAREFUL, LOOKED */
+    uint64_t *reads;          /* how often the boss has begun or ended to read either pipe */
 } Loop;
+
+enum { DIRTY, CAREFUL, LOOKED }; /* as in recorder.py */
 
 static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     PyObject *slot;
-    Py_ssize_t unclaimed, published, marks, ends, outcomes, payload, payload_size;
-    if (!PyArg_ParseTuple(
-            args, "Onnnnnnn", &slot, &unclaimed, &published, &marks, &ends, &outcomes, &payload, &payload_size))
+    Py_ssize_t unclaimed, published, marks, ends, outcomes, payload, payload_size, output, reads;
+    if (!PyArg_ParseTuple(args, "Onnnnnnnnn", &slot, &unclaimed, &published, &marks, &ends, &outcomes, &payload,
+                          &payload_size, &output, &reads))
         return NULL;
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Loop *self = (Loop *)alloc(type, 0);
@@ -608,6 +615,9 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     self->outcomes = start + outcomes;
     self->payload = start + payload;
     self->payload_end = self->payload + payload_size;
+    self->output = (uint64_t *)(start + output);
+    self->reads = (uint64_t *)(start + reads);
+    self->pipe = self->error_pipe = -1;
     if (payload + payload_size <= self->slot.len) return (PyObject *)self;
     Py_DECREF(self);
     return PyErr_Format(PyExc_ValueError, "a slot of %zd bytes is too small", self->slot.len);
@@ -629,12 +639,34 @@ static double now(void)
     return (double)((int64_t)time.tv_sec * 1000000000 + time.tv_nsec) / 1e9;
 }
 
+/* Whether something lies in a pipe, or was read from it since the last look, or just is (then the count is odd). In this
+   order: if the boss has emptied it, we see that it has counted that. */
+static int was_written_to(Loop *self, int pipe, int which)
+{
+    int unread = 0;
+    if (ioctl(pipe, FIONREAD, &unread) != 0 || unread != 0) return 1;
+    uint64_t reads = __atomic_load_n(&self->reads[which], __ATOMIC_ACQUIRE);
+    return reads % 2 || reads != self->output[LOOKED + which];
+}
+
+/* Whether Python has to see to the output of the job that began then: as `RelayedOutput.job_ended` */
+static int may_have_written(Loop *self, double began)
+{
+    if (self->pipe < 0) return 0;
+    if (self->output[DIRTY]) return 1;
+    if (!self->output[CAREFUL] && now() - began <= self->short_seconds) return 0;
+    if (was_written_to(self, self->pipe, 0) || was_written_to(self, self->error_pipe, 1)) return 1;
+    if (self->output[CAREFUL]) self->output[CAREFUL]--;
+    return 0;
+}
+
 static int names_main(const unsigned char *at, size_t size)
 {
     return memmem(at, size, "__main__", 8) != NULL;
 }
 
-/* run(work, jobs, position, index, number) -> None, or what the handler returned for the job `at`, if it is not plain
+/* run(work, jobs, position, index, number) -> None, or what the handler returned for the job `at`, if it is not plain,
+   or if the job may have written something
 
    Claims, runs and publishes jobs[position:]; the first of them is the `index`-th of the batch, and `number` is 1 + its
    id. What the handler raises is raised; the job `at` is `open` then, and `armed`. */
@@ -661,7 +693,8 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
             return NULL;
         }
         unsigned char *start = self->payload + self->end;
-        Py_ssize_t size = self->copy ? -1 : pack_result(start, self->payload_end, value);
+        int plain = !self->copy && !may_have_written(self, self->marks[index]);
+        Py_ssize_t size = plain ? pack_result(start, self->payload_end, value) : -1;
         if (size < 0 || (self->by_value && names_main(start, size))) return value;
         self->armed = 0;
         Py_DECREF(value); /* plain data: no code runs */
@@ -687,6 +720,9 @@ static PyMemberDef loop_members[] = {
     {"over", T_BOOL, offsetof(Loop, over), 0, NULL},
     {"copy", T_BOOL, offsetof(Loop, copy), 0, NULL},
     {"by_value", T_BOOL, offsetof(Loop, by_value), 0, NULL},
+    {"pipe", T_INT, offsetof(Loop, pipe), 0, NULL},
+    {"error_pipe", T_INT, offsetof(Loop, error_pipe), 0, NULL},
+    {"short_seconds", T_DOUBLE, offsetof(Loop, short_seconds), 0, NULL},
     {NULL},
 };
 

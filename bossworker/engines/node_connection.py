@@ -49,7 +49,7 @@ class NodeConnection(Connection):
                 self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self._replies[number] = json.loads(bytes(frame.body))
+                self._replies.add(number, json.loads(bytes(frame.body)))
                 self.turns.wake_waiters()
             case _:
                 super()._on_frame(frame)

@@ -118,7 +118,7 @@ def _with_usable_transport(options: Options) -> Options:
     try:
         import zmq  # noqa: F401
     except Exception as error:  # whatever is wrong with the installation
-        _logger.warning("transport=socketpair reason=%r", f"pyzmq cannot be loaded: {describe(error)}")
+        _logger.warning("ZeroMQ not used: transport=socketpair reason=%r", f"pyzmq cannot be loaded: {describe(error)}")
         return replace(options, transport="socketpair")
     return options
 
@@ -186,7 +186,7 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
         return
     with suppress(CallerGone, LinkClosed):
         if trouble:
-            boss.tell(Tell(logging.WARNING, f"transport=socketpair reason={trouble!r}"))
+            boss.tell(Tell(logging.WARNING, f"ZeroMQ not used: transport=socketpair reason={trouble!r}"))
         boss.run()
     if doorway is not None:
         doorway.remove_name()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,17 +148,18 @@ class Clock:
         self.offset = offset  # Unix time minus monotonic time
         self.indexes = {int(pid): index for pid, index in indexes.items()}
 
-    def events(self, record: list[Any]) -> Iterator[Event]:
+    def events(self, record: list[Any]) -> Iterable[Event]:
         """All the events of a record."""
         kind, first, count, *facts = record
         if kind == ENDED:
             return self._ended(first, *facts)
         if kind == MEMORY:
-            return iter(())
+            return ()
         if kind == QUEUED:
             first_id, at = facts
-            return (JobQueued(first + n, at + self.offset, first_id + n) for n in range(count))
-        return iter((self._single(kind, first, *facts),))
+            time = at + self.offset
+            return [JobQueued(first + n, time, first_id + n) for n in range(count)]
+        return (self._single(kind, first, *facts),)
 
     def _single(self, kind: str, seq: int, *facts: Any) -> Event:
         *facts_, at = facts
@@ -178,15 +179,19 @@ class Clock:
 
     def _ended(
         self, seq: int, first_id: int, jobs: int, attempt: int, pid: int, told: int, marks: str, outcomes: str
-    ) -> Iterator[Event]:
-        times, index = array("d", bytes.fromhex(marks)), self.indexes.get(pid, -1)
+    ) -> list[Event]:
+        offset, index = self.offset, self.indexes.get(pid, -1)
+        times = [at + offset for at in array("d", bytes.fromhex(marks))]
+        events: list[Event] = []
         for n, outcome in enumerate(bytes.fromhex(outcomes)):
-            job_id, started = first_id + n, times[n] + self.offset
+            job_id, started = first_id + n, times[n]
             if pid and job_id != told:
-                yield JobStarted(seq, started, job_id, pid, index, attempt)
+                events.append(JobStarted(seq, started, job_id, pid, index, attempt))
                 seq += 1
-            yield JobEnded(seq, times[n + 1] + self.offset, job_id, pid, index, attempt, started, kind_of(outcome))
+            error_kind = kind_of(outcome) if outcome else None
+            events.append(JobEnded(seq, times[n + 1], job_id, pid, index, attempt, started, error_kind))
             seq += 1
+        return events
 
 
 def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
@@ -196,9 +201,11 @@ def unpack_events(answer: Mapping[str, Any], cursor: int) -> Iterator[Event]:
         yield Missed(answer["first"] - cursor - 1, answer["first"] - 1, now)
         cursor = answer["first"] - 1
     for record in answer["records"]:
-        for event in clock.events(record):
-            if event.seq > cursor:
-                yield event
+        first = record[1]
+        if first > cursor:
+            yield from clock.events(record)
+        else:
+            yield from [event for event in clock.events(record) if event.seq > cursor]
 
 
 def memory_points(answer: Mapping[str, Any]) -> Iterator[tuple[float, dict[str, int]]]:

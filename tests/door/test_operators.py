@@ -31,6 +31,7 @@ from bossworker.pool.door.client_link import cut_message
 from bossworker.pool.door.door_protocol import OPERATOR
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, ProtocolError
 from bossworker.pool.wire.zmtp import header_of
+from bossworker.system import proc
 from tests.conftest import wait_for
 from tests.door.test_strangers import answers, greeting, raw
 
@@ -279,3 +280,28 @@ def test_messages_are_cut_wherever_they_come_apart() -> None:
         cut_message(header_of(301), 300)
     with pytest.raises(ProtocolError, match="flags 1"):
         cut_message(b"\x01\x00", 300)
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_door_that_goes_while_somebody_reads_events_costs_the_pool_nothing(pool: Make, how: str) -> None:
+    bw = pool(work, worker_count=1)
+    door = bw.listen()
+    operator = bossworker.operate(door.address)
+    seen: list[object] = []
+    events = operator.events(since=0)
+    reader = threading.Thread(target=lambda: seen.extend(events))
+    reader.start()
+    bw.add_work({})
+    assert bw.get_result().ok
+    if how == "closed":
+        door.close()
+    else:
+        (server,) = [pid for pid in proc.children(os.getpid()) if pid != bw.boss_pid]
+        os.kill(server, signal.SIGKILL)
+    wait_for(lambda: not reader.is_alive())  # it waited for the next event
+    for _ in range(3):
+        bw.add_work({})
+        assert bw.get_result().ok
+    reader.join()
+    operator.close()
+    assert any(isinstance(event, WorkerUp) for event in seen)

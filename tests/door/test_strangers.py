@@ -103,11 +103,12 @@ def test_a_client_that_is_refused_leaves_a_line(
     clients(door, identity="a")
     with pytest.raises(DoorRefused):
         clients(door, identity="a")
-    wait_for(lambda: bw.stats() and "client refused=1" in caplog.text)
+    wait_for(lambda: bw.stats() and "client refused: " in caplog.text)
     (line,) = [record for record in caplog.records if "client refused" in record.getMessage()]
     assert line.levelname == "WARNING"
     assert "identity 'a' is in use" in line.getMessage()
     assert f"program={os.path.basename(sys.argv[0])!r}" in line.getMessage()
+    assert f"door={door.address!r} refused=1 pool={bw.name!r}" in line.getMessage()
 
 
 def test_a_key_that_is_refused_leaves_a_line(pool: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -178,7 +178,7 @@ def test_what_the_worker_did_is_in_the_error_and_in_the_log(pool: Pool, caplog: 
     assert results[CULPRIT]["ERROR"] == CRASH + reason
     (record,) = [record for record in caplog.records if record.name == "bossworker"]
     pid = results[CULPRIT].worker_pid
-    assert record.getMessage() == f"worker ended: pid={pid} reason={reason!r}"
+    assert record.getMessage() == f"worker ended: pid={pid} reason={reason!r} pool='misbehaving.<locals>.handle'"
 
 
 def test_results_that_were_sent_before_the_garbage_are_kept(pool: Pool) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, JobLog
-from bossworker.pool.boss import output_relay
+from bossworker.pool.boss import output_pipes, output_relay
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -100,15 +100,15 @@ def test_everything_comes_with_its_job_in_its_order(pool: Pool, seen: Seen, star
 def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
     pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch, held_up: str
 ) -> None:
-    read = output_relay._read
+    read = output_pipes.read_some
 
-    def read_and_wait(fd: int, *most: int) -> bytes | None:
-        data = read(fd, *most)
+    def read_and_wait(fd: int) -> bytes | None:
+        data = read(fd)
         if held_up.encode() in (data or b""):
-            time.sleep(0.1)  # Python writes on meanwhile, if it does not wait for us
+            time.sleep(0.1)  # Python writes on meanwhile
         return data
 
-    monkeypatch.setattr(output_relay, "_read", read_and_wait)  # before the boss is forked
+    monkeypatch.setattr(output_pipes, "read_some", read_and_wait)  # before the boss is forked
     bw = pool(say, worker_count=1, logs="relay", start_method="fork")
     (job_id,) = bw.add_work({"n": 0})
     assert bw.get_result().ok
@@ -119,17 +119,17 @@ def test_what_is_written_while_the_boss_reads_is_of_the_job_that_wrote_it(
     pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has counted this read already, which the job before that one has seen."""
-    read, waits = output_relay._read, [0.05, 0.5]  # before it reads stderr, and stdout after that
+    read, waits = output_pipes.read_some, [0.05, 0.5]  # before it reads stderr, and stdout after that
 
-    def wait_and_read(fd: int, *most: int) -> bytes | None:
+    def wait_and_read(fd: int) -> bytes | None:
         time.sleep(waits.pop(0) if waits else 0.0)
-        return read(fd, *most)
+        return read(fd)
 
     def write(job: dict[str, Any]) -> None:
         os.write(2, job.get("text", b""))
         time.sleep(job.get("seconds", 0.0))
 
-    monkeypatch.setattr(output_relay, "_read", wait_and_read)  # before the boss is forked
+    monkeypatch.setattr(output_pipes, "read_some", wait_and_read)  # before the boss is forked
     bw = pool(write, worker_count=1, logs="relay", start_method="fork")
     bw.add_work(*({} for _ in range(50)))  # as they are short, there will be two in a batch
     assert len(list(bw.results())) == 50

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ Pool = Callable[..., BossWorker]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[int], list[str]]]:
-    """The lines of a level, with numbers above 9 as #."""
+    """The lines of a level, with numbers above 9 as #, and without the pool's name, with which each of them ends."""
 
     def told(level: int) -> list[str]:
-        records = [one for one in caplog.records if one.name == "bossworker" and one.levelno == level]
-        return [re.sub(r"\d{2,}", "#", record.getMessage()) for record in records]
+        texts = [one.getMessage() for one in caplog.records if one.name == "bossworker" and one.levelno == level]
+        assert all(text.endswith(" pool='act'") for text in texts)
+        return [re.sub(r"\d{2,}", "#", text.removesuffix(" pool='act'")) for text in texts]
 
     with caplog.at_level(logging.DEBUG, "bossworker"):
         yield told
@@ -40,6 +42,10 @@ def act(job: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if job.get("do") == "exit":
         os._exit(3)
+    if job.get("do") == "grow":
+        kept = b"x" * (1 << 26)
+        time.sleep(30)
+        assert kept
     if job.get("do") == "sleep":
         time.sleep(30)
     if job.get("do") == "hold":
@@ -75,21 +81,51 @@ def test_a_quiet_life(pool: Pool, lines: Lines) -> None:
 def test_a_crash_is_one_line(pool: Pool, lines: Lines) -> None:
     run(pool(act, worker_count=1), {"do": "die"}, {"do": "exit"}, {})
     assert lines(logging.WARNING) == [
-        "worker died: pid=# index=0 jobs=0 reason='signal 9, SIGKILL'",
-        "worker died: pid=# index=0 jobs=0 reason='exit code 3'",
+        "worker died: pid=# index=0 job=1 jobs=0 reason='signal 9, SIGKILL'",
+        "worker died: pid=# index=0 job=2 jobs=0 reason='exit code 3'",
     ]
 
 
 def test_a_timeout_is_one_line(pool: Pool, lines: Lines) -> None:
     run(pool(act, worker_count=1, global_timeout=0.1), {"do": "sleep"})
-    assert lines(logging.WARNING) == ["job stopped: pid=# index=0 job=1 reason=timeout"]
+    assert lines(logging.WARNING) == ["job stopped: pid=# index=0 job=1 reason=timeout limit=0.1s"]
+
+
+def test_an_idle_worker_that_dies_was_in_no_job(pool: Pool, lines: Lines) -> None:
+    bw = pool(act, worker_count=1)
+    os.kill(bw.worker_pids[0], signal.SIGKILL)
+    wait_for(lambda: bw.stats() and lines(logging.WARNING))
+    assert lines(logging.WARNING) == ["worker died: pid=# index=0 jobs=0 reason='signal 9, SIGKILL'"]
+
+
+def test_a_failed_init_is_one_line(pool: Pool, lines: Lines, tmp_path: Path) -> None:
+    def connect() -> None:
+        if (tmp_path / "tried").exists() and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise ConnectionError("the database restarts")
+        (tmp_path / "tried").touch()
+
+    bw = pool(act, init_handler=connect, worker_count=1, max_jobs_per_worker=1)
+    run(bw, {}, {})
+    wait_for(lambda: bw.stats() and any(line.startswith("worker started") for line in lines(logging.INFO)))
+    assert lines(logging.WARNING) == [
+        "worker not started: failed=1 next_try=0.#s error='init_handler raised: ConnectionError: the database restarts'"
+    ]
+    assert lines(logging.INFO).count("worker started: failed_before=1") == 1
+
+
+def test_a_job_that_takes_too_much_memory_is_one_line(pool: Pool, lines: Lines) -> None:
+    bw = pool(act, worker_count=1, max_job_memory=1 << 24)
+    run(bw, {"do": "grow"})
+    (line,) = lines(logging.WARNING)
+    assert re.fullmatch(r"job stopped: pid=# index=0 job=1 reason=memory excess=#", line)
 
 
 def test_a_worker_that_has_to_be_killed_is_one_more(pool: Pool, lines: Lines) -> None:
     bw = pool(act, worker_count=1, global_timeout=0.1, kill_grace=0.1)
     run(bw, {"do": "hold"}, {})
     assert lines(logging.WARNING) == [
-        "job stopped: pid=# index=0 job=1 reason=timeout",
+        "job stopped: pid=# index=0 job=1 reason=timeout limit=0.1s",
         "worker killed: pid=# index=0 reason=timeout",
     ]
     assert dict(bw.stats().restart_reasons) == {"timeout": 1}

@@ -81,7 +81,7 @@ def test_jobs_wait_for_workers_that_cannot_be_started_yet(
     told = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "bossworker"]
     lines = [(level, text) for level, text in told if not text.startswith(("worker up", "worker left"))]
     reason = "error='init_handler raised: ConnectionError: the database restarts'"
-    assert lines[0] == (logging.WARNING, f"worker not started: failed=1 next_try=0.05s {reason}")
+    assert lines[0] == (logging.WARNING, f"worker not started: failed=1 next_try=0.05s {reason} pool='handle'")
     assert 3 <= len(lines) < database.tries() < 200
     assert any(level == logging.INFO and text.startswith("worker started: failed_before=") for level, text in lines)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bossworker.pool.caller.listener_turns import ListenerTurns
+from bossworker.pool.caller.listener_turns import ListenerTurns, _Waiter
 from tests.conftest import wait_for
 
 
@@ -83,6 +83,70 @@ def test_nobody_waits_for_news_that_are_there_or_for_a_listener_that_has_left(tu
     turns.wait(lambda: False, None)  # nobody listens
     turns.take(lambda: turns.wait(lambda: True, None))
     assert not turns.waiters
+
+
+def test_whoever_is_patient_leaves_the_turn_to_others(turns: ListenerTurns) -> None:
+    assert turns.take(lambda: None, patient=True), "nobody else is there"
+    assert turns.take(lambda: None)
+    assert not turns.take(lambda: pytest.fail("somebody else has just left, and may be back"), patient=True)
+    wait_for(lambda: turns.take(lambda: None, patient=True))
+    turns.claim()
+    assert not turns.take(lambda: pytest.fail("somebody else is coming"), patient=True)
+
+
+def test_whoever_is_patient_sleeps_until_its_own_has_come(turns: ListenerTurns, in_thread: InThread) -> None:
+    listening, done, mine, looks = threading.Event(), threading.Event(), threading.Event(), Vacated()
+
+    def hold() -> None:
+        listening.set()
+        done.wait()
+
+    def ready() -> bool:
+        looks()
+        return mine.is_set()
+
+    in_thread(lambda: turns.take(hold))
+    listening.wait()
+    waiting = in_thread(lambda: turns.wait_patiently(ready, None))
+    wait_for(lambda: looks.times == 2 and turns._patient_waiters)  # it sleeps for as long as somebody listens
+    mine.set()
+    done.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert not turns._patient_waiters
+
+
+def test_whoever_is_patient_is_not_woken_for_others_news(turns: ListenerTurns, in_thread: InThread) -> None:
+    news, woken = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        turns._sleep(turns._patient_waiters, _Waiter(news.is_set), lambda: True, None)
+        woken.set()
+
+    in_thread(wait)
+    wait_for(lambda: turns._patient_waiters)
+    for _ in range(100):
+        turns.take(lambda: None)
+    assert not woken.wait(0.05)
+    news.set()
+    turns.take(lambda: None)
+    assert woken.wait(10)
+
+
+def test_closing_wakes_whoever_is_patient(turns: ListenerTurns, vacated: Vacated, in_thread: InThread) -> None:
+    done = threading.Event()
+    listening = in_thread(lambda: turns.take(done.wait))
+    wait_for(lambda: turns.taken)
+    waiting = in_thread(lambda: turns.wait_patiently(lambda: False, None))
+    wait_for(lambda: turns._patient_waiters)
+    turns.closed = True
+    turns.wake_waiters()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert vacated.times == 0
+    done.set()
+    listening.join(10)
+    assert vacated.times == 1
 
 
 def test_a_wait_ends_when_its_time_is_up(turns: ListenerTurns, in_thread: InThread) -> None:

@@ -36,6 +36,10 @@ def read(data: bytes, running: int = RUNNING) -> list[OutputLine]:
     return LineReader(SECRET, STDOUT).feed(data, running)
 
 
+def told(data: bytes) -> list[tuple[int, int, str]]:
+    return [(line.job_id, line.stream, line.text) for line in read(data)]
+
+
 def test_lines_know_their_jobs_and_keep_their_order() -> None:
     data = b"".join(
         [
@@ -49,7 +53,7 @@ def test_lines_know_their_jobs_and_keep_their_order() -> None:
             b"raw 3\n",
         ]
     )
-    assert read(data) == [
+    assert told(data) == [
         (1, STDOUT, "print 1"),
         (1, STDOUT, "raw 1"),
         (1, STDERR, "error 1"),
@@ -60,7 +64,7 @@ def test_lines_know_their_jobs_and_keep_their_order() -> None:
 
 
 def test_a_job_s_end_ends_its_lines() -> None:
-    assert read(printed(1, b"half") + b"raw" + mark(1) + printed(2, b"other\n")) == [
+    assert told(printed(1, b"half") + b"raw" + mark(1) + printed(2, b"other\n")) == [
         (1, STDOUT, "raw"),
         (1, STDOUT, "half"),
         (2, STDOUT, "other"),

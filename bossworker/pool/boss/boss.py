@@ -282,7 +282,7 @@ class Boss:
         """Pairs carry everything; workers that start from now on do not connect in vain."""
         self._end_router_start()
         self.by_zmq = False
-        self.note(_WARNING, f"transport=socketpair reason={why!r}")
+        self.note(_WARNING, f"ZeroMQ not used: transport=socketpair reason={why!r}")
 
     def _end_router_start(self) -> None:
         assert self.traffic.router_start is not None
@@ -341,10 +341,13 @@ class Boss:
             snapshot = self.intake.collect(slot)
         self.memory.note_exit(slot)
         now = time.monotonic()
+        doing = None
+        if worker.batch is not None and snapshot is not None and snapshot.running:
+            doing = worker.batch.first_id + snapshot.claimed - 1
         self.delivery.failures.doomed = worker.batch
         self.perform(self.ledger.on_exit(slot, how, snapshot, now))
         self.delivery.failures.doomed = None
-        self.chronicle.worker_down(worker, how, now)
+        self.chronicle.worker_down(worker, how, now, doing)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:
         hint = ")"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
-from bossworker.pool.boss.workers import Exit, State, WorkerRecord
+from bossworker.pool.boss.workers import Exit, State, Terminated, WorkerRecord
 from bossworker.watch.event_records import DOWN, UP
 
 _WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
@@ -29,8 +29,8 @@ class Chronicle:
         self._ring.add(UP, 1, worker.pid, now)
         self._say(_INFO, "worker up", worker)
 
-    def worker_down(self, worker: WorkerRecord, how: Exit, now: float) -> None:
-        """A worker that was up has ended."""
+    def worker_down(self, worker: WorkerRecord, how: Exit, now: float, job_id: int | None = None) -> None:
+        """A worker that was up has ended; `job_id`: in this job."""
         orderly = worker.state is State.LEAVING and not how.code
         self._stopped.pop(worker.pid, None)
         if orderly:
@@ -39,7 +39,9 @@ class Chronicle:
         else:
             reason = how.reason if not worker.why or worker.condemned else f"{how.reason} ({worker.why})"
             told = worker.kill_told or worker.condemned
-            self._say(_INFO if told else _WARNING, "worker died", worker, jobs=worker.jobs_done, reason=repr(reason))
+            facts: dict[str, object] = {"job": job_id} if job_id is not None else {}
+            facts |= {"jobs": worker.jobs_done, "reason": repr(reason)}
+            self._say(_INFO if told else _WARNING, "worker died", worker, **facts)
         self._ring.add(DOWN, 1, worker.pid, reason, orderly, now)
         self._ring.forget_worker(worker.pid)
 
@@ -49,8 +51,11 @@ class Chronicle:
         if reason is None or self._stopped.get(worker.pid) == job_id:
             return
         self._stopped[worker.pid] = job_id
-        if (why := reason.name.lower()) != "cancel":
-            self._say(_WARNING, "job stopped", worker, job=job_id, reason=why)
+        if reason is Terminated.TIMEOUT and worker.batch is not None:
+            limit = f"{worker.batch.job_options.timeout:g}s"
+            self._say(_WARNING, "job stopped", worker, job=job_id, reason="timeout", limit=limit)
+        elif reason is Terminated.MEMORY:
+            self._say(_WARNING, "job stopped", worker, job=job_id, reason="memory", excess=worker.excess)
 
     def worker_killed(self, worker: WorkerRecord) -> None:
         """A worker is being killed that did not stop its job, or did not begin one."""

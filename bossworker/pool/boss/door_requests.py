@@ -102,6 +102,7 @@ class DoorLine:
         self._doors = doors
         self._number = number
         self.link = link
+        self._closed = False
         self.results = doors.delivery.doors[number] = DoorResults(link)
         doors.poller.watch(link, self._read)
 
@@ -114,6 +115,9 @@ class DoorLine:
             self._watch()
 
     def send(self, kind: Kind, head: bytes = b"", body: bytes = b"") -> None:
+        """Also the answer to what was asked long ago, by a door that is closed by now."""
+        if self._closed:
+            return
         with suppress(LinkClosed):  # its end will be noticed as we read
             self.link.send(kind, head, [body])
         self._watch()
@@ -124,8 +128,10 @@ class DoorLine:
 
     def _close(self) -> None:
         """The door is gone: what came through it is nobody's any more. May be called again."""
-        if self._doors.delivery.doors.pop(self._number, None) is None:
+        if self._closed:
             return
+        self._closed = True
+        del self._doors.delivery.doors[self._number]
         self._doors.poller.forget(self.link)
         self.link.close()
         self.results.close_lines()
@@ -147,7 +153,7 @@ class DoorLine:
             for frame in frames:
                 self._on_frame(frame)
         except (ProtocolError, StructError, ValueError, TypeError) as error:
-            self._doors.requests.note(_WARNING, f"door closed number={self._number} reason={str(error)!r}")
+            self._doors.requests.note(_WARNING, f"door closed: number={self._number} reason={str(error)!r}")
             self._close()
         finally:
             for frame in frames:
@@ -269,7 +275,9 @@ class DoorLine:
             self._submit_counted(line, batch, size)
 
         def on_nonsense(reason: str) -> None:
-            self._doors.requests.note(_WARNING, f"client dropped door={self._number} client={client} reason={reason!r}")
+            self._doors.requests.note(
+                _WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}"
+            )
             self._drop_client(client)
 
         line = self.results.lines[client] = ClientLine(link, base, self._doors.poller, on_jobs, on_nonsense)

@@ -8,35 +8,25 @@ must go on: then the oldest lines are dropped, and it is told how many.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.job_tails import JobTails
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.output_pipes import OutputPipes
 from bossworker.pool.boss.poller import Poller
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind, ProtocolError
-from bossworker.pool.wire.output_frames import (
-    NO_JOB,
-    RECORD,
-    STDERR,
-    STDOUT,
-    UNKNOWN,
-    LineReader,
-    OutputLine,
-    unread_bytes,
-)
-from bossworker.pool.wire.recorder import READS, WRITES, Recorder
+from bossworker.pool.wire.output_frames import NO_JOB, RECORD, OutputLine
+from bossworker.pool.wire.recorder import WRITES, Recorder
 from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import LOG
 
-READ_BYTES = 1 << 16  # what a pipe holds
 READS_AT_ONCE = 4  # of one pipe, before others have their turn
 LAST_READS = 64  # of a dead worker's pipe: its children may go on writing
 MOST_BYTES = 1 << 22  # of lines that may pile up
@@ -44,17 +34,6 @@ FRAME_LINES = 2000  # at most in a frame
 PATIENCE_SECONDS = 5.0  # a caller that takes nothing for this long is not waited for; one that reads may be held up
 LOOK_SECONDS = 0.1  # between looks at it
 EVENT_CHARS = 2000  # of a line are in its event
-
-
-class _Pipes(NamedTuple):
-    pid: int
-    worker_index: int
-    fds: dict[int, int]  # by stream
-    readers: dict[int, LineReader]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.fds) == 2
 
 
 class OutputRelay:
@@ -75,7 +54,7 @@ class OutputRelay:
         self._poller = poller
         self._ring = ring
         self._tails = tails
-        self._workers: dict[int, _Pipes] = {}
+        self._workers: dict[int, OutputPipes] = {}
         self._writes: dict[int, int] = {}  # slot -> WRITES of its recorder, as of the last look
         self._lines: deque[tuple[Any, ...]] = deque()
         self._bytes = 0
@@ -89,10 +68,9 @@ class OutputRelay:
     def add(self, slot: int, pid: int, stream: int, fd: int, secret: bytes) -> None:
         """A worker was started; our end of one of its pipes. We look at them once both are here."""
         if slot not in self._workers:
-            self._workers[slot] = _Pipes(pid, self._ledger.workers[slot].index, {}, {})
-        os.set_blocking(fd, False)
-        self._workers[slot].fds[stream] = fd
-        self._workers[slot].readers[stream] = LineReader(secret, stream)
+            index, words = self._ledger.workers[slot].index, self._recorders[slot].words
+            self._workers[slot] = OutputPipes(pid, index, secret, words)
+        self._workers[slot].add(stream, fd)
         if not self.paused:
             self._watch(slot)
 
@@ -107,14 +85,16 @@ class OutputRelay:
         if pipes is None:
             return
         self._writes.pop(slot, None)
-        for stream, fd in pipes.fds.items():
-            for _ in range(LAST_READS):
-                if not (data := _read(fd)):
-                    break
-                self._take(pipes, pipes.readers[stream].feed(data, running))
-            self._take(pipes, pipes.readers[stream].end(running))
+        for fd in pipes.fds.values():
             self._poller.forget_fd(fd)
-            os.close(fd)
+        if pipes.complete:
+            for _ in range(LAST_READS):
+                lines, more = pipes.read(lambda: running)
+                self._take(pipes, lines)
+                if not more:
+                    break
+            self._take(pipes, pipes.end(running))
+        pipes.close()
 
     # -- reading ----------------------------------------------------------------------------------------
 
@@ -133,31 +113,14 @@ class OutputRelay:
     def read(self, slot: int, reads: int) -> None:
         """Take in what is in a worker's pipes."""
         pipes = self._workers.get(slot)
-        while reads and pipes is not None and pipes.complete and self._read_both(slot, pipes):
+        more = pipes is not None and pipes.complete
+        while reads and more:
+            assert pipes is not None
+            lines, more = pipes.read(partial(self.running, slot))
+            self._take(pipes, lines)
             reads -= 1
-
-    def _read_both(self, slot: int, pipes: _Pipes) -> bool:
-        """Read each pipe once; whether there may be more.
-
-        The second is read first, and told last: what is in it then is mostly younger than what is in the first. (Python
-        writes nothing to that one while there is something in the other. What it writes once we have emptied the other
-        is younger still: that stays where it is.)
-        """
-        before, words = self.running(slot), self._recorders[slot].words
-        found: dict[int, bytes] = {}
-        most = unread_bytes(pipes.fds[STDOUT])
-        for stream, fd in reversed(pipes.fds.items()):
-            words[READS[stream - STDOUT]] += 1  # before we read, and after it: see output_frames.py
-            data = _read(fd, most if stream == STDOUT and found[STDERR] else READ_BYTES)
-            words[READS[stream - STDOUT]] += 1
-            if data is None:  # nobody has its other end any more
-                self._poller.forget_fd(fd)
-            found[stream] = data or b""
-        running = before if self.running(slot) == before else UNKNOWN
-        for stream in pipes.fds:
-            if found[stream]:
-                self._take(pipes, pipes.readers[stream].feed(found[stream], running))
-        return max(map(len, found.values()), default=0) == READ_BYTES
+        while pipes is not None and pipes.ended:
+            self._poller.forget_fd(pipes.ended.pop())
 
     def running(self, slot: int) -> int:
         """The job that the worker has claimed last, though it may be through with that one."""
@@ -169,7 +132,7 @@ class OutputRelay:
                     return worker.batch.first_id + snapshot.claimed - 1
         return NO_JOB
 
-    def _take(self, pipes: _Pipes, lines: list[OutputLine]) -> None:
+    def _take(self, pipes: OutputPipes, lines: list[OutputLine]) -> None:
         if not lines:
             return
         now = time.monotonic()
@@ -220,16 +183,6 @@ class OutputRelay:
         self.paused = False
         for slot in self._workers:
             self._watch(slot)
-
-
-def _read(fd: int, most: int = READ_BYTES) -> bytes | None:
-    """What is there; None: nothing will come any more."""
-    try:
-        return (os.read(fd, most) or None) if most else b""
-    except BlockingIOError:
-        return b""
-    except OSError:
-        return None
 
 
 def _message(record: str) -> str:

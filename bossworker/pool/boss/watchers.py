@@ -26,7 +26,11 @@ from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, PROGRESS
 
 PACE_SECONDS = 0.03  # between answers,
 MOST_AT_ONCE = 1 << 14  # each of at most about so many events;
-BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000  # and the same while jobs wait for a worker: to read an event takes 2 us
+# and the same while jobs wait for a worker, or more than so many events have come since the last answer. To read one
+# takes the program 2 us, which it lacks for its results: as long as most of a job, where there are a hundred thousand a
+# second. There, a few of them do.
+BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000
+FLOOD_EVENTS, FLOOD_SHARE = 20_000, 250  # so many since the last answer; how many of them there are in it
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things
@@ -57,6 +61,7 @@ class Watchers:
         self.watched = False  # whether somebody waits, or has had an answer lately and may come for the next
         self._watched_until = 0.0
         self._not_before = 0.0
+        self._seen_next = 0  # number of the next event, as of the last look
 
     def ask(self, request: int, seen: int, wait: bool, reply: Reply | None = None) -> None:
         """Somebody wants the events behind number `seen`, at once or as soon as there are some.
@@ -94,12 +99,20 @@ class Watchers:
             return
         self.watched = bool(self.waiting) or now < self._watched_until
         self._sample()
-        busy = bool(self._ledger.queue.jobs)
-        if not self.waiting or self._has_news():
-            self._not_before = now + (BUSY_PACE_SECONDS if busy else PACE_SECONDS)
-        if self._has_news():
+        most, news = self._most(), self._has_news()
+        if not self.waiting or news:
+            self._not_before = now + (PACE_SECONDS if most == MOST_AT_ONCE else BUSY_PACE_SECONDS)
+            self._seen_next = self.ring.next
+        if news:
             self._count_as_watched(now)
-            self._answer(BUSY_EVENTS if busy else MOST_AT_ONCE)
+            self._answer(most)
+
+    def _most(self) -> int:
+        """About how many events an answer may have now."""
+        fresh = self.ring.next - self._seen_next
+        if fresh > FLOOD_EVENTS:
+            return FLOOD_SHARE
+        return BUSY_EVENTS if self._ledger.queue.jobs or fresh > BUSY_EVENTS else MOST_AT_ONCE
 
     def _has_news(self) -> bool:
         return any(watcher.seen < self.ring.next - 1 for watcher in self.waiting)

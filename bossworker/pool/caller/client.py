@@ -290,6 +290,7 @@ class BossWorker(
     def _attach(self, connection: Connection, prepare: Callable[[Any], Any] | None) -> None:
         """Put the handle together, once it has a connection."""
         self._connection = connection
+        self._connection.pool = self._options.name
         self._waiters = self._connection.turns.waiters
         self._state = self._state_type(self._connection, self._inbox)
         outbox_type = Outbox if self._journal is None else self._journal.outbox_type
@@ -383,7 +384,7 @@ class BossWorker(
         lost, text = self._inbox.unfinished(), f"{self!r} was not shut down"
         if lost:
             text += f", and {lost} of its jobs are unfinished"
-            _logger.warning("pool dropped boss=%d unfinished=%d", self.boss_pid, lost)
+            _logger.warning("pool dropped: boss=%d unfinished=%d pool=%r", self.boss_pid, lost, self.name)
         warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
 
     @property

@@ -25,12 +25,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.readiness import ReadinessFd
+from bossworker.pool.caller.replies import Replies
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
@@ -57,6 +57,7 @@ class Connection:
 
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
+        self.pool = ""  # what it is called
         self.inbox = inbox
         self.memory_files = MemoryFiles(self.memory, inbox.jobs)
         self.up = False
@@ -72,8 +73,7 @@ class Connection:
         self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
-        self._replies: dict[int, dict[str, Any]] = {}
-        self._numbers = count(1)  # of requests
+        self._replies = Replies()
         self._sending = threading.Lock()  # for putting frames into the link
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
         self._readiness = ReadinessFd()
@@ -166,43 +166,69 @@ class Connection:
         how = "" if code is None else f" ({processes.describe_code(code)})"
         return f"the boss ended before the workers were up{how}"
 
-    def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
-        """Ask the boss and wait for its answer; None when it is gone."""
+    def request(
+        self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = (), patient: bool = False
+    ) -> dict[str, Any] | None:
+        """Ask the boss and wait for its answer; None when it is gone. `patient`: it may take long."""
         number = self.ask(kind, head, body)
-        self.wait_until(lambda: self.answered(number))
+        try:
+            self.wait_until(lambda: self.answered(number), patient=patient)
+        except BaseException:
+            self.disown(number)
+            raise
         return self.answer(number)
 
     def ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> int:
         """Send a request; its number."""
-        number = next(self._numbers)
+        number = self._replies.expect()
         self.send(kind, messages.REQUEST.pack(number) + head, body)
         return number
 
     def answered(self, number: int) -> bool:
-        return number in self._replies
+        return self._replies.is_here(number)
 
     def answer(self, number: int) -> dict[str, Any] | None:
         """The boss's answer, once; None when there is none."""
-        return self._replies.pop(number, None)
+        return self._replies.take(number)
+
+    def disown(self, number: int) -> None:
+        """Nobody wants the answer any more."""
+        self._replies.disown(number)
 
     # -- listening --------------------------------------------------------------------------------------
 
-    def wait_until(self, ready: Callable[[], bool], deadline: float | None = None) -> bool:
+    def wait_until(self, ready: Callable[[], bool], deadline: float | None = None, *, patient: bool = False) -> bool:
         """Wait until `ready()`, the deadline (monotonic) or the boss's end; whether `ready()`.
 
         One thread listens. The others wait for it to take in what concerns them; when it leaves, one takes over.
+        `patient`: rather not this one.
         """
         while not ready():
             seconds = None if deadline is None else deadline - time.monotonic()
             if self.gone or self.closed or (seconds is not None and seconds <= 0):
                 return False
-            if self.bars:
+            if self.bars and not patient:
                 seconds = self._look_at_bars(seconds)
-            if not self.turns.take(lambda: self._listen(seconds)):  # noqa: B023
+            if self.turns.take(lambda: self._listen(seconds), patient):  # noqa: B023
+                if self.output.waiting:
+                    self.output.show()
+            elif patient:
+                self.turns.wait_patiently(ready, seconds)
+            else:
+                self._ask_for_turn()
                 self.turns.wait(ready, seconds)
-            elif self.output.waiting:
-                self.output.show()
         return True
+
+    def _ask_for_turn(self) -> None:
+        """From whoever would rather not listen."""
+        if self.turns.patient:
+            self.turns.claim()
+            self._end_sleep()
+
+    def _end_sleep(self) -> None:
+        """Of the thread that listens."""
+        with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
+            self._waker.send(b"w", NO_SIGPIPE)
 
     def _look_at_bars(self, seconds: float | None) -> float:
         """Have them painted anew; how long to wait before that is due again."""
@@ -291,7 +317,7 @@ class Connection:
                 self._readiness.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self._replies[number] = json.loads(bytes(frame.body))
+                self._replies.add(number, json.loads(bytes(frame.body)))
             case Kind.OUTPUT_LINES:
                 self.output.add(json.loads(bytes(frame.body)))
             case Kind.LAST_EVENTS:
@@ -300,7 +326,7 @@ class Connection:
                 self.up = True
             case Kind.NOTE:
                 (level,) = messages.NOTE.unpack(frame.head)
-                _log(level, str(frame.body, "utf-8", "replace"))
+                self._log(level, str(frame.body, "utf-8", "replace"))
             case Kind.START_FAILED:
                 self.failure = str(frame.body, "utf-8", "replace")
             case Kind.CLOSED:
@@ -309,11 +335,15 @@ class Connection:
                 (pid,) = messages.EXIT_ERROR.unpack(frame.head)
                 self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
 
+    def _log(self, level: int, text: str) -> None:
+        """Say what the boss has to say, whatever the program's logging makes of it."""
+        with suppress(Exception):
+            logging.getLogger("bossworker").log(level, "%s pool=%r", text, self.pool)
+
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
         if self.turns.taken:
-            with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
-                self._waker.send(b"w", NO_SIGPIPE)
+            self._end_sleep()
         self.turns.wake_waiters()
 
     def fileno(self) -> int:
@@ -383,9 +413,3 @@ class Connection:
         self._waker.close()
         self.memory_files.close()
         self.memory.close()
-
-
-def _log(level: int, text: str) -> None:
-    """Say what the boss has to say, whatever the program's logging makes of it."""
-    with suppress(Exception):
-        logging.getLogger("bossworker").log(level, "%s", text)

@@ -165,7 +165,9 @@ class InlineConnection(Connection):
         self._readiness.raise_()
         return True
 
-    def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
+    def request(
+        self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = (), patient: bool = False
+    ) -> dict[str, Any] | None:
         with self._lock:
             self._obey()
             match kind:
@@ -218,11 +220,11 @@ class InlineConnection(Connection):
 
     # -- work -------------------------------------------------------------------------------------------
 
-    def wait_until(self, ready: Callable[[], bool], deadline: float | None = None) -> bool:
+    def wait_until(self, ready: Callable[[], bool], deadline: float | None = None, *, patient: bool = False) -> bool:
         running = self.running
         if running is not None and running[1] == threading.get_ident() and not ready():
             raise RuntimeError("a handler cannot wait for results of its own pool, which is inline (worker_count=0)")
-        return super().wait_until(ready, deadline)
+        return super().wait_until(ready, deadline, patient=patient)
 
     def _listen(self, seconds: float | None) -> None:
         """Run a job, if there is one; or wait until something is asked for."""

@@ -182,7 +182,7 @@ class JournalConnection(Connection):
 
     def new_number(self) -> int:
         """Of a request."""
-        return next(self._numbers)
+        return self._replies.expect()
 
 
 _connections: weakref.WeakSet[JournalConnection] = weakref.WeakSet()

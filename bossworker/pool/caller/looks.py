@@ -56,9 +56,10 @@ class PoolLooks:
 
         Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
         whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
-        event may come some hundredths of a second late, and readers that keep up with thousands of jobs a second get
-        parts of them: a pool is not slowed down by being watched. `JobProgress` is not kept but looked for, some twenty
-        times a second, while somebody reads: not once no reader has asked for five seconds.
+        event may come some hundredths of a second late, or tenths where other threads use the pool; and readers that
+        keep up with thousands of jobs a second get parts of them: a pool is not slowed down by being watched.
+        `JobProgress` is not kept but looked for, some twenty times a second, while somebody reads: not once no reader
+        has asked for five seconds.
 
         Args:
             since: Begin behind the event of this number; 0: with the oldest that is left; None: with what happens
@@ -102,7 +103,7 @@ class PoolLooks:
         line = self._connection
         answer: Mapping[str, Any] | None = None
         if not self._state.ended and not line.gone:
-            answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait))
+            answer = line.request(Kind.EVENTS, messages.EVENTS.pack(seen, wait), patient=wait)
         if answer is None:
             from bossworker.watch.pool_events import events_left
 

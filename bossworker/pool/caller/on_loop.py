@@ -202,7 +202,11 @@ class LoopJobs:
         """The boss's answer to a request; None when it is gone."""
         line = self._connection
         number = line.ask(kind, head, body)
-        await self.until(lambda: line.answered(number) or line.gone or line.closed)
+        try:
+            await self.until(lambda: line.answered(number) or line.gone or line.closed)
+        except asyncio.CancelledError:
+            line.disown(number)
+            raise
         return line.answer(number)
 
     async def until(self, condition: Callable[[], bool]) -> None:

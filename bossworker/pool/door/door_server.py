@@ -193,7 +193,9 @@ class DoorServer:
             self.mail.send_to(route, {"op": "error" if known else "goodbye", "reason": str(error)})
         if time.monotonic() >= self.note_at:
             self.note_at = time.monotonic() + NOTE_SECONDS
-            self.boss.note(f"door dropped={self.malformed} address={self.address!r} last={str(error)[:200]!r}")
+            self.boss.note(
+                f"messages dropped: messages={self.malformed} door={self.address!r} last={str(error)[:200]!r}"
+            )
 
     def greet(self, route: bytes, told: dict[str, Any], key: str, user: int | None = None) -> None:
         """Let a client in, or say why not, or wait until the one is lost whose place it takes."""
@@ -216,7 +218,7 @@ class DoorServer:
             self.late_hellos.append((route, told, key))
             return
         client = self.reception.let_in(route, told, key)
-        self.boss.note(f"client came identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
+        self.boss.note(f"client came: identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
 
     def note_refused(self, clients: int, reason: str, program: str) -> None:
         """Some were not let in: told of now and then."""
@@ -224,7 +226,7 @@ class DoorServer:
         if time.monotonic() >= self.refused_note_at:
             self.refused_note_at = time.monotonic() + NOTE_SECONDS
             whose = f" program={program!r}" if program else ""
-            self.boss.note(f"client refused={self.refused} address={self.address!r} last={reason!r}{whose}")
+            self.boss.note(f"client refused: reason={reason!r}{whose} door={self.address!r} refused={self.refused}")
 
     def line_to_boss(self, client: DoorClient) -> socket.socket | None:
         """One for a client. What has to be kept has to go by here."""
@@ -278,14 +280,14 @@ class DoorServer:
         self.clients.detach(client)
         self.lines.withdraw(client)
         if client.keepsake is not None and client.keepsake.batches:
-            self.boss.note(f"client away identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            self.boss.note(f"client away: identity={client.identity!r} unfinished={client.unfinished}", INFO)
             return
         self.clients.remove(client)
         self.requests.forget(client)
 
         def forgotten(told: dict[str, Any]) -> None:
             client.take_over_figures(told)
-            self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            self.boss.note(f"client left: identity={client.identity!r} unfinished={client.unfinished}", INFO)
 
         self.boss.forget(client.number, decoded(forgotten))
 

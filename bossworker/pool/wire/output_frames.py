@@ -9,6 +9,9 @@ from it, or just reads. (The boss counts a read before it makes it and once it i
 while it reads, the number is odd.) So whatever has no mark behind it was written by the job that was running as it was
 read.
 
+What programs and C code write into the second pipe has no place among this. So each frame says how many bytes had been
+written there before it; the boss tells those first, however late it reads either pipe.
+
 A frame begins with a secret of this worker's, so that no output looks like one by chance. It goes into the pipe by one
 write of at most PIPE_BUF bytes, which nothing else that is written at the same time can tear apart.
 """
@@ -17,8 +20,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import termios
-from array import array
 from collections.abc import Iterator
 from select import PIPE_BUF
 from struct import Struct
@@ -26,20 +29,20 @@ from typing import NamedTuple
 
 MARK, STDOUT, STDERR, RECORD, RECORD_PART = range(5)
 NO_JOB, UNKNOWN = -1, -2
+RAW = -1
 SECRET_BYTES = 12
 MOST_LINE = 1 << 16  # bytes; a longer line is told in pieces
 MOST_UNKNOWN = 1000  # lines that wait for a mark
 MOST_RECORD = 1 << 18  # bytes of a log record; a longer one is dropped
 
-_HEAD = Struct("<BqH")  # kind, job id or NO_JOB, bytes that follow
+_HEAD = Struct("<BqQH")  # kind, job id or NO_JOB, bytes of the second pipe that came before, bytes that follow
 _START = b"\x1e"
+_NO_COUNT = bytes(4)  # an int
 
 
 def unread_bytes(pipe: int) -> int:
     """What lies in a pipe, seen from either end. OSError."""
-    unread = array("i", (0,))
-    fcntl.ioctl(pipe, termios.FIONREAD, unread)
-    return unread[0]
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, _NO_COUNT), sys.byteorder)
 
 
 class OutputEnds(NamedTuple):
@@ -56,6 +59,7 @@ class OutputLine(NamedTuple):
     job_id: int  # NO_JOB: of none
     stream: int  # STDOUT, STDERR or RECORD
     text: str
+    after: int = RAW  # so many bytes of the second pipe come before it; RAW: nobody knows how many
 
 
 class FrameWriter:
@@ -65,15 +69,16 @@ class FrameWriter:
         self._start = _START + secret
         self.room = PIPE_BUF - len(self._start) - _HEAD.size
 
-    def frame(self, kind: int, job_id: int, data: bytes | memoryview = b"") -> bytes:
+    def frame(self, kind: int, job_id: int, data: bytes | memoryview = b"", after: int = 0) -> bytes:
         """At most `room` bytes of data."""
-        return b"".join((self._start, _HEAD.pack(kind, job_id, len(data)), data))
+        return b"".join((self._start, _HEAD.pack(kind, job_id, after, len(data)), data))
 
-    def frames(self, kind: int, job_id: int, data: bytes | memoryview) -> Iterator[bytes]:
+    def frames(self, kind: int, job_id: int, data: bytes | memoryview, after: int = 0) -> Iterator[bytes]:
         """Any number of bytes. Of a record, all but the last are parts."""
         for at in range(0, len(data), self.room):
             last = at + self.room >= len(data)
-            yield self.frame(kind if last or kind != RECORD else RECORD_PART, job_id, data[at : at + self.room])
+            part = data[at : at + self.room]
+            yield self.frame(kind if last or kind != RECORD else RECORD_PART, job_id, part, after)
 
 
 class LineReader:
@@ -137,38 +142,38 @@ class LineReader:
         at += len(self._start)
         if at + _HEAD.size > len(data):
             return 0
-        kind, job_id, size = _HEAD.unpack_from(data, at)
+        kind, job_id, after, size = _HEAD.unpack_from(data, at)
         at += _HEAD.size
         if at + size > len(data):
             return 0
-        self._on_frame(kind, job_id, data[at : at + size])
+        self._on_frame(kind, job_id, data[at : at + size], after)
         return at + int(size)
 
-    def _on_frame(self, kind: int, job_id: int, data: bytes) -> None:
+    def _on_frame(self, kind: int, job_id: int, data: bytes, after: int) -> None:
         match kind:
             case 0:
                 self._mark(job_id)
             case 1 | 2:
-                self._partial[kind] = self._cut(self._partial[kind] + data, job_id, kind, self._lines)
+                self._partial[kind] = self._cut(self._partial[kind] + data, job_id, kind, after)
             case 3 | 4:
                 self._partial[RECORD] += data[: max(0, MOST_RECORD - len(self._partial[RECORD]))]
                 if kind == RECORD:
-                    self._lines.append(OutputLine(job_id, RECORD, _text(self._partial[RECORD])))
+                    self._lines.append(OutputLine(job_id, RECORD, _text(self._partial[RECORD]), after))
                     self._partial[RECORD] = b""
 
     def _take_raw(self, data: bytes) -> None:
         if data:
             before = len(self._lines)
-            self._partial_raw = self._cut(self._partial_raw + data, UNKNOWN, self._stream, self._lines)
+            self._partial_raw = self._cut(self._partial_raw + data, UNKNOWN, self._stream)
             self._unknown += len(self._lines) - before
 
-    def _cut(self, data: bytes, job_id: int, stream: int, lines: list[OutputLine]) -> bytes:
+    def _cut(self, data: bytes, job_id: int, stream: int, after: int = RAW) -> bytes:
         """Cut lines off; what is left."""
         *whole, rest = data.split(b"\n")
-        lines += [OutputLine(job_id, stream, piece) for line in whole for piece in _pieces(line)]
         if len(rest) > MOST_LINE:
-            lines += [OutputLine(job_id, stream, piece) for piece in _pieces(rest)]
+            whole.append(rest)
             rest = b""
+        self._lines += [OutputLine(job_id, stream, piece, after) for line in whole for piece in _pieces(line)]
         return rest
 
     def _mark(self, job_id: int) -> None:
@@ -178,7 +183,7 @@ class LineReader:
         self._own_raw(job_id)
         for kind in (STDOUT, STDERR):
             if self._partial[kind]:
-                self._partial[kind] = self._cut(self._partial[kind] + b"\n", job_id, kind, self._lines)
+                self._partial[kind] = self._cut(self._partial[kind] + b"\n", job_id, kind)
 
     def _own_raw(self, job_id: int) -> None:
         """The raw lines up to here are this job's."""

@@ -63,8 +63,12 @@ _ORDER_AT = SLOT_SIZE - ORDER_ROOM
 PAYLOAD_SIZE = _ORDER_AT - _PAYLOAD_AT
 
 EXPIRED, SENDING = range(2)
-WRITES = 64  # with logs="relay": how often the worker has written to its output pipes
-READS = (72, 73)  # how often the boss has begun or ended to read the pipe of stdout, and that of stderr
+# With logs="relay". The worker's: how often it has written to its output pipes; whether anything was printed since the
+# last mark; how many jobs to come are looked after, however short they are; READS as of the last look.
+WRITES, DIRTY, CAREFUL, LOOKED = 64, 65, 66, (67, 68)
+# The boss's: how often it has begun or ended to read the pipe of stdout, and that of stderr; how many bytes it has read
+# of the latter.
+READS, BYTES_READ = (72, 73), 74
 MEASURED_JOB, OWN_BEFORE, BELOW_BEFORE = 40, 41, 42
 # With a limit for the memory of jobs: 1 + id of the job that began last; bytes that the worker and those below it held.
 STACK_FD = 48  # a descriptor of the worker's, of the file that it writes its stack to; 0: it has none
@@ -82,7 +86,17 @@ _NOTES_AT, _NOTES_SIZE = 4096, 40  # bytes; of each slot
 _SLOTS_AT = -(-(_NOTES_AT + MAX_WORKERS * _NOTES_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 _FILE_SIZE = _SLOTS_AT + MAX_WORKERS * SLOT_SIZE
 
-_LOOP_LAYOUT = (_UNCLAIMED_AT, _PUBLISHED_AT, _MARKS_AT, _ENDS_AT, _OUTCOMES_AT, _PAYLOAD_AT, PAYLOAD_SIZE)
+_LOOP_LAYOUT = (
+    _UNCLAIMED_AT,
+    _PUBLISHED_AT,
+    _MARKS_AT,
+    _ENDS_AT,
+    _OUTCOMES_AT,
+    _PAYLOAD_AT,
+    PAYLOAD_SIZE,
+    8 * DIRTY,
+    8 * READS[0],
+)
 """Where in a slot the compiled loop (``native/core.c``) finds what it writes."""
 
 _NOTED = FROM_WORKERS + bytes((Outcome.ELSEWHERE,))  # how a job may have ended

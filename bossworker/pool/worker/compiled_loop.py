@@ -1,7 +1,7 @@
 """The worker's loop over jobs of plain data, with the compiled core: what `Worker._run_batch` does, to the byte.
 
 A job whose handler raises, or returns what is no plain data, is brought to its end here, in Python; and so is one that
-is a block of its own.
+is a block of its own, or that has written something which is relayed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker.job_steps import failure_of
+from bossworker.pool.worker.relayed_output import SHORT_SECONDS
 from bossworker.system.compiled import core
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class CompiledLoop:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loop = worker.recorder.compiled_loop()
+        if worker.output is not None:
+            self._loop.pipe, self._loop.error_pipe = worker.output.pipes
+            self._loop.short_seconds = SHORT_SECONDS
 
     @property
     def armed(self) -> int:
@@ -113,6 +117,8 @@ class CompiledLoop:
 
     def _record(self, first_id: int, index: int, outcome: int, payload: bytes | Parcel) -> None:
         """As in `Worker._run_batch`."""
+        if self._worker.output is not None:
+            self._worker.output.job_ended(first_id + index, self._worker.recorder.marks[index])
         self._loop.end = self._worker.record(first_id, index, outcome, payload, time.monotonic(), self._loop.end)
 
 

@@ -4,7 +4,7 @@ What Python prints (``sys.stdout``, ``sys.stderr``) and logs is told by itself. 
 descriptors 1 and 2, nobody tells us; so we look after each job whether something is in the pipes, and mark the end of
 the job there. That takes two system calls, as long as a tiny job itself; so once nobody has written for thousands of
 jobs, we look no more after very short ones, but at the end of a batch. What the next of them writes may be told as a
-later job's of its batch.
+later job's of its batch. (The compiled loop looks by itself, and comes here only when there is something.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -32,12 +32,12 @@ from bossworker.pool.wire.output_frames import (
     OutputEnds,
     unread_bytes,
 )
-from bossworker.pool.wire.recorder import READS, WRITES
+from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, WRITES
 from bossworker.system.stdio import above_stdio
 
 SHORT_SECONDS = 3e-6  # a job that calls the system to write mostly takes longer than this
 CAREFUL_JOBS = 5_000  # that are looked after, however short they are, at first and once somebody has written
-STDERR_LOOKS, STDERR_PAUSE_SECONDS = 2000, 0.0005  # whether the boss has read the second pipe: a busy one may be late
+BOSS_LOOKS, BOSS_PAUSE_SECONDS = 2000, 0.0005  # whether the boss is through with a read: microseconds, if it has a core
 _OWN = frozenset(("args", "exc_info", "message"))  # attributes of records that do not travel
 
 
@@ -47,15 +47,12 @@ class RelayedOutput:
     def __init__(self, ends: OutputEnds, words: memoryview) -> None:
         os.dup2(ends.stdout, 1)
         os.dup2(ends.stderr, 2)
-        self._pipes = [above_stdio(ends.stdout), above_stdio(ends.stderr)]  # whatever a handler does to 1 and 2
+        self.pipes = [above_stdio(ends.stdout), above_stdio(ends.stderr)]  # whatever a handler does to 1 and 2
+        self.running: Callable[[], int] = lambda: NO_JOB  # the job that runs now
         self._words = words
+        self._words[CAREFUL] = CAREFUL_JOBS
         self._writer = FrameWriter(ends.secret)
         self._lock = threading.RLock()
-        self._reads = [0, 0]  # by the boss, as of the last look
-        self.job_id = NO_JOB
-        self._last_job = NO_JOB
-        self._careful = CAREFUL_JOBS  # jobs to come that are looked after, however short they are
-        self.dirty = False  # whether anything was printed since the last mark
         # Never to be collected: that would write what other threads of the program had in their buffers at the fork.
         self._replaced = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
         self._streams = [_Stream(self, STDOUT, 1), _Stream(self, STDERR, 2)]
@@ -71,59 +68,71 @@ class RelayedOutput:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
+    def note_printed(self) -> None:
+        """Something was printed, which may still be in a buffer."""
+        self._words[DIRTY] = 1
+
     def write(self, kind: int, data: bytes | memoryview) -> None:
         """Send what was printed, or a record."""
-        self.dirty = True
-        self._let_stderr_go_first()
+        self.note_printed()
+        job_id = self.running()
         with self._lock:
-            for frame in self._writer.frames(kind, self.job_id, data):
-                _write_all(self._pipes[0], frame)
+            before = self._written_to_stderr()
+            for frame in self._writer.frames(kind, job_id, data, before):
+                _write_all(self.pipes[0], frame)
             self._words[WRITES] += 1
 
-    def _let_stderr_go_first(self) -> None:
-        """What is in the second pipe came before this: wait until the boss has read it, within a moment."""
-        left = STDERR_LOOKS
-        while left and self._holds_something(self._pipes[1]):
+    def _written_to_stderr(self) -> int:
+        """How many bytes have gone into the second pipe so far: those that the boss has read, and those in there."""
+        words, left = self._words, BOSS_LOOKS
+        while True:
+            # In this order: if the boss had read, or begun to, since the first of these, we would see it.
+            reads, taken = words[READS[1]], words[BYTES_READ]
+            there = self._unread(self.pipes[1])
+            if reads % 2 == 0 and reads == words[READS[1]]:
+                return taken + there
+            if not left:  # it is stopped: what it has just read counts as written later than this
+                return taken
             left -= 1
-            time.sleep(STDERR_PAUSE_SECONDS)
+            time.sleep(BOSS_PAUSE_SECONDS)
 
-    def job_ended(self, began: float) -> None:
+    def job_ended(self, job_id: int, began: float) -> None:
         """The job that began then is over. Before its result counts as published, so that its output is there first."""
-        if self.dirty or self._careful or time.monotonic() - began > SHORT_SECONDS:
-            self.mark(self.job_id)
-        self._last_job, self.job_id = self.job_id, NO_JOB
-
-    def batch_ended(self) -> None:
-        """What the short jobs of a batch have written is told as the last one's."""
-        self.mark(self._last_job)
+        if self._words[DIRTY] or self._words[CAREFUL] or time.monotonic() - began > SHORT_SECONDS:
+            self.mark(job_id)
 
     def mark(self, job_id: int) -> None:
-        """What was written up to here is the job's."""
+        """What was written up to here is the job's. (After a batch: also what its short jobs have written.)"""
+        words, dirty = self._words, self._words[DIRTY]
+        if dirty:
+            self._flush()
+        for number in (0, 1):
+            # In this order: if the boss has emptied the pipe, we see that it has counted that.
+            unread, reads = self._unread(self.pipes[number]), words[READS[number]]
+            reading = reads % 2  # what it finds may have been written after our last mark
+            if unread or reading or reads != words[LOOKED[number]] or (dirty and number == 0):
+                words[LOOKED[number]] = reads
+                words[CAREFUL] = CAREFUL_JOBS
+                self._mark(number, job_id)
+        words[CAREFUL] = max(0, words[CAREFUL] - 1)
+        words[DIRTY] = 0
+
+    def _flush(self) -> None:
         for stream in self._streams:
             with suppress(Exception):
                 stream.flush()
-        for number in (0, 1):
-            # In this order: if the boss has emptied the pipe, we see that it has counted that.
-            unread, reads = self._holds_something(self._pipes[number]), self._words[READS[number]]
-            reading = reads % 2  # what it finds may have been written after our last mark
-            if unread or reading or reads != self._reads[number] or (self.dirty and number == 0):
-                self._reads[number] = reads
-                self._careful = CAREFUL_JOBS
-                self._mark(number, job_id)
-        self._careful = max(0, self._careful - 1)
-        self.dirty = False
 
     def _mark(self, number: int, job_id: int) -> None:
         with suppress(OSError):
-            _write_all(self._pipes[number], self._writer.frame(MARK, job_id))
+            _write_all(self.pipes[number], self._writer.frame(MARK, job_id))
             self._words[WRITES] += 1
 
-    def _holds_something(self, pipe: int) -> bool:
-        """Whether something is there that the boss has not read. (What it has read, it knows the job of.)"""
+    def _unread(self, pipe: int) -> int:
+        """How many bytes are there that the boss has not read. (What it has read, it knows the job of.)"""
         try:
-            return unread_bytes(pipe) > 0
+            return unread_bytes(pipe)
         except OSError:
-            return True
+            return 1
 
 
 class _Stream(io.TextIOWrapper):
@@ -131,12 +140,22 @@ class _Stream(io.TextIOWrapper):
 
     def __init__(self, output: RelayedOutput, kind: int, fd: int) -> None:
         raw = _Raw(output, kind, fd)
-        super().__init__(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+        super().__init__(_Buffer(output, raw), "utf-8", "backslashreplace", line_buffering=True)
         self._output = output
 
     def write(self, text: str) -> int:
-        self._output.dirty = True
+        self._output.note_printed()
         return super().write(text)
+
+
+class _Buffer(io.BufferedWriter):
+    def __init__(self, output: RelayedOutput, raw: _Raw) -> None:
+        super().__init__(raw)
+        self._output = output
+
+    def write(self, data: Any) -> int:
+        self._output.note_printed()
+        return super().write(data)
 
 
 class _Raw(io.RawIOBase):

@@ -23,6 +23,7 @@ from bossworker.pool.wire.codec import encode_large_result, encode_result
 from bossworker.pool.wire.frames import Buffer, Frame
 from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
+from bossworker.pool.wire.output_frames import NO_JOB
 from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
 from bossworker.pool.wire.progress import Progress, write_progress
 from bossworker.pool.wire.recorder import (
@@ -30,6 +31,7 @@ from bossworker.pool.wire.recorder import (
     BOSS_ASLEEP,
     EXCESS,
     EXPIRED,
+    LIMIT,
     MEASURED_JOB,
     OWN_BEFORE,
     PAYLOAD_SIZE,
@@ -101,6 +103,8 @@ class Worker:
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
         self.copy = False  # whether this is a child that a handler forked
         self.compiled_loop = compiled_loop(self)
+        if output is not None:
+            output.running = self._running_id
         signals.first_in_children.append(self._forked)
         answer_by(self._current_job)
 
@@ -122,6 +126,15 @@ class Worker:
         job_id = batch.first_id + position
         return CurrentJob(job_id, batch.job_options.attempt, self.index, deadline, self._tell_progress)
 
+    def _running_id(self) -> int:
+        """The job whose handler runs now; NO_JOB between two of them."""
+        batch, recorder = self.batch, self.recorder
+        if batch is None:
+            return NO_JOB
+        position = recorder.published._get_value()
+        claimed = recorder.notes[LIMIT] - recorder.unclaimed._get_value()
+        return batch.first_id + position if claimed > position else NO_JOB
+
     def _tell_progress(self, job_id: int, progress: Progress) -> None:
         """Keep it where the boss looks, if that is the job that runs."""
         batch = self.batch
@@ -130,6 +143,8 @@ class Worker:
 
     def _forked(self) -> None:
         self.copy = True
+        if self.output is not None:  # what it prints is its job's, however long it lives
+            self.output.running = partial(int, self._running_id())
         self._disarm()
         if self.compiled_loop is not None:
             self.compiled_loop.note_copy()
@@ -154,10 +169,10 @@ class Worker:
             self.offspring.note()
             self.batch = Batch.read(frame.head, frame.body)
             self._run_batch(self.batch)
+            if self.output is not None:  # what its short jobs have written is told as the last one's
+                self.output.mark(self.batch.first_id + self.recorder.published._get_value() - 1)
             self.batch = None
             close_fds(frame.fds)
-            if self.output is not None:
-                self.output.batch_ended()
             leaves = bool(self.max_memory and self._too_large()) or self._too_many_dead()
             self._report(Kind.DONE, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
@@ -292,7 +307,7 @@ class Worker:
         recorder = self.recorder
         ours = batch.first_id < FIRST_CLIENT_ID
         self.by_value = self.callers_by_value if ours else True
-        if self.compiled_loop is not None and ours and self.output is None and not self.max_job_memory:
+        if self.compiled_loop is not None and ours and not self.max_job_memory:
             self.compiled_loop.run(batch)
             return
         marks, ends, area = recorder.marks, recorder.ends, recorder.payload
@@ -384,12 +399,11 @@ class Worker:
         self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
     ) -> tuple[int, bytes | Parcel]:
         """What the job prints is told as its own."""
-        output.job_id = number - 1
         began = time.monotonic()
         try:
             return run(job, number)
         finally:
-            output.job_ended(began)
+            output.job_ended(number - 1, began)
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
