@@ -74,6 +74,7 @@ class Connection:
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
         self._replies: dict[int, dict[str, Any]] = {}
+        self._given_up: set[int] = set()  # numbers of requests whose answers nobody waits for
         self._numbers = count(1)  # of requests
         self._sending = threading.Lock()  # for putting frames into the link
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
@@ -170,8 +171,11 @@ class Connection:
     def request(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any] | None:
         """Ask the boss and wait for its answer; None when it is gone."""
         number = self.ask(kind, head, body)
-        self.wait_until(lambda: self.answered(number))
-        return self.answer(number)
+        try:
+            self.wait_until(lambda: self.answered(number))
+        finally:
+            answer = self.answer(number)
+        return answer
 
     def ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> int:
         """Send a request; its number."""
@@ -183,8 +187,11 @@ class Connection:
         return number in self._replies
 
     def answer(self, number: int) -> dict[str, Any] | None:
-        """The boss's answer, once; None when there is none."""
-        return self._replies.pop(number, None)
+        """The boss's answer, once; None when there is none. Then nobody waits for it any more: it will be dropped."""
+        answer = self._replies.pop(number, None)
+        if answer is None:
+            self._given_up.add(number)
+        return answer
 
     # -- listening --------------------------------------------------------------------------------------
 
@@ -292,7 +299,10 @@ class Connection:
                 self._readiness.raise_()
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
-                self._replies[number] = json.loads(bytes(frame.body))
+                if number in self._given_up:
+                    self._given_up.discard(number)
+                else:
+                    self._replies[number] = json.loads(bytes(frame.body))
             case Kind.OUTPUT_LINES:
                 self.output.add(json.loads(bytes(frame.body)))
             case Kind.LAST_EVENTS:

@@ -202,8 +202,11 @@ class LoopJobs:
         """The boss's answer to a request; None when it is gone."""
         line = self._connection
         number = line.ask(kind, head, body)
-        await self.until(lambda: line.answered(number) or line.gone or line.closed)
-        return line.answer(number)
+        try:
+            await self.until(lambda: line.answered(number) or line.gone or line.closed)
+        finally:
+            answer = line.answer(number)
+        return answer
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something arrives that makes a condition true."""
