@@ -104,6 +104,8 @@ def use_other_pools(path: Path) -> None:
         assert_type(roots.get_result(), Result[Root])
         assert_type(roots.get_result().job_id, int)
         assert_type(roots.get_result().raise_for_error(), Root)
+        assert_type(roots.get_result()["root"], float)
+        assert_type(roots.get_result()["ERROR"], str)
         for answer in roots.map({"n": n} for n in range(3)):
             assert_type(answer.raise_for_error()["root"], float)
         use_any(roots, roots.get_result())

@@ -344,6 +344,8 @@ class BossWorker(
             self._ending.at_once()
         elif not self._state.ended:
             self._ending.in_order(timeout)
+        else:
+            self._ending.await_end()
 
     def __enter__(self) -> Self:
         self._state.check_owner()

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.errors import BossWorkerError
+from bossworker.pool.caller.awaited_fds import AwaitedFds
 from bossworker.pool.caller.connection import DEATH_TICK, UNSENT_TICK, Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.door.attachment import Attachment
@@ -159,7 +160,7 @@ class DoorConnection(Connection):
 
     # -- receiving --------------------------------------------------------------------------------------
 
-    def _watch(self, selector: selectors.BaseSelector) -> None:
+    def _watch(self, selector: AwaitedFds | selectors.BaseSelector) -> None:
         super()._watch(selector)
         if self._pool_line is not None and not self._pool_line.over:
             selector.register(self._pool_line.link.sock, selectors.EVENT_READ)
