@@ -19,6 +19,7 @@ from typing import Any
 
 from bossworker.errors import JournalError
 from bossworker.journal import schema
+from bossworker.journal.client_table import FIRST_OF_CLIENTS, ClientTable
 from bossworker.journal.file_check import check_file, unusable
 from bossworker.journal.id_tables import HorizonTable, IdTable, RerunTable
 from bossworker.journal.jobs_table import JobsTable
@@ -90,6 +91,7 @@ class Database:
         self.started = IdTable(db, "started")
         self.reruns = RerunTable(db)
         self.keys = KeysTable(db)
+        self.clients = ClientTable(db)
         self.jobs = JobsTable(db, self.files, self.horizons.last() + 1)
 
     def _set_up(self) -> None:
@@ -167,10 +169,16 @@ class Database:
         pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         return int(pages * self._one("PRAGMA page_size")) + self.files.bytes
 
+    def unfinished(self, ids: range) -> Iterator[range]:
+        """Those of these jobs that there are, and that have no result."""
+        ended = Ranges((*self.results.ids_within(ids), *self.forgotten.within(ids)))
+        for row in self.jobs.rows_within(ids):
+            yield from ended.missing(row.ids.start, row.ids.stop)
+
     def unkeyed(self) -> Iterator[Batch]:
-        """Jobs whose keys are not known."""
+        """Jobs of the program whose keys are not known. (Nor are clients' jobs ever loaded in it.)"""
         known = Ranges((*self.keys.known, *self.forgotten))
-        for row in list(self.jobs.rows()):
+        for row in [row for row in self.jobs.rows() if row.first_id < FIRST_OF_CLIENTS]:
             for ids in known.missing(row.ids.start, row.ids.stop):
                 yield self.jobs.part(row, ids)
 

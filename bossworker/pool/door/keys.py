@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 KEY_LENGTH = 40  # characters of a key, in Z85
 
@@ -92,3 +92,8 @@ def keys() -> Keys:
 
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
+
+
+def keys_of(told: dict[str, Any] | None) -> Keys | None:
+    """What a door's process is told of them."""
+    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))
