@@ -31,7 +31,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.system.syncing import sync_folder_of
 
 MOST_BYTES = 900_000_000  # of a job, or of a result: each process on its way has a copy in its memory
-_FULL = (sqlite3.SQLITE_FULL,)
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the latter of a quota, or a limit of a file's size
 
 FIRST_OF_SCRIBE = 1 << 39
 """Jobs that the journal itself adds while it has an owner (another program may ask for a retry) have ids from here on:
@@ -59,6 +59,7 @@ class Database:
             self._make_tables()
             sync_folder_of(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
+            self._seen = self._look_at_files()
         except sqlite3.Error as error:
             self._db.close()
             if is_full(error):
@@ -124,6 +125,14 @@ class Database:
         self.files.before_commit()
         self._db.execute("COMMIT")
         self.files.after_commit()
+        seen, self._seen = self._seen, self._look_at_files()
+        for before, now in zip(seen, self._seen):  # what is written to a file without a name is gone with us
+            if now[:2] != before[:2] or now[2] < before[2]:
+                raise JournalError(f"the journal {self.path} was moved, replaced or removed while it was in use")
+
+    def _look_at_files(self) -> list[tuple[int, int, int]]:
+        """Which files the database and its log are, by their names; and their sizes, which never become smaller."""
+        return [_look_at(path) for path in (self.path, f"{self.path}-wal")]
 
     def roll_back(self, surely: bool) -> None:
         """`surely`: nothing of it is on the disk. (A commit whose sync failed may be found there later.)"""
@@ -214,6 +223,14 @@ class _Transaction:
             raise DiskFull(str(error)) from error
         if isinstance(error, sqlite3.Error | OSError):
             raise unusable(self._store.path, error) from error
+
+
+def _look_at(path: str) -> tuple[int, int, int]:
+    try:
+        told = os.stat(path)
+    except FileNotFoundError:
+        return 0, 0, 0
+    return told.st_dev, told.st_ino, told.st_size
 
 
 def is_full(error: BaseException | None) -> bool:
