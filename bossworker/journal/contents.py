@@ -14,6 +14,7 @@ from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
 from bossworker.journal import listing
+from bossworker.journal.client_table import FIRST_OF_CLIENTS
 from bossworker.journal.database import Database
 from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
@@ -205,9 +206,11 @@ class Contents:
     def retry(self, ids: list[int], status: list[str]) -> Answer:
         """Add jobs anew that have ended; the new ids."""
         states = _States(self._store, set(self._running()))
-        wanted = ids or [record[0] for record in self._records(set(status), 0)]
+        wanted = ids or [record[0] for record in self._records(set(status), 0) if record[0] < FIRST_OF_CLIENTS]
         for job_id in wanted:
             self._row_of(job_id)
+            if job_id >= FIRST_OF_CLIENTS:
+                raise NotDone(f"job {job_id} is of a client of a door: who added it can add it again", NOT_NOW)
             if (state := states.of(job_id)) not in ENDED:
                 raise NotDone(f"job {job_id} has not ended (it is {state}): it cannot be retried", NOT_NOW)
         new_ids = self._new_ids(len(wanted))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from urllib.parse import quote
 
-from bossworker.errors import JournalError
+from bossworker.errors import JournalError, JournalInUse
 from bossworker.journal.payload_files import folder_of
 from bossworker.journal.schema import APPLICATION, APPLICATION_OF_RUNS, VERSION
 
@@ -24,6 +24,8 @@ _HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's fir
 
 def unusable(path: str, error: object) -> JournalError:
     """What is raised of one that cannot be used."""
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:  # the file with our lock was removed
+        return JournalInUse(f"the journal {path} belongs to another program: it is locked")
     files = f" (with the folder {folder_of(path)})" if os.path.isdir(folder_of(path)) else ""
     advice = f"it was left as it is: restore a copy, or move it away{files} and begin a new one"
     return JournalError(f"the journal {path} cannot be used ({error}); {advice}")

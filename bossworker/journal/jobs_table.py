@@ -70,6 +70,18 @@ class JobsTable:
         query = f"SELECT {_COLUMNS} FROM jobs WHERE first_id + jobs > ? ORDER BY first_id"
         return map(JobRow._make, self._db.execute(query, (job_id + 1,)))
 
+    def rows_within(self, ids: range) -> list[JobRow]:
+        """Batches with some of these jobs, in the order of their ids."""
+        return sorted(map(JobRow._make, rows_within(self._db, "jobs", _COLUMNS, ids)), key=lambda row: row.first_id)
+
+    def ids_within(self, ids: range) -> list[range]:
+        """The ids of these batches."""
+        return [row.ids for row in self.rows_within(ids)]
+
+    def has_any(self, ids: range) -> bool:
+        """Whether there is a job with one of these ids."""
+        return bool(rows_within(self._db, "jobs", "1", ids))
+
     def row_of(self, job_id: int) -> JobRow | None:
         """The batch that a job came in."""
         query = f"SELECT {_COLUMNS} FROM jobs WHERE first_id <= ? ORDER BY first_id DESC LIMIT 1"

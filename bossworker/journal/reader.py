@@ -19,7 +19,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 
 from bossworker.display import short_record, shorten
 from bossworker.errors import JournalError, JournalInUse
@@ -44,6 +44,7 @@ from bossworker.system import processes
 from bossworker.system.checks import check_count, check_seconds
 
 ANSWER_SECONDS = 60.0  # for the owner to answer; it may be busy with a full disk
+MOST_ID = (1 << 63) - 1  # of jobs
 TRY_SECONDS = 10.0  # for an owner that comes or goes just now
 
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
@@ -130,7 +131,7 @@ class Journal:
 
     def job(self, id: int) -> Mapping[Any, Any]:
         """A job, as it was added. KeyError: there is none of this id. EOFError: the file that it was in is lost."""
-        checked = check_count("id", id)
+        checked = check_count("id", id, most=MOST_ID)
         try:
             return _load_job(self._ask("job", id=checked, by_file=True))
         except FileNotFoundError:  # forgotten just now, or lost
@@ -138,7 +139,7 @@ class Journal:
 
     def result(self, id: int) -> Result[Any] | None:
         """A job's result; None when it has none yet. KeyError: there is no job of this id."""
-        checked = check_count("id", id)
+        checked = check_count("id", id, most=MOST_ID)
         told = self._ask("result", id=checked, by_file=True)
         try:
             return None if "status" in told else _result(checked, told)
@@ -160,7 +161,7 @@ class Journal:
         """
         if bool(ids) == (status is not None):
             raise TypeError("retry takes either ids or a status")
-        checked = [check_count("id", one) for one in ids]
+        checked = [check_count("id", one, most=MOST_ID) for one in ids]
         told = self._ask("retry", ids=checked, status=[_check_status(status)] if status is not None else [])
         return list(told["ids"])
 
@@ -193,6 +194,17 @@ class Journal:
     def mark_retrieved(self, ranges: Iterable[range]) -> None:
         """The results of these jobs are not handed out any more. For whoever owned the journal and has got them."""
         self._ask("retrieved", ranges=[[ids.start, len(ids)] for ids in ranges])
+
+    # Between calls nothing is open: so there is nothing that would have to be closed. But people expect to.
+
+    def close(self) -> None:
+        """Nothing: a journal holds nothing open between calls, and can be asked again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Journal {self.path}>"

@@ -67,6 +67,11 @@ class ResultsTable:
         query = "SELECT first_id, jobs, outcomes FROM results ORDER BY first_id"
         return map(ResultRow._make, self._db.execute(query))
 
+    def ids_within(self, ids: range) -> list[range]:
+        """The ids of rows with some of these jobs."""
+        found = rows_within(self._db, "results", "first_id, jobs", ids)
+        return [range(first_id, first_id + jobs) for first_id, jobs in found]
+
     def ended_rows(self) -> Iterator[tuple[ResultRow, float]]:
         """Each with when the last of its jobs ended, in Unix seconds."""
         query = "SELECT first_id, jobs, outcomes, at FROM results JOIN ended USING (first_id) ORDER BY first_id"

@@ -38,6 +38,8 @@ def main(fd: int) -> None:
         caller.tell_error("in use", str(error), error.pid)
     except JournalError as error:
         caller.tell_error("error", str(error))
+    except MemoryError:
+        caller.tell_error("error", f"the scribe of the journal {settings['journal']} has no memory left")
     except (DiskFull, OSError) as error:
         caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
     except sqlite3.Error as error:

@@ -17,10 +17,10 @@ from struct import error as StructError
 from bossworker.pool.boss.delivery import Undelivered
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.client_jobs import LONGEST_ON_LINE, OWN_ID, Allowance, read_batch
+from bossworker.pool.wire.client_jobs import LONGEST_ON_LINE, Allowance, read_batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, LAST_CLIENT, Kind, ProtocolError
+from bossworker.pool.wire.messages import CLIENT_BITS, LAST_CLIENT, OWN_ID, Kind, ProtocolError
 from bossworker.pool.wire.segments import Segment
 
 MOST_LINES = 64  # of all doors, as each takes a descriptor of the boss

@@ -158,6 +158,18 @@ class DoorConnection(Connection):
             raise BossWorkerError(f"the pool refused: {told[_BY_OWNER_ALONE]}")
         return told
 
+    # As of a line to a scribe: for pools with a journal, which keeps our jobs (``journal_outbox.py``).
+
+    def new_number(self) -> int:
+        """Of a request."""
+        return self._replies.expect()
+
+    def await_record(self, number: int, ids: range) -> str:
+        """Wait until a call is accepted; why it was not."""
+        self.wait_until(lambda: self.answered(number))
+        told = super().answer(number)
+        return "" if told is None else str(told.get("refused", ""))
+
     # -- receiving --------------------------------------------------------------------------------------
 
     def _watch(self, selector: AwaitedFds | selectors.BaseSelector) -> None:

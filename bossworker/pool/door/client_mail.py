@@ -15,7 +15,6 @@ from bossworker.pool.door.door_router import DoorRouter
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment
 
 _ENDS = {"closed": Kind.CLOSED, "goodbye": Kind.GOODBYE, "closing": Kind.CLOSE}
@@ -110,13 +109,3 @@ class ClientMail:
             self.send(client, message_of(Kind.TAKEN, b"", array("Q", taken).tobytes()))
         else:
             self.send(client, door_protocol.encode({"op": "taken", "ids": taken}))
-
-
-def with_its_data(segment: Segment, file: int) -> Segment:
-    """A large result whose data came in a file."""
-    try:
-        payload = with_data(segment.payload, file)
-    except OSError:
-        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
-    give_back(file)
-    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)

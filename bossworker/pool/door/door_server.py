@@ -22,21 +22,28 @@ import zmq
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.boss_line import INFO, BossLine, decoded
-from bossworker.pool.door.client_mail import ClientMail, with_its_data
+from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
-from bossworker.pool.door.door_clients import ClientList, DoorClient
+from bossworker.pool.door.door_clients import ClientList, DoorClient, whole_segment
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
 from bossworker.pool.door.door_router import DoorRouter, Taken
 from bossworker.pool.door.greeting import Reception, Refused
-from bossworker.pool.door.keys import Keys
+from bossworker.pool.door.journaled_clients import JournaledClients
+from bossworker.pool.door.keys import keys_of
 from bossworker.pool.door.operators import Operators
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.client_jobs import OWN_ID
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
+from bossworker.pool.wire.messages import (
+    CLIENT_BITS,
+    FIRST_KEPT_CLIENT,
+    LAST_CLIENT,
+    OWN_ID,
+    Kind,
+    ProtocolError,
+)
 from bossworker.pool.wire.parcel import give_back
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
@@ -54,21 +61,25 @@ _NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, Over
 class DoorServer:
     """See the module. `run` returns when the door is closed."""
 
-    def __init__(self, program: Link, boss: Link, settings: dict[str, Any], listener: int) -> None:
+    def __init__(
+        self, program: Link, boss: Link, settings: dict[str, Any], listener: int, scribe: Link | None = None
+    ) -> None:
         options = settings["options"]
         self.form = FORM_OF[settings["accept"]]
         self.address = settings["address"]
-        self.router = DoorRouter(settings["address"], listener, _keys(settings["keys"]), self.form == FRAMES)
+        self.router = DoorRouter(settings["address"], listener, keys_of(settings["keys"]), self.form == FRAMES)
         self.program = program
         self.program_is_there = True
-        self.clients = ClientList(LAST_CLIENT)
+        self.clients = ClientList(LAST_CLIENT if scribe is None else FIRST_KEPT_CLIENT - 1)
         self.poller = DoorPoller()
         self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line, self.line_to_boss)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
-        self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
+        around = (self.poller, self.clients, self.mail, self.on_results)
+        self.journal = JournaledClients(scribe, *around) if scribe is not None else None
+        self.requests = ClientRequests(self.boss, self.mail, settings["door"], default, self.lose, self.journal)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
         self.malformed = 0
         self.refused = 0
@@ -112,7 +123,9 @@ class DoorServer:
         if self.ends_at is None:
             return
         late, here = time.monotonic() >= self.ends_at, self.clients.by_route.values()
-        if not self.said_closed and (late or not any(client.outgoing for client in here)):
+        waiting = any(client.outgoing for client in here)
+        waiting = waiting or (self.journal is not None and self.journal.holds_up_end())
+        if not self.said_closed and (late or not waiting):
             self.said_closed = True
             self.say_to_all("closed")
         self.over = self.over or late or (self.said_closed and not any(client.holds_up for client in here))
@@ -205,17 +218,23 @@ class DoorServer:
             else:
                 self.greet_client(route, told, key)
         except Refused as why:
-            if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
-                self.note_refused(1, str(why), str(told.get("program"))[:100])
-            else:
-                self.refused += 1
-            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
+            self.turn_away(route, told, why)
+
+    def turn_away(self, route: bytes, told: dict[str, Any], why: Refused) -> None:
+        if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
+            self.note_refused(1, str(why), str(told.get("program"))[:100])
+        else:
+            self.refused += 1
+        self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
 
     def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
         """The same of one that adds jobs. Refused."""
         if (before := self.reception.gone_before(told, key)) is not None:
             self.suspect(before)
             self.late_hellos.append((route, told, key))
+            return
+        again, refused = partial(self.greet, route, told, key), partial(self.turn_away, route, told)
+        if self.journal is not None and self.journal.fetch(told, key, again, refused):
             return
         client = self.reception.let_in(route, told, key)
         self.boss.note(f"client came: identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
@@ -284,6 +303,10 @@ class DoorServer:
             return
         self.clients.remove(client)
         self.requests.forget(client)
+        if self.journal is not None and client.journaled:
+            self.journal.leave(client)
+            self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            return
 
         def forgotten(told: dict[str, Any]) -> None:
             client.take_over_figures(told)
@@ -297,6 +320,9 @@ class DoorServer:
         try:
             frames = self.boss.receive()
         except LinkClosed:
+            if self.ends_at is not None:  # it was through: what clients have not taken is here, or comes from a scribe
+                self.poller.forget(self.boss.fileno())
+                return
             self.say_to_all("goodbye", "the pool's boss is gone")
             self.over = True
             return
@@ -342,7 +368,7 @@ class DoorServer:
                 self.mail.send_file(client, segment, os.dup(file))
                 client.count(segment.jobs)
                 return
-        client.receive(with_its_data(segment, file))
+        client.receive(whole_segment(segment, file))
 
     # -- the program --------------------------------------------------------------------------------------
 
@@ -375,16 +401,14 @@ class DoorServer:
             self.over = True
 
 
-def _keys(told: dict[str, Any] | None) -> Keys | None:
-    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))
-
-
-def main(program: int, boss: int, listener: int = -1) -> None:
-    """The process's main."""
+def main(program: int, boss: int, *more: int) -> None:
+    """The process's main. Of `more`, the listener is the first, for a path, and a scribe's line the last, for one."""
     link, settings = side_process.begin(program)
+    listener = more[0] if settings["path"] else -1
+    scribe = Link(socket.socket(fileno=more[-1])) if settings["journal"] else None
     processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
     try:
-        server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
+        server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener, scribe)
     except zmq.ZMQError as error:
         link.send(Kind.START_FAILED, b"", [(error.strerror or str(error)).encode()])
         return

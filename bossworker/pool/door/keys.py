@@ -7,7 +7,7 @@ import os
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 KEY_LENGTH = 40  # characters of a key, in Z85
 _Z85 = frozenset(f"{string.ascii_letters}{string.digits}.-:+=^!/*?&<>()[]{{}}@%$#")
@@ -100,3 +100,8 @@ def keys() -> Keys:
 
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
+
+
+def keys_of(told: dict[str, Any] | None) -> Keys | None:
+    """What a door's process is told of them."""
+    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))

@@ -53,7 +53,14 @@ class Door:
     It is closed with the pool, or by `close`, or by leaving it as a context manager.
     """
 
-    def __init__(self, address: Address, settings: dict[str, Any], boss: socket.socket, keys: Keys | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        settings: dict[str, Any],
+        boss: socket.socket,
+        keys: Keys | None,
+        scribe: socket.socket | None = None,
+    ) -> None:
         """OSError: it cannot be opened."""
         self.number: int = settings["door"]
         self._owner = os.getpid()
@@ -65,8 +72,8 @@ class Door:
         self._process: SideProcess | None = None
         try:
             place = {"address": address.text, "path": address.path, "mark": self._mark}
-            told = {**settings, **place, "keys": _told(keys)}
-            fds = [boss.fileno(), *([] if listener is None else [listener.fileno()])]
+            told = {**settings, **place, "keys": _told(keys), "journal": scribe is not None}
+            fds = [one.fileno() for one in (boss, listener, scribe) if one is not None]
             self._process = SideProcess(SERVER, told, fds)
             endpoint = self._await_open()
         except BaseException:
