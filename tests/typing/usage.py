@@ -96,6 +96,8 @@ def use_a_pool(path: Path) -> None:
 
 
 def use_other_pools(path: Path) -> None:
+    with BossWorker(lambda job: {"n": job["n"]}) as quick:
+        assert_type(quick, BossWorker[Any, dict[str, Any]])
     with BossWorker(nothing) as empty:
         assert_type(empty.get_result().raise_for_error().job_id, int)
     with BossWorker(root, name="roots", max_job_memory=1 << 20, start_method="spawn") as roots:
