@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, pickling
+from tests import warm
 
 Pool = Callable[..., BossWorker]
 
@@ -107,7 +107,7 @@ def script(tmp_path: Path, text: str) -> list[str]:
     """The lines that a program prints."""
     path = tmp_path / "program.py"
     path.write_text("from bossworker import BossWorker\n" + textwrap.dedent(text))
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
+    done = warm.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -8,7 +8,6 @@ import faulthandler
 import logging
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, JobLog
 from bossworker.pool.boss import output_pipes, output_relay
+from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -328,7 +328,7 @@ with bossworker.BossWorker(say, worker_count=1, logs="relay") as bw:
     bw.add_work({"n": 1}, {"n": 2})
     list(bw.results())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("OUT 1\nOUT 2\n", "err 1\nerr 2\n")
 
 
@@ -342,7 +342,7 @@ with bossworker.BossWorker(say, worker_count=1, logs={logs!r}) as bw:
     bw.add_work({{}})
     assert bw.get_result().ok
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (out, err)
 
 
