@@ -266,8 +266,9 @@ class Commands:
         return process
 
     def end(self) -> None:
+        """By SIGKILL: a worker of Dask's that is sent SIGTERM while its scheduler closes it may never end."""
         for process in reversed(self._started):
-            process.terminate()
+            process.kill()
         for process in self._started:
             process.wait()
 
