@@ -96,3 +96,17 @@ def test_nobody_is_waited_for_beyond_their_time() -> None:
     )
     DoorServer.end_if_due(server)
     assert (said, server.over) == (["closed"], True)
+
+
+@pytest.mark.parametrize("was_through", [True, False])
+def test_the_boss_of_a_pool_that_is_through_may_end_before_its_clients_have_taken_all(was_through: bool) -> None:
+    said: list[str] = []
+    server: Any = SimpleNamespace(
+        ends_at=time.monotonic() + 600 if was_through else None,
+        over=False,
+        poller=SimpleNamespace(forget=lambda fd: None),
+        boss=SimpleNamespace(fileno=lambda: 7),
+        say_to_all=lambda op, reason: said.append(op),
+    )
+    DoorServer.lose_boss(server)
+    assert (said, server.over) == (([], False) if was_through else (["goodbye"], True))

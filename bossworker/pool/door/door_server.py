@@ -320,14 +320,18 @@ class DoorServer:
         try:
             frames = self.boss.receive()
         except LinkClosed:
-            if self.ends_at is not None:  # it was through: what clients have not taken is here, or comes from a scribe
-                self.poller.forget(self.boss.fileno())
-                return
-            self.say_to_all("goodbye", "the pool's boss is gone")
-            self.over = True
+            self.lose_boss()
             return
         for frame in frames:
             self.on_boss_frame(frame)
+
+    def lose_boss(self) -> None:
+        """It has ended. If it said before that the pool was through, clients have their time all the same: what they
+        have not taken is here, or comes from a scribe."""
+        self.poller.forget(self.boss.fileno())
+        if self.ends_at is None:
+            self.say_to_all("goodbye", "the pool's boss is gone")
+            self.over = True
 
     def on_boss_frame(self, frame: Frame) -> None:
         match frame.kind:
