@@ -586,7 +586,7 @@ typedef struct {
     char copy;                /* whether this is a child that a handler forked */
     char by_value;            /* whether what is defined in __main__ must not go by its name */
     int pipe, error_pipe;     /* that the output goes into, if it is relayed; else -1: see relayed_output.py */
-    double short_seconds;     /* a job that writes takes longer than this */
+    double short_seconds;     /* jobs no longer than this are mostly not looked after */
     uint64_t *output;         /* DIRTY, CAREFUL, LOOKED */
     uint64_t *reads;          /* how often the boss has begun or ended to read either pipe */
 } Loop;

@@ -296,10 +296,10 @@ def test_a_handle_that_is_dropped_tells_how_many_jobs_are_unfinished(caplog: pyt
     bw = BossWorker(lambda job: time.sleep(job["seconds"]), worker_count=1)
     bw.add_work({"seconds": 0}, {"seconds": 300}, {"seconds": 300})
     bw.get_result()
-    boss = bw.boss_pid
+    text = f"pool dropped: boss={bw.boss_pid} unfinished=2 pool={bw.name!r}"
     with pytest.warns(ResourceWarning, match="was not shut down, and 2 of its jobs are unfinished"):
         del bw
-    assert caplog.record_tuples == [("bossworker", logging.WARNING, f"pool dropped boss={boss} unfinished=2")]
+    assert caplog.record_tuples == [("bossworker", logging.WARNING, text)]
 
 
 def test_a_handle_that_is_dropped_with_nothing_to_do_is_warned_of_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -326,7 +326,7 @@ def test_a_program_that_ends_tells_how_many_jobs_are_unfinished(tmp_path: Path, 
         [sys.executable, "-W", "always", str(path)], capture_output=True, text=True, check=True, env=environment()
     )
     boss, *workers = map(int, done.stdout.split())
-    assert done.stderr.splitlines()[0] == f"pool dropped boss={boss} unfinished=5"
+    assert done.stderr.splitlines()[0] == f"pool dropped: boss={boss} unfinished=5 pool='<lambda>'"
     assert "ResourceWarning: <BossWorker" in done.stderr
     assert "5 of its jobs are unfinished" in done.stderr
     assert done.stderr.count("unfinished") == 2, "once each"

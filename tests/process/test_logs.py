@@ -18,6 +18,7 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, JobLog
 from bossworker.pool.boss import output_pipes, output_relay
+from bossworker.pool.wire.output_frames import unread_bytes
 from tests import warm
 from tests.conftest import wait_for
 
@@ -312,6 +313,35 @@ def test_a_result_never_overtakes_its_lines(
     wait_for((tmp_path / "done").exists)  # more than the line to the caller takes is there
     assert bw.get_result().ok
     assert len(seen.records) == 8_000
+
+
+def test_while_nobody_takes_what_is_relayed_no_print_waits_for_the_boss(
+    pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Though the pipe of stderr stays full: its place among what is printed is known all the same."""
+    monkeypatch.setattr(output_relay, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(output_relay, "PATIENCE_SECONDS", 1000.0)  # both before the boss is forked
+
+    def act(job: dict[str, Any]) -> None:
+        if "flood" in job:
+            for n in range(20_000):
+                print(n, "x" * 100)
+            return
+        while not unread_bytes(2):  # until nobody reads any more
+            os.write(2, b"early\n")
+            time.sleep(0.2)
+        for n in range(100):
+            os.write(2, b"error %d\n" % n)
+            print("print", n)
+        (tmp_path / "printed").touch()
+
+    bw = pool(act, worker_count=2, logs="relay", start_method="fork")
+    _, writer = bw.add_work({"flood": 1}, {})
+    wait_for((tmp_path / "printed").exists, 50)
+    assert [result.ok for result in bw.results()] == [True, True]
+    lines = [line for line in seen.lines(writer) if "early" not in line]
+    expected = [[f"WARNING:bossworker.job:error {n}", f"INFO:bossworker.job:print {n}"] for n in range(100)]
+    assert lines == [line for pair in expected for line in pair]
 
 
 def test_without_handlers_lines_are_printed() -> None:

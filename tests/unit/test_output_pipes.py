@@ -146,3 +146,25 @@ def test_the_end(worker: Worker) -> None:
     worker.read(NO_JOB)
     worker.told += worker.pipes.end(JOB)
     assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "print"), (JOB, "half an error")]
+
+
+def test_an_error_belongs_to_the_job_whose_mark_comes_behind_it_or_to_the_one_that_runs(worker: Worker) -> None:
+    worker.write("of 7")
+    worker.mark()
+    worker.write_error("of 9")
+    worker.read(9)
+    assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7"), (9, "of 9")]
+
+
+def test_what_is_read_as_one_job_ends_has_its_mark_by_then(worker: Worker) -> None:
+    worker.write_error("of 7")
+    ids = iter((JOB, 8, 8))
+
+    def running() -> int:
+        job_id = next(ids)
+        if job_id == 8 and not worker.told:
+            worker.mark()
+        return job_id
+
+    worker.told, _ = worker.pipes.read(running)
+    assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7")]

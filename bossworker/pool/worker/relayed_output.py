@@ -35,7 +35,7 @@ from bossworker.pool.wire.output_frames import (
 from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, WRITES
 from bossworker.system.stdio import above_stdio
 
-SHORT_SECONDS = 3e-6  # a job that calls the system to write mostly takes longer than this
+SHORT_SECONDS = 1e-5  # a job that starts a program takes far longer than this; to look takes a tenth of it
 CAREFUL_JOBS = 5_000  # that are looked after, however short they are, at first and once somebody has written
 BOSS_LOOKS, BOSS_PAUSE_SECONDS = 2000, 0.0005  # whether the boss is through with a read: microseconds, if it has a core
 _OWN = frozenset(("args", "exc_info", "message"))  # attributes of records that do not travel
