@@ -463,6 +463,9 @@ def test_a_pool_that_does_not_answer_holds_up_no_other(pool: Pool, app: Callable
         return bool(state()["good"]["done"] == number)
 
     wait_for(lambda: not any(one["away"] for one in state().values()))
+    stuck.add_work({})
+    stuck.get_result()
+    wait_for(lambda: client.get("/api/jobs/stuck/1").json().get("ended"))
     os.kill(stuck.boss_pid, signal.SIGSTOP)
     try:
         slowest = 0.0
@@ -481,6 +484,8 @@ def test_a_pool_that_does_not_answer_holds_up_no_other(pool: Pool, app: Callable
     finally:
         os.kill(stuck.boss_pid, signal.SIGCONT)
     wait_for(lambda: not state()["stuck"]["away"])
+    (row,) = client.get("/api/jobs/stuck?status=done").json()["rows"]  # what was seen of it before is known still
+    assert (row["name"], row["seconds"] is None) == ("1", False)
     assert slowest < 2.5  # a quarter of a second, with a margin of ten
 
 
