@@ -60,6 +60,7 @@ class WatchedPool:
         self._operator: Operator | None = None
         self.lock = threading.RLock()
         self._seen = self._seen_failed = 0
+        self._seen_of = 0  # the boss whose events these are
         self._usage_at = 0.0
         self._usage: dict[int, tuple[int, float, float]] = {}  # pid -> bytes, seconds, share of a processor
         self._queued: list[range] = []
@@ -92,11 +93,17 @@ class WatchedPool:
             handle = self._handle = self._connect()
             self._operator = handle if isinstance(handle, RemoteOperator) else handle.operator
             self.name = handle.name
-            self.table, self.history = JobTable(), PoolHistory()  # ids begin anew
-            self._seen = self._seen_failed = 0
-            self._texts.clear()
-            self._insides = JobInsides()
+            if handle.boss_pid != self._seen_of:
+                self._begin_anew()
+            self._seen_of = handle.boss_pid
         return self._operator
+
+    def _begin_anew(self) -> None:
+        """It is another pool than before: ids begin anew."""
+        self.table, self.history = JobTable(), PoolHistory()
+        self._seen = self._seen_failed = 0
+        self._texts.clear()
+        self._insides = JobInsides()
 
     def _look(self, operator: Operator) -> None:
         usage = time.monotonic() >= self._usage_at

@@ -188,6 +188,35 @@ def check_six_tabs_stay_live(world: World) -> None:
             expect(tab.locator(".tile.bad .tile-value")).to_have_text("8")
 
 
+def check_a_hidden_tab_asks_nothing(world: World) -> None:
+    with world.pool() as (bw, url), world.tab(url, "#/jobs/mill") as page:
+        is_live(page)
+        show_or_hide(page, hidden=True)
+        expect(page.locator(".state-hidden")).to_be_visible()
+        asked: list[Request] = []
+
+        def note(request: Request) -> None:
+            asked.append(request)
+
+        page.on("request", note)
+        with world.tab(url, "#/now") as other:  # in which time passes
+            bw.add_work(*({"do": "raise"} for _ in range(3)))
+            expect(other.locator(".tile.bad .tile-value")).to_have_text("3")
+        assert not asked
+        show_or_hide(page, hidden=False)
+        is_live(page)
+        expect(page.locator(".job-body .job")).to_have_count(3)
+
+
+def show_or_hide(page: Page, hidden: bool) -> None:
+    """As a browser would that shows another tab. (A headless one shows all of them.)"""
+    page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        hidden,
+    )
+
+
 def check_nothing_of_a_job_is_html(world: World) -> None:
     with world.pool(name=NASTY, logs="relay") as (bw, url):
         bw.add_work({"do": "raise", "text": NASTY, NASTY: NASTY}, {"do": "sleep", "seconds": 600, "text": NASTY})

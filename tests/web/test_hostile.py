@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +20,12 @@ import bossworker
 from bossworker import BossWorker, jobs
 from bossworker.cli import queue_files, queued_entries
 from bossworker.cli.queue_files import GroupSettings, QueueFolder
+from bossworker.pool.caller.operating import Operator
 from bossworker.web import answering, connections, snapshots
+from bossworker.web.job_queries import JobQuery
 from bossworker.web.plain_json import to_json
 from bossworker.web.serving import PageServer
+from bossworker.web.watched_pool import PoolAway, WatchedPool
 from tests.conftest import wait_for
 from tests.web.conftest import InProcess, client_of
 from tests.web.test_page import Pool, Serve, one_pool, work
@@ -396,12 +397,23 @@ def test_json_for_browsers() -> None:
 # -- connections --------------------------------------------------------------------------------------------------
 
 
-def test_connections_that_ask_nothing_are_closed(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Connections are looked at often; from when this is called on, with little patience."""
+    monkeypatch.setattr(connections, "CHECKS", 1000)
+    return lambda: monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.1)
+
+
+def test_connections_that_ask_nothing_are_closed(serve: Callable[..., Server], impatient: Callable[[], None]) -> None:
     server = serve()
-    for text in ("", "GET / HTTP/1.1\nHost: loc", "GET /api/state HTTP/1.1\nHost: localhost\n\n"):
-        sock = server.send(text)
-        assert text.count("\n\n") == all_of(sock).count(b"HTTP/1.1")  # and the other end hangs up
+    silent = server.send("")
+    begun = server.send("GET / HTTP/1.1\nHost: loc")
+    answered = server.send("GET /api/state HTTP/1.1\nHost: localhost\n\n")
+    assert b"HTTP/1.1 403" in answered.recv(1 << 12)
+    impatient()
+    assert all_of(silent) == b""  # and the other end hangs up
+    assert all_of(begun) == b""
+    all_of(answered)
 
 
 def test_there_are_not_too_many_connections(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,25 +422,25 @@ def test_there_are_not_too_many_connections(serve: Callable[..., Server], monkey
     held = [server.send("GET / HT") for _ in range(3)]
 
     def is_refused() -> bool:
-        return all_of(server.send("GET / HTTP/1.1\nHost: localhost\n\n")) == b""
+        try:
+            return all_of(server.send("GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n")) == b""
+        except OSError:  # it hung up before we had said anything
+            return True
 
     wait_for(is_refused)
     for sock in held:
         sock.close()
-    wait_for(lambda: not is_refused_soon(server))
+    wait_for(lambda: not is_refused())
 
 
-def is_refused_soon(server: Server) -> bool:
-    return all_of(server.send("GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n")) == b""
-
-
-def test_a_stream_that_nobody_reads_is_given_up(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(snapshots, "TICK_SECONDS", 0.001)
+def test_a_stream_that_nobody_reads_is_given_up(
+    serve: Callable[..., Server], impatient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = serve()
     monkeypatch.setattr(server.served.page.streams._shared, "latest", lambda: (time.monotonic_ns(), "x" * (1 << 20)))
     sock = server.send("GET /events HTTP/1.1\nHost: localhost\nAuthorization: Bearer TOKEN\n\n")
     wait_for(lambda: server.watchers == 1)
+    impatient()
     wait_for(lambda: server.watchers == 0)
     sock.close()
 
@@ -451,37 +463,80 @@ def test_there_are_not_too_many_streams(serve: Callable[..., Server], monkeypatc
 # -- pools that do not answer -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="stops a process")
+@contextmanager
+def held(lock: Any) -> Iterator[Callable[[], bool]]:
+    """Somebody waits for a pool that does not answer; whether they still do."""
+    has, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with lock:
+            has.set()
+            over.wait(300)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert has.wait(30)
+    yield thread.is_alive
+    over.set()
+    thread.join()
+
+
 def test_a_pool_that_does_not_answer_holds_up_no_other(pool: Pool, app: Callable[..., InProcess]) -> None:
     stuck, good = pool(work, worker_count=1, name="stuck"), pool(work, worker_count=1, name="good")
-    client = app(doors=[stuck.listen().address, good.listen().address])
+    client = app(stuck, good)
 
     def state() -> dict[str, Any]:
         return {one["name"]: one for one in client.get("/api/state").json()["pools"]}
 
-    def has_done(number: int) -> bool:
-        return bool(state()["good"]["done"] == number)
-
     wait_for(lambda: not any(one["away"] for one in state().values()))
-    os.kill(stuck.boss_pid, signal.SIGSTOP)
-    try:
-        slowest = 0.0
-        for n in range(5):
-            good.add_work({"n": n})
-            good.get_result()
-            began = time.monotonic()
-            wait_for(partial(has_done, n + 1))
-            slowest = max(slowest, time.monotonic() - began)
-        wait_for(lambda: state()["stuck"]["away"])
-        began = time.monotonic()
-        answer = client.get("/api/jobs/stuck")
-        assert answer.status_code == 503
-        assert "is away" in answer.json()["error"]
-        assert time.monotonic() - began < 1  # what is known to be away is not waited for
-    finally:
-        os.kill(stuck.boss_pid, signal.SIGCONT)
-    wait_for(lambda: not state()["stuck"]["away"])
-    assert slowest < 2.5  # a quarter of a second, with a margin of ten
+    with held(client.app.room.pool("stuck").lock) as waits:
+        assert state().keys() == {"stuck", "good"}
+        good.add_work({})
+        good.get_result()
+        wait_for(lambda: state()["good"]["done"] == 1)
+        assert client.get("/api/jobs/good").json()["total"] == 1
+        assert waits()
+
+
+def test_a_pool_that_is_away_is_not_waited_for() -> None:
+    def connect() -> Any:
+        raise ConnectionRefusedError("nobody is there")
+
+    watched = WatchedPool("mill", "mill", connect)
+    watched.look()
+    with held(watched.lock) as waits:
+        for ask in (
+            lambda: watched.find(JobQuery(), 0, 10),
+            lambda: watched.job(1),
+            lambda: watched.ids(JobQuery(), 9),
+        ):
+            with pytest.raises(PoolAway, match="pool mill is away: nobody is there"):
+                ask()
+        assert waits()
+
+
+def test_a_pool_that_answers_again_is_known_as_before(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    bw = pool(work, worker_count=1, name="mill")
+    watched = WatchedPool("mill", "mill", lambda: bw)
+    bw.add_work({"n": 1})
+    bw.get_result()
+
+    def is_seen() -> bool:
+        watched.look()
+        return watched.table.end_of(1) is not None
+
+    wait_for(is_seen)
+
+    def no_answer(*_: Any) -> Any:
+        raise TimeoutError("it does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operator, "now", no_answer)
+        watched.look()
+    assert watched.describe()["away"] == "it does not answer"
+    watched.look()
+    assert not watched.describe()["away"]
+    assert watched.table.end_of(1) is not None
 
 
 # -- the log ------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def work(job: dict[str, Any]) -> Any:
             print("first")
             print("to stderr", file=sys.stderr)
             logging.getLogger("mill").warning("the %s is hot", "stone")
-            wait_for(Path(job["path"]).exists)
+            wait_for(Path(job["path"]).exists, 300)
             print("<b>second</b>")
             raise ValueError("rattle")
         case "burn":
@@ -103,7 +103,7 @@ def test_what_a_job_takes_with_all_that_it_has_started(pool: Pool, page: Serve, 
     runs(client)
     usage = wait_for(lambda: (found := job_of(client)["inside"]["usage"]) and found["processes"] == 2 and found)
     assert usage["memory"] > 64 << 20
-    wait_for(lambda: (job_of(client)["inside"]["usage"]["cpu"] or 0.0) > 0.02)  # on a machine with a lot to do
+    wait_for(lambda: (job_of(client)["inside"]["usage"]["cpu"] or 0.0) > 0.0)
     (tmp_path / "go").touch()
     assert bw.get_result() == {"kept": 64 << 20}
     wait_for(lambda: job_of(client)["status"] == "done")

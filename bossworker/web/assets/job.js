@@ -219,8 +219,8 @@ export function Job({ pool, id, given, readOnly }) {
     ${job.content && html`<${Content} title="The job" rows=${job.content} />`}
     ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
     ${job.result && html`<${Content} title="Its result" rows=${job.result} />`}
-    ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
     <${Written} path=${path} job=${job} />
+    ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
     ${dialog}
   </section>`;
 }

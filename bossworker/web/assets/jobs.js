@@ -250,7 +250,7 @@ export function Jobs({ now, kind, name, given, readOnly }) {
     ${journal && html`<${Owner} journal=${journal} />`}
     <${Filters} source=${source} filter=${filter} numbers=${numbers} onChange=${onChange} />
     <div class="row bulk" role="group" aria-label="Actions">
-      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, source.what)}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
+      <span class="quiet-text" role="status">${rows.total === null ? (rows.trouble ? "" : "Looking…") : plural(rows.total, source.what)}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
       ${!readOnly && html`<span class="row">
         ${chosen.size > 0 && html`<button onClick=${() => setQuestion(ask.retryChosen())}>Run chosen again</button>`}
         ${chosen.size > 0 && source.canCancel && html`<button onClick=${() => setQuestion(ask.cancelChosen())}>Cancel chosen</button>`}
@@ -264,7 +264,7 @@ export function Jobs({ now, kind, name, given, readOnly }) {
     ${rows.queues && html`<${Notice}>Nobody sees to what is queued: ${rows.queues}<//>`}
     ${rows.total === 0
       ? html`<${Empty} title=${filtered ? `No ${source.what} fits` : source.none[0]}><p>${filtered ? html`<a href=${source.list}>Show all</a>` : source.none[1]}</p><//>`
-      : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
+      : rows.total === null && rows.trouble ? "" : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
     ${dialog}
   </section>`;
 }
