@@ -74,9 +74,10 @@ class RunTally:
         """0, or how many failed, at most 101; of a run that halted, as GNU parallel's."""
         if self.halted and self.rule.what == "success":
             return 0
-        if self.halted and self.rule.what == "fail":
-            if self.rule.percent:
-                return min(math.ceil(100 * self.failed / (self.total or 1)), MOST_FAILURES)
-            if self.rule.number == 1:
-                return self._last_exit or 1
+        if self.rule.percent:
+            return min(
+                math.ceil(100 * (self.failed + self.known_failed) / (self.total or self.done or 1)), MOST_FAILURES
+            )
+        if self.halted and self.rule.what == "fail" and self.rule.number == 1:
+            return self._last_exit or 1
         return min(self.failed + self.known_failed, MOST_FAILURES + 1)
