@@ -16,12 +16,12 @@ NUMBER, SLOT = "#", "%"
 _OPERATION = r"(?://|/\.|/|\.)?"
 _TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
 _SPACE = re.compile(r"(\s+)")
-_EXTENSION = re.compile(r"\.[^/.]*\Z")
 
 
 def without_extension(value: str) -> str:
     """``a/b.c`` is ``a/b``."""
-    return _EXTENSION.sub("", value)
+    before, dot, extension = value.rpartition(".")
+    return before if dot and "/" not in extension else value
 
 
 def file_name(value: str) -> str:
