@@ -16,12 +16,12 @@ NUMBER, SLOT = "#", "%"
 _OPERATION = r"(?://|/\.|/|\.)?"
 _TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
 _SPACE = re.compile(r"(\s+)")
-_EXTENSION = re.compile(r"\.[^/.]+\Z")
 
 
 def without_extension(value: str) -> str:
     """``a/b.c`` is ``a/b``."""
-    return _EXTENSION.sub("", value)
+    before, dot, extension = value.rpartition(".")
+    return before if dot and "/" not in extension else value
 
 
 def file_name(value: str) -> str:
@@ -90,6 +90,10 @@ class Word:
     def tokens(self) -> list[Token]:
         return [part for part in self.parts if isinstance(part, Token)]
 
+    @property
+    def uses_slot(self) -> bool:
+        return any(token.which == SLOT for token in self.tokens)
+
     def words(self, row: Row, quote: Callable[[str], str] = str) -> list[str]:
         """As words of a command. A lone ``{}`` stands for as many as there are arguments."""
         if self._constant is not None:
@@ -156,7 +160,7 @@ class Template:
         pieces = _pieces(words[0], names) if shell and words else words
         self._words = [Word(one, names, repeat) for one in pieces]
         tokens = [token for word in self._words for token in word.tokens]
-        self.uses_slot = any(token.which == SLOT for token in tokens) or any("PARALLEL_JOBSLOT" in one for one in words)
+        self.uses_slot = any(one.uses_slot for one in self._words) or any("PARALLEL_JOBSLOT" in one for one in words)
         self._last: tuple[Row | None, list[str]] = None, []
         if words and not tokens:
             self._words += [Word(" "), Word("{}")] if self.shell else [Word("{}")]

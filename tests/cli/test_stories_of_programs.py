@@ -164,6 +164,8 @@ def run(code, interrupt_at=""):
             if interrupt_at and interrupt_at in text:
                 interrupt_at = ""
                 manager.interrupt_kernel()
+        elif message["msg_type"] == "comm_msg":  # what a widget is to show
+            text += json.dumps(content) + "\\n"
         elif message["msg_type"] == "error":
             failed = content["ename"]
         elif message["msg_type"] == "status" and content["execution_state"] == "idle":
@@ -222,7 +224,7 @@ def test_a_notebook(here: Path) -> None:
     for job_id in (1, 2, 3):
         for epoch in (1, 2, 3):
             assert f"job {job_id} │ epoch {epoch}\n" in text
-    assert "1 failed" in text
+    assert find_spec("ipywidgets") is None or "failed=1" in text  # in the bar, which is a widget
     assert [line for line in text.splitlines() if line in ("True", "False")] == ["True", "True", "False"]
     assert stayed[1] == "KeyboardInterrupt"
     assert afterwards[0].splitlines()[0] == "0 {'idle'}", afterwards
