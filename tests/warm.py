@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
@@ -180,14 +181,14 @@ def _origin(parts: Command, environment: dict[str, str]) -> Origin | None:
 
 
 def run(
-    command: list[str], *, timeout: float | None = None, check: bool = False, input: Any = None, **settings: Any
+    command: Sequence[str | Path], *, timeout: float | None = None, check: bool = False, input: Any = None, **settings: Any
 ) -> subprocess.CompletedProcess[Any]:
     """As `subprocess.run`."""
     if settings.pop("capture_output", False):
         settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     if input is not None:
         settings["stdin"] = subprocess.PIPE
-    with Popen(command, **settings) as process:
+    with Popen([str(part) for part in command], **settings) as process:
         try:
             stdout, stderr = process.communicate(input, timeout=timeout)
         except BaseException:
