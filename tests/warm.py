@@ -181,7 +181,12 @@ def _origin(parts: Command, environment: dict[str, str]) -> Origin | None:
 
 
 def run(
-    command: Sequence[str | Path], *, timeout: float | None = None, check: bool = False, input: Any = None, **settings: Any
+    command: Sequence[str | Path],
+    *,
+    timeout: float | None = None,
+    check: bool = False,
+    input: Any = None,
+    **settings: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """As `subprocess.run`."""
     if settings.pop("capture_output", False):
