@@ -34,7 +34,7 @@ MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for mu
 
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
 
-WITH_PROGRAMS = ("process", "door")
+WITH_PROGRAMS = ("process", "door", "journal")
 """Folders whose tests bear a child of this process that is not theirs: see warm.py."""
 
 turns: Turns | None = None
