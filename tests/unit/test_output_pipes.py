@@ -168,3 +168,17 @@ def test_what_is_read_as_one_job_ends_has_its_mark_by_then(worker: Worker) -> No
 
     worker.told, _ = worker.pipes.read(running)
     assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7")]
+
+
+def test_a_mark_that_comes_later_counts_for_what_was_there_before(worker: Worker) -> None:
+    worker.write("of 7")
+    ids = iter((JOB, 8, 8))
+
+    def running() -> int:
+        job_id = next(ids)
+        if job_id == 8 and not worker.told:
+            worker.mark()
+        return job_id
+
+    worker.told, _ = worker.pipes.read(running)
+    assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7")]

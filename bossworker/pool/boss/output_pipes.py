@@ -47,10 +47,12 @@ class OutputPipes:
 
     def read(self, running: Callable[[], int]) -> tuple[list[OutputLine], bool]:
         """Read what is in both: the lines, and whether there may be more. `running` tells which job runs."""
-        there, job_id, most = self._there(), running(), 0
-        output = b""
+        there, job_id, most = 0, running(), 0
+        output = errors = b""
         for _ in range(TRIES):
             before = job_id
+            if not errors:  # just before: what programs have written by then is told before their errors
+                there = len(output) + self._there()
             errors = self._read(STDERR)
             # What was printed before any of these errors is in the first pipe by now; what comes behind them stays.
             until = self._bytes_read
@@ -64,13 +66,12 @@ class OutputPipes:
             # The end of the one before is marked there by now: read on to that.
         else:
             job_id = UNKNOWN
-        lines = [(line.after, line.job_id, line) for line in self._feed(STDOUT, output[:there], job_id)]
-        lines += _behind_errors(self._feed(STDOUT, output[there:], job_id), until, job_id)
-        return self._in_order(lines, until, job_id), most >= READ_BYTES
+        found = self._readers[STDOUT].feed(output[:there], job_id, output[there:]) if output else []
+        return self._in_order(_placed(found, until, job_id), until, job_id), most >= READ_BYTES
 
     def end(self, job_id: int) -> list[OutputLine]:
         """Nothing more will come, or be waited for: the lines that are left, which are this job's."""
-        lines = [(line.after, line.job_id, line) for line in self._readers[STDOUT].end(job_id)]
+        lines = _placed(self._readers[STDOUT].end(job_id), self._bytes_read, job_id)
         told = self._in_order(lines, self._bytes_read, job_id)
         return told + self._readers[STDERR].end(job_id)
 
@@ -94,10 +95,7 @@ class OutputPipes:
         count = max(0, min(position - self._bytes_told, len(self._untold)))
         part, self._untold = self._untold[:count], self._untold[count:]
         self._bytes_told += count
-        return self._feed(STDERR, part, job_id)
-
-    def _feed(self, stream: int, data: bytes, job_id: int) -> list[OutputLine]:
-        return self._readers[stream].feed(data, job_id) if data else []
+        return self._readers[STDERR].feed(part, job_id) if part else []
 
     def _there(self) -> int:
         try:
@@ -122,13 +120,13 @@ class OutputPipes:
         self._reads[at] = self._words[READS[at]] = self._reads[at] + 1
 
 
-def _behind_errors(lines: list[OutputLine], until: int, job_id: int) -> list[Placed]:
-    """Lines of the first pipe, of which those that are not Python's come as late as the next one that is allows."""
+def _placed(lines: list[OutputLine], until: int, job_id: int) -> list[Placed]:
+    """Lines of the first pipe: late ones that are not Python's come as late as the next one that is allows."""
     placed: list[Placed] = []
     for line in reversed(lines):
-        if line.after != RAW:
+        if line.after >= 0:
             until, job_id = line.after, line.job_id
-        placed.append((until, job_id, line))
+        placed.append((line.after, line.job_id, line) if line.after == RAW else (until, job_id, line))
     return placed[::-1]
 
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 MARK, STDOUT, STDERR, RECORD, RECORD_PART = range(5)
 NO_JOB, UNKNOWN = -1, -2
-RAW = -1
+RAW, LATE = -1, -2
 SECRET_BYTES = 12
 MOST_LINE = 1 << 16  # bytes; a longer line is told in pieces
 MOST_UNKNOWN = 1000  # lines that wait for a mark
@@ -59,7 +59,7 @@ class OutputLine(NamedTuple):
     job_id: int  # NO_JOB: of none
     stream: int  # STDOUT, STDERR or RECORD
     text: str
-    after: int = RAW  # so many bytes of the second pipe come before it; RAW: nobody knows how many
+    after: int = RAW  # so many bytes of the second pipe come before it; RAW, LATE: nobody knows how many
 
 
 class FrameWriter:
@@ -91,13 +91,24 @@ class LineReader:
         self._unknown = 0  # how many of the lines here are of a job that is not known yet
         self._partial = {STDOUT: b"", STDERR: b"", RECORD: b""}  # of a line, as Python printed it, or of a record
         self._partial_raw = b""
+        self._after = {STDOUT: RAW, STDERR: RAW}  # of what is there of a line that Python printed
+        self._raw_after = RAW  # or LATE: of what is taken in now
         self._lines: list[OutputLine] = []
 
-    def feed(self, data: bytes, running: int) -> list[OutputLine]:
+    def feed(self, data: bytes, running: int, late: bytes = b"") -> list[OutputLine]:
         """Take in what was read; the lines that can be told.
 
-        `running`: the job that ran as it was read; UNKNOWN if another one began just then.
+        `running`: the job that ran as it was read; UNKNOWN if another one began just then. `late`: what was read behind
+        it, but had not been there before; lines of that which are not Python's are told as LATE.
         """
+        self._take(data)
+        if late:
+            self._raw_after = LATE
+            self._take(late)
+            self._raw_after = RAW
+        return self._told(running)
+
+    def _take(self, data: bytes) -> None:
         data, at = self._rest + data, 0
         while (found := data.find(self._start, at)) >= 0:
             self._take_raw(data[at:found])
@@ -111,7 +122,6 @@ class LineReader:
             self._take_raw(data[at:tail])
             at = tail
         self._rest = data[at:]
-        return self._told(running)
 
     def end(self, job_id: int = NO_JOB) -> list[OutputLine]:
         """Nothing more will come: what is left, with or without the end of its line."""
@@ -154,6 +164,7 @@ class LineReader:
             case 0:
                 self._mark(job_id)
             case 1 | 2:
+                self._after[kind] = after
                 self._partial[kind] = self._cut(self._partial[kind] + data, job_id, kind, after)
             case 3 | 4:
                 self._partial[RECORD] += data[: max(0, MOST_RECORD - len(self._partial[RECORD]))]
@@ -164,7 +175,7 @@ class LineReader:
     def _take_raw(self, data: bytes) -> None:
         if data:
             before = len(self._lines)
-            self._partial_raw = self._cut(self._partial_raw + data, UNKNOWN, self._stream)
+            self._partial_raw = self._cut(self._partial_raw + data, UNKNOWN, self._stream, self._raw_after)
             self._unknown += len(self._lines) - before
 
     def _cut(self, data: bytes, job_id: int, stream: int, after: int = RAW) -> bytes:
@@ -183,7 +194,7 @@ class LineReader:
         self._own_raw(job_id)
         for kind in (STDOUT, STDERR):
             if self._partial[kind]:
-                self._partial[kind] = self._cut(self._partial[kind] + b"\n", job_id, kind)
+                self._partial[kind] = self._cut(self._partial[kind] + b"\n", job_id, kind, self._after[kind])
 
     def _own_raw(self, job_id: int) -> None:
         """The raw lines up to here are this job's."""
