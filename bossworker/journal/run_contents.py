@@ -38,7 +38,7 @@ class RunContents:
         ask = _ASK.get(question["ask"])
         try:
             if ask is None:
-                raise NotDone(f"the journal of a run is not asked for {question['ask']!r}", "run")
+                raise NotDone(f"the journal of a run is not asked for {question['ask']!r}", "")
             return ask(self, **{key: value for key, value in question.items() if key != "ask"})
         except NotDone as error:
             return {"refused": str(error), "why": error.why}
@@ -114,7 +114,7 @@ class RunContents:
         raise NotDone(
             "this is the journal of a run: the same command line, with --resume-failed, runs again what failed;"
             " and whatever is forgotten",
-            "run",
+            "",
         )
 
     def forget(self, older_than: float, status: list[str], unretrieved: bool) -> Answer:
