@@ -19,6 +19,7 @@ from bossworker.journal.database import Database
 from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import attempts_of, read_books
+from bossworker.journal.row_sums import RowDamaged
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.segments import END, Segment, part
 
@@ -31,7 +32,7 @@ QUEUED, RUNNING, DONE, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
     "interrupted",
 )
 ENDED = (DONE, FAILED, CANCELLED, INTERRUPTED)
-UNKNOWN, NOT_NOW = "unknown", "not now"
+UNKNOWN, NOT_NOW, DAMAGED = "unknown", "not now", "damaged"
 PAGE_JOBS = 5000  # that are listed at a time
 _STATUS_OF: dict[int, str] = {Outcome.OK: DONE, Outcome.CANCELLED: CANCELLED, Outcome.INTERRUPTED: INTERRUPTED}
 _STATUSES_BY_OUTCOME: list[str] = [_STATUS_OF.get(byte & KIND_BITS, FAILED) for byte in range(256)]
@@ -72,6 +73,8 @@ class Contents:
             return ask(self, **{key: value for key, value in question.items() if key != "ask"})
         except NotDone as error:
             return {"refused": str(error), "why": error.why}
+        except RowDamaged as error:
+            return {"refused": str(error), "why": DAMAGED}
 
     # -- questions --------------------------------------------------------------------------------------
 

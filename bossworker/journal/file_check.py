@@ -15,8 +15,10 @@ from urllib.parse import quote
 
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.journal.payload_files import folder_of
+from bossworker.journal.row_sums import check_all
 from bossworker.journal.schema import APPLICATION, APPLICATION_OF_RUNS, VERSION
 
+SUMMED_VERSION = 3  # from which on rows have checksums
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
 _HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
@@ -127,5 +129,7 @@ def _look_by(path: str, mode: str) -> None:
         _check_version(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found == "ok" and version >= SUMMED_VERSION:
+                found = next(check_all(db), found)
             if found != "ok":
                 raise unusable(path, f"it is damaged: {found}")

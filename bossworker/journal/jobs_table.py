@@ -10,6 +10,7 @@ from typing import NamedTuple
 from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
+from bossworker.journal.row_sums import JOB_COLUMNS, check_row, sum_of
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 
@@ -56,8 +57,9 @@ class JobsTable:
             body = batch.counts.tobytes() + batch.sizes.tobytes()
         else:
             body = b"".join(batch.body())
-        values = (seq, batch.first_id, batch.count, batch.skip, priority, timeout, retries, added, retry_of)
-        self._db.execute("INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, batch.blocks, body))
+        options = (priority, float(timeout), retries, float(added), retry_of)  # as they are read
+        row = (seq, batch.first_id, batch.count, batch.skip, *options, batch.blocks, body)
+        self._db.execute(f"INSERT INTO jobs ({JOB_COLUMNS}, sum) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*row, sum_of(row)))
         self.next_seq = seq + 1
         return seq
 
@@ -91,7 +93,9 @@ class JobsTable:
 
     def batch(self, row: JobRow) -> Batch:
         """The jobs of a row."""
-        blocks, body = self._db.execute("SELECT blocks, body FROM jobs WHERE seq = ?", (row.seq,)).fetchone()
+        query = "SELECT blocks, body, sum FROM jobs WHERE seq = ?"
+        blocks, body, noted = self._db.execute(query, (row.seq,)).fetchone()
+        check_row((*row, blocks, body), noted, f"job {row.first_id}")
         job_options = JobOptions(row.priority, row.timeout, row.retries, 1)
         return _batch(row.first_id, row.jobs, row.skip, job_options, blocks, body)
 

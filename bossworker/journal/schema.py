@@ -1,7 +1,8 @@
 """The tables of a journal's database, in this version; and how those of an earlier version become them.
 
 A row holds what travelled together: a batch of jobs, a segment of results (see ``pool/wire``), as it is on the wire. So
-nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. What a job's state is follows
+nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. Such a row has a checksum
+(``row_sums.py``). What a job's state is follows
 from which of the tables tell of its id.
 
     jobs        accepted: consecutive ids with the same options, in blocks
@@ -56,6 +57,8 @@ CREATE TABLE forgotten (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 """
 _SINCE_3 = """
 CREATE TABLE clients (number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, next_id INTEGER NOT NULL);
+ALTER TABLE jobs ADD COLUMN sum INTEGER;
+ALTER TABLE results ADD COLUMN sum INTEGER
 """
 
 
