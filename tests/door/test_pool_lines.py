@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -10,21 +11,25 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bossworker import BossDied, BossWorker
 from bossworker.pool.boss import door_requests
+from bossworker.pool.boss.door_requests import DoorLine
 from bossworker.pool.caller.door_connection import PoolLine
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.client_jobs import MOST_BYTES, MOST_JOBS, Allowance
 from bossworker.pool.wire.frames import frame_of, pack
+from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
 from tests import warm
 from tests.chaos.test_storms import add_and_take
@@ -251,6 +256,26 @@ def test_interrupts_at_any_instant_lose_nothing(pool: Make, clients: Make, reque
     assert client.pending() == 0
     assert len({result.job_id for result in rest}) == len(rest)
     assert all(result.ok for result in rest)
+
+
+def test_a_line_that_has_ended_needs_no_garbage_collector() -> None:
+    """There is none in the boss, so each client left a kilobyte behind."""
+    nobody: Any = SimpleNamespace(watch=lambda link, on_event: None, forget=lambda link: None)
+    doors: Any = SimpleNamespace(delivery=SimpleNamespace(doors={}), poller=nobody, count_lines=lambda: 0)
+    (ours, theirs), (client, boss) = link_pair(), link_pair()
+    door = DoorLine(doors, 1, Link(ours))
+    gc.disable()
+    try:
+        door._open_line(5, boss.detach())
+        line = weakref.ref(door.results.lines[5])
+        door.results.end_line(5)
+        door.results._ending.clear()  # until the next one ends
+        assert line() is None
+    finally:
+        gc.enable()
+    door.link.close()
+    theirs.close()
+    client.close()
 
 
 def test_a_client_may_have_so_much_and_no_more() -> None:

@@ -41,7 +41,7 @@ class ClientLine(Allowance):
         link: Link | None,
         base: int,
         poller: Poller,
-        on_jobs: Callable[[Batch, int], None],
+        on_jobs: Callable[[ClientLine, Batch, int], None],
         on_nonsense: Callable[[str], None],
     ) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class ClientLine(Allowance):
             raise ProtocolError(f"a frame of kind {frame.kind!r} on a client's line")
         batch = read_batch(frame)
         batch.first_id |= self._base
-        self._on_jobs(batch, len(frame.body))
+        self._on_jobs(self, batch, len(frame.body))
 
     def _refuse(self, reason: str) -> None:
         if self.link is not None:

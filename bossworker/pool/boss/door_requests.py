@@ -271,16 +271,15 @@ class DoorLine:
             link = None
         base = self._number << DOOR_BITS | client << CLIENT_BITS
 
-        def on_jobs(batch: Batch, size: int) -> None:
-            self._submit_counted(line, batch, size)
-
         def on_nonsense(reason: str) -> None:
             self._doors.requests.note(
                 _WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}"
             )
             self._drop_client(client)
 
-        line = self.results.lines[client] = ClientLine(link, base, self._doors.poller, on_jobs, on_nonsense)
+        # Nothing that it holds may lead back to it: there is no garbage collector in the boss.
+        line = ClientLine(link, base, self._doors.poller, self._submit_counted, on_nonsense)
+        self.results.lines[client] = line
 
     def _drop_client(self, client: int) -> int:
         whole = self._number << DOOR_BITS - CLIENT_BITS | client
