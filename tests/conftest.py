@@ -24,8 +24,6 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import processes
-from tests import warm
-from tests.large_pages import use_large_pages
 from tests.turns import Turns
 
 OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
@@ -33,9 +31,6 @@ LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
-
-WITH_PROGRAMS = ("process", "door", "journal")
-"""Folders whose tests bear a child of this process that is not theirs: see warm.py."""
 
 turns: Turns | None = None
 slender = 0  # bytes of this process when it last gave memory back
@@ -150,10 +145,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def collect_quickly() -> None:
-    """What is here already is not looked through at each test, and lies in few pages."""
+    """What is here already is not looked through at each test."""
     gc.collect()
     gc.freeze()
-    use_large_pages()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -165,19 +159,14 @@ def hear_signals() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def inherit_orphans() -> Iterator[None]:
+def inherit_orphans() -> None:
     """Processes that lose their parents become ours, so that none escapes the check below."""
     processes.adopt_orphans()
-    warm.enable()
-    yield
-    warm.end()
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a descriptor, a shared-memory segment or a temporary file behind."""
-    if request.path.parent.name not in WITH_PROGRAMS:
-        warm.end()
     gc.callbacks.clear()  # hypothesis leaves one, in which a signal handler of another test would raise unheard
     before = _traces()
     yield
@@ -188,18 +177,12 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         processes.reap_all()
         time.sleep(0.01)
         gc.collect()
-    for pid in set(processes.children(os.getpid())) - warm.pids():  # also what stands apart
+    for pid in processes.children(os.getpid()):  # also what stands apart
         processes.kill_tree(pid)
     processes.end_children(1.0)
     gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     give_back_memory()
     assert not left, f"left behind: {sorted(left)}"
-
-
-@pytest.fixture
-def quick_side_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doors, porters, scribes and pages of pools that are made in this process are not started, but forked."""
-    monkeypatch.setattr("bossworker.pool.door.side_process.subprocess", warm)
 
 
 trackers: list[Any] = []  # of this process; multiprocessing's modules keep the one that they have loaded first
@@ -228,15 +211,12 @@ def give_back_memory() -> None:
     size = processes.resident_bytes(os.getpid())
     if size > slender + GROWTH and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-        use_large_pages()
         slender = processes.resident_bytes(os.getpid())
 
 
 def _traces() -> set[str]:
-    pids = set(processes.children(os.getpid())) - warm.pids()
-    traces = {f"process {pid} {_command(pid)}" for pid in pids}
-    fds = {fd.name: _target(fd) for fd in os.scandir(OPEN) if int(fd.name) not in warm.descriptors()}
-    traces |= {f"descriptor {name} {target}" for name, target in fds.items() if target}
+    traces = {f"process {pid} {_command(pid)}" for pid in processes.children(os.getpid())}
+    traces |= {f"descriptor {fd.name} {_target(fd)}" for fd in os.scandir(OPEN) if _target(fd)}
     for folder in ("/dev/shm", tempfile.gettempdir()):
         if os.path.isdir(folder):
             names = os.listdir(folder)

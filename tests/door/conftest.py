@@ -24,11 +24,6 @@ def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def side_processes(quick_side_processes: None) -> None:
-    """Doors and porters, of which each test here has some, are forked; those of programs are started, as ever."""
-
-
 @pytest.fixture
 def clients() -> Iterator[Callable[..., BossWorker]]:
     """Connects clients."""

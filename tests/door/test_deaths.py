@@ -17,7 +17,6 @@ import pytest
 
 import bossworker
 from bossworker import BossDied, BossWorker, DoorRefused, PoolClosed
-from tests import warm
 from tests.conftest import alive, wait_for
 from tests.door.conftest import Face
 
@@ -49,7 +48,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 def client(door: bossworker.Door, *jobs: list[dict[str, Any]], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A program that has connected and added jobs, and does nothing more."""
     told = [json.dumps({"address": door.address, **options}), *map(json.dumps, jobs)]
-    process = warm.Popen([sys.executable, "-c", CLIENT, *told], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", CLIENT, *told], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
@@ -270,7 +269,7 @@ time.sleep(600)
 
 
 def test_a_killed_program_leaves_nothing(clients: Make, runtime_folder: Path) -> None:
-    owner = warm.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     address, *pids = owner.stdout.readline().split()
     one = clients(address)

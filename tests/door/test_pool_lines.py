@@ -31,7 +31,6 @@ from bossworker.pool.wire.client_jobs import MOST_BYTES, MOST_JOBS, Allowance
 from bossworker.pool.wire.frames import frame_of, pack
 from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
-from tests import warm
 from tests.chaos.test_storms import add_and_take
 from tests.conftest import wait_for
 
@@ -316,7 +315,7 @@ def test_what_a_killed_client_has_sent_over_its_line_is_dropped(pool: Make, tmp_
     bw = pool(work, worker_count=1)
     door = bw.listen()
     command = [sys.executable, "-c", CLIENT, door.address, str(tmp_path / "gate")]
-    with warm.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == "there\n"
         wait_for(lambda: [(one.unfinished, one.done) for one in door.clients] == [(50, 1)])

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from bossworker.system import processes
-from tests import warm
 
 _HEAD = """
 import json, os, sys, time
@@ -42,7 +41,9 @@ class Program:
         text = _HEAD + textwrap.dedent(body)
         command = [sys.executable, "-W", "error", "-c", text, str(journal), str(log)]
         environment = {**os.environ, **(variables or {})}
-        self.process = warm.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def told(self) -> Any:
         """The next thing that it tells."""

@@ -21,7 +21,6 @@ from bossworker import BossWorker, JournalError, JournalInUse
 from bossworker import journal as journals
 from bossworker.journal import database
 from bossworker.system import mounts
-from tests import warm
 from tests.conftest import wait_for
 
 
@@ -259,5 +258,5 @@ def test_file_systems_are_known_by_their_names(tmp_path: Path, monkeypatch: pyte
 
 def test_nothing_of_it_is_loaded_without_a_journal() -> None:
     program = "import sys, bossworker; bossworker.BossWorker(len, worker_count=1).shut_down(); print(*sys.modules)"
-    told = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not [name for name in told if "journal" in name or "sqlite" in name]

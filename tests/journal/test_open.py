@@ -17,7 +17,6 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker import journal as journals
-from tests import warm
 from tests.conftest import wait_for
 from tests.journal.programs import Program
 
@@ -41,7 +40,7 @@ def in_another_process(path: Path, expression: str) -> Any:
     program = "import json, sys; from bossworker.journal import open; journal = open(sys.argv[1]); " + (
         f"print(json.dumps({expression}))"
     )
-    ran = warm.run(
+    ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, path], capture_output=True, text=True, check=False, timeout=60
     )
     assert not ran.returncode, ran.stderr
@@ -211,7 +210,7 @@ def test_many_processes_ask_one_owner(tmp_path: Path) -> None:
         f"print(journal.retry({ids[3]}), [journal.counts() for _ in range(20)])"
     )
     asked = [
-        warm.Popen([sys.executable, "-W", "error", "-c", script, path], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-W", "error", "-c", script, path], stdout=subprocess.PIPE, text=True)
         for _ in range(5)
     ]
     told = [one.communicate(timeout=60)[0] for one in asked]

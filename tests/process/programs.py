@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
-
-from tests import warm
 
 SECONDS = 60.0  # no program takes nearly as long
 
@@ -26,7 +25,7 @@ def write_program(folder: Path, text: str) -> Path:
 def run_program(folder: Path, text: str, *args: str, stderr: str | None = "", options: tuple[str, ...] = ()) -> str:
     """Run it; what it printed. It must end well, and say nothing but `stderr` (None: anything) beside that."""
     command = [sys.executable, *options, str(write_program(folder, text)), *args]
-    done = warm.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment())
     assert done.returncode == 0, done.stderr
     assert stderr is None or done.stderr == stderr
-    return str(done.stdout)
+    return done.stdout

@@ -18,7 +18,6 @@ import pytest
 
 from bossworker import BossDied, BossWorker, PoolClosed
 from bossworker.system import processes, signals
-from tests import warm
 from tests.conftest import alive, wait_for
 
 Pool = Callable[..., BossWorker]
@@ -157,7 +156,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_the_caller_dies(tmp_path: Path, start_method: str) -> None:
     pids_path = tmp_path / "pids"
-    caller = warm.Popen(
+    caller = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(pids_path), start_method], stdout=subprocess.PIPE, text=True
     )
     assert caller.stdout is not None
@@ -174,7 +173,7 @@ def test_the_caller_ends_without_shutting_down(tmp_path: Path) -> None:
     program = PROGRAM.replace("time.sleep(300)\n", "").replace(
         "    print", "    while not Path(sys.argv[1]).exists(): time.sleep(.01)\n    print"
     )
-    done = warm.run(
+    done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "pids"), "fork"],
         capture_output=True,
         text=True,
@@ -376,7 +375,7 @@ def test_a_child_that_outlives_the_caller_does_not_keep_the_pool(tmp_path: Path)
     )
     output = tmp_path / "out"
     with output.open("w") as file:
-        warm.run([sys.executable, "-c", program], stdout=file, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", program], stdout=file, check=True, timeout=60)
     child, *pids = map(int, output.read_text().split())
     try:
         wait_for(gone(pids))
@@ -466,7 +465,7 @@ def test_spawn_carries_what_main_defines(tmp_path: Path) -> None:
     )
     path = tmp_path / "program.py"
     path.write_text(program)
-    done = warm.run(
+    done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         capture_output=True,
         text=True,
@@ -508,7 +507,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("phase", PHASES)
 def test_ctrl_c_reaches_the_caller_alone(phase: str) -> None:
     """SIGINT to the whole process group, as a terminal sends it: the caller hears it, workers print nothing."""
-    caller = warm.Popen(
+    caller = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, PHASES[phase]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -561,7 +560,7 @@ except ChildProcessError:
 def test_ctrl_c_while_a_pool_is_made_leaves_nothing(start_method: str, where: str) -> None:
     fork_warning = "ignore:This process:DeprecationWarning"  # as of 3.12: it has a thread
     command = [sys.executable, "-W", fork_warning, "-c", INTERRUPTED_WHILE_MADE, start_method, where]
-    done = warm.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["interrupted", "True True", "nothing left"]
 

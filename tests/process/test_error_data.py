@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import textwrap
 import traceback
@@ -17,7 +18,6 @@ from typing import Any, NoReturn
 import pytest
 
 from bossworker import BossWorker, JobFailed, RemoteError, Result
-from tests import warm
 
 Pool = Callable[..., BossWorker]
 
@@ -166,7 +166,7 @@ def test_a_script_that_fails_shows_it() -> None:
             pool.add_work({})
             pool.get_result().raise_for_error()
         """
-    done = warm.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "in handle" in done.stderr
     assert done.stderr.rstrip().endswith("JobFailed: job 1: ValueError: rattle")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, pickling
-from tests import warm
 
 Pool = Callable[..., BossWorker]
 
@@ -107,7 +107,7 @@ def script(tmp_path: Path, text: str) -> list[str]:
     """The lines that a program prints."""
     path = tmp_path / "program.py"
     path.write_text("from bossworker import BossWorker\n" + textwrap.dedent(text))
-    done = warm.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     return str(done.stdout).splitlines()
 

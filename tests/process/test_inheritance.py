@@ -19,7 +19,6 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import callers_line, stdio
-from tests import warm
 from tests.conftest import alive, wait_for
 from tests.process.programs import environment, run_program, write_program
 
@@ -207,7 +206,7 @@ FULL = """
 def test_a_worker_whose_output_nobody_reads_waits_as_any_program_does(tmp_path: Path) -> None:
     command = [sys.executable, str(write_program(tmp_path, FULL))]
     buffered = {**environment(), "PYTHONUNBUFFERED": ""}
-    program = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered)
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered)
     assert program.stderr is not None
     filled, restarts = map(int, program.stderr.readline().split())
     out, _ = program.communicate(timeout=30)

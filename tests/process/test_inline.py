@@ -6,6 +6,7 @@ import bdb
 import os
 import pdb
 import select
+import subprocess
 import sys
 import textwrap
 import threading
@@ -32,7 +33,6 @@ from bossworker import (
     run_command,
 )
 from bossworker.system import processes
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -398,7 +398,7 @@ def test_pdb_works_in_a_handler(tmp_path: Path) -> None:
         """)
     )
     assert pdb
-    told = warm.run(
+    told = subprocess.run(
         [sys.executable, script], input="p secret\nc\n", capture_output=True, text=True, timeout=60, check=True
     )
     assert "(Pdb) 333" in told.stdout

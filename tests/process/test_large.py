@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +22,6 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.pool.wire import parcel
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -252,7 +252,7 @@ with BossWorker(lambda job: {{"n": job["n"], "sum": job["a"].sum(), "a": job["a"
 print("well")
 """
     assert hard >= limit
-    ended = warm.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.stderr) == ("well\n", "")
 
 
@@ -378,7 +378,7 @@ with BossWorker(lambda job: {"x": bytearray(job["n"])}, worker_count=1) as bw:
     errors = sorted(str(result.error) for result in bw.results())
     print(errors[0], "|", errors[1])
 """
-    ended = warm.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     good, bad = ended.stdout.strip().split(" | ")
     assert bad == "None"
     assert "memory" in good.lower()

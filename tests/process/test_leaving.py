@@ -23,7 +23,6 @@ import pytest
 
 from bossworker import BossWorker, CommandHandler, JobTimeout, PoolClosed, jobs
 from bossworker.system import processes
-from tests import warm
 from tests.conftest import alive, wait_for
 from tests.process.programs import environment, run_program, write_program
 
@@ -256,7 +255,7 @@ def interrupted(tmp_path: Path, handler: str, where: str) -> tuple[subprocess.Po
     """A program with a job that runs, and which waits in its block or in leaving it; the pids of its pool."""
     path = tmp_path / "job"
     command = [sys.executable, str(write_program(tmp_path, INTERRUPTED)), handler, where, str(path)]
-    program = warm.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True)
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True)
     assert program.stdout is not None
     pids = [int(pid) for pid in program.stdout.readline().split()]
     wait_for(Path(f"{path}.begun").exists)
@@ -322,7 +321,7 @@ def test_a_program_that_ends_tells_how_many_jobs_are_unfinished(tmp_path: Path, 
         {end}
         """
     path = write_program(tmp_path, program)
-    done = warm.run(
+    done = subprocess.run(
         [sys.executable, "-W", "always", str(path)], capture_output=True, text=True, check=True, env=environment()
     )
     boss, *workers = map(int, done.stdout.split())

@@ -8,6 +8,7 @@ import faulthandler
 import logging
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ import pytest
 from bossworker import AsyncBossWorker, BossWorker, JobLog
 from bossworker.pool.boss import output_pipes, output_relay
 from bossworker.pool.wire.output_frames import unread_bytes
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -358,7 +358,7 @@ with bossworker.BossWorker(say, worker_count=1, logs="relay") as bw:
     bw.add_work({"n": 1}, {"n": 2})
     list(bw.results())
 """
-    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("OUT 1\nOUT 2\n", "err 1\nerr 2\n")
 
 
@@ -372,7 +372,7 @@ with bossworker.BossWorker(say, worker_count=1, logs={logs!r}) as bw:
     bw.add_work({{}})
     assert bw.get_result().ok
 """
-    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (out, err)
 
 

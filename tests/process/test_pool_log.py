@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -147,5 +147,5 @@ with bossworker.BossWorker(lambda job: os._exit(3), worker_count=1) as bw:
     bw.add_work({})
     print(bw.get_result()["ERROR"])
 """
-    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("BossWorkerAsync: worker died (exit code 3)\n", "")

@@ -18,7 +18,6 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, current_job
 from bossworker.watch.progress_bar import told_of
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -59,11 +58,11 @@ def run(terminal: bool, **settings: Any) -> tuple[str, str]:
         **{"no_tqdm": True, "mapped": True, "progress": True, "prints": False, "tells": False, **settings}
     )
     if not terminal:
-        done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return done.stdout, done.stderr
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    with warm.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs) as process:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         seen = b""
         try:

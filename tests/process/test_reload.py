@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -17,7 +18,6 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, PoolClosed, WorkerStartError, current_job, run_command
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -338,5 +338,5 @@ NOTEBOOK = """
 def test_what_was_defined_anew_in_main_is_used(start_method: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(NOTEBOOK).replace("METHOD", repr(start_method)))
-    told = warm.run([sys.executable, script], capture_output=True, text=True, check=False)
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (told.stdout.splitlines(), told.stderr) == (["6", "500", "35", "True 5"], "")

@@ -20,7 +20,6 @@ import pytest
 
 from bossworker import BossWorker, run_command
 from bossworker.system import processes, signals
-from tests import warm
 from tests.conftest import alive, wait_for
 from tests.process.programs import environment, run_program, write_program
 
@@ -91,7 +90,7 @@ SERVICE = """
 def test_a_service_manager_ends_the_program_in_order(tmp_path: Path, start_method: str) -> None:
     """It sends TERM to all processes of the group at once: those of the pool leave that to the program."""
     command = [sys.executable, str(write_program(tmp_path, SERVICE)), start_method]
-    program = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
     group = [program.pid, *processes.descendants(program.pid)]
@@ -187,7 +186,7 @@ print(json.dumps(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
 
 def dispositions(job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-c", DISPOSITIONS]
-    done = warm.run(command, stdout=subprocess.PIPE, text=True, check=True, close_fds=job["close_fds"])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, close_fds=job["close_fds"])
     default, blocked = map(json.loads, done.stdout.splitlines())
     return {"default": default, "blocked": blocked}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, PoolClosed
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -195,7 +195,7 @@ with BossWorker(checksum, worker_count=2) as pool:
     assert all(result.ok for result in pool.map([*jobs, {{"path": "/dev/null"}}]) if result.job["path"] != "/dev/null")
     pool.trace({str(tmp_path / "trace.json")!r})
 """
-    warm.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True)
     trace = read_trace(tmp_path / "trace.json")
     spans = [entry for entry in trace if entry["ph"] == "X"]
     assert len(spans) == 51

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,6 @@ from bossworker import BossWorker
 from bossworker.pool.boss import router_start
 from bossworker.pool.wire.doorway import Doorway
 from bossworker.pool.wire.zmtp import EarlyLink
-from tests import warm
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -216,7 +216,7 @@ with BossWorker(lambda job: {{"n": job["n"]}}, worker_count={workers}, transport
     assert sorted(result["n"] for result in pool.results()) == list(range(100))
     assert len(pool.worker_pids) == {workers}
 """
-    done = warm.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -231,7 +231,7 @@ with BossWorker(lambda job: {{"n": job["n"]}}, worker_count=2, transport={transp
     pool.add_work(*({{"n": n, "data": bytes(50_000)}} for n in range(200)))
     assert sorted(result["n"] for result in pool.results()) == list(range(200))
 """
-    done = warm.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
