@@ -31,7 +31,6 @@ from bossworker.pool.door.client_link import cut_message
 from bossworker.pool.door.door_protocol import OPERATOR
 from bossworker.pool.wire.messages import FIRST_CLIENT_ID, ProtocolError
 from bossworker.pool.wire.zmtp import header_of
-from bossworker.system import proc
 from tests.conftest import wait_for
 from tests.door.test_strangers import answers, greeting, raw
 
@@ -296,8 +295,7 @@ def test_a_door_that_goes_while_somebody_reads_events_costs_the_pool_nothing(poo
     if how == "closed":
         door.close()
     else:
-        (server,) = [pid for pid in proc.children(os.getpid()) if pid != bw.boss_pid]
-        os.kill(server, signal.SIGKILL)
+        os.kill(door.pid, signal.SIGKILL)
     wait_for(lambda: not reader.is_alive())  # it waited for the next event
     for _ in range(3):
         bw.add_work({})
