@@ -10,16 +10,20 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from benchmarks import procfs
 from benchmarks.handlers import WORKS, multiply
 from benchmarks.peers import PEERS, label
+from bossworker import BossWorker
 
 JOBS = 100_000
 BATCH = 1500
 TURNS = 5
 ROUNDS = 100  # of a step
 STARTS = 20
+SINGLES = 500  # jobs by themselves
+PAUSE = 0.002  # seconds between them, for all to fall asleep
 WAYS = ("bossworker.bulk", "pool.map", "pool.imap_64")
 
 Step = Callable[[], object]
@@ -61,6 +65,42 @@ def _run_costs(way: str) -> tuple[float, list[float], float]:
 
 def _cpu(pids: Sequence[int]) -> list[float]:
     return [procfs.usage([pid]).cpu_seconds for pid in pids]
+
+
+# -- one job by itself ----------------------------------------------------------------------------------
+
+
+def print_singles() -> None:
+    """CPU time of a job that comes when all are asleep, and of one that comes at once behind the last."""
+    print("\none job, added and got: CPU microseconds of each process")
+    for pause, text in ((PAUSE, f"one each {PAUSE * 1e3:.0f} ms"), (0.0, "one behind the other")):
+        for transport in ("zmq", "socketpair"):
+            caller, boss, worker = _single_costs(pause, transport)
+            told = f"caller {caller:.0f}, boss {boss:.0f}, worker {worker:.0f}"
+            print(f"  {text}, {transport:10}  {told}: {caller + boss + worker:.0f}")
+
+
+def _single_costs(pause: float, transport: str) -> tuple[float, float, float]:
+    """Medians over `TURNS` of the caller's, the boss's and the worker's."""
+    with BossWorker(multiply, worker_count=1, transport=transport) as pool:  # type: ignore[arg-type]
+        pids = [os.getpid(), pool.boss_pid, *pool.worker_pids]
+        job = {"a": 6, "b": 7}
+        turns = []
+        for _ in range(TURNS):
+            before = [_cpu_nanoseconds(pid) for pid in pids]
+            for _ in range(SINGLES):
+                pool.add_work(job)
+                pool.get_result()
+                time.sleep(pause)
+            turns.append([(_cpu_nanoseconds(pid) - was) / SINGLES / 1e3 for pid, was in zip(pids, before, strict=True)])
+    caller, boss, worker = (statistics.median(column) for column in zip(*turns, strict=True))
+    return caller, boss, worker
+
+
+def _cpu_nanoseconds(pid: int) -> int:
+    """Of all threads of a process, finer than in clock ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 # -- a start --------------------------------------------------------------------------------------------
@@ -106,6 +146,7 @@ def _chain(depth: int) -> None:
 
 def main() -> None:
     print_runs()
+    print_singles()
     print_starts()
 
 

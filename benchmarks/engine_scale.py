@@ -19,7 +19,7 @@ from bossworker.pool.wire.codec import encode_jobs, encode_result
 
 BATCH_COST = 0.0064  # seconds of the scheduler's, for a whole batch: measured, on a busy machine
 PARTS = {"submit": 0.6, "claim": 0.15, "finish": 0.25}  # of it
-MESSAGES = 14  # to and from the scheduler, a batch: token, task, claim, note of it, result, release
+MESSAGES = 15  # to and from the scheduler, a batch: token, task, claim, note of it, room for the next, result, release
 BEAT_MESSAGES = 4  # to and from it, for each node that is asked
 NODE_SECONDS = 0.004  # that a batch takes on its node, besides its jobs
 SIMULATED_SECONDS = 300.0

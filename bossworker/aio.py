@@ -15,7 +15,7 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.controls import Handler, stack_request
 from bossworker.pool.caller.job_types import Answer_co, Job_contra
-from bossworker.pool.caller.loop_map import Jobs, LoopMap
+from bossworker.pool.caller.loop_map import TURN_RESULTS, Jobs, LoopMap
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool
 from bossworker.pool.options import check_workers
 from bossworker.pool.reloading import pack_renewed
@@ -118,16 +118,21 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         timeout: float | None = None,
         priority: int = 0,
         retries: int | None = None,
+        resume: bool = False,
     ) -> Result[Answer_co]:
         """The `Result` of a job. What went wrong with it is in there: ``raise_for_error()`` raises it.
 
         If the task that awaits it is cancelled, so is the job: one that is queued never runs, one that runs is stopped
         as by a timeout, and its end is awaited, for ``kill_grace`` seconds at most.
 
+        With a journal, the job is on the disk before it runs, and its result before it is here. A job that the journal
+        does not take, since the disk is full, has a result of kind ``bad_job`` that says so.
+
         Args and errors as for ``BossWorker.add_work``. BossDied, PoolClosed: The pool ended before the job did.
         """
         jobs = self._jobs or await self._started()
-        ticket = jobs.add(job, self._pool._outbox.job_options(timeout, priority, retries))
+        job_options = self._pool._outbox.job_options(timeout, priority, retries)
+        ticket = jobs.add(job, job_options, self._pool.check_resume(resume))
         try:
             return await ticket.future
         except asyncio.CancelledError:
@@ -141,6 +146,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool | float = False,
+        resume: bool = False,
     ) -> AsyncGenerator[Result[Answer_co], None]:
         """Run the jobs of an iterable, or of an async iterable, endless if you like; yield a Result a job.
 
@@ -152,18 +158,21 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             ordered: Yield in the order of `jobs`; otherwise, as completed.
             timeout: Seconds each of these jobs may run; None: the pool's ``global_timeout``.
             progress: Show how far it is, as ``BossWorker.map`` does.
+            resume: As of ``BossWorker.add_work``: jobs that have a good result in the journal are not run.
         """
         if not isinstance(jobs, AsyncIterable | Iterable):
             raise TypeError(f"jobs must be an iterable or an async iterable, not {type(jobs).__name__}")
         if timeout is not None:
             check_seconds("timeout", timeout)
         seconds = check_progress(progress)
-        results = self._map(jobs, ordered, timeout)
+        results = self._map(jobs, ordered, timeout, self._pool.check_resume(resume))
         return results if seconds is None else _with_bar(results, length_of(jobs), seconds, self._pool)
 
-    async def _map(self, source: Jobs, ordered: bool, timeout: float | None) -> AsyncGenerator[Result, None]:
+    async def _map(
+        self, source: Jobs, ordered: bool, timeout: float | None, resume: bool
+    ) -> AsyncGenerator[Result, None]:
         jobs = self._jobs or await self._started()
-        flow = LoopMap(jobs, self._pool, self._pool._outbox.job_options(timeout, 0, None), ordered)
+        flow = LoopMap(jobs, self._pool, self._pool._outbox.job_options(timeout, 0, None), ordered, resume)
         feeder = asyncio.get_running_loop().create_task(flow.feed(source))
         try:
             while (result := await flow.next()) is not None:
@@ -173,6 +182,21 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             flow.drop()
             with suppress(asyncio.CancelledError):
                 await feeder
+
+    async def results(self) -> AsyncGenerator[Result[Answer_co], None]:
+        """Results that nobody awaits, as they come, until there are no more: with a journal, those that its earlier
+        owner has left, of jobs that it did not come to run, or whose results it did not come to get.
+
+        Also those of jobs that were added to ``.pool`` by ``add_work``. What ``run`` and ``map`` give never comes here.
+
+        BossDied, PoolClosed: The pool ended before these jobs did.
+        """
+        jobs, taken = self._jobs or await self._started(), 0
+        while (result := await jobs.next_of_nobody()) is not None:
+            yield result
+            taken += 1
+            if not taken % TURN_RESULTS:
+                await asyncio.sleep(0)
 
     # -- orders -----------------------------------------------------------------------------------------
 

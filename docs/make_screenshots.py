@@ -5,6 +5,7 @@ Needs Playwright, and Chromium (``apt-get install chromium``); the data are made
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -20,13 +21,14 @@ from bossworker import BossWorker, current_job, jobs
 
 FOLDER = Path(__file__).parent / "_static" / "page"
 WIDE, NARROW = (1120, 700), (360, 740)
+LONG_PARTS = 2000  # of the job that runs while its picture is made
 SECONDS = 75.0  # for charts that have a past
 SHOTS: dict[str, tuple[str, str, tuple[int, int]]] = {  # name: route, colours, size
     "now": ("#/now", "light", WIDE),
     "now-dark": ("#/now", "dark", WIDE),
     "now-narrow": ("#/now", "light", NARROW),
     "jobs": ("#/jobs/thumbnails?status=failed", "light", WIDE),
-    "job": ("#/job/thumbnails/{failed}", "light", WIDE),
+    "job": ("#/job/thumbnails/{running}", "light", WIDE),
     "timeline": ("#/timeline/thumbnails", "dark", WIDE),
     "command": ("#/command/{command}", "light", WIDE),
 }
@@ -35,12 +37,15 @@ SHOTS: dict[str, tuple[str, str, tuple[int, int]]] = {  # name: route, colours, 
 def fetch(job: dict[str, Any]) -> dict[str, Any]:
     """A handler that takes its time, and fails now and then."""
     chance = random.Random(job["page"])
-    steps = chance.randint(3, 24)
+    steps = job.get("parts") or chance.randint(3, 24)
     me = current_job()
     assert me is not None
     for step in range(steps):
         me.progress(step, steps, f"reading part {step + 1}")
+        print(f"part {step + 1}: {chance.randint(900, 1100)} bytes")
         time.sleep(chance.random() * 0.1)
+    if job.get("parts"):
+        return {"bytes": steps * 1024}
     match chance.random():
         case luck if luck < 0.05:
             raise ConnectionError(f"{job['url']}: connection refused")
@@ -85,16 +90,18 @@ def main() -> None:
             shell=True,
             meta={"name": "build"},
         )
-        pool = BossWorker(fetch, worker_count=4, global_timeout=4, name="thumbnails")
+        logging.basicConfig(level=logging.ERROR)  # what jobs print is to be seen on the page, and not here
+        pool = BossWorker(fetch, worker_count=4, global_timeout=4, name="thumbnails", logs="relay")
         url, over = pool.web(), threading.Event()
         feeder = threading.Thread(target=keep_busy, args=(pool, over))
         feeder.start()
         time.sleep(SECONDS)
-        failed = next(one for one in pool.operator.failed() if one.kind == "exception")
+        long = {"url": "https://example.org/pages/all", "page": 0, "parts": LONG_PARTS}
+        (running,) = pool.add_work(long, timeout=600, priority=1)
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-                make(browser, url, {"failed": str(failed.job_id), "command": command})
+                make(browser, url, {"running": str(running), "command": command})
                 browser.close()
         finally:
             over.set()

@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from arguments import seconds
+
 from bossworker import BossWorker, JobTimeout, Result
 
 LIMIT_BYTES = 4 << 30  # of address space, while a handler asks for
 HUGE_BYTES = 8 << 30  # so much
-TIMEOUT = 0.3  # seconds
+TIMEOUT = 0.3  # seconds, by default
 
 
 def fail() -> None:
@@ -102,19 +104,22 @@ def show(result: Result) -> None:
     print(f"{result.job['do']:<16} {outcome:<11} attempts: {result.attempts}  {text}", flush=True)
 
 
-def add_faults(pool: BossWorker) -> None:
-    """A job for each way to go wrong."""
+def add_faults(pool: BossWorker, limit: float) -> None:
+    """A job for each way to go wrong; those that would not end have so much time."""
     for name in FAULTS:
-        timeout = TIMEOUT if name in ("hang", "ignore_timeout") else 0
+        timeout = limit if name in ("hang", "ignore_timeout") else 0
         retries = 1 if name == "crash" else 0  # it is tried again, in vain
         pool.add_work({"do": name}, timeout=timeout, retries=retries)
 
 
 def main() -> int:
     """Run the program; its exit code."""
-    argparse.ArgumentParser(description="What becomes of handlers that go wrong.").parse_args()
+    parser = argparse.ArgumentParser(description="What becomes of handlers that go wrong.")
+    parser.add_argument("--timeout", type=seconds, default=TIMEOUT, help="of jobs that hang (default: %(default)s s)")
+    timeout: float = parser.parse_args().timeout
     with BossWorker(handle, worker_count=2, kill_grace=0.2) as pool:
-        add_faults(pool)
+        print(f"{len(FAULTS)} jobs, each with a fault of its own:", flush=True)
+        add_faults(pool, timeout)
         results = sorted(pool.results(), key=lambda result: result.job_id)
         for result in results:
             show(result)

@@ -50,8 +50,15 @@ HELLO: dict[str, Any] = {
 }
 
 
+NO_JSON, NO_REQUEST, NO_METHOD, BAD_PARAMS, OUR_FAULT = -32700, -32600, -32601, -32602, -32603  # errors of JSON-RPC
+
+
 class Refused(Exception):
-    """What the client has asked for makes no sense: an error of JSON-RPC."""
+    """What the client has asked for makes no sense."""
+
+    def __init__(self, text: str, code: int = BAD_PARAMS) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Server:
@@ -65,6 +72,8 @@ class Server:
         match method, params:
             case "initialize", _:
                 result = HELLO
+            case "ping", _:
+                result = {}
             case "tools/list", _:
                 result = {"tools": [TOOL]}
             case "tools/call", _:
@@ -77,8 +86,10 @@ class Server:
                 result = self.result(self.find(jobid))
             case "tasks/cancel", {"taskId": jobid}:
                 result = self.cancel(self.find(jobid))
+            case (("tasks/get" | "tasks/result" | "tasks/cancel"), _):
+                raise Refused("taskId is missing")
             case _:
-                raise Refused(f"there is no method {method!r} with {sorted(params)}")
+                raise Refused(f"there is no method {method!r}", NO_METHOD)
         return result
 
     def call(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +103,7 @@ class Server:
             jobid = jobs.start(
                 asked.get("command") or [], cwd=asked.get("cwd"), timeout=asked.get("timeout") or 0, meta=meta
             )
-        except (TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise Refused(str(error)) from error
         if task is not None:
             return {"task": self.describe(jobid)}
@@ -106,7 +117,7 @@ class Server:
             info = jobs.info(jobid)
             if info is None or info.meta.get("owner") != self.owner:
                 continue
-            if info.ended_at and datetime.now().timestamp() - info.ended_at > info.meta["ttl"] / 1000:
+            if info.ended_at and datetime.now().timestamp() - info.ended_at > info.meta.get("ttl", TTL) / 1000:
                 jobs.clean(jobid)
             else:
                 yield jobid
@@ -130,7 +141,7 @@ class Server:
             "statusMessage": "; ".join(jobs.details(jobid)),
             "createdAt": stamp(created),
             "lastUpdatedAt": stamp(info.ended_at or info.started_at or created),
-            "ttl": info.meta["ttl"],
+            "ttl": info.meta.get("ttl", TTL),
             "pollInterval": POLL,
         }
 
@@ -159,13 +170,30 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def respond(server: Server, request: dict[str, Any], turn: threading.Lock) -> None:
-    """Answer one request on stdout."""
-    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+def parse(line: str) -> dict[str, Any]:
+    """A message. Refused: it is none."""
     try:
+        message = json.loads(line)
+    except ValueError as error:
+        raise Refused(f"no JSON: {error}", NO_JSON) from error
+    if not isinstance(message, dict):
+        raise Refused("a message is an object", NO_REQUEST)
+    return message
+
+
+def respond(server: Server, line: str, turn: threading.Lock) -> None:
+    """Answer what stands in a line on stdout, whatever it is; but for notifications."""
+    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": None}
+    try:
+        request = parse(line)
+        if "id" not in request:
+            return
+        answer["id"] = request["id"]
         answer["result"] = server.answer(str(request.get("method")), request.get("params") or {})
     except Refused as error:
-        answer["error"] = {"code": -32602, "message": str(error)}
+        answer["error"] = {"code": error.code, "message": str(error)}
+    except Exception as error:  # whoever waits for an answer gets one
+        answer["error"] = {"code": OUR_FAULT, "message": f"{type(error).__name__}: {error}"}
     with turn:
         print(json.dumps(answer), flush=True)
 
@@ -175,9 +203,7 @@ def main() -> None:
     parser.add_argument("--owner", default="agent", help="whose tasks are seen")
     server, turn = Server(parser.parse_args().owner), threading.Lock()
     for line in sys.stdin:
-        request = json.loads(line)
-        if "id" in request:  # the others are notifications
-            threading.Thread(target=respond, args=(server, request, turn)).start()
+        threading.Thread(target=respond, args=(server, line, turn)).start()
 
 
 if __name__ == "__main__":

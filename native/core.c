@@ -588,7 +588,7 @@ typedef struct {
     int pipe, error_pipe;     /* that the output goes into, if it is relayed; else -1: see relayed_output.py */
     double short_seconds;     /* jobs no longer than this are mostly not looked after */
     uint64_t *output;         /* DIRTY, CAREFUL, LOOKED */
-    uint64_t *reads;          /* how often the boss has begun to read either pipe */
+    uint64_t *reads;          /* how often the boss has begun or ended to read either pipe */
 } Loop;
 
 enum { DIRTY, CAREFUL, LOOKED }; /* as in recorder.py */
@@ -639,13 +639,14 @@ static double now(void)
     return (double)((int64_t)time.tv_sec * 1000000000 + time.tv_nsec) / 1e9;
 }
 
-/* Whether something lies in a pipe, or was read from it since the last look. In this order: if the boss has emptied it,
-   we see that it has counted that. */
+/* Whether something lies in a pipe, or was read from it since the last look, or just is (then the count is odd). In this
+   order: if the boss has emptied it, we see that it has counted that. */
 static int was_written_to(Loop *self, int pipe, int which)
 {
     int unread = 0;
     if (ioctl(pipe, FIONREAD, &unread) != 0 || unread != 0) return 1;
-    return __atomic_load_n(&self->reads[which], __ATOMIC_ACQUIRE) != self->output[LOOKED + which];
+    uint64_t reads = __atomic_load_n(&self->reads[which], __ATOMIC_ACQUIRE);
+    return reads % 2 || reads != self->output[LOOKED + which];
 }
 
 /* Whether Python has to see to the output of the job that began then: as `RelayedOutput.job_ended` */

@@ -127,8 +127,8 @@ def set_up_hypothesis(long: bool) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that must run alone come last: so the others wait for them only once."""
-    items.sort(key=is_alone)
+    """Those that must run alone come last: so the others wait for them only once. One that takes long comes first."""
+    items.sort(key=lambda item: is_alone(item) - (item.get_closest_marker("early") is not None))
 
 
 def is_alone(item: pytest.Item) -> bool:

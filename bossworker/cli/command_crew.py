@@ -27,7 +27,7 @@ _CHUNK = 1 << 18
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bossworker.cli.lost_records import LostRecords
+    from bossworker.commands.hosting.lost_records import LostRecords
 
 
 class CommandCrew:
@@ -183,7 +183,7 @@ class CommandCrew:
         self._barren += 1
         if self._barren > _MOST_BARREN:
             raise ChildProcessError(f"the process that starts commands has ended {self._barren} times: {_how(status)}")
-        from bossworker.cli.lost_records import LostRecords
+        from bossworker.commands.hosting.lost_records import LostRecords
 
         lost = self._what_was_lost(LostRecords(self._settings.how, f"({_how(status)})", ended))
         self._began.clear()

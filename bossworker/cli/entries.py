@@ -128,21 +128,7 @@ class JobEntry:
 
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
         """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
-        folder = record.open_job(self.id)
-        if folder is None:
-            return max(0, since), b""
-        try:
-            fd = open_stream(folder, stream)
-        except OSError:
-            return max(0, since), b""
-        finally:
-            os.close(folder)
-        try:
-            size = os.fstat(fd).st_size
-            begin = output.begin_of(fd, min(size, max(0, size + since) if since < 0 else since))
-            return begin, output.read_at(fd, begin, limit)
-        finally:
-            os.close(fd)
+        return read_stream(record.open_job(self.id), stream, since, limit)
 
     def send(self, text: str) -> None:
         """EntryError: a job reads nothing but what it was started with."""
@@ -181,6 +167,24 @@ class JobEntry:
     def delete(self) -> None:
         """End it, and delete its files."""
         jobs.clean(self.id)
+
+
+def read_stream(folder: int | None, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+    """The same of a job directory that is open, and is closed here; None: there is none."""
+    if folder is None:
+        return max(0, since), b""
+    try:
+        fd = open_stream(folder, stream)
+    except OSError:
+        return max(0, since), b""
+    finally:
+        os.close(folder)
+    try:
+        size = os.fstat(fd).st_size
+        begin = output.begin_of(fd, min(size, max(0, size + since) if since < 0 else since))
+        return begin, output.read_at(fd, begin, limit)
+    finally:
+        os.close(fd)
 
 
 class TaskEntry:
@@ -245,13 +249,46 @@ class TaskEntry:
         return bool(self._told(lambda: self._task.pause(on)))
 
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        at, found = self._peek(stream, since, limit)
+        return at, bytes(found)
+
+    def messages(self, since: int, limit: int) -> tuple[int, list[bytes]]:
+        """What it has sent as ``data``, from a message on (from the end, if negative), and where this begins."""
+        at, found = self._peek("data", since, limit)
+        return at, list(found)
+
+    def count_messages(self) -> int:
+        """How many messages it has sent so far."""
+        return int(self._told(lambda: self._task.stream("data").limit))
+
+    def _peek(self, stream: str, since: int, limit: int | None) -> tuple[int, Any]:
         source = self._task.stream(stream)
         begin, end = self._told(lambda: (source.start, source.limit))
         at = max(begin, min(end, end + since if since < 0 else since))
-        return at, bytes(self._told(lambda: source.peek(at, limit)))
+        return at, self._told(lambda: source.peek(at, limit))
 
-    def send(self, text: str) -> None:
-        self._told(lambda: self._task.stream("stdin").write(text))
+    def send(self, text: str, stream: str = "stdin", timeout: float | None = None) -> None:
+        """EntryError when it has not taken all of it in time."""
+        data = text.encode()
+        taken = self._told(lambda: self._task.stream(stream).write(data, timeout))
+        if taken < len(data):
+            raise EntryError(f"task {self.id} has taken {taken} of {len(data)} bytes: it does not read")
+
+    def close_input(self) -> None:
+        """Its stdin ends."""
+        self._told(lambda: self._task.stream("stdin").close())
+
+    @property
+    def supervisor(self) -> int:
+        """The process above its command."""
+        return int(self._task.pid)
+
+    def stop(self, grace: float) -> None:
+        """End its command, if it runs: TERM and, so many seconds later, KILL. EntryError when it does not end."""
+        for number in (signals.SIGTERM, signals.SIGKILL):
+            if not self.signal(number) or self._told(lambda: self._task.wait(grace)) is not None:
+                return
+        raise EntryError(f"task {self.id} does not end")
 
     def again(self) -> TaskEntry:
         """Its supervisor executes the command once more. EntryError when it still runs."""
@@ -325,5 +362,5 @@ def _is_stopped(pid: int | None) -> bool:
 
 def _so_far(times: dict[str, Any], status: dict[str, Any]) -> float | None:
     if status["running"] and times["started"] is not None:
-        return time.time() - float(times["started"])
+        return max(0.0, time.time() - float(times["started"]))
     return None if times["elapsed"] is None else float(times["elapsed"])

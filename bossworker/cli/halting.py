@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 NEVER, SOON, NOW = "never", "soon", "now"
 _OLD = {"0": "never", "1": "soon,fail=1", "2": "now,fail=1", "-1": "soon,success=1", "-2": "now,success=1"}
-_RULE = re.compile(r"(soon|now),(fail|success|done)=([0-9]+)(%?)", re.ASCII)
+_RULE = r"(soon|now),(fail|success|done)=([0-9]+)(%?)"
 
 MOST_FAILURES = 100  # that an exit status counts; 101: more
 INTERRUPTED, OTHER = 130, 255
@@ -33,7 +33,7 @@ def parse_halt(text: str) -> HaltRule:
         text = f"soon,fail={text}"
     if text == NEVER:
         return HaltRule()
-    found = _RULE.fullmatch(text)
+    found = re.fullmatch(_RULE, text, re.ASCII)
     if found is None or not int(found[3]):
         raise ValueError("it is never, or (now|soon),(fail|success|done)=N or =N%, such as now,fail=1")
     return HaltRule(found[1], found[2], int(found[3]), bool(found[4]))
@@ -74,9 +74,10 @@ class RunTally:
         """0, or how many failed, at most 101; of a run that halted, as GNU parallel's."""
         if self.halted and self.rule.what == "success":
             return 0
-        if self.halted and self.rule.what == "fail":
-            if self.rule.percent:
-                return min(math.ceil(100 * self.failed / (self.total or 1)), MOST_FAILURES)
-            if self.rule.number == 1:
-                return self._last_exit or 1
+        if self.rule.percent:
+            return min(
+                math.ceil(100 * (self.failed + self.known_failed) / (self.total or self.done or 1)), MOST_FAILURES
+            )
+        if self.halted and self.rule.what == "fail" and self.rule.number == 1:
+            return self._last_exit or 1
         return min(self.failed + self.known_failed, MOST_FAILURES + 1)

@@ -96,7 +96,7 @@ class Inputs:
         """
         self._sources = sources
         self._delimiter = delimiter
-        self._columns = re.compile(columns) if columns else None
+        self._columns = re.compile(columns) if columns is not None else None
         self._per_job = per_job
         self.waits_for = -1
         self.names: list[str] = []
@@ -169,7 +169,7 @@ class Inputs:
         return iter(list(_patiently(records)))
 
     def _split(self, value: str) -> tuple[str, ...]:
-        return tuple(self._columns.split(value)) if self._columns else (value,)
+        return tuple(split_columns(self._columns, value)) if self._columns is not None else (value,)
 
     def _take_names(self) -> None:
         for rows in self._opened:
@@ -218,6 +218,19 @@ class Inputs:
         if source.args is not None:
             return len(source.args)
         return _count_records(source.path, self._delimiter) if _is_regular(source.path) else None
+
+
+def split_columns(separator: re.Pattern[str], value: str) -> Iterator[str]:
+    """As Perl does it: what matches nothing separates characters; what is in groups is among the columns."""
+    start = at = 0
+    while start < len(value) and (found := separator.search(value, at)):
+        if found.end() == start:  # nothing, where a column begins
+            at += 1
+            continue
+        yield value[start : found.start()]
+        yield from (group or "" for group in found.groups())
+        start = at = found.end()
+    yield value[start:]
 
 
 def _patiently(records: Iterable[str | None]) -> Iterator[str]:

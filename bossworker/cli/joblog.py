@@ -181,11 +181,11 @@ def normalised(command: str) -> str:
     """A command line whose characters are quoted in one way: GNU parallel writes ``a\\ b`` where we write ``'a b'``."""
     if not any(mark in command for mark in "\\'\""):
         return command
-    return _QUOTED.sub(_marked, command)
+    return re.sub(_QUOTED, _marked, command, flags=re.DOTALL)
 
 
-_QUOTED = re.compile(r"'([^']*)'|\\(.)|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
-_UNSAFE = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+_QUOTED = r"'([^']*)'|\\(.)|\"((?:[^\"\\]|\\.)*)\""  # both are compiled when they are needed
+_UNSAFE = r"[^\w@%+=:,./-]"
 _LITERAL, _IN_DOUBLE, _EMPTY = "\1", "\2", "\3"
 
 
@@ -193,8 +193,8 @@ def _marked(found: re.Match[str]) -> str:
     """What is quoted, with a mark before each character that quotes matter for."""
     single, escaped, double = found.groups()
     if double is not None:
-        return _UNSAFE.sub(rf"{_IN_DOUBLE}\g<0>", double) or _EMPTY
-    return _UNSAFE.sub(rf"{_LITERAL}\g<0>", single if escaped is None else escaped) or _EMPTY
+        return re.sub(_UNSAFE, rf"{_IN_DOUBLE}\g<0>", double, flags=re.ASCII) or _EMPTY
+    return re.sub(_UNSAFE, rf"{_LITERAL}\g<0>", single if escaped is None else escaped, flags=re.ASCII) or _EMPTY
 
 
 def failures(path: str) -> list[LogLine]:

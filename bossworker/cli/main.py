@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -82,7 +83,11 @@ def _open_standard_streams() -> None:
 
 def _call(name: str, argv: Sequence[str]) -> int:
     module, function, _ = COMMANDS[name]
-    command = getattr(import_module(f"bossworker.cli.{module}"), function)
+    gc.disable()  # of what is loaded, nothing is garbage: to look for it takes milliseconds
+    try:
+        command = getattr(import_module(f"bossworker.cli.{module}"), function)
+    finally:
+        gc.enable()
     try:
         status = int(command(argv))
         if sys.stdout is not None:

@@ -30,6 +30,8 @@ class CommandPlanner:
         self._tag = _tag_of(options, names)
         self._wd = Word(options.wd, names) if options.wd else None
         self._cwd = os.getcwd()
+        if _tag_word(options, names).uses_slot or (self._wd is not None and self._wd.uses_slot):
+            self.template.uses_slot = True
 
     def text(self, row: Row) -> str:
         """As it stands in a joblog."""
@@ -114,12 +116,16 @@ class FunctionPlanner:
 
 def _tag_of(options: RunOptions, names: list[str]) -> Callable[[Row], str]:
     """What each line of a job's output begins with."""
-    if options.tagstring is not None:
-        word = Word(options.tagstring, names)
+    if options.tagstring:
+        word = _tag_word(options, names)
         return lambda row: f"{word.text(row)}\t"
     if options.tag:
         return lambda row: f"{' '.join(row.args)}\t"
     return lambda row: ""
+
+
+def _tag_word(options: RunOptions, names: list[str]) -> Word:
+    return Word((options.tagstring or "").replace("\\t", "\t"), names)
 
 
 def load_function(name: str) -> Callable[[Any], Any]:

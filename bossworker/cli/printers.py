@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bossworker.cli.joblog import HEADER
-from bossworker.cli.outcomes import Ended, Output
+from bossworker.cli.outcomes import Ended, Output, last_bytes
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.relaying import tagged
 
@@ -93,12 +93,20 @@ class Folded:
         title = " ".join(ended.plan.text.split())
         if ended.ok:
             write(1, os.fsencode(f"::group::{title}\n"))
-            self._inner.show(ended)
+            self._show_inner(ended)
             write(1, b"::endgroup::\n")
             return
         write(1, os.fsencode(f"{title}\n"))
-        self._inner.show(ended)
+        self._show_inner(ended)
         write(1, os.fsencode(f"::error title={_property(title)}::{_escaped(f'{title}: {ended.words}')}\n"))
+
+    def _show_inner(self, ended: Ended) -> None:
+        """What a workflow is told begins a line: so the output before it has to end one."""
+        self._inner.show(ended)
+        if isinstance(self._inner, Grouped):
+            for fd, stream in ((1, ended.stdout), (2, ended.stderr)):
+                if stream and last_bytes(stream, 1) != b"\n":
+                    write(fd, b"\n")
 
     def close(self) -> None:
         self._inner.close()

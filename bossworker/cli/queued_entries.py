@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.entries import QUEUED, Entry, EntryError, JobEntry, short
+from bossworker.cli.entries import NAME, QUEUED, Entry, EntryError, JobEntry, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands import jobdir, record
 
@@ -17,47 +16,52 @@ TAKE_UP_SECONDS = 1.0  # and whether somebody sees to it
 
 
 class QueuedEntry:
-    """One that waits."""
+    """One that waits, or did so when it was listed. What was asked for is read when it is needed: there may be many."""
 
     kind = "job"
 
-    def __init__(self, folder: QueueFolder, request: dict[str, Any]) -> None:
-        self.id: str = request["id"]
+    def __init__(self, folder: QueueFolder, jobid: str) -> None:
+        self.id = jobid
         self._folder = folder
-        self._request = request
+
+    def _look(self) -> tuple[JobEntry | None, dict[str, Any]]:
+        """The job that it has become; or None, and what was asked for. EntryError when it is neither here nor there."""
+        request = self._folder.request(self.id)  # first: it is deleted once the job is there, and has ended
+        if record.read(self.id).known:
+            return JobEntry(self.id), {}
+        if request is None:
+            raise EntryError(f"there is no job {self.id} any more")
+        return None, request
 
     @property
     def name(self) -> str:
-        return str(self._request["command"]["meta"].get("name", ""))
+        job, request = self._look()
+        return job.name if job is not None else str(request["command"]["meta"].get(NAME, ""))
 
     @property
     def _started(self) -> JobEntry | None:
-        """The job that it has become. EntryError when it is neither here nor there."""
-        if record.read(self.id).known:
-            return JobEntry(self.id)
-        if self._folder.request(self.id) is None and not record.read(self.id).known:
-            raise EntryError(f"there is no job {self.id} any more")
-        return None
+        return self._look()[0]
 
     def describe(self) -> dict[str, Any]:
         """As of a job; `reason` tells what it waits for."""
-        if (job := self._started) is not None:
+        job, request = self._look()
+        if job is not None:
             return job.describe()
-        command = self._request["command"]
+        command = request["command"]
         return {
             "id": self.id,
             "kind": self.kind,
-            "name": self.name or None,
+            "name": command["meta"].get(NAME) or None,
             "status": QUEUED,
             "exit_code": None,
             "signal": None,
-            "reason": self._waits_for() or None,
+            "reason": self._waits_for(request) or None,
             "paused": self._folder.settings.paused,
             "command": [command["cmd"]] if command["shell"] else command["cmd"],
             "shell": command["shell"],
             "cwd": command["cwd"],
             "pid": None,
-            "created": self._request["created"],
+            "created": request["created"],
             "started": None,
             "ended": None,
             "elapsed": None,
@@ -69,12 +73,12 @@ class QueuedEntry:
             "directory": None,
         }
 
-    def _waits_for(self) -> str:
-        if self._request["not_before"] > time.time():
-            return f"not before {time.strftime('%m-%d %H:%M:%S', time.localtime(self._request['not_before']))}"
+    def _waits_for(self, request: dict[str, Any]) -> str:
+        if request["not_before"] > time.time():
+            return f"not before {time.strftime('%m-%d %H:%M:%S', time.localtime(request['not_before']))}"
         if self._folder.trouble:
             return f"the process of its queue had to be started again: {self._folder.trouble}"
-        before = [short(one) for one in self._request["after"] if record.read(one).state != jobdir.COMPLETED]
+        before = [short(one) for one in request["after"] if record.read(one).state != jobdir.COMPLETED]
         return f"after {', '.join(before)}" if before else ""
 
     def wait(self, timeout: float | None) -> None:
@@ -122,16 +126,17 @@ class QueuedEntry:
         jobs.clean(self.id)
 
 
-def queued_entries() -> Iterator[QueuedEntry]:
-    """All that wait, in all groups, the newest first. Where nobody sees to a group, somebody does from now on."""
+def queued_entries(take_up: bool = True) -> list[QueuedEntry]:
+    """All that wait, in all groups, the newest first. `take_up`: where nobody sees to a group, have somebody do so.
+
+    Those that run are among them: whoever lists jobs, too, has them twice.
+    """
     found: list[QueuedEntry] = []
     for folder in all_groups():
-        folder.take_up()
-        for jobid in folder.waiting_ids():
-            request = folder.request(jobid)
-            if request is not None and not record.read(jobid).known:
-                found.append(QueuedEntry(folder, request))
-    return iter(sorted(found, key=lambda entry: entry.id, reverse=True))
+        if take_up:
+            folder.take_up()
+        found += [QueuedEntry(folder, jobid) for jobid in folder.waiting_ids()]
+    return sorted(found, key=lambda entry: entry.id, reverse=True)
 
 
 def add(
@@ -139,8 +144,9 @@ def add(
 ) -> QueuedEntry:
     """Queue a command; it is on the disk then, and somebody sees to its group. TypeError, ValueError, OSError."""
     queue = {"group": folder.group, "priority": priority, "after": after}
+    jobid = jobdir.new_id()
     request = {
-        "id": jobdir.new_id(),
+        "id": jobid,
         "command": {**command, "meta": {**command["meta"], "queue": queue}},
         "environment": dict(os.environ),
         "created": time.time(),
@@ -151,7 +157,7 @@ def add(
     folder.put(request)
     if not folder.settings.paused:
         folder.poke()
-    return QueuedEntry(folder, request)
+    return QueuedEntry(folder, jobid)
 
 
 def add_again(info: record.Info) -> QueuedEntry:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 NUMBER, SLOT = "#", "%"
-_TOKEN = re.compile(r"\{([^{}\s]*?)(//|/\.|/|\.)?\}")
+_OPERATION = r"(?://|/\.|/|\.)?"
+_TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
 _SPACE = re.compile(r"(\s+)")
-_EXTENSION = re.compile(r"\.[^/.]+\Z")
 
 
 def without_extension(value: str) -> str:
     """``a/b.c`` is ``a/b``."""
-    return _EXTENSION.sub("", value)
+    before, dot, extension = value.rpartition(".")
+    return before if dot and "/" not in extension else value
 
 
 def file_name(value: str) -> str:
@@ -89,6 +90,10 @@ class Word:
     def tokens(self) -> list[Token]:
         return [part for part in self.parts if isinstance(part, Token)]
 
+    @property
+    def uses_slot(self) -> bool:
+        return any(token.which == SLOT for token in self.tokens)
+
     def words(self, row: Row, quote: Callable[[str], str] = str) -> list[str]:
         """As words of a command. A lone ``{}`` stands for as many as there are arguments."""
         if self._constant is not None:
@@ -117,7 +122,7 @@ def _parts(text: str, names: Sequence[str]) -> list[Part]:
         if which == "":
             continue
         parts += [text[at : found.start()]] if found.start() > at else []
-        parts.append(Token(which, _OPERATIONS[found[2] or ""]))
+        parts.append(Token(which, _OPERATIONS[found[2]]))
         at = found.end()
     return [*parts, text[at:]] if at < len(text) or not parts else parts
 
@@ -133,6 +138,12 @@ def _which(name: str, names: Sequence[str]) -> str | int | None:
     return int(name) if re.fullmatch(r"-?[1-9][0-9]*", name, re.ASCII) else ""
 
 
+def _pieces(text: str, names: Sequence[str]) -> list[str]:
+    """The words of a command line, and what is between them. There may be space in a name within braces."""
+    spaced = "|".join(re.escape(name) for name in names if name.split() != [name])
+    return re.split(rf"((?:\{{(?:{spaced}){_OPERATION}\}}|\S)+)", text) if spaced else _SPACE.split(text)
+
+
 class Template:
     """A command with replacement strings: words for a program, or one text for a shell."""
 
@@ -146,10 +157,10 @@ class Template:
         """
         self.shell = shell or not words
         self._raw = not words
-        pieces = _SPACE.split(words[0]) if shell and words else words
+        pieces = _pieces(words[0], names) if shell and words else words
         self._words = [Word(one, names, repeat) for one in pieces]
         tokens = [token for word in self._words for token in word.tokens]
-        self.uses_slot = any(token.which == SLOT for token in tokens) or any("PARALLEL_JOBSLOT" in one for one in words)
+        self.uses_slot = any(one.uses_slot for one in self._words) or any("PARALLEL_JOBSLOT" in one for one in words)
         self._last: tuple[Row | None, list[str]] = None, []
         if words and not tokens:
             self._words += [Word(" "), Word("{}")] if self.shell else [Word("{}")]

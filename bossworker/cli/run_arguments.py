@@ -12,6 +12,7 @@ from bossworker.cli.inputs import Source
 from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
+_NEWLINE = "\\n"
 _SEPARATORS = (ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES)
 
 HELP = """\
@@ -157,6 +158,8 @@ def _expression(text: str) -> str:
 
 
 def _delimiter_of(text: str) -> bytes:
+    if text == _NEWLINE:  # as it mostly is: the codec need not be loaded
+        return b"\n"
     return text.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
 
 
@@ -189,7 +192,7 @@ def build_parser() -> RunParser:
     add("-j", "--jobs", type=checked(_slots), default="+0", metavar="N", help="jobs at once: N, N%%, +N, -N, 0 or FILE")
     add("-a", "--arg-file", action="append", default=[], metavar="FILE", help="arguments from a file; - is stdin")
     add("-0", "--null", action="store_true", help="arguments end with NUL")
-    add("-d", "--delimiter", type=checked(_delimiter), default="\\n", metavar="D", help="arguments end with D")
+    add("-d", "--delimiter", type=checked(_delimiter), default=_NEWLINE, metavar="D", help="arguments end with D")
     add("--colsep", "-C", type=checked(_expression), metavar="REGEX", help="what separates columns of an argument")
     add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
     add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")

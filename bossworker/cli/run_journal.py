@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bossworker.cli.cell_book import CellBook, cells_for
-from bossworker.cli.lost_records import LostRecords
-from bossworker.cli.outcomes import INTERRUPTED as _KIND
 from bossworker.cli.outcomes import Ended, Planned, size_of
 from bossworker.cli.replacements import Row
-from bossworker.cli.run_database import DONE, FAILED, GIVEN, INTERRUPTED, RunDatabase, StoredCommand
-from bossworker.commands.hosting.cells import QUEUED, Cells, size_of_cells
+from bossworker.commands.hosting.cells import QUEUED, size_of_cells
 from bossworker.journal.ownership import Ownership
+from bossworker.journal.questions import Questions
+from bossworker.journal.run_contents import RunContents
+from bossworker.journal.run_database import DONE, FAILED, GIVEN, INTERRUPTED, RunDatabase, StoredCommand
+from bossworker.journal.run_recovery import INTERRUPTED_KIND, STOPPED, TOKEN_BYTES, cells_path, settle
 from bossworker.system import identity
 
-_STOPPED = "its run was stopped"
-_RESTARTED = "it may have run: the machine was restarted before its end was known"
-_HALTED = f"it was running when {_STOPPED}"
+_HALTED = f"it was running when {STOPPED}"
 _EARLIER = ", in an earlier run"
-_TOKEN = 16  # bytes, behind the cells: whose they are
 _KEY = 16  # bytes
 
 
@@ -51,6 +50,9 @@ class RunJournal:
         self._again = again
         self._key_of = key_of
         self.path = os.path.abspath(path)
+        self._given: dict[int, tuple[int, int]] = {}  # by place: the row, and the cell
+        self._book: _JournaledCells | None = None
+        self._questions: Questions | None = None
         self._ownership = Ownership(self.path, os.getpid())
         try:
             self._store = RunDatabase(self.path)
@@ -58,70 +60,31 @@ class RunJournal:
             self._ownership.release()
             raise
         try:
-            self._settle()
+            settle(self._store)
             self._before = self._store.count()
             self._run = (self._store.meta("run") or 0) + 1
         except BaseException:
             self.close()
             raise
-        self._given: dict[int, tuple[int, int]] = {}  # by place: the row, and the cell
-        self._book: _JournaledCells | None = None
-
-    # -- what an earlier run has left ---------------------------------------------------------------------
-
-    def _settle(self) -> None:
-        """Nobody writes to its cells any more: we have the lock that its host held as well."""
-        cells = self._cells_of_last_run()
-        told = LostRecords("", "", {}, _STOPPED, _KIND)
-        for row, cell in self._store.unfinished():
-            if cells is None or cell >= cells.count:
-                self._store.end(row, StoredCommand(INTERRUPTED, kind=_KIND, reason=_RESTARTED))
-                continue
-            found = cells.read(cell)
-            if found.state == QUEUED:
-                self._store.forget(row)
-                continue
-            record = told.make(row, found, found.started_at)
-            state = DONE if not record.kind else INTERRUPTED if record.kind == _KIND else FAILED
-            told_of = record.exit_code, record.signal, record.kind, record.reason, record.started_at, record.seconds
-            self._store.end(row, StoredCommand(state, 1, *told_of))
-        if cells is not None:
-            cells.close()
-
-    def _cells_of_last_run(self) -> Cells | None:
-        """None: they cannot be believed."""
-        token, count = self._store.meta("token"), self._store.meta("cells") or 0
-        if self._store.meta("boot") != identity.boot_id() or not token:
-            return None
-        try:
-            fd = os.open(self._cells_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return None
-        try:
-            return Cells(count, fd) if os.pread(fd, _TOKEN + 1, size_of_cells(count)) == token else None
-        finally:
-            os.close(fd)
-
-    @property
-    def _cells_path(self) -> str:
-        return f"{self.path}-cells"
 
     # -- the crew -----------------------------------------------------------------------------------------
 
     def open_book(self, ahead: int, slots: int) -> CellBook:
         """Begin: cells for a crew, each noted before its command may begin. JournalError, OSError."""
-        count, token = cells_for(ahead, slots), os.urandom(_TOKEN)
+        count, token = cells_for(ahead, slots), os.urandom(TOKEN_BYTES)
         for name, value in (("run", self._run), ("token", token), ("cells", count), ("boot", identity.boot_id())):
             self._store.set_meta(name, value)
         self._store.commit()  # from here on, nothing is in the cells of the run before
-        if os.path.lexists(self._cells_path):
-            os.unlink(self._cells_path)
-        fd = os.open(self._cells_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = cells_path(self.path)
+        if os.path.lexists(file):
+            os.unlink(file)
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, bytes(size_of_cells(count)) + token, 0)  # a page that finds no room later kills its process
             self._book = _JournaledCells(count, fd, self._give, self._ownership.fileno())
         finally:
             os.close(fd)
+        self._questions = Questions(self.path)
         return self._book
 
     def _give(self, plans: Sequence[Planned], cells: Sequence[int]) -> None:
@@ -154,7 +117,9 @@ class RunJournal:
         if found.state == QUEUED:
             self._store.forget(row)
         else:
-            how = StoredCommand(INTERRUPTED, plan.tries, kind=_KIND, reason=_HALTED, started=found.started_at)
+            how = StoredCommand(
+                INTERRUPTED, plan.tries, kind=INTERRUPTED_KIND, reason=_HALTED, started=found.started_at
+            )
             self._store.end(row, how)
 
     def flush(self) -> None:
@@ -190,12 +155,33 @@ class RunJournal:
             told += f"; {stopped:,} were interrupted, and are {left}"
         return told
 
+    # -- others who ask -------------------------------------------------------------------------------------
+
+    def register(self, poll: select.poll) -> None:
+        """Wait for their questions, too."""
+        if self._questions is not None:
+            self._questions.register(poll)
+
+    def answer(self) -> None:
+        """Tell them what they have asked (`bossworker.journal.open`)."""
+        if self._questions is None:
+            return
+        poll = select.poll()
+        self._questions.register(poll)
+        if ready := {fd for fd, _ in poll.poll(0)}:
+            self._questions.answer(RunContents(self._store, self._has_begun), ready)
+
+    def _has_begun(self, cell: int) -> bool:
+        return self._book is not None and self._book.cells.read(cell).state != QUEUED
+
     def close(self, keep: bool = True) -> None:
         """`keep`: what was told of; it is on the disk when this returns. JournalError: there is no room."""
         try:
             if keep:
                 self._store.commit()
         finally:
+            if self._questions is not None:
+                self._questions.close()
             self._store.close()
             self._ownership.release()
 

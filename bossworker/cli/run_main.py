@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -244,6 +245,7 @@ class RunCommand:
             on_nothing=self._drop,
             on_rest=self._rest,
             is_full=self._is_full,
+            register=self._register,
         )
         try:
             runner.run(interrupts)
@@ -326,6 +328,11 @@ class RunCommand:
             self._log.flush()
         if self._journal is not None:
             self._journal.flush()
+            self._journal.answer()
+
+    def _register(self, poll: select.poll) -> None:
+        if self._journal is not None:
+            self._journal.register(poll)
 
     def _write_log(self, ended: Ended) -> None:
         assert self._log is not None

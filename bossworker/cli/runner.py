@@ -86,6 +86,7 @@ class Runner:
         on_nothing: Callable[[Planned], None],
         on_rest: Callable[[], None],
         is_full: Callable[[], bool],
+        register: Callable[[select.poll], None],
     ) -> None:
         """
         Args:
@@ -93,6 +94,7 @@ class Runner:
             on_nothing: Called with each that was cancelled: nothing is told of it.
             on_rest: Called when several may have ended, before others are waited for, and at last.
             is_full: Whether no more should be started for the time being.
+            register: Adds what else is waited for, until `on_rest` is called.
         """
         self._options = options
         self._crew = crew
@@ -105,6 +107,7 @@ class Runner:
         self._on_nothing = on_nothing
         self._on_rest = on_rest
         self._is_full = is_full
+        self._register = register
         self._flight: set[int] = set()  # the places of what is with the crew
         self._rested = 0.0  # monotonic seconds
         self._again: list[Planned] = []
@@ -194,11 +197,10 @@ class Runner:
         self._interrupts.wait(lambda: self._sleep(fd, rows, seconds, rest))
         self._rested = time.monotonic()
 
-    @staticmethod
-    def _sleep(fd: int, rows: int, seconds: float | None, rest: float) -> None:
+    def _sleep(self, fd: int, rows: int, seconds: float | None, rest: float) -> None:
         if rest > 0:
             time.sleep(rest)
-        await_either(fd, rows, seconds)
+        await_either(fd, rows, seconds, self._register)
 
     def _seconds(self) -> float | None:
         """How long nothing else is to be looked at."""
@@ -305,9 +307,13 @@ class JournalPace:
         return most, most - 1 if most < 2 * self._slots else most // 2
 
 
-def await_either(results: int, rows: int, seconds: float | None = None) -> None:
-    """Until a descriptor can be read; one that is -1 is none."""
+def await_either(
+    results: int, rows: int, seconds: float | None = None, register: Callable[[select.poll], None] | None = None
+) -> None:
+    """Until a descriptor can be read, or one of those that `register` adds is ready; one that is -1 is none."""
     poll = select.poll()
+    if register is not None:
+        register(poll)
     for fd in (results, rows):
         if fd >= 0:
             poll.register(fd, select.POLLIN)

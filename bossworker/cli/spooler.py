@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from bossworker import journal
@@ -32,7 +33,9 @@ from bossworker.result import Result
 from bossworker.system import identity
 
 IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
-TICK_SECONDS = 1.0  # between looks whether it is time to leave
+TICK_SECONDS = (
+    1.0  # between looks whether it is time to leave, and at the folder if nobody says that there is something
+)
 OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
 MOST_QUESTION = 1 << 20  # bytes
 FORGET_EVERY = 500  # results, until they are taken out of the journal: their job directories tell of them
@@ -84,6 +87,7 @@ class Spooler:
         self.ended = 0
         self.idle = _idle_seconds()
         self.idle_since = time.monotonic()
+        self.look_again_at = 0.0  # at what waits in the folder; there may be much
 
     def run(self) -> None:
         """Until there has been nothing to do for a while."""
@@ -134,6 +138,7 @@ class Spooler:
             sock.settimeout(1.0)
             try:
                 question = json.loads(_line(sock))
+                self.look_again_at = 0.0
                 self.look()
                 for jobid in question.get("cancel", ()):
                     self.cancel(str(jobid))
@@ -154,14 +159,26 @@ class Spooler:
     def look(self) -> None:
         """Take in what was added, and hand to the pool what is due."""
         self.apply_settings()
+        if time.monotonic() >= self.look_again_at:
+            self.take_in()
+        new = [request for jobid, request in self.requests.items() if jobid not in self.ids]
+        new.sort(key=lambda one: (-one["priority"], one["id"]))  # an idle pool takes the first
+        due = [request for request in new if self.is_due(request)]
+        for priority, some in groupby(due, key=lambda one: int(one["priority"])):
+            self.hand_over(list(some), priority)
+
+    def hand_over(self, requests: list[dict[str, Any]], priority: int) -> None:
+        """To the pool: all by one call, which is one write to the disk."""
+        jobs = [{key: request[key] for key in ("id", "command", "environment", "created")} for request in requests]
+        ids = self.pool.add_work(*jobs, priority=priority)
+        self.ids.update(zip((job["id"] for job in jobs), ids, strict=True))
+
+    def take_in(self) -> None:
+        """What was added. Whoever adds says so; but may be killed before."""
+        self.look_again_at = time.monotonic() + TICK_SECONDS
         for jobid in self.folder.waiting_ids():
             if jobid not in self.requests and (request := self.folder.request(jobid)) is not None:
                 self.requests[jobid] = request
-        new = [(jobid, request) for jobid, request in self.requests.items() if jobid not in self.ids]
-        for jobid, request in sorted(
-            new, key=lambda one: (-one[1]["priority"], one[0])
-        ):  # an idle pool takes the first
-            self.consider(jobid, request)
 
     def apply_settings(self) -> None:
         self.settings = self.folder.settings
@@ -171,21 +188,20 @@ class Spooler:
             self.slots = self.settings.slots
             self.pool.resize(self.slots)
 
-    def consider(self, jobid: str, request: dict[str, Any]) -> None:
-        """Whether it is due, or never will be."""
+    def is_due(self, request: dict[str, Any]) -> bool:
+        """Whether it may run now. One that never will is done with."""
+        jobid = request["id"]
         if record.read(jobid).known:  # it has run, and the process before did not live to strike it off
             del self.requests[jobid]
             self.folder.remove(jobid)
-            return
+            return False
         if request["not_before"] > time.time():
-            return
+            return False
         failed, waits = self.dependencies(request["after"])
         if failed:
             del self.requests[jobid]
             self.conclude(request, failed, jobdir.BY_ERROR)
-        elif not waits:
-            job = {key: request[key] for key in ("id", "command", "environment", "created")}
-            (self.ids[jobid],) = self.pool.add_work(job, priority=request["priority"])
+        return not failed and not waits
 
     def dependencies(self, ids: list[str]) -> tuple[str, bool]:
         """Why it must not run, since one that it comes after has failed; and whether it has to wait for one."""

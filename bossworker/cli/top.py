@@ -20,6 +20,8 @@ from bossworker.cli.top_board import (
     Board,
     BoardRow,
     Picture,
+    columns_shown,
+    fitted,
 )
 
 LEAST_SECONDS = 0.1  # between two looks
@@ -81,6 +83,7 @@ def _object(columns: tuple[str, ...], row: BoardRow) -> dict[str, Any]:
 def _print(picture: Picture) -> None:
     terminal = is_terminal(1)
     size = os.get_terminal_size(1) if terminal else None
+    width = sys.maxsize if size is None else size.columns
     lines = [f"bossworker top   {picture.summary}"]
     for columns, rows in (
         (POOL_COLUMNS, picture.pools),
@@ -88,17 +91,19 @@ def _print(picture: Picture) -> None:
         (ENTRY_COLUMNS, picture.entries),
     ):
         if rows:
-            lines += ["", *_table(columns, rows)]
+            lines += ["", *_table(columns, rows, width)]
     if size is not None:
         lines = [line[: size.columns] for line in lines[: size.lines - 1]]
     clear = "\x1b[H\x1b[2J" if terminal else ""
     print(clear + "\n".join(lines) + ("" if terminal else "\n"), flush=True)
 
 
-def _table(columns: tuple[str, ...], rows: list[BoardRow]) -> list[str]:
-    lines = [columns, *(row.cells for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
-    return ["  ".join(map(_aligned, columns, line, widths)).rstrip() for line in lines]
+def _table(columns: tuple[str, ...], rows: list[BoardRow], width: int) -> list[str]:
+    shown = columns_shown(columns, width)
+    titles = [columns[at] for at in shown]
+    lines = [titles, *([fitted(columns[at], row.cells[at], width) for at in shown] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return ["  ".join(map(_aligned, titles, line, widths)).rstrip() for line in lines]
 
 
 def _aligned(column: str, cell: str, width: int) -> str:

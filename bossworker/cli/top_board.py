@@ -27,7 +27,23 @@ AGAIN_SECONDS = 5.0  # until one that did not is asked again
 POOL_COLUMNS = ("POOL", "ID", "STATE", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU", "PROGRAM")
 WORKER_COLUMNS = ("POOL", "#", "PID", "STATE", "JOB", "TIME", "DONE", "MEM", "CPU", "PROGRESS")
 ENTRY_COLUMNS = ("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND")
+NARROW = 110  # characters of a line; with fewer, some columns are left out, and names are cut shorter
+LEFT_OUT = frozenset(("ID", "PROGRAM"))
+NAMES = frozenset(("POOL", "NAME"))
+LONGEST_NAME, LONGEST_NARROW_NAME = 30, 16
 RIGHT = frozenset(("#", "PID", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU", "TIME"))  # aligned so
+
+
+def columns_shown(columns: tuple[str, ...], width: int) -> list[int]:
+    """Which of a table's columns there is room for. (Of jobs and tasks, the id is what people type.)"""
+    narrow = width < NARROW and columns is not ENTRY_COLUMNS
+    return [at for at, name in enumerate(columns) if not (narrow and name in LEFT_OUT)]
+
+
+def fitted(column: str, cell: str, width: int) -> str:
+    """A cell, with a name cut that would push all else out of sight."""
+    most = LONGEST_NARROW_NAME if width < NARROW else LONGEST_NAME
+    return cell if column not in NAMES or len(cell) <= most else f"{cell[: most - 1]}…"
 
 
 class BoardRow(NamedTuple):

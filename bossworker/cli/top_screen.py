@@ -16,14 +16,12 @@ from textual.widgets import DataTable, Footer, RichLog, Static
 from bossworker.cli import top_board
 from bossworker.cli.entries import STREAMS, Entry, EntryError, short
 from bossworker.cli.pool_entries import PoolEntry
-from bossworker.cli.top_board import Board, BoardRow, Picture, printable
+from bossworker.cli.top_board import NARROW, Board, BoardRow, Picture, printable
 from bossworker.pool.caller.operating import name_of
 
 LOG_SECONDS = 0.5  # between looks for more output
 LOG_BYTES = 1 << 16  # of what was written before
 MOST_LINES = 10_000
-NARROW = 110  # columns; with fewer, some are left out
-LEFT_OUT = frozenset(("ID", "PROGRAM"))
 
 STYLES = {"busy": "green", "failed": "red", "paused": "yellow", "idle": "dim", "done": ""}
 
@@ -36,7 +34,8 @@ SECTIONS = {  # by the names of the parts of a picture: columns, and what to say
 HELP = """\
 k      kill: TERM to a job or task; of a pool, cancel all jobs; of a worker, cancel the job that it runs
 s      stack: what it does just now
-l      log: what it has written, as it comes; of a pool, the last jobs that have failed, with their errors
+l      log: what it has written, as it comes; of a worker, what its job prints (with logs="relay");
+       of a pool, the last jobs that have failed, with their errors
 r      retry: start it once more; of a pool, run its failed jobs again
 p      pause it, or let it go on
 tab    the next table; up, down, page up, page down, home and end move in it
@@ -53,6 +52,7 @@ class BoardTable(DataTable[Text]):
         super().__init__(cursor_type="row", show_cursor=False, id=name)
         self._columns = columns
         self._shown: list[int] = []
+        self._narrow = False
         self._rows: dict[str, BoardRow] = {}
 
     def on_focus(self) -> None:
@@ -64,10 +64,9 @@ class BoardTable(DataTable[Text]):
 
     def on_resize(self) -> None:
         """Some columns are left out where there is no room for them."""
-        narrow = self.app.size.width < NARROW and "STARTED" not in self._columns
-        shown = [at for at, name in enumerate(self._columns) if not (narrow and name in LEFT_OUT)]
-        if shown != self._shown:
-            self._shown, rows, self._rows = shown, self._rows, {}
+        shown, narrow = top_board.columns_shown(self._columns, self.app.size.width), self.app.size.width < NARROW
+        if (shown, narrow) != (self._shown, self._narrow):
+            self._shown, self._narrow, rows, self._rows = shown, narrow, self._rows, {}
             self.clear(columns=True)
             for at in shown:
                 title = self._columns[at]
@@ -101,7 +100,8 @@ class BoardTable(DataTable[Text]):
                     self.update_cell(row.key, self._columns[at], self._text(row, at), update_width=True)
 
     def _text(self, row: BoardRow, at: int) -> Text:
-        title, cell = self._columns[at], row.cells[at]
+        title = self._columns[at]
+        cell = top_board.fitted(title, row.cells[at], self.app.size.width)
         style = STYLES[row.mood] if title == "STATE" or row.mood == "done" else ""
         if title == "FAILED" and cell not in ("0", "-"):
             style = STYLES["failed"]
@@ -267,7 +267,9 @@ class Top(App[None]):
     def action_log(self) -> None:
         row = self.chosen
         entry = None if row is None else row.entry
-        if isinstance(entry, PoolEntry):
+        if isinstance(entry, PoolEntry) and row is not None and row.job_id is not None:
+            self.push_screen(TextScreen(f"log of {_title(row)}", more=JobLines(entry, row.job_id)))
+        elif isinstance(entry, PoolEntry):
             title = f"failed jobs of {entry.name}"
             self._ask(partial(top_board.failures, entry), lambda text: TextScreen(title, text))
         elif row is not None and entry is not None:
@@ -321,8 +323,40 @@ class LogReader:
                 whole = data if len(data) == LOG_BYTES else data[: data.rfind(b"\n") + 1] or data
                 self._places[stream] = begin + len(whole)
                 style = "" if stream == STREAMS[0] else "red"
-                found += [Text(printable(line), style=style) for line in whole.decode("utf-8", "replace").splitlines()]
+                found += [
+                    Text(printable(line.expandtabs()), style=style)
+                    for line in whole.decode("utf-8", "replace").splitlines()
+                ]
         return found
+
+
+class JobLines:
+    """What a job of a pool prints, line by line: some of what it has printed before, and what it prints from now on."""
+
+    def __init__(self, entry: PoolEntry, job_id: int) -> None:
+        self._entry = entry
+        self._job_id = job_id
+        self._next = 0
+        self._told = ""
+
+    def __call__(self) -> list[Text]:
+        try:
+            told = self._entry.told(lambda: self._entry.operator.output(self._job_id, self._next))
+        except EntryError as error:
+            return self._once(str(error))
+        self._next = told.next
+        if told.logs != "relay":
+            return self._once(f'what it prints is not known here: its pool has logs="{told.logs}", not "relay"')
+        style = {"stderr": "red"}
+        return [
+            Text(printable(text.expandtabs()), style=style.get(line.stream, ""))
+            for line in told.lines
+            for text in line.text.split("\n")
+        ]
+
+    def _once(self, text: str) -> list[Text]:
+        before, self._told = self._told, text
+        return [] if before == text else [Text(text, style="red")]
 
 
 def _title(row: BoardRow) -> str:

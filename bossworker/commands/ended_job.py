@@ -11,8 +11,9 @@ import errno
 import os
 from typing import Any
 
-from bossworker.commands import jobdir
-from bossworker.commands.jobdir import ENDED, FORMAT, HIDDEN, JOB, PRIVATE, Damaged, JobDirectory
+from bossworker.commands import safe_files
+from bossworker.commands.jobdir import ENDED, FORMAT, HIDDEN, JOB, PRIVATE, JobDirectory
+from bossworker.commands.safe_files import Damaged
 from bossworker.system import folders
 from bossworker.system.cpython import dumps
 
@@ -30,7 +31,7 @@ def keep(root: int, jobid: str, job: dict[str, Any], status: dict[str, Any], str
     hidden = f"{HIDDEN}{jobid}"
     os.mkdir(hidden, PRIVATE, dir_fd=root)
     try:
-        folder = jobdir.open_folder(hidden, root)
+        folder = safe_files.open_folder(hidden, root)
         try:
             _fill(JobDirectory(hidden, folder), {"format": FORMAT, **job, ENDED: status}, streams)
         finally:
@@ -62,7 +63,7 @@ def copy(source: int, to: int) -> None:
 def _copy(source: int, to: int) -> None:
     at = 0
     while part := os.pread(source, 1 << 20, at):
-        jobdir.write_all(to, part)
+        safe_files.write_all(to, part)
         at += len(part)
 
 
@@ -77,7 +78,7 @@ def copy_file(path: str, to: str) -> None:
 
 def _write(data: bytes, to: int) -> None:
     try:
-        jobdir.write_all(to, data)
+        safe_files.write_all(to, data)
     finally:
         os.close(to)
 
@@ -85,7 +86,7 @@ def _write(data: bytes, to: int) -> None:
 def open_stream(folder: int, name: str) -> int:
     """The descriptor of a job's stream, wherever it stands; OSError when there is none."""
     try:
-        return jobdir.open_file(folder, name)
+        return safe_files.open_file(folder, name)
     except FileNotFoundError:
         return _open_short(folder, name)
 
@@ -95,10 +96,10 @@ def _open_short(folder: int, name: str) -> int:
     import tempfile
 
     try:
-        data = jobdir.read_json(folder, JOB)[_STREAMS][name].encode("utf-8", "surrogateescape")
+        data = safe_files.read_json(folder, JOB)[_STREAMS][name].encode("utf-8", "surrogateescape")
     except (Damaged, LookupError, TypeError, AttributeError, ValueError):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
     with tempfile.TemporaryFile(buffering=0) as file:
-        jobdir.write_all(file.fileno(), data)
+        safe_files.write_all(file.fileno(), data)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         return os.dup(file.fileno())

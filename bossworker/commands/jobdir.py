@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 
+from bossworker.commands.safe_files import Damaged, open_folder, read_json, write_all
 from bossworker.system import proc
-from bossworker.system.cpython import dumps, loads
+from bossworker.system.cpython import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,19 +49,11 @@ COMPLETED, BY_REQUEST, BY_ERROR = "completed", "terminated by request", "termina
 HIDDEN = "."  # what begins with it is not there yet, or not any more
 RANDOM_BYTES = 10
 PRIVATE = 0o700  # nobody but the user
-MAX_DEPTH = 100  # of JSON: whoever reads it may be deep in calls already
 ROOM = 1024  # bytes taken in advance for a status; a longer one needs no second block of the disk either
 
 _NEW, NEXT = ".status.new", ".status.next"
 _REQUEST = "request."  # and a number: somebody has asked for this signal to be sent
-_JSON_LIMIT = 64 << 20  # bytes: no request is as large, and memory is finite
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a pipe, open would wait for a writer
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Damaged(Exception):
-    """What stands in the directory is not what this module writes; the text says what."""
 
 
 def new_id() -> str:
@@ -287,7 +279,7 @@ def create(
         jobid: Its name, from `new_id`, for who needs to know it before.
     OSError when it could not be made; then nothing of it is left.
     """
-    folder = os.open(root, _FOLDER & ~os.O_NOFOLLOW)
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a link, too
     try:
         return create_at(folder, root, job, mode, jobid, own=False)
     finally:
@@ -328,10 +320,10 @@ def create_at(
 
 def _open_new(path: str, folder: int, hidden: str, mode: int) -> JobDirectory:
     try:
-        fd = os.open(hidden, _FOLDER, dir_fd=folder)
+        fd = open_folder(hidden, folder)
     except PermissionError:  # a umask that leaves the owner nothing
         _open_up(folder, hidden, mode)
-        return JobDirectory(path, os.open(hidden, _FOLDER, dir_fd=folder), mode, mode_is_odd=True)
+        return JobDirectory(path, open_folder(hidden, folder), mode, mode_is_odd=True)
     odd = os.fstat(fd).st_mode & 0o777 != mode  # a group's bit above these comes from the root
     if odd:
         os.fchmod(fd, mode)
@@ -365,51 +357,7 @@ def remove_tree(path: str) -> int:
     return folders.remove(path)
 
 
-def is_too_deep(value: object) -> bool:
-    """Whether a value is nested more than MAX_DEPTH deep, or in itself."""
-    layer: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        members = [one for outer in layer for one in (outer.values() if isinstance(outer, dict) else outer)]
-        layer = list({id(one): one for one in members if isinstance(one, (dict, list, tuple))}.values())
-        if not layer:
-            return False
-    return True
-
-
 # -- reading ----------------------------------------------------------------------------------------------------
-
-
-def open_folder(path: str, parent: int | None = None) -> int:
-    """The descriptor of a folder that is no link."""
-    return os.open(path, _FOLDER, dir_fd=parent)
-
-
-def open_file(folder: int, name: str) -> int:
-    """The descriptor of a regular file, which is no link; OSError when it is none. Never waits."""
-    fd = os.open(name, _OPEN, dir_fd=folder)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{name!r} is not a regular file")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def read_json(folder: int, name: str) -> dict[str, Any]:
-    """A JSON object. OSError when there is no such file; Damaged when it holds something else."""
-    fd = open_file(folder, name)
-    try:
-        text = read_all(fd, _JSON_LIMIT)
-    finally:
-        os.close(fd)
-    try:
-        value = loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{name} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise Damaged(f"{name} is damaged: it holds no object")
-    return value
 
 
 def read_status(folder: int) -> dict[str, Any]:
@@ -419,15 +367,6 @@ def read_status(folder: int) -> dict[str, Any]:
     except Damaged:
         time.sleep(REWRITE_SECONDS)
         return read_json(folder, STATUS)
-
-
-def read_all(fd: int, limit: int = -1) -> bytes:
-    """All that is in a file from where it is read, or its first `limit` bytes."""
-    parts = []
-    while limit and (part := os.read(fd, 65536 if limit < 0 else min(65536, limit))):
-        parts.append(part)
-        limit -= len(part) if limit > 0 else 0
-    return b"".join(parts)
 
 
 def request_signal(folder: int, number: int) -> None:
@@ -443,14 +382,3 @@ def requested_signals(folder: int) -> set[int]:
     except OSError:
         return set()
     return {int(number) for number in numbers if len(number) < 3 and number.isascii() and number.isdigit()}
-
-
-def write_all(fd: int, data: bytes, at: int | None = None) -> None:
-    """Write all of it: a disk that fills up takes a part first, and complains then."""
-    while data:
-        if at is None:
-            written = os.write(fd, data)
-        else:
-            written = os.pwrite(fd, data, at)
-            at += written
-        data = data[written:]

@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from bossworker.commands import job_status, jobdir
-from bossworker.commands.jobdir import Damaged
+from bossworker.commands import job_status, jobdir, safe_files
 from bossworker.commands.roots import Root, find_root, is_id, open_root
+from bossworker.commands.safe_files import Damaged
 from bossworker.system import identity
 
 START_SECONDS = 60.0  # after which a job that nobody has begun to start, and whose program is gone, never will be
@@ -176,7 +176,7 @@ def open_job(jobid: object, root: Root = None) -> int | None:
 def _open_own(jobid: str, root: Root) -> int:
     folder = open_root(root)
     try:
-        job = jobdir.open_folder(jobid, folder)
+        job = safe_files.open_folder(jobid, folder)
     finally:
         os.close(folder)
     if jobdir.is_own(job):
@@ -206,7 +206,7 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
     """The same of a directory that is open."""
     record = JobRecord(jobid, path)
     try:
-        record.job = jobdir.read_json(fd, jobdir.JOB)
+        record.job = safe_files.read_json(fd, jobdir.JOB)
         record.status = _read_status(fd, record.job)
         _judge(record)
         if not (record.known or record.elsewhere):
@@ -332,7 +332,9 @@ def _at(seconds: object) -> str:
 def _info(record: JobRecord) -> Info:
     job, status = record.job, record.status
     started = status.get("started")
-    so_far = time.time() - started if record.state == jobdir.RUNNING and _is_number(started) else None
+    so_far = None
+    if record.state == jobdir.RUNNING and _is_number(started):
+        so_far = max(0.0, time.time() - started)  # the clock may have been set back
     return Info(
         jobid=record.jobid,
         status=Status(record.state),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bossworker.commands import jobdir
+from bossworker.commands import safe_files
 from bossworker.commands.jobdir import FILES, HIDDEN, JOB, NEXT, STATUS, STDERR, STDOUT, JobDirectory
 from bossworker.system import folders
 
@@ -37,10 +37,10 @@ def _told(failure: OSError, jobid: str) -> OSError:
 def discard_own(directory: JobDirectory) -> None:
     """Delete one that we have open. OSError: as `discard`."""
     try:
-        root = jobdir.open_folder("..", directory.fd)
+        root = safe_files.open_folder("..", directory.fd)
     except PermissionError:
         directory.take_rights()
-        root = jobdir.open_folder("..", directory.fd)
+        root = safe_files.open_folder("..", directory.fd)
     try:
         if not _discard_quickly(directory, root):
             discard(root, directory.id)

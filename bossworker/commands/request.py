@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from bossworker.commands import jobdir
+from bossworker.commands import safe_files
 from bossworker.system import cpython, identity
 from bossworker.system.checks import check_count, check_seconds
 
@@ -128,7 +128,7 @@ def _stored(data: bytes) -> int:
 
     try:
         with tempfile.TemporaryFile(buffering=0) as file:
-            jobdir.write_all(file.fileno(), data)
+            safe_files.write_all(file.fileno(), data)
             file.seek(0)
             return os.dup(file.fileno())
     except OSError as error:
@@ -364,8 +364,8 @@ def check_meta(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"meta must be a dict, not {value!r:.200}")
     meta = dict(value)
-    if jobdir.is_too_deep(meta):  # or nested in itself
-        raise ValueError(f"meta must be nested at most {jobdir.MAX_DEPTH} deep")
+    if safe_files.is_too_deep(meta):  # or nested in itself
+        raise ValueError(f"meta must be nested at most {safe_files.MAX_DEPTH} deep")
     _check_json("meta", meta)
     try:
         return json.loads(json.dumps(meta))  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, packed
+from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, VersionError, packed
 
 
 class EngineEvents(Protocol):
@@ -34,6 +34,7 @@ class Adapter:
     title = ""
     default_workers = 1  # of a node, for worker_count=None; 0: as many as it runs tasks at a time
     threads_per_node = 1  # tasks that a node runs at the same time
+    takes_next = False  # whether a node can have the next batch while it runs one: see `Resident.run`
     beats = False  # whether `ask` reaches all nodes, so that they may rely on being asked all the time
     home = ""  # see PoolSpec
     waits_to_open = False  # whether `open` waits for others
@@ -60,6 +61,10 @@ class Adapter:
     def slots(self) -> int:
         """How many batches it can run at a time, as far as that is known; 0: nobody is there yet."""
         raise NotImplementedError
+
+    def slots_of(self, node: str) -> int:
+        """How many of these a node can run."""
+        return self.threads_per_node
 
     def window(self) -> int:
         """How many it should have."""
@@ -92,6 +97,9 @@ class Adapter:
     def close(self) -> None:
         """Let go of the engine, which goes on."""
 
+    def disown(self) -> None:
+        """In a forked child: close what is the parent's."""
+
 
 def when_done(future: Future[Any], act: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
     """Call one of the two once the future is done, in whichever thread that is."""
@@ -105,6 +113,11 @@ def when_done(future: Future[Any], act: Callable[[Any], None], failed: Callable[
             act(done.result())
 
     future.add_done_callback(look)
+
+
+def refused(error: VersionError) -> BatchAnswer:
+    """What an answer of another version amounts to: a node that does not understand us has begun nothing of ours."""
+    return BatchAnswer("unstarted", "a node", reason=str(error))
 
 
 def finished(value: Any) -> Future[Any]:

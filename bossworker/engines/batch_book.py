@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from bossworker.engines.batch_sizes import BatchSizes, batch_seconds
@@ -22,7 +23,7 @@ OVERDUE_SECONDS = 0.5  # at least
 class Flight:
     """A batch that the engine has."""
 
-    __slots__ = ("asked_back", "batch", "cancelled", "left", "node", "number", "sent_at", "tried_back")
+    __slots__ = ("asked_back", "batch", "cancelled", "left", "node", "number", "sent_at", "tried_back", "waited")
 
     def __init__(self, number: int, batch: Batch, now: float) -> None:
         self.number = number
@@ -33,6 +34,7 @@ class Flight:
         self.tried_back = False  # whether we have tried to take it back, unbegun
         self.node = ""  # that has claimed it, as far as is known here
         self.sent_at = now
+        self.waited = False  # whether there were jobs for it before the engine could have it
 
     def open_ids(self) -> Iterable[int]:
         """The jobs without a result."""
@@ -69,6 +71,8 @@ class BatchBook:
         self.stopping = False
         self.may_have_run: set[int] = set()  # jobs of batches that were lost with the engine
         self._next_number = 1
+        self._full = False  # whether the engine had all that it could have when it was given something last
+        self._ran_until: dict[str, float] = {}  # when the last job of a node's ended, as far as is known
 
     @property
     def through(self) -> bool:
@@ -105,8 +109,10 @@ class BatchBook:
             most = min(self.sizes.jobs_in_batch(workers, slots), self._share(workers, max(1, slots)))
             batch = self.queue.cut(max(1, most))
             flight = self.flights[self._next_number] = Flight(self._next_number, batch, now)
+            flight.waited = self._full
             self._next_number += 1
             yield flight
+        self._full = self.queue.jobs > 0 and not self.paused
 
     def _share(self, workers: int, slots: int) -> int:
         """How many of the queued jobs one slot should have: so many that all have some at the end, too."""
@@ -144,7 +150,7 @@ class BatchBook:
 
     def _take_any(self, segment: Segment) -> Iterator[Segment]:
         for flight in list(self.flights.values()):
-            if flight.batch.first_id <= segment.first_id < flight.batch.ids.stop:
+            if flight.holds(segment.first_id):  # others have given it back
                 yield from self._take(flight, segment)
                 return
 
@@ -154,6 +160,7 @@ class BatchBook:
         if flight is None:
             return []
         self.sizes.learn(*_work(segments))
+        self._note_wait(flight, node, segments)
         if flight.left is None and not flight.asked_back and sum(one.jobs for one in segments) == flight.batch.count:
             del self.flights[number]  # the common case, without a look at each job
             return segments
@@ -162,6 +169,17 @@ class BatchBook:
             return results + self.on_lost(number, node, now, reason)
         del self.flights[number]
         return results
+
+    def _note_wait(self, flight: Flight, node: str, segments: list[Segment]) -> None:
+        """How long the node had nothing to do before this batch."""
+        marks = [array("d", bytes(one.marks)) for one in segments if one.pid]
+        if not marks:
+            return
+        started, ended = min(mark[0] for mark in marks), max(mark[-1] for mark in marks)
+        before = self._ran_until.get(node)
+        self._ran_until[node] = ended if before is None else max(before, ended)
+        if before is not None and flight.waited:
+            self.sizes.note_wait(started - before, ended - started)
 
     def _take(self, flight: Flight, segment: Segment) -> Iterator[Segment]:
         """Those results that are new; what a node gave back is queued again."""
@@ -210,6 +228,8 @@ class BatchBook:
     def on_nodes_gone(self, gone: set[str], now: float) -> list[Segment]:
         """Nodes have left the cluster, with all that they had."""
         lost = [flight for flight in self.flights.values() if flight.node in gone]
+        for node in gone:
+            self._ran_until.pop(node, None)
         return [one for flight in lost for one in self.on_lost(flight.number, flight.node, now)]
 
     def on_engine_gone(self, now: float) -> list[Segment]:
@@ -241,13 +261,18 @@ class BatchBook:
         self.stopping = True
         self.queue.drain()
 
-    def overdue(self, slots: int, now: float) -> list[Flight]:
-        """Batches whose jobs turn out to be long, while slots are idle: what has not begun of them may go elsewhere."""
-        if self.queue.jobs or len(self.flights) >= slots:
+    def overdue(self, slots: int, now: float, slots_of: Callable[[str], int] = lambda node: 1) -> list[Flight]:
+        """Batches whose jobs turn out to be long, while slots are idle: what has not begun of them may go elsewhere.
+
+        So may a batch that waits on a node for the one before it.
+        """
+        there = Counter(flight.node for flight in self.flights.values())
+        busy = sum(min(count, slots_of(node)) if node else count for node, count in there.items())
+        if self.queue.jobs or busy >= slots:
             return []
         limit = max(OVERDUE_SECONDS, OVERDUE_BATCHES * batch_seconds(slots))
-        late = [one for one in self.flights.values() if one.node and one.jobs > 1 and not one.asked_back]
-        return [flight for flight in late if now - flight.sent_at > limit]
+        late = [one for one in self.flights.values() if one.node and not one.asked_back and now - one.sent_at > limit]
+        return [one for one in late if one.jobs > 1 or there[one.node] > slots_of(one.node)]
 
     def never_started(self, ids: Iterable[int]) -> set[int]:
         """Those of the jobs that provably never began, once the engine is gone."""

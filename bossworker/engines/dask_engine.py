@@ -11,7 +11,8 @@ needs no connection between program and workers but those that Dask has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -20,8 +21,18 @@ from typing import Any
 from distributed import Client, Queue, get_worker, secede
 
 from bossworker.engines import engine_tasks
-from bossworker.engines.adapter import Adapter, EngineEvents, when_done
-from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.adapter import Adapter, EngineEvents, refused, when_done
+from bossworker.engines.node_messages import (
+    BatchAnswer,
+    Node,
+    NodeRequest,
+    PoolSpec,
+    VersionError,
+    packed,
+    unpacked,
+)
+from bossworker.errors import WorkerStartError
+from bossworker.failure import describe
 
 ENDED = ("closing", "closed", "failed", "stopping", "stopped")  # states of a worker that the scheduler has no more
 LOOK_SECONDS = 0.5  # between looks whether scheduler and workers are there
@@ -42,6 +53,7 @@ class _DaskBatch:
 class DaskEngine(Adapter):
     """See the module."""
 
+    takes_next = True
     beats = True
     default_workers = 0
 
@@ -60,8 +72,17 @@ class DaskEngine(Adapter):
         self._watch: Future[None] | None = None
 
     def open(self) -> None:
-        if self._own:
+        if not self._own:
+            return
+        try:
             self.client = Client(self._address, set_as_default=False)
+        except ValueError as error:
+            raise ValueError(f"engine must be 'dask://HOST:PORT', not 'dask://{self._address}': {error}") from error
+        except OSError as error:  # TimeoutError is one
+            raise WorkerStartError(
+                f"engine='dask://{self._address}': no scheduler answers there ({error}). Start one (dask scheduler), "
+                "or give the address that it tells. How long it is tried: Dask's distributed.comm.timeouts.connect"
+            ) from error
 
     def prepare(self, spec: PoolSpec) -> None:
         super().prepare(spec)
@@ -75,6 +96,7 @@ class DaskEngine(Adapter):
         self.client.subscribe_topic(self._prefix, self._on_claim)
         await self._look()
         self._watch = self._soon(self._keep_looking())
+        when_done(self._watch, lambda _: None, lambda error: self.events.on_gone(f"{self.title}: {describe(error)}"))
         told = await self._ask(NodeRequest("start", body=self.packed_spec), None, START_SECONDS)
         return next((why for why in told.values() if why), "")
 
@@ -97,6 +119,9 @@ class DaskEngine(Adapter):
 
     def slots(self) -> int:
         return sum(self._threads.values())
+
+    def slots_of(self, node: str) -> int:
+        return self._threads.get(node, 1)
 
     def window(self) -> int:
         return max(2, 2 * self.slots())
@@ -121,7 +146,7 @@ class DaskEngine(Adapter):
             answer = await task
         finally:
             task.release()
-        self.events.on_answer(number, BatchAnswer(*unpacked(answer)))
+        self.events.on_answer(number, _read(answer))
 
     def reclaim(self, number: int) -> Future[bool]:
         return self._soon(self._reclaim(number))
@@ -162,12 +187,27 @@ class DaskEngine(Adapter):
             nodes = list(self._threads)
         if not nodes or self.client.status != "running":
             return {}
-        asked = [asyncio.ensure_future(self._ask_one(request, node)) for node in nodes]
-        done, late = await asyncio.wait(asked, timeout=seconds)
-        for one in late:
+        asked = {node: asyncio.ensure_future(self._ask_one(request, node)) for node in nodes}
+        await self._wait_for(asked, None if seconds is None else time.monotonic() + seconds)
+        done = {node: one for node, one in asked.items() if one.done() and not one.cancelled()}
+        for one in asked.values():
             one.cancel()
-        answers = [one.result() for one in done if not one.cancelled() and one.exception() is None]
-        return {node: answer for told in answers for node, answer in told.items() if answer is not None}
+        told = {node: one.result() for node, one in done.items() if one.exception() is None}
+        return {node: answer for node, answer in told.items() if answer is not None}
+
+    async def _wait_for(self, asked: Mapping[str, asyncio.Future[Any]], deadline: float | None) -> None:
+        """Until they have answered, or the time is up; no longer for those that the cluster has lost meanwhile.
+
+        To a node that is gone, Dask tries to connect for half a minute; to one that was stopped it waits for ever.
+        """
+        while left := [one for node, one in asked.items() if not one.done() and self._has(node)]:
+            seconds = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
+            if seconds <= 0:
+                return
+            await asyncio.wait(left, timeout=seconds)
+
+    def _has(self, node: str) -> bool:
+        return node in self._threads and self.client.status == "running"
 
     def try_spec(self, packed_spec: bytes) -> Future[str]:
         return self._soon(self._try_spec(packed_spec))
@@ -179,10 +219,19 @@ class DaskEngine(Adapter):
                 return str(told[node])
         return ""
 
-    async def _ask_one(self, request: NodeRequest, node: str) -> dict[str, Any]:
+    async def _ask_one(self, request: NodeRequest, node: str) -> Any:
+        """Its answer; None: it has none, since it is gone. Of what it cannot start, why, whatever that is."""
         pool, asked = self.spec.pool, packed(request)
-        told = await self.client.run(attend_on_dask, pool, asked, workers=[node], on_error="ignore")
-        return {name: unpacked(answer)[0] for name, answer in told.items()}
+        told = await self.client.run(attend_on_dask, pool, asked, workers=[node], on_error="return")
+        answer = told.get(node)
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            return None if answer is None else unpacked(answer)[0]
+        except OSError:  # it cannot be reached any more
+            return None
+        except Exception as error:  # bossworker is not there, for instance
+            return f"on {node}: {describe(error)}" if request.act == "start" else None
 
     def close(self) -> None:
         for number in list(self._batches):
@@ -197,6 +246,13 @@ class DaskEngine(Adapter):
 
 def _address(client: Client) -> str:
     return client.scheduler.address if client.scheduler is not None else ""
+
+
+def _read(answer: bytes) -> BatchAnswer:
+    try:
+        return BatchAnswer(*unpacked(answer))
+    except VersionError as error:
+        return refused(error)
 
 
 # -- on a node ------------------------------------------------------------------------------------------------------
@@ -218,11 +274,20 @@ def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
             worker.log_event(token.rpartition("-")[0], [number, worker.address])
         return mine
 
-    return engine_tasks.run_batch(spec, order, _node(worker), claim, secede)
+    def make_room() -> None:
+        # A worker that is being closed holds the lock for that, and waits for our thread.
+        if _lives(worker):
+            secede()
+
+    return engine_tasks.run_batch(spec, order, _node(worker), claim, make_room)
 
 
 def _node(worker: Any) -> Node:
-    return Node(worker.address, worker.state.nthreads, lambda: worker.status.name not in ENDED)
+    return Node(worker.address, worker.state.nthreads, partial(_lives, worker))
+
+
+def _lives(worker: Any) -> bool:
+    return worker.status.name not in ENDED
 
 
 async def attend_on_dask(pool: str, request: bytes, dask_worker: Any) -> bytes:

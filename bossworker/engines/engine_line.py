@@ -26,6 +26,7 @@ from bossworker.engines.line_orders import ASK_SECONDS, LineOrders
 from bossworker.engines.line_renewals import LineRenewals
 from bossworker.engines.node_figures import NodeFigures
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, packed
+from bossworker.engines.node_times import results_of
 from bossworker.failure import Outcome, describe
 from bossworker.pool.boss.delivery import Undelivered
 from bossworker.pool.boss.event_ring import EventRing
@@ -33,7 +34,7 @@ from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.segments import Segment, read_segments
+from bossworker.pool.wire.segments import Segment
 
 BEAT_SECONDS = 5.0  # between looks at all nodes, so that they know that we are there; longer on large clusters,
 NODES_A_SECOND = 100  # so that we ask no more than so many a second
@@ -109,6 +110,12 @@ class EngineLine:
         self.post(self.ending.at_once)
         self.thread.join()
 
+    def disown(self) -> None:
+        """In a forked child, where there is no such thread: or others would take it for the program."""
+        self.adapter.disown()
+        self.link.drop()
+        self._let_go()
+
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -137,6 +144,9 @@ class EngineLine:
     def _hang_up(self) -> None:
         self.adapter.close()
         self.link.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.notes.close()
         self._selector.close()
         self._woken.close()
@@ -191,17 +201,28 @@ class EngineLine:
         if self.ending.begun or not self.ready or now < self.not_before or not self.book.queue.jobs:
             return
         self.notes.keep(self.book.flights)
-        each = self._workers_a_slot()
-        for flight in self.book.cut(self.adapter.slots(), each, min(self.adapter.window(), MOST_FLIGHTS), now):
-            batch = flight.batch
-            if not self.notes.begin(flight.number, batch):
+        for flight in self.book.cut(self.adapter.slots(), self._workers_a_slot(), self._window(), now):
+            if not self.notes.begin(flight.number, flight.batch):
                 raise LinkClosed
-            order = BatchOrder(flight.number, batch.head(), b"".join(batch.body()))
             self.beat_at = min(self.beat_at, now + EARLY_SECONDS)
-            self.adapter.run(flight.number, packed(order), batch.job_options.priority)
+            self.adapter.run(flight.number, packed(self._order(flight)), flight.batch.job_options.priority)
         while (late := self.book.less_urgent()) is not None:
             late.tried_back = True
             self.then(self.adapter.reclaim(late.number), partial(self._on_taken_back, late.number), False)
+
+    def _window(self) -> int:
+        """How many batches the engine should have: where nodes have two at a time, one of them more for each slot."""
+        slots = self.adapter.slots()
+        jobs = self.book.sizes.jobs_in_batch(self._workers_a_slot(), slots)
+        more = slots if self.adapter.takes_next and self._is_quick(jobs) else 0
+        return min(self.adapter.window() + more, MOST_FLIGHTS)
+
+    def _is_quick(self, jobs: int) -> bool:
+        return self.book.sizes.quick(jobs, self._workers_a_slot(), self.adapter.slots())
+
+    def _order(self, flight: Flight) -> BatchOrder:
+        batch = flight.batch
+        return BatchOrder(flight.number, batch.head(), b"".join(batch.body()), self._is_quick(batch.count))
 
     @property
     def jobs_wanted(self) -> int:
@@ -242,7 +263,7 @@ class EngineLine:
                 node.batches += number in self.book.flights
                 self.failures, self.not_before, self.start_error = 0, 0.0, ""
                 self._relay(answer.lines)
-                segments = self._ours(answer.clock, answer.head, answer.body)
+                segments = results_of(answer.clock, answer.head, answer.body)
                 self.add(self.book.on_answer(number, segments, answer.node, answer.reason, now))
             case "lost":
                 flight = self.book.flights.get(number)
@@ -250,12 +271,6 @@ class EngineLine:
             case "unstarted":
                 self._could_not_start(f"on {answer.node}: {answer.reason}")
                 self._on_unstarted(number)
-
-    def _ours(self, clock: float, head: bytes, body: bytes) -> list[Segment]:
-        """Results, with times of our clock."""
-        shift = clock - (time.time() - time.monotonic())
-        segments = read_segments(memoryview(head), memoryview(body))
-        return [shifted(segment, shift) for segment in segments] if abs(shift) > 0.001 else segments
 
     def _on_claimed(self, number: int, node: str) -> None:
         flight = self.book.flights.get(number)
@@ -348,7 +363,7 @@ class EngineLine:
         quick = slow or (self.relayed and self.book.flights)
         spread = len(self.nodes) / NODES_A_SECOND
         self.beat_at = now + max(EARLY_SECONDS if quick else BEAT_SECONDS, spread)
-        for flight in self.book.overdue(self.adapter.slots(), now):
+        for flight in self.book.overdue(self.adapter.slots(), now, self.adapter.slots_of):
             self._ask_back(flight)
         if not self.beating and (quick or self.adapter.beats):
             self.beating = True
@@ -377,10 +392,4 @@ class EngineLine:
         for pid, text in report.exit_errors.items():
             self.link.send(Kind.EXIT_ERROR, messages.EXIT_ERROR.pack(pid), [text.encode()])
         if report.head:
-            self.add(self.book.on_early(self._ours(report.clock, report.head, report.body)))
-
-
-def shifted(segment: Segment, seconds: float) -> Segment:
-    """Times of another machine as times of ours."""
-    marks = array("d", [mark + seconds for mark in array("d", bytes(segment.marks))])
-    return segment._replace(marks=marks.tobytes())
+            self.add(self.book.on_early(results_of(report.clock, report.head, report.body)))

@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
-from bossworker import __version__
 from bossworker.display import shorten, table
 from bossworker.engines.adapter import Adapter
 from bossworker.engines.engine_line import EngineLine
@@ -20,13 +19,13 @@ from bossworker.errors import BossDied, UnfinishedJob, WorkerStartError
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.controls import prepare_of
+from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.attachment import NoFiles
 from bossworker.pool.fresh_interpreter import dumps_handlers
 from bossworker.pool.launch import Launched
 from bossworker.pool.options import Handlers
 from bossworker.pool.wire.link import Link, link_pair
-from bossworker.pool.wire.messages import VERSION
 from bossworker.system import identity
 
 LEASE_SECONDS = 30.0  # without a word from us, after which a node's part of the pool ends itself
@@ -95,6 +94,7 @@ class EnginePool(BossWorker):
     _connection: EngineConnection
     _state_type = EngineState
     _adapter: Adapter
+    _opened = False
 
     def _adopt(self, engine: object, worker_count: int | None) -> int | None:
         """Take the engine. The number of workers to check: of a node."""
@@ -105,11 +105,26 @@ class EnginePool(BossWorker):
         self._node_decides = worker_count is None and not self._adapter.default_workers
         return worker_count if worker_count is not None else self._adapter.default_workers or 1
 
+    def _start(self, handlers: Handlers) -> None:
+        if not isinstance(self, DeferredPool):  # that is launched later, and in another thread
+            self._open()  # here, where Ctrl-C comes through: others may let us wait
+        try:
+            super()._start(handlers)
+        except BaseException:
+            if self._opened and not hasattr(self, "_ending"):
+                self._adapter.close()
+            raise
+
+    def _open(self) -> None:
+        if not self._opened:
+            self._adapter.open()
+            self._opened = True
+
     def _launch(self, handlers: Handlers) -> None:
         self._options = replace(self._options, start_method="spawn", close_fds=False)
         self._loaded = None
+        self._open()
         adapter = self._adapter
-        adapter.open()
         try:
             adapter.prepare(self._spec(handlers))
         except BaseException as error:
@@ -133,8 +148,6 @@ class EnginePool(BossWorker):
         options = asdict(replace(self._options, max_pending=0, journal=""))
         return PoolSpec(
             uuid.uuid4().hex,
-            __version__,
-            VERSION,
             {**options, "worker_count": 0} if self._node_decides else options,
             dumps_handlers(handlers, "to the nodes of an engine"),
             LEASE_SECONDS,
@@ -148,12 +161,20 @@ class EnginePool(BossWorker):
         """This process: what is queued is kept here."""
         return os.getpid()
 
+    def _disown(self) -> None:
+        super()._disown()
+        self._connection.line.disown()
+
     def _cannot(self, what: str, why: str) -> NoReturn:
         raise ValueError(f"a pool on an engine ({self._adapter.title}) {what}: {why}")
 
     def listen(self, *args: Any, **options: Any) -> NoReturn:
         """Cannot be done."""
         self._cannot("has no door", "open one on a pool without an engine")
+
+    def web(self, *args: Any, **options: Any) -> NoReturn:
+        """Cannot be done."""
+        self._cannot("has no page", "open one of a pool without an engine")
 
     def cancel(self, *ids: int, queued_only: bool = False) -> int:
         self._check_reach("cancel what may run")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.node_messages import (
+    BatchAnswer,
+    BatchOrder,
+    Node,
+    NodeRequest,
+    PoolSpec,
+    VersionError,
+    packed,
+    unpacked,
+)
 from bossworker.engines.resident import NodeStartError, Resident, end_resident, find_resident, resident_for
 
 
@@ -17,17 +26,21 @@ def run_batch(
     make_room: Callable[[], None] | None = None,
 ) -> bytes:
     """Run a batch; a `BatchAnswer`. See `Resident.run`."""
-    told: BatchOrder = BatchOrder(*unpacked(order))
     try:
+        told: BatchOrder = BatchOrder(*unpacked(order))
         resident = resident_for(PoolSpec(*unpacked(spec)), node)
-    except NodeStartError as error:
+    except (NodeStartError, VersionError) as error:
         return packed(BatchAnswer("unstarted", node.name, reason=str(error)))
     return packed(resident.run(told, lambda: claim(told.number), make_room))
 
 
 def attend(pool: str, request: bytes, node: Node) -> bytes:
     """Answer the program. May wait for the boss."""
-    return packed((_attend(pool, NodeRequest(*unpacked(request)), node),))
+    try:
+        asked = NodeRequest(*unpacked(request))
+    except VersionError as error:
+        return packed((str(error),))  # which a program of that version does not read, either: it sees that it cannot
+    return packed((_attend(pool, asked, node),))
 
 
 def _attend(pool: str, request: NodeRequest, node: Node) -> Any:

@@ -14,9 +14,17 @@ from functools import partial
 from typing import Any
 
 from bossworker.engines import engine_tasks
-from bossworker.engines.adapter import Adapter, EngineEvents, finished, when_done
+from bossworker.engines.adapter import Adapter, EngineEvents, finished, refused, when_done
 from bossworker.engines.home_line import HomeDoor, WayHome
-from bossworker.engines.node_messages import BatchAnswer, Node, NodeRequest, PoolSpec, packed, unpacked
+from bossworker.engines.node_messages import (
+    BatchAnswer,
+    Node,
+    NodeRequest,
+    PoolSpec,
+    VersionError,
+    packed,
+    unpacked,
+)
 from bossworker.engines.resident import find_resident, this_node
 from bossworker.system import identity
 from bossworker.system.cpus import usable_cpus
@@ -81,8 +89,12 @@ class ExecutorEngine(Adapter):
         when_done(future, partial(self._answered, number), partial(self._failed, number))
 
     def _answered(self, number: int, data: bytes) -> None:
-        packed_answer, seconds, lined = unpacked(data)
-        answer = BatchAnswer(*unpacked(packed_answer))
+        try:
+            packed_answer, seconds, lined = unpacked(data)
+            answer = BatchAnswer(*unpacked(packed_answer))
+        except VersionError as error:
+            self.events.on_answer(number, refused(error))
+            return
         if not lined:
             self._far.add(answer.node)
         sent_at = self._sent_at.pop(number, None)
@@ -215,7 +227,10 @@ def attend_on_executor(pool: str, request: bytes) -> Any:
 def run_on_executor(spec: bytes, order: bytes) -> bytes:
     """Run a batch."""
     node, began = this_node(), time.monotonic()
-    told = PoolSpec(*unpacked(spec))
+    try:
+        told = PoolSpec(*unpacked(spec))
+    except VersionError as error:
+        return packed((packed(BatchAnswer("unstarted", node.name, reason=str(error))), 0.0, False))
     lined = _is_local(told)
 
     def claim(number: int) -> bool:

@@ -20,7 +20,7 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bossworker.engines.node_messages import NodeRequest, packed
+from bossworker.engines.node_messages import NodeRequest, VersionError, packed, unpacked
 
 LONGEST_PATH = 100  # bytes, of a Unix socket's
 HELLO, CLAIM, ASK, ANSWER = "hello", "claim", "ask", "answer"
@@ -121,6 +121,9 @@ class HomeDoor:
         if what == HELLO:
             (self._lines[line],) = facts
             self._on_nodes(self.nodes)
+            self._send(
+                line, pickle.dumps((HELLO, 0))
+            )  # before anything that it is asked: that comes from other threads
         elif what == CLAIM:
             (number,) = facts
             self._send(line, pickle.dumps((CLAIM, number, self._claims(number, self._lines[line]))))
@@ -128,7 +131,7 @@ class HomeDoor:
             number, answer = facts
             _, future = self._asked.pop(number, (None, None))
             if future is not None:
-                future.set_result(pickle.loads(answer)[0])
+                _settle(future, answer)
 
     def _lose(self, line: Connection) -> None:
         if self._lines.pop(line, None) is None:
@@ -142,7 +145,7 @@ class HomeDoor:
 
 
 class WayHome:
-    """A node's end."""
+    """A node's end. Once it is made, the program knows of the node, and asks it. OSError: the program is gone."""
 
     def __init__(self, path: str, node: str, attend: Callable[[bytes], bytes], on_gone: Callable[[], None]) -> None:
         sock = socket.socket(socket.AF_UNIX)
@@ -154,6 +157,10 @@ class WayHome:
         self._attend, self._on_gone = attend, on_gone
         self.gone = False
         self._send(HELLO, node)
+        try:
+            self._line.recv_bytes()
+        except EOFError:
+            raise ConnectionResetError("the program has hung up") from None
         threading.Thread(target=self._run, name="bossworker way home", daemon=True).start()
 
     def claim(self, number: int) -> bool:
@@ -191,6 +198,13 @@ class WayHome:
 
     def _answer(self, number: int, request: bytes) -> None:
         self._send(ANSWER, number, self._attend(request))
+
+
+def _settle(future: Future[Any], answer: bytes) -> None:
+    try:
+        future.set_result(unpacked(answer)[0])
+    except VersionError as error:
+        future.set_exception(error)
 
 
 def _remove(path: str) -> None:

@@ -1,11 +1,21 @@
-"""What travels between the program and the nodes. Jobs and results are in there as their bytes on the wire."""
+"""What travels between the program and the nodes. Jobs and results are in there as their bytes on the wire.
+
+Program and nodes are installed apart. So each message begins with a line that says in which **form** it is: a number
+that is another one as soon as anything here, or what it is made of, has other fields. Whoever does not have that form
+refuses the message by that line alone; nothing of it is decoded.
+"""
 
 from __future__ import annotations
 
 import pickle
+from binascii import crc32
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Literal, NamedTuple
 
+from bossworker import __version__
+from bossworker.pool.options import Handlers, Options
+from bossworker.pool.wire import messages
 from bossworker.system.identity import Identity
 
 Verdict = Literal["done", "lost", "unstarted"]
@@ -15,8 +25,6 @@ class PoolSpec(NamedTuple):
     """What a node needs to start its part of a pool."""
 
     pool: str  # its id, unlike that of any other
-    version: str  # of the program's bossworker, and
-    form: int  # of its frames; a node that speaks another one refuses
     options: dict[str, Any]
     handlers: bytes
     lease_seconds: float  # without a word from the program, after which the node's part ends itself
@@ -40,6 +48,7 @@ class BatchOrder(NamedTuple):
     number: int
     head: bytes
     body: bytes
+    quick: bool  # whether it is so short that the node should have the next one before it is through
 
 
 class BatchAnswer(NamedTuple):
@@ -76,11 +85,33 @@ class NodeRequest(NamedTuple):
     body: bytes = b""
 
 
+def _form() -> str:
+    """Which form messages have: that of the frames in them, and a number made of the names of all fields."""
+    tuples = (PoolSpec, BatchOrder, BatchAnswer, NodeReport, NodeRequest)
+    names = [one._fields for one in tuples] + [
+        tuple(field.name for field in fields(one)) for one in (Options, Handlers)
+    ]
+    return f"{messages.VERSION}.{crc32(repr(names).encode()):08x}"
+
+
+SPOKEN = f"bossworker {__version__} (form {_form()})"  # what messages begin with, as a line of its own
+LONGEST_LINE = 100  # bytes, of such lines
+
+
+class VersionError(Exception):
+    """A message is of a bossworker with which this one does not speak."""
+
+
 def packed(message: tuple[Any, ...]) -> bytes:
     """A message as it travels."""
-    return pickle.dumps(tuple(message), pickle.HIGHEST_PROTOCOL)
+    return SPOKEN.encode() + b"\n" + pickle.dumps(tuple(message), pickle.HIGHEST_PROTOCOL)
 
 
 def unpacked(data: bytes) -> Any:
-    """The same, read: by our own processes, from our own."""
-    return pickle.loads(data)
+    """The same, read: by our own processes, from our own. VersionError."""
+    end = data.find(b"\n", 0, LONGEST_LINE)
+    spoken = data[: max(end, 0)].decode("utf-8", "replace")
+    if spoken != SPOKEN:
+        theirs = spoken if spoken.startswith("bossworker ") else "another bossworker"
+        raise VersionError(f"{SPOKEN} does not understand {theirs}: install the same version here and on all nodes")
+    return pickle.loads(memoryview(data)[end + 1 :])

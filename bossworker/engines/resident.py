@@ -19,6 +19,7 @@ from typing import Any
 
 from bossworker.engines.node_connection import NodeConnection
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeReport, NodeRequest, PoolSpec
+from bossworker.failure import KIND_BITS, Outcome
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Options
@@ -29,11 +30,11 @@ from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, part
 from bossworker.system import identity, signals, stdio
+from bossworker.system.wall_clock import wall_clock
 
 EARLY_BYTES = 1 << 20  # of results that go ahead of an answer, in one report
 ROOM_SECONDS = 0.2  # between looks whether workers are idle while a batch waits for its last jobs
 KEEP_SECONDS = 0.5  # between looks whether the program is there
-FORM_TEXT = "bossworker {theirs} here and {ours} in the program do not speak the same: install the same version on all"
 
 
 class NodeStartError(Exception):
@@ -52,11 +53,25 @@ class NodeBatch:
         self.reported = 0  # segments that went ahead
         self.claimed = self.submitted = self.lost = False
         self.doomed: set[int] = set()  # ids that were cancelled while it was being claimed
+        self.given_up: set[int] = set()  # ids that were cancelled unbegun: they may be here again, in another batch
         self.decided = threading.Event()  # whether it is ours
 
     @property
     def through(self) -> bool:
         return not self.left or self.lost
+
+    def awaits(self, job_id: int) -> bool:
+        return self.submitted and self.first_id <= job_id < self.stop_id and job_id not in self.given_up
+
+    def take(self, segment: Segment) -> int:
+        """Take in results from the first on; how many are ours."""
+        count = 1 if self.given_up else min(segment.jobs, self.stop_id - segment.first_id)
+        mine = part(segment, 0, count)
+        if not mine.pid and any(one & KIND_BITS == Outcome.CANCELLED for one in mine.outcomes):
+            self.given_up.update(range(mine.first_id, mine.first_id + count))
+        self.segments.append(mine)
+        self.left -= count
+        return count
 
 
 class Resident:
@@ -66,6 +81,7 @@ class Resident:
         self.spec = spec
         self.node = node.name
         self._lives = node.lives
+        self._slots = node.threads
         self.workers: int = spec.options["worker_count"]
         self.pid = os.getpid()
         self.batches: dict[int, NodeBatch] = {}
@@ -115,7 +131,9 @@ class Resident:
     ) -> BatchAnswer:
         """Run a batch, unless another node has claimed it; or wait for it, if it is here already.
 
-        `make_room` lets the engine give us one more, though this one is not through: called when workers are idle.
+        `make_room` lets the engine give us one more, though this one is not through: called when workers are idle, or
+        would be so until the next one is here and claimed. That takes several messages, each of which has to wait for
+        a processor where these are busy. So of quick batches we have two for each slot.
         """
         self._heard_at = time.monotonic()
         batch, known = self._enter(order)
@@ -128,14 +146,25 @@ class Resident:
         return self._leave(batch)
 
     def _wait(self, batch: NodeBatch, make_room: Callable[[], None] | None) -> None:
-        line = self.connection
-        while make_room is not None and not line.gone:
-            if line.wait_until(lambda: batch.through, time.monotonic() + ROOM_SECONDS):
-                return
-            if sum(one.left for one in list(self.batches.values())) < self.workers:
-                make_room()
-                make_room = None
-        line.wait_until(lambda: batch.through)
+        if make_room is not None and self._wait_for_room(batch):
+            make_room()
+        self.connection.wait_until(lambda: batch.through)
+
+    def _wait_for_room(self, batch: NodeBatch) -> bool:
+        """Until the next batch may come; False: this one was through before, or the pool here has ended."""
+        line, waiting = self.connection, True
+        while waiting and not line.gone:
+            soon = time.monotonic() + ROOM_SECONDS
+            found = line.wait_until(lambda: batch.through or self._has_room(batch), soon)
+            waiting = not found and not self._has_idle_workers()
+        return not (batch.through or line.gone)
+
+    def _has_room(self, batch: NodeBatch) -> bool:
+        """Whether the next batch may come while this one runs."""
+        return batch.order.quick and sum(not one.through for one in list(self.batches.values())) <= self._slots
+
+    def _has_idle_workers(self) -> bool:
+        return sum(one.left for one in list(self.batches.values())) < self.workers
 
     def _enter(self, order: BatchOrder) -> tuple[NodeBatch, bool]:
         with self._lock:
@@ -170,7 +199,7 @@ class Resident:
             self.batches.pop(batch.order.number, None)
         reason = f"the pool on {self.node} ended" if batch.left else ""
         lines = tuple(_drained(self.connection.lines))
-        return BatchAnswer("done", self.node, _clock(), *_frame_of(batch.segments), reason, lines)
+        return BatchAnswer("done", self.node, wall_clock.offset(), *_frame_of(batch.segments), reason, lines)
 
     def _receive(self, segments: list[Segment]) -> None:
         with self._lock:
@@ -180,15 +209,8 @@ class Resident:
 
     def _give(self, segment: Segment) -> Segment:
         """Give its batch what is that one's; what is left."""
-        job_id = segment.first_id
-        for batch in self.batches.values():
-            if batch.first_id <= job_id < batch.stop_id and batch.submitted:
-                count = min(segment.jobs, batch.stop_id - job_id)
-                batch.segments.append(part(segment, 0, count))
-                batch.left -= count
-                break
-        else:
-            count = 1
+        batch = next((one for one in self.batches.values() if one.awaits(segment.first_id)), None)
+        count = 1 if batch is None else batch.take(segment)
         return part(segment, count, segment.jobs) if count < segment.jobs else segment._replace(jobs=0)
 
     # -- what the program asks --------------------------------------------------------------------------
@@ -203,7 +225,7 @@ class Resident:
             claimed = [number for number, batch in self.batches.items() if batch.claimed]
         head, body = _frame_of(early)
         lines, notes = _drained(line.lines), _drained(line.notes)
-        return NodeReport(self.node, claimed, _clock(), head, body, lines, notes, dict(line.exit_errors))
+        return NodeReport(self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.exit_errors))
 
     def _early(self) -> list[Segment]:
         """Results that have not been told of, up to a size."""
@@ -306,10 +328,6 @@ def _drained(queue: Any) -> list[Any]:
     return found
 
 
-def _clock() -> float:
-    return time.time() - time.monotonic()
-
-
 def _frame_of(segments: list[Segment]) -> tuple[bytes, bytes]:
     """Results as head and body of a frame."""
     head = b"".join([segment.head() for segment in segments])
@@ -337,10 +355,6 @@ def find_resident(pool: str) -> Resident | None:
 
 def resident_for(spec: PoolSpec, node: Node) -> Resident:
     """The same; it is started if there is none. NodeStartError."""
-    from bossworker import __version__
-
-    if spec.form != messages.VERSION:
-        raise NodeStartError(FORM_TEXT.format(theirs=__version__, ours=spec.version))
     with _guard:
         lock = _starts.setdefault(spec.pool, threading.Lock())
     with lock:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bossworker.commands import jobdir, record
+from bossworker.commands import jobdir, record, safe_files
 from bossworker.commands.record import Status
 from bossworker.commands.removal import discard
 from bossworker.commands.roots import Root, is_id, open_root
@@ -126,7 +126,7 @@ def _clean_one(folder: int, jobid: str, root: Root, elsewhere: bool) -> int:
 
 def _is_ours(folder: int, name: str) -> bool:
     try:
-        job = jobdir.open_folder(name, folder)
+        job = safe_files.open_folder(name, folder)
     except PermissionError:  # its command has taken our rights away
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         return found.st_uid == os.geteuid()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, overload
 
-from bossworker.commands import jobdir, output, record
+from bossworker.commands import output, record, safe_files
 from bossworker.commands.ended_job import open_stream
 from bossworker.commands.jobdir import FILES, STDERR, STDOUT
 from bossworker.commands.request import check_encoding
@@ -199,7 +199,7 @@ def _descend(folder: int, parts: list[str]) -> int:
             below = os.open(one, _FOLDER, dir_fd=here)
             os.close(here)
             here = below
-        return jobdir.open_file(here, name)
+        return safe_files.open_file(here, name)
     finally:
         os.close(here)
 
@@ -296,7 +296,7 @@ def _opened(jobid: object, root: Root) -> Iterator[int | None]:
 
 def _read(fd: int) -> bytes:
     """All that is there now: what is written meanwhile may come faster than it can be read."""
-    return jobdir.read_all(fd, os.fstat(fd).st_size)
+    return safe_files.read_all(fd, os.fstat(fd).st_size)
 
 
 def _decoded(data: bytes) -> str:

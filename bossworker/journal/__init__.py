@@ -22,6 +22,8 @@ it.
     file_check.py    a look at a file before it is touched
     ownership.py     one owner at a time
     ranges.py        sets of job ids
+    run_database.py  the journal of ``bossworker run``
+    run_contents.py  the answers to questions on that;  run_recovery.py: what a run that is gone has left
 """
 
 from bossworker.journal.reader import Journal, JournalJob, open

@@ -68,7 +68,10 @@ class BossSide(LineSide):
                 yield self._amended(frame, waiting)
             elif frame.kind is Kind.RESULTS:
                 renamed = rename(read_segments(frame.head, frame.body))
-                yield frame if renamed is None else results_frame(renamed)
+                if renamed is None:
+                    yield frame
+                elif renamed:
+                    yield results_frame(renamed)
             else:
                 yield frame
 
@@ -87,10 +90,10 @@ class BossSide(LineSide):
     def submit(self, batch: Batch) -> None:
         self.send(Kind.SUBMIT, batch.head(), batch.body())
 
-    def cancel(self, number: int, ids: list[int], head: bytes, elsewhere: int) -> None:
+    def cancel(self, number: int, ids: list[int], how: bytes, elsewhere: int) -> None:
         """Have jobs cancelled; of those that were asked for, `elsewhere` are already."""
         self._more[number] = "count", elsewhere
-        self.send(Kind.CANCEL, head, [array("Q", ids).tobytes()])
+        self.send(Kind.CANCEL, messages.REQUEST.pack(number) + how, [array("Q", ids).tobytes()])
 
     def pass_on(self, frames: Iterable[Frame]) -> None:
         """What has come from the program."""

@@ -9,33 +9,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from bossworker.journal.database import clock_offset
-from bossworker.journal.line_side import LineSide
-from bossworker.journal.whole_payloads import whole_batch
+from bossworker.journal.adding_side import AddingSide
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.batch import SUBMIT_BYTES, SUBMIT_JOBS, Batch, BatchCursor
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.segments import Segment
 from bossworker.system import processes
 
 KEY_SIZE = 32  # bytes of a job's key; all 0: it has none
-RESULTS_BYTES = 1 << 20  # of a frame that we make
-
-
-class AddCall(NamedTuple):
-    """Jobs that are accepted together, or refused."""
-
-    number: int  # of the request
-    batches: list[Batch]
-    keys: list[tuple[int, bytes]]  # of some of the jobs
-
-    @property
-    def size(self) -> int:
-        """Bytes of its jobs."""
-        return sum(len(batch.payload) for batch in self.batches)
 
 
 class Resume(NamedTuple):
@@ -46,28 +28,16 @@ class Resume(NamedTuple):
     keys: list[bytes]
 
 
-class Cancel(NamedTuple):
-    """A request to cancel jobs."""
-
-    number: int
-    ids: list[int]
-    head: bytes  # as it came
-
-
-class CallerSide(LineSide):
+class CallerSide(AddingSide):
     """The line to the program."""
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self.closing = False  # the program adds no more
         self.stopping = False  # the program ends the pool, with what is queued left in the journal
-        self._batches: list[Batch] = []  # of the call that is coming in
-        self._keys: list[tuple[int, bytes]] = []
-        self._calls: list[AddCall] = []
         self._resumes: list[Resume] = []
         self._unkeyed: list[int] = []
-        self._cancels: list[Cancel] = []
-        self._retrieved: list[range] = []
+        self._doors: list[Link] = []
 
     # -- from the program -------------------------------------------------------------------------------
 
@@ -75,11 +45,9 @@ class CallerSide(LineSide):
         for frame in self.receive():
             match frame.kind:
                 case Kind.SUBMIT:
-                    self._batches.append(whole_batch(frame))
+                    self.note_submit(frame)
                 case Kind.RECORD:
-                    (number,) = messages.REQUEST.unpack(frame.head)
-                    self._calls.append(AddCall(number, self._batches, self._keys))
-                    self._batches, self._keys = [], []
+                    self.note_record(frame)
                 case Kind.KEYS:
                     self._keys += zip(frame.head.cast("Q").tolist(), _cut_keys(frame.body))
                 case Kind.RESUME:
@@ -93,17 +61,14 @@ class CallerSide(LineSide):
                     numbers = iter(frame.body.cast("Q").tolist())
                     self._retrieved += [range(first, first + count) for first, count in zip(numbers, numbers)]
                 case Kind.CANCEL:
-                    (number,) = messages.REQUEST.unpack_from(frame.head)
-                    self._cancels.append(Cancel(number, frame.body.cast("Q").tolist(), bytes(frame.head)))
+                    self.note_cancel(frame)
+                case Kind.DOOR:
+                    if frame.fd is not None:  # else there was no room for it, and its clients find that nobody is there
+                        self._doors.append(Link(socket.socket(fileno=frame.fd)))
                 case _:
                     self.stopping = self.stopping or frame.kind is Kind.STOP
                     self.closing = self.closing or frame.kind in (Kind.STOP, Kind.CLOSE)
                     self.frames.append(frame)
-
-    def take_calls(self) -> list[AddCall]:
-        """Calls that are complete."""
-        calls, self._calls = self._calls, []
-        return calls
 
     def take_resumes(self) -> list[Resume]:
         resumes, self._resumes = self._resumes, []
@@ -114,14 +79,10 @@ class CallerSide(LineSide):
         numbers, self._unkeyed = self._unkeyed, []
         return numbers
 
-    def take_cancels(self) -> list[Cancel]:
-        cancels, self._cancels = self._cancels, []
-        return cancels
-
-    def take_retrieved(self) -> list[range]:
-        """Ids of jobs whose results the program has got."""
-        retrieved, self._retrieved = self._retrieved, []
-        return retrieved
+    def take_doors(self) -> list[Link]:
+        """Lines to doors that have been opened."""
+        doors, self._doors = self._doors, []
+        return doors
 
     def take_frames(self, waiting: int) -> list[Frame]:
         """What is for the boss. That no more jobs will come it is told once it has all of them."""
@@ -132,19 +93,6 @@ class CallerSide(LineSide):
 
     # -- to the program ---------------------------------------------------------------------------------
 
-    def reply(self, number: int, content: dict[str, object]) -> None:
-        if number:
-            self.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
-
-    def accept(self, call: AddCall) -> None:
-        """A call's jobs are on the disk."""
-        self.reply(call.number, {})
-
-    def refuse(self, call: AddCall, reason: str) -> None:
-        """None of a call's jobs was taken."""
-        ids = [[batch.first_id, batch.count] for batch in call.batches]
-        self.reply(call.number, {"refused": reason, "ids": ids})
-
     def note(self, level: int, text: str) -> None:
         """Have the program's logger say something."""
         self.send(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
@@ -153,26 +101,6 @@ class CallerSide(LineSide):
         """What has come from the boss."""
         for frame in frames:
             self.send(frame.kind, bytes(frame.head), [frame.body], tuple(frame.fds))
-
-    def send_results(self, segments: list[Segment]) -> None:
-        """Results that the boss knows nothing of."""
-        while segments:
-            run, size = [segments[0]], segments[0].size
-            for segment in segments[1:]:
-                size += segment.size
-                if size > RESULTS_BYTES:
-                    break
-                run.append(segment)
-            segments = segments[len(run) :]
-            head = b"".join(segment.head() for segment in run)
-            self.send(Kind.RESULTS, head, [bytes(one) for segment in run for one in segment.body()])
-
-    def recall(self, batch: Batch, added: float) -> None:
-        """Jobs that the program does not know yet, whose results it is to get."""
-        cursor = BatchCursor(batch)
-        while len(cursor):
-            piece = cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES)
-            self.send(Kind.RECALL, piece.head(), [messages.MARK.pack(added - clock_offset()), *piece.body()])
 
     # -- the beginning ----------------------------------------------------------------------------------
 

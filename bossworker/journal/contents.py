@@ -14,10 +14,12 @@ from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
 from bossworker.journal import listing
+from bossworker.journal.client_table import FIRST_OF_CLIENTS
 from bossworker.journal.database import Database
 from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import attempts_of, read_books
+from bossworker.journal.row_sums import RowDamaged
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.segments import END, Segment, part
 
@@ -30,7 +32,7 @@ QUEUED, RUNNING, DONE, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
     "interrupted",
 )
 ENDED = (DONE, FAILED, CANCELLED, INTERRUPTED)
-UNKNOWN, NOT_NOW = "unknown", "not now"
+UNKNOWN, NOT_NOW, DAMAGED = "unknown", "not now", "damaged"
 PAGE_JOBS = 5000  # that are listed at a time
 _STATUS_OF: dict[int, str] = {Outcome.OK: DONE, Outcome.CANCELLED: CANCELLED, Outcome.INTERRUPTED: INTERRUPTED}
 _STATUSES_BY_OUTCOME: list[str] = [_STATUS_OF.get(byte & KIND_BITS, FAILED) for byte in range(256)]
@@ -71,6 +73,8 @@ class Contents:
             return ask(self, **{key: value for key, value in question.items() if key != "ask"})
         except NotDone as error:
             return {"refused": str(error), "why": error.why}
+        except RowDamaged as error:
+            return {"refused": str(error), "why": DAMAGED}
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -205,9 +209,11 @@ class Contents:
     def retry(self, ids: list[int], status: list[str]) -> Answer:
         """Add jobs anew that have ended; the new ids."""
         states = _States(self._store, set(self._running()))
-        wanted = ids or [record[0] for record in self._records(set(status), 0)]
+        wanted = ids or [record[0] for record in self._records(set(status), 0) if record[0] < FIRST_OF_CLIENTS]
         for job_id in wanted:
             self._row_of(job_id)
+            if job_id >= FIRST_OF_CLIENTS:
+                raise NotDone(f"job {job_id} is of a client of a door: who added it can add it again", NOT_NOW)
             if (state := states.of(job_id)) not in ENDED:
                 raise NotDone(f"job {job_id} has not ended (it is {state}): it cannot be retried", NOT_NOW)
         new_ids = self._new_ids(len(wanted))

@@ -12,13 +12,13 @@ import errno
 import os
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from bossworker.errors import JournalError
 from bossworker.journal import schema
+from bossworker.journal.client_table import FIRST_OF_CLIENTS, ClientTable
 from bossworker.journal.file_check import check_file, unusable
 from bossworker.journal.id_tables import HorizonTable, IdTable, RerunTable
 from bossworker.journal.jobs_table import JobsTable
@@ -30,7 +30,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.system.syncing import sync_folder_of
 
 MOST_BYTES = 900_000_000  # of a job, or of a result: each process on its way has a copy in its memory
-_FULL = (sqlite3.SQLITE_FULL,)
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)  # the latter of a quota, or a limit of a file's size
 
 FIRST_OF_SCRIBE = 1 << 39
 """Jobs that the journal itself adds while it has an owner (another program may ask for a retry) have ids from here on:
@@ -58,6 +58,7 @@ class Database:
             self._make_tables()
             sync_folder_of(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
+            self._seen = self._look_at_files()
         except sqlite3.Error as error:
             self._db.close()
             if is_full(error):
@@ -90,6 +91,7 @@ class Database:
         self.started = IdTable(db, "started")
         self.reruns = RerunTable(db)
         self.keys = KeysTable(db)
+        self.clients = ClientTable(db)
         self.jobs = JobsTable(db, self.files, self.horizons.last() + 1)
 
     def _set_up(self) -> None:
@@ -122,6 +124,14 @@ class Database:
         self.files.before_commit()
         self._db.execute("COMMIT")
         self.files.after_commit()
+        seen, self._seen = self._seen, self._look_at_files()
+        for before, now in zip(seen, self._seen):  # what is written to a file without a name is gone with us
+            if now[:2] != before[:2] or now[2] < before[2]:
+                raise JournalError(f"the journal {self.path} was moved, replaced or removed while it was in use")
+
+    def _look_at_files(self) -> list[tuple[int, int, int]]:
+        """Which files the database and its log are, by their names; and their sizes, which never become smaller."""
+        return [_look_at(path) for path in (self.path, f"{self.path}-wal")]
 
     def roll_back(self, surely: bool) -> None:
         """`surely`: nothing of it is on the disk. (A commit whose sync failed may be found there later.)"""
@@ -167,10 +177,16 @@ class Database:
         pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         return int(pages * self._one("PRAGMA page_size")) + self.files.bytes
 
+    def unfinished(self, ids: range) -> Iterator[range]:
+        """Those of these jobs that there are, and that have no result."""
+        ended = Ranges((*self.results.ids_within(ids), *self.forgotten.within(ids)))
+        for row in self.jobs.rows_within(ids):
+            yield from ended.missing(row.ids.start, row.ids.stop)
+
     def unkeyed(self) -> Iterator[Batch]:
-        """Jobs whose keys are not known."""
+        """Jobs of the program whose keys are not known. (Nor are clients' jobs ever loaded in it.)"""
         known = Ranges((*self.keys.known, *self.forgotten))
-        for row in list(self.jobs.rows()):
+        for row in [row for row in self.jobs.rows() if row.first_id < FIRST_OF_CLIENTS]:
             for ids in known.missing(row.ids.start, row.ids.stop):
                 yield self.jobs.part(row, ids)
 
@@ -208,6 +224,14 @@ class _Transaction:
             raise unusable(self._store.path, error) from error
 
 
+def _look_at(path: str) -> tuple[int, int, int]:
+    try:
+        told = os.stat(path)
+    except FileNotFoundError:
+        return 0, 0, 0
+    return told.st_dev, told.st_ino, told.st_size
+
+
 def is_full(error: BaseException | None) -> bool:
     """Whether it says that there is no room."""
     if isinstance(error, OSError):
@@ -224,8 +248,3 @@ def _make_file(path: str) -> bool:
         return False
     except OSError as error:
         raise JournalError(f"the journal {path} cannot be made: {error.strerror}") from error
-
-
-def clock_offset() -> float:
-    """Unix time minus monotonic time."""
-    return time.time() - time.monotonic()

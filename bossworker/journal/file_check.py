@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from urllib.parse import quote
 
-from bossworker.errors import JournalError
+from bossworker.errors import JournalError, JournalInUse
 from bossworker.journal.payload_files import folder_of
-from bossworker.journal.schema import APPLICATION, VERSION
+from bossworker.journal.row_sums import check_all
+from bossworker.journal.schema import APPLICATION, APPLICATION_OF_RUNS, VERSION
 
+SUMMED_VERSION = 3  # from which on rows have checksums
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
 _HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
@@ -24,6 +26,8 @@ _HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's fir
 
 def unusable(path: str, error: object) -> JournalError:
     """What is raised of one that cannot be used."""
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:  # the file with our lock was removed
+        return JournalInUse(f"the journal {path} belongs to another program: it is locked")
     files = f" (with the folder {folder_of(path)})" if os.path.isdir(folder_of(path)) else ""
     advice = f"it was left as it is: restore a copy, or move it away{files} and begin a new one"
     return JournalError(f"the journal {path} cannot be used ({error}); {advice}")
@@ -40,6 +44,17 @@ def check_file(path: str) -> None:
             _look(path)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
+
+
+def application_of(path: str) -> int:
+    """Which application's database it is, as that has marked it; 0: it says nothing, or cannot be read."""
+    if not _has_log(path):
+        with suppress(OSError), open(path, "rb") as file:
+            return _number(file.read(_HEADER), _APPLICATION_AT)
+        return 0
+    with suppress(sqlite3.Error), _without_traces(path), _connected(path, "mode=ro") as db:
+        return int(db.execute("PRAGMA application_id").fetchone()[0])
+    return 0
 
 
 def _look(path: str) -> None:
@@ -59,11 +74,17 @@ def _check_header(path: str) -> None:
     """Look at what the file alone tells."""
     with open(path, "rb") as file:
         header = file.read(_HEADER)
-    _check_version(path, *(int.from_bytes(header[at : at + 4], "big") for at in (_APPLICATION_AT, _VERSION_AT)))
+    _check_version(path, _number(header, _APPLICATION_AT), _number(header, _VERSION_AT))
+
+
+def _number(header: bytes, at: int) -> int:
+    return int.from_bytes(header[at : at + 4], "big")
 
 
 def _check_version(path: str, application: int, version: int) -> None:
     """JournalError: It cannot be used. Both are 0 where nothing was made yet."""
+    if application == APPLICATION_OF_RUNS:
+        raise unusable(path, "it is the journal of `bossworker run`; `bossworker.journal.open` reads it")
     if (application or version) and (application != APPLICATION or version < 1):
         raise unusable(path, "it is the database of another program")
     if version > VERSION:
@@ -90,9 +111,13 @@ def _without_traces(path: str) -> Iterator[None]:
                 os.unlink(shared)
 
 
-def _look_by(path: str, mode: str) -> None:
+def _connected(path: str, mode: str) -> closing[sqlite3.Connection]:
     place = quote(os.fsencode("/" + os.path.abspath(path).lstrip("/")))  # two of them would begin a host's name
-    with closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None)) as db:
+    return closing(sqlite3.connect(f"file:{place}?{mode}", uri=True, isolation_level=None))
+
+
+def _look_by(path: str, mode: str) -> None:
+    with _connected(path, mode) as db:
         application, version, tables = (
             db.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
@@ -104,5 +129,7 @@ def _look_by(path: str, mode: str) -> None:
         _check_version(path, application, version)
         if os.path.getsize(path) <= CHECKED_BYTES:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found == "ok" and version >= SUMMED_VERSION:
+                found = next(check_all(db), found)
             if found != "ok":
                 raise unusable(path, f"it is damaged: {found}")

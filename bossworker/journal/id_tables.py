@@ -26,6 +26,11 @@ class IdTable:
         for first_id, jobs in self._db.execute(f"SELECT first_id, jobs FROM {self._name} ORDER BY first_id"):
             yield range(first_id, first_id + jobs)
 
+    def within(self, ids: range) -> list[range]:
+        """The ranges with some of these ids."""
+        found = rows_within(self._db, self._name, "first_id, jobs", ids)
+        return [range(first_id, first_id + jobs) for first_id, jobs in found]
+
     def add(self, ranges: Iterable[range]) -> None:
         longer = "ON CONFLICT (first_id) DO UPDATE SET jobs = max(jobs, excluded.jobs)"
         query = f"INSERT INTO {self._name} (first_id, jobs) VALUES (?, ?) {longer}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
+from bossworker.journal.row_sums import JOB_COLUMNS, check_row, sum_of
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
 
@@ -56,8 +57,9 @@ class JobsTable:
             body = batch.counts.tobytes() + batch.sizes.tobytes()
         else:
             body = b"".join(batch.body())
-        values = (seq, batch.first_id, batch.count, batch.skip, priority, timeout, retries, added, retry_of)
-        self._db.execute("INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, batch.blocks, body))
+        options = (priority, float(timeout), retries, float(added), retry_of)  # as they are read
+        row = (seq, batch.first_id, batch.count, batch.skip, *options, batch.blocks, body)
+        self._db.execute(f"INSERT INTO jobs ({JOB_COLUMNS}, sum) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*row, sum_of(row)))
         self.next_seq = seq + 1
         return seq
 
@@ -70,6 +72,18 @@ class JobsTable:
         query = f"SELECT {_COLUMNS} FROM jobs WHERE first_id + jobs > ? ORDER BY first_id"
         return map(JobRow._make, self._db.execute(query, (job_id + 1,)))
 
+    def rows_within(self, ids: range) -> list[JobRow]:
+        """Batches with some of these jobs, in the order of their ids."""
+        return sorted(map(JobRow._make, rows_within(self._db, "jobs", _COLUMNS, ids)), key=lambda row: row.first_id)
+
+    def ids_within(self, ids: range) -> list[range]:
+        """The ids of these batches."""
+        return [row.ids for row in self.rows_within(ids)]
+
+    def has_any(self, ids: range) -> bool:
+        """Whether there is a job with one of these ids."""
+        return bool(rows_within(self._db, "jobs", "1", ids))
+
     def row_of(self, job_id: int) -> JobRow | None:
         """The batch that a job came in."""
         query = f"SELECT {_COLUMNS} FROM jobs WHERE first_id <= ? ORDER BY first_id DESC LIMIT 1"
@@ -79,7 +93,9 @@ class JobsTable:
 
     def batch(self, row: JobRow) -> Batch:
         """The jobs of a row."""
-        blocks, body = self._db.execute("SELECT blocks, body FROM jobs WHERE seq = ?", (row.seq,)).fetchone()
+        query = "SELECT blocks, body, sum FROM jobs WHERE seq = ?"
+        blocks, body, noted = self._db.execute(query, (row.seq,)).fetchone()
+        check_row((*row, blocks, body), noted, f"job {row.first_id}")
         job_options = JobOptions(row.priority, row.timeout, row.retries, 1)
         return _batch(row.first_id, row.jobs, row.skip, job_options, blocks, body)
 

@@ -7,8 +7,9 @@ import os
 import select
 import socket
 from contextlib import suppress
+from typing import Protocol
 
-from bossworker.journal.contents import Contents
+from bossworker.journal.contents import Answer
 from bossworker.journal.ownership import socket_path
 from bossworker.pool.door.addresses import bind_path
 from bossworker.pool.wire.link import Link, LinkClosed
@@ -16,6 +17,12 @@ from bossworker.pool.wire.messages import Kind, ProtocolError
 
 MOST_READERS = 64  # at a time; others wait
 MOST_QUESTION = 1 << 24  # bytes
+
+
+class Answerer(Protocol):
+    """What is in a journal."""
+
+    def answer(self, question: Answer) -> Answer: ...
 
 
 class Questions:
@@ -38,7 +45,7 @@ class Questions:
         for fd, link in self._readers.items():
             poll.register(fd, select.POLLIN | (select.POLLOUT if link.unsent else 0))
 
-    def answer(self, contents: Contents, ready: set[int]) -> None:
+    def answer(self, contents: Answerer, ready: set[int]) -> None:
         """Answer what has come; `ready`: descriptors on which something has happened."""
         if self._listener is not None and self._listener.fileno() in ready:
             with suppress(OSError):
@@ -52,7 +59,7 @@ class Questions:
                 del self._readers[fd]
                 link.close()
 
-    def _converse(self, link: Link, contents: Contents) -> None:
+    def _converse(self, link: Link, contents: Answerer) -> None:
         link.flush()
         for frame in link.receive():
             if frame.kind is not Kind.ASK or len(frame.body) > MOST_QUESTION:

@@ -1,6 +1,9 @@
 """``bossworker.journal.open``: what is in a journal, for any process.
 
-While the journal has an owner, its scribe answers, over a socket beside the database that is this user's alone.
+That may be a pool's, or that of ``bossworker run --journal``.
+
+While the journal has an owner, its scribe (or the run) answers, over a socket beside the database, which is this user's
+alone.
 Otherwise the database is opened here, for one question: whoever wants to own it next has to wait for no more than that.
 """
 
@@ -16,17 +19,21 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 
 from bossworker.display import short_record, shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.contents import ENDED, STATUSES, Contents
 from bossworker.journal.database import Database, DiskFull
-from bossworker.journal.file_check import unusable
+from bossworker.journal.file_check import application_of, unusable
 from bossworker.journal.ownership import Ownership, socket_path
 from bossworker.journal.payload_files import read_payload
 from bossworker.journal.recovery import take_stock
+from bossworker.journal.run_contents import RunContents
+from bossworker.journal.run_database import RunDatabase
+from bossworker.journal.run_recovery import settle
+from bossworker.journal.schema import APPLICATION_OF_RUNS
 from bossworker.pool.door.addresses import dial
 from bossworker.pool.options import check_journal
 from bossworker.pool.wire.codec import load_block, load_error, load_job, load_result
@@ -37,6 +44,7 @@ from bossworker.system import processes
 from bossworker.system.checks import check_count, check_seconds
 
 ANSWER_SECONDS = 60.0  # for the owner to answer; it may be busy with a full disk
+MOST_ID = (1 << 63) - 1  # of jobs
 TRY_SECONDS = 10.0  # for an owner that comes or goes just now
 
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
@@ -119,11 +127,11 @@ class Journal:
                 record.append(None if failure is None else (failure[0], b64decode(failure[1])))
                 yield JournalJob(*record)
             more = page["more"]
-            after = page["jobs"][-1][0] if page["jobs"] else after
+            after = page["last"] if "last" in page else page["jobs"][-1][0] if page["jobs"] else after
 
     def job(self, id: int) -> Mapping[Any, Any]:
         """A job, as it was added. KeyError: there is none of this id. EOFError: the file that it was in is lost."""
-        checked = check_count("id", id)
+        checked = check_count("id", id, most=MOST_ID)
         try:
             return _load_job(self._ask("job", id=checked, by_file=True))
         except FileNotFoundError:  # forgotten just now, or lost
@@ -131,7 +139,7 @@ class Journal:
 
     def result(self, id: int) -> Result[Any] | None:
         """A job's result; None when it has none yet. KeyError: there is no job of this id."""
-        checked = check_count("id", id)
+        checked = check_count("id", id, most=MOST_ID)
         told = self._ask("result", id=checked, by_file=True)
         try:
             return None if "status" in told else _result(checked, told)
@@ -153,7 +161,7 @@ class Journal:
         """
         if bool(ids) == (status is not None):
             raise TypeError("retry takes either ids or a status")
-        checked = [check_count("id", one) for one in ids]
+        checked = [check_count("id", one, most=MOST_ID) for one in ids]
         told = self._ask("retry", ids=checked, status=[_check_status(status)] if status is not None else [])
         return list(told["ids"])
 
@@ -186,6 +194,17 @@ class Journal:
     def mark_retrieved(self, ranges: Iterable[range]) -> None:
         """The results of these jobs are not handed out any more. For whoever owned the journal and has got them."""
         self._ask("retrieved", ranges=[[ids.start, len(ids)] for ids in ranges])
+
+    # Between calls nothing is open: so there is nothing that would have to be closed. But people expect to.
+
+    def close(self) -> None:
+        """Nothing: a journal holds nothing open between calls, and can be asked again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Journal {self.path}>"
@@ -229,12 +248,7 @@ class Journal:
         try:
             ownership = Ownership(self.path, os.getpid(), brief=True)
             try:
-                store = Database(self.path)
-                try:
-                    take_stock(store)
-                    return Contents(store).answer(question)
-                finally:
-                    store.close()
+                return _answered(self.path, question)
             finally:
                 ownership.release()
         except (DiskFull, OSError) as error:
@@ -243,8 +257,34 @@ class Journal:
             raise unusable(self.path, error) from error
 
 
+def _answered(path: str, question: dict[str, Any]) -> dict[str, Any]:
+    """By the database itself, which nobody else has open."""
+    if application_of(path) == APPLICATION_OF_RUNS:
+        return _answered_of_run(path, question)
+    store = Database(path)
+    try:
+        take_stock(store)
+        return Contents(store).answer(question)
+    finally:
+        store.close()
+
+
+def _answered_of_run(path: str, question: dict[str, Any]) -> dict[str, Any]:
+    store = RunDatabase(path)
+    try:
+        settle(store)
+        store.commit()
+        return RunContents(store).answer(question)
+    finally:
+        store.close()
+
+
 def open(path: str | os.PathLike[str]) -> Journal:
-    """Open the journal at a path, whether or not a pool has it in use.
+    """Open the journal at a path, of a pool or of ``bossworker run``, whether or not it is in use.
+
+    Of a run, a job is ``{"command": …}``, a line as in a joblog. Its result has `exit_code`, `signal`, `elapsed`,
+    `stdout_bytes`, and as `jobid` the job directory of a failure, with what it has written. What is forgotten is run
+    again by the same command line; `retry` is refused.
 
     Raises:
         TypeError, ValueError: `path` is no path of a file.

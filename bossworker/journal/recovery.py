@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bossworker.errors import INTERRUPTED
 from bossworker.failure import Outcome, encode_text
-from bossworker.journal.database import Database, clock_offset
+from bossworker.journal.database import Database
 from bossworker.journal.flight_file import FlightFile
 from bossworker.journal.job_lanes import Piece, cut_out
 from bossworker.journal.jobs_table import JobRow
@@ -24,6 +24,7 @@ from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.segments import END, Segment, part
+from bossworker.system.wall_clock import wall_clock
 
 END_SECONDS = 2.0  # for boss and fork server to be gone, before they are killed
 TICK = 0.005
@@ -100,7 +101,7 @@ def _passed(row: JobRow, ids: range, horizons: dict[int, tuple[int, int]]) -> li
 def _record(store: Database, books: Books, segment: Segment, passed: Ranges) -> None:
     """Results that the boss did not come to pass on."""
     for ids in passed.within(segment.first_id, segment.first_id + segment.jobs):
-        store.results.add(part(segment, ids.start - segment.first_id, ids.stop - segment.first_id), clock_offset())
+        store.results.add(part(segment, ids.start - segment.first_id, ids.stop - segment.first_id), wall_clock.offset())
         books.finished.add(ids.start, ids.stop)
         passed.remove(ids.start, ids.stop)
 
@@ -147,7 +148,7 @@ def take_over(store: Database, books: Books, interrupted: str) -> Ranges:
     else:
         for one in started:
             for ids, attempt in attempts_of(books.attempts, one):
-                store.results.add(ended_here(ids, attempt, Outcome.INTERRUPTED, INTERRUPTED), clock_offset())
+                store.results.add(ended_here(ids, attempt, Outcome.INTERRUPTED, INTERRUPTED), wall_clock.offset())
             books.finished.add(one.start, one.stop)
     _end_lost(store, books)
     store.started.set(())
@@ -161,7 +162,7 @@ def _end_lost(store: Database, books: Books) -> None:
     for row, ids in list(books.unfinished()) if lost else ():
         if row.seq in lost:
             text = f"BossWorkerAsync: the job is lost: {lost[row.seq]} was changed or removed"
-            store.results.add(ended_here(ids, 0, Outcome.BAD_JOB, text), clock_offset())
+            store.results.add(ended_here(ids, 0, Outcome.BAD_JOB, text), wall_clock.offset())
             books.finished.add(ids.start, ids.stop)
 
 

@@ -10,6 +10,7 @@ from bossworker.failure import Outcome, encode_text
 from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
+from bossworker.journal.row_sums import RESULT_COLUMNS, check_row, sum_of
 from bossworker.journal.schema import end_of
 from bossworker.pool.wire.segments import END, Segment, part
 
@@ -41,8 +42,8 @@ class EndedRow(NamedTuple):
         return range(self.first_id, self.first_id + self.jobs)
 
 
-_BARE = "first_id, jobs, base, pid, attempt, marks, ends, outcomes, x'', clock"
-_WHOLE = _BARE.replace("x''", "payload")
+_BARE = "first_id, jobs, base, pid, attempt, marks, ends, outcomes, x'', clock, NULL"
+_WHOLE = _BARE.replace("x''", "payload").replace("NULL", "sum")
 
 
 class ResultsTable:
@@ -59,13 +60,19 @@ class ResultsTable:
             self._files.write(payload, first_id=segment.first_id)
             payload = b""
         ids = (segment.first_id, segment.jobs, segment.base, segment.pid, segment.attempt)
-        columns = (segment.outcomes, segment.marks, segment.ends, payload)
-        self._db.execute("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?,?)", (*ids, clock, *columns))
+        row = (*ids, float(clock), segment.outcomes, segment.marks, segment.ends, payload)
+        query = f"INSERT INTO results ({RESULT_COLUMNS}, sum) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+        self._db.execute(query, (*row, sum_of(row)))
         self._db.execute("INSERT INTO ended VALUES (?,?)", (end_of(segment.marks, clock), segment.first_id))
 
     def rows(self) -> Iterator[ResultRow]:
         query = "SELECT first_id, jobs, outcomes FROM results ORDER BY first_id"
         return map(ResultRow._make, self._db.execute(query))
+
+    def ids_within(self, ids: range) -> list[range]:
+        """The ids of rows with some of these jobs."""
+        found = rows_within(self._db, "results", "first_id, jobs", ids)
+        return [range(first_id, first_id + jobs) for first_id, jobs in found]
 
     def ended_rows(self) -> Iterator[tuple[ResultRow, float]]:
         """Each with when the last of its jobs ended, in Unix seconds."""
@@ -106,12 +113,16 @@ class ResultsTable:
         found = self._db.execute(query, (job_id,)).fetchone()
         if found is None or job_id >= found[0] + found[1]:
             return None
-        return Segment(*found[:-1]), found[-1]
+        *values, clock, noted = found
+        segment = Segment(*values)
+        blobs = (segment.outcomes, segment.marks, segment.ends, segment.payload)
+        check_row((*segment[:5], clock, *blobs), noted, f"the results from job {segment.first_id} on")
+        return segment, clock
 
     def segments(self) -> Iterator[tuple[Segment, float]]:
         """All segments without their bytes, each with its clock."""
         for found in self._db.execute(f"SELECT {_BARE} FROM results"):
-            yield Segment(*found[:-1]), found[-1]
+            yield Segment(*found[:-2]), found[-2]
 
     def delete(self, doomed: Ranges) -> None:
         """Delete the results of these jobs. Of rows that hold others too, the rest is written anew."""

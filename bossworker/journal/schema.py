@@ -1,7 +1,8 @@
 """The tables of a journal's database, in this version; and how those of an earlier version become them.
 
 A row holds what travelled together: a batch of jobs, a segment of results (see ``pool/wire``), as it is on the wire. So
-nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. What a job's state is follows
+nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. Such a row has a checksum
+(``row_sums.py``). What a job's state is follows
 from which of the tables tell of its id.
 
     jobs        accepted: consecutive ids with the same options, in blocks
@@ -14,6 +15,7 @@ from which of the tables tell of its id.
     started     ids of jobs that may have run when an earlier owner ended, and have no result
     reruns      ids of jobs that run again after that, and as which attempt
     keys        what jobs are, by their keys (`job_key`);  keyed: ids of the jobs whose keys are known
+    clients     of doors, whose jobs are in the journal (``client_table.py``)
     meta        what there is one of;  its ``id`` tells this database from others
 
 An earlier version becomes this one step by step, in one transaction: each step adds to what is there, and leaves rows
@@ -26,8 +28,9 @@ import os
 import sqlite3
 from array import array
 
-VERSION = 2  # of the tables
+VERSION = 3  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
+APPLICATION_OF_RUNS = 0x6277726E  # "bwrn": the same of ``bossworker run`` (run_database.py)
 
 _OF_1 = """
 CREATE TABLE jobs (
@@ -52,12 +55,18 @@ CREATE TABLE files (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seq INTEGER U
     WITHOUT ROWID;
 CREATE TABLE forgotten (first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL);
 """
+_SINCE_3 = """
+CREATE TABLE clients (number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, next_id INTEGER NOT NULL);
+ALTER TABLE jobs ADD COLUMN sum INTEGER;
+ALTER TABLE results ADD COLUMN sum INTEGER
+"""
 
 
 def make(db: sqlite3.Connection) -> None:
     """Make the tables, in the open transaction."""
     _execute(db, _OF_1)
     _add_2(db)
+    _add_3(db)
     db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={VERSION}")
 
@@ -80,7 +89,11 @@ def _add_2(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO meta VALUES ('id', ?)", (os.urandom(4).hex(),))
 
 
-_STEPS = (_from_1_to_2,)
+def _add_3(db: sqlite3.Connection) -> None:
+    _execute(db, _SINCE_3)
+
+
+_STEPS = (_from_1_to_2, _add_3)
 
 
 def _execute(db: sqlite3.Connection, statements: str) -> None:

@@ -20,10 +20,13 @@ from math import inf
 from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.journal import recovery
+from bossworker.journal.adding_side import AddCall
 from bossworker.journal.boss_side import BossSide
-from bossworker.journal.caller_side import AddCall, CallerSide
+from bossworker.journal.caller_side import CallerSide
+from bossworker.journal.client_table import FIRST_OF_CLIENTS
 from bossworker.journal.contents import NOT_NOW, Contents, NotDone
-from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull, clock_offset
+from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull
+from bossworker.journal.door_jobs import DoorJobs
 from bossworker.journal.forgetting import Forgetting
 from bossworker.journal.job_lanes import Lanes, Piece
 from bossworker.journal.jobs_table import empty, is_large
@@ -33,11 +36,13 @@ from bossworker.journal.resuming import Resuming
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.segments import Segment, single, split
+from bossworker.system.wall_clock import wall_clock
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
 FINISH_SECONDS = 1.0  # to forget at the end what is too much or too old: the program waits for it
 _WARNING, _INFO = 30, 20  # as in the module logging
+_CLOSING = "the pool is being shut down"
 
 
 class Scribe:
@@ -67,6 +72,7 @@ class Scribe:
         self.cancelled: set[int] = set()  # ids of jobs that the boss was told to cancel
         self.forgetting = forgetting
         self.resuming = Resuming(store, caller, left)
+        self.doors = DoorJobs(store, self.cancel)
         self.questions = Questions(store.path)
         self.contents = Contents(store, self._running, self._retry_ids, self._accept_retries)
 
@@ -78,6 +84,7 @@ class Scribe:
             while not self.boss.ended:
                 self.read(self.wait())
                 self.write_down()
+                self.cancel_some()
                 self.pass_on()
                 self.forgetting.look()
             return self.end()
@@ -87,7 +94,7 @@ class Scribe:
     def wait(self) -> set[int]:
         """Sleep until something has come, or is due; the descriptors on which something has happened."""
         poll = select.poll()
-        for side in (self.caller, self.boss):
+        for side in (self.caller, self.boss, *self.doors.sides):
             side.register(poll)
         due = [at for at in (self.try_again, self.retrieved_at and self.retrieved_at + MARK_SECONDS) if at]
         if self.forgetting.due() < inf:
@@ -108,13 +115,12 @@ class Scribe:
             self.boss.hang_up()  # as the program did: the boss ends everything, and we read on until it has
         if self.boss.is_ready(ready):
             self.boss.read()
+        self.doors.read(ready, self.caller.take_doors())
         if self.boss.wanted:
             self.lanes.set_least(self.boss.wanted)
             self.boss.wanted = 0
-        self.note_retrieved(self.caller.take_retrieved())
+        self.note_retrieved(self.caller.take_retrieved() + self.doors.take_retrieved())
         self.unrecorded += self._wanted(self.boss.take_results())
-        for cancel in self.caller.take_cancels():
-            self.cancel(cancel.number, list(map(self.resuming.old_id, cancel.ids)), cancel.head)
 
     def note_retrieved(self, ranges: Iterable[range]) -> None:
         for one in self.resuming.old_ids(ranges):
@@ -130,7 +136,19 @@ class Scribe:
 
     # -- jobs that are cancelled ------------------------------------------------------------------------
 
-    def cancel(self, number: int, ids: list[int], head: bytes) -> None:
+    def cancel_some(self) -> None:
+        """What is to be cancelled may have come with its call: that is accepted now, and the boss has been told."""
+        before = len(self.unrecorded)
+        for cancel in self.caller.take_cancels():
+            self.cancel(cancel.number, list(map(self.resuming.old_id, cancel.ids)), cancel.how)
+        for cancel in self.doors.take_cancels():
+            self.cancel(self.doors.number_for(cancel), cancel.ids, cancel.how)
+        self.doors.see_off()
+        self.note_retrieved(self.doors.take_retrieved())
+        if len(self.unrecorded) > before:
+            self.write_down()
+
+    def cancel(self, number: int, ids: list[int], how: bytes) -> None:
         """Jobs that wait here end here; the rest is the boss's to cancel."""
         now = time.monotonic()
         removed = self.lanes.remove(ids)
@@ -144,13 +162,13 @@ class Scribe:
         gone = {job_id for job_id, _ in removed}
         rest = [job_id for job_id in ids if job_id not in gone]
         self.cancelled.update(job_id for job_id in rest if self.lanes.is_passed(job_id))
-        self.boss.cancel(number, rest, head, len(removed))
+        self.boss.cancel(number, rest, how, len(removed))
 
     # -- writing ----------------------------------------------------------------------------------------
 
     def write_down(self) -> None:
         """Have on the disk all that is to be passed on. Where there is no room for it, calls are refused."""
-        calls = self._admit(self.caller.take_calls())
+        calls = self._admit(self.caller.take_calls() + self.doors.take_calls())
         now = time.monotonic()
         due = self.retrieved and now >= self.retrieved_at + MARK_SECONDS
         if self.try_again > now and not calls:
@@ -165,18 +183,20 @@ class Scribe:
             self._do_without(calls, accepted, taken, str(problem))
             return
         for call in calls:
-            self.caller.accept(call)
+            call.accept()
         for piece in taken:
             self.boss.submit(self.store.jobs.filled(piece.batch, piece.seq))
         _empty(accepted)
 
     def _admit(self, calls: list[AddCall]) -> list[AddCall]:
         """Those that the journal has room for, by the limit of its size; the others are refused."""
-        admitted, size = [], 0
+        admitted, size, theirs = [], 0, Ranges()
         for call in calls:
             reason = self._no_room(size + call.size) if call.size else ""
+            if call.line is not self.caller and not reason:
+                reason = self.doors.why_not(call, theirs) if not self.caller.closing else _CLOSING
             if reason:
-                self.caller.refuse(call, reason)
+                call.refuse(reason)
             else:
                 admitted.append(call)
                 size += call.size
@@ -202,10 +222,12 @@ class Scribe:
 
     def _commit(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece]) -> None:
         """One transaction, one sync."""
-        store, clock = self.store, clock_offset()
+        store, clock = self.store, wall_clock.offset()
         with store.transaction:
             for piece in accepted:
                 store.jobs.add(piece.batch, time.time())
+                if piece.batch.first_id >= FIRST_OF_CLIENTS:
+                    store.clients.note(piece.batch)
             for call in calls:
                 if call.keys:
                     store.keys.add(*zip(*call.keys))
@@ -231,7 +253,7 @@ class Scribe:
         if accepted:
             self.store.jobs.next_seq = accepted[0].seq
         for call in calls:
-            self.caller.refuse(call, problem)
+            call.refuse(problem)
         if not self.try_again:
             self.caller.note(_WARNING, f"journal waits for room: path={self.store.path} error={problem!r}")
         self.try_again = time.monotonic() + RETRY_SECONDS
@@ -264,14 +286,23 @@ class Scribe:
     def pass_on(self) -> None:
         """Send what is written down."""
         if self.recorded and not self.unrecorded:
-            self.caller.send_results(self.resuming.renamed(self.recorded) or self.recorded)
+            own = self.doors.send_theirs(self.recorded)
+            self.caller.send_results(self.resuming.renamed(own) or own)
             self.recorded = []
-        self.caller.pass_on(self.boss.take_frames(self.lanes.jobs, self.resuming.renamed, not self.unrecorded))
+        frames = self.boss.take_frames(self.lanes.jobs, self._of_program, not self.unrecorded)
+        self.caller.pass_on(self.doors.divert(frames))
+        self.doors.welcome(self.retrieved)
         for resume in self.caller.take_resumes():
             self.resuming.answer(resume)
         for number in self.caller.take_unkeyed():
             self.resuming.tell_unkeyed(number)
         self.boss.pass_on(self.caller.take_frames(self.lanes.jobs))
+
+    def _of_program(self, segments: list[Segment]) -> list[Segment] | None:
+        """Results under the ids that the program knows them by, without those of clients; None: as they are."""
+        own = self.doors.send_theirs(segments)
+        renamed = self.resuming.renamed(own)
+        return own if renamed is None and own is not segments else renamed
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -282,6 +313,7 @@ class Scribe:
         recovery.await_end(self.memory)
         settled = self._settle()
         self.pass_on()
+        self.doors.say_farewell()
         if self.boss.orderly:
             self._await_parting()
         else:

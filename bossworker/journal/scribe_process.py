@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
-from contextlib import suppress
 from typing import Any
 
 from bossworker.errors import JournalError, JournalInUse
@@ -28,22 +27,23 @@ from bossworker.system.titles import set_title
 
 def main(fd: int) -> None:
     """The process's whole life. `fd`: of its line to the program."""
-    with suppress(EOFError):
-        link, settings = begin(fd)
-        set_title("bossworker scribe", f"bossworker {settings['name']}: scribe")
-        gc.disable()
-        gc.freeze()
-        caller = CallerSide(link)
-        try:
-            _serve(caller, settings)
-        except JournalInUse as error:
-            caller.tell_error("in use", str(error), error.pid)
-        except JournalError as error:
-            caller.tell_error("error", str(error))
-        except (DiskFull, OSError) as error:
-            caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
-        except sqlite3.Error as error:
-            caller.tell_error("error", str(unusable(settings["journal"], error)))
+    link, settings = begin(fd)
+    set_title("bossworker scribe", f"bossworker {settings['name']}: scribe")
+    gc.disable()
+    gc.freeze()
+    caller = CallerSide(link)
+    try:
+        _serve(caller, settings)
+    except JournalInUse as error:
+        caller.tell_error("in use", str(error), error.pid)
+    except JournalError as error:
+        caller.tell_error("error", str(error))
+    except MemoryError:
+        caller.tell_error("error", f"the scribe of the journal {settings['journal']} has no memory left")
+    except (DiskFull, OSError) as error:
+        caller.tell_error("error", f"the journal {settings['journal']} cannot be used: {error}")
+    except sqlite3.Error as error:
+        caller.tell_error("error", str(unusable(settings["journal"], error)))
 
 
 def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 
 _SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
 _USER_TIME, _SYSTEM_TIME = 11, 12  # fields 14 and 15, counted from the third
+_BELOW_TIMES = slice(13, 15)  # fields 16 and 17: the same of children that have ended and were waited for
 _STATE, _PARENT, _STARTED, _STACK, _ENV_END = (
     0,
     1,
@@ -110,6 +111,25 @@ def cpu_seconds(pid: int) -> float:
         return (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")
     except (IndexError, ValueError):
         return 0.0
+
+
+def cpu_seconds_below(pid: int) -> float:
+    """Processor time that its children have used, and theirs, as far as they have ended and were waited for."""
+    try:
+        return sum(map(int, stat_fields(pid)[_BELOW_TIMES])) / os.sysconf("SC_CLK_TCK")
+    except ValueError:
+        return 0.0
+
+
+def open_paths(pid: int) -> list[str]:
+    """Where the descriptors of a process lead: paths, or words such as ``socket:[17]``."""
+    found: list[str] = []
+    for name in names(f"{pid}/fd"):
+        try:
+            found.append(os.readlink(f"{ROOT}/{pid}/fd/{name}"))
+        except OSError:  # closed just now
+            continue
+    return found
 
 
 def owner(pid: int) -> int | None:

@@ -80,7 +80,7 @@ class _Tail:
         self._bytes = 0
 
     def add(self, stream: int, text: str) -> None:
-        line = f"{text if stream != _RECORD else _record_text(text)}\n"
+        line = f"{text if stream != _RECORD else record_text(text)}\n"
         size = len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
         self._lines.append((line, size))
         self._bytes += size
@@ -108,7 +108,7 @@ def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, a
         else:
             record = _record_of_line(_LEVELS[stream], text, at + clock, facts)
             if not _is_handled(logging.getLogger(JOB_LOGGER)):
-                print(text, file=sys.stdout if stream == _STDOUT else sys.stderr)
+                _print(f"job {job_id} │ {text}" if job_id is not None and _in_notebook() else text, stream)
                 return
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
@@ -116,6 +116,15 @@ def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, a
     except Exception:  # what a program's handlers raise is not the pool's to pass on
         if logging.raiseExceptions and sys.stderr:
             _logger.exception("output not shown: job=%s", job_id)
+
+
+def _print(text: str, stream: int) -> None:
+    print(text, file=sys.stdout if stream == _STDOUT else sys.stderr)
+
+
+def _in_notebook() -> bool:
+    """Whether what is printed appears below a cell: for people, who want to know which job said it."""
+    return type(sys.stdout).__module__.partition(".")[0] == "ipykernel"
 
 
 def _record_of_line(level: int, text: str, at: float, facts: Mapping[str, Any]) -> logging.LogRecord:
@@ -145,7 +154,7 @@ def _loaded(text: str) -> dict[str, Any]:
     return facts
 
 
-def _record_text(text: str) -> str:
+def record_text(text: str) -> str:
     facts = _loaded(text)
     trace = facts.get("exc_text")
     return f"{facts.get('levelname')}:{facts['name']}:{facts.get('msg')}" + (f"\n{trace}" if trace else "")

@@ -5,10 +5,13 @@ pool.web()                          the same for one pool, beside its program
 app = bossworker.web.app(pool)      in a program's own ASGI server: Mount("/pool", app)
 
 application.py, serving.py, page_process.py    put together, and served
-guard.py                                       who may
-routes.py, snapshots.py                         what is asked for, and what comes by itself
+guard.py, connections.py                       who may
+routes.py, page_orders.py, snapshots.py         what is asked for, what is done, and what comes by itself
+request_parts.py, answering.py, plain_json.py   what requests hold, and how they are answered
+page_sources.py                                what they are about
 watch_room.py, watched_pool.py                 the pools that are watched, by one look a quarter of a second each
 job_table.py, job_queries.py, worker_lanes.py      what has been seen of one: its jobs, and which worker had them when
+job_insides.py, process_usage.py               a job that runs: what it writes, and what it takes
 command_jobs.py, task_list.py                  job directories and tasks
 assets/                                        what the browser loads: no build step, nothing from elsewhere
 """

@@ -10,13 +10,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import bossworker
 from bossworker.pool.caller.client import BossWorker
+from bossworker.web.answering import Json
 from bossworker.web.guard import LOOPBACK, Guard
+from bossworker.web.page_sources import PageSources
 from bossworker.web.routes import Routes
 from bossworker.web.snapshots import SnapshotStreams
 from bossworker.web.watch_room import WatchRoom
@@ -48,9 +50,10 @@ class Page:
                 Route("/api/about", self._about),
                 Route("/events", self.streams.endpoint),
                 Route("/assets/{name:path}", self._asset),
-                *Routes(room).all(),
+                *Routes(PageSources(room, read_only)).all(),
             ]
         )
+        inner.router.redirect_slashes = False
         self._guarded = Guard(inner, token=token, cookie=cookie, hosts=hosts, read_only=read_only)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +70,7 @@ class Page:
         return FileResponse(found, media_type=_TYPES[found.suffix])
 
     async def _about(self, request: Request) -> Response:
-        return JSONResponse({"version": bossworker.__version__, "read_only": self.read_only})
+        return Json({"version": bossworker.__version__, "read_only": self.read_only})
 
     def close(self) -> None:
         """Let go of the pools; threads that watch them end."""

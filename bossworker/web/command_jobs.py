@@ -11,9 +11,12 @@ from typing import Any
 from bossworker import jobs
 from bossworker.cli.entries import EntryError, JobEntry, has_failed, is_running
 from bossworker.cli.looking import command_line, process_tree, state_of
+from bossworker.cli.queue_files import all_groups
 from bossworker.cli.queued_entries import QueuedEntry, queued_entries
+from bossworker.web.process_usage import UsageWatch
 
 MOST_LOOKED_AT = 5000  # the newest, for a filter: each is a file or two to be read
+ATTEND_SECONDS = 5.0  # between looks whether somebody sees to the queues
 LISTING_SECONDS = 1.0  # for which a list of the directory is taken for true
 STREAM_BYTES = 1 << 16  # of a stream in one answer
 
@@ -21,7 +24,13 @@ STREAM_BYTES = 1 << 16  # of a stream in one answer
 class CommandJobs:
     """Those under one root."""
 
-    def __init__(self) -> None:
+    def __init__(self, attends: bool = True) -> None:
+        """`attends`: have somebody see to queues where nobody does, as ``bossworker ps`` has."""
+        self._attends = attends
+        self._attendant: threading.Thread | None = None
+        self._attend_at = 0.0
+        self.trouble = ""  # with that
+        self._usage = UsageWatch()
         self._lock = threading.Lock()
         self._ids: list[str] = []
         self._queued: dict[str, QueuedEntry] = {}  # that have not started
@@ -31,12 +40,40 @@ class CommandJobs:
     def _listing(self) -> list[str]:
         """The newest first."""
         if time.monotonic() >= self._listed_at + LISTING_SECONDS:
-            self._queued = {entry.id: entry for entry in queued_entries()}
+            if self._attends:
+                self._see_to_queues()
+            # Queued ones first: what starts meanwhile is a job, and so is not passed over. In a set it is there once.
+            self._queued = {entry.id: entry for entry in queued_entries(take_up=False)}
             self._ids = sorted({*jobs.listing(), *self._queued}, reverse=True)  # ids begin with the time
             self._listed_at = time.monotonic()
             if len(self._ended) > 4 * MOST_LOOKED_AT:
                 self._ended.clear()
         return self._ids
+
+    def _see_to_queues(self) -> None:
+        """In a thread: a process that does not start is waited for, and nobody should have to wait with it."""
+        over = self._attendant is None or not self._attendant.is_alive()
+        if over and time.monotonic() >= self._attend_at and any(all_groups()):
+            self._attend_at = time.monotonic() + ATTEND_SECONDS
+            self._attendant = threading.Thread(target=self._attend, name="bossworker queues", daemon=True)
+            self._attendant.start()
+
+    def _attend(self) -> None:
+        wrong = []
+        for folder in all_groups():
+            try:
+                folder.take_up()
+            except (EntryError, OSError) as error:
+                wrong.append(str(error))
+        self.trouble = "; ".join(wrong)
+
+    def detail(self, jobid: str) -> dict[str, Any] | None:
+        """The same as `describe`, with what it takes just now."""
+        found = self.describe(jobid)
+        if found is None:
+            return None
+        with self._lock:
+            return {**found, "usage": None if found["pid"] is None else self._usage.look(found["pid"])}
 
     def describe(self, jobid: str) -> dict[str, Any] | None:
         """All that is known of one; None: there is no such job."""
@@ -66,7 +103,8 @@ class CommandJobs:
                 total, wanted = len(fitting), fitting[offset : offset + limit]
             rows = [_row(found) for found in map(self.describe, wanted) if found is not None]
             searched = min(len(ids), MOST_LOOKED_AT) if status or text else None
-            return {"total": total, "offset": offset, "rows": rows, "searched": searched, "all": len(ids)}
+            told = {"total": total, "offset": offset, "rows": rows, "searched": searched, "all": len(ids)}
+            return {**told, "trouble": self.trouble}
 
     def ids(self, status: str, text: str, most: int) -> list[str]:
         """The ids of all that are wanted."""
@@ -92,6 +130,17 @@ class CommandJobs:
             return None
         text = data.decode("utf-8", "replace")
         return {"since": begin, "next": begin + len(data), "text": text, "running": is_running(found)}
+
+    def each(self, ids: list[str], action: Callable[[Any], Any]) -> tuple[int, list[str]]:
+        """Do something to each; to how many it was done, and what went wrong."""
+        done, wrong = 0, []
+        for jobid in ids:
+            try:
+                done += action(self.entry(jobid)) is not False
+            except (EntryError, OSError) as error:
+                wrong.append(str(error))
+            self._ended.pop(jobid, None)  # it may be deleted
+        return done, wrong
 
     def processes(self, jobid: str) -> str:
         """What it has running, as a tree."""
@@ -131,16 +180,3 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
         "error": found["reason"] if found["status"] == "failed" else None,
         "retry": found["status"] == "failed",
     }
-
-
-def each(
-    ids: list[str], entry: Callable[[str], JobEntry | QueuedEntry], action: Callable[[Any], Any]
-) -> tuple[int, list[str]]:
-    """Do something to each; to how many it was done, and what went wrong."""
-    done, wrong = 0, []
-    for jobid in ids:
-        try:
-            done += action(entry(jobid)) is not False
-        except (EntryError, OSError) as error:
-            wrong.append(str(error))
-    return done, wrong

@@ -23,6 +23,7 @@ _SETTINGS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
     "server_header": False,
+    "ws": "none",
     "lifespan": "off",
     "timeout_graceful_shutdown": GRACE_SECONDS,
     "timeout_keep_alive": 30,
@@ -70,7 +71,9 @@ class PageServer:
         """Serve until Ctrl-C or TERM; `watch` is given what ends it, as the loop begins."""
         import uvicorn
 
-        server = uvicorn.Server(uvicorn.Config(self.page, **_SETTINGS))
+        from bossworker.web.connections import PunctualProtocol
+
+        server = uvicorn.Server(uvicorn.Config(self.page, http=PunctualProtocol, **_SETTINGS))
         self.page.streams.is_over = lambda: server.should_exit
 
         def stop() -> None:

@@ -1,7 +1,7 @@
 """What comes by itself: one stream a tab, with a snapshot of everything four times a second (server-sent events).
 
 A browser keeps six connections to a host, in all of its tabs together. So a tab has one stream, which it closes while
-it is hidden. Whoever does not read is hung up on: nothing piles up here.
+it is hidden. Nothing piles up here for one that does not read: a stream waits until its connection takes more.
 """
 
 from __future__ import annotations

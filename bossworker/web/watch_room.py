@@ -5,7 +5,6 @@ In a program's own server, threads begin with the first who looks at the page, a
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import bossworker
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.door.addresses import Address, all_doors, is_deserted
+from bossworker.web.plain_json import to_json
 from bossworker.web.watched_journal import WatchedJournal
 from bossworker.web.watched_pool import IDLE_SECONDS, LOOK_SECONDS, Handle, WatchedPool
 
@@ -58,7 +58,7 @@ class WatchRoom:
         for address in addresses or ():
             self._add(address.rpartition("/")[2] or address, _connects(address))
         for path in journals:
-            self._add_journal(path)
+            self._add_journal(path, lasting=True)
         if always:
             self._start_threads()
 
@@ -66,8 +66,10 @@ class WatchRoom:
         key = next(key for key in _keys(name) if key not in self._pools)
         self._pools[key] = WatchedPool(key, name, connects)
 
-    def _add_journal(self, path: str | os.PathLike[str]) -> None:
+    def _add_journal(self, path: str | os.PathLike[str], lasting: bool = False) -> None:
+        """`lasting`: also when its file is gone."""
         found = WatchedJournal(path)
+        found.lasting = lasting
         if all(found.path != one.path for one in self._journals.values()):
             found.key = next(key for key in _keys(found.name) if key not in self._journals)
             self._journals[found.key] = found
@@ -141,6 +143,9 @@ class WatchRoom:
         while self._is_wanted():
             for journal in self.journals:
                 journal.look()
+                if not (journal.lasting or journal.owner or os.path.exists(journal.path)):
+                    with self._lock:
+                        del self._journals[journal.key]
             time.sleep(JOURNAL_SECONDS)
 
     def _rest(self, seconds: float) -> None:
@@ -171,7 +176,7 @@ class WatchRoom:
     def pools(self) -> list[WatchedPool]:
         """All of them, but for a second door of one."""
         found: dict[int, WatchedPool] = {}
-        for pool in sorted(self._pools.values(), key=lambda one: one.name):
+        for pool in sorted([*self._pools.values()], key=lambda one: one.name):
             found.setdefault(pool.boss_pid or -id(pool), pool)
         return list(found.values())
 
@@ -183,7 +188,7 @@ class WatchRoom:
     @property
     def journals(self) -> list[WatchedJournal]:
         """All of them."""
-        return sorted(self._journals.values(), key=lambda one: one.key)
+        return sorted([*self._journals.values()], key=lambda one: one.key)
 
     def journal(self, key: str) -> WatchedJournal | None:
         """The one of this key, which somebody asks about."""
@@ -220,7 +225,7 @@ class SharedSnapshot:
         """Its number, and the text."""
         with self._lock:
             if time.monotonic() >= self._made_at + LOOK_SECONDS * 0.8:
-                self._text = json.dumps(self._room.snapshot(), separators=(",", ":"))
+                self._text = to_json(self._room.snapshot())
                 self._made_at = time.monotonic()
                 self.serial += 1
             return self.serial, self._text
@@ -231,10 +236,12 @@ def _connects(address: str) -> Callable[[], Handle]:
 
 
 def _keys(name: str) -> Iterator[str]:
-    yield name
+    """What it may be called in addresses: one part of a path, and none that leads elsewhere."""
+    key = name.replace("/", "-") if name.strip(".") else "pool"
+    yield key
     number = 2
     while True:
-        yield f"{name}~{number}"
+        yield f"{key}~{number}"
         number += 1
 
 

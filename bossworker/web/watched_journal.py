@@ -25,7 +25,7 @@ from bossworker.journal.listing import RUNNING as IS_RUNNING
 from bossworker.journal.listing import STARTED, Run
 from bossworker.journal.ownership import lock_path, socket_path
 from bossworker.journal.reader import Journal
-from bossworker.pool.caller.operating import JobContent, contents_of, error_of
+from bossworker.pool.caller.operating import JobContent, contents_of, error_of, given_of
 from bossworker.pool.options import check_journal
 from bossworker.pool.wire.opaque import load_opaque
 from bossworker.system import identity
@@ -95,6 +95,7 @@ class WatchedJournal:
         self._owner: int | None = None
         self._owner_until = 0.0
         self.trouble = ""
+        self.lasting = True
 
     # -- what is in it ------------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class WatchedJournal:
             **self._row(told),
             "content": None if told.content is None else fields_of(told.content.value),
             "options": None if told.content is None else dict(told.content.options),
-            "result": None if told.good is None else _shown(*told.good),
+            "result": _result(told),
             "traceback": None if error is None else error.traceback,
             "log": None if error is None else error.log,
         }
@@ -276,6 +277,13 @@ def _has_text(told: Told, text: str) -> bool:
     error = "" if told.failure is None else error_of(*told.failure).text
     content = "" if told.content is None else text_of(told.content.value)
     return any(text in one.casefold() for one in (str(told.facts["id"]), content, error))
+
+
+def _result(told: Told) -> list[list[str]] | None:
+    if told.good is not None:
+        return _shown(*told.good)
+    given = {} if told.failure is None else given_of(*told.failure)
+    return fields_of(given) if given else None
 
 
 def _shown(outcome: int, payload: bytes) -> list[list[str]]:

@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bossworker.errors import BossDied, BossWorkerError, DoorRefused, PoolClosed
@@ -16,6 +16,7 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.operating import FailedRecord, Now, Operator, name_of
 from bossworker.pool.caller.remote_operator import RemoteOperator
 from bossworker.pool.options import handler_name
+from bossworker.web.job_insides import JobInsides
 from bossworker.web.job_queries import JobQuery, JobView
 from bossworker.web.job_table import JobTable
 from bossworker.web.job_texts import fields_of, text_of
@@ -26,6 +27,7 @@ IDLE_SECONDS = 2.0  # and while nobody does, so that charts have a past
 USAGE_SECONDS = 1.0  # between looks at memory and processor time, which take longest
 QUEUE_SECONDS = 0.5  # for which a list of queued jobs is taken for true
 CONNECTING = "connecting"  # why a pool is away that nobody has looked at yet
+NO_LINES = -1  # of a job's output
 MOST_TEXTS = 20_000  # of jobs that are remembered
 TEXTS_AT_ONCE = 200  # jobs that are asked for in a request
 MOST_SEARCHED = 4000  # queued and failed jobs whose texts are fetched for a search
@@ -58,11 +60,13 @@ class WatchedPool:
         self._operator: Operator | None = None
         self.lock = threading.RLock()
         self._seen = self._seen_failed = 0
+        self._seen_of = 0  # the boss whose events these are
         self._usage_at = 0.0
         self._usage: dict[int, tuple[int, float, float]] = {}  # pid -> bytes, seconds, share of a processor
         self._queued: list[range] = []
         self._queued_at = 0.0
         self._texts: OrderedDict[int, str] = OrderedDict()
+        self._insides = JobInsides()
 
     # -- looks --------------------------------------------------------------------------------------------
 
@@ -70,9 +74,8 @@ class WatchedPool:
         """Once. What goes wrong is told by `why_away`."""
         with self.lock:
             try:
-                operator = self._operate()
+                self._look(self._operate())
                 self.why_away = ""
-                self._look(operator)
             except _Gone as error:
                 self._away(str(error) or type(error).__name__)
             except BossWorkerError as error:
@@ -90,10 +93,17 @@ class WatchedPool:
             handle = self._handle = self._connect()
             self._operator = handle if isinstance(handle, RemoteOperator) else handle.operator
             self.name = handle.name
-            self.table, self.history = JobTable(), PoolHistory()  # ids begin anew
-            self._seen = self._seen_failed = 0
-            self._texts.clear()
+            if handle.boss_pid != self._seen_of:
+                self._begin_anew()
+            self._seen_of = handle.boss_pid
         return self._operator
+
+    def _begin_anew(self) -> None:
+        """It is another pool than before: ids begin anew."""
+        self.table, self.history = JobTable(), PoolHistory()
+        self._seen = self._seen_failed = 0
+        self._texts.clear()
+        self._insides = JobInsides()
 
     def _look(self, operator: Operator) -> None:
         usage = time.monotonic() >= self._usage_at
@@ -112,12 +122,12 @@ class WatchedPool:
         self.now = now
 
     def _note_usage(self, now: Now) -> None:
-        before, self._usage = self._usage, {}
+        before, usage = self._usage, dict[int, tuple[int, float, float]]()
         for worker in now.stats.workers:
             _, seconds, _ = before.get(worker.pid, (0, worker.cpu_seconds, 0.0))
             share = max(0.0, worker.cpu_seconds - seconds) / max(0.05, now.time - self._noted_at) if before else 0.0
-            self._usage[worker.pid] = worker.rss, worker.cpu_seconds, share
-        self._noted_at = now.time
+            usage[worker.pid] = worker.rss, worker.cpu_seconds, share
+        self._noted_at, self._usage = now.time, usage
 
     _noted_at = 0.0
 
@@ -136,7 +146,8 @@ class WatchedPool:
     @property
     def boss_pid(self) -> int:
         """0 while it is away."""
-        return 0 if self._handle is None else self._handle.boss_pid
+        handle = self._handle  # which may be let go of meanwhile
+        return 0 if handle is None else handle.boss_pid
 
     def _ask(self) -> Operator:
         if self.why_away == CONNECTING:  # nobody has looked yet
@@ -148,28 +159,28 @@ class WatchedPool:
     # -- what is shown ------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """The figures of this instant."""
-        with self.lock:
-            now = self.now
-            told: dict[str, Any] = {"key": self.key, "name": self.name, "away": self.why_away, "boss": self.boss_pid}
-            if now is None:
-                return told
-            stats = now.stats
-            return told | {
-                "paused": stats.paused,
-                "target": now.target,
-                "queued": stats.queued,
-                "running": stats.running,
-                "done": stats.done,
-                "failed": stats.failed,
-                "kinds": stats.failed_by_kind,
-                "restarts": stats.restarts,
-                "reasons": stats.restart_reasons,
-                "start_error": stats.start_error,
-                "reload": {**now.reload._asdict(), "offered": now.reload.handler != _CALLS},
-                "workers": [self._worker(worker) for worker in sorted(stats.workers, key=lambda one: one.index)],
-                "point": self.history.newest,
-            }
+        """The figures of the last look. Without the lock: a pool that does not answer must not hold up the others."""
+        now, handle = self.now, self._handle
+        told: dict[str, Any] = {"key": self.key, "name": self.name, "away": self.why_away}
+        told["boss"] = 0 if handle is None else handle.boss_pid
+        if now is None:
+            return told | {"away": self.why_away or CONNECTING}
+        stats = now.stats
+        return told | {
+            "paused": stats.paused,
+            "target": now.target,
+            "queued": stats.queued,
+            "running": stats.running,
+            "done": stats.done,
+            "failed": stats.failed,
+            "kinds": stats.failed_by_kind,
+            "restarts": stats.restarts,
+            "reasons": stats.restart_reasons,
+            "start_error": stats.start_error,
+            "reload": {**now.reload._asdict(), "offered": now.reload.handler != _CALLS},
+            "workers": [self._worker(worker) for worker in sorted(stats.workers, key=lambda one: one.index)],
+            "point": self.history.newest,
+        }
 
     def _worker(self, worker: Any) -> dict[str, Any]:
         rss, _, share = self._usage.get(worker.pid, (0, 0.0, 0.0))
@@ -189,21 +200,17 @@ class WatchedPool:
 
     def view(self) -> JobView:
         """All jobs at this instant. PoolAway."""
-        with self.lock:
-            operator = self._ask()
-            try:
-                if time.monotonic() >= self._queued_at + QUEUE_SECONDS:
-                    self._queued = operator.queued()
-                    self._queued_at = time.monotonic()
-                    self._look(operator)  # after that: what is queued no more is seen to run, or to have ended
-            except _Gone as error:
-                raise PoolAway(str(error)) from error
+        with self._talking() as operator, self.lock:
+            if time.monotonic() >= self._queued_at + QUEUE_SECONDS:
+                self._queued = operator.queued()
+                self._queued_at = time.monotonic()
+                self._look(operator)  # after that: what is queued no more is seen to run, or to have ended
             assert self.now is not None
             return JobView(self.table, self._queued, self.now.stats.workers, self._texts)
 
     def find(self, query: JobQuery, offset: int, limit: int) -> dict[str, Any]:
         """Some of the jobs that are wanted, and how many there are."""
-        with self.lock:
+        with self._talking(), self.lock:
             view = self.view()
             if query.text:
                 self._learn(self._searched(view))
@@ -213,7 +220,7 @@ class WatchedPool:
 
     def ids(self, query: JobQuery, most: int) -> list[int]:
         """All of them."""
-        with self.lock:
+        with self._talking(), self.lock:
             view = self.view()
             if query.text:
                 self._learn(self._searched(view))
@@ -228,12 +235,12 @@ class WatchedPool:
 
     def job(self, job_id: int) -> dict[str, Any] | None:
         """All that is known of a job."""
-        with self.lock:
+        with self._talking() as operator, self.lock:
             view = self.view()
             if not self.table.knows(job_id):
                 return None
             self._learn([job_id])
-            content = self._ask().job(job_id)
+            content = operator.job(job_id)
             record = self.table.records.get(job_id)
             return {
                 **view.row(job_id),
@@ -241,8 +248,37 @@ class WatchedPool:
                 "content": None if content is None else fields_of(content.value),
                 "options": None if content is None else dict(content.options),
                 "traceback": None if record is None else record.traceback,
-                "log": None if record is None else record.log,
+                "result": fields_of(record.result) if record is not None and record.result else None,
+                "inside": self._look_inside(operator, job_id),
             }
+
+    def _look_inside(self, operator: Operator, job_id: int) -> dict[str, Any]:
+        asked_at = time.time()
+        try:
+            told = operator.output(job_id, NO_LINES)
+        except BossWorkerError as error:
+            if isinstance(error, _Gone):
+                raise
+            return {"unseen": f"What it writes cannot be had: {error}."}  # that program has an older version of us
+        self._insides.note_directory(job_id, told, asked_at)
+        return self._insides.describe(job_id, told)
+
+    def lines(self, job_id: int, since: int) -> dict[str, Any]:
+        """What a job has printed and logged, from a line on."""
+        told = self.order(lambda operator: operator.output(job_id, since))
+        lines = [[line.stream, line.text] for line in told.lines]
+        return {"first": told.first, "next": told.next, "lines": lines, "running": self._is_running(job_id)}
+
+    def output(self, job_id: int, stream: str, since: int) -> dict[str, Any] | None:
+        """What a job that is a command has written, from a byte on."""
+        running = self._is_running(job_id)  # before we read: what is read then is all
+        with self.lock:
+            found = self._insides.output(job_id, stream, since)
+        return None if found is None else {**found, "running": running}
+
+    def _is_running(self, job_id: int) -> bool:
+        now = self.now
+        return now is not None and any(worker.job_id == job_id for worker in now.stats.workers)
 
     def record(self, job_id: int) -> FailedRecord | None:
         """Of a failed job."""
@@ -267,12 +303,20 @@ class WatchedPool:
 
     def order(self, call: Callable[[Operator], Any]) -> Any:
         """Have something done. PoolAway; BossWorkerError says why it is refused."""
+        with self._talking() as operator:
+            return call(operator)
+
+    @contextmanager
+    def _talking(self) -> Iterator[Operator]:
+        """PoolAway for whatever says that the pool is gone, or does not answer."""
+        if self.why_away not in ("", CONNECTING):  # nobody waits for it with us
+            raise PoolAway(f"pool {self.name} is away: {self.why_away}")
         with self.lock:
             operator = self._ask()
         try:
-            return call(operator)
+            yield operator
         except _Gone as error:
-            raise PoolAway(str(error)) from error
+            raise PoolAway(f"pool {self.name} is away: {error}") from error
 
     def await_trial(self, number: int, seconds: float) -> bool:
         """Whether a reload is through, which is waited for. BossWorkerError says why it has changed nothing."""

@@ -14,6 +14,7 @@ import pytest
 from bossworker import jobs
 from bossworker.cli.main import main
 from bossworker.commands.supervision import launching
+from bossworker.pool.door import addresses
 
 PROGRAM = [sys.executable, "-m", "bossworker"]
 
@@ -49,9 +50,10 @@ def all_leave(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(autouse=True)
 def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pools of the user are not those of this test."""
+    """Pools of the user, and of tests that run at the same time, are not those of this test."""
     (tmp_path / "run").mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(addresses, "runtime_folders", lambda: [str(tmp_path / "run" / "bossworker")])
 
 
 @pytest.fixture

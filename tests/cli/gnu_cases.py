@@ -1,9 +1,11 @@
 """What GNU parallel 20221122 printed, and exited with, for a command line: arguments, stdin, stdout, exit status.
 
-``in`` is a file that holds "a", an empty line and "b". ``-c`` is ours: GNU parallel always has a shell.
+``in`` is a file that holds "a", an empty line and "b"; ``cols`` one of a column called "my col". ``-c`` is ours: GNU
+parallel always has a shell.
 """
 
 IN = "a\n\nb\n"
+COLUMNS = "my col\na\nb\n"
 
 CASES: list[tuple[list[str], str, str, int]] = [
     (
@@ -111,4 +113,33 @@ CASES: list[tuple[list[str], str, str, int]] = [
     (["-k", "-N2", "-c", "echo x{1}y{}z w", ":::", "a/1", "b", "c"], "", "xa/1ya/1z xa/1ybz w\nxcycz w\n", 0),
     (["-k", "-c", "echo {1}  {3} {2}", ":::", "a", ":::", "b c"], "", "a b c\n", 0),
     (["-k", "-c", "true; echo", ":::", "a", ":::", "b c"], "", "a b c\n", 0),
+    (["-k", "--colsep", "|", "echo", "[{1}]", "[{2}]", "[{3}]", ":::", "abc"], "", "[a] [b] [c]\n", 0),
+    (["-k", "--colsep", "x*", "echo", "[{}]", ":::", "axxb"], "", "[a b ]\n", 0),
+    (["-k", "--colsep", "", "echo", "[{}]", ":::", "abc"], "", "[a b c ]\n", 0),
+    (
+        ["-k", "--colsep", "(,)|;", "echo", "[{1}]", "[{2}]", "[{3}]", ":::", "a,b", "c;d"],
+        "",
+        "[a] [,] [b]\n[c] [] [d]\n",
+        0,
+    ),
+    (["-k", "--colsep", ",", "echo", "[{}]", ":::", "", ",", "a,,"], "", "[]\n[ ]\n[a  ]\n", 0),
+    (["-k", "--header", ":", "echo", "{my col}", "::::", "cols"], "", "a\nb\n", 0),
+    (["-k", "--header", ":", "-c", "echo {my col} z", "::::", "cols"], "", "a z\nb z\n", 0),
+    (["-j1", "--halt", "soon,success=50%", "-c", "echo {}; exit {}", ":::", "3", "3"], "", "3\n3\n", 100),
+    (
+        ["-j1", "--halt", "now,done=50%", "-c", "echo {}; exit {}", ":::", "0", "3", "0", "4", "0", "5"],
+        "",
+        "0\n3\n0\n",
+        17,
+    ),
+    (["-j1", "--halt", "99%", "-c", "echo {}; exit {}", ":::", "0", "3"], "", "0\n3\n", 50),
+    (["-k", "--tagstring", "", "echo", ":::", "a"], "", "a\n", 0),
+    (["-k", "--tagstring", "x\\t{}", "echo", "{}", ":::", "a b"], "", "x\ta b\ta b\n", 0),
+    (["-j1", "--tagstring", "{#}/{%}", "echo", "{}", ":::", "a", "b"], "", "1/1\ta\n2/1\tb\n", 0),
+    (
+        ["-k", "echo", "[{.}]", "[{/.}]", ":::", "a.", "..", "d.e/f.", "a.b."],
+        "",
+        "[a] [a]\n[.] [.]\n[d.e/f] [f]\n[a.b] [a.b]\n",
+        0,
+    ),
 ]

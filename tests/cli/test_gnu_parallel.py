@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.gnu_cases import CASES, IN
+from tests.cli.gnu_cases import CASES, COLUMNS, IN
 
 GNU = shutil.which("parallel")
 needs_gnu = pytest.mark.skipif(GNU is None, reason="GNU parallel is not installed")
@@ -21,11 +21,16 @@ def names(cases: list[tuple[list[str], str, str, int]]) -> list[str]:
     return [" ".join(argv).replace("\t", "_") for argv, *_ in cases]
 
 
+def write_inputs(folder: Path) -> None:
+    (folder / "in").write_text(IN)
+    (folder / "cols").write_text(COLUMNS)
+
+
 @pytest.mark.parametrize(("argv", "stdin", "out", "status"), CASES, ids=names(CASES))
 def test_as_gnu_parallel(cli: Cli, here: Path, argv: list[str], stdin: str, out: str, status: int) -> None:
     if "--nice" in argv and os.nice(0):
         pytest.skip("the whole suite is nice")
-    (here / "in").write_text(IN)
+    write_inputs(here)
     said = cli("run", "--quiet", *argv, stdin=stdin)
     assert (said.out, said.status) == (out, status)
 
@@ -33,7 +38,7 @@ def test_as_gnu_parallel(cli: Cli, here: Path, argv: list[str], stdin: str, out:
 @needs_gnu
 def test_gnu_parallel_has_not_changed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """All of it only with --long: it takes a while to start."""
-    (tmp_path / "in").write_text(IN)
+    write_inputs(tmp_path)
     for argv, stdin, out, status in CASES if request.config.getoption("--long") else CASES[::8]:
         said = gnu(tmp_path, *argv, stdin=stdin)
         assert (argv, said.stdout, said.returncode) == (argv, out, status)

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from bossworker import jobs
+from bossworker.cli import entries, selecting
+from bossworker.cli.entries import JobEntry
+from bossworker.cli.main import main
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.system import descendants, processes
 from tests.cli.conftest import Cli, start_program
@@ -163,6 +166,26 @@ def test_what_comes_after_a_failure_is_told_and_not_run(cli: Cli, add: Add, here
     assert cli("wait", add("--after", detached, "-g", "elsewhere", "touch", "ran")).status == 0
     assert (here / "ran").exists()
     assert cli("add", "--after", "nothing", "true").status == 125
+
+
+@pytest.mark.parametrize("command", [("ps", "--json"), ("show", "--json", "{}"), ("wait", "--json", "{}")])
+def test_what_starts_while_we_look_is_told_once(
+    cli: Cli, add: Add, here: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """It is queued as we look at the queue, and a job as we look at the jobs."""
+    assert cli("group", "default", "--pause").status == 0
+    jobid = add("touch", "ran")
+
+    def look_when_it_has_started() -> Iterator[JobEntry]:
+        assert main(["group", "default", "--resume"]) == 0
+        wait_for(lambda: jobs.is_finished(jobid))
+        return entries.job_entries()
+
+    monkeypatch.setattr(selecting, "job_entries", look_when_it_has_started)
+    said = cli(*(one.format(jobid) for one in command))
+    assert (said.status, said.err) == (0, "")
+    (told,) = objects(said.out)
+    assert (told["id"], told["status"]) == (jobid, "completed")
 
 
 def test_a_delay(cli: Cli, add: Add) -> None:

@@ -285,6 +285,16 @@ def test_in_a_github_workflow(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+def test_output_that_ends_amid_a_line_hides_nothing_from_a_github_workflow(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    said = cli("run", "-j1", "-c", "printf out{}; printf err >&2; exit {}", ":::", "0", "3")
+    assert "out0\n::endgroup::\n" in said.out
+    assert "out3\n::error title=printf out3" in said.out
+    assert said.err.startswith("err\nerr\n")
+
+
 def test_the_first_command_starts_soon(root: Path, here: Path) -> None:
     """By CPU time, which other programs do not lengthen much; and nothing is loaded that it does not need."""
     before = os.times()

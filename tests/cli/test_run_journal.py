@@ -11,9 +11,12 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bossworker import BossWorker, jobs, journal
+from bossworker.errors import JournalError
 from bossworker.system import processes
 from tests.cli.conftest import Cli, Said, start_program
 from tests.commands.disk import fill, small_disk
@@ -140,9 +143,9 @@ def test_after_a_restart_of_the_machine_all_that_was_given_may_have_run(root: Pa
     program.kill()
     program.communicate()
     host_is_gone(here)
-    with sqlite3.connect("j") as journal:
-        journal.execute("UPDATE meta SET value = 'before' WHERE name = 'boot'")
-    journal.close()
+    with sqlite3.connect("j") as database:
+        database.execute("UPDATE meta SET value = 'before' WHERE name = 'boot'")
+    database.close()
     said = again(journalled("echo x >> ran.{}; sleep 600", "1", "2"))
     assert said.status == 2
     assert said.err.count("it may have run: the machine was restarted before its end was known") == 2
@@ -162,9 +165,9 @@ def test_long_commands_are_given_to_the_host_no_sooner_than_they_can_start(root:
     program.kill()
     program.communicate()
     host_is_gone(here)
-    with sqlite3.connect("j") as journal:
-        assert journal.execute("SELECT count(*) FROM commands").fetchone() == (2,)
-    journal.close()
+    with sqlite3.connect("j") as database:
+        assert database.execute("SELECT count(*) FROM commands").fetchone() == (2,)
+    database.close()
 
 
 def test_what_ctrl_c_has_stopped_is_interrupted(root: Path, here: Path) -> None:
@@ -287,3 +290,87 @@ def test_a_full_disk_ends_the_run_before_it_runs_what_is_not_recorded(root: Path
     os.unlink(small_disk / "ballast")
     wait_for(lambda: again([*command, *map(str, range(1, 50))]).status in (0, 1, 2))
     assert set(Counter(path.name.split(".")[1] for path in here.glob("ran.*")).values()) == {1}
+
+
+SCRIPT = "echo {}; test {} != 3 || exit 3"
+
+
+def test_journal_open_reads_it(cli: Cli, here: Path) -> None:
+    command = ["run", "-j1", "--journal", "j", "-c", SCRIPT, ":::", "1", "3", "2"]
+    assert cli(*command).status == 1
+    found = journal.open("j")
+    assert {status: count for status, count in found.counts().items() if count} == {"done": 2, "failed": 1}
+    assert [(job.status, job.error, job.error_kind, job.retrieved) for job in found.jobs()] == [
+        ("done", None, None, True),
+        ("failed", "exit code 3", "reported", True),
+        ("done", None, None, True),
+    ]
+    (failed,) = found.jobs("failed")
+    assert failed.started_at is not None
+    assert failed.added_at == failed.started_at <= (failed.finished_at or 0.0) <= time.time()
+    assert found.job(failed.id) == {"command": SCRIPT.replace("{}", "3")}
+    result = found.result(failed.id)
+    assert result is not None
+    assert (result.ok, result.job, result.error, result.error_kind) == (False, found.job(2), "exit code 3", "reported")
+    assert (result["exit_code"], result["signal"], result["stdout_bytes"]) == (3, None, 2)
+    assert result.duration == pytest.approx(result["elapsed"], abs=1e-6)
+    assert jobs.stdout(result["jobid"]) == "3\n"
+    good = found.result(1)
+    assert good is not None
+    assert (good.ok, good["exit_code"], good["jobid"]) == (True, 0, None)
+    assert found.size() > 0
+    with pytest.raises(KeyError, match="there is no job 4"):
+        found.result(4)
+    with pytest.raises(JournalError, match="the same command line, with --resume-failed"):
+        found.retry(2)
+
+
+def test_what_is_forgotten_is_run_again(cli: Cli, here: Path) -> None:
+    command = ["run", "-j1", "--journal", "j", "-c", "echo x >> ran.{}", ":::", "1", "2"]
+    assert cli(*command).status == 0
+    found = journal.open("j")
+    assert found.forget(older_than=3600) == 0
+    assert found.forget(status="failed") == 0
+    assert found.forget() == 2
+    assert list(found.jobs()) == []
+    assert cli(*command).status == 0
+    assert times_run(here) == {"1": 2, "2": 2}
+
+
+def test_journal_open_reads_it_while_it_goes_on_and_when_it_was_killed(root: Path, here: Path) -> None:
+    command = journalled("echo x >> ran.{}; test {} = 1 || test -e go || sleep 600", *MANY)
+    program = start_program(*command)
+    wait_for(lambda: len(times_run(here)) == 3)
+    found = journal.open("j")
+
+    def statuses() -> list[str]:
+        return [job.status for job in found.jobs()]
+
+    wait_for(lambda: statuses()[:3] == ["done", "running", "running"])
+    assert found.counts()["running"] == 2
+    assert found.result(2) is None
+    assert set(statuses()[3:]) <= {"queued"}
+    program.kill()
+    program.communicate()
+    host_is_gone(here)
+    assert statuses() == ["done", "interrupted", "interrupted"]
+    assert [job.error for job in found.jobs("interrupted")] == ["it was running when its run was stopped"] * 2
+    (here / "go").touch()
+    assert again(command).status == 2
+    assert found.counts() == {**dict.fromkeys(found.counts(), 0), "done": len(MANY) - 2, "interrupted": 2}
+
+
+def do_nothing(job: dict[str, Any]) -> None:
+    pass
+
+
+def test_journals_are_told_apart(cli: Cli, here: Path) -> None:
+    assert cli("run", "--journal", "j", "true", ":::", "1").status == 0
+    with pytest.raises(JournalError, match="it is the journal of `bossworker run`"):
+        BossWorker(do_nothing, worker_count=1, journal="j")
+    with BossWorker(do_nothing, worker_count=1, journal="pool.db"):
+        pass
+    said = cli("run", "--journal", "pool.db", "true", ":::", "1")
+    assert (said.status, said.out) == (255, "")
+    assert "is a pool's journal; name another file" in said.err
+    assert journal.open("pool.db").counts()["done"] == 0

@@ -170,6 +170,18 @@ def test_sizes_are_short(bytes_: int, text: str) -> None:
     assert top_board.size(bytes_) == text
 
 
+def test_on_a_narrow_screen_a_long_name_leaves_room_for_the_figures() -> None:
+    name = "a-name-that-is-rather-long-for-a-terminal"
+    assert top_board.fitted("POOL", name, 80) == "a-name-that-is-…"
+    assert top_board.fitted("POOL", name, 200) == "a-name-that-is-rather-long-fo…"
+    assert top_board.fitted("POOL", "mill", 80) == "mill"
+    assert top_board.fitted("COMMAND", name, 80) == name
+    pools = [top_board.POOL_COLUMNS[at] for at in top_board.columns_shown(top_board.POOL_COLUMNS, 80)]
+    assert pools == ["POOL", "STATE", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU"]
+    assert "ID" in [top_board.ENTRY_COLUMNS[at] for at in top_board.columns_shown(top_board.ENTRY_COLUMNS, 80)]
+    assert len(top_board.columns_shown(top_board.POOL_COLUMNS, 110)) == len(top_board.POOL_COLUMNS)
+
+
 def test_tables_are_printed_where_there_is_no_terminal(cli: Cli, mill: BossWorker) -> None:
     jobid = cli("start", "--name", "nap", "true").out.strip()
     cli("wait", jobid)

@@ -29,6 +29,10 @@ Act = Callable[[Top, Any], Awaitable[None]]
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
     current_job().progress(1, 2, "half")  # type: ignore[union-attr]
+    if job.get("say"):
+        print(job["say"])
+        wait_for(Path(job["until"]).exists)
+        print("last")
     if job.get("sleep"):
         time.sleep(job["sleep"])
     if job.get("unless") and not os.path.exists(job["unless"]):
@@ -123,6 +127,38 @@ def test_failed_jobs_are_seen_and_run_again(mill: BossWorker, here: Path) -> Non
         )
         await pilot.press("escape", "r")
         await until(pilot, lambda: mill.stats().done == 1)
+
+    drive(act)
+
+
+def test_what_a_worker_s_job_prints_comes_as_it_is_printed(pool: Make, here: Path) -> None:
+    bw = pool(work, worker_count=1, name="mill", logs="relay")
+    bw.listen()
+    bw.add_work({"say": "first\x1b[2J", "until": str(here / "go")})
+
+    async def act(app: Top, pilot: Any) -> None:
+        workers = table(app, "workers")
+        await until(pilot, lambda: app.focused is table(app, "pools") and workers.row_count)
+        await pilot.press("tab")
+        await until(pilot, lambda: workers.chosen is not None and workers.chosen.job_id == 1)
+        await pilot.press("l")
+        await until(pilot, lambda: isinstance(app.screen, TextScreen) and text_of(app).rstrip() == "first?[2J")
+        (here / "go").touch()
+        await until(pilot, lambda: text_of(app).split() == ["first?[2J", "last"])
+
+    drive(act)
+
+
+def test_where_nothing_is_known_of_what_a_job_prints_that_is_said(mill: BossWorker) -> None:
+    mill.add_work({"sleep": 60})
+
+    async def act(app: Top, pilot: Any) -> None:
+        workers = table(app, "workers")
+        await until(pilot, lambda: app.focused is table(app, "pools") and workers.row_count)
+        await pilot.press("tab")
+        await until(pilot, lambda: workers.chosen is not None and workers.chosen.job_id == 1)
+        await pilot.press("l")
+        await until(pilot, lambda: isinstance(app.screen, TextScreen) and 'logs="inherit"' in text_of(app))
 
     drive(act)
 

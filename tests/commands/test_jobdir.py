@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bossworker.commands import jobdir
-from bossworker.commands.jobdir import Damaged, JobDirectory
+from bossworker.commands import jobdir, safe_files
+from bossworker.commands.jobdir import JobDirectory
+from bossworker.commands.safe_files import Damaged
 from tests.commands.disk import fill
 
 
@@ -65,16 +66,16 @@ def test_status_replaces_status(directory: JobDirectory) -> None:
     directory.take_room()
     for number in range(3):
         directory.write_status({"number": number})
-        assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"number": number}
+        assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"number": number}
     directory.write_last_status({"number": "last"})
-    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"number": "last"}
+    assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"number": "last"}
     assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
 
 
 def test_a_long_last_status_needs_not_fit_the_room(directory: JobDirectory) -> None:
     directory.take_room()
     directory.write_last_status({"reason": "x" * 5000})
-    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
+    assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"reason": "x" * 5000}
 
 
 @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
@@ -87,12 +88,12 @@ def test_the_last_status_stands_though_its_room_was_thrown_away(
     room.unlink()
     make(room)
     directory.write_last_status({"state": "completed"})
-    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "completed"}
+    assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"state": "completed"}
 
 
 def test_one_runs_the_command_and_no_other_ever(directory: JobDirectory) -> None:
     directory.claim()
-    late = JobDirectory(directory.path, jobdir.open_folder(directory.path))
+    late = JobDirectory(directory.path, safe_files.open_folder(directory.path))
     with pytest.raises(FileExistsError):
         late.claim()
     directory.write_last_status({"state": "completed"})
@@ -121,7 +122,7 @@ def test_requests_do_not_take_each_other_back(directory: JobDirectory) -> None:
 def test_damage_is_told(directory: JobDirectory, text: str) -> None:
     Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Damaged, match=r"job\.json is damaged"):
-        jobdir.read_json(directory.fd, "job.json")
+        safe_files.read_json(directory.fd, "job.json")
 
 
 def test_nothing_but_a_regular_file_is_read(directory: JobDirectory, tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_nothing_but_a_regular_file_is_read(directory: JobDirectory, tmp_path: P
         path = Path(directory.path, "thing")
         make(path)
         with pytest.raises(OSError, match="thing"):
-            jobdir.read_json(directory.fd, "thing")
+            safe_files.read_json(directory.fd, "thing")
         path.rmdir() if path.is_dir() else path.unlink()
 
 
@@ -193,7 +194,7 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, pages: int) -> None:
     except OSError:
         assert os.listdir(small_disk) == ["ballast"]
     else:
-        assert jobdir.read_json(directory.fd, "job.json")["argv"] == ["true"]
+        assert safe_files.read_json(directory.fd, "job.json")["argv"] == ["true"]
         directory.close()
 
 
@@ -207,9 +208,9 @@ def test_what_runs_finds_room_on_a_full_disk_and_so_does_the_last_word(small_dis
         if greedy:
             os.link(f"{directory.path}/status.json", small_disk / "held")  # its room is not given back
         directory.write_status({"state": "running", "command": [1]})
-        assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "running", "command": [1]}
+        assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"state": "running", "command": [1]}
         directory.write_last_status({"state": "completed", "reason": "x" * 700})
-        assert jobdir.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
+        assert safe_files.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
         assert sorted(os.listdir(directory.path)) == ["files", "job.json", "status.json", "stderr", "stdout"]
         directory.close()
         (small_disk / "ballast").unlink()
@@ -222,7 +223,7 @@ def test_the_last_word_finds_room_on_a_full_disk(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(OSError, match="No space"):
         directory.write_status({"state": "cannot"})
-    assert jobdir.read_json(directory.fd, jobdir.STATUS) == {"state": "running"}
+    assert safe_files.read_json(directory.fd, jobdir.STATUS) == {"state": "running"}
     directory.write_last_status({"state": "completed", "reason": "x" * 700})
-    assert jobdir.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
+    assert safe_files.read_json(directory.fd, jobdir.STATUS)["state"] == "completed"
     directory.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, safe_files
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.system import identity, proc, program
 from tests.commands.disk import fill
@@ -115,7 +115,7 @@ def test_a_long_grace_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_signal_that_was_asked_for(tmp_path: Path, number: int) -> None:
     directory, pid = supervise(tmp_path, ["sleep", "60"])
     status = wait_for(lambda: (now := read_status(directory))["state"] == jobdir.RUNNING and now)
-    folder = jobdir.open_folder(str(directory))
+    folder = safe_files.open_folder(str(directory))
     jobdir.request_signal(folder, number)
     os.close(folder)
     assert identity.send(status["command"], number)
@@ -137,7 +137,7 @@ def test_the_last_word_is_said_once(tmp_path: Path, number: int, monkeypatch: py
     monkeypatch.setattr(JobDirectory, "write_last_status", count)
     directory, pid = supervise(tmp_path / "root", ["sleep", "60"])
     command = wait_for(lambda: read_status(directory).get("command"))
-    folder = jobdir.open_folder(str(directory))
+    folder = safe_files.open_folder(str(directory))
     jobdir.request_signal(folder, number)
     os.close(folder)
     identity.send(command, number)
@@ -150,7 +150,7 @@ def test_what_a_requested_kill_leaves_is_ended(tmp_path: Path) -> None:
     escaped = escaping(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     directory, pid = supervise(tmp_path / "root", ["sh", "-c", '"$@" & sleep 60', "sh", *escaped])
     wait_for(lambda: mark.exists() and mark.read_text())
-    folder = jobdir.open_folder(str(directory))
+    folder = safe_files.open_folder(str(directory))
     for number in (9, 15, 18):  # what others ask for does not take it back
         jobdir.request_signal(folder, number)
     os.close(folder)
@@ -215,7 +215,7 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
         os._exit(0)
     seen = []
     while not os.waitpid(pid, os.WNOHANG)[0]:
-        seen.append(jobdir.read_json(directory.fd, jobdir.STATUS)["number"])
+        seen.append(safe_files.read_json(directory.fd, jobdir.STATUS)["number"])
     directory.close()
     assert seen == sorted(seen)
     assert len(set(seen)) > 10  # it was read while it was written

@@ -90,11 +90,13 @@ def test_a_stopped_client_holds_up_nobody(pool: Make, clients: Make) -> None:
         assert told[0].done == 300
 
 
-def test_a_deaf_client_gets_all_of_it_once_it_listens(pool: Make, clients: Make) -> None:
+def test_a_deaf_client_gets_all_of_it_once_it_listens(pool: Make, clients: Make, tmp_path: Path) -> None:
     bw = pool(work, worker_count=2)
     door = bw.listen()
     deaf = clients(door)
-    deaf.add_work(*({"n": n, "size": 100_000} for n in range(400)))
+    gate = tmp_path / "all are added"  # until then a client looks at what has come
+    deaf.add_work(*({"n": n, "size": 100_000, "wait": str(gate)} for n in range(400)))
+    gate.touch()
     wait_for(lambda: door.clients[0].done == 400)
     assert door.clients[0].waiting > 100
     assert sorted(result["n"] for result in deaf.results()) == list(range(400))

@@ -21,9 +21,9 @@ from bossworker.pool.door import attachment, direct_lines, door_protocol
 from bossworker.pool.door.client_link import ClientLink
 from bossworker.pool.door.client_requests import MOST_LENT, _body
 from bossworker.pool.door.direct_lines import TOKEN_BYTES
+from bossworker.pool.door.door_clients import whole_segment
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FRAMES, JSON
-from bossworker.pool.door.door_server import _with_data
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import ProtocolError
@@ -234,7 +234,7 @@ def test_a_result_whose_data_is_missing_is_the_clients_to_find() -> None:
     segment = single(1, 2, 1, 0.0, 1.0, 0, memoryview(table))
     file = os.memfd_create("short")
     try:
-        assert bytes(_with_data(segment, file).payload) == table
+        assert bytes(whole_segment(segment, file).payload) == table
     finally:
         os.close(file)
 

@@ -38,6 +38,17 @@ def test_each_client_has_its_turn() -> None:
     assert clients_of(queue) == [0, 1, 2, 0, 1, 0, 0]
 
 
+def test_of_a_thousand_clients_none_has_two_turns_before_each_has_had_one() -> None:
+    queue = Queue()
+    queue.add(batch(1, 1, 100_000))
+    for client in range(2, 1002):
+        queue.add(batch(client, 1, 1))
+    turns = [queue.cut(500) for _ in range(1001)]
+    assert sorted(one.first_id >> CLIENT_BITS for one in turns) == list(range(1, 1002))
+    assert sum(one.count for one in turns) == 1000 + 500
+    assert clients_of(queue, 500) == [1] * 199
+
+
 def test_priorities_go_before_turns() -> None:
     queue = Queue()
     queue.add(batch(1, 1, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from array import array
 
 import pytest
@@ -10,6 +12,7 @@ from bossworker.pool.door.door_clients import Keepsake
 from bossworker.pool.door.door_protocol import LONGEST_FRAME, PIECE_BYTES, Pieces, in_pieces, message_of
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
+from bossworker.pool.wire.link import link_pair
 from bossworker.pool.wire.messages import PIECE, Kind, ProtocolError
 from bossworker.pool.wire.segments import single
 
@@ -69,3 +72,16 @@ def test_what_is_kept_goes_once_all_of_it_has_been_taken() -> None:
     keepsake.take([11, 999])
     assert not keepsake.batches
     assert not keepsake.results
+
+
+@pytest.mark.parametrize("module", ["porter", "door_server"])
+def test_a_process_whose_program_is_gone_before_it_began_ends_without_a_word(module: str) -> None:
+    ours, theirs = link_pair()
+    arguments = "0, " * (module == "door_server")  # the boss, which it would hear of only then
+    command = f"from bossworker.pool.door import {module}; {module}.main({theirs.fileno()}, {arguments})"
+    with theirs:
+        ours.close()
+        ended = subprocess.run(
+            [sys.executable, "-c", command], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")

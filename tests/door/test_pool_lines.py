@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -10,21 +11,25 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bossworker import BossDied, BossWorker
 from bossworker.pool.boss import door_requests
+from bossworker.pool.boss.door_requests import DoorLine
 from bossworker.pool.caller.door_connection import PoolLine
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.client_jobs import MOST_BYTES, MOST_JOBS, Allowance
 from bossworker.pool.wire.frames import frame_of, pack
+from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
 from tests.chaos.test_storms import add_and_take
 from tests.conftest import wait_for
@@ -100,6 +105,29 @@ def test_who_leaves_has_had_all_that_was_on_its_way(pool: Make, clients: Make, f
     client.shut_down(force=force)
     assert sorted(result["n"] for result in client.results()) == ([] if force else list(range(400)))
     wait_for(lambda: not door.clients)
+
+
+def test_a_job_is_not_done_before_its_result_is_with_the_door(pool: Make, clients: Make) -> None:
+    """The boss answers a door that has not read for long before it can send it what waits for it."""
+    bw = pool(work, worker_count=2)
+    door = bw.listen()
+    client = clients(door)
+    line_of(client)
+    os.kill(door.pid, signal.SIGSTOP)
+    try:
+        client.add_work(*({"n": n, "size": 100_000} for n in range(400)))
+        wait_for(lambda: bw.stats().done == 401)
+    finally:
+        os.kill(door.pid, signal.SIGCONT)
+
+    def all_are_done() -> bool:
+        (told,) = door.clients
+        assert told.unfinished + told.done == 401
+        assert told.waiting > told.done - 300  # less than that is with the client, or on its way there
+        return told.done == 401
+
+    wait_for(all_are_done)
+    assert sorted(result["n"] for result in client.results()) == list(range(400))
 
 
 NONSENSE = {
@@ -227,6 +255,26 @@ def test_interrupts_at_any_instant_lose_nothing(pool: Make, clients: Make, reque
     assert client.pending() == 0
     assert len({result.job_id for result in rest}) == len(rest)
     assert all(result.ok for result in rest)
+
+
+def test_a_line_that_has_ended_needs_no_garbage_collector() -> None:
+    """There is none in the boss, so each client left a kilobyte behind."""
+    nobody: Any = SimpleNamespace(watch=lambda link, on_event: None, forget=lambda link: None)
+    doors: Any = SimpleNamespace(delivery=SimpleNamespace(doors={}), poller=nobody, count_lines=lambda: 0)
+    (ours, theirs), (client, boss) = link_pair(), link_pair()
+    door = DoorLine(doors, 1, Link(ours))
+    gc.disable()
+    try:
+        door._open_line(5, boss.detach())
+        line = weakref.ref(door.results.lines[5])
+        door.results.end_line(5)
+        door.results._ending.clear()  # until the next one ends
+        assert line() is None
+    finally:
+        gc.enable()
+    door.link.close()
+    theirs.close()
+    client.close()
 
 
 def test_a_client_may_have_so_much_and_no_more() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -13,10 +14,12 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ import zmq
 import bossworker
 from bossworker import BossWorker, Door, DoorRefused, Keys
 from bossworker.failure import Outcome
-from bossworker.pool.door import door_protocol
+from bossworker.pool.door import addresses, door_protocol
 from bossworker.pool.door.door_protocol import FRAMES, JSON, Identity
 from bossworker.pool.wire.batch import Batch, JobOptions, pack_one
 from bossworker.pool.wire.client_jobs import MOST_AT_ONCE
@@ -186,6 +189,16 @@ def test_keys(tmp_path: Path) -> None:
         mine.admit("short")
     with pytest.raises(TypeError, match="must be a str"):
         mine.trust(17)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'~' is none"):
+        mine.trust("~" * 40)
+
+
+@pytest.mark.parametrize("wrong", [Keys("~" * 40, "x" * 40), Keys("x" * 40, "x"), Keys("x" * 40, "x" * 40, server="?")])
+def test_what_are_no_keys_is_told_before_anything_is_started(pool: Make, wrong: Keys) -> None:
+    with pytest.raises(ValueError, match="a key must"):
+        pool(work, worker_count=1).listen("tcp://127.0.0.1:0", keys=wrong)
+    with pytest.raises(ValueError, match="a key must"):
+        bossworker.connect("tcp://127.0.0.1:9", keys=wrong)
 
 
 def test_only_admitted_keys_get_in(pool: Make, clients: Make) -> None:
@@ -234,6 +247,51 @@ def test_the_socket_is_this_users_alone(pool: Make, runtime_folder: Path, tmp_pa
         one.add_work({"n": 1})
         assert one.get_result()["n"] == 1
     assert list(folder.iterdir()) == []
+
+
+def test_a_door_whose_socket_was_removed_leaves_that_of_the_next(pool: Make, clients: Make) -> None:
+    first = pool(work, worker_count=1).listen()
+    one = clients(first)
+    Path(first.address.removeprefix("ipc://")).unlink()
+    second = pool(work, worker_count=1).listen()
+    assert second.address == first.address
+    one.add_work({"n": 1})  # who is there already needs no name
+    assert one.get_result()["n"] == 1
+    first.close()
+    other = clients(second)
+    other.add_work({"n": 2})
+    assert other.get_result()["n"] == 2
+
+
+def test_of_two_that_find_a_socket_deserted_one_takes_its_place(
+    runtime_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other does not remove the new one as well."""
+    path = str(runtime_folder / "bossworker" / "x")
+    addresses.bind_path(path).close()
+    both, is_deserted = threading.Barrier(2), addresses.is_deserted
+
+    def look(path: str) -> bool:
+        found = is_deserted(path)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # for the other to have seen the same, if that can be
+        return found
+
+    def bind(_: int) -> socket.socket | OSError:
+        try:
+            return addresses.bind_path(path)
+        except OSError as error:
+            return error
+
+    monkeypatch.setattr(addresses, "is_deserted", look)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(bind, range(2)))
+    (listener,) = [one for one in found if isinstance(one, socket.socket)]
+    (error,) = [one for one in found if isinstance(one, OSError)]
+    assert error.errno == errno.EADDRINUSE
+    addresses.dial(path).close()
+    listener.close()
+    addresses.remove_path(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user")

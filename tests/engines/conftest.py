@@ -9,8 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import suppress
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import current_process, forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def others_are_not_concerned() -> Iterator[None]:
     for kind, reduce in list(copyreg.dispatch_table.items()):
         if getattr(getattr(reduce, "func", reduce), "__module__", "").startswith("tblib"):
             del copyreg.dispatch_table[kind]
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     end_resource_tracker()
 
 
@@ -77,11 +78,23 @@ def pool_title(pid: int) -> str:
     return ""
 
 
+@contextmanager
+def quick_nodes() -> Iterator[None]:
+    """Dask's nannies fork their workers from a process that has loaded Dask: each would take a second to do so."""
+    from dask import config
+
+    # Or multiprocessing makes a folder for the process's socket that it misses at exit, when ours is tidied away.
+    current_process()._config.setdefault("tempdir", tempfile.mkdtemp(prefix="pymp-"))  # type: ignore[attr-defined]
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
 @pytest.fixture(scope="package")
 def dask_client() -> Iterator[Any]:
     """A client of a cluster with one worker, which runs one task at a time."""
     distributed = pytest.importorskip("distributed")
     with (
+        quick_nodes(),
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):

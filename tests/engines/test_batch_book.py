@@ -52,6 +52,42 @@ def test_batches_grow_until_they_are_worth_it() -> None:
     assert quick.jobs_in_batch(workers=1, slots=1) == 16  # at most 16 times as many as before
 
 
+def ran(job_id: int, started: float, seconds: float = 0.1) -> Segment:
+    return single(job_id, 7, 1, started, started + seconds, Outcome.OK, b"")
+
+
+def test_batches_get_longer_while_nodes_wait_for_them() -> None:
+    book = BatchBook()
+    book.sizes.learn(1, 0.1)
+    book.on_submit(batch_of(1, 1000))
+    starts, sizes = NOW, []
+    for _ in range(6):  # each batch comes half a second too late
+        (flight,) = fly(book)
+        sizes.append(flight.batch.count)
+        results = [ran(job_id, starts + 0.1 * n) for n, job_id in enumerate(flight.batch.ids)]
+        book.on_answer(flight.number, results, "node", "", NOW)
+        starts += 0.1 * len(results) + 0.5
+    assert sizes[:2] == [1, 1]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 5
+    for _ in range(60):  # and now in time
+        (flight,) = fly(book)
+        results = [ran(job_id, starts + 0.1 * n) for n, job_id in enumerate(flight.batch.ids)]
+        book.on_answer(flight.number, results, "node", "", NOW)
+        starts += 0.1 * len(results)
+    assert flight.batch.count == 1
+
+
+def test_nodes_that_have_nothing_to_wait_for_do_not_wait() -> None:
+    book = BatchBook()
+    book.sizes.learn(1, 0.1)
+    for n in range(1, 20):
+        book.on_submit(batch_of(n, 1))
+        (flight,) = fly(book)
+        book.on_answer(flight.number, [ran(n, NOW + 10 * n)], "node", "", NOW)
+    assert book.sizes.jobs_in_batch(workers=1, slots=1) == 1
+
+
 def test_few_jobs_go_to_all_slots() -> None:
     book = BatchBook()
     book.on_submit(batch_of(1, 8))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import bossworker
 from bossworker import AsyncBossWorker, BossWorker, BossWorkerError, WorkerStartError
 from bossworker.engines import executor_engine
 from bossworker.engines.adapter import finished
+from bossworker.engines.home_line import HomeDoor
 from tests.conftest import wait_for
 from tests.engines.conftest import Face
 
@@ -58,6 +60,29 @@ def test_resize_counts_per_node(face: Face, kind: str) -> None:
     wait_for(lambda: len(bw.worker_pids) == 3, PATIENCE)
     bw.resize(1)
     wait_for(lambda: len(bw.worker_pids) == 1, PATIENCE)
+
+
+def test_a_node_is_known_when_the_pool_is_made(
+    pool: Callable[..., BossWorker], process_executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the program's thread for the lines of nodes gets its turn."""
+    started: list[Future[str]] = []
+    run = HomeDoor._run
+
+    def run_late(door: HomeDoor) -> None:
+        wait(started, timeout=1.0)  # the node has said that it is up, unless it waits for us
+        time.sleep(0.2)
+        run(door)
+
+    def note_start(self: executor_engine.ExecutorEngine, events: Any) -> Future[str]:
+        started.append(self._started)
+        return start(self, events)
+
+    start = executor_engine.ExecutorEngine.start
+    monkeypatch.setattr(executor_engine.ExecutorEngine, "start", note_start)
+    monkeypatch.setattr(HomeDoor, "_run", run_late)
+    bw = pool(work, engine=process_executor, worker_count=2)
+    assert len(bw.worker_pids) == 2
 
 
 def test_pause_and_resume(face: Face, kind: str, tmp_path: Path) -> None:
@@ -218,6 +243,8 @@ def test_what_cannot_be(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
     with pytest.raises(ValueError, match="has no door"):
         bw.listen()
+    with pytest.raises(ValueError, match="has no page"):
+        bw.web()
     with pytest.raises(BossWorkerError, match="has no operators"):
         bw.operator.now()
     assert "Executor" in repr(bw) or "Dask cluster tcp://" in repr(bw)
@@ -236,6 +263,24 @@ def test_wrong_engines() -> None:
             BossWorker(work, engine=executor, kill_grace=-1)
     with pytest.raises(WorkerStartError, match="ThreadPoolExecutor takes no tasks: cannot schedule new futures"):
         BossWorker(work, engine=executor)
+
+
+def test_nobody_at_the_address() -> None:
+    """The error names what was given, and what to do; and nothing is left of the try."""
+    pytest.importorskip("distributed")
+    from dask import config
+
+    with socket.socket() as taken:  # where nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"dask://127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            config.set({"distributed.comm.timeouts.connect": "0.3s"}),
+            pytest.raises(WorkerStartError, match=f"engine='{address}': no scheduler answers there .*dask scheduler"),
+        ):
+            BossWorker(work, engine=address)
+    for wrong in ("dask://", "dask://nowhere"):
+        with pytest.raises(ValueError, match="engine must be 'dask://HOST:PORT'"):
+            BossWorker(work, engine=wrong)
 
 
 def test_an_executor_of_threads_is_one_node(pool: Callable[..., BossWorker]) -> None:

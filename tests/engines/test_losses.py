@@ -19,7 +19,7 @@ import pytest
 
 from bossworker import BossDied, BossWorker, Result, UnfinishedJob
 from tests.conftest import alive, wait_for
-from tests.engines.conftest import pool_traces
+from tests.engines.conftest import pool_traces, quick_nodes
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
 
 
@@ -27,8 +27,11 @@ from tests.engines.marks import PATIENCE, leave_a_mark, runs
 def cluster(workers: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
     """A Dask cluster of this test's own, and a client."""
     distributed = pytest.importorskip("distributed")
-    local = distributed.LocalCluster(workers, threads_per_worker=1, dashboard_address=":0", **settings)
-    with local, distributed.Client(local, set_as_default=False) as client:
+    with (
+        quick_nodes(),
+        distributed.LocalCluster(workers, threads_per_worker=1, dashboard_address=":0", **settings) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
         yield local, client
 
 
@@ -263,8 +266,9 @@ class Commands:
         return process
 
     def end(self) -> None:
+        """By SIGKILL: a worker of Dask's that is sent SIGTERM while its scheduler closes it may never end."""
         for process in reversed(self._started):
-            process.terminate()
+            process.kill()
         for process in self._started:
             process.wait()
 

@@ -37,6 +37,7 @@ def test_help_and_unknown_options(program: str) -> None:
         "extester.py --repeat -1",
         "extester.py --sleep -1",
         "extester.py --sleep nan",
+        "flaky_handler.py --timeout -1",
         "fork_queue.py --size 0",
         "map_commands.py --timeout -1",
         "map_commands.py --workers many",
@@ -62,7 +63,7 @@ def test_the_web_page_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", ["polling_loop.py --jobs 1", "flaky_handler.py", "extester.py --stdout ready --sleep 60"]
+    "line", ["polling_loop.py --jobs 1", "flaky_handler.py --timeout 60", "extester.py --stdout ready --sleep 60"]
 )
 def test_ctrl_c_ends_it_quietly(line: str) -> None:
     program, *args = line.split()

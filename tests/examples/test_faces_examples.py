@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -71,8 +72,8 @@ def service(port: int) -> list[str]:
     return command(SERVICE, "--port", port, "--workers", 1)
 
 
-def uvicorn(port: int, *options: str) -> list[str]:
-    app = ["--app-dir", str(SERVICE.parent), "fastapi_service:app", "--port", str(port)]
+def uvicorn(port: int, *options: str, folder: Path = SERVICE.parent) -> list[str]:
+    app = ["--app-dir", str(folder), "fastapi_service:app", "--port", str(port)]
     return [command("-m")[0], "-m", "uvicorn", *app, *options]
 
 
@@ -121,6 +122,35 @@ def test_several_processes_of_a_server_leave_nothing(number: int) -> None:
                 os.kill(pid, number)
         program.wait(SECONDS)
         wait_for(lambda: not any(alive(pid) for pid in everybody))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_reloads_leaves_nothing(tmp_path: Path, number: int) -> None:
+    """Its pool ends with each version of the program, and the last one with the server."""
+    for path in (SERVICE, SERVICE.parent / "arguments.py"):
+        shutil.copy(path, tmp_path)
+    port = free_port()
+    with serving(uvicorn(port, "--reload", "--reload-dir", str(tmp_path), folder=tmp_path), port) as (program, client):
+        bosses = {pid for pid in descendants(program.pid) if processes.children(pid)} - {program.pid}
+        with (tmp_path / SERVICE.name).open("a") as file:
+            file.write("NEW = 1\n")
+        wait_for(lambda: not any(alive(pid) for pid in bosses), SECONDS)
+        wait_for(lambda: len(descendants(program.pid)) >= 4, SECONDS)
+        wait_for(lambda: answer_of(client, "/primes/100") == 25, SECONDS)
+        everybody = descendants(program.pid)
+        for pid in everybody if number == signal.SIGINT else {program.pid}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        program.wait(SECONDS)
+        wait_for(lambda: not any(alive(pid) for pid in everybody))
+
+
+def answer_of(client: Any, path: str) -> int | None:
+    """None while the server is not up again."""
+    with suppress(httpx.TransportError):
+        answer: int = client.get(path).json()["primes"]
+        return answer
+    return None
 
 
 # -- thumbnails -----------------------------------------------------------------------------------------------

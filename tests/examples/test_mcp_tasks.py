@@ -104,6 +104,26 @@ def test_cancelling(agent: Agent) -> None:
     assert "has ended already" in agent.ask("tasks/cancel", taskId=task["taskId"])
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("no json", -32700),
+        ("[1, 2]", -32600),
+        ('{"id": 1, "method": "tools/destroy"}', -32601),
+        ('{"id": 1, "method": "tasks/get"}', -32602),
+        ('{"id": 1, "method": "tools/call", "params": {"name": "run_command", "arguments": {"command": []}}}', -32602),
+        ('{"id": 1, "method": "tools/call", "params": {"name": "run_command", "arguments": 3}}', -32603),
+    ],
+)
+def test_whoever_asks_for_nonsense_gets_an_answer(agent: Agent, line: str, code: int) -> None:
+    assert agent.server.stdin is not None
+    agent.server.stdin.write(f"{line}\n")
+    agent.server.stdin.write('{"method": "notifications/initialized"}\n')
+    agent.server.stdin.flush()
+    assert agent.answer()["error"]["code"] == code
+    assert agent.ask("ping") == {}
+
+
 def test_strangers_and_time_to_live(agent: Agent) -> None:
     task = agent.start("true", ttl=1)
     stranger = Agent("somebody else")

@@ -454,6 +454,47 @@ async def test_shut_down_has_a_limit_and_can_be_forced() -> None:
 
 
 @in_loop
+async def test_a_shut_down_after_one_that_was_cancelled_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = AsyncBossWorker(work, worker_count=1)
+    await pool.run({})
+    line, pid = pool._pool._connection, pool.pool.boss_pid
+    end, begun, go_on = line.end, threading.Event(), threading.Event()
+
+    def end_later(force: bool) -> None:
+        begun.set()
+        go_on.wait(60)
+        end(force)
+
+    monkeypatch.setattr(line, "end", end_later)
+    first = asyncio.create_task(pool.shut_down())
+    await until(begun.is_set)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.create_task(pool.shut_down())
+    await asyncio.sleep(0.1)
+    assert not second.done(), "the boss is still there"
+    go_on.set()
+    await second
+    assert not alive(pid)
+
+
+@in_loop
+async def test_answers_that_nobody_waits_for_any_more_are_dropped() -> None:
+    async with AsyncBossWorker(work, worker_count=1) as pool:
+        for steps in range(20):
+            task = asyncio.create_task(pool.stats())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await pool.stats()
+        replies = pool.pool._connection._replies
+        assert (replies._here, replies._unwanted) == ({}, set())
+
+
+@in_loop
 async def test_the_boss_s_death_reaches_everybody() -> None:
     pool = AsyncBossWorker(work, worker_count=1)
     await pool.stats()

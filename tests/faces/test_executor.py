@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import itertools
+import linecache
 import multiprocessing
 import operator
 import os
@@ -20,8 +21,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -623,6 +626,86 @@ def test_many_threads_call(executor: Make) -> None:
     for thread in threads:
         thread.join(60)
     assert not wrong
+
+
+def append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("x")
+
+
+def test_a_call_whose_submit_was_interrupted_is_not_made_later(
+    executor: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ex = executor(1)
+    assert ex.submit(square, 2).result() == 4
+    book = ex._pool.book()
+    flush = book.flush
+
+    def interrupt() -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        flush()
+
+    wait_for(lambda: book._attendant is None)  # then a call is first put with others, of which there are none
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "flush", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ex.submit(append, tmp_path / "made")
+    assert ex.submit(square, 3).result() == 9
+    ex.shutdown()
+    assert not (tmp_path / "made").exists()
+    assert not book.unsent
+
+
+def test_wherever_a_submit_is_interrupted_its_call_is_made_at_most_once(
+    executor: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each line of it: the next call is made, and nothing is left of this one."""
+    monkeypatch.setattr("bossworker.pool.caller.futures.LINGER_SECONDS", 0.001)
+    monkeypatch.setattr("bossworker.pool.caller.call_futures.LOOK_SECONDS", 0.001)
+    ex = executor(1)
+    ex.submit(square, 2).result()
+    book = ex._pool.book()
+    interrupted = 0
+    for stop in range(1, 80):
+        path = tmp_path / str(stop)
+        if stop % 2:  # which decides on the way that a call takes
+            wait_for(lambda: book._attendant is None)
+        try:
+            with interrupted_at_line(stop):
+                ex.submit(append, path).result(60)
+            assert path.read_text() == "x"
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert ex.submit(square, 3).result(60) == 9
+    assert interrupted > 20
+    ex.shutdown()
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"x"}
+    assert (book.unsent, book.open, boss(ex).pending()) == (False, {}, 0)
+
+
+@contextmanager
+def interrupted_at_line(stop: int) -> Iterator[None]:
+    """As by Ctrl-C, at the n-th line of what collects and sends calls.
+
+    (Not where a `with` ends: no signal is looked for between its last line and the release of its lock.)
+    """
+    lines = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal lines
+        path = frame.f_code.co_filename
+        if event == "line" and path.endswith("call_futures.py"):
+            lines += not linecache.getline(path, frame.f_lineno).lstrip().startswith("with ")
+            if lines == stop:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 # -- on somebody's pool ---------------------------------------------------------------------------------------

@@ -73,6 +73,24 @@ def _cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4096])
 
 
+def _changed_job(path: Path) -> None:
+    """A bit of what a page holds, and SQLite does not mind."""
+    pool = BossWorker(double, worker_count=1, journal=path)
+    pool.pause()
+    pool.add_work({"n": 1, "text": "a word"})
+    pool.shut_down(force=True)
+    data = path.read_bytes()
+    assert data.count(b"a word") == 1
+    path.write_bytes(data.replace(b"a word", b"a wort"))
+
+
+def _changed_result(path: Path) -> None:
+    with BossWorker(lambda job: {"text": "a word"}, worker_count=1, journal=path) as pool:
+        pool.add_work({"n": 1})
+        assert len(list(pool.results())) == 1
+    path.write_bytes(path.read_bytes().replace(b"a word", b"a wort"))
+
+
 def _anothers(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE recipes (name, text)")
@@ -90,6 +108,8 @@ def _newer(path: Path) -> None:
         (_not_a_database, "it is no SQLite database"),
         (_torn, "damaged|malformed"),
         (_cut_off, "damaged|malformed"),
+        (_changed_job, "a record in the table jobs was changed"),
+        (_changed_result, "a record in the table results was changed"),
         (_anothers, "the database of another program"),
         (_newer, "its version is 99"),
     ],

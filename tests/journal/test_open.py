@@ -221,3 +221,30 @@ def test_many_processes_ask_one_owner(tmp_path: Path) -> None:
     assert len(new) == 5
     assert {int(text.split("]")[0][1:]) for text in told} == new
     assert all(results[one]["n"] == 3 for one in new)
+
+
+def test_the_new_ids_of_a_retry_are_ids(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    pool, ids = left(path)
+    with journals.open(path) as journal:
+        (new,) = journal.retry(ids[3])
+        assert journal.job(new)["n"] == 3
+        assert journal.result(new) is None
+        path.with_suffix(".flag").touch()
+        wait_for(lambda: journal.result(new) is not None)
+        assert journal.retry(new)[0] > new
+    results_of(pool)
+
+
+def test_it_is_a_context_manager(tmp_path: Path) -> None:
+    """Which people expect; nothing is held open in it, and another owner may come and go meanwhile."""
+    path = tmp_path / "jobs.db"
+    with BossWorker(handle, worker_count=1, journal=path) as pool:
+        pool.add_work({"n": 0, "flag": str(tmp_path / "flag")})
+        with journals.open(path) as journal:
+            assert sum(journal.counts().values()) == 1
+    with journals.open(path) as journal, BossWorker(handle, worker_count=1, journal=path):
+        assert journal.counts()["done"] == 1
+    journal.close()
+    with pytest.raises(ZeroDivisionError), journals.open(path) as journal:
+        raise ZeroDivisionError

@@ -1,4 +1,7 @@
-"""A pool with a journal that is open to other programs: its own jobs are in the journal, those of clients are not."""
+"""A pool with a journal that is open to other programs: its own jobs are in it, those of clients are not.
+
+Those that do are in ``test_kept_clients.py``.
+"""
 
 from __future__ import annotations
 

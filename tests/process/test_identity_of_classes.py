@@ -109,7 +109,7 @@ def script(tmp_path: Path, text: str) -> list[str]:
     path.write_text("from bossworker import BossWorker\n" + textwrap.dedent(text))
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return str(done.stdout).splitlines()
 
 
 def test_a_class_of_a_program_is_left_alone_by_its_spawned_workers(tmp_path: Path) -> None:

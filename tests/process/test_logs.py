@@ -116,6 +116,32 @@ def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
     assert seen.lines(job_id) == expected(0)
 
 
+def test_what_is_written_while_the_boss_reads_is_of_the_job_that_wrote_it(
+    pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has counted this read already, which the job before that one has seen."""
+    read, waits = output_pipes.read_some, [0.05, 0.5]  # before it reads stderr, and stdout after that
+
+    def wait_and_read(fd: int) -> bytes | None:
+        time.sleep(waits.pop(0) if waits else 0.0)
+        return read(fd)
+
+    def write(job: dict[str, Any]) -> None:
+        os.write(2, job.get("text", b""))
+        time.sleep(job.get("seconds", 0.0))
+
+    monkeypatch.setattr(output_pipes, "read_some", wait_and_read)  # before the boss is forked
+    bw = pool(write, worker_count=1, logs="relay", start_method="fork")
+    bw.add_work(*({} for _ in range(50)))  # as they are short, there will be two in a batch
+    assert len(list(bw.results())) == 50
+    jobs = [{"text": b"first\n"}, {"text": b"second\n", "seconds": 0.3}, {"text": b"third\n"}]
+    ids = bw.add_work(*jobs)
+    assert len(list(bw.results())) == 3
+    assert [(record.job_id, record.getMessage()) for record in seen.records] == list(
+        zip(ids, ["first", "second", "third"])
+    )
+
+
 def test_many_short_jobs_keep_their_lines_apart(pool: Pool, seen: Seen) -> None:
     def write(job: dict[str, Any]) -> None:
         os.write(job["n"] % 2 + 1, b"%d\n" % job["n"])
@@ -263,6 +289,30 @@ def test_a_caller_that_takes_nothing_is_told_what_it_missed(
     numbers = [int(line.split(":")[2].split()[0]) for line in seen.lines()]
     assert numbers == sorted(numbers)
     assert numbers[-1] == 59_999
+
+
+def test_a_result_never_overtakes_its_lines(
+    pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    send = output_relay.OutputRelay.send
+
+    def send_and_wait(relay: output_relay.OutputRelay) -> None:
+        send(relay)
+        if relay.waiting:
+            time.sleep(0.02)  # the caller, to whom we could send no more, makes room meanwhile
+
+    monkeypatch.setattr(output_relay.OutputRelay, "send", send_and_wait)  # before the boss is forked
+
+    def chatter(job: dict[str, Any]) -> None:
+        for n in range(8_000):
+            print(n, "x" * 200)
+        (tmp_path / "done").touch()
+
+    bw = pool(chatter, worker_count=1, logs="relay", start_method="fork")
+    bw.add_work({})
+    wait_for((tmp_path / "done").exists)  # more than the line to the caller takes is there
+    assert bw.get_result().ok
+    assert len(seen.records) == 8_000
 
 
 def test_while_nobody_takes_what_is_relayed_no_print_waits_for_the_boss(

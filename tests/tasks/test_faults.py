@@ -231,7 +231,7 @@ def test_the_status_of_what_has_ended_takes_no_wait(pool: TaskPool) -> None:
     assert due.wait(0) is None
 
 
-@pytest.mark.parametrize("name", ["commands.jobdir.open_folder", "tasks.wire.socket_paths.connect"])
+@pytest.mark.parametrize("name", ["commands.safe_files.open_folder", "tasks.wire.socket_paths.connect"])
 def test_a_living_task_that_is_not_for_us_is_not_deleted(pool: TaskPool, name: str) -> None:
     """Neither where its files may not be read, nor where its supervisor may not be talked to."""
     task = pool.spawn(SLEEP)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bossworker.commands import jobdir
+from bossworker.commands import safe_files
 from bossworker.system import identity
 from bossworker.tasks import TaskError, TaskPool
 from tests.commands.privileges import NOBODY, as_nobody, make_sudo, need_root
@@ -149,7 +149,7 @@ def test_nobody_can_have_us_end_our_own_by_exchanging_directories(
         os.chown(forged, NOBODY, NOBODY)
         os.rename(ours, f"{ours}.away")
         os.rename(forged, ours)
-        read = jobdir.read_json
+        read = safe_files.read_json
 
         def read_and_exchange(folder: int, name: str) -> dict[str, Any]:
             found = read(folder, name)
@@ -158,7 +158,7 @@ def test_nobody_can_have_us_end_our_own_by_exchanging_directories(
                 os.rename(f"{ours}.away", ours)
             return found
 
-        monkeypatch.setattr(jobdir, "read_json", read_and_exchange)
+        monkeypatch.setattr(safe_files, "read_json", read_and_exchange)
         task.info(fresh=True)
         assert precious.poll() is None
         precious.kill()

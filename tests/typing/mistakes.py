@@ -59,6 +59,8 @@ with BossWorker(root) as roots:
     roots.add_work({"n": "1"})  # error: typeddict-item
     roots.submit({"m": 1})  # error: typeddict-item, typeddict-unknown-key
     list(roots.map({"m": n} for n in range(3)))  # error: typeddict-item, typeddict-unknown-key
+    roots.get_result()["misspelt"]  # error: typeddict-item
+    number_of_key: int = roots.get_result()["root"]  # error: assignment
     roots.get_result().raise_for_error()["misspelt"]  # error: typeddict-item
     roots.submit({"n": 1}).result().raise_for_error()["misspelt"]  # error: typeddict-item
     number_of_root: int = roots.get_result().raise_for_error()["root"]  # error: assignment

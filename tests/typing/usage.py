@@ -96,6 +96,8 @@ def use_a_pool(path: Path) -> None:
 
 
 def use_other_pools(path: Path) -> None:
+    with BossWorker(lambda job: {"n": job["n"]}) as quick:
+        assert_type(quick, BossWorker[Any, dict[str, Any]])
     with BossWorker(nothing) as empty:
         assert_type(empty.get_result().raise_for_error().job_id, int)
     with BossWorker(root, name="roots", max_job_memory=1 << 20, start_method="spawn") as roots:
@@ -104,6 +106,8 @@ def use_other_pools(path: Path) -> None:
         assert_type(roots.get_result(), Result[Root])
         assert_type(roots.get_result().job_id, int)
         assert_type(roots.get_result().raise_for_error(), Root)
+        assert_type(roots.get_result()["root"], float)
+        assert_type(roots.get_result()["ERROR"], str)
         for answer in roots.map({"n": n} for n in range(3)):
             assert_type(answer.raise_for_error()["root"], float)
         use_any(roots, roots.get_result())

@@ -116,7 +116,8 @@ class Stage:
         self.notes: list[str] = []
         self.immortal = False  # whether a worker that has misbehaved lives on until it is ended
         self.boss = Boss(Link(caller), Link(fork_server), self.memory, OPTIONS, os.getpid())
-        self.boss.poller._spin._seconds = 0.0
+        for patience in (self.boss.poller._answers, self.boss.poller._requests):
+            patience._most = patience._seconds = 0.0
         self.boss.perform(self.boss.ledger.on_tick(0.0))
         for slot in range(OPTIONS.worker_count):
             self.spawn(slot)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker.pool.boss.notes import HELD_SECONDS, Notes
+from bossworker.pool.boss.notes import HELD_SECONDS, MOST_UNREAD, Notes
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
 
@@ -68,3 +69,24 @@ def test_a_program_that_is_gone_is_told_by_the_poll(ends: tuple[Link, Link]) -> 
     caller.close()
     notes.attend(time.monotonic() + 1)
     assert notes.chores == []
+
+
+def test_a_program_that_reads_nothing_does_not_have_them_pile_up(ends: tuple[Link, Link]) -> None:
+    """It may wait for a signal for weeks, while others come and go at its door."""
+    boss, caller = ends
+    notes = Notes(boss)
+    for number in range(5 * MOST_UNREAD):
+        notes.add(logging.WARNING, f"client {number} came")
+    frames: list[Frame] = []
+    while not boss.flush() or not frames:
+        frames += caller.receive()
+    frames += caller.receive()
+    texts = [bytes(frame.body).decode() for frame in frames]
+    assert texts == [f"client {number} came" for number in range(len(texts))]
+    assert MOST_UNREAD <= len(texts) < 3 * MOST_UNREAD  # of which some are in the socket
+    notes.add(logging.INFO, "last")
+    notes.release()
+    boss.flush()
+    told, last = caller.receive()
+    assert bytes(told.body).decode().startswith(f"notes dropped={5 * MOST_UNREAD - len(texts)}:")
+    assert bytes(last.body) == b"last"

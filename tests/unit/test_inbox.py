@@ -92,7 +92,7 @@ def test_a_result_is_no_larger_for_the_company_it_came_in() -> None:
 def test_every_result_tells_when_its_own_job_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
-    monkeypatch.setattr("bossworker.pool.caller.unpacking.time", clock)
+    monkeypatch.setattr("bossworker.system.wall_clock.time", clock)
     monkeypatch.setattr("bossworker.pool.caller.sent_jobs.time", clock)
     inbox = Inbox()
     for first in range(1, 900, 3):

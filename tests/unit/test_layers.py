@@ -29,7 +29,9 @@ LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("system",),
     ("display",),
 )
-FACES = ("__main__", "executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel")  # nobody imports them
+FACES = (  # nobody imports them
+    "__main__", "executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel", "mypy_plugin"
+)  # fmt: skip
 ERRORS = "errors.py"  # the one file name that each part may have: it is where one looks for a part's errors
 
 

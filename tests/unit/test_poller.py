@@ -123,3 +123,17 @@ def test_nobody_sleeps_beside_a_report(poller: Poller) -> None:
     poller._reports.forget(0)
     here.close()
     there.close()
+
+
+def test_how_long_an_answer_takes_decides_on_the_patience_for_the_next(poller: Poller) -> None:
+    poller._requests._most = poller._requests._seconds = 0.01
+    poller.expect_request(time.monotonic())
+    poller.wait(0.05)  # in vain, awake at first and then asleep
+    assert poller._requests._seconds == 0.005
+    poller.wait(0)  # it expects nothing now
+    assert poller._requests._seconds == 0.005
+    poller._requests._most = 60.0
+    poller.expect_request(time.monotonic())
+    poller._awake_until = 0.0
+    poller.wait(0)
+    assert poller._requests._seconds == 60.0

@@ -25,7 +25,7 @@ import httpx
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 import bossworker
-from bossworker import BossWorker, jobs, tasks
+from bossworker import BossWorker, jobs, run_command, tasks
 from tests.conftest import wait_for
 from tests.web.conftest import client_of
 
@@ -45,6 +45,10 @@ def work(job: dict[str, Any]) -> Any:
             me.progress(3, 10, job.get("text", "third of ten"))
             print(job.get("text", "a line"), flush=True)
             time.sleep(job["seconds"])
+        case "talk":
+            print("begins", job.get("text", ""))
+            wait_for(Path(job["path"]).exists, 300)
+            print("is through")
     return {}
 
 
@@ -60,9 +64,9 @@ class World:
         self.url = url
 
     @contextmanager
-    def pool(self, **settings: Any) -> Iterator[tuple[BossWorker, str]]:
+    def pool(self, handler: Any = work, **settings: Any) -> Iterator[tuple[BossWorker, str]]:
         """A pool that can be seen, and the address of the page."""
-        bw = BossWorker(work, **{"worker_count": 2, "name": "mill", "logs": "discard", **settings})
+        bw = BossWorker(handler, **{"worker_count": 2, "name": "mill", "logs": "discard", **settings})
         try:
             bw.listen()
             with self.client() as client:
@@ -107,6 +111,29 @@ def go(page: Page, route: str) -> None:
     page.evaluate("route => { location.hash = route }", route)
 
 
+SEEN = {  # what is there once a page has been drawn: its heading, and something of what it shows
+    "now": ("Now", "tr.worker"),
+    "jobs": ("Jobs", ".job-body .job-id, .empty"),
+    "job": ("Jobs of ", ".fields"),
+    "commands": ("Jobs", ".job-body .job-id, .empty"),
+    "command": ("Commands /", ".fields"),
+    "journal": ("Jo", ".job-body .job-id, .fields"),
+    "timeline": ("Timeline", "canvas"),
+    "tasks": ("Tasks", ".tasks tbody tr, .empty"),
+    "task": ("Tasks /", ".fields"),
+    "nowhere": ("", ".empty"),
+}
+
+
+def show(page: Page, route: str) -> None:
+    """Go there, and wait until it is drawn."""
+    heading, content = SEEN[route.removeprefix("#/").partition("/")[0].partition("?")[0]]
+    go(page, route)
+    if heading:
+        expect(page.locator("h1")).to_contain_text(heading)
+    expect(page.locator(f"main :is({content})").first).to_be_visible()
+
+
 def key_of(page: Page) -> str:
     """Of the only pool, in routes."""
     key: str = page.evaluate("fetch('api/state').then((told) => told.json()).then((told) => told.pools[0].key)")
@@ -129,8 +156,7 @@ def check_nothing_leaves_the_machine(world: World) -> None:
         page.reload()
         is_live(page)
         for route in ("#/jobs/mill", "#/job/mill/1", "#/timeline/mill", "#/tasks", "#/commands"):
-            go(page, route)
-            page.wait_for_timeout(200)
+            show(page, route)
         hosts = {
             request.url.split("/")[2].rpartition(":")[0] for request in asked if not request.url.startswith("data:")
         }
@@ -160,6 +186,35 @@ def check_six_tabs_stay_live(world: World) -> None:
         for tab in tabs[1:]:
             go(tab, "#/now")
             expect(tab.locator(".tile.bad .tile-value")).to_have_text("8")
+
+
+def check_a_hidden_tab_asks_nothing(world: World) -> None:
+    with world.pool() as (bw, url), world.tab(url, "#/jobs/mill") as page:
+        is_live(page)
+        show_or_hide(page, hidden=True)
+        expect(page.locator(".state-hidden")).to_be_visible()
+        asked: list[Request] = []
+
+        def note(request: Request) -> None:
+            asked.append(request)
+
+        page.on("request", note)
+        with world.tab(url, "#/now") as other:  # in which time passes
+            bw.add_work(*({"do": "raise"} for _ in range(3)))
+            expect(other.locator(".tile.bad .tile-value")).to_have_text("3")
+        assert not asked
+        show_or_hide(page, hidden=False)
+        is_live(page)
+        expect(page.locator(".job-body .job")).to_have_count(3)
+
+
+def show_or_hide(page: Page, hidden: bool) -> None:
+    """As a browser would that shows another tab. (A headless one shows all of them.)"""
+    page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        hidden,
+    )
 
 
 def check_nothing_of_a_job_is_html(world: World) -> None:
@@ -212,19 +267,54 @@ def check_a_wrong_token_is_refused(world: World) -> None:
         window.close()
 
 
+def is_narrow(page: Page) -> bool:
+    """Whether there is no sideways scrolling."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+@contextmanager
+def a_task() -> Iterator[tasks.Task]:
+    """That has printed, and sent messages."""
+    program = (
+        "import os, sys; messages = int(os.environ['BOSSWORKER_TASK_FD'])\n"
+        "os.write(messages, b'z' * 300)\n"
+        "print('w' * 300, flush=True)\n"
+        "for line in sys.stdin: print('got', line, end='', flush=True)\n"
+        "while message := os.read(messages, 1 << 17): os.write(messages, b'back: ' + message)"
+    )
+    task = tasks.spawn([sys.executable, "-c", program], meta={"name": "a-long-name-" * 6})
+    try:
+        wait_for(lambda: task.stream("data").limit)
+        yield task
+    finally:
+        task.delete()
+
+
 def check_narrow_screens(world: World) -> None:
-    with world.pool(name="a-name-that-is-rather-long-for-a-telephone") as (bw, url):
-        bw.add_work(*({"do": "raise", "text": "x" * 300} for _ in range(3)), {"do": "sleep", "seconds": 600})
+    name = "a-name-that-is-rather-long-for-a-telephone"
+    with (
+        TemporaryDirectory() as folder,
+        a_task() as task,
+        world.pool(name=name, journal=Path(folder, "narrow.db"), logs="relay") as (bw, url),
+    ):
+        bw.add_work(
+            *({"do": "raise", "text": "x" * 300} for _ in range(3)), {"do": "sleep", "seconds": 600, "text": "v" * 300}
+        )
         jobid = jobs.start(["true", "y" * 300])
         with world.tab(url, viewport={"width": 360, "height": 740}) as page:
             is_live(page)
             key = key_of(page)
-            routes = ["#/now", f"#/jobs/{key}?status=failed", f"#/job/{key}/1", f"#/timeline/{key}"]
-            for route in [*routes, "#/tasks", "#/commands", f"#/command/{jobid}"]:
-                go(page, route)
-                page.wait_for_timeout(400)
-                wide = page.evaluate("document.documentElement.scrollWidth")
-                assert wide <= 360, (route, wide)
+            routes = ["#/now", f"#/jobs/{key}?status=failed", f"#/job/{key}/1", f"#/job/{key}/4", f"#/timeline/{key}"]
+            routes += ["#/tasks", f"#/task/{task.id}", "#/commands", f"#/command/{jobid}", "#/nowhere"]
+            for route in [*routes, "#/journal/narrow.db", "#/journal/narrow.db/1"]:
+                show(page, route)
+                assert is_narrow(page), route
+            show(page, "#/now")
+            page.get_by_role("button", name="Reload…").click()
+            page.get_by_role("textbox", name="Handler").fill("nowhere." * 20 + "at_all:fn")
+            page.get_by_role("button", name="Reload", exact=True).click()
+            expect(page.locator("dialog .notice")).to_be_visible()
+            assert is_narrow(page), "a question"
 
 
 def check_the_keyboard_is_enough(world: World) -> None:
@@ -351,57 +441,152 @@ def check_a_hundred_thousand_jobs(world: World) -> None:
         expect(page.locator(".job-body .job")).to_have_count(1, timeout=1000 * MARGIN)
 
 
-def check_output_is_live_and_tasks_are_steered(world: World) -> None:
-    jobid = jobs.start("echo first; sleep 2; echo second; sleep 600", shell=True)
+def check_output_of_a_command_is_live(world: World) -> None:
+    with TemporaryDirectory() as folder:
+        script = f"echo first; while test ! -e {folder}/go; do sleep 0.05; done; echo second; sleep 600"
+        jobid = jobs.start(script, shell=True)
+        try:
+            with world.tab(world.url, f"#/command/{jobid}") as page:
+                output = page.get_by_label("stdout")
+                expect(output).to_have_text("first\n")
+                Path(folder, "go").touch()
+                expect(output).to_have_text("first\nsecond\n")
+                page.get_by_role("button", name="Kill").click()
+                page.locator("dialog").get_by_role("button", name="Kill").click()
+                expect(page.locator("h1 .badge")).to_contain_text("signal 9")
+        finally:
+            jobs.signal(jobid)
+            jobs.wait(jobid, 30)
+
+
+def check_a_task_is_steered(world: World) -> None:
     task = tasks.spawn(["cat"])
     try:
-        with world.pool() as (_, url), world.tab(url, f"#/command/{jobid}") as page:
-            output = page.locator(".output").first
-            expect(output).to_contain_text("first")
-            expect(output).to_contain_text("second")
-            page.get_by_role("button", name="Kill").click()
-            page.locator("dialog").get_by_role("button", name="Kill").click()
-            expect(page.locator("h1 .badge")).to_contain_text("signal 9")
-            go(page, f"#/task/{task.id}")
-            page.get_by_label("A line for its stdin").fill("hello")
-            page.keyboard.press("Enter")
-            expect(page.locator(".output").first).to_have_text("hello\n")
+        with world.tab(world.url, f"#/task/{task.id}") as page:
+            output, badge = page.get_by_label("stdout"), page.locator("h1 .badge")
+            send_line(page, "hello")
+            expect(output).to_have_text("hello\n")
             page.get_by_role("button", name="Pause").click()
-            expect(page.get_by_role("button", name="Resume")).to_be_visible()
+            page.get_by_role("button", name="Resume").click()
+            before = task.info(fresh=True)["pid"]
+            page.get_by_role("button", name="Restart").click()
+            page.locator("dialog").get_by_role("button", name="Restart").click()
+            expect(page.locator("dialog")).to_have_count(0)
+            assert task.info(fresh=True)["pid"] not in (before, None)
+            send_line(page, "again")
+            expect(output).to_have_text("hello\nagain\n")
+            page.get_by_role("combobox", name="Signal").select_option("TERM")
+            page.get_by_role("button", name="Send signal").click()
+            expect(badge).to_contain_text("signal 15")
+            page.get_by_role("button", name="Start again").click()
+            expect(badge).to_have_text("running")
+            page.get_by_role("button", name="Close stdin").click()
+            page.locator("dialog").get_by_role("button", name="Close").click()
+            expect(badge).to_have_text("done")
+            page.get_by_role("button", name="Delete").click()
+            page.locator("dialog").get_by_role("button", name="Delete").click()
+            expect(page.locator("h1")).to_have_text("Tasks")
+            assert not tasks.search()
     finally:
-        jobs.signal(jobid)
-        jobs.wait(jobid, 30)
         task.delete()
+
+
+def send_line(page: Page, text: str) -> None:
+    page.get_by_label("A line for its stdin").fill(text)
+    page.keyboard.press("Enter")
+
+
+def check_a_task_is_sent_messages(world: World) -> None:
+    with a_task() as task, world.tab(world.url, f"#/task/{task.id}") as page:
+        messages = page.get_by_label("data", exact=True)
+        expect(messages).to_have_text("z" * 300)
+        page.get_by_text("Send it a message").click()
+        page.get_by_label("A message for its data").fill(NASTY)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Close stdin").click()
+        page.locator("dialog").get_by_role("button", name="Close").click()
+        expect(messages).to_have_text(f"{'z' * 300}back: {NASTY}")
+        assert page.evaluate("window.harmed") is None
+
+
+def check_a_job_is_looked_at_as_it_runs(world: World) -> None:
+    """What it prints, line by line; what it takes; and where nothing can be seen, why."""
+    with TemporaryDirectory() as folder:
+        go_on = str(Path(folder, "go"))
+        with world.pool(worker_count=1, logs="relay") as (bw, url), world.tab(url) as page:
+            bw.add_work({"do": "talk", "path": go_on, "text": NASTY})
+            show(page, "#/job/mill/1")
+            shown = page.locator(".output")
+            expect(shown).to_contain_text(f"begins {NASTY}")
+            expect(page.locator(".fields")).to_contain_text("of a processor")
+            Path(go_on).touch()
+            expect(shown).to_contain_text("is through")
+            expect(page.locator("h1 .badge")).to_have_text("done")
+            assert page.evaluate("window.harmed") is None
+            Path(go_on).unlink()
+        with world.pool(worker_count=1) as (bw, url), world.tab(url) as page:
+            bw.add_work({"do": "talk", "path": go_on})
+            show(page, "#/job/mill/1")
+            expect(page.locator("main")).to_contain_text('logs="relay"')
+            Path(go_on).touch()
+        with world.pool(run_command, worker_count=1) as (bw, url), world.tab(url) as page:
+            script = (
+                f"echo begins; echo oops >&2; while test ! -e {go_on}.2; do sleep 0.05; done; echo is through; exit 3"
+            )
+            bw.add_work({"cmd": script, "shell": True})
+            show(page, "#/job/mill/1")
+            expect(page.get_by_label("stdout")).to_have_text("begins\n")
+            expect(page.get_by_label("stderr")).to_have_text("oops\n")
+            expect(page.locator(".fields")).to_contain_text("processes")
+            Path(f"{go_on}.2").touch()
+            expect(page.get_by_label("stdout")).to_have_text("begins\nis through\n")
+            expect(page.locator(".notice")).to_contain_text("exit code 3")
 
 
 def check_everybody_can_read_it(world: World) -> None:
     """What axe-core finds serious, in light and in dark."""
-    with world.pool() as (bw, url):
+    with (
+        TemporaryDirectory() as folder,
+        a_task() as task,
+        world.pool(worker_count=3, journal=Path(folder, "readable.db"), logs="relay") as (bw, url),
+    ):
         bw.add_work(
             *({"do": "raise"} for _ in range(5)), {"do": "sleep", "seconds": 600}, {"do": "sleep", "seconds": 600}
         )
         bw.add_work({"n": 1})
         jobid = jobs.start(["true"])
         jobs.wait(jobid)
-        for scheme in ("light", "dark"):
-            with world.tab(url, color_scheme=scheme) as page:
-                is_live(page)
-                expect(page.locator(".tile.bad .tile-value")).to_have_text("5")
-                page.evaluate(AXE.read_text())
-                routes = ["#/now", "#/jobs/mill?status=failed", "#/job/mill/1", "#/timeline/mill", "#/tasks"]
-                for route in [*routes, f"#/command/{jobid}", "#/nowhere"]:
-                    go(page, route)
-                    page.wait_for_timeout(400)
-                    serious = [one for one in violations(page) if one["impact"] in ("serious", "critical")]
-                    assert not serious, (scheme, route, json.dumps(serious, indent=1)[:3000])
+        with world.tab(url) as page:
+            is_live(page)
+            expect(page.locator(".tile.bad .tile-value")).to_have_text("5")
+            page.evaluate(AXE.read_text())
+            routes = ["#/now", "#/jobs/mill?status=failed", "#/job/mill/1", "#/job/mill/7", "#/timeline/mill"]
+            routes += ["#/tasks", f"#/task/{task.id}", "#/commands", f"#/command/{jobid}", "#/nowhere"]
+            for route in [*routes, "#/journal/readable.db", "#/journal/readable.db/1"]:
+                show(page, route)
+                assert_readable(page, route)
+            show(page, "#/now")
+            page.get_by_role("button", name="Reload…").click()
+            page.get_by_role("textbox", name="Handler").fill("nowhere.at_all:fn")
+            page.get_by_role("button", name="Reload", exact=True).click()
+            expect(page.locator("dialog .notice")).to_be_visible()
+            assert_readable(page, "a question")
+            page.keyboard.press("Escape")
+            expect(page.locator(".pool .notice")).to_be_visible()
+            assert_readable(page, "a reload that has failed")
 
 
-def violations(page: Page) -> list[dict[str, Any]]:
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] }).then((told) => told.violations)")
-    keys = ("id", "impact", "help")
-    return [
-        {**{key: one[key] for key in keys}, "nodes": [node["html"][:200] for node in one["nodes"]]} for one in found
-    ]
+def assert_readable(page: Page, where: str) -> None:
+    """In light; and in dark, where nothing is different but the colours."""
+    for scheme, rules in (("light", ""), ("dark", ", runOnly: { type: 'rule', values: ['color-contrast'] }")):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        found = page.evaluate(f"axe.run({{ resultTypes: ['violations']{rules} }}).then((told) => told.violations)")
+        serious = [
+            {"id": one["id"], "help": one["help"], "nodes": [node["html"][:200] for node in one["nodes"]]}
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert not serious, (scheme, where, json.dumps(serious, indent=1)[:3000])
 
 
 def check_empty_and_trouble(world: World) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-LEAST = 12  # checks
+LEAST = 18  # checks
 SECONDS = 270  # for all of them; alone on a machine they take some twenty
 
 if find_spec("playwright") is None:
@@ -24,6 +24,7 @@ if browser_checks.find_browser() is None:
     pytest.skip(f"there is no browser: none of {', '.join(browser_checks.BROWSERS)}", allow_module_level=True)
 
 
+@pytest.mark.early
 def test_in_a_browser(tmp_path: Path) -> None:
     """All of it in one test, so that tests that run side by side start one browser."""
     places = {"XDG_RUNTIME_DIR": "run", "BOSSWORKER_ROOT": "jobs", "BOSSWORKER_TASKS": "tasks"}

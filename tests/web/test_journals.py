@@ -145,6 +145,7 @@ def test_a_journal_without_an_owner(left: str, app: Callable[..., InProcess], ca
     orders = [line.split(" by=")[0] for line in caplog.messages if line.startswith("order=")]
     assert orders == [
         f"order=retry journal={left!r} jobs=2 done=2",
+        f"order=retry journal={left!r} jobs=1 refused='job 5 has not ended (it is queued): it cannot be retried'",
         f"order=retry journal={left!r} jobs=2 done=2",
         f"order=forget journal={left!r} status='failed' unretrieved=False done=2",
     ]

@@ -21,6 +21,7 @@ from bossworker.commands.hosting.hosting_wire import (
 )
 from bossworker.commands.hosting.relaying import LineRelay
 from bossworker.system import program
+from bossworker.system.wall_clock import start_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Hosted:
         self.relay: LineRelay | None = None
         self.pid = 0
         self.fd = -1  # readable when it has ended; -1: where there is no such thing
-        self.started = self.started_at = 0.0  # monotonic, Unix seconds
+        self.started_at = self.started = 0.0  # Unix, monotonic seconds
         self.refusal: program.CannotStart | None = None
         self.exit: tuple[int, struct_rusage, float] | None = None
         self.kind = ""  # why it is made to end, as its record will say
@@ -77,7 +78,7 @@ class Hosted:
         own = [os.fsencode(f"{name}={value}") for name, value in job.env.items()]
         own.append(b"BOSSWORKER_JOB=" + self.jobid.encode())
         argv = [os.fsencode(one) for one in job.argv]
-        self.started, self.started_at = time.monotonic(), time.time()
+        self.started_at, self.started = start_times()
         cells.starting(job.cell, self.started_at)
         try:
             self.pid = program.start(

@@ -21,6 +21,7 @@ from bossworker.commands.request import Request
 from bossworker.commands.terminal import Terminal
 from bossworker.system import descendants, identity, program
 from bossworker.system.memory import ChildPeak, OomWatch
+from bossworker.system.wall_clock import start_times
 
 GRACE = 0.5  # seconds between TERM and KILL, unless the job says otherwise, or the pool leaves us less
 LAST_SECONDS = 0.5  # of what the pool leaves us, for KILL and the last word
@@ -49,7 +50,7 @@ class CommandRun:
         self.hopeless = ""  # who cannot be ended, and why
         self.out_of_memory = False  # as the kernel's counters have it
         self.concluded = False
-        self._started = 0.0  # monotonic seconds
+        self._started_at, self._started = 0.0, 0.0  # Unix, monotonic seconds
         self._terminal: Terminal | None = None
         self._end: EndWatch | None = None
         self._oom: OomWatch | None = None
@@ -70,13 +71,13 @@ class CommandRun:
             self.concluded = True
             raise
         try:
-            self._started = time.monotonic()
+            self._started_at, self._started = start_times()
             self.pid = self.family.pid = self._execute(stdin)
         except program.CannotStart as failure:
             self.failure = failure
             program.tell(self._stdio(stdin)[2], failure)
         finally:
-            self.status = job_status.running(identity.own(), [self.pid, 0, identity.boot_id()], time.time())
+            self.status = job_status.running(identity.own(), [self.pid, 0, identity.boot_id()], self._started_at)
             os.close(stdin)
             if self._terminal is not None:
                 self._terminal.is_started()

@@ -16,6 +16,7 @@ from bossworker.system.cpython import signal
 from bossworker.system.descendants import Ending, adopt_orphans, descendants, die_with_parent
 from bossworker.system.eventloop import Loop
 from bossworker.system.memory import ChildPeak, OomWatch
+from bossworker.system.wall_clock import start_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Supervisor:
         """Start the command, or note why it cannot be."""
         order = self.order
         self._peak, self._oom = ChildPeak(), None
-        self._started, self._started_at = time.monotonic(), time.time()  # before it: its time is never told too short
+        self._started_at, self._started = start_times()  # before it: its time is never told too short
         try:
             self.pid = self._execute(order)
         except program.CannotStart as error:

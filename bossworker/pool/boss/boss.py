@@ -113,7 +113,9 @@ class Boss:
         self.watchers = self.requests.watchers
         self.output: OutputRelay | None = None
         if options.relayed:
-            self.output = OutputRelay(self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring)
+            self.output = OutputRelay(
+                self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring, self.requests.tails
+            )
             self.output.watched = lambda: self.watchers.ever
             self.intake.before_results = self.output.before_results
         self.ready = False
@@ -252,7 +254,8 @@ class Boss:
                 self.notes.release()
             if self.output is not None:
                 self.output.send()
-            self.delivery.send()
+            if self.output is None or not self.output.waiting:  # or results would overtake their jobs' lines
+                self.delivery.send()
         except LinkClosed:
             raise CallerGone from None
         if self.caller.unsent:

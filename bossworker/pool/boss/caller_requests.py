@@ -12,6 +12,7 @@ from bossworker.pool.boss.actions import Actions
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.job_tails import JobTails
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.reloads import Reloads, Tell
@@ -63,6 +64,7 @@ class CallerRequests:
         self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
         self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply, options.handler)
         self.chores: list[Chore] = []
+        self.tails = JobTails(ledger, traffic.intake.recorders)
         self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
         self.operations = Operations(self)
 

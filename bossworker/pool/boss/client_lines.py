@@ -9,6 +9,7 @@ A client is trusted no more than a door's process is: what makes no sense costs 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from struct import error as StructError
@@ -16,10 +17,10 @@ from struct import error as StructError
 from bossworker.pool.boss.delivery import Undelivered
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.client_jobs import LONGEST_ON_LINE, OWN_ID, Allowance, read_batch
+from bossworker.pool.wire.client_jobs import LONGEST_ON_LINE, Allowance, read_batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, LAST_CLIENT, Kind, ProtocolError
+from bossworker.pool.wire.messages import CLIENT_BITS, LAST_CLIENT, OWN_ID, Kind, ProtocolError
 from bossworker.pool.wire.segments import Segment
 
 MOST_LINES = 64  # of all doors, as each takes a descriptor of the boss
@@ -40,7 +41,7 @@ class ClientLine(Allowance):
         link: Link | None,
         base: int,
         poller: Poller,
-        on_jobs: Callable[[Batch, int], None],
+        on_jobs: Callable[[ClientLine, Batch, int], None],
         on_nonsense: Callable[[str], None],
     ) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class ClientLine(Allowance):
             raise ProtocolError(f"a frame of kind {frame.kind!r} on a client's line")
         batch = read_batch(frame)
         batch.first_id |= self._base
-        self._on_jobs(batch, len(frame.body))
+        self._on_jobs(self, batch, len(frame.body))
 
     def _refuse(self, reason: str) -> None:
         if self.link is not None:
@@ -202,12 +203,30 @@ class DoorResults(Undelivered):
         if line in self._ready:
             self._ready.remove(line)
             self.waiting.extend(line.send())
-        coming = sum(segment.jobs for segment in self.waiting if client_of(segment.first_id) == client)
+        coming = self._coming()[client]
         line.unfinished += coming
         line.done -= coming
         self._ending = [one for one in self._ending if one.link is not None] + [line]
         line.end()
         return line
+
+    def _coming(self) -> Counter[int]:
+        """How many results of each client still have to be sent to the door."""
+        coming: Counter[int] = Counter()
+        for segment in self.waiting:
+            coming[client_of(segment.first_id)] += segment.jobs
+        return coming
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """Of each client that is counted here: a job is done once its result is with the client, or with its door.
+
+        The answer to the door is sent before what waits here: so that must not be counted yet.
+        """
+        coming = self._coming()
+        return {
+            str(client): {"unfinished": line.unfinished + coming[client], "done": line.done - coming[client]}
+            for client, line in self.lines.items()
+        }
 
     def close_lines(self) -> None:
         for line in (*self.lines.values(), *self._ending):

@@ -188,7 +188,8 @@ class DoorLine:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
                 self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
             case Kind.NOTE:
-                self._doors.requests.caller.send(Kind.NOTE, bytes(frame.head), [bytes(frame.body)])
+                (level,) = messages.unpack(messages.NOTE, frame.head)
+                self._doors.requests.note(level, str(frame.body, "utf-8", "replace"))
             case _:
                 raise ProtocolError(f"a frame of kind {frame.kind!r}")
 
@@ -259,10 +260,9 @@ class DoorLine:
                 self._reply(number, {"count": self._drop_client(client), **figures})
             case Kind.CLIENTS:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
-                if self.results.unsent:  # so that what is counted as done has been sent
+                if self.results.unsent:
                     self.deliver()
-                told = {str(client): _figures(line) for client, line in self.results.lines.items()}
-                self._reply(number, {"clients": told})
+                self._reply(number, {"clients": self.results.figures()})
 
     def _open_line(self, client: int, fd: int | None) -> None:
         link = Link(socket.socket(fileno=fd)) if fd is not None else None
@@ -271,16 +271,15 @@ class DoorLine:
             link = None
         base = self._number << DOOR_BITS | client << CLIENT_BITS
 
-        def on_jobs(batch: Batch, size: int) -> None:
-            self._submit_counted(line, batch, size)
-
         def on_nonsense(reason: str) -> None:
             self._doors.requests.note(
                 _WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}"
             )
             self._drop_client(client)
 
-        line = self.results.lines[client] = ClientLine(link, base, self._doors.poller, on_jobs, on_nonsense)
+        # Nothing that it holds may lead back to it: there is no garbage collector in the boss.
+        line = ClientLine(link, base, self._doors.poller, self._submit_counted, on_nonsense)
+        self.results.lines[client] = line
 
     def _drop_client(self, client: int) -> int:
         whole = self._number << DOOR_BITS - CLIENT_BITS | client

@@ -11,7 +11,8 @@ from bossworker.pool.wire.frames import Part, pack
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 
-_INFO = 20  # as in the module logging
+_INFO, _WARNING = 20, 30  # as in the module logging
+MOST_UNREAD = 1000  # notes that wait for a program that reads nothing; it may do so for weeks, and serve others
 HELD_SECONDS = 0.05  # what is no warning waits this long for a frame to travel with: each by itself wakes the program
 
 
@@ -23,6 +24,7 @@ class Notes:
         self._due = 0.0  # monotonic seconds, while something is held
         self.held: list[list[Part]] = []
         self.chores: list[Chore] = []
+        self._unread = self._dropped = 0  # since the program last had all that there was
 
     def add(self, level: int, text: str) -> None:
         """Have it said: at once, or with the next frame."""
@@ -38,10 +40,22 @@ class Notes:
     def release(self) -> None:
         """A frame is about to be sent: what is held goes ahead of it."""
         for note in self.held:
-            self._caller.queue(note)
+            self._pass_on(note)
         self.held = []
         if self in self.chores:
             self.chores.remove(self)
+
+    def _pass_on(self, note: list[Part]) -> None:
+        if not self._caller.unsent:
+            if self._dropped:
+                text = f"notes dropped={self._dropped}: the program has called nothing of the pool for long"
+                self._caller.queue(pack(Kind.NOTE, messages.NOTE.pack(_WARNING), [text.encode()]))
+            self._unread = self._dropped = 0
+        if self._unread < MOST_UNREAD:
+            self._unread += 1
+            self._caller.queue(note)
+        else:
+            self._dropped += 1
 
     def seconds_until_due(self, now: float) -> float | None:
         return max(0.0, self._due - now) if self.held else None

@@ -7,6 +7,7 @@ changes something is told to the program's log, with whoever asked for it.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from base64 import b64encode
 from collections import deque
@@ -21,6 +22,7 @@ from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_handler_name, check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import FIRST_RERUN_ID, ProtocolError
+from bossworker.system import identity
 from bossworker.watch.event_records import ENDED, QUEUED
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Operations:
             "failed": self._failed,
             "queued": self._queued,
             "jobs": self._jobs,
+            "output": self._output,
             "again": self._again,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -178,6 +181,19 @@ class Operations:
                 return cursor.batch
         failed = self._delivery.failures.find(job_id)
         return None if failed is None else failed.batch
+
+    def _output(self, told: dict[str, Any]) -> dict[str, object]:
+        """What a job has written last, with ``logs="relay"``; and which process runs it."""
+        job_id, tails = int(told["id"]), self._requests.tails
+        workers = (worker for worker in self._ledger.busy() if worker.batch is not None and job_id in worker.batch.ids)
+        worker = next((worker for worker in workers if tails.running_job(worker) == job_id), None)
+        return {
+            "logs": self._requests.options.logs,
+            "clock": self._requests.watchers.offset(),
+            # Elsewhere, to ask for an identity is to start a program, for which we would have to wait.
+            "worker": identity.of(worker.pid) if worker is not None and sys.platform == "linux" else None,
+            **tails.after(job_id, int(told["since"])),
+        }
 
     # -- orders -------------------------------------------------------------------------------------------
 

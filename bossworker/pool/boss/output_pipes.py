@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from bossworker.pool.wire.output_frames import RAW, STDERR, STDOUT, UNKNOWN, LineReader, OutputLine, unread_bytes
-from bossworker.pool.wire.recorder import BYTES_READ, READS, READS_OVER
+from bossworker.pool.wire.recorder import BYTES_READ, READS
 
 READ_BYTES = 1 << 16  # what a pipe holds
 TRIES = 2  # to read while the same job runs
@@ -31,7 +31,7 @@ class OutputPipes:
         self.ended: set[int] = set()  # descriptors whose other end nobody has any more
         self._words = words
         self._readers = {stream: LineReader(secret, stream) for stream in (STDOUT, STDERR)}
-        self._reads = [0, 0]  # how many we have begun: the words are open to whatever a handler writes
+        self._reads = [0, 0]  # how often we have begun or ended one: the words are open to whatever a handler writes
         self._bytes_read = self._bytes_told = 0  # of the second pipe
         self._untold = b""  # of that, what is between the two
 
@@ -104,17 +104,20 @@ class OutputPipes:
             return READ_BYTES
 
     def _read(self, stream: int) -> bytes:
-        """What is in a pipe; the worker is told of it (see output_frames.py): before, and of the second afterwards."""
-        words, at = self._words, stream - STDOUT
-        self._reads[at] = words[READS[at]] = self._reads[at] + 1
+        """What is in a pipe; the worker is told of it, before and afterwards (see output_frames.py)."""
+        self._count(stream)
         data = read_some(self.fds[stream])
         if data is None:
             self.ended.add(self.fds[stream])
             data = b""
         if stream == STDERR:
-            self._bytes_read = words[BYTES_READ] = self._bytes_read + len(data)
-            words[READS_OVER] = self._reads[at]
+            self._bytes_read = self._words[BYTES_READ] = self._bytes_read + len(data)
+        self._count(stream)
         return data
+
+    def _count(self, stream: int) -> None:
+        at = stream - STDOUT
+        self._reads[at] = self._words[READS[at]] = self._reads[at] + 1
 
 
 def _placed(lines: list[OutputLine], until: int, job_id: int) -> list[Placed]:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
+from bossworker.pool.boss.job_tails import JobTails
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.output_pipes import OutputPipes
 from bossworker.pool.boss.poller import Poller
@@ -23,6 +24,7 @@ from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB, RECORD, OutputLine
 from bossworker.pool.wire.recorder import WRITES, Recorder
+from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import LOG
 
 READS_AT_ONCE = 4  # of one pipe, before others have their turn
@@ -38,13 +40,20 @@ class OutputRelay:
     """See the module. Times are monotonic seconds."""
 
     def __init__(
-        self, ledger: Ledger, recorders: Mapping[int, Recorder], caller: Link, poller: Poller, ring: EventRing
+        self,
+        ledger: Ledger,
+        recorders: Mapping[int, Recorder],
+        caller: Link,
+        poller: Poller,
+        ring: EventRing,
+        tails: JobTails,
     ) -> None:
         self._ledger = ledger
         self._recorders = recorders
         self._caller = caller
         self._poller = poller
         self._ring = ring
+        self._tails = tails
         self._workers: dict[int, OutputPipes] = {}
         self._writes: dict[int, int] = {}  # slot -> WRITES of its recorder, as of the last look
         self._lines: deque[tuple[Any, ...]] = deque()
@@ -131,6 +140,8 @@ class OutputRelay:
             job_id = None if line.job_id == NO_JOB else line.job_id
             self._lines.append((job_id, pipes.pid, pipes.worker_index, line.stream, now, line.text))
             self._bytes += len(line.text) + 100
+            if job_id is not None:
+                self._tails.add(job_id, line.stream, now, line.text)
             if self.watched():
                 text = _message(line.text) if line.stream == RECORD else line.text
                 self._ring.add(LOG, 1, job_id, pipes.pid, line.stream, text[:EVENT_CHARS], now)
@@ -148,7 +159,7 @@ class OutputRelay:
             self._taken_at = time.monotonic()
             lines = [self._lines.popleft() for _ in range(min(FRAME_LINES, len(self._lines)))]
             self._bytes -= sum(len(line[-1]) + 100 for line in lines)
-            content = {"clock": time.time() - time.monotonic(), "missed": self._missed, "lines": lines}
+            content = {"clock": wall_clock.offset(), "missed": self._missed, "lines": lines}
             self._missed = 0
             self._caller.send(Kind.OUTPUT_LINES, b"", [json.dumps(content).encode()])
         if self.paused and self._bytes < MOST_BYTES // 2:

@@ -25,8 +25,10 @@ class Poller:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._poll = self._epoll or select.poll()
         self._watched: dict[int, OnEvent] = {}
-        self._spin = Spin()
-        self._awake_until = 0.0  # monotonic seconds; 0.0: no answer is due
+        self._answers, self._requests = Spin(), Spin()
+        self._awake_until = 0.0  # monotonic seconds; 0.0: nothing is due
+        self._patience = self._answers  # for what we are awake for,
+        self._asked_at = 0.0  # since then; 0.0: it has come
 
     def watch(self, link: Link, on_event: OnEvent) -> None:
         """Call it when the link has something for us, or takes something that waits to be sent."""
@@ -53,15 +55,27 @@ class Poller:
             self._poll.unregister(fd)
 
     def expect_answer(self, now: float) -> None:
-        """Do not fall asleep at once."""
-        self._awake_until = self._spin.until(now)
+        """Do not fall asleep at once: a worker will soon be through with its jobs."""
+        self._expect(self._answers, now)
+
+    def expect_request(self, now: float) -> None:
+        """Do not fall asleep at once: whoever has got a result may want another one. (Nothing else is due.)"""
+        self._expect(self._requests, now)
+
+    def _expect(self, patience: Spin, now: float) -> None:
+        self._patience, self._asked_at = patience, now
+        self._awake_until = patience.until(now)
 
     def wait(self, seconds: float | None) -> None:
         """Sleep until something is there, or a report, at most this many seconds (None: without limit).
 
         Calls whoever watches what is there. The boss reads the reports, after what the links brought.
         """
-        for fd, events in (self._awake_until and self._look_again()) or self._sleep(seconds):
+        ready = (self._awake_until and self._look_again()) or self._sleep(seconds)
+        if self._asked_at:
+            self._patience.learn(time.monotonic() - self._asked_at)
+            self._asked_at = 0.0
+        for fd, events in ready:
             if fd in self._watched:  # not so if one of those before it has ended it
                 self._watched[fd](events)
 
@@ -85,6 +99,6 @@ class Poller:
             ready = self._look(0)
             if ready or self._reports.waiting():
                 return ready
-            self._spin.rest(now)
+            self._patience.rest(now)
         self._awake_until = 0.0
         return []

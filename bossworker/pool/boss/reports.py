@@ -27,6 +27,11 @@ class Reports:
         """It has reported, or never will."""
         self._owed.pop(slot, None)
 
+    @property
+    def owed(self) -> bool:
+        """Whether any worker owes one."""
+        return bool(self._owed)
+
     def waiting(self) -> bool:
         """Whether there is a report to be read."""
         for mailbox in self._owed.values():  # noqa: SIM110 - any() and a generator take twice the time, and the boss spins here

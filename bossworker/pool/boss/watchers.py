@@ -21,6 +21,7 @@ from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
 from bossworker.pool.wire.recorder import Recorder
 from bossworker.system.processes import resident_bytes
+from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, PROGRESS
 
 PACE_SECONDS = 0.03  # between answers,
@@ -30,7 +31,6 @@ MOST_AT_ONCE = 1 << 14  # each of at most about so many events;
 # second. There, a few of them do.
 BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000
 FLOOD_EVENTS, FLOOD_SHARE = 5_000, 250  # so many since the last answer; how many of them there are in it
-CLOCK_JITTER_SECONDS = 0.001  # the clock has not been set by so little
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things
@@ -62,7 +62,6 @@ class Watchers:
         self._watched_until = 0.0
         self._not_before = 0.0
         self._seen_next = 0  # number of the next event, as of the last look
-        self._offset = 0.0  # Unix time minus monotonic time
 
     def ask(self, request: int, seen: int, wait: bool, reply: Reply | None = None) -> None:
         """Somebody wants the events behind number `seen`, at once or as soon as there are some.
@@ -140,10 +139,7 @@ class Watchers:
 
     def offset(self) -> float:
         """Unix seconds less monotonic ones: the same of an event in every answer, if it can be."""
-        offset = _clock_offset()
-        if abs(offset - self._offset) > CLOCK_JITTER_SECONDS:
-            self._offset = offset
-        return self._offset
+        return wall_clock.offset()
 
     def farewell(self) -> dict[str, object] | None:
         """The pool is through: all that is left goes to those who wait, and for those who ask later it is returned."""
@@ -187,10 +183,3 @@ def _without_bytes(record: tuple[Any, ...]) -> tuple[Any, ...]:
         return record
     *facts, marks, outcomes = record
     return (*facts, marks.hex(), outcomes.hex())
-
-
-def _clock_offset() -> float:
-    """Unix seconds less monotonic ones: of the readings that were closest together, for we may be held between them."""
-    readings = [(time.monotonic(), time.time(), time.monotonic()) for _ in range(3)]
-    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
-    return wall - (before + after) / 2

@@ -203,7 +203,9 @@ class WorkerTraffic:
                 seconds = self.intake.finish_batch(slot)
                 if not self.ledger.queue.jobs:  # then nobody waits but whoever wants the results
                     self.deliver()
-                self.perform(self.ledger.on_done(slot, seconds, report.leaves, time.monotonic()))
+                self.perform(self.ledger.on_done(slot, seconds, report.leaves, now := time.monotonic()))
+                if not self.reports.owed:
+                    self.poller.expect_request(now)
         except ProtocolError as error:
             self.misbehaved(slot, error)
 

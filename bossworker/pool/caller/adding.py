@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     _Book = TypeVar("_Book", bound=OpenFutures)
 
 
+def no_journal() -> ValueError:
+    """What is raised where there is none."""
+    return ValueError("resume needs a journal: make the pool with journal=PATH")
+
+
 class PoolJobs(Generic[Job_contra, Answer_co]):
     """See the module."""
 
@@ -76,7 +81,7 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
     def _journal_outbox(self) -> JournalOutbox:
         """ValueError: There is none."""
         if self._journal is None:
-            raise ValueError("resume needs a journal: make the pool with journal=PATH")
+            raise no_journal()
         return self._outbox  # type: ignore[return-value]
 
     def submit(

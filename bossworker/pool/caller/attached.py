@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from bossworker.commands.inline.handler import run_command
 from bossworker.display import table
@@ -13,6 +13,7 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.door_connection import DoorConnection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.operating import Operator
+from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.recalled import jobs_of
 from bossworker.pool.caller.state import HandleState
 from bossworker.pool.door.addresses import parse
@@ -25,6 +26,9 @@ from bossworker.pool.wire.messages import CLIENT_BITS
 from bossworker.system import signals, stdio
 from bossworker.system.checks import check_bool, check_seconds
 from bossworker.watch.pool_events import Event, EventReader, check_since
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.journal_outbox import JournalOutbox
 
 
 def connect(
@@ -50,7 +54,9 @@ def connect(
         timeout: Seconds to wait for the pool to be there, and to answer.
         keep: When this program ends, its jobs go on, and the results that it has not got are kept for the next client
             of the same identity. A result may come a second time if the program ended just after it got it. Leaving by
-            ``shut_down(force=True)`` drops them.
+            ``shut_down(force=True)`` drops them. Where the pool has a journal, jobs are on the disk when ``add_work``
+            has returned (JournalError: they were not taken, none of them), and they and their results outlive the
+            pool's program as well; without it, or without `keep`, they end with the pool (BossDied tells of them).
         identity: Under which name; None: a new one, or with `keep`, this user and the program's path.
         take_over: If a client of this identity is connected, it has to leave. Otherwise, we are refused.
 
@@ -118,6 +124,16 @@ class AttachedPool(BossWorker):
         self._connection.poll()  # what came right behind the welcome is not to be waited for
         if self._told["kept"]:
             self._await_what_was_kept()
+
+    def _outbox_type(self) -> type[Outbox]:
+        if not self._told.get("journal"):
+            return super()._outbox_type()
+        from bossworker.pool.caller.journal_outbox import JournalOutbox  # which is for those pools that have one
+
+        return JournalOutbox
+
+    def _journal_outbox(self) -> JournalOutbox:
+        raise ValueError("resume is for the program that owns the journal, which alone loads what is in it")
 
     def _await_what_was_kept(self) -> None:
         line = self._connection

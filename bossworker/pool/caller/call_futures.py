@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from bossworker.errors import BossDied, PoolClosed, WorkerStartError
@@ -130,8 +131,16 @@ class CallFutures(OpenFutures):
         """A call's future; it is sent now or soon. RuntimeError once no more are taken."""
         self.check_open()
         future = CallFuture(self)
-        if not self._unsent and len(self.open) < self._busy and self._attendant is not None:
-            return self._add_at_once(future, job, job_options)
+        try:
+            if not self._unsent and len(self.open) < self._busy and self._attendant is not None:
+                return self._add_at_once(future, job, job_options)
+            return self._collect(future, job, job_options)
+        except BaseException:
+            self._withdraw(future)
+            raise
+
+    def _collect(self, future: CallFuture, job: Job, job_options: JobOptions) -> CallFuture:
+        """Put it with the others that are collected, and see to it that they are sent."""
         with self.lock:
             if self.closing:  # since we looked
                 self.check_open()
@@ -155,6 +164,15 @@ class CallFutures(OpenFutures):
             self._send_one(future, job, job_options)
             self._sent_at = time.monotonic()
         return future
+
+    def _withdraw(self, future: CallFuture) -> None:
+        """Nobody gets it: we were interrupted (Ctrl-C). A call that is still here must not be made by a later flush.
+
+        (Another thread may be sending it; then it looks at the state once more, after that.)
+        """
+        with self.lock:
+            if not future.job_id and future._state == PENDING:
+                future._state = CANCELLED
 
     def check_open(self) -> None:
         line, state = self._connection, self._state
@@ -218,7 +236,7 @@ class CallFutures(OpenFutures):
         """The short way for programs that make one call at a time."""
         call = [(future, job)]
         try:
-            self._outbox.add_one(job, job_options, self._queue, lambda job_id: self.admit(future, job_id))
+            self._outbox.add_one(job, job_options, self._queue, partial(self.admit, future))
         except (PoolClosed, BossDied, WorkerStartError) as error:
             self._recall(call)
             self._fail_unsent(call, broken(error))
@@ -226,7 +244,8 @@ class CallFutures(OpenFutures):
             self._recall(call)
             if self._picklable(call):
                 raise
-        self._stop_cancelled(call)
+        if future._state == CANCELLED:
+            self._stop_cancelled(call)
 
     def _picklable(self, calls: list[_Call]) -> list[_Call]:
         """Fail those that cannot be pickled, with what their pickling raised."""

@@ -113,8 +113,9 @@ class BossWorker(
             those that may have run are `interrupted`; results that nobody has got are handed out. A result counts as
             got once the program asks for another one, or shuts the pool down in order. Leaving by force, or by an
             exception, leaves what is queued in the journal; leaving in order does it first. A journal has one owner at
-            a time; ``bossworker.journal.open`` tells any process what is in it. Handlers are not kept. Neither are the
-            jobs of programs that come in by a door. It lies on a local disk: see the guarantees in the manual.
+            a time; ``bossworker.journal.open`` tells any process what is in it. Handlers are not kept. Jobs of programs
+            that come in by a door are, if these want it: ``connect(..., keep=True)``. It lies on a local disk: see the
+            guarantees in the manual.
         interrupted: What becomes of a job that may have run when the journal's last owner ended, and has no result:
             ``"report"``: it has one now, with ERROR ``BossWorkerAsync: interrupted``. ``"rerun"``: it is run again,
             which counts as an attempt.
@@ -293,12 +294,14 @@ class BossWorker(
         self._connection.pool = self._options.name
         self._waiters = self._connection.turns.waiters
         self._state = self._state_type(self._connection, self._inbox)
-        outbox_type = Outbox if self._journal is None else self._journal.outbox_type
-        self._outbox = outbox_type(self._connection, self._inbox, self._state, self._options, prepare)
+        self._outbox = self._outbox_type()(self._connection, self._inbox, self._state, self._options, prepare)
         if self._journal is not None:
             self._journal.attach(self._outbox, self._state)
         self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
         register(self)
+
+    def _outbox_type(self) -> type[Outbox]:
+        return Outbox if self._journal is None else self._journal.outbox_type
 
     def _await_start(self) -> None:
         line = self._connection
@@ -344,6 +347,8 @@ class BossWorker(
             self._ending.at_once()
         elif not self._state.ended:
             self._ending.in_order(timeout)
+        else:
+            self._ending.await_end()
 
     def __enter__(self) -> Self:
         self._state.check_owner()

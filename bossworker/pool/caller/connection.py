@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bossworker.pool.caller.awaited_fds import AwaitedFds
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.readiness import ReadinessFd
@@ -77,14 +78,14 @@ class Connection:
         self._sending = threading.Lock()  # for putting frames into the link
         self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
         self._readiness = ReadinessFd()
-        self._selector = selectors.DefaultSelector()
+        self._selector = AwaitedFds()
         self._boss_fd = processes.pidfd(self.pid)
         self._wake_us.setblocking(False)
         self._waker.setblocking(False)
-        self._selector.register(self._wake_us, selectors.EVENT_READ)
+        self._selector.register(self._wake_us)
         self._watch(self._selector)
 
-    def _watch(self, selector: selectors.BaseSelector) -> None:
+    def _watch(self, selector: AwaitedFds | selectors.BaseSelector) -> None:
         """Register what becomes readable when the boss sends something, or ends."""
         for watched in (self.link.sock, self._boss_fd):
             if watched is not None:
@@ -262,12 +263,12 @@ class Connection:
             ticks.append(UNSENT_TICK)
         if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
-        keys = [key.fd for key, _ in self._selector.select(min(ticks, default=None))]
-        if self._wake_us.fileno() in keys:
+        ready = self._selector.wait(min(ticks, default=None))
+        if self._wake_us.fileno() in ready:
             with suppress(BlockingIOError):
                 self._wake_us.recv(4096)
         self._take_in()
-        if not self.gone and (self._boss_fd in keys or (not keys and self._boss_fd is None)):
+        if not self.gone and (self._boss_fd in ready or (not ready and self._boss_fd is None)):
             self._check_boss()
 
     def _check_boss(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from bossworker.errors import BossWorkerError
+from bossworker.pool.caller.awaited_fds import AwaitedFds
 from bossworker.pool.caller.connection import DEATH_TICK, UNSENT_TICK, Connection
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.door.attachment import Attachment
@@ -157,9 +158,21 @@ class DoorConnection(Connection):
             raise BossWorkerError(f"the pool refused: {told[_BY_OWNER_ALONE]}")
         return told
 
+    # As of a line to a scribe: for pools with a journal, which keeps our jobs (``journal_outbox.py``).
+
+    def new_number(self) -> int:
+        """Of a request."""
+        return self._replies.expect()
+
+    def await_record(self, number: int, ids: range) -> str:
+        """Wait until a call is accepted; why it was not."""
+        self.wait_until(lambda: self.answered(number))
+        told = super().answer(number)
+        return "" if told is None else str(told.get("refused", ""))
+
     # -- receiving --------------------------------------------------------------------------------------
 
-    def _watch(self, selector: selectors.BaseSelector) -> None:
+    def _watch(self, selector: AwaitedFds | selectors.BaseSelector) -> None:
         super()._watch(selector)
         if self._pool_line is not None and not self._pool_line.over:
             selector.register(self._pool_line.link.sock, selectors.EVENT_READ)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
@@ -51,18 +53,22 @@ def open_door(
         raise ValueError("an inline pool (worker_count=0) has no door: it runs jobs in this program alone")
     parts.state.check_open()
     doors[:] = [door for door in doors if door.pid]  # but for those that were closed
-    ours, theirs = link_pair()
-    try:
+    with ExitStack() as ends:
+        to_boss, boss = _pair(ends)
+        to_scribe, scribe = _pair(ends) if options.journal else (None, None)
         with signals.held():
-            door = Door(place, settings, theirs, keys)
-            parts.connection.send_packed(
-                pack(Kind.LISTEN, messages.LISTEN.pack(settings["door"]), (), (os.dup(ours.fileno()),))
-            )
-    finally:
-        ours.close()
-        theirs.close()
+            door = Door(place, settings, boss, keys, scribe)
+            told = pack(Kind.LISTEN, messages.LISTEN.pack(settings["door"]), (), (os.dup(to_boss.fileno()),))
+            if to_scribe is not None:
+                told += pack(Kind.DOOR, b"", (), (os.dup(to_scribe.fileno()),))
+            parts.connection.send_packed(told)
     doors.append(door)
     return door
+
+
+def _pair(ends: ExitStack) -> tuple[socket.socket, socket.socket]:
+    one, other = link_pair()
+    return ends.enter_context(one), ends.enter_context(other)
 
 
 def _next_number(taken: set[int]) -> int:

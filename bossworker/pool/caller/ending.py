@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bossworker.pool.caller.own_page import OwnPage
     from bossworker.pool.door.listening import Door
 
+ENDING_TICK = 0.001  # seconds between looks whether another thread is through with it
 LEAVE_SECONDS = 1.0  # beyond kill_grace, for workers that were told to stop to leave in order
 
 
@@ -36,6 +38,7 @@ class PoolEnding:
         self.doors: list[Door] = []  # that are open, or were
         self.pages: list[OwnPage] = []  # the same
         self.over = False  # whether nothing is left that would have to be closed
+        self._ender = 0  # the thread that lets the boss go just now; 0: none
 
     def in_order(self, timeout: float | None) -> None:
         """What is queued is done, the workers leave, the results stay. TimeoutError after this many seconds."""
@@ -88,9 +91,22 @@ class PoolEnding:
 
     def _let_boss_go(self, force: bool) -> None:
         self._state.closing = True
-        if not self._state.ended:
-            self._state.ended = True
+        if self._state.ended:
+            self.await_end()
+            return
+        self._ender, self._state.ended = threading.get_ident(), True
+        try:
             self._connection.end(force)
+        finally:
+            self._ender = 0
+
+    def await_end(self) -> None:
+        """Another thread is ending the pool: its processes are gone once it is through, which does not take long.
+
+        A signal handler may be called in the very thread that is at it; there is nothing to wait for then.
+        """
+        while self._ender not in (0, threading.get_ident()):
+            time.sleep(ENDING_TICK)
 
     def _warn_of_exit_errors(self) -> None:
         errors = list(self._connection.exit_errors.values())

@@ -31,6 +31,7 @@ import time
 from array import array
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bossworker.pool.caller.mapping import PoolParts
@@ -85,7 +86,7 @@ class OpenFutures:
         """Send one job."""
         future = JobFuture(self)
         try:
-            self._outbox.add_one(job, job_options, self._queue, lambda job_id: self.admit(future, job_id))
+            self._outbox.add_one(job, job_options, self._queue, partial(self.admit, future))
         except BaseException:
             if not self._inbox.jobs.knows(future.job_id):
                 self.open.pop(future.job_id, None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bossworker.errors import JournalError
 from bossworker.jobkey import job_key
@@ -23,13 +24,20 @@ from bossworker.pool.wire.frames import Part, pack
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 
+if TYPE_CHECKING:
+    from bossworker.pool.caller.door_connection import DoorConnection
+
 NO_KEY = bytes(32)
+
+Asking = Generator[tuple[Kind, bytes, list[bytes]], dict[str, Any] | None, None]
+"""Steps that yield what is to be asked for, as `Connection.request` takes it, and go on with the answer. So they run in
+a thread that waits for it, and on an event loop as well."""
 
 
 class JournalOutbox(Outbox):
     """An outbox whose calls return once their jobs are on the disk. JournalError: none of a call's jobs was taken."""
 
-    _connection: JournalConnection
+    _connection: JournalConnection | DoorConnection
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -98,7 +106,7 @@ class JournalOutbox(Outbox):
             self._state.check_alive()
 
     def _refused(self, why: str) -> JournalError:
-        return JournalError(f"the journal {self._options.journal} did not take the jobs: {why}")
+        return JournalError(f"the journal {self._options.journal or 'of the pool'} did not take the jobs: {why}")
 
     # -- jobs that may be there already -----------------------------------------------------------------
 
@@ -118,11 +126,26 @@ class JournalOutbox(Outbox):
         queue: ResultQueue | None = None,
     ) -> None:
         """As `send`, of such jobs."""
+        steps, answer = self.resuming(ids, jobs, blocks, job_options, queue), None
+        with suppress(StopIteration):
+            while True:
+                answer = self._connection.request(*steps.send(answer))
+
+    def resuming(
+        self,
+        ids: range,
+        jobs: Sequence[Mapping[Any, Any]],
+        blocks: Blocks,
+        job_options: JobOptions,
+        queue: ResultQueue | None = None,
+    ) -> Asking:
+        """The steps of that. TypeError: a job has no ``job_key``; nothing was asked for then."""
+        self._check_sizes(blocks)
         keys = [self._key(at, job) for at, job in enumerate(jobs)]
-        self._key_the_rest()
+        yield from self._key_the_rest()
         self._inbox.expect(ids[0], self._kept(jobs, blocks), queue)
         try:
-            self._send_rest(ids, jobs, blocks, job_options, keys)
+            yield from self._send_rest(ids, jobs, blocks, job_options, keys)
         except BaseException:
             self._inbox.forget(ids)  # (if they were sent all the same, nobody is told of their results)
             raise
@@ -135,9 +158,10 @@ class JournalOutbox(Outbox):
         blocks: Blocks,
         job_options: JobOptions,
         keys: list[bytes],
-    ) -> None:
+    ) -> Asking:
         """Send those of the jobs that have to be run."""
-        found = self._found(ids, keys)
+        answer = yield Kind.RESUME, messages.FIRST_ID.pack(ids[0]), keys
+        found = self._found(answer)
         left = Ranges([range(len(jobs))])
         for at in found:
             left.remove(at, at + 1)
@@ -158,27 +182,25 @@ class JournalOutbox(Outbox):
         except TypeError as error:
             raise TypeError(f"job {at} has no job_key to resume it by: {error}") from error
 
-    def _found(self, ids: range, keys: list[bytes]) -> list[int]:
+    def _found(self, answer: dict[str, Any] | None) -> list[int]:
         """Positions of the jobs whose results come from the journal."""
-        head = messages.FIRST_ID.pack(ids[0])
-        answer = self._connection.request(Kind.RESUME, head, keys)
         if answer is None:
             self._state.check_alive()
             return []
         self._inbox.discard(answer["forget"])
         return list(answer["found"])
 
-    def _key_the_rest(self) -> None:
+    def _key_the_rest(self) -> Asking:
         """Tell the scribe the keys of jobs that were added without: only this program can load them."""
         while not self._all_keyed:
-            answer = self._connection.request(Kind.UNKEYED)
+            answer = yield Kind.UNKEYED, b"", []
             batches = [] if answer is None else answer["batches"]
             self._all_keyed = not batches
             for told in batches:
                 batch = Batch.read(memoryview(bytes.fromhex(told["head"])), memoryview(b64decode(told["body"])))
                 keys = [_key_of(job) for job in jobs_of(batch)]
                 self._connection.send(Kind.KEYS, array("Q", batch.ids).tobytes(), keys)
-            noted = self._connection.request(Kind.RECORD) if batches else None
+            noted = (yield Kind.RECORD, b"", []) if batches else None
             if noted and "refused" in noted:  # else they would be asked for again, for as long as the disk is full
                 raise self._refused(noted["refused"])
 

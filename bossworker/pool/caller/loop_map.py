@@ -19,8 +19,11 @@ TURN_RESULTS = 32  # of a map that are there already, before the loop has its tu
 class LoopMap:
     """One ``map``: jobs in, as there is room, and results out."""
 
-    def __init__(self, jobs: LoopJobs, pool: LoopPool, job_options: JobOptions, ordered: bool) -> None:
+    def __init__(
+        self, jobs: LoopJobs, pool: LoopPool, job_options: JobOptions, ordered: bool, resume: bool = False
+    ) -> None:
         self._jobs = jobs
+        self._resume = resume
         self._job_options = job_options
         self._ordered = ordered
         self._connection = pool._connection
@@ -51,7 +54,7 @@ class LoopMap:
             self._changed.set()
 
     def _add(self, job: Mapping[Any, Any]) -> None:
-        ticket = self._jobs.add(job, self._job_options)
+        ticket = self._jobs.add(job, self._job_options, self._resume)
         self._flight.add(ticket)
         if self._ordered:
             self._ready.append(ticket)

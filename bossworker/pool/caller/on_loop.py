@@ -12,9 +12,11 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from bossworker.errors import BossDied, BossWorkerError, PoolClosed, WorkerStartError
+from bossworker.errors import BossDied, BossWorkerError, JournalError, PoolClosed, WorkerStartError
+from bossworker.pool.caller.adding import no_journal
 from bossworker.pool.caller.connection import DEATH_TICK, Connection
 from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.caller.mapping import PoolParts
@@ -22,10 +24,15 @@ from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.sent_jobs import as_submitted
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
+from bossworker.pool.wire.codec import Blocks
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
+from bossworker.system.checks import check_bool
+
+if TYPE_CHECKING:
+    from bossworker.pool.caller.journal_outbox import Asking, JournalOutbox
 
 SLICE_JOBS = 64  # jobs that are sent, or results that are given out, before the loop has its turn again
 
@@ -120,6 +127,12 @@ class LoopPool(DeferredPool):
         """Before `start`, in any thread: it takes as long as there is to be recovered. JournalInUse, JournalError."""
         self._open_journal()
 
+    def check_resume(self, resume: bool) -> bool:
+        """ValueError: There is no journal to resume from."""
+        if check_bool("resume", resume) and not self._options.journal:
+            raise no_journal()
+        return resume
+
     @property
     def start_waits(self) -> bool:
         """Whether `start` may take its time, and should not be called in the loop's thread."""
@@ -136,12 +149,15 @@ class LoopPool(DeferredPool):
 class Ticket:
     """A job that has been asked for, and the future of its result."""
 
-    __slots__ = ("future", "job", "job_id", "job_options", "withdrawn")
+    __slots__ = ("future", "job", "job_id", "job_options", "resume", "withdrawn")
 
-    def __init__(self, job: Mapping[Any, Any], job_options: JobOptions, future: asyncio.Future[Result]) -> None:
+    def __init__(
+        self, job: Mapping[Any, Any], job_options: JobOptions, future: asyncio.Future[Result], resume: bool = False
+    ) -> None:
         self.job = job  # or what is none: to encode it raises what is wrong with it
         self.withdrawn = False  # it is not to be sent any more
         self.job_options = job_options
+        self.resume = resume  # its result may be in the journal already
         self.future = future
         self.job_id = 0  # once it was sent
 
@@ -159,14 +175,15 @@ class LoopJobs:
         self._to_cancel: list[int] = []
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._scheduled = False
+        self._resumed: set[asyncio.Task[None]] = set()  # runs of jobs that the journal is being asked for
         connection.attach(loop, self._work)
 
     # -- what can be asked for --------------------------------------------------------------------------
 
-    def add(self, job: Mapping[Any, Any], job_options: JobOptions) -> Ticket:
+    def add(self, job: Mapping[Any, Any], job_options: JobOptions, resume: bool = False) -> Ticket:
         """Send a job, with others that are added before the loop has its turn."""
         self._state.check_open()
-        ticket = Ticket(as_submitted(job), job_options, self._loop.create_future())
+        ticket = Ticket(as_submitted(job), job_options, self._loop.create_future(), resume)
         self._unsent.append(ticket)
         self._schedule()
         return ticket
@@ -216,10 +233,22 @@ class LoopJobs:
             self._conditions.append((condition, future))
             await future
 
+    async def next_of_nobody(self) -> Result | None:
+        """The next result that no ticket waits for; None when there will be none. BossDied, PoolClosed."""
+        inbox, line = self._inbox, self._connection
+        while (result := inbox.next()) is None:
+            if inbox.outstanding <= 0:
+                return None
+            if line.gone or line.closed:
+                raise self._state.why_ended()
+            await self.until(lambda: inbox.has_news() or inbox.outstanding <= 0)
+        line.on_given_out()
+        return result
+
     @property
     def unsent(self) -> bool:
         """Whether jobs wait to be sent."""
-        return bool(self._unsent)
+        return bool(self._unsent or self._resumed)
 
     def give_up(self) -> None:
         """Once the pool has ended, and all that it sent is here: those that are left will never have results."""
@@ -282,9 +311,9 @@ class LoopJobs:
 
     def _next_run(self, most: int) -> list[Ticket]:
         """The first of them, as many as have the same options."""
-        job_options = self._unsent[0].job_options
+        wanted = self._unsent[0].job_options, self._unsent[0].resume
         run: list[Ticket] = []
-        while self._unsent and len(run) < most and self._unsent[0].job_options == job_options:
+        while self._unsent and len(run) < most and (self._unsent[0].job_options, self._unsent[0].resume) == wanted:
             run.append(self._unsent.popleft())
         return run
 
@@ -293,20 +322,59 @@ class LoopJobs:
         try:
             blocks = self._outbox.encode(jobs)
         except Exception as error:
-            if len(run) == 1:
-                _fail(run, error)
-            else:
-                for ticket in run:  # one of them cannot be pickled
-                    self._send_run([ticket])
+            self._on_wrong_job(run, error)
             return
         try:
             ids = self._outbox.reserve(len(run))
-            for job_id, ticket in zip(ids, run):
-                ticket.job_id = job_id
-                self._open[job_id] = ticket
+            if run[0].resume:
+                self._begin_resuming(run, ids, jobs, blocks)
+                return
+            self._open_tickets(run, ids)
             self._outbox.send(ids, jobs, blocks, run[0].job_options, self._queue)
-        except (PoolClosed, BossDied, WorkerStartError) as error:
+        except (PoolClosed, BossDied, WorkerStartError, JournalError) as error:
             _fail(run, error)
+
+    def _on_wrong_job(self, run: list[Ticket], error: Exception) -> None:
+        if len(run) == 1:
+            _fail(run, error)
+            return
+        for ticket in run:  # one of them cannot be pickled, or has no key
+            self._send_run([ticket])
+
+    def _open_tickets(self, run: list[Ticket], ids: range) -> None:
+        for job_id, ticket in zip(ids, run):
+            ticket.job_id = job_id
+            self._open[job_id] = ticket
+
+    # -- jobs that may be in the journal already --------------------------------------------------------
+
+    def _begin_resuming(self, run: list[Ticket], ids: range, jobs: list[Mapping[Any, Any]], blocks: Blocks) -> None:
+        """A task of its own asks the journal, which takes a while."""
+        outbox: JournalOutbox = self._outbox  # type: ignore[assignment]
+        steps = outbox.resuming(ids, jobs, blocks, run[0].job_options, self._queue)
+        try:
+            first = next(steps)
+        except TypeError as error:
+            self._on_wrong_job(run, error)
+            return
+        self._open_tickets(run, ids)
+        task = self._loop.create_task(self._resume(run, steps, first))
+        self._resumed.add(task)
+        task.add_done_callback(self._resumed.discard)
+
+    async def _resume(self, run: list[Ticket], steps: Asking, question: tuple[Kind, bytes, list[bytes]]) -> None:
+        try:
+            with suppress(StopIteration):
+                while True:
+                    answer = await self.ask(*question)
+                    question = steps.send(answer) if answer is not None else steps.throw(self._state.why_ended())
+        except BossWorkerError as error:
+            for ticket in run:
+                self._open.pop(ticket.job_id, None)
+            _fail(run, error)
+        # Whoever was cancelled meanwhile was so before there was a job to be cancelled.
+        self._to_cancel += [ticket.job_id for ticket in run if ticket.withdrawn]
+        self._schedule()
 
     def _send_cancels(self) -> None:
         if self._to_cancel and not self._connection.gone:

@@ -10,7 +10,7 @@ import pickle
 from array import array
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bossworker.errors import BossWorkerError
@@ -19,8 +19,9 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.wire.codec import load_plain
 from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, FIRST_RERUN_ID
 from bossworker.pool.wire.opaque import load_opaque
+from bossworker.system.identity import Identity
 from bossworker.watch.event_records import ENDED, QUEUED
-from bossworker.watch.pool_events import Clock, Event
+from bossworker.watch.pool_events import STREAMS, Clock, Event
 
 OWN_BITS = (1 << CLIENT_BITS) - 1
 _RERUN = FIRST_RERUN_ID >> DOOR_BITS
@@ -115,6 +116,8 @@ class FailedRecord:
     traceback: str
     log: str
     can_run_again: bool
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """What its handler has returned beside ``ERROR``: of a command, ``stdout`` and ``stderr``, and its ``jobid``."""
 
 
 class JobContent(NamedTuple):
@@ -124,6 +127,30 @@ class JobContent(NamedTuple):
     """What was submitted; what is more than plain data in it is shown as text, and nothing of it is run."""
     options: Mapping[str, Any]
     """``priority``, ``timeout``, ``retries`` and ``attempt``."""
+
+
+class JobLine(NamedTuple):
+    """A line that a job has printed, or a record that it has logged."""
+
+    stream: str
+    """``stdout``, ``stderr`` or ``logging``."""
+    time: float
+    """Unix seconds."""
+    text: str
+
+
+class JobOutput(NamedTuple):
+    """What a job has written of late, and where it runs."""
+
+    logs: str
+    """Of the pool: ``relay``, or nothing is known here of what its jobs write."""
+    first: int
+    """The number of the first of these lines, from 0 on,"""
+    next: int
+    """and of the one that will come next."""
+    lines: tuple[JobLine, ...]
+    worker: Identity | None
+    """The process that runs it (`bossworker.system.identity`); None: none does, or that is not known here."""
 
 
 class Operator:
@@ -189,6 +216,16 @@ class Operator:
         """The same of some hundred jobs, in one request: those that are known, as far as there is room for them."""
         return contents_of(self._ask("jobs", ids=list(ids))["runs"])
 
+    def output(self, job_id: int, since: int = 0) -> JobOutput:
+        """What a job has written from line number `since` on: some 64 KiB at its end, of a pool with ``logs="relay"``.
+
+        Of jobs that have ended, those are forgotten after a while that were the first to write. With a negative number
+        there are no lines in the answer.
+        """
+        told = self._ask("output", id=job_id, since=since)
+        lines = tuple(_line(stream, at + told["clock"], text) for stream, at, text in told["lines"])
+        return JobOutput(told["logs"], told["first"], told["next"], lines, told["worker"])
+
     def stack(self, job_id: int | None = None) -> str:
         """As ``pool.stack``, of anybody's job; None: of all workers."""
         return str(self._ask("stack", id=job_id)["text"])
@@ -231,7 +268,8 @@ class Operator:
 
 
 def _failed_record(told: Mapping[str, Any], clock: float) -> FailedRecord:
-    error = error_of(told["outcome"], None if told["error"] is None else b64decode(told["error"]))
+    payload = None if told["error"] is None else b64decode(told["error"])
+    error = error_of(told["outcome"], payload)
     return FailedRecord(
         told["number"],
         told["id"],
@@ -244,6 +282,7 @@ def _failed_record(told: Mapping[str, Any], clock: float) -> FailedRecord:
         error.traceback,
         error.log,
         told["again"],
+        given_of(told["outcome"], payload),
     )
 
 
@@ -267,13 +306,39 @@ def error_of(outcome: int, payload: bytes | None) -> ErrorData:
     try:
         if outcome & Outcome.TEXT:
             return decode_text(payload)
-        if outcome & Outcome.GIVEN or outcome & 0x0F == Outcome.REPORTED:
-            value = load_opaque(payload if outcome & Outcome.WHOLE else payload + pickle.STOP)
-            return _text(str(value["ERROR"]))
+        if _is_given(outcome):
+            return _text(str(_given(outcome, payload)["ERROR"]))
         error = ErrorData(*load_plain(payload))
         return error._replace(text=str(error.text), traceback=str(error.traceback), log=str(error.log))
     except Exception:
         return _text("(cannot be shown)")
+
+
+def given_of(outcome: int, payload: bytes | None) -> dict[str, Any]:
+    """What a handler has returned that told of an error by itself, beside that; empty where there is nothing."""
+    if payload is None or not _is_given(outcome):
+        return {}
+    try:
+        return {str(name): value for name, value in _given(outcome, payload).items() if name != "ERROR"}
+    except Exception:
+        return {}
+
+
+def _is_given(outcome: int) -> bool:
+    return bool(outcome & Outcome.GIVEN) or outcome & 0x0F == Outcome.REPORTED
+
+
+def _given(outcome: int, payload: bytes) -> Any:
+    return load_opaque(payload if outcome & Outcome.WHOLE else payload + pickle.STOP)
+
+
+def _line(stream: int, at: float, text: str) -> JobLine:
+    name = STREAMS[stream]
+    if name == "logging":
+        from bossworker.watch.relayed_lines import record_text  # which only those need who look at such a job
+
+        text = record_text(text)
+    return JobLine(name, at, text)
 
 
 def _text(text: str) -> ErrorData:

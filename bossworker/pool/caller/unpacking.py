@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from bossworker.pool.wire.parcel import Arrived
 from bossworker.pool.wire.segments import Segment
 from bossworker.result import Origin, Result
 from bossworker.system.compiled import core
+from bossworker.system.wall_clock import wall_clock
 
 _GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
 _new_result: Callable[[type[Result]], Result] = dict.__new__
@@ -30,7 +30,7 @@ class Unpacked:
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self._clock = time.time() - time.monotonic()
+        self._clock = wall_clock.offset()  # of all results alike: they keep their order
         self._marks = array("d", bytes(segment.marks))
         self._outcomes: Sequence[int] | None = None
         self._errors: Sequence[ErrorData | None] | None = None

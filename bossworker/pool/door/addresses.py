@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import socket
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -16,6 +18,8 @@ from bossworker.pool.wire.doorway import BACKLOG, MOST_PATH_BYTES
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 _UNFIT = re.compile(r"[^\w.+-]+")
 MOST_NAME = 40  # characters of a pool's name in a path
+LOCK_SECONDS = 1.0  # to wait for another door to come or go
+Mark = tuple[int, int]  # device and inode
 
 
 class Address(NamedTuple):
@@ -120,7 +124,8 @@ def bind_path(path: str) -> socket.socket:
     for _ in range(100):  # the folder goes with the last door in it, which may be just now
         try:
             make_runtime_folder(path)
-            return _bind(path)
+            with _alone_in_folder(path):
+                return _bind(path)
         except FileNotFoundError:
             if os.path.dirname(path) not in runtime_folders():
                 raise
@@ -193,10 +198,49 @@ def dial(path: str, seconds: float | None = None) -> socket.socket:
     return sock
 
 
-def remove_path(path: str) -> None:
-    """A door is closed: remove its socket, and this user's folder if it was the last in it. May be done twice."""
-    with suppress(OSError):
-        os.unlink(path)
+@contextmanager
+def _alone_in_folder(path: str) -> Iterator[None]:
+    """No other door comes or goes meanwhile: who finds a socket deserted must not remove the one that took its place.
+
+    In this user's own folders alone, as elsewhere anybody could have us wait; and not for longer than a moment, as
+    the lock of one that was killed may live on in what it has forked.
+    """
+    folder = os.path.dirname(path)
+    if folder not in runtime_folders():
+        yield
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(fd, time.monotonic() + LOCK_SECONDS)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)  # also for a child that was forked meanwhile, and has a copy
+        os.close(fd)
+
+
+def _lock(fd: int, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.002)
+
+
+def mark_of(path: str) -> Mark:
+    """What is at a path, whatever is put there later."""
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def remove_path(path: str, mark: Sequence[int] = ()) -> None:
+    """A door is closed: remove its socket, and this user's folder if it was the last in it. May be done twice.
+
+    With a `mark`, only what has it: somebody may have removed the socket before, and another door be there by now.
+    """
+    with suppress(OSError), _alone_in_folder(path):
+        if not mark or mark_of(path) == tuple(mark):
+            os.unlink(path)
     if os.path.dirname(path) in runtime_folders():
         with suppress(OSError):
             os.rmdir(os.path.dirname(path))

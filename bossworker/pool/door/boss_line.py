@@ -70,14 +70,17 @@ class BossLine:
 
     def receive(self) -> list[Frame]:
         """What has come, but for answers, which go to those who have asked. LinkClosed."""
+        others: list[Frame] = []
+        self.receive_each(others.append)
+        return others
+
+    def receive_each(self, on_frame: Callable[[Frame], None]) -> None:
+        """The same, all in the order in which it was sent."""
         if self._link.unsent:
             self._link.flush()
             self._watch()
-        frames = self._link.receive()
-        for frame in frames:
-            if frame.kind is Kind.REPLY:
-                self._on_reply(frame)
-        return [frame for frame in frames if frame.kind is not Kind.REPLY]
+        for frame in self._link.receive():
+            (self._on_reply if frame.kind is Kind.REPLY else on_frame)(frame)
 
     def _on_reply(self, frame: Frame) -> None:
         (number,) = messages.REQUEST.unpack(frame.head)

@@ -68,13 +68,18 @@ class ClientMail:
         elif number:
             self.send(client, door_protocol.encode({"op": "reply", "request": number, **content}))
 
+    def refuse(self, client: DoorClient, number: int, why: str) -> None:
+        """Say that a request has no answer; not to one that takes none, as they would pile up here without end."""
+        if not client.holds_up:
+            self.reply(client, number, {"refused": why})
+
     def pass_on(self, client: DoorClient) -> None:
         """Send what the client takes now of its results, and tell it when there will be no more."""
         for segment in client.ready():
             if self.form == FRAMES:
                 message = message_of(Kind.RESULTS, segment.head(), *segment.body())
             else:
-                message = door_protocol.encode(json_form.results_to_json([segment]))
+                message = json_form.results_message([segment])
             client.sent += len(message)
             if not self.send(client, message):
                 return

@@ -18,11 +18,13 @@ from bossworker.pool.door.boss_line import BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.door.door_protocol import MOST_REQUESTS
+from bossworker.pool.door.greeting import client_number
+from bossworker.pool.door.journaled_clients import JournaledClients
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.client_jobs import OWN_ID, read_batch
+from bossworker.pool.wire.client_jobs import read_batch
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.messages import CLIENT_BITS, Kind, ProtocolError
+from bossworker.pool.wire.messages import CLIENT_BITS, OWN_ID, Kind, ProtocolError
 from bossworker.pool.wire.parcel import give_back, into_file, is_parcel, with_data
 from bossworker.pool.wire.segments import Segment, single
 from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS, QUEUED, STARTED, UP
@@ -33,14 +35,21 @@ _OWNERS = "that is for the program that made the pool"
 
 
 class ClientRequests:
-    """See the module. `base` stands above the clients' numbers in all ids; `lose` drops a client that leaves."""
+    """See the module. `door` is the number above the clients' in all ids; `lose` drops a client that leaves."""
 
     def __init__(
-        self, boss: BossLine, mail: ClientMail, base: int, default: JobOptions, lose: Callable[[DoorClient], None]
+        self,
+        boss: BossLine,
+        mail: ClientMail,
+        door: int,
+        default: JobOptions,
+        lose: Callable[[DoorClient], None],
+        journal: JournaledClients | None,
     ) -> None:
         self._boss = boss
         self._mail = mail
-        self._base = base
+        self._door = door
+        self._journal = journal
         self._default = default
         self._lose = lose
         self._lent: set[int] = set()  # ids, in the boss's terms, of jobs that went with a file
@@ -54,6 +63,8 @@ class ClientRequests:
             case Kind.SUBMIT:
                 batch = read_batch(frame, client.line is not None and client.keepsake is None)
                 self._submit(client, batch, len(frame.body), frame.fd)
+            case Kind.RECORD if client.journaled:
+                self._record(client, *messages.unpack(messages.REQUEST, frame.head))
             case Kind.CREDIT:
                 self._credit(client, *messages.unpack(messages.CREDIT, frame.head))
             case Kind.CANCEL:
@@ -63,12 +74,12 @@ class ClientRequests:
             case Kind.STATS | Kind.STACK | Kind.EVENTS as kind:
                 self._on_question(client, kind, frame)
             case Kind.TAKEN:
-                client.take(array("Q", bytes(frame.body)))
+                self._take(client, array("Q", bytes(frame.body)))
             case Kind.CLOSE | Kind.STOP | Kind.FORGET as kind:
                 self._leave(client, kind.name.lower())
             case kind if len(frame.head) >= messages.REQUEST.size:  # a request of the owner's: it must have an answer
                 (number,) = messages.REQUEST.unpack_from(frame.head)
-                self._mail.reply(client, number, {"refused": _OWNERS})
+                self._mail.refuse(client, number, _OWNERS)
             case kind:
                 raise ProtocolError(f"a frame of kind {kind!r} from a client")
 
@@ -87,8 +98,9 @@ class ClientRequests:
     def on_json(self, client: DoorClient, told: dict[str, Any]) -> None:
         match told.get("op"):
             case "submit":
-                for batch in list(json_form.jobs_from_json(told, self._default)):
-                    self._submit(client, batch, len(batch.payload))
+                self._submit_json(client, told)
+            case "record" if client.journaled:
+                self._record(client, _whole(told["request"]))
             case "credit":
                 self._credit(client, _whole(told["bytes"]))
             case "cancel":
@@ -101,18 +113,30 @@ class ClientRequests:
             case "events":
                 self._events(client, _whole(told["request"]), told.get("seen"), bool(told.get("wait")))
             case "taken":
-                client.take(array("Q", told["ids"]))
+                self._take(client, array("Q", told["ids"]))
             case "close" | "stop" | "forget" as op:
                 self._leave(client, op)
             case _ if "request" in told:
-                self._mail.reply(client, _whole(told["request"]), {"refused": _OWNERS})
+                self._mail.refuse(client, _whole(told["request"]), _OWNERS)
             case op:
                 raise ProtocolError(f"op {str(op)[:50]!r} from a client")
+
+    def _submit_json(self, client: DoorClient, told: dict[str, Any]) -> None:
+        for batch in list(json_form.jobs_from_json(told, self._default)):
+            self._submit(client, batch, len(batch.payload))
+        if client.journaled and not told.get("more"):
+            self._record(client, _whole(told.get("request", 0)))
 
     # -- jobs ---------------------------------------------------------------------------------------------
 
     def _submit(self, client: DoorClient, batch: Batch, size: int, file: int | None = None) -> None:
-        """Pass jobs on to the boss; those for which there is no room have a result at once, which says so."""
+        """Pass jobs on to the boss; those for which there is no room have a result at once, which says so.
+
+        Those that go to the journal wait for the rest of their call.
+        """
+        if client.journaled:
+            client.call.append((batch, size))
+            return
         if file is not None:
             size += os.fstat(file).st_size
         if why := client.why_not(batch, size):
@@ -127,6 +151,26 @@ class ClientRequests:
             self._lent.add(first_id)
         self._boss.tell(Kind.SUBMIT, bytes(head), *body, fds=fds)
         self.submitted = True
+
+    def _record(self, client: DoorClient, number: int) -> None:
+        """What has come of a journaled client is a call."""
+        assert self._journal is not None
+        route = client.route
+
+        def on_told(batches: list[Batch], told: dict[str, Any]) -> None:
+            if not number and "refused" in told:  # nobody is told in any other way
+                for batch in batches:
+                    self._turn_away(client, batch, told["refused"])
+            elif client.route == route:
+                self._mail.reply(client, number, told)
+
+        self._journal.record(client, on_told)
+
+    def _take(self, client: DoorClient, ids: array[int]) -> None:
+        """A client has got these results."""
+        if self._journal is not None and client.journaled:
+            self._journal.taken(client, ids)
+        client.take(ids)
 
     def returned(self, segment: Segment) -> None:
         """The boss has these results, and holds no files of their jobs."""
@@ -146,7 +190,11 @@ class ClientRequests:
         self._mail.pass_on(client)
 
     def _whole_id(self, client: DoorClient, own_id: int) -> int:
-        return self._base | client.number << CLIENT_BITS | own_id
+        return client_number(client, self._door) << CLIENT_BITS | own_id
+
+    def _line_of(self, client: DoorClient) -> BossLine:
+        """By which a client's jobs go."""
+        return self._journal.line if self._journal is not None and client.journaled else self._boss
 
     def _credit(self, client: DoorClient, total: int) -> None:
         client.credit(total)
@@ -159,7 +207,7 @@ class ClientRequests:
             raise ProtocolError(f"a job with id {max(ids)}")
         how = messages.QUEUED_ONLY if queued_only else b""
         whole = array("Q", [self._whole_id(client, own_id) for own_id in ids])
-        self._ask(client, number, Kind.CANCEL, how, whole.tobytes(), lambda told: told)
+        self._ask(client, number, Kind.CANCEL, how, whole.tobytes(), lambda told: told, self._line_of(client))
 
     def _stats(self, client: DoorClient, number: int) -> None:
         """The pool's; of other clients' jobs not even the ids."""
@@ -205,11 +253,11 @@ class ClientRequests:
         more: bytes,
         body: bytes,
         make_own: Callable[[dict[str, Any]], dict[str, Any]],
+        line: BossLine | None = None,
     ) -> None:
-        """Ask the boss in a client's name."""
+        """Ask the boss in a client's name, by its line or another one."""
         if client.requests >= MOST_REQUESTS:
-            told = {"refused": f"{client.requests} requests of this client wait for their answers"}
-            self._mail.reply(client, number, told)
+            self._mail.refuse(client, number, f"{client.requests} requests of this client wait for their answers")
             return
         client.requests += 1
         route = client.route
@@ -219,7 +267,7 @@ class ClientRequests:
                 client.requests -= 1
                 self._mail.reply(client, number, make_own(told))
 
-        self._boss.ask(kind, more, body, decoded(on_answer))
+        (line or self._boss).ask(kind, more, body, decoded(on_answer))
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -251,12 +299,13 @@ class ClientRequests:
 
         def stopped(told: dict[str, Any]) -> None:
             client.take_over_figures(told)
-            client.unfinished = told["count"]  # those that run, each of which has a result yet to come
+            if not client.journaled:  # each of those jobs has a result, which may be here by now
+                client.unfinished = told["count"]  # those that run, each of which has a result yet to come
             client.closing = True
             self._mail.pass_on(client)
 
         client.drop_results()
-        self._boss.ask(Kind.CLIENT_GONE, messages.COUNT.pack(client.number), b"", decoded(stopped))
+        self._line_of(client).forget(client.number, decoded(stopped))
 
 
 def concerns(record: list[Any], whose: int) -> bool:

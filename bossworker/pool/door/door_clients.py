@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from bossworker.pool.door.door_protocol import WINDOW, Pieces
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.client_jobs import MOST_BYTES, Allowance
 from bossworker.pool.wire.link import Link
+from bossworker.pool.wire.parcel import give_back, with_data
 from bossworker.pool.wire.segments import Segment
 
 
@@ -49,9 +51,11 @@ class Keepsake:
 class DoorClient(Allowance):
     """See the module. Ids are the client's own."""
 
-    def __init__(self, number: int, identity: str, told: dict[str, Any]) -> None:
+    def __init__(self, number: int, identity: str, told: dict[str, Any], journaled: bool = False) -> None:
         super().__init__()
         self.number = number
+        self.journaled = journaled  # the pool's journal has its jobs
+        self.call: list[tuple[Batch, int]] = []  # jobs that it wants to be taken as a whole, and their bytes
         self.identity = identity
         self.form: str = told["form"]
         self.program: str = told["program"]
@@ -75,6 +79,18 @@ class DoorClient(Allowance):
     def why_not(self, batch: Batch, size: int) -> str:
         """Why these jobs are too many, if it is for the door to say; empty when they are not."""
         return "" if self.counted_by_boss else self.why_full(batch, size, self.waiting_bytes)
+
+    def why_none(self, call: list[tuple[Batch, int]]) -> str:
+        """The same of a call, which is taken as a whole."""
+        unfinished, job_bytes = self.unfinished, self.job_bytes
+        try:
+            for batch, size in call:
+                if why := self.why_not(batch, size):
+                    return why
+                self.add(batch.count, size)
+            return ""
+        finally:
+            self.unfinished, self.job_bytes = unfinished, job_bytes
 
     def submit(self, batch: Batch, size: int) -> None:
         """Jobs were added."""
@@ -144,6 +160,7 @@ class DoorClient(Allowance):
         self.program, self.pid, self.since = told["program"], told["pid"], time.time()
         self.sent = self.credited = self.requests = 0
         self.closing = False
+        self.call = []
         self.pieces = Pieces()
         if self.keepsake is not None:
             self.outgoing.clear()
@@ -186,8 +203,11 @@ class ClientList:
             if self._last not in self.by_number:
                 break
         client = DoorClient(self._last, identity, told)
-        self.by_number[client.number] = self.by_identity[identity] = client
+        self.take_in(client)
         return client
+
+    def take_in(self, client: DoorClient) -> None:
+        self.by_number[client.number] = self.by_identity[client.identity] = client
 
     def attach(self, client: DoorClient, route: bytes, told: dict[str, Any]) -> None:
         client.come(route, told)
@@ -204,3 +224,13 @@ class ClientList:
         self.detach(client)
         self.by_number.pop(client.number, None)
         self.by_identity.pop(client.identity, None)
+
+
+def whole_segment(segment: Segment, file: int) -> Segment:
+    """A large result whose data came in a file."""
+    try:
+        payload = with_data(segment.payload, file)
+    except OSError:
+        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
+    give_back(file)
+    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)

@@ -28,7 +28,7 @@ class DoorPoller:
         self._want_room: set[int] = set()
         self._held_back = False
         self._spin = Spin()
-        self._awake_until = 0.0
+        self._awake_until = self._asked_at = 0.0
 
     def watch_socket(self, sock: Any, reader: Reader, clients: bool = False) -> None:
         """Call the reader while there is a message in a socket of ZeroMQ. `clients`: whether it is from clients."""
@@ -69,10 +69,17 @@ class DoorPoller:
 
     def stay_awake(self) -> None:
         """Do not fall asleep at once: an answer is due."""
-        self._awake_until = self._spin.until(time.monotonic())
+        self._asked_at = time.monotonic()
+        self._awake_until = self._spin.until(self._asked_at)
 
     def wait(self, seconds: float) -> None:
         """Sleep until something is there, at most this long, and have it read."""
+        asked_at, self._asked_at = self._asked_at, 0.0
+        self._wait(seconds)
+        if asked_at:
+            self._spin.learn(time.monotonic() - asked_at)
+
+    def _wait(self, seconds: float) -> None:
         while (now := time.monotonic()) < self._awake_until:
             if self._turn(0):
                 return

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bossworker.pool.wire import messages
@@ -24,6 +24,9 @@ from bossworker.pool.wire.messages import PIECE, VERSION, Kind, ProtocolError
 DOOR_VERSION = 1  # of this protocol
 LONGEST_MESSAGE = 1 << 22  # bytes; a longer frame travels in pieces
 LONGEST_JSON = 1 << 26  # bytes of a message in JSON, which does not
+MOST_DEPTH = 400  # of lists and objects in each other, in a job or result: half of what Python can read and write
+OWN_DEPTH = 8  # of what a message has around these
+LONGEST_HELLO = 1 << 16  # bytes of what somebody says who has not been let in
 PIECE_BYTES = 1 << 20  # of this size
 LONGEST_FRAME = 1 << 31  # bytes that pieces may make
 WINDOW = 1 << 23  # bytes of results that may be on their way to a client
@@ -49,7 +52,34 @@ def decode(data: bytes) -> dict[str, Any]:
         raise ProtocolError(f"no JSON: {error}") from None
     if not isinstance(message, dict):
         raise ProtocolError("JSON, but no object")
+    if is_too_deep(message, data, MOST_DEPTH + OWN_DEPTH):
+        raise ProtocolError(f"JSON that is nested more than {MOST_DEPTH} times")
     return message
+
+
+def decode_hello(data: Buffer) -> dict[str, Any]:
+    """What somebody says first. ProtocolError when it is none, or so long that it cannot be one."""
+    if len(data) > LONGEST_HELLO:
+        raise ProtocolError(f"a hello of {len(data)} bytes")
+    return decode(bytes(data))
+
+
+def is_too_deep(value: object, text: bytes, most: int) -> bool:
+    """Whether lists and dicts in plain data, whose JSON is `text`, are nested in each other more than so many times."""
+    if text.count(b"[") + text.count(b"{") <= most:  # as nearly always
+        return False
+    level = [value]
+    for _ in range(most):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    """The lists and dicts in a list or dict."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [one for one in inner if isinstance(one, dict | list | tuple)]
 
 
 class Identity(NamedTuple):

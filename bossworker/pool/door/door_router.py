@@ -14,6 +14,9 @@ from bossworker.pool.door.door_protocol import LONGEST_JSON, LONGEST_MESSAGE
 from bossworker.pool.door.keys import Keys
 
 MOST_UNREAD = 256  # messages of a client; then it has to wait
+# Results stay below this, since a client has credit for so many bytes of them, and each takes 90 at least. So only who
+# asks without end, and reads no answer, gets none any more.
+MOST_UNTAKEN = 1 << 17  # messages that wait for a client
 HANDSHAKE_MILLISECONDS = 5000
 HEARTBEAT_MILLISECONDS = 2000  # over a network, where a cable may be cut
 LOST_MILLISECONDS = 10_000  # without an answer to that
@@ -45,7 +48,7 @@ class DoorRouter:
         self.socket: Any = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, LINGER_MILLISECONDS),  # for the last words to those who are told that it ends
-            (zmq.SNDHWM, 0),  # a ROUTER drops what is above its high-water mark; there is credit instead
+            (zmq.SNDHWM, MOST_UNTAKEN),
             (zmq.RCVHWM, MOST_UNREAD),
             (zmq.ROUTER_MANDATORY, 1),  # or a message to somebody who is gone vanishes without a word
             (zmq.MAXMSGSIZE, LONGEST_MESSAGE + _SLACK if in_pieces else LONGEST_JSON),
@@ -111,7 +114,7 @@ class DoorRouter:
         except zmq.ZMQError as error:
             if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
                 raise
-            return False
+            return error.errno == errno.EAGAIN  # it is there, and does not read: see MOST_UNTAKEN
         return True
 
     def read_monitor(self) -> None:

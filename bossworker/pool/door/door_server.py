@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import time
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,19 +25,26 @@ from bossworker.pool.door.boss_line import INFO, BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
-from bossworker.pool.door.door_clients import ClientList, DoorClient
+from bossworker.pool.door.door_clients import ClientList, DoorClient, whole_segment
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
 from bossworker.pool.door.door_router import DoorRouter, Taken
 from bossworker.pool.door.greeting import Reception, Refused
-from bossworker.pool.door.keys import Keys
+from bossworker.pool.door.journaled_clients import JournaledClients
+from bossworker.pool.door.keys import keys_of
 from bossworker.pool.door.operators import Operators
 from bossworker.pool.wire.batch import JobOptions
-from bossworker.pool.wire.client_jobs import OWN_ID
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, LAST_CLIENT, Kind, ProtocolError
-from bossworker.pool.wire.parcel import give_back, with_data
+from bossworker.pool.wire.messages import (
+    CLIENT_BITS,
+    FIRST_KEPT_CLIENT,
+    LAST_CLIENT,
+    OWN_ID,
+    Kind,
+    ProtocolError,
+)
+from bossworker.pool.wire.parcel import give_back
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
 
@@ -49,31 +55,36 @@ SUSPECT_TICK = 0.001  # between looks whether all has been read from those who s
 ENDING_TICK = 0.02  # between looks whether they have
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
-_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError)
+_NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
 
 
 class DoorServer:
     """See the module. `run` returns when the door is closed."""
 
-    def __init__(self, program: Link, boss: Link, settings: dict[str, Any], listener: int) -> None:
+    def __init__(
+        self, program: Link, boss: Link, settings: dict[str, Any], listener: int, scribe: Link | None = None
+    ) -> None:
         options = settings["options"]
         self.form = FORM_OF[settings["accept"]]
         self.address = settings["address"]
-        self.router = DoorRouter(settings["address"], listener, _keys(settings["keys"]), self.form == FRAMES)
+        self.router = DoorRouter(settings["address"], listener, keys_of(settings["keys"]), self.form == FRAMES)
         self.program = program
         self.program_is_there = True
-        self.clients = ClientList(LAST_CLIENT)
+        self.clients = ClientList(LAST_CLIENT if scribe is None else FIRST_KEPT_CLIENT - 1)
         self.poller = DoorPoller()
         self.boss = BossLine(boss, self.poller)
         self.mail = ClientMail(self.router, self.form, self.suspect)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line, self.line_to_boss)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
-        self.requests = ClientRequests(self.boss, self.mail, settings["door"] << DOOR_BITS, default, self.lose)
+        around = (self.poller, self.clients, self.mail, self.on_results)
+        self.journal = JournaledClients(scribe, *around) if scribe is not None else None
+        self.requests = ClientRequests(self.boss, self.mail, settings["door"], default, self.lose, self.journal)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
         self.malformed = 0
         self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
+        self.said_closed = False  # all clients have been told that they have got, or will get, what is theirs
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
@@ -105,13 +116,19 @@ class DoorServer:
         return self.probe_at - time.monotonic() if len(self.clients) else NOBODY_SECONDS
 
     def end_if_due(self) -> None:
-        """Once the pool is through: as soon as all clients have what is theirs, or have had time for it."""
+        """Once the pool is through: as soon as all clients have what is theirs, or have had time for it.
+
+        What a line of a client's own does not take yet is still here, and would go with us.
+        """
         if self.ends_at is None:
             return
-        waiting = any(client.outgoing for client in self.clients.by_route.values())
-        if not waiting or time.monotonic() >= self.ends_at:
+        late, here = time.monotonic() >= self.ends_at, self.clients.by_route.values()
+        waiting = any(client.outgoing for client in here)
+        waiting = waiting or (self.journal is not None and self.journal.holds_up_end())
+        if not self.said_closed and (late or not waiting):
+            self.said_closed = True
             self.say_to_all("closed")
-            self.over = True
+        self.over = self.over or late or (self.said_closed and not any(client.holds_up for client in here))
 
     def say_to_all(self, op: str, reason: str = "") -> None:
         for client in self.clients.by_route.values():
@@ -166,7 +183,7 @@ class DoorServer:
         elif route in self.operators.by_route:
             self.operators.on_message(route, bytes(data))
         else:
-            self.greet(route, door_protocol.decode(bytes(data)), key, user)
+            self.greet(route, door_protocol.decode_hello(data), key, user)
 
     def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
         """What a client of ours sends over ZeroMQ."""
@@ -179,10 +196,14 @@ class DoorServer:
             self.requests.on_json(client, door_protocol.decode(bytes(data)))
 
     def drop(self, route: bytes, error: Exception) -> None:
-        """A message that no client of ours sends: counted, told of now and then. People's own clients are told."""
+        """A message that no client of ours sends: counted, told of now and then. People's own clients are told.
+
+        ZeroMQ connects again by itself: who does not know that it was lost meanwhile learns it so.
+        """
         self.malformed += 1
-        if route in (self.clients.by_route if self.form != FRAMES else self.operators.by_route):
-            self.mail.send_to(route, {"op": "error", "reason": str(error)})
+        if self.form != FRAMES or route in self.operators.by_route:
+            known = route in self.clients.by_route or route in self.operators.by_route
+            self.mail.send_to(route, {"op": "error" if known else "goodbye", "reason": str(error)})
         if time.monotonic() >= self.note_at:
             self.note_at = time.monotonic() + NOTE_SECONDS
             self.boss.note(
@@ -197,17 +218,23 @@ class DoorServer:
             else:
                 self.greet_client(route, told, key)
         except Refused as why:
-            if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
-                self.note_refused(1, str(why), str(told.get("program"))[:100])
-            else:
-                self.refused += 1
-            self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
+            self.turn_away(route, told, why)
+
+    def turn_away(self, route: bytes, told: dict[str, Any], why: Refused) -> None:
+        if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
+            self.note_refused(1, str(why), str(told.get("program"))[:100])
+        else:
+            self.refused += 1
+        self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
 
     def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
         """The same of one that adds jobs. Refused."""
         if (before := self.reception.gone_before(told, key)) is not None:
             self.suspect(before)
             self.late_hellos.append((route, told, key))
+            return
+        again, refused = partial(self.greet, route, told, key), partial(self.turn_away, route, told)
+        if self.journal is not None and self.journal.fetch(told, key, again, refused):
             return
         client = self.reception.let_in(route, told, key)
         self.boss.note(f"client came: identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
@@ -276,6 +303,10 @@ class DoorServer:
             return
         self.clients.remove(client)
         self.requests.forget(client)
+        if self.journal is not None and client.journaled:
+            self.journal.leave(client)
+            self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            return
 
         def forgotten(told: dict[str, Any]) -> None:
             client.take_over_figures(told)
@@ -289,11 +320,18 @@ class DoorServer:
         try:
             frames = self.boss.receive()
         except LinkClosed:
-            self.say_to_all("goodbye", "the pool's boss is gone")
-            self.over = True
+            self.lose_boss()
             return
         for frame in frames:
             self.on_boss_frame(frame)
+
+    def lose_boss(self) -> None:
+        """It has ended. If it said before that the pool was through, clients have their time all the same: what they
+        have not taken is here, or comes from a scribe."""
+        self.poller.forget(self.boss.fileno())
+        if self.ends_at is None:
+            self.say_to_all("goodbye", "the pool's boss is gone")
+            self.over = True
 
     def on_boss_frame(self, frame: Frame) -> None:
         match frame.kind:
@@ -334,7 +372,7 @@ class DoorServer:
                 self.mail.send_file(client, segment, os.dup(file))
                 client.count(segment.jobs)
                 return
-        client.receive(_with_data(segment, file))
+        client.receive(whole_segment(segment, file))
 
     # -- the program --------------------------------------------------------------------------------------
 
@@ -367,26 +405,14 @@ class DoorServer:
             self.over = True
 
 
-def _keys(told: dict[str, Any] | None) -> Keys | None:
-    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))
-
-
-def _with_data(segment: Segment, file: int) -> Segment:
-    """A large result whose data came in a file."""
-    try:
-        payload = with_data(segment.payload, file)
-    except OSError:
-        payload = bytes(segment.payload)  # the table alone: its reader finds that the data is missing
-    give_back(file)
-    return segment._replace(payload=payload, base=0, ends=array("Q", [len(payload)]).tobytes(), beside=None)
-
-
-def main(program: int, boss: int, listener: int = -1) -> None:
-    """The process's main."""
+def main(program: int, boss: int, *more: int) -> None:
+    """The process's main. Of `more`, the listener is the first, for a path, and a scribe's line the last, for one."""
     link, settings = side_process.begin(program)
+    listener = more[0] if settings["path"] else -1
+    scribe = Link(socket.socket(fileno=more[-1])) if settings["journal"] else None
     processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
     try:
-        server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener)
+        server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener, scribe)
     except zmq.ZMQError as error:
         link.send(Kind.START_FAILED, b"", [(error.strerror or str(error)).encode()])
         return
@@ -394,4 +420,4 @@ def main(program: int, boss: int, listener: int = -1) -> None:
         server.run()
     finally:
         if settings["path"]:
-            remove_path(settings["path"])
+            remove_path(settings["path"], settings["mark"])

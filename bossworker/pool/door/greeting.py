@@ -129,13 +129,19 @@ def welcome(client: DoorClient, settings: dict[str, Any]) -> dict[str, Any]:
         "options": settings["options"],
         "commands": settings["commands"],
         "next_id": client.next_id,
-        "number": settings["door"] << DOOR_BITS - CLIENT_BITS | client.number,  # above our ids, in events
+        "number": client_number(client, settings["door"]),  # above our ids, in events
+        "journal": client.journaled,  # jobs are to be recorded by `record`, which is answered
         "kept": sum(map(len, kept.values())),  # jobs of which it will be told, and whose results will come
         "window": WINDOW,
         "most_jobs": MOST_JOBS,
         "monotonic": time.monotonic(),
         "machine": machine(),
     }
+
+
+def client_number(client: DoorClient, door: int) -> int:
+    """What stands above a client's own ids of jobs, in the whole pool."""
+    return client.number if client.journaled else door << DOOR_BITS - CLIENT_BITS | client.number
 
 
 def machine() -> list[str | int]:

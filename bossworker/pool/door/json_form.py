@@ -22,7 +22,7 @@ from bossworker.failure import (
     encode_error,
     encode_text,
 )
-from bossworker.pool.door.door_protocol import LONGEST_JSON
+from bossworker.pool.door.door_protocol import LONGEST_JSON, MOST_DEPTH, encode, is_too_deep
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.codec import encode_jobs, encode_large_result, load_plain
 from bossworker.pool.wire.messages import ProtocolError
@@ -114,23 +114,27 @@ def _options_from_json(message: Mapping[str, Any], default: JobOptions) -> JobOp
 # -- results ------------------------------------------------------------------------------------------------------
 
 
-def results_to_json(segments: Iterable[Segment]) -> dict[str, Any]:
-    """Results from the pool's workers, as a message."""
-    return {"op": "results", "results": [_result_to_json(one) for segment in segments for one in split(segment)]}
+def results_message(segments: Iterable[Segment]) -> bytes:
+    """Results from the pool's workers, as a message; whatever workers have written is no harm to us."""
+    results = [_result_message(one) for segment in segments for one in split(segment)]
+    return b'{"op":"results","results":[%s]}' % b",".join(results)
 
 
-def _result_to_json(segment: Segment) -> dict[str, Any]:
+def _result_message(segment: Segment) -> bytes:
     outcome = segment.outcomes[0]
-    started, finished = memoryview(segment.marks).cast("B").cast("d")
     error, value = _error_and_value(outcome, segment.payload)
     try:
-        json.dumps(value)
+        return _as_message(segment, outcome, error, value)
     except (TypeError, ValueError, RecursionError) as problem:
-        error, value = _no_json(describe(problem)), None
+        return _as_message(segment, outcome, _no_json(describe(problem)), None)
+
+
+def _as_message(segment: Segment, outcome: int, error: ErrorData | None, value: dict[str, Any] | None) -> bytes:
+    started, finished = memoryview(segment.marks).cast("B").cast("d")
     if value is None and outcome & KIND_BITS in (Outcome.OK, Outcome.REPORTED):
         outcome = Outcome.BAD_RESULT
     kind = Outcome(outcome & KIND_BITS)
-    return {
+    told = {
         "id": segment.first_id,
         "ok": kind is Outcome.OK,
         "result": value if value is not None else {"ERROR": error.text if error else ""},
@@ -145,6 +149,10 @@ def _result_to_json(segment: Segment) -> dict[str, Any]:
         "started": started,
         "finished": finished,
     }
+    message = encode(told)
+    if is_too_deep(value, message, MOST_DEPTH):
+        raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep")
+    return message
 
 
 def _error_and_value(outcome: int, payload: Any) -> tuple[ErrorData | None, dict[str, Any] | None]:
@@ -157,6 +165,8 @@ def _error_and_value(outcome: int, payload: Any) -> tuple[ErrorData | None, dict
         value = load_plain(payload if outcome & Outcome.WHOLE else b"".join((payload, b".")))
     except Exception as problem:
         return _no_json(describe(problem)), None
+    if not isinstance(value, dict):
+        return _no_json(f"it is of type {type(value).__name__}"), None
     if kind == Outcome.CANCELLED:
         value["ERROR"] = CANCELLED
     text = str(value.get("ERROR", ""))
@@ -207,6 +217,8 @@ def plain_job(job: Any) -> Any:
         raise TypeError(
             f"a job of {len(text)} characters of JSON is too long for this door: {LONGEST_JSON // 2} at most"
         )
+    if is_too_deep(job, text.encode(), MOST_DEPTH):
+        raise TypeError(f"a job may be nested {MOST_DEPTH} levels deep, as far as this door goes, and one is deeper")
     return json.loads(text)
 
 

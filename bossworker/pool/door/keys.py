@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 KEY_LENGTH = 40  # characters of a key, in Z85
+_Z85 = frozenset(f"{string.ascii_letters}{string.digits}.-:+=^!/*?&<>()[]{{}}@%$#")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,15 +76,21 @@ def check_key(value: object) -> str:
     """A key in Z85, as it is printed."""
     if not isinstance(value, str):
         raise TypeError(f"a key must be a str, not {value!r}")
-    if len(value) != KEY_LENGTH or not value.isascii():
+    if len(value) != KEY_LENGTH:
         raise ValueError(f"a key must have {KEY_LENGTH} characters (Z85), not {len(value)}")
+    if strange := set(value) - _Z85:
+        raise ValueError(f"a key must consist of characters of Z85, and {min(strange)!r} is none")
     return value
 
 
 def check_keys(value: object) -> Keys | None:
     """Keys, or None."""
-    if value is not None and not isinstance(value, Keys):
+    if value is None:
+        return None
+    if not isinstance(value, Keys):
         raise TypeError(f"keys must be Keys (see bossworker.keys) or None, not {type(value).__name__}")
+    for key in (value.public, value.secret, *value.clients, *([value.server] if value.server else [])):
+        check_key(key)
     return value
 
 
@@ -92,3 +100,8 @@ def keys() -> Keys:
 
     public, secret = zmq.curve_keypair()
     return Keys(public.decode(), secret.decode())
+
+
+def keys_of(told: dict[str, Any] | None) -> Keys | None:
+    """What a door's process is told of them."""
+    return None if told is None else Keys(told["public"], told["secret"], frozenset(told["clients"]))

@@ -53,7 +53,14 @@ class Door:
     It is closed with the pool, or by `close`, or by leaving it as a context manager.
     """
 
-    def __init__(self, address: Address, settings: dict[str, Any], boss: socket.socket, keys: Keys | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        settings: dict[str, Any],
+        boss: socket.socket,
+        keys: Keys | None,
+        scribe: socket.socket | None = None,
+    ) -> None:
         """OSError: it cannot be opened."""
         self.number: int = settings["door"]
         self._owner = os.getpid()
@@ -61,10 +68,12 @@ class Door:
         self._requests = 0
         self._path = address.path
         listener = addresses.bind_path(address.path) if address.path else None
+        self._mark = addresses.mark_of(address.path) if address.path else (0, 0)
         self._process: SideProcess | None = None
         try:
-            told = {**settings, "address": address.text, "path": address.path, "keys": _told(keys)}
-            fds = [boss.fileno(), *([] if listener is None else [listener.fileno()])]
+            place = {"address": address.text, "path": address.path, "mark": self._mark}
+            told = {**settings, **place, "keys": _told(keys), "journal": scribe is not None}
+            fds = [one.fileno() for one in (boss, listener, scribe) if one is not None]
             self._process = SideProcess(SERVER, told, fds)
             endpoint = self._await_open()
         except BaseException:
@@ -146,7 +155,7 @@ class Door:
         if process is not None:
             process.end()
         if self._path:
-            addresses.remove_path(self._path)
+            addresses.remove_path(self._path, self._mark)
             self._path = ""
 
     def disown(self) -> None:

@@ -40,6 +40,7 @@ class Porter:
         self.pieces = Pieces()
         self.over = False
         self.welcomed = False
+        self.journal = False  # whether the pool's journal keeps our jobs
         self._credited = 0  # bytes of JSON results
         self._context = zmq.Context()
         self._socket: Any = self._context.socket(zmq.DEALER)
@@ -92,6 +93,7 @@ class Porter:
     def _on_message(self, data: bytes) -> None:
         if not self.welcomed:
             self.welcomed = True
+            self.journal = bool(door_protocol.decode(data).get("journal"))
             self._tell_handle(Kind.READY, b"", data)
         elif self.form == FRAMES:
             self._on_frame(frame_of(memoryview(data)))
@@ -178,15 +180,16 @@ class Porter:
             if self.form == FRAMES:
                 for piece in in_pieces(message_of(frame.kind, bytes(frame.head), frame.body)):
                     self._send(piece)
-            elif (told := _as_json(frame)) is not None:
+            elif (told := _as_json(frame, self.journal)) is not None:
                 self._send(door_protocol.encode(told))
 
 
-def _as_json(frame: Frame) -> dict[str, Any] | None:
-    """What the handle sends, for a door that takes JSON. None: nothing."""
+def _as_json(frame: Frame, journal: bool) -> dict[str, Any] | None:
+    """What the handle sends, for a door that takes JSON. None: nothing. `journal`: it ends its calls by RECORD."""
     match frame.kind:
         case Kind.SUBMIT:
-            return json_form.jobs_to_json(Batch.read(frame.head, frame.body))
+            told = json_form.jobs_to_json(Batch.read(frame.head, frame.body))
+            return {**told, "more": True} if journal else told
         case Kind.CREDIT:
             return None
         case Kind.TAKEN:

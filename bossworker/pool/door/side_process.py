@@ -67,7 +67,7 @@ def _start(module: str, fds: list[int]) -> int:
 
 
 def begin(fd: int) -> tuple[Link, dict[str, Any]]:
-    """In the process: make it one of the pool's, and take in its settings. EOFError when the program is gone."""
+    """In the process: make it one of the pool's, and take in its settings. Ends it when the program is gone."""
     signals.disregard_endings()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     link = Link(socket.socket(fileno=fd))
@@ -76,6 +76,6 @@ def begin(fd: int) -> tuple[Link, dict[str, Any]]:
         try:
             frames = link.receive()
         except LinkClosed:
-            raise EOFError from None
+            raise SystemExit(1) from None
         if frames:
             return link, json.loads(bytes(frames[0].body))

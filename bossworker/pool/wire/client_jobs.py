@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.messages import CLIENT_BITS, ProtocolError
+from bossworker.pool.wire.messages import OWN_ID, ProtocolError
 
-OWN_ID = (1 << CLIENT_BITS) - 1  # of an id, the bits that are the client's own
 MOST_AT_ONCE = 1 << 16  # jobs in a message
 MOST_JOBS = 1 << 20  # unfinished jobs of a client
 MOST_BYTES = 1 << 32  # of unfinished jobs of a client, and of results that wait for it

@@ -10,12 +10,14 @@ A message travels as a frame (see ``link.py``): a prefix, a head of fixed layout
     fork server -> boss     SPAWNED  SPAWN_FAILED  EXITED  OUTPUT
     door -> boss        SUBMIT  CANCEL  STATS  STACK  EVENTS  CLIENT_GONE  NOTE  OPERATE  CLIENT_LINE  LINE_END  CLIENTS
     boss -> door        RESULTS  REPLY  CLOSE  CLOSED
-    caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED, and what is for the boss
+    caller -> scribe    SUBMIT  KEYS  RECORD  RETRIEVED  ATTACH  RESUME  UNKEYED  DOOR, and what is for the boss
+    door -> scribe      SUBMIT  RECORD  CANCEL  TAKEN  CLIENTS  CLIENT_GONE  LINE_END
+    scribe -> door      REPLY  RECALL  RESULTS  CLOSED
     engine's line -> scribe     WANTED, and what a boss sends
     scribe -> caller    OPENED  RECALL  RECALLED  SETTLED, and what comes from the boss
     reader -> scribe    ASK
     scribe -> reader    REPLY
-    client -> door      SUBMIT  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
+    client -> door      SUBMIT  RECORD  CANCEL  STATS  STACK  EVENTS  CLOSE  STOP  CREDIT  TAKEN  FORGET  PIECE
     door -> client      RESULTS  REPLY  RECALL  TAKEN  PING  CLOSE  CLOSED  GOODBYE  PIECE
     client -> boss      SUBMIT
     boss -> client      READY  RESULTS  GOODBYE
@@ -105,6 +107,7 @@ class Kind(IntEnum):
     CLIENT_LINE = 107
     LINE_END = 108
     CLIENTS = 109
+    DOOR = 110
 
 
 # SUBMIT and BATCH describe a batch of jobs: consecutive ids, the same options.
@@ -142,9 +145,12 @@ MARK = Struct("<d")  # a time (monotonic seconds); RECALL of a scribe: when the 
 # Jobs that come through a door: the number of the door and of the client stand above the client's own ids for them.
 CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner
 DOOR_BITS = 56  # and by so many, the door
+OWN_ID = (1 << CLIENT_BITS) - 1  # the bits that are the client's own
 FIRST_CLIENT_ID = 1 << DOOR_BITS
 LAST_DOOR, LAST_CLIENT = (1 << 7) - 2, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
 FIRST_RERUN_ID = LAST_DOOR + 1 << DOOR_BITS  # from here on: jobs that an operator had run once more
+# With a journal, those of clients that are kept have no door's number, and clients' numbers from this one on:
+FIRST_KEPT_CLIENT = 1 << 15
 LISTEN = Struct("<I")  # number of the door; its process is at the other end of the socket that comes along
 CLIENT_GONE = Struct("<QI")  # number of a request, and of the client: what it has queued or running is nobody's.
 # LINE_END, with the same: all goes by the door again. CLIENT_LINE has the client's number (COUNT), and its line's fd

@@ -5,8 +5,9 @@ Python prints and logs, so that its order is kept across stdout, stderr and logg
 is. A mark, in either pipe, says that what came before it belongs to a job, which has ended.
 
 A worker marks the end of each job at which there is something in the pipe, or since whose last mark the boss has read
-from it. (The boss counts a read before it makes it, in the worker's flight recorder.) So whatever has no mark behind it
-was written by the job that was running as it was read.
+from it, or just reads. (The boss counts a read before it makes it and once it is made, in the worker's flight recorder:
+while it reads, the number is odd.) So whatever has no mark behind it was written by the job that was running as it was
+read.
 
 What programs and C code write into the second pipe has no place among this. So each frame says how many bytes had been
 written there before it; the boss tells those first, however late it reads either pipe.

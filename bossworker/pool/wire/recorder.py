@@ -66,9 +66,9 @@ EXPIRED, SENDING = range(2)
 # With logs="relay". The worker's: how often it has written to its output pipes; whether anything was printed since the
 # last mark; how many jobs to come are looked after, however short they are; READS as of the last look.
 WRITES, DIRTY, CAREFUL, LOOKED = 64, 65, 66, (67, 68)
-# The boss's: how often it has begun to read the pipe of stdout, and that of stderr; of the latter, how often it has
-# read it to the end, and how many bytes came of that.
-READS, READS_OVER, BYTES_READ = (72, 73), 74, 75
+# The boss's: how often it has begun or ended to read the pipe of stdout, and that of stderr; how many bytes it has read
+# of the latter.
+READS, BYTES_READ = (72, 73), 74
 MEASURED_JOB, OWN_BEFORE, BELOW_BEFORE = 40, 41, 42
 # With a limit for the memory of jobs: 1 + id of the job that began last; bytes that the worker and those below it held.
 STACK_FD = 48  # a descriptor of the worker's, of the file that it writes its stack to; 0: it has none

@@ -32,7 +32,7 @@ from bossworker.pool.wire.output_frames import (
     OutputEnds,
     unread_bytes,
 )
-from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, READS_OVER, WRITES
+from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, WRITES
 from bossworker.system.stdio import above_stdio
 
 SHORT_SECONDS = 1e-5  # a job that starts a program takes far longer than this; to look takes a tenth of it
@@ -87,9 +87,9 @@ class RelayedOutput:
         words, left = self._words, BOSS_LOOKS
         while True:
             # In this order: if the boss had read, or begun to, since the first of these, we would see it.
-            begun, over, taken = words[READS[1]], words[READS_OVER], words[BYTES_READ]
+            reads, taken = words[READS[1]], words[BYTES_READ]
             there = self._unread(self.pipes[1])
-            if begun == over == words[READS[1]]:
+            if reads % 2 == 0 and reads == words[READS[1]]:
                 return taken + there
             if not left:  # it is stopped: what it has just read counts as written later than this
                 return taken
@@ -109,7 +109,8 @@ class RelayedOutput:
         for number in (0, 1):
             # In this order: if the boss has emptied the pipe, we see that it has counted that.
             unread, reads = self._unread(self.pipes[number]), words[READS[number]]
-            if unread or reads != words[LOOKED[number]] or (dirty and number == 0):
+            reading = reads % 2  # what it finds may have been written after our last mark
+            if unread or reading or reads != words[LOOKED[number]] or (dirty and number == 0):
                 words[LOOKED[number]] = reads
                 words[CAREFUL] = CAREFUL_JOBS
                 self._mark(number, job_id)

@@ -243,13 +243,15 @@ class Worker:
     def _next_order(self) -> Frame:
         """Wait for the next order: first awake for an instant, since it is mostly near, then asleep."""
         mailbox = self.mailbox
-        awake_until = 0.0 if mailbox.always else self.spin.until(time.monotonic())
+        began = time.monotonic()
+        awake_until = 0.0 if mailbox.always else self.spin.until(began)
         while not mailbox.has_order():
             now = time.monotonic()
             if now >= awake_until:
                 self._sleep()
             else:
                 self.spin.rest(now)
+        self.spin.learn(time.monotonic() - began)
         return mailbox.take_order() or self._order_by_wire()
 
     def _sleep(self) -> None:

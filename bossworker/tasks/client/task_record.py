@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from bossworker.commands import jobdir, removal
+from bossworker.commands import jobdir, removal, safe_files
 from bossworker.commands.record import reraise_if_out_of_fds
 from bossworker.system import identity
 from bossworker.tasks.client.leftovers import end_leftovers
@@ -128,7 +128,7 @@ class TaskRecord:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        folder = jobdir.open_folder(self.folder)
+        folder = safe_files.open_folder(self.folder)
         try:
             yield folder
         finally:
@@ -195,10 +195,10 @@ def _status(folder: int) -> dict[str, Any]:
 def _read(folder: int, name: str) -> dict[str, Any] | None:
     """What a file says: None when it is missing; nothing when it is damaged, or not for us to read."""
     try:
-        return jobdir.read_status(folder) if name == jobdir.STATUS else jobdir.read_json(folder, name)
+        return jobdir.read_status(folder) if name == jobdir.STATUS else safe_files.read_json(folder, name)
     except FileNotFoundError:
         return None
-    except (OSError, jobdir.Damaged) as error:
+    except (OSError, safe_files.Damaged) as error:
         reraise_if_out_of_fds(error)
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bossworker.commands import jobdir
+from bossworker.commands import safe_files
 from bossworker.system.cpython import signal
 from bossworker.tasks.wire.lockfile import LockHeld
 from bossworker.tasks.wire.protocol import LONGEST_WAIT, MAX_BODY, MAX_MESSAGE
@@ -56,8 +56,8 @@ class Requests:
         change = head.get("meta")
         if not isinstance(change, dict):
             raise BadRequest(f"meta must be an object, not {change!r:.200}")
-        if jobdir.is_too_deep(change):
-            raise BadRequest(f"meta must be nested at most {jobdir.MAX_DEPTH} deep")
+        if safe_files.is_too_deep(change):
+            raise BadRequest(f"meta must be nested at most {safe_files.MAX_DEPTH} deep")
         self.supervisor.apply_meta(change)
         client.answer({})
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 
-from bossworker.commands import jobdir
+from bossworker.commands import jobdir, safe_files
 from bossworker.commands.supervision.supervisor import Order
 from bossworker.system import descendants, identity
 from bossworker.system.cpython import dumps, loads, signal, socket
@@ -37,7 +37,7 @@ def main() -> None:
     """A program that becomes a supervisor: the request on stdin, to its end, as JSON; the answer there as well."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the spawner may block SIGCHLD, and we would never hear it
     reply = os.dup(0)
-    request = loads(jobdir.read_all(0).decode())
+    request = loads(safe_files.read_all(0).decode())
     if request["behavior"] != "foreground" and os.fork():
         os._exit(0)
     if request["behavior"] == "daemon":

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Sequence
 
-from bossworker.commands import jobdir, roots
+from bossworker.commands import jobdir, roots, safe_files
 from bossworker.system.checks import check_count
 
 PATH_VARIABLE = "BOSSWORKER_TASKS"
@@ -44,7 +44,7 @@ def _make(path: str, mode: int | None, uid: int | None, gid: int | None) -> None
     except FileExistsError:  # somebody else makes it just now
         return
     # Whoever may write to the folder above could have put a link or another directory in its place by now.
-    fd = jobdir.open_folder(path)
+    fd = safe_files.open_folder(path)
     try:
         if os.fstat(fd).st_uid != os.geteuid() or os.listdir(fd):
             raise PermissionError(errno.EPERM, "somebody has exchanged the new directory", path)

@@ -50,6 +50,9 @@ export function exactly(value) {
 
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
+// Memory and processor time, of what the server tells of a process and all that it has started.
+export const taken = (usage) => (usage ? `${bytes(usage.memory)}${usage.cpu === null ? "" : `, ${share(usage.cpu)} of a processor`}${usage.processes > 1 ? `, ${plural(usage.processes, "process", "processes")}` : ""}` : null);
+
 export const KINDS = {
   exception: "raised an exception",
   timeout: "time was up",

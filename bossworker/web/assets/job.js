@@ -2,12 +2,13 @@
 
 import { html, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { get, post } from "./api.js";
-import { bytes, exactly, KINDS, moment, seconds } from "./format.js";
+import { bytes, count, exactly, KINDS, moment, seconds, taken } from "./format.js";
 import { sourceOf } from "./sources.js";
 import { Bar, Copy, Empty, Notice, Status, useDoing, usePolled, useQuestion } from "./ui.js";
 
 const REFRESH = 500; // milliseconds
 const MOST_SHOWN = 200_000; // characters of a stream
+const MOST_LINES = 2000; // that are shown
 
 export const Text = ({ title, text, open = true }) => html`<div class="card block">
   <span class="copy"><${Copy} text=${text} /></span>
@@ -39,26 +40,22 @@ function States({ job }) {
   </figure>`;
 }
 
-// A stream, as it comes. `path` answers with {since, next, text, running}.
-export function Output({ path, stream }) {
-  const [shown, setShown] = useState({ text: "", from: 0 });
+// What is asked for again and again from where it ended, while the tab is seen: `take` gets each answer, {next, running, ...},
+// and says whether more is likely to be there at once.
+function useFollowed(path, given, from, take, restart) {
   const [trouble, setTrouble] = useState("");
-  const box = useRef();
-  const stuck = useRef(true);
   useEffect(() => {
-    let [over, next, timer] = [false, -65536, null];
-    setShown({ text: "", from: 0 });
+    let [over, next, timer] = [false, from, null];
+    restart();
     const look = async () => {
       let pause = REFRESH;
       if (!document.hidden) {
         try {
-          const told = await get(path, { stream, since: next });
+          const told = await get(path, { ...given, since: next });
           if (over) return;
           setTrouble("");
-          if (told.text) setShown((before) => ({ text: (before.text + told.text).slice(-MOST_SHOWN), from: before.text ? before.from : told.since }));
-          const more = told.next > told.since;
           next = told.next;
-          pause = more ? 50 : told.running ? REFRESH : 4 * REFRESH;
+          pause = take(told) ? 50 : told.running ? REFRESH : 4 * REFRESH;
         } catch (error) {
           if (!over) setTrouble(error.message);
         }
@@ -70,19 +67,80 @@ export function Output({ path, stream }) {
       over = true;
       clearTimeout(timer);
     };
-  }, [path, stream]);
+  }, [path, JSON.stringify(given)]);
+  return trouble;
+}
+
+// A text that grows: its end stays in sight, unless somebody has scrolled away from it.
+function Growing({ title, more = "", text, trouble, children }) {
+  const box = useRef();
+  const stuck = useRef(true);
   useEffect(() => {
     if (stuck.current && box.current) box.current.scrollTop = box.current.scrollHeight;
-  }, [shown]);
+  }, [children]);
   const onScroll = (event) => {
     const { scrollTop, scrollHeight, clientHeight } = event.target;
     stuck.current = scrollTop + clientHeight >= scrollHeight - 8;
   };
   return html`<div class="card block">
-    <div class="row spread block-head"><span>${stream}${shown.from > 0 ? html` <span class="quiet-text">from byte ${shown.from} on</span>` : ""}</span><${Copy} text=${shown.text} /></div>
+    <div class="row spread block-head"><span>${title} ${more && html`<span class="quiet-text">${more}</span>`}</span><${Copy} text=${text} /></div>
     ${trouble && html`<${Notice}>${trouble}<//>`}
-    <pre ref=${box} class="output" tabindex="0" aria-label=${stream} onScroll=${onScroll}>${shown.text || html`<span class="quiet-text">nothing yet</span>`}</pre>
+    <pre ref=${box} class="output" tabindex="0" aria-label=${title} onScroll=${onScroll}>${children}</pre>
   </div>`;
+}
+
+const Nothing = ({ text = "nothing yet" }) => html`<span class="quiet-text">${text}</span>`;
+
+// A stream, as it comes. `path` answers with {since, next, text, running}.
+export function Output({ path, stream }) {
+  const [shown, setShown] = useState({ text: "", from: 0 });
+  const [{ gone, running }, setState] = useState({ gone: false, running: true });
+  const take = (told) => {
+    setState({ gone: Boolean(told.gone), running: told.running });
+    if (told.text) setShown((before) => ({ text: (before.text + told.text).slice(-MOST_SHOWN), from: before.text ? before.from : told.since }));
+    return told.next > told.since;
+  };
+  const trouble = useFollowed(path, { stream }, -65536, take, () => setShown({ text: "", from: 0 }));
+  const more = gone ? "its files are gone, as those of a command that has ended well" : shown.from > 0 ? `from byte ${count(shown.from)} on` : "";
+  return html`<${Growing} title=${stream} more=${more} text=${shown.text} trouble=${trouble}>${shown.text || html`<${Nothing} text=${running ? "nothing yet" : gone ? "nothing was seen of it" : "nothing"} />`}<//>`;
+}
+
+// What a job prints and logs, line by line. `path` answers with {first, next, lines, running}.
+function Lines({ path }) {
+  const [shown, setShown] = useState({ lines: [], missed: 0, next: 0 });
+  const take = (told) => {
+    if (told.lines.length) {
+      setShown((before) => {
+        const anew = told.first < before.next; // it was forgotten, and has begun again
+        const lines = [...(anew ? [] : before.lines), ...told.lines];
+        return { lines: lines.slice(-MOST_LINES), missed: anew ? 0 : before.missed + told.first - before.next + Math.max(0, lines.length - MOST_LINES), next: told.next };
+      });
+    }
+    return false;
+  };
+  const trouble = useFollowed(path, {}, 0, take, () => setShown({ lines: [], missed: 0, next: 0 }));
+  const text = shown.lines.map(([, line]) => line).join("\n");
+  return html`<${Growing} title="What it prints and logs" more=${shown.missed ? `without the first ${count(shown.missed)} lines` : ""} text=${text} trouble=${trouble}>${shown.lines.length ? shown.lines.map(([stream, line], at) => html`<span key=${shown.missed + at} class=${stream === "stderr" ? "bad-text" : ""}>${line}${"\n"}</span>`) : html`<${Nothing} />`}<//>`;
+}
+
+// What a job of a pool writes: lines, or the files of a command; or why there is nothing to be seen.
+function Written({ path, job }) {
+  const { inside, status } = job;
+  if (inside.directory) return html`<${Output} path=${`${path}/output`} stream="stdout" /><${Output} path=${`${path}/output`} stream="stderr" />`;
+  if (inside.logs === "relay") return inside.written || status === "running" ? html`<${Lines} path=${`${path}/lines`} />` : null;
+  if (status !== "running" || !inside.logs) return null;
+  return html`<p class="quiet-text">${inside.logs === "discard" ? "What its jobs print is discarded, as the pool was told by" : "What its jobs print goes where its program prints, and is not seen here, with"} <code>logs="${inside.logs}"</code>; with <code>logs="relay"</code> it is shown here, line by line. Of commands, the output is shown in any case.</p>`;
+}
+
+// The messages of a task's stream `data`. `path` answers with {since, next, messages, running}.
+export function Messages({ path }) {
+  const [shown, setShown] = useState({ messages: [], from: 0 });
+  const take = (told) => {
+    if (told.messages.length) setShown((before) => ({ messages: [...before.messages, ...told.messages].slice(-MOST_LINES), from: before.messages.length ? before.from : told.since }));
+    return told.next > told.since;
+  };
+  const trouble = useFollowed(path, {}, -50, take, () => setShown({ messages: [], from: 0 }));
+  return html`<${Growing} title="data" more=${shown.from > 0 ? `from message ${count(shown.from)} on` : ""} text=${shown.messages.join("\n")} trouble=${trouble}>${shown.messages.length ? shown.messages.map((message, at) => html`<span key=${at} class="message">${message}</span>`) : html`<${Nothing} text="no message yet" />`}<//>`;
 }
 
 function Stack({ path, wanted, title }) {
@@ -144,6 +202,7 @@ export function Job({ pool, id, given, readOnly }) {
     <${Fields} rows=${[
       ["worker", job.worker >= 0 ? job.worker : null],
       ["process", job.pid || null],
+      ["takes", taken(job.inside.usage), "memory and processor time of its worker, and of all that this has started"],
       ["attempt", job.attempt ?? job.options?.attempt],
       ["added", moment(job.added), exactly(job.added)],
       ["started", moment(job.started), exactly(job.started)],
@@ -152,11 +211,15 @@ export function Job({ pool, id, given, readOnly }) {
       ["priority", job.options?.priority || null],
       ["time limit", job.options?.timeout ? seconds(job.options.timeout) : null],
       ["retries", job.options?.retries || null],
+      ["directory", job.inside.directory],
+      ["command", job.inside.command && html`<a href=${`#/command/${job.inside.command}`}>its own page</a>`],
     ]} />
+    ${job.inside.unseen && html`<p class="quiet-text">${job.inside.unseen}</p>`}
     ${job.status === "done" && !job.started && html`<p class="quiet-text">It ended well. The pool was too quick, or it ended too long ago, for its times to be known here.</p>`}
     ${job.content && html`<${Content} title="The job" rows=${job.content} />`}
     ${job.traceback && html`<${Text} title="Traceback" text=${job.traceback} />`}
-    ${job.log && html`<${Text} title="What it printed last" text=${job.log} />`}
+    ${job.result && html`<${Content} title="Its result" rows=${job.result} />`}
+    <${Written} path=${path} job=${job} />
     ${job.status === "running" && html`<${Stack} path=${`${path}/stack`} wanted=${"stack" in given} title="What it is doing" />`}
     ${dialog}
   </section>`;
@@ -196,6 +259,7 @@ export function Command({ id, readOnly }) {
       ["directory", job.directory],
       ["runs in", job.cwd],
       ["took", seconds(job.elapsed)],
+      ["takes", taken(job.usage), "memory and processor time, with all that it has started"],
       ["user time", job.user_time === null ? null : seconds(job.user_time)],
       ["system time", job.system_time === null ? null : seconds(job.system_time)],
       ["most memory", bytes(job.max_rss)],

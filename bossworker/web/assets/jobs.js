@@ -4,7 +4,7 @@ import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendo
 import { get, post } from "./api.js";
 import { count, exactly, KINDS, moment, plural, seconds } from "./format.js";
 import { sourceOf } from "./sources.js";
-import { Empty, Notice, Status, useQuestion } from "./ui.js";
+import { Empty, Notice, Status, useDoing, useQuestion } from "./ui.js";
 
 const ROW = 36; // pixels
 const HEAD = 34; // of the line above the rows
@@ -33,7 +33,7 @@ function useRows(source, filter) {
         const told = await get(source.api, { ...wanted(source, filter), offset: part * PART, limit: PART });
         if (serial.current !== mine) return;
         parts.current.set(part, told.rows);
-        setState({ total: told.total, trouble: "", searched: told.searched ?? null, all: told.all ?? null });
+        setState({ total: told.total, trouble: "", searched: told.searched ?? null, all: told.all ?? null, queues: told.trouble ?? "" });
       } catch (error) {
         if (serial.current === mine) setState((before) => ({ ...before, trouble: error.message }));
       }
@@ -162,7 +162,13 @@ function Filters({ source, filter, numbers, onChange }) {
   </div>`;
 }
 
-function questions(source, filter, rows, chosen) {
+// What has come of it: that of some of them nothing did is said, too.
+const outcome = (order, what) => (answer) => {
+  const number = answer.count === answer.of ? plural(answer.count, what) : `${count(answer.count)} of ${plural(answer.of, what)}`;
+  return [`${number} ${order === "retry" ? (answer.count === 1 ? "runs again" : "run again") : "cancelled"}`, ...(answer.wrong ?? [])].join("; ");
+};
+
+function questions(source, filter, rows, chosen, doing) {
   const ids = [...chosen];
   const query = wanted(source, filter);
   const ask = (order, told, number, all) => ({
@@ -170,7 +176,7 @@ function questions(source, filter, rows, chosen) {
     text: order === "retry" ? source.again : source.stop,
     verb: order === "retry" ? "Run again" : "Cancel",
     mild: order === "retry",
-    act: () => post(`${source.api}/${order}`, told),
+    act: () => doing(() => post(`${source.api}/${order}`, told), outcome(order, source.what), true),
   });
   return {
     retryChosen: () => ask("retry", { ids }, ids.length),
@@ -182,7 +188,7 @@ function questions(source, filter, rows, chosen) {
       text: "They and their results are deleted from the journal, and nobody gets them back. Those whose results the program has not had yet stay, unless you say so. (A search, or a time, does not matter here.)",
       choice: "also those whose results no program has had",
       verb: "Forget",
-      act: (_, all) => post(`${source.api}/forget`, { status: filter.status, unretrieved: all }),
+      act: (_, all) => doing(() => post(`${source.api}/forget`, { status: filter.status, unretrieved: all }), (answer) => `${plural(answer.count, source.what)} forgotten`, true),
     }),
   };
 }
@@ -231,7 +237,8 @@ export function Jobs({ now, kind, name, given, readOnly }) {
     if (!after.delete(row.id)) after.add(row.id);
     setChosen(after);
   };
-  const ask = questions(source, filter, rows, chosen);
+  const [doing, told] = useDoing();
+  const ask = questions(source, filter, rows, chosen, doing);
   const open = filter.status === "queued" || filter.status === "running";
   const ended = ["failed", "cancelled", "interrupted"].includes(filter.status);
   const filtered = filter.status || filter.text || filter.kind || filter.age;
@@ -243,7 +250,7 @@ export function Jobs({ now, kind, name, given, readOnly }) {
     ${journal && html`<${Owner} journal=${journal} />`}
     <${Filters} source=${source} filter=${filter} numbers=${numbers} onChange=${onChange} />
     <div class="row bulk" role="group" aria-label="Actions">
-      <span class="quiet-text" role="status">${rows.total === null ? "Looking…" : plural(rows.total, source.what)}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
+      <span class="quiet-text" role="status">${rows.total === null ? (rows.trouble ? "" : "Looking…") : plural(rows.total, source.what)}${rows.searched !== null && rows.searched < rows.all ? `, among the newest ${count(rows.searched)}` : ""}${rows.total > MOST_ROWS ? `; the newest ${count(MOST_ROWS)} are listed` : ""}${chosen.size ? `; ${count(chosen.size)} chosen` : ""}</span>
       ${!readOnly && html`<span class="row">
         ${chosen.size > 0 && html`<button onClick=${() => setQuestion(ask.retryChosen())}>Run chosen again</button>`}
         ${chosen.size > 0 && source.canCancel && html`<button onClick=${() => setQuestion(ask.cancelChosen())}>Cancel chosen</button>`}
@@ -252,10 +259,12 @@ export function Jobs({ now, kind, name, given, readOnly }) {
         ${!chosen.size && source.canForget && !open && rows.total > 0 && html`<button class="danger" onClick=${() => setQuestion(ask.forget())}>Forget…</button>`}
       </span>`}
     </div>
+    ${told}
     ${rows.trouble && html`<${Notice}>${rows.trouble}<//>`}
+    ${rows.queues && html`<${Notice}>Nobody sees to what is queued: ${rows.queues}<//>`}
     ${rows.total === 0
       ? html`<${Empty} title=${filtered ? `No ${source.what} fits` : source.none[0]}><p>${filtered ? html`<a href=${source.list}>Show all</a>` : source.none[1]}</p><//>`
-      : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
+      : rows.total === null && rows.trouble ? "" : html`<${List} rows=${rows} source=${source} chosen=${chosen} onChoose=${readOnly ? null : choose} />`}
     ${dialog}
   </section>`;
 }

@@ -127,7 +127,7 @@ export function Pool({ pool, readOnly }) {
   if (pool.away) {
     return html`<section class="pool" aria-label=${`Pool ${pool.name}`}>
       <h2>${pool.name} <${Badge} kind="failed">away<//></h2>
-      <${Notice}>${pool.away}. What was seen of it is gone with it; this page looks for it again every two seconds.<//>
+      <${Notice}>${pool.away}. This page looks for it again every two seconds.<//>
     </section>`;
   }
   const cancel = (worker) =>

@@ -5,23 +5,26 @@
     meta      what there is one of: the number of the run, and which cells are its
 
 What is committed is on the disk (``synchronous=FULL``): a command is committed before it may begin.
+
+``cli/run_journal.py`` writes it; ``run_contents.py`` answers what is asked of it.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from bossworker.errors import JournalError
+from bossworker.journal import schema
 from bossworker.journal.database import is_full
 from bossworker.system.syncing import sync_folder_of
 
-APPLICATION = 0x6277726E  # "bwrn": marks a database as a run's
 VERSION = 1  # of the tables
 GIVEN, DONE, FAILED, INTERRUPTED = range(4)
 """States of a command."""
+ALL = -1  # rows
 
 _TABLES = """
 CREATE TABLE commands (
@@ -48,6 +51,15 @@ class StoredCommand(NamedTuple):
     received: int = 0
     """Bytes of stdout."""
     job: str = ""
+
+
+class StoredRow(NamedTuple):
+    """A command that was given to a crew."""
+
+    id: int
+    cell: int
+    command: str
+    how: StoredCommand
 
 
 class RunDatabase:
@@ -77,8 +89,9 @@ class RunDatabase:
         self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
         new = not application and not self._one("SELECT count(*) FROM sqlite_master")
-        if not new and application != APPLICATION:
-            raise JournalError(f"--journal {self.path!r} is the database of something else; name another file")
+        if not new and application != schema.APPLICATION_OF_RUNS:
+            what = "a pool's journal" if application == schema.APPLICATION else "the database of something else"
+            raise JournalError(f"--journal {self.path!r} is {what}; name another file")
         if version > VERSION:
             raise JournalError(f"--journal {self.path!r} is of a later bossworker, in version {version} of its form")
         for setting in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
@@ -90,7 +103,7 @@ class RunDatabase:
         self.begin()
         for statement in _TABLES.split(";"):
             self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id={APPLICATION}")
+        self._db.execute(f"PRAGMA application_id={schema.APPLICATION_OF_RUNS}")
         self._db.execute(f"PRAGMA user_version={VERSION}")
         self.commit()
 
@@ -167,6 +180,38 @@ class RunDatabase:
         """How many there are in each state."""
         return dict(self._db.execute("SELECT state, count(*) FROM commands GROUP BY state"))
 
+    # -- for readers ------------------------------------------------------------------------------------
+
+    def rows(
+        self, after: int, most: int, states: Collection[int] = (GIVEN, DONE, FAILED, INTERRUPTED)
+    ) -> list[StoredRow]:
+        """Commands with ids above `after`, in their order, at most so many."""
+        marks = ",".join("?" * len(states))
+        query = f"SELECT {_ROW} FROM commands WHERE id > ? AND state IN ({marks}) ORDER BY id LIMIT ?"
+        return [_row(one) for one in self._db.execute(query, (after, *states, most))]
+
+    def row(self, row: int) -> StoredRow | None:
+        """One of them; None: there is none of this id."""
+        found = self._db.execute(f"SELECT {_ROW} FROM commands WHERE id = ?", (row,)).fetchone()
+        return None if found is None else _row(found)
+
+    def delete(self, states: Collection[int], before: float) -> int:
+        """Forget those that have ended so, and before then (Unix seconds); how many. JournalError: there is no room."""
+        marks = ",".join("?" * len(states))
+        self.begin()
+        try:
+            query = f"DELETE FROM commands WHERE state IN ({marks}) AND started + seconds <= ?"
+            count = self._db.execute(query, (*states, before)).rowcount
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from None
+        self.commit()
+        return count
+
+    def size(self) -> int:
+        """Bytes that are in use."""
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return int(pages * self._one("PRAGMA page_size"))
+
     # -- what there is one of ---------------------------------------------------------------------------
 
     def meta(self, name: str) -> Any:
@@ -174,6 +219,14 @@ class RunDatabase:
 
     def set_meta(self, name: str, value: object) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES (?,?)", name, value)
+
+
+_ROW = f"id, cell, command, {', '.join(StoredCommand._fields)}"
+
+
+def _row(found: tuple[Any, ...]) -> StoredRow:
+    row, cell, command, *how = found
+    return StoredRow(row, cell, command, StoredCommand._make(how))
 
 
 def _storable(text: str) -> str:

@@ -1,0 +1,48 @@
+"""The few descriptors that a listener waits for.
+
+The module selectors takes five times as long for that, which counts: a thread that waits for one result goes to sleep
+and wakes up with cold caches.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from contextlib import suppress
+
+_Source = socket.socket | int  # a socket, or a descriptor
+
+
+class AwaitedFds:
+    """See the module. One thread at a time may wait."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._fds: dict[_Source, int] = {}
+
+    def register(self, source: _Source, events: int = select.POLLIN) -> None:
+        """Wait for it, too."""
+        fd = source if isinstance(source, int) else source.fileno()
+        self._poll.register(fd, events)
+        self._fds[source] = fd
+
+    def unregister(self, source: _Source) -> None:
+        """Wait for it no more. KeyError: nobody does. (A socket may be closed already.)"""
+        self._poll.unregister(self._fds.pop(source))
+
+    def wait(self, seconds: float | None) -> list[int]:
+        """Those that are readable or have ended; after so many seconds (None: as long as it takes), none."""
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
+        fds = []
+        for fd, events in ready:
+            if events & select.POLLNVAL:  # another thread has closed it, and has not unregistered it yet
+                with suppress(KeyError):  # or has, just now
+                    self._poll.unregister(fd)
+            else:
+                fds.append(fd)
+        return fds
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._fds.clear()
+        self._poll = select.poll()
