@@ -286,8 +286,8 @@ def test_a_door_that_goes_while_somebody_reads_events_costs_the_pool_nothing(poo
     bw = pool(work, worker_count=1)
     door = bw.listen()
     operator = bossworker.operate(door.address)
-    seen: list[object] = []
     events = operator.events(since=0)
+    seen: list[object] = [next(events)]
     reader = threading.Thread(target=lambda: seen.extend(events))
     reader.start()
     bw.add_work({})
