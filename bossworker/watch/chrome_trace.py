@@ -96,18 +96,16 @@ def _span(
         "name": f"job {event.job_id}",
         "cat": outcome,
         "ts": _micros(start),
-        "dur": max(0.0, _micros(end) - _micros(start)),
+        "dur": max(0, _micros(end) - _micros(start)),
         "args": {"job_id": event.job_id, "outcome": outcome, "worker_pid": event.worker_pid, **facts},
     }
 
 
-def _micros(at: float) -> float:
-    """As Perfetto wants it: to half a microsecond, so that it stands in the file as it is.
-
-    Perfetto adds what it reads as decimals, and leaves out what then begins before the end of the job before it. Of
-    numbers as large as Unix microseconds, quarters are told apart, but not written down.
+def _micros(at: float) -> int:
+    """Whole ones: of fractions, Perfetto makes nanoseconds as doubles, which tell apart only each 256th of so large
+    numbers; it leaves out what then begins before the end of the job before it.
     """
-    return round(at * 2 * _MICRO) / 2
+    return round(at * _MICRO)
 
 
 def _instant(boss: int, event: WorkerUp | WorkerDown | JobProgress | JobLog) -> Point:
