@@ -149,8 +149,10 @@ def test_what_a_worker_s_job_prints_comes_as_it_is_printed(pool: Make, here: Pat
     drive(act)
 
 
-def test_where_nothing_is_known_of_what_a_job_prints_that_is_said(mill: BossWorker) -> None:
-    mill.add_work({"sleep": 60})
+def test_where_nothing_is_known_of_what_a_job_prints_that_is_said(pool: Make) -> None:
+    bw = pool(work, worker_count=1, name="mill")
+    bw.listen()
+    bw.add_work({"sleep": 60})
 
     async def act(app: Top, pilot: Any) -> None:
         workers = table(app, "workers")

@@ -69,6 +69,7 @@ def test_a_door_ends_once_its_clients_lines_have_taken_all_that_was_theirs() -> 
         ends_at=None,
         said_closed=False,
         over=False,
+        journal=None,
         clients=SimpleNamespace(by_route={b"": slow}),
         say_to_all=said.append,
     )
@@ -104,6 +105,7 @@ def test_the_boss_of_a_pool_that_is_through_may_end_before_its_clients_have_take
     server: Any = SimpleNamespace(
         ends_at=time.monotonic() + 600 if was_through else None,
         over=False,
+        journal=None,
         poller=SimpleNamespace(forget=lambda fd: None),
         boss=SimpleNamespace(fileno=lambda: 7),
         say_to_all=lambda op, reason: said.append(op),

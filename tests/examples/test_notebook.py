@@ -94,5 +94,5 @@ def test_what_handlers_print_appears_under_the_cell_that_asks_for_the_result(tmp
         streams = dict.fromkeys(("stdout", "stderr"), "")
         for output in cell["outputs"]:
             streams[output["name"]] += "".join(output["text"])
-        assert sorted(streams["stdout"].splitlines()) == [f"from a command {n}", f"printed {n}"]
-        assert streams["stderr"] == f"complained {n}\n"
+        assert sorted(streams["stdout"].splitlines()) == [f"job {n} │ from a command {n}", f"job {n} │ printed {n}"]
+        assert streams["stderr"] == f"job {n} │ complained {n}\n"
