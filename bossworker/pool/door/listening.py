@@ -73,8 +73,7 @@ class Door:
         try:
             place = {"address": address.text, "path": address.path, "mark": self._mark}
             told = {**settings, **place, "keys": _told(keys), "journal": scribe is not None}
-            fds = [one.fileno() for one in (boss, listener, scribe) if one is not None]
-            self._process = SideProcess(SERVER, told, fds)
+            self._process = SideProcess(SERVER, told, _descriptors(boss, listener, scribe))
             endpoint = self._await_open()
         except BaseException:
             self.close()
@@ -174,6 +173,10 @@ class Door:
 
     def __repr__(self) -> str:
         return f"<Door {self.address}, {'open' if self._process is not None else 'closed'}>"
+
+
+def _descriptors(*sockets: socket.socket | None) -> list[int]:
+    return [one.fileno() for one in sockets if one is not None]
 
 
 def _told(keys: Keys | None) -> dict[str, Any] | None:
