@@ -29,7 +29,8 @@ def serve(address: str, me: str, requests: int) -> None:
     with bossworker.connect(address) as pool:
         for result in pool.map(({"image": f"{me}/{n}.jpg"} for n in range(requests)), ordered=False):
             result.raise_for_error()
-        print(f"web worker {me}: {requests} thumbnails, from a pool of {len(pool.stats().workers)}", flush=True)
+        line = f"web worker {me}: {requests} thumbnails, from a pool of {len(pool.stats().workers)}\n"
+        print(line, end="", flush=True)  # with its end, by one write: others print there, too
 
 
 def main() -> int:
