@@ -210,8 +210,15 @@ class Children:
         self.settle(report.pid, report.status)
         child.status = report.status
         if not self.ignored:
-            self._kept.setdefault(report.pid, []).append(Kept(child, report, group, info))
+            self._keep(Kept(child, report, group, info))
         return True
+
+    def _keep(self, kept: Kept) -> None:
+        """In one step: a signal handler may ask for it at any moment, and must not find a list without a status."""
+        fresh = [kept]
+        before = self._kept.setdefault(kept.report.pid, fresh)
+        if before is not fresh:
+            self._kept[kept.report.pid] = [*before, kept]
 
     def _is_awaited(self, pid: int) -> bool:
         targets = set(self._targets)

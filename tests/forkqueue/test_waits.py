@@ -404,6 +404,25 @@ def test_a_signal_handler_that_reaps_and_forks(platform: str) -> None:
     assert sorted(found) == sorted(pids)
 
 
+def test_a_signal_handler_may_ask_while_a_status_is_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = ForkQueue()
+    found: list[tuple[int, int]] = []
+
+    def keep(*facts: object) -> object:
+        monkeypatch.undo()
+        with suppress(ChildProcessError):  # a handler of SIGCHLD, at this moment
+            found.append(q.waitpid(-1, os.WNOHANG))
+        return kept(*facts)
+
+    kept: Callable[..., object] = children.Kept
+    pid = q.run_back(lambda: None)
+    monkeypatch.setattr(children, "MOST_ZOMBIES", 0)  # so that its status is put aside
+    monkeypatch.setattr(children, "Kept", keep)
+    until_ended(pid)
+    q._children.look()
+    assert [*found, q.waitpid(-1, 0)][-1] == (pid, 0)
+
+
 def test_a_child_that_ends_before_it_is_noted_is_signalled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     q = ForkQueue()
     found: list[tuple[int, int]] = []
