@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -156,22 +156,11 @@ def test_an_error_belongs_to_the_job_whose_mark_comes_behind_it_or_to_the_one_th
     assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7"), (9, "of 9")]
 
 
-def test_what_is_read_as_one_job_ends_has_its_mark_by_then(worker: Worker) -> None:
-    worker.write_error("of 7")
-    ids = iter((JOB, 8, 8))
-
-    def running() -> int:
-        job_id = next(ids)
-        if job_id == 8 and not worker.told:
-            worker.mark()
-        return job_id
-
-    worker.told, _ = worker.pipes.read(running)
-    assert [(line.job_id, line.text) for line in worker.told] == [(JOB, "of 7")]
-
-
-def test_a_mark_that_comes_later_counts_for_what_was_there_before(worker: Worker) -> None:
-    worker.write("of 7")
+@pytest.mark.parametrize("write", [Worker.write, Worker.write_error])
+def test_what_is_read_as_one_job_ends_has_its_mark_by_then(
+    worker: Worker, write: Callable[[Worker, str], None]
+) -> None:
+    write(worker, "of 7")
     ids = iter((JOB, 8, 8))
 
     def running() -> int:

@@ -75,10 +75,12 @@ class JournalOutbox(Outbox):
         self, parts: list[Part], ids: range, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None = None
     ) -> None:
         """With what ends the call behind it, in one: or the scribe would wait for the rest of what Ctrl-C has cut."""
-        number = self._connection.new_number()
-        parts += pack(Kind.RECORD, messages.REQUEST.pack(number))
-        self._numbers[ids.start] = number
-        super()._submit(parts, ids, jobs, queue)
+        super()._submit(parts + self._end_of_call(ids), ids, jobs, queue)
+
+    def _end_of_call(self, ids: range) -> list[Part]:
+        """What says that all of a call has been sent, and asks for word that it is on the disk."""
+        self._numbers[ids.start] = number = self._connection.new_number()
+        return pack(Kind.RECORD, messages.REQUEST.pack(number))
 
     def _submit_parcel(
         self,
@@ -171,10 +173,7 @@ class JournalOutbox(Outbox):
             parts += _parts(ids[run.start : run.stop], some, job_options)
         told = [at for run in left for at in run]
         parts += pack(Kind.KEYS, array("Q", [ids[at] for at in told]).tobytes(), [keys[at] for at in told])
-        number = self._connection.new_number()
-        parts += pack(Kind.RECORD, messages.REQUEST.pack(number))
-        self._numbers[ids.start] = number
-        self._connection.send_packed(parts)
+        self._connection.send_packed(parts + self._end_of_call(ids))
 
     def _key(self, at: int, job: Mapping[Any, Any]) -> bytes:
         try:
