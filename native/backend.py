@@ -45,7 +45,7 @@ def _with_core(pure: Path, core: bytes) -> str:
     tag = "cp311-abi3-" + re.sub(r"[-.]", "_", sysconfig.get_platform())
     made = pure.with_name(pure.name.replace("py3-none-any", tag))
     with zipfile.ZipFile(pure) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
-        record = ""
+        record, lines = "", _line(MEMBER, core)
         for item in old.infolist():
             data = old.read(item)
             if item.filename.endswith(".dist-info/RECORD"):
@@ -54,9 +54,10 @@ def _with_core(pure: Path, core: bytes) -> str:
             if item.filename.endswith(".dist-info/WHEEL"):
                 text = data.decode().replace("Root-Is-Purelib: true", "Root-Is-Purelib: false")
                 data = re.sub(r"^Tag: .*$", f"Tag: {tag}", text, flags=re.MULTILINE).encode()
+            lines += _line(item.filename, data)
             new.writestr(item, data)
         new.writestr(MEMBER, core)
-        new.writestr(record, "".join(_line(name, new.read(name)) for name in new.namelist()) + f"{record},,\n")
+        new.writestr(record, f"{lines}{record},,\n")
     pure.unlink()
     return made.name
 

@@ -142,7 +142,7 @@ def test_what_keys_do_to_a_job(cli: Cli, board: Board) -> None:
     jobid = cli("start", "--name", "nap", "sleep", "600").out.strip()
     wait_for(lambda: board.look().entries[0].cells[2] == "running")
     (row,) = board.look().entries
-    assert top_board.stack_of(row).endswith("sleep 600")
+    wait_for(lambda: top_board.stack_of(row).endswith("sleep 600"))  # at first it is on its way to become that program
     assert top_board.pause(row) == "paused job nap"
     wait_for(lambda: board.look().entries[0].mood == "paused")
     assert top_board.pause(row) == "resumed job nap"
