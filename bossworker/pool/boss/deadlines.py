@@ -58,6 +58,7 @@ class Deadlines:
         """The job at this position must stop."""
         worker.expired, worker.reason, worker.excess = position, reason, excess
         worker.kill_at = now + self._kill_grace
+        worker.look_at = self.next_look(worker, now, now)
         return [Interrupt(worker.slot, batch.first_id + position, excess)]
 
     def is_stuck(self, worker: WorkerRecord, batch: Batch, now: float) -> bool:

@@ -95,7 +95,7 @@ class Operations:
         records = list(self._newest(int(told["seen"])))[::-1]
         return {
             "stats": stock,
-            "target": self._ledger.target,
+            "target": self._ledger.staff.target,
             "records": records,
             "clock": self._requests.watchers.offset(),
             "now": now,
@@ -235,7 +235,7 @@ class Operations:
 
     def _resize(self, told: dict[str, Any]) -> dict[str, object]:
         workers = check_workers("workers", told["workers"])
-        self._note(told, f"op=resize workers={workers} before={self._ledger.target}")
+        self._note(told, f"op=resize workers={workers} before={self._ledger.staff.target}")
         self._requests.perform(self._ledger.on_resize(workers, time.monotonic()))
         return {}
 
