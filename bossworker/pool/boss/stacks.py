@@ -22,7 +22,8 @@ from bossworker.system.signals import SHOW_STACK
 LOOK_SECONDS = 0.001  # between looks whether a stack is there
 DUMP_SECONDS = 1.0  # after that, whatever is there is told: the worker may be stopped
 MOST_BYTES = 1 << 18  # of a stack; faulthandler writes a hundred frames of a hundred threads at most
-OWN_FRAMES = '/bossworker/pool/worker/worker.py"'  # below a handler's
+_OUR_FILES = "compiled_loop", "job_runner", "worker"  # whose frames lie below a handler's
+OWN_FRAMES = tuple(f'/bossworker/pool/worker/{name}.py"' for name in _OUR_FILES)
 
 
 Reply = Callable[[int, dict[str, object]], None]
@@ -101,7 +102,7 @@ def _without_own(text: str) -> list[str]:
     lines: list[str] = []
     ours = False
     for line in text.splitlines():
-        ours = line.startswith("  ") and (ours or OWN_FRAMES in line)
+        ours = line.startswith("  ") and (ours or any(one in line for one in OWN_FRAMES))
         if not ours:
             lines.append(line)
     return lines
