@@ -113,6 +113,9 @@ class Ledger:
     def on_submit(self, batch: Batch, now: float) -> Actions:
         if self.stopping:
             return []
+        idle = self.staff.idle
+        if batch.count == 1 and idle and not self.queue.jobs and not self.paused:  # it need not be queued first
+            return [self._give(self.workers[idle.pop()], batch, now)]
         self.queue.add(batch)
         return self._dispatch(now)
 
@@ -121,18 +124,22 @@ class Ledger:
         idle = self.staff.idle
         while idle and self.queue.jobs and not self.paused:
             worker = self.workers[idle.pop()]
-            worker.batch = batch = self.queue.cut(self._batch_size(worker))
-            worker.state, worker.given_at = State.BUSY, now
-            worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
-            worker.sending_since = 0.0
-            for positions in (worker.spilled, worker.awaited, worker.cancelled):
-                positions.clear()
-            worker.look_at = min(self._deadlines.next_look(worker, now, now), now + OVERDUE_SECONDS)
-            actions.append(Assign(worker.slot, batch, self._lengths.is_soon(batch.count)))
+            actions.append(self._give(worker, self.queue.cut(self._batch_size(worker)), now))
         if self.closing and not self.queue.jobs and not self.busy():
             while idle:
                 actions.append(self.staff.send_away(self.workers[idle.pop()]))
         return actions
+
+    def _give(self, worker: WorkerRecord, batch: Batch, now: float) -> Assign:
+        """An idle worker, which is on no list of those any more, has these jobs from now on."""
+        worker.batch = batch
+        worker.state, worker.given_at = State.BUSY, now
+        worker.limit, worker.taken, worker.expired, worker.result_bytes = batch.count, 0, -1, 0
+        worker.sending_since = 0.0
+        for positions in (worker.spilled, worker.awaited, worker.cancelled):
+            positions.clear()
+        worker.look_at = min(self._deadlines.next_look(worker, now, now), now + OVERDUE_SECONDS)
+        return Assign(worker.slot, batch, self._lengths.is_soon(batch.count))
 
     def _batch_size(self, worker: WorkerRecord) -> int:
         """As many jobs as are worth a batch, but no more than a fair share of the queue."""

@@ -187,9 +187,8 @@ class WorkerTraffic:
 
     def read_reports(self) -> None:
         """Look who is up, or through with its batch. What came over the links has been read before."""
-        if self.reports.waiting():
-            for slot in self.reports.slots():
-                self.on_report(slot)
+        for slot in self.reports.slots():
+            self.on_report(slot)
 
     def on_report(self, slot: int) -> None:
         self.reports.forget(slot)
