@@ -4,7 +4,7 @@
 it.
 
     reader.py        open, and what it gives
-    contents.py      the answers to its questions
+    answers.py       how it is asked; contents.py, the answers
     scribe.py        the owner of the database, on the line between a program and its boss
     scribe_process.py  its process: the journal is taken over, served, and given back
     caller_side.py   the program's end of that line; boss_side.py, the boss's; line_side.py, what both have

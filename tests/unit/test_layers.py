@@ -9,8 +9,11 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import bossworker
 
+pytestmark = pytest.mark.once("the text of our modules")
 HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),

@@ -13,7 +13,7 @@ from bossworker.pool.boss.job_tails import JobTails
 from bossworker.pool.boss.notes import complain
 from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.reloads import Reloads, Tell
-from bossworker.pool.boss.stacks import StackRequests
+from bossworker.pool.boss.stacks import StackRequests, jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
@@ -92,7 +92,7 @@ class CallerRequests:
             case Kind.STACK:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id)
+                self.stacks.ask(number, jobs_meant(job_id))
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
