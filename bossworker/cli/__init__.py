@@ -15,6 +15,7 @@ queued_entries.py, pool_entries.py (the same of queued commands and of pools)
 
 top.py, top_board.py (what is shown), top_screen.py (on a whole terminal);  web_command.py
 
-command_list.py (commands, those that wait in queues too);  doctor.py;  shells.py (completion), manual_page.py, on
-parsers.py: `data/` is made of them
+command_list.py (commands, those that wait in queues too);  doctor.py
+
+shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
 """

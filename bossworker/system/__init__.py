@@ -9,7 +9,7 @@ program.py      starts a program: no Python between fork and exec
 eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted;  mounts.py: what they are on;  syncing.py: what is to be there
                 after a power cut
-signals.py, stdio.py, circumstances.py    what a process inherits;  signal_pipe.py: readable once a signal has come
+signals.py, stdio.py, circumstances.py    what a process inherits;  signal_pipe.py: signals that come as we go to sleep
 own_process.py  what a forked child does to be a process of its own
 titles.py       what ps shows of it
 forking.py, originals.py    os.fork in the program's name; it and its kin under a fork queue
