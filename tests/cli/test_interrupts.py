@@ -31,6 +31,17 @@ def signal_elsewhere() -> Iterator[threading.Thread]:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """As they were: a run that was interrupted leaves its signals ignored, and so has all that it starts."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = list(map(signal.getsignal, numbers))
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_the_wait_of_a_run(signal_elsewhere: threading.Thread) -> None:
     began = time.monotonic()
     with Interrupts() as interrupts:
