@@ -388,6 +388,11 @@ class Ledger:
                     worker.look_at = self._deadlines.next_look(worker, snapshot.started, now)
         return count, actions + self._dispatch(now)
 
+    def on_take_back(self, ids: list[int], now: float) -> tuple[int, Actions]:
+        """Cancel those jobs that are queued, and no others; how many these are."""
+        actions = self._cancel_queued(ids, now)
+        return len(actions), actions + self._dispatch(now)
+
     def _cancel_queued(self, ids: Iterable[int], now: float) -> Actions:
         """Each of these jobs that is queued ends here."""
         removed = self.queue.remove(ids)
