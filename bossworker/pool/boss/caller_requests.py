@@ -71,8 +71,15 @@ class CallerRequests:
                 self.delivery.ring.queued(first_id, count, now)
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
-                queued_only = len(frame.head) > messages.REQUEST.size
-                self.reply(number, {"count": self.cancel(frame.body.cast("Q").tolist(), queued_only)})
+                how = bytes(frame.head[messages.REQUEST.size :])
+                self.reply(
+                    number,
+                    {
+                        "count": self.cancel(
+                            frame.body.cast("Q").tolist(), how == messages.QUEUED_ONLY, how == messages.UNBEGUN
+                        )
+                    },
+                )
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
@@ -121,8 +128,8 @@ class CallerRequests:
         self.perform(self.ledger.on_stop(now))
         self.cancel(running)
 
-    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
-        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
+    def cancel(self, ids: list[int], queued_only: bool = False, unbegun: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: not those that a worker has; `unbegun`: that run."""
         now = time.monotonic()
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
@@ -134,6 +141,6 @@ class CallerRequests:
             if snapshot is not None:
                 self.ledger.reclaim(worker.slot, snapshot, now)
                 looks[worker.slot] = snapshot
-        count, actions = self.ledger.on_cancel(ids, looks, now)
+        count, actions = self.ledger.on_take_back(ids, now) if unbegun else self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         return count
