@@ -154,7 +154,7 @@ def test_a_log_holds_what_one_owner_has_written(left: Path) -> None:
     program.kill()
     data = log_of(left).read_bytes()
     assert data[16:24] != salts
-    assert CALLS <= len(commits_in(data)) <= CALLS + 3
+    assert len(commits_in(data)) >= CALLS
     assert sum(journals.open(left).counts().values()) == 2 * CALLS
 
 
