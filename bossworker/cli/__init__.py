@@ -10,5 +10,7 @@ progress_line.py, summary.py, joblog.py, junit.py (what is told of jobs)
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
 resume, send), on entries.py (a job and a task in one form), selecting.py (which ones are meant), command_parser.py
 
-command_list.py (commands, those that wait in queues too);  doctor.py;  shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
+command_list.py (commands, those that wait in queues too)
+
+doctor.py;  shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
 """
