@@ -35,6 +35,7 @@ class Adapter:
     default_workers = 1  # of a node, for worker_count=None; 0: as many as it runs tasks at a time
     threads_per_node = 1  # tasks that a node runs at the same time
     takes_next = False  # whether a node can have the next batch while it runs one: see `Resident.run`
+    reclaims = True  # whether `reclaim` takes back all that no node has begun
     beats = False  # whether `ask` reaches all nodes, so that they may rely on being asked all the time
     home = ""  # see PoolSpec
     waits_to_open = False  # whether `open` waits for others

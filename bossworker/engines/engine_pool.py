@@ -15,7 +15,7 @@ from bossworker.engines.adapter import Adapter
 from bossworker.engines.engine_line import EngineLine
 from bossworker.engines.flight_notes import FlightNotes
 from bossworker.engines.node_messages import PoolSpec
-from bossworker.errors import BossDied, UnfinishedJob, WorkerStartError
+from bossworker.errors import BossDied, UnfinishedJob
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.controls import prepare_of
@@ -127,10 +127,8 @@ class EnginePool(BossWorker):
         adapter = self._adapter
         try:
             adapter.prepare(self._spec(handlers))
-        except BaseException as error:
+        except BaseException:
             adapter.close()
-            if isinstance(error, RuntimeError):
-                raise WorkerStartError(f"the {adapter.title} takes no tasks: {error}") from error
             raise
         ours, theirs = link_pair()
         workers = 1 if self._node_decides else self._options.worker_count
@@ -177,8 +175,10 @@ class EnginePool(BossWorker):
         self._cannot("has no page", "open one of a pool without an engine")
 
     def cancel(self, *ids: int, queued_only: bool = False) -> int:
-        self._check_reach("cancel what may run")
-        return super().cancel(*ids, queued_only=queued_only)
+        answer = self._ask_to_cancel(ids, queued_only)
+        if beyond := answer.get("beyond"):  # what can be cancelled has been
+            self._check_reach(f"cancel {beyond} of these jobs, which may run")
+        return int(answer["count"])
 
     def stack(self, job_id: int | None = None) -> str:
         self._check_reach("show a stack")

@@ -29,9 +29,9 @@ def run_batch(
     try:
         told: BatchOrder = BatchOrder(*unpacked(order))
         resident = resident_for(PoolSpec(*unpacked(spec)), node)
+        return packed(resident.run(told, lambda: claim(told.number), make_room))
     except (NodeStartError, VersionError) as error:
         return packed(BatchAnswer("unstarted", node.name, reason=str(error)))
-    return packed(resident.run(told, lambda: claim(told.number), make_room))
 
 
 def attend(pool: str, request: bytes, node: Node) -> bytes:

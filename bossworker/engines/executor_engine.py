@@ -6,10 +6,12 @@ those elsewhere nothing is known until they give back what they were given.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from bossworker.engines.node_messages import (
     unpacked,
 )
 from bossworker.engines.resident import find_resident, this_node
+from bossworker.errors import WorkerStartError
 from bossworker.system import identity
 from bossworker.system.cpus import usable_cpus
 
@@ -37,22 +40,26 @@ class ExecutorEngine(Adapter):
     """See the module."""
 
     def __init__(self, executor: Executor) -> None:
-        self.executor = executor
         self.title = type(executor).__name__
-        most = getattr(executor, "_max_workers", None)  # by this name, all executors of the standard library have it
-        self._most = most if isinstance(most, int) and most > 0 else 0
-        self._window = self._most or FIRST_WINDOW
-        self._in_process = isinstance(executor, ThreadPoolExecutor)
-        if self._in_process:
-            self.threads_per_node = self._most
-            self.default_workers = usable_cpus()
+        self._use(executor)
         self._futures: dict[int, Future[bytes]] = {}
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
         self._deciding = threading.Lock()
-        self._all_near = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)  # on this machine
         self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
+
+    def _use(self, executor: Executor) -> None:
+        self.executor = executor
+        most = getattr(executor, "_max_workers", None)  # by this name, all executors of the standard library have it
+        self._most = most if isinstance(most, int) and most > 0 else 0
+        self._window = self._most or FIRST_WINDOW
+        # Those that are on this machine: a node without a line asks nobody. Where there may be one, a batch that was
+        # given away stays so.
+        self.reclaims = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)
+        if isinstance(executor, ThreadPoolExecutor):  # in this process
+            self.threads_per_node = self._most
+            self.default_workers = usable_cpus()
 
     def open(self) -> None:
         self._door = HomeDoor()
@@ -61,14 +68,27 @@ class ExecutorEngine(Adapter):
     def prepare(self, spec: PoolSpec) -> None:
         super().prepare(spec)
         # Some executors fork their processes now, once for all: before there are threads of ours.
-        self._started = self.executor.submit(start_on_executor, self.packed_spec)
+        try:
+            self._started = self.executor.submit(start_on_executor, self.packed_spec)
+        except Exception as error:  # each kind of executor has its own
+            raise WorkerStartError(f"the {self.title} takes no tasks: {error}") from error
 
     def start(self, events: EngineEvents) -> Future[str]:
         self.events = events
-        self._door.serve(self._may_have, events.on_nodes)
+        self._door.serve(self._may_have, events.on_nodes, self._give_up)
+        return self._outcome_of(self._started)
+
+    def _outcome_of(self, start: Future[tuple[str, str]]) -> Future[str]:
+        """Why a node did not come up. One that did, and has no line to us, is noted."""
         outcome: Future[str] = Future()
-        failed = partial(_fail_start, outcome, self.title)
-        when_done(self._started, outcome.set_result, failed)
+
+        def note(told: tuple[str, str]) -> None:
+            why, far = told
+            if far:
+                self._far.add(far)
+            outcome.set_result(why)
+
+        when_done(start, note, partial(_fail_start, outcome, self.title))
         return outcome
 
     def slots(self) -> int:
@@ -81,7 +101,9 @@ class ExecutorEngine(Adapter):
         self._unclaimed.add(number)
         try:
             future = self.executor.submit(run_on_executor, self.packed_spec, order)
-        except (BrokenExecutor, RuntimeError) as error:
+        except (
+            Exception
+        ) as error:  # of whichever kind: it was shut down, or it is broken, or this program has no memory
             self.events.on_failure(number, error)
             self._give_up(error)
             return
@@ -110,10 +132,10 @@ class ExecutorEngine(Adapter):
         if isinstance(error, BrokenExecutor):
             self._give_up(error)
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, reason: object) -> None:
         if not self._broken:
             self._broken = True
-            self.events.on_gone(f"{self.title}: {error}")
+            self.events.on_gone(f"{self.title}: {reason}")
 
     def _may_have(self, number: int, node: str) -> bool:
         """Whether a node may run a batch; from the thread of its line."""
@@ -130,34 +152,38 @@ class ExecutorEngine(Adapter):
         return there
 
     def reclaim(self, number: int) -> Future[bool]:
-        # A node without a line asks nobody: where there may be one, a batch that was given away stays so. What futures
-        # say as they are cancelled does not tell: those of many executors do not know whether they run.
-        return finished(self._all_near and self._take(number))
+        # What futures say as they are cancelled does not tell: those of many executors do not know whether they run.
+        return finished(self.reclaims and self._take(number))
 
     def release(self, number: int) -> None:
         self._take(number)
         future = self._futures.pop(number, None)
-        if future is not None:
+        # A broken executor is about to end all futures, which Python 3.11's cannot do with one that was cancelled.
+        if future is not None and not self._broken:
             with suppress(Exception):  # some cannot be cancelled, and say so by whatever they like
                 future.cancel()
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
-        asked = {node: self._door.ask(request, node) for node in self._door.nodes if nodes is None or node in nodes}
+        near = [node for node in self._door.nodes if nodes is None or node in nodes]
+        asked = {node: self._door.ask(request, node, seconds) for node in near}
         if self._far and request.act in ("end", "end now") and not self._broken:
-            asked |= {node: self._ask_by_task(request) for node in self._far}
+            asked |= {node: self._ask_by_task(request) for node in list(self._far)}
         return gathered(asked)
 
     def try_spec(self, packed_spec: bytes) -> Future[str]:
         near = next(iter(self._door.nodes), None)
         if near is not None:
             return self._door.ask(NodeRequest("start", body=packed_spec), near)
-        return self.executor.submit(start_on_executor, packed_spec)
+        try:
+            return self._outcome_of(self.executor.submit(start_on_executor, packed_spec))
+        except Exception as error:
+            return finished(f"the {self.title} takes no tasks: {error}")
 
     def _ask_by_task(self, request: NodeRequest) -> Future[Any]:
         """By a task like any other, which some node runs; what it does not reach ends by itself, some time after."""
         try:
             return self.executor.submit(attend_on_executor, self.spec.pool, packed(request))
-        except RuntimeError:
+        except Exception:
             return finished(None)
 
     def unreachable(self) -> str:
@@ -209,14 +235,17 @@ _ways: dict[str, WayHome] = {}  # by pool
 _making = threading.Lock()
 
 
-def start_on_executor(spec: bytes) -> str:
-    """Start the pool's part here; why it did not come up."""
+def start_on_executor(spec: bytes) -> tuple[str, str]:
+    """Start the pool's part here; why it did not come up, and the name of a node that has no line to the program."""
     node = this_node()
     told = PoolSpec(*unpacked(spec))
     (why,) = unpacked(engine_tasks.attend(told.pool, packed(NodeRequest("start", body=spec)), node))
-    if not why and _is_local(told):
-        _way_home(told, node)
-    return str(why)
+    if why:
+        return str(why), ""
+    if not _is_local(told):
+        return "", node.name
+    _way_home(told, node)
+    return "", ""
 
 
 def attend_on_executor(pool: str, request: bytes) -> Any:
@@ -239,8 +268,25 @@ def run_on_executor(spec: bytes, order: bytes) -> bytes:
         way = _way_home(told, node)
         return way is not None and way.claim(number)
 
-    answer = engine_tasks.run_batch(spec, order, node, claim)
+    with _undisturbed():
+        answer = engine_tasks.run_batch(spec, order, node, claim)
     return packed((answer, time.monotonic() - began, lined))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C, which a terminal sends to all processes of a program, is for the program: the jobs go on.
+
+    A handler, unlike SIG_IGN, does not pass to what is started here.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield  # no handler runs here; or there is one that cannot be put back
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:

@@ -10,23 +10,36 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import struct
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossworker.engines.node_messages import NodeRequest, VersionError, packed, unpacked
+from bossworker.failure import describe
 
 LONGEST_PATH = 100  # bytes, of a Unix socket's
+STUCK_SECONDS = 10  # in the midst of a message, after which a node counts as gone: meanwhile, others have to wait
+SHORTAGE_SECONDS = 0.1  # before the next try to let a node in, where this program has too many open files
 HELLO, CLAIM, ASK, ANSWER = "hello", "claim", "ask", "answer"
 
 Claims = Callable[[int, str], bool]
 """Whether the node may have the batch of this number."""
+
+
+class _Asked(NamedTuple):
+    """What a node has been asked for."""
+
+    line: Connection
+    future: Future[Any]
+    deadline: float | None  # monotonic seconds
 
 
 class HomeDoor:
@@ -39,15 +52,15 @@ class HomeDoor:
         self._listener.listen(128)
         self._woken, self._waker = socket.socketpair()
         self._lines: dict[Connection, str] = {}  # and the node's name
-        self._asked: dict[int, tuple[Connection, Future[Any]]] = {}
+        self._asked: dict[int, _Asked] = {}
         self._numbers = count(1)
         self._closed = False
         self._unsent: deque[tuple[Connection, bytes]] = deque()
         self._thread: threading.Thread | None = None
 
-    def serve(self, claims: Claims, on_nodes: Callable[[set[str]], None]) -> None:
-        """Begin to listen, in a thread."""
-        self._claims, self._on_nodes = claims, on_nodes
+    def serve(self, claims: Claims, on_nodes: Callable[[set[str]], None], on_failure: Callable[[str], None]) -> None:
+        """Begin to listen, in a thread. `on_failure` is told why it has failed, should it: then nobody listens."""
+        self._claims, self._on_nodes, self._on_failure = claims, on_nodes, on_failure
         self._thread = threading.Thread(target=self._run, name="bossworker home", daemon=True)
         self._thread.start()
 
@@ -55,15 +68,15 @@ class HomeDoor:
     def nodes(self) -> set[str]:
         return {node for node in list(self._lines.values()) if node}
 
-    def ask(self, request: NodeRequest, node: str) -> Future[Any]:
-        """Ask a node. EOFError in the future: it is gone."""
+    def ask(self, request: NodeRequest, node: str, seconds: float | None = None) -> Future[Any]:
+        """Ask a node. In the future, EOFError: it is gone; TimeoutError: it did not answer within so many seconds."""
         future: Future[Any] = Future()
         line = next((line for line, name in list(self._lines.items()) if name == node), None)
         if line is None:
             future.set_exception(EOFError(f"{node} is gone"))
             return future
         number = next(self._numbers)
-        self._asked[number] = (line, future)
+        self._asked[number] = _Asked(line, future, None if seconds is None else time.monotonic() + seconds)
         self._unsent.append((line, pickle.dumps((ASK, number, packed(request)))))
         self._wake()
         return future
@@ -94,17 +107,46 @@ class HomeDoor:
     # -- in the thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closed:
-            for source in wait([self._listener, self._woken, *self._lines]):
-                if source is self._listener:
-                    sock, _ = self._listener.accept()
-                    self._lines[Connection(sock.detach())] = ""
-                elif source is self._woken:
-                    self._woken.recv(4096)
-                elif isinstance(source, Connection):
-                    self._read(source)
-            while self._unsent:
-                self._send(*self._unsent.popleft())
+        try:
+            while not self._closed:
+                self._attend()
+        except BaseException as error:  # nodes would wait for us without an end
+            self._on_failure(f"its thread for the nodes of this machine has failed: {describe(error)}")
+            raise
+
+    def _attend(self) -> None:
+        for source in wait([self._listener, self._woken, *self._lines], self._seconds_until_due()):
+            if source is self._listener:
+                self._let_in()
+            elif source is self._woken:
+                self._woken.recv(4096)
+            elif isinstance(source, Connection):
+                self._read(source)
+        while self._unsent:
+            self._send(*self._unsent.popleft())
+        self._expire()
+
+    def _let_in(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            time.sleep(SHORTAGE_SECONDS)
+            return
+        for which in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, which, struct.pack("ll", STUCK_SECONDS, 0))
+        self._lines[Connection(sock.detach())] = ""
+
+    def _seconds_until_due(self) -> float | None:
+        due = min((asked.deadline for asked in self._asked.copy().values() if asked.deadline is not None), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _expire(self) -> None:
+        """Wait no longer for nodes that were stopped, for instance."""
+        now = time.monotonic()
+        for number, asked in self._asked.copy().items():
+            if asked.deadline is not None and asked.deadline <= now:
+                del self._asked[number]
+                asked.future.set_exception(TimeoutError("the node has not answered"))
 
     def _send(self, line: Connection, data: bytes) -> None:
         try:
@@ -129,19 +171,20 @@ class HomeDoor:
             self._send(line, pickle.dumps((CLAIM, number, self._claims(number, self._lines[line]))))
         elif what == ANSWER:
             number, answer = facts
-            _, future = self._asked.pop(number, (None, None))
-            if future is not None:
-                _settle(future, answer)
+            asked = self._asked.pop(number, None)
+            if asked is not None:
+                _settle(asked.future, answer)
 
     def _lose(self, line: Connection) -> None:
-        if self._lines.pop(line, None) is None:
-            return
+        """A node is gone. It may have been asked after that was found."""
+        known = self._lines.pop(line, None) is not None
         line.close()
-        for number, (asked, future) in list(self._asked.items()):
-            if asked is line:
+        for number, asked in self._asked.copy().items():
+            if asked.line is line:
                 del self._asked[number]
-                future.set_exception(EOFError("the node is gone"))
-        self._on_nodes(self.nodes)
+                asked.future.set_exception(EOFError("the node is gone"))
+        if known:
+            self._on_nodes(self.nodes)
 
 
 class WayHome:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bossworker.engines.engine_line import EngineLine
 
 ASK_SECONDS = 5.0  # for nodes to answer what they can answer at once
+_WARNING = 30  # as in the module logging
 
 
 class LineOrders:
@@ -122,41 +123,64 @@ class LineOrders:
         """Strike out what is queued; take back what no node has claimed; ask the nodes for the rest."""
         struck = self._book.cancel_queued(ids, time.monotonic())
         self._line.add(struck)
-        count = [len(struck)]
         flights = list(self._book.flights_with(ids))
-        left = {flight.number for flight, _ in flights}
-
-        def note(which: int, more: int) -> None:
-            left.discard(which)
-            count[0] += more
-            if not left:
-                self.reply(number, {"count": count[0]})
-
+        order = _CancelOrder(how, len(struck), {flight.number for flight, _ in flights}, partial(self._told, number))
         for flight, hits in flights:
-            decide = partial(self._on_reclaimed, flight, hits, how, partial(note, flight.number))
+            decide = partial(self._on_reclaimed, flight, hits, order)
             self._line.then(self._line.adapter.reclaim(flight.number), decide, False)
         if not flights:
-            self.reply(number, {"count": count[0]})
+            self._told(number, order)
 
-    def _on_reclaimed(
-        self, flight: Flight, hits: set[int], how: bytes, note: Callable[[int], None], ours: bool
-    ) -> None:
+    def _told(self, number: int, order: _CancelOrder) -> None:
+        """All that were asked have answered."""
+        self.reply(number, {"count": order.count, "beyond": order.beyond})
+        if order.beyond and not number and not self._line.over:  # a future's, which does not wait for an answer
+            why = self._line.adapter.unreachable()
+            self._line.note(_WARNING, f"not cancelled, since they may run: jobs={order.beyond} reason={why!r}")
+
+    def _on_reclaimed(self, flight: Flight, hits: set[int], order: _CancelOrder, ours: bool) -> None:
         hits = {job_id for job_id in hits if flight.holds(job_id)}
         if flight.number not in self._book.flights or not hits:  # it came back meanwhile, and may be queued again
             struck = self._book.cancel_queued(hits, time.monotonic())
             self._line.add(struck)
-            note(len(struck))
+            order.on_answer(flight.number, len(struck))
         elif ours:
             flight.cancelled |= hits
             self._line.take_back(flight.number)
-            note(len(hits))
+            order.on_answer(flight.number, len(hits))
         else:
-            self._cancel_running(flight, hits, how, note)
+            self._cancel_running(flight, hits, order)
 
-    def _cancel_running(self, flight: Flight, hits: set[int], how: bytes, note: Callable[[int], None]) -> None:
+    def _cancel_running(self, flight: Flight, hits: set[int], order: _CancelOrder) -> None:
         """A node has them; all are asked as long as it is not known which."""
-        if how != messages.QUEUED_ONLY:
+        adapter, least = self._line.adapter, 0
+        if order.how != messages.QUEUED_ONLY:
             flight.cancelled |= hits
-        request = NodeRequest("ask", Kind.CANCEL, how, array("Q", sorted(hits)).tobytes())
-        asked = self._line.adapter.ask(request, [flight.node] if flight.node else None, ASK_SECONDS)
-        self._line.then(asked, lambda told: note(sum(answer["count"] for answer in told.values())), {})
+            if not flight.node and not adapter.reclaims:  # the engine may still have it: then they end as it is claimed
+                least = len(hits)
+                order.beyond += least if adapter.unreachable() else 0
+        request = NodeRequest("ask", Kind.CANCEL, order.how, array("Q", sorted(hits)).tobytes())
+        asked = adapter.ask(request, [flight.node] if flight.node else None, ASK_SECONDS)
+        self._line.then(asked, partial(order.on_told, flight.number, least), {})
+
+
+class _CancelOrder:
+    """An order to cancel jobs, while those are asked that have them."""
+
+    def __init__(self, how: bytes, count: int, left: set[int], on_end: Callable[[_CancelOrder], None]) -> None:
+        self.how = how
+        self.count = count  # jobs that had not finished
+        self.beyond = 0  # of which a node that cannot be asked may have some
+        self._left = left  # numbers of batches
+        self._on_end = on_end
+
+    def on_told(self, number: int, least: int, told: dict[str, Any]) -> None:
+        """What nodes have said to it."""
+        self.on_answer(number, max(least, sum(answer["count"] for answer in told.values())))
+
+    def on_answer(self, number: int, count: int) -> None:
+        """A batch has been seen to."""
+        self.count += count
+        self._left.discard(number)
+        if not self._left:
+            self._on_end(self)

@@ -13,8 +13,11 @@ import ray
 
 from bossworker.engines.adapter import when_done
 from bossworker.engines.executor_engine import ExecutorEngine
+from bossworker.engines.node_messages import NodeRequest
+from bossworker.errors import WorkerStartError
 
 HERE = "auto"  # the address of the cluster that this machine belongs to
+SHUT_DOWN = "Ray has been shut down in this program"
 
 
 class RayExecutor(Executor):
@@ -29,9 +32,11 @@ class RayExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """As of any executor. ``cancel`` of the future stops nothing."""
+        if not ray.is_initialized():  # it would start a cluster of its own, by itself
+            raise RuntimeError(SHUT_DOWN)
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # before Ray's threads may set its result
         when_done(self._run.remote(fn, args, kwargs).future(), future.set_result, future.set_exception)
-        future.set_running_or_notify_cancel()
         return future
 
 
@@ -42,7 +47,29 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
 class RayEngine(ExecutorEngine):
     """See the module."""
 
+    waits_to_open = True
+
     def __init__(self, address: str) -> None:
-        place = address.removeprefix("ray://")
-        super().__init__(RayExecutor(HERE if place == HERE else address))
-        self.title = f"Ray cluster {place}"
+        self._place = address.removeprefix("ray://")
+        super().__init__(_Unopened())
+        self.title = f"Ray cluster {self._place}"
+
+    def open(self) -> None:
+        address = f"ray://{self._place}"
+        try:
+            self._use(RayExecutor(HERE if self._place == HERE else address))
+        except (OSError, ValueError) as error:  # ConnectionError, above all
+            raise WorkerStartError(
+                f"engine={address!r}: no cluster of Ray's answers there ({error}). Start one (ray start --head), or "
+                "give the address that it tells"
+            ) from error
+        super().open()
+
+    def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
+        if not ray.is_initialized():  # of what it had, nobody tells
+            self._give_up(SHUT_DOWN)
+        return super().ask(request, nodes, seconds)
+
+
+class _Unopened(Executor):
+    """Until it is connected."""

@@ -88,6 +88,7 @@ class Resident:
         self._lock = threading.RLock()
         self._renewing = threading.Lock()  # not held by those who end us
         self._heard_at = time.monotonic()
+        self._ending = False  # of itself, since there seems to be no program: it takes no batch any more
         self.tied = False  # whether there is a line to the program, whose end is ours
         with signals.held(), stdio.stdio_reserved():
             launched = launch(Packed(b"", spec.handlers), Options(**spec.options))
@@ -111,7 +112,7 @@ class Resident:
 
     @property
     def usable(self) -> bool:
-        return not self.connection.gone and self.pid == os.getpid()
+        return not self.connection.gone and not self._ending and self.pid == os.getpid()
 
     def renew(self, spec: PoolSpec) -> None:
         """Have these handlers, if ours are older. NodeStartError: with them, no worker comes up."""
@@ -135,7 +136,6 @@ class Resident:
         would be so until the next one is here and claimed. That takes several messages, each of which has to wait for
         a processor where these are busy. So of quick batches we have two for each slot.
         """
-        self._heard_at = time.monotonic()
         batch, known = self._enter(order)
         if not known:
             self._begin(batch, claim)
@@ -168,6 +168,9 @@ class Resident:
 
     def _enter(self, order: BatchOrder) -> tuple[NodeBatch, bool]:
         with self._lock:
+            if self._ending:  # since it was found here
+                raise NodeStartError(f"the pool on {self.node} has just ended")
+            self._heard_at = time.monotonic()
             batch = self.batches.get(order.number)
             if batch is not None:
                 return batch, True
@@ -197,6 +200,7 @@ class Resident:
     def _leave(self, batch: NodeBatch) -> BatchAnswer:
         with self._lock:
             self.batches.pop(batch.order.number, None)
+            self._heard_at = time.monotonic()  # it may have taken long; now the next one is due
         reason = f"the pool on {self.node} ended" if batch.left else ""
         lines = tuple(_drained(self.connection.lines))
         return BatchAnswer("done", self.node, wall_clock.offset(), *_frame_of(batch.segments), reason, lines)
@@ -298,7 +302,10 @@ class Resident:
         """In a thread: listen when nobody else does; end with the lease, or with the boss."""
         line = self.connection
         while not line.gone and not line.closed:
-            if why := self._why_to_end():
+            with self._lock:  # or a batch might be taken in between
+                why = self._why_to_end()
+                self._ending = bool(why)
+            if why:
                 logging.getLogger("bossworker").warning("node ended pool=%s reason=%r", self.spec.pool, why)
                 self.end_now()
                 return

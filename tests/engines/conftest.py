@@ -58,9 +58,12 @@ def nothing_left() -> Iterator[None]:
 
 def pool_traces() -> set[str]:
     """The processes of pools below this one, and their files."""
-    found = {f"process {pid} {title}" for pid in descendants(os.getpid()) if (title := pool_title(pid))}
     names = [name for folder in (tempfile.gettempdir(), "/dev/shm") for name in os.listdir(folder)]
-    return found | {f"file {name}" for name in names if "bossworker" in name}
+    return pool_processes() | {f"file {name}" for name in names if "bossworker" in name}
+
+
+def pool_processes() -> set[str]:
+    return {f"process {pid} {title}" for pid in descendants(os.getpid()) if (title := pool_title(pid))}
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -66,7 +66,7 @@ def test_a_node_is_known_when_the_pool_is_made(
     pool: Callable[..., BossWorker], process_executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However late the program's thread for the lines of nodes gets its turn."""
-    started: list[Future[str]] = []
+    started: list[Future[tuple[str, str]]] = []
     run = HomeDoor._run
 
     def run_late(door: HomeDoor) -> None:

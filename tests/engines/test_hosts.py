@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from bossworker import BossWorker
-from bossworker.engines import engine_pool
 from tests.conftest import wait_for
 from tests.engines.conftest import pool_traces
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
@@ -58,7 +57,7 @@ class Host:
 @pytest.fixture
 def hosts(request: pytest.FixtureRequest) -> Iterator[list[Host]]:
     if not request.config.getoption("--long"):
-        pytest.skip("takes half a minute: --long")
+        pytest.skip("takes a minute, since nodes are patient with a program that is silent: --long")
     made = [Host(number) for number in (1, 2)]
     try:
         if os.geteuid() or shutil.which("ip") is None or not all(host.make() for host in made):
@@ -74,7 +73,6 @@ def test_a_wire_is_cut(
 ) -> None:
     """What ran beyond it is lost, and does not run again; the rest goes on; nothing is left over there."""
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(engine_pool, "LEASE_SECONDS", 5.0)
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "12s")  # after which a wire counts as cut; the least
     commands = Commands(tmp_path)
     try:

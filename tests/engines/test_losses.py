@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,8 +10,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,15 @@ from typing import Any
 import pytest
 
 from bossworker import BossDied, BossWorker, Result, UnfinishedJob
+from bossworker.engines import engine_line, engine_pool, line_orders
+from bossworker.system import identity
 from tests.conftest import alive, wait_for
-from tests.engines.conftest import pool_traces, quick_nodes
+from tests.engines.conftest import pool_processes, pool_traces, quick_nodes
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
+
+of_dask = pytest.mark.once(
+    "what Dask does when it loses something, which is one release for all; ours is in other tests"
+)
 
 
 @contextmanager
@@ -33,6 +40,27 @@ def cluster(workers: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
         distributed.Client(local, set_as_default=False) as client,
     ):
         yield local, client
+
+
+class Elsewhere(Executor):
+    """One whose processes nobody here knows; it may run each task several times."""
+
+    def __init__(self, executor: Executor, times: int = 1) -> None:
+        self._executor = executor
+        self._times = times
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        first, *_ = [self._executor.submit(fn, *args, **kwargs) for _ in range(self._times)]
+        return first
+
+
+@contextmanager
+def on_another_machine() -> Iterator[None]:
+    """As far as nodes are told of this program."""
+    place = [*identity.own()[:-1], "another host"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "own", lambda: place)
+        yield
 
 
 def all_there_is(bw: BossWorker, why: str) -> tuple[list[Result], list[UnfinishedJob]]:
@@ -58,6 +86,7 @@ def pids_of(client: Any) -> dict[str, int]:
     return dict(client.run(os.getpid))
 
 
+@of_dask
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., BossWorker], retries: int) -> None:
     """What it ran is lost, or tried again; what nobody had begun runs elsewhere. Dask runs the task again, in vain."""
@@ -82,6 +111,7 @@ def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., Bo
     assert runs(tmp_path) == Counter(range(8)) + Counter(result.job["n"] for result in again)
 
 
+@of_dask
 def test_the_last_node_is_killed_and_another_comes(
     tmp_path: Path, dask_client: Any, pool: Callable[..., BossWorker]
 ) -> None:
@@ -110,6 +140,7 @@ def test_what_is_killed_on_a_node_is_replaced(dask_client: Any, pool: Callable[.
     assert results[-1].ok
 
 
+@of_dask
 def test_the_nanny_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
     """Its worker ends with it, and so does the part of the pool that is there."""
     distributed = pytest.importorskip("distributed")
@@ -130,6 +161,7 @@ def test_the_nanny_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], co
         bw.shut_down()
 
 
+@of_dask
 def test_the_scheduler_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
     """The program hears of it, and of each job without a result; nothing runs on."""
     distributed = pytest.importorskip("distributed")
@@ -183,14 +215,9 @@ def test_a_program_elsewhere_falls_silent(
     tmp_path: Path, dask_client: Any, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a program on another machine, nodes know no more than when they heard of it last."""
-    from bossworker.engines import engine_line, engine_pool
-    from bossworker.system import identity
-
-    place = [*identity.own()[:-1], "another host"]
     monkeypatch.setattr(engine_pool, "LEASE_SECONDS", 3.0)
     monkeypatch.setattr(engine_line, "BEAT_SECONDS", 0.2)
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(identity, "own", lambda: place)
+    with on_another_machine():
         bw = pool(leave_a_mark, engine=dask_client)
     bw.add_work({"n": 0, "folder": str(tmp_path), "waits": True})
     wait_for(lambda: runs(tmp_path), PATIENCE)
@@ -199,6 +226,81 @@ def test_a_program_elsewhere_falls_silent(
     bw._connection.line.beat_at += 1000.0  # type: ignore[attr-defined]
     wait_for(lambda: not pool_traces(), PATIENCE)
     assert "node lost" in (bw.get_result().error or "")
+
+
+STOPPED = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from bossworker import BossWorker
+from bossworker.engines import engine_pool
+from tests.engines.marks import leave_a_mark
+
+if __name__ == "__main__":
+    engine_pool.LEASE_SECONDS = 1.0
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        with BossWorker(leave_a_mark, engine=executor) as bw:
+            bw.add_work({"n": 0, "folder": sys.argv[1], "waits": True})
+            print(bw.get_result().error)
+"""
+
+
+def test_a_stopped_program_is_waited_for(tmp_path: Path) -> None:
+    """By nodes that have a line to it: these see that it is there."""
+    script = tmp_path / "program.py"
+    script.write_text(STOPPED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        wait_for(lambda: runs(tmp_path), PATIENCE)
+        program.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)  # longer than the lease
+        program.send_signal(signal.SIGCONT)
+        (tmp_path / "go").touch()
+        assert program.stdout.read() == "None\n"
+
+
+def test_nodes_of_an_executor_elsewhere_end_when_idle(
+    tmp_path: Path, process_executor: Executor, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while they have a batch, however long that takes; and what comes later starts them again."""
+    monkeypatch.setattr(engine_pool, "LEASE_SECONDS", 1.0)
+    with on_another_machine():
+        bw = pool(leave_a_mark, engine=Elsewhere(process_executor), worker_count=1)
+    bw.add_work({"n": 0, "folder": str(tmp_path), "waits": True})
+    wait_for(lambda: runs(tmp_path), PATIENCE)
+    time.sleep(2.5)  # longer than the lease
+    (tmp_path / "go").touch()
+    assert bw.get_result().ok
+    assert pool_processes()  # it does not end at once: the next batch may come
+    wait_for(lambda: not pool_processes(), PATIENCE)
+    bw.add_work({"n": 1, "folder": str(tmp_path)})
+    assert bw.get_result().ok
+    assert runs(tmp_path) == Counter(range(2))
+
+
+def test_a_node_that_was_stopped_keeps_nobody_waiting(
+    tmp_path: Path, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_orders, "ASK_SECONDS", 0.2)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        bw = pool(leave_a_mark, engine=executor, worker_count=1)
+        bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(2)))
+        wait_for(lambda: len(runs(tmp_path)) == 2, PATIENCE)
+        assert len(bw.stats().nodes) == 2
+        stopped = next(iter(executor._processes))  # which the public face does not tell
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            (node,) = bw.stats().nodes
+            assert not node.name.endswith(f":{stopped}")
+            (tmp_path / "go").touch()
+            assert bw.get_result().ok
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert bw.get_result().ok
+        assert len(bw.stats().nodes) == 2
+        bw.shut_down()
 
 
 def test_a_process_of_an_executor_is_killed(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
@@ -217,6 +319,7 @@ def test_a_process_of_an_executor_is_killed(tmp_path: Path, pool: Callable[..., 
         assert runs(tmp_path) == Counter(begun)
 
 
+@of_dask
 def test_a_cluster_that_grows_and_shrinks(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
     """It has no worker at first. Those that leave, leave no job behind."""
     with cluster(0) as (local, client):
@@ -234,6 +337,13 @@ def test_a_cluster_that_grows_and_shrinks(tmp_path: Path, pool: Callable[..., Bo
         bw.shut_down()
 
 
+def address_in(file: Path) -> str:
+    """The scheduler's, once its file is written, which is not done at once."""
+    with suppress(FileNotFoundError, ValueError):
+        return str(json.loads(file.read_text())["address"])
+    return ""
+
+
 class Commands:
     """Scheduler and workers by Dask's own commands, each a process to be killed."""
 
@@ -246,9 +356,16 @@ class Commands:
         file = self.folder / "scheduler.json"
         options = ["--host", host, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
         process = self._start("dask_scheduler", *options)
-        text = wait_for(lambda: file.exists() and file.read_text(), PATIENCE)
-        self.address = text.split('"address": "')[1].split('"')[0]
+        self.address = self._await(process, lambda: address_in(file))
         return process
+
+    def _await(self, process: subprocess.Popen[bytes], condition: Callable[[], Any]) -> Any:
+        """As long as the process lives, however busy the machine is with other things."""
+        while not (value := condition()):
+            if process.poll() is not None:
+                pytest.fail(f"{process.args!r} ended: {(self.folder / 'log').read_text()[-5000:]}")
+            time.sleep(0.01)
+        return value
 
     def start_worker(
         self, *more: str, host: str = "127.0.0.1", address: str = "", before: tuple[str, ...] = ()

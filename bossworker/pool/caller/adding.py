@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bossworker.pool.caller.connection import Connection
 from bossworker.pool.caller.inbox import Inbox
@@ -125,12 +125,16 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
         Args:
             queued_only: Leave those alone that a worker has got, and do not count them.
         """
+        return int(self._ask_to_cancel(ids, queued_only)["count"])
+
+    def _ask_to_cancel(self, ids: Iterable[int], queued_only: bool) -> dict[str, Any]:
+        """What the boss says to it."""
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
         self._state.check_owner()
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
-        if not live or self._connection.gone:
-            return 0
         how = messages.QUEUED_ONLY if check_bool("queued_only", queued_only) else b""
-        answer = self._connection.request(Kind.CANCEL, how, [array("Q", live).tobytes()])
-        return int(answer["count"]) if answer is not None else 0
+        nothing = {"count": 0}
+        if not live or self._connection.gone:
+            return nothing
+        return self._connection.request(Kind.CANCEL, how, [array("Q", live).tobytes()]) or nothing
