@@ -155,9 +155,14 @@ def _bar(total: int | None, seconds: float) -> Bar:
         from tqdm.auto import tqdm
     except ImportError:
         return LineBar(total) if terminal else SparseLines(total, seconds) if seconds else NoBar()
-    if terminal or any("notebook" in one.__module__ for one in tqdm.__mro__):
+    if terminal or _is_notebook() or any("notebook" in one.__module__ for one in tqdm.__mro__):
         return TqdmBar(tqdm(total=total, unit="job", dynamic_ncols=True))
     return SparseLines(total, seconds) if seconds else NoBar()
+
+
+def _is_notebook() -> bool:
+    """Whether a notebook's kernel shows what is written. (Without ipywidgets, tqdm has no bar of its own for that.)"""
+    return type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 class NoBar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import pty
 import re
@@ -96,6 +97,20 @@ def test_what_is_printed_does_not_break_the_bar(no_tqdm: bool) -> None:
     out, seen = run(True, prints=True, no_tqdm=no_tqdm)
     assert sorted(out.split()) == sorted(" ".join(f"line {n}" for n in range(20) if n != 3).split())
     assert "20/20" in seen
+
+
+@needs_tqdm
+@pytest.mark.filterwarnings("ignore:IProgress not found")
+def test_a_bar_in_a_notebook_without_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutStream(io.StringIO):
+        """What a kernel has in the place of stderr, as far as it matters."""
+
+    OutStream.__module__ = "ipykernel.iostream"
+    shown = OutStream()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with BossWorker(lambda job: None, worker_count=0) as bw:
+        assert len(list(bw.map([{}] * 5, progress=True))) == 5
+    assert "5/5" in shown.getvalue()
 
 
 @pytest.mark.parametrize("no_tqdm", [True, pytest.param(False, marks=needs_tqdm)])
