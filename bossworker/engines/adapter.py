@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from bossworker.engines.node_messages import BatchAnswer, NodeRequest, PoolSpec, VersionError, packed
+from bossworker.engines.node_messages import BatchAnswer, Body, NodeRequest, PoolSpec, VersionError, packed
 
 
 class EngineEvents(Protocol):
@@ -71,7 +71,7 @@ class Adapter:
         """How many it should have."""
         raise NotImplementedError
 
-    def run(self, number: int, order: bytes, priority: int) -> None:
+    def run(self, number: int, order: bytes, body: Body, priority: int) -> None:
         """Run a batch; `events` hear of its end."""
         raise NotImplementedError
 

@@ -24,12 +24,14 @@ from bossworker.engines import engine_tasks
 from bossworker.engines.adapter import Adapter, EngineEvents, refused, when_done
 from bossworker.engines.node_messages import (
     BatchAnswer,
+    Body,
     Node,
     NodeRequest,
     PoolSpec,
     VersionError,
     packed,
     unpacked,
+    unpacked_answer,
 )
 from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
@@ -126,27 +128,28 @@ class DaskEngine(Adapter):
     def window(self) -> int:
         return max(2, 2 * self.slots())
 
-    def run(self, number: int, order: bytes, priority: int) -> None:
+    def run(self, number: int, order: bytes, body: Body, priority: int) -> None:
         batch = self._batches[number] = _DaskBatch()
-        batch.begun = self._soon(self._run(batch, number, order, priority))
+        batch.begun = self._soon(self._run(batch, number, order, body, priority))
         when_done(batch.begun, lambda _: None, partial(self.events.on_failure, number))
 
-    async def _run(self, batch: _DaskBatch, number: int, order: bytes, priority: int) -> None:
+    async def _run(self, batch: _DaskBatch, number: int, order: bytes, body: Body, priority: int) -> None:
         name = f"{self._prefix}-{number}"
         batch.token = await Queue(name, client=self.client)
         await batch.token.put(1)
-        told: Any = order
-        if len(order) > SCATTER_BYTES:
-            told = await self.client.scatter(order, hash=False)
+        told: Any = body
+        if len(body) > SCATTER_BYTES:
+            told = await self.client.scatter(body, hash=False)
         if batch.taken_back:
             return
         batch.submitted = True
-        task = self.client.submit(run_on_dask, self.packed_spec, told, name, key=name, retries=0, priority=priority)
+        settings = {"key": name, "retries": 0, "priority": priority}
+        task = self.client.submit(run_on_dask, self.packed_spec, order, told, name, **settings)
         try:
             answer = await task
         finally:
             task.release()
-        self.events.on_answer(number, _read(answer))
+        self.events.on_answer(number, _read(*answer))
 
     def reclaim(self, number: int) -> Future[bool]:
         return self._soon(self._reclaim(number))
@@ -248,9 +251,9 @@ def _address(client: Client) -> str:
     return client.scheduler.address if client.scheduler is not None else ""
 
 
-def _read(answer: bytes) -> BatchAnswer:
+def _read(answer: bytes, body: Body) -> BatchAnswer:
     try:
-        return BatchAnswer(*unpacked(answer))
+        return unpacked_answer(answer, body)
     except VersionError as error:
         return refused(error)
 
@@ -258,7 +261,7 @@ def _read(answer: bytes) -> BatchAnswer:
 # -- on a node ------------------------------------------------------------------------------------------------------
 
 
-def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
+def run_on_dask(spec: bytes, order: bytes, body: Body, token: str) -> tuple[bytes, Body]:
     """Run a batch, if its token is there."""
     worker = get_worker()
 
@@ -279,7 +282,7 @@ def run_on_dask(spec: bytes, order: bytes, token: str) -> bytes:
         if _lives(worker):
             secede()
 
-    return engine_tasks.run_batch(spec, order, _node(worker), claim, make_room)
+    return engine_tasks.run_batch(spec, order, body, _node(worker), claim, make_room)
 
 
 def _node(worker: Any) -> Node:

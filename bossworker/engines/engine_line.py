@@ -25,7 +25,7 @@ from bossworker.engines.line_ending import LineEnding
 from bossworker.engines.line_orders import ASK_SECONDS, LineOrders
 from bossworker.engines.line_renewals import LineRenewals
 from bossworker.engines.node_figures import NodeFigures
-from bossworker.engines.node_messages import BatchAnswer, BatchOrder, NodeReport, NodeRequest, packed
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Body, NodeReport, NodeRequest, packed
 from bossworker.engines.node_times import results_of
 from bossworker.failure import Outcome, describe
 from bossworker.pool.boss.delivery import Undelivered
@@ -62,7 +62,7 @@ class EngineLine:
         self.renewals = LineRenewals(self)
         self.ending = LineEnding(self)
         self.watchers = Watchers(self.ring, cast("Any", self.book), {}, self.orders.reply)
-        self.done = self.failed = self.lost_nodes = self._told_wanted = 0
+        self.done = self.failed = self._told_wanted = 0
         self.nodes: dict[str, NodeFigures] = {}
         self.start_error = ""
         self.failed_starts = 0
@@ -205,7 +205,9 @@ class EngineLine:
             if not self.notes.begin(flight.number, flight.batch):
                 raise LinkClosed
             self.beat_at = min(self.beat_at, now + EARLY_SECONDS)
-            self.adapter.run(flight.number, packed(self._order(flight)), flight.batch.job_options.priority)
+            batch = flight.batch
+            order = BatchOrder(flight.number, batch.head(), self._is_quick(batch.count))
+            self.adapter.run(flight.number, packed(order), Body.of(batch.body()), batch.job_options.priority)
         while (late := self.book.less_urgent()) is not None:
             late.tried_back = True
             self.then(self.adapter.reclaim(late.number), partial(self._on_taken_back, late.number), False)
@@ -219,10 +221,6 @@ class EngineLine:
 
     def _is_quick(self, jobs: int) -> bool:
         return self.book.sizes.quick(jobs, self._workers_a_slot(), self.adapter.slots())
-
-    def _order(self, flight: Flight) -> BatchOrder:
-        batch = flight.batch
-        return BatchOrder(flight.number, batch.head(), b"".join(batch.body()), self._is_quick(batch.count))
 
     @property
     def jobs_wanted(self) -> int:
@@ -350,7 +348,6 @@ class EngineLine:
         for node in gone:
             self.nodes[node].there = False
             self.note(_WARNING, f"node gone: node={node!r}")
-        self.lost_nodes += len(gone)
         now = time.monotonic()
         lost = [flight.number for flight in self.book.flights.values() if flight.node in gone]
         self.add(self.book.on_nodes_gone(gone, now))
@@ -372,7 +369,7 @@ class EngineLine:
     def _ask_back(self, flight: Flight) -> None:
         flight.asked_back |= set(flight.open_ids())
         ids = array("Q", sorted(flight.asked_back)).tobytes()
-        request = NodeRequest("ask", Kind.CANCEL, messages.QUEUED_ONLY, ids)
+        request = NodeRequest("ask", Kind.CANCEL, messages.UNBEGUN, ids)
         self.adapter.ask(request, [flight.node], ASK_SECONDS)
 
     def on_reports(self, reports: dict[str, NodeReport]) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 from bossworker.engines.node_messages import (
     BatchAnswer,
     BatchOrder,
+    Body,
     Node,
     NodeRequest,
     PoolSpec,
     VersionError,
     packed,
+    packed_answer,
     unpacked,
 )
 from bossworker.engines.resident import NodeStartError, Resident, end_resident, find_resident, resident_for
@@ -21,17 +23,18 @@ from bossworker.engines.resident import NodeStartError, Resident, end_resident, 
 def run_batch(
     spec: bytes,
     order: bytes,
+    body: Body,
     node: Node,
     claim: Callable[[int], bool],
     make_room: Callable[[], None] | None = None,
-) -> bytes:
-    """Run a batch; a `BatchAnswer`. See `Resident.run`."""
+) -> tuple[bytes, Body]:
+    """Run a batch; a `BatchAnswer`, packed. See `Resident.run`."""
     try:
         told: BatchOrder = BatchOrder(*unpacked(order))
         resident = resident_for(PoolSpec(*unpacked(spec)), node)
-        return packed(resident.run(told, lambda: claim(told.number), make_room))
+        return packed_answer(resident.run(told, body, lambda: claim(told.number), make_room))
     except (NodeStartError, VersionError) as error:
-        return packed(BatchAnswer("unstarted", node.name, reason=str(error)))
+        return packed_answer(BatchAnswer("unstarted", node.name, reason=str(error)))
 
 
 def attend(pool: str, request: bytes, node: Node) -> bytes:

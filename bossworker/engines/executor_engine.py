@@ -20,12 +20,15 @@ from bossworker.engines.adapter import Adapter, EngineEvents, finished, refused,
 from bossworker.engines.home_line import HomeDoor, WayHome
 from bossworker.engines.node_messages import (
     BatchAnswer,
+    Body,
     Node,
     NodeRequest,
     PoolSpec,
     VersionError,
     packed,
+    packed_answer,
     unpacked,
+    unpacked_answer,
 )
 from bossworker.engines.resident import find_resident, this_node
 from bossworker.errors import WorkerStartError
@@ -42,7 +45,7 @@ class ExecutorEngine(Adapter):
     def __init__(self, executor: Executor) -> None:
         self.title = type(executor).__name__
         self._use(executor)
-        self._futures: dict[int, Future[bytes]] = {}
+        self._futures: dict[int, Future[tuple[bytes, Body]]] = {}
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
         self._deciding = threading.Lock()
@@ -97,10 +100,10 @@ class ExecutorEngine(Adapter):
     def window(self) -> int:
         return self._window
 
-    def run(self, number: int, order: bytes, priority: int) -> None:
+    def run(self, number: int, order: bytes, body: Body, priority: int) -> None:
         self._unclaimed.add(number)
         try:
-            future = self.executor.submit(run_on_executor, self.packed_spec, order)
+            future = self.executor.submit(run_on_executor, self.packed_spec, order, body)
         except (
             Exception
         ) as error:  # of whichever kind: it was shut down, or it is broken, or this program has no memory
@@ -110,10 +113,10 @@ class ExecutorEngine(Adapter):
         self._futures[number], self._sent_at[number] = future, time.monotonic()
         when_done(future, partial(self._answered, number), partial(self._failed, number))
 
-    def _answered(self, number: int, data: bytes) -> None:
+    def _answered(self, number: int, told: tuple[bytes, Body]) -> None:
         try:
-            packed_answer, seconds, lined = unpacked(data)
-            answer = BatchAnswer(*unpacked(packed_answer))
+            data, seconds, lined = unpacked(told[0])
+            answer = unpacked_answer(data, told[1])
         except VersionError as error:
             self.events.on_answer(number, refused(error))
             return
@@ -253,13 +256,14 @@ def attend_on_executor(pool: str, request: bytes) -> Any:
     return unpacked(engine_tasks.attend(pool, request, this_node()))[0]
 
 
-def run_on_executor(spec: bytes, order: bytes) -> bytes:
+def run_on_executor(spec: bytes, order: bytes, body: Body) -> tuple[bytes, Body]:
     """Run a batch."""
     node, began = this_node(), time.monotonic()
     try:
         told = PoolSpec(*unpacked(spec))
     except VersionError as error:
-        return packed((packed(BatchAnswer("unstarted", node.name, reason=str(error))), 0.0, False))
+        answer, results = packed_answer(BatchAnswer("unstarted", node.name, reason=str(error)))
+        return packed((answer, 0.0, False)), results
     lined = _is_local(told)
 
     def claim(number: int) -> bool:
@@ -269,8 +273,8 @@ def run_on_executor(spec: bytes, order: bytes) -> bytes:
         return way is not None and way.claim(number)
 
     with _undisturbed():
-        answer = engine_tasks.run_batch(spec, order, node, claim)
-    return packed((answer, time.monotonic() - began, lined))
+        answer, results = engine_tasks.run_batch(spec, order, body, node, claim)
+    return packed((answer, time.monotonic() - began, lined)), results
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from bossworker.engines.node_messages import BatchOrder
 from bossworker.pool.caller.connection import MOST_EXIT_ERRORS, Connection
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.frames import Frame
+from bossworker.pool.wire.batch import Batch, pack_one
+from bossworker.pool.wire.frames import Frame, Part, pack
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import with_data
+from bossworker.pool.wire.parcel import into_file, is_parcel, read_whole
 from bossworker.pool.wire.segments import END, Segment, read_segments
 
 MOST_LINES = 1 << 12  # messages of output that wait here for the program; then the oldest are dropped
@@ -55,6 +57,16 @@ class NodeConnection(Connection):
                 super()._on_frame(frame)
 
 
+def submit_frame(order: BatchOrder, body: memoryview) -> list[Part]:
+    """Jobs for the boss. The data of a large one are in a file beside it, since they go on to a worker as they are."""
+    batch = Batch.read(memoryview(order.head), body)
+    if batch.count == batch.blocks == 1 and is_parcel(batch.payload):  # type: ignore[arg-type]  # as it was read
+        lent = into_file(memoryview(batch.payload))
+        if lent is not None:
+            return pack_one(batch.first_id, batch.job_options, lent[0], lent[1:])
+    return pack(Kind.SUBMIT, order.head, [body])
+
+
 def _whole(segments: list[Segment], fd: int | None) -> list[Segment]:
     """Results in memory of ours; also the last one, if a file came with its data."""
     kept = [
@@ -67,6 +79,6 @@ def _whole(segments: list[Segment], fd: int | None) -> list[Segment]:
         for segment in segments
     ]
     if fd is not None:
-        payload = with_data(kept[-1].payload, fd)
+        payload = read_whole(kept[-1].payload, fd)
         kept[-1] = kept[-1]._replace(payload=payload, base=0, ends=END.pack(len(payload)))
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from binascii import crc32
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple
 
@@ -42,12 +42,38 @@ class Node(NamedTuple):
     lives: Callable[[], bool] = lambda: True  # whether the engine still has it, though its process may go on
 
 
+class Body:
+    """The bytes of jobs or results, on their way beside what tells of them.
+
+    An engine whose pickles leave buffers out, as Dask's do, makes no copy of them. With 50 MB, each counts.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = memoryview(data)
+
+    @classmethod
+    def of(cls, parts: Sequence[bytes | bytearray | memoryview]) -> Body:
+        """That of a frame; what is in one piece stays as it is."""
+        return cls(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Body, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
+
+    def __len__(self) -> int:
+        return self.data.nbytes
+
+    def __sizeof__(self) -> int:
+        """Engines reckon with it."""
+        return object.__sizeof__(self) + len(self)
+
+
 class BatchOrder(NamedTuple):
-    """Jobs to be run: a SUBMIT frame."""
+    """Jobs to be run: a SUBMIT frame, but for its body, which travels beside it."""
 
     number: int
     head: bytes
-    body: bytes
     quick: bool  # whether it is so short that the node should have the next one before it is through
 
 
@@ -58,7 +84,7 @@ class BatchAnswer(NamedTuple):
     node: str
     clock: float = 0.0  # Unix seconds minus monotonic ones, there
     head: bytes = b""
-    body: bytes = b""
+    body: bytes | memoryview = b""  # which travels beside the rest
     reason: str = ""  # why it was not started, or not brought to its end
     lines: tuple[bytes, ...] = ()  # what jobs have printed: bodies of OUTPUT_LINES
 
@@ -115,3 +141,13 @@ def unpacked(data: bytes) -> Any:
         theirs = spoken if spoken.startswith("bossworker ") else "another bossworker"
         raise VersionError(f"{SPOKEN} does not understand {theirs}: install the same version here and on all nodes")
     return pickle.loads(memoryview(data)[end + 1 :])
+
+
+def packed_answer(answer: BatchAnswer) -> tuple[bytes, Body]:
+    """An answer as it travels."""
+    return packed(answer._replace(body=b"")), Body(answer.body)
+
+
+def unpacked_answer(data: bytes, body: Body) -> BatchAnswer:
+    """The same, read. VersionError."""
+    return BatchAnswer(*unpacked(data))._replace(body=body.data)

@@ -10,7 +10,7 @@ from bossworker.system.wall_clock import wall_clock
 ALIKE = 0.001  # seconds by which clocks may differ: those of one machine do by less
 
 
-def results_of(theirs: float, head: bytes, body: bytes) -> list[Segment]:
+def results_of(theirs: float, head: bytes, body: bytes | memoryview) -> list[Segment]:
     """The results in a RESULTS frame of a node with that clock, with times of this machine."""
     segments = read_segments(memoryview(head), memoryview(body))
     shift = theirs - wall_clock.offset()

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from bossworker.engines.node_connection import NodeConnection
-from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Node, NodeReport, NodeRequest, PoolSpec
+from bossworker.engines.node_connection import NodeConnection, submit_frame
+from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Body, Node, NodeReport, NodeRequest, PoolSpec
 from bossworker.failure import KIND_BITS, Outcome
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
@@ -26,7 +26,6 @@ from bossworker.pool.options import Options
 from bossworker.pool.reloading import renewed_of
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.frames import pack
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, part
 from bossworker.system import identity, signals, stdio
@@ -44,9 +43,10 @@ class NodeStartError(Exception):
 class NodeBatch:
     """A batch that is here."""
 
-    def __init__(self, order: BatchOrder) -> None:
+    def __init__(self, order: BatchOrder, body: Body) -> None:
         self.order = order
-        batch = Batch.read(memoryview(order.head), memoryview(order.body))
+        self.body: Body | None = body  # until the boss has it
+        batch = Batch.read(memoryview(order.head), body.data)
         self.first_id, self.stop_id = batch.first_id, batch.first_id + batch.count
         self.left = batch.count
         self.segments: list[Segment] = []
@@ -128,7 +128,7 @@ class Resident:
     # -- batches ----------------------------------------------------------------------------------------
 
     def run(
-        self, order: BatchOrder, claim: Callable[[], bool], make_room: Callable[[], None] | None = None
+        self, order: BatchOrder, body: Body, claim: Callable[[], bool], make_room: Callable[[], None] | None = None
     ) -> BatchAnswer:
         """Run a batch, unless another node has claimed it; or wait for it, if it is here already.
 
@@ -136,7 +136,7 @@ class Resident:
         would be so until the next one is here and claimed. That takes several messages, each of which has to wait for
         a processor where these are busy. So of quick batches we have two for each slot.
         """
-        batch, known = self._enter(order)
+        batch, known = self._enter(order, body)
         if not known:
             self._begin(batch, claim)
         batch.decided.wait()
@@ -166,7 +166,7 @@ class Resident:
     def _has_idle_workers(self) -> bool:
         return sum(one.left for one in list(self.batches.values())) < self.workers
 
-    def _enter(self, order: BatchOrder) -> tuple[NodeBatch, bool]:
+    def _enter(self, order: BatchOrder, body: Body) -> tuple[NodeBatch, bool]:
         with self._lock:
             if self._ending:  # since it was found here
                 raise NodeStartError(f"the pool on {self.node} has just ended")
@@ -174,7 +174,7 @@ class Resident:
             batch = self.batches.get(order.number)
             if batch is not None:
                 return batch, True
-            batch = self.batches[order.number] = NodeBatch(order)
+            batch = self.batches[order.number] = NodeBatch(order, body)
             return batch, False
 
     def _begin(self, batch: NodeBatch, claim: Callable[[], bool]) -> None:
@@ -191,8 +191,10 @@ class Resident:
             batch.decided.set()
 
     def _submit(self, batch: NodeBatch) -> None:
-        batch.submitted = True
-        self.connection.send_packed(pack(Kind.SUBMIT, batch.order.head, [batch.order.body]))
+        assert batch.body is not None
+        parts = submit_frame(batch.order, batch.body.data)
+        batch.submitted, batch.body = True, None
+        self.connection.send_packed(parts)
         if batch.doomed:
             ids = array("Q", sorted(batch.doomed)).tobytes()
             self.connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
@@ -338,7 +340,7 @@ def _drained(queue: Any) -> list[Any]:
 def _frame_of(segments: list[Segment]) -> tuple[bytes, bytes]:
     """Results as head and body of a frame."""
     head = b"".join([segment.head() for segment in segments])
-    return head, b"".join([bytes(one) for segment in segments for one in segment.body()])
+    return head, b"".join([one for segment in segments for one in segment.body()])
 
 
 # -- which of them there are in this process ------------------------------------------------------------------------

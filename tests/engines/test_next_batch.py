@@ -111,10 +111,10 @@ def test_what_was_given_back_comes_again_to_the_same_node(tmp_path: Path, pool: 
     with ThreadPoolExecutor(2) as executor, pool(work, engine=executor, worker_count=1) as bw:
         learn_that_jobs_are_quick(bw)
         bw.add_work({"n": 100, "until": str(until)}, *({"n": n} for n in range(101, 105)))
-        wait_for(lambda: nodes(bw), PATIENCE)
         line = bw._connection.line  # type: ignore[attr-defined]
-        first = flights(bw)[0]
+        first = wait_for(lambda: flights(bw), PATIENCE)[0]
         assert first.jobs == 2
+        wait_for(lambda: first.node, PATIENCE)  # the other one may be claimed before it
         line.post(lambda: line._ask_back(first))
         wait_for(lambda: first.jobs == 1, PATIENCE)
         bw.resize(2)

@@ -15,11 +15,13 @@ from bossworker.engines.node_messages import (
     SPOKEN,
     BatchAnswer,
     BatchOrder,
+    Body,
     Node,
     NodeRequest,
     VersionError,
     packed,
     unpacked,
+    unpacked_answer,
 )
 from tests.engines.conftest import Face
 
@@ -58,9 +60,10 @@ def test_a_form_is_that_of_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_node_refuses_what_it_does_not_understand() -> None:
-    node, order = Node("here"), packed(BatchOrder(1, b"", b"", False))
+    node, order = Node("here"), packed(BatchOrder(1, b"", False))
     for spec, told in ((UNREADABLE, order), (packed(("too few fields",)), UNREADABLE)):
-        answer = BatchAnswer(*unpacked(engine_tasks.run_batch(spec, told, node, lambda number: pytest.fail("claimed"))))
+        claim = lambda number: pytest.fail("claimed")  # noqa: E731
+        answer = unpacked_answer(*engine_tasks.run_batch(spec, told, Body(b""), node, claim))
         assert answer.verdict == "unstarted"
         assert OTHER in answer.reason
     (why,) = unpacked(engine_tasks.attend("pool", UNREADABLE, node))

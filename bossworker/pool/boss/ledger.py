@@ -240,6 +240,11 @@ class Ledger:
         count, actions = self._cancelling.cancel(ids, looks, now)
         return count, actions + self._dispatch(now)
 
+    def on_take_back(self, ids: list[int], now: float) -> tuple[int, Actions]:
+        """Cancel those jobs that are queued, and no others; how many these are."""
+        actions = self._cancelling.end_queued(ids, now)
+        return len(actions), actions + self._dispatch(now)
+
     def on_resize(self, target: int, now: float) -> Actions:
         """Another number of workers."""
         return self.staff.resize(target, now) + self._dispatch(now)

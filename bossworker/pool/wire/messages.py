@@ -121,7 +121,8 @@ SEGMENT = Struct("<QIQQII")
 
 FIRST_ID = Struct("<Q")  # RESUME: after the request's number, the id of the first job; the body is a key a job
 REQUEST = Struct("<Q")  # number of a request, which its REPLY repeats
-QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that run are to be left alone
+QUEUED_ONLY = b"q"  # CANCEL: after the request's number, where jobs that a worker has are to be left alone
+UNBEGUN = b"u"  # the same, where that is so of those that run; what a worker has not begun is taken from it
 SWITCH = Struct("<?")  # PAUSE: after the request's number, whether to pause or to resume
 JOB = Struct("<Q")  # STACK: after the request's number, the job's id, or EVERY_JOB
 EVERY_JOB = (1 << 64) - 1

@@ -108,10 +108,20 @@ def give_back(fd: int) -> None:
 
 def with_data(payload: Buffer, fd: int) -> bytes:
     """A parcel whose table came in a frame, and its parts in a file: both in one, for where no file can go along."""
+    return bytes(read_whole(payload, fd))
+
+
+def read_whole(payload: Buffer, fd: int) -> memoryview:
+    """The same, in memory of its own that was written to once."""
     _, count = _HEAD.unpack_from(payload)
     size = sum(array("Q", bytes(payload[_HEAD.size : _HEAD.size + 8 * count])))
-    (data,) = _read(fd, array("Q", [size]))
-    return b"".join((payload, data))
+    if _DATA_AT + size > os.fstat(fd).st_size:
+        raise OSError("a memory file is shorter than it should be")
+    whole = bytearray(len(payload) + size)
+    whole[: len(payload)] = payload
+    with memoryview(whole) as view, view[len(payload) :] as room:
+        _fill(room, fd, _DATA_AT)
+    return memoryview(whole)
 
 
 def into_file(payload: memoryview) -> tuple[bytes, int] | None:
