@@ -8,9 +8,13 @@ The way of a job, and the folder for each part of it (each ``__init__.py`` has a
     tasks/        background tasks under supervisors of their own: client/, supervisor/, wire/ between them
     forkqueue/    how many children a program that forks has at once
     watch/        events, and what shows them
+    journal/      a pool's queue and results, on the disk
+    engines/      pools on clusters;  executor.py, aio.py, joblib.py: a pool as an executor, on asyncio, under joblib
+    cli/, web/    ``bossworker COMMAND`` (__main__.py), the page;  metrics.py, otel.py: for Prometheus and OpenTelemetry
     system/       what the operating system can do: processes, signals, descriptors, folders
 
-    errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use
+    errors.py, failure.py, result.py, pickling.py, jobkey.py    the words that all of them use;  function_calls.py: jobs
+    that are calls;  culprits.py, display.py: how values are told of;  mypy_plugin.py
 
 What stands above may import what stands below, never the other way round: ``tests/unit/test_layers.py``.
 """

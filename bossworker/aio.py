@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from contextlib import aclosing, closing, suppress
+from contextlib import suppress
 from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
@@ -15,7 +15,7 @@ from bossworker.pool.boss.stats import Stats, stats_of
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.caller.controls import Handler, stack_request
 from bossworker.pool.caller.job_types import Answer_co, Job_contra
-from bossworker.pool.caller.loop_map import TURN_RESULTS, Jobs, LoopMap
+from bossworker.pool.caller.loop_map import TURN_RESULTS, Jobs, LoopMap, with_bar
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool
 from bossworker.pool.options import check_workers
 from bossworker.pool.reloading import pack_renewed
@@ -25,7 +25,7 @@ from bossworker.result import Result
 from bossworker.system.checks import check_seconds
 from bossworker.watch.event_records import FROM_NOW
 from bossworker.watch.pool_events import Event, check_since, events_left, last_number, unpack_events
-from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally, check_progress, length_of
+from bossworker.watch.progress_bar import check_progress, length_of
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.pool_settings import PoolSettings
@@ -166,7 +166,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             check_seconds("timeout", timeout)
         seconds = check_progress(progress)
         results = self._map(jobs, ordered, timeout, self._pool.check_resume(resume))
-        return results if seconds is None else _with_bar(results, length_of(jobs), seconds, self._pool)
+        return results if seconds is None else with_bar(results, length_of(jobs), seconds, self._pool)
 
     async def _map(
         self, source: Jobs, ordered: bool, timeout: float | None, resume: bool
@@ -353,27 +353,6 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
 # What help() and notebooks show instead of `**settings`.
 AsyncBossWorker.__init__.__wrapped__ = BossWorker.__init__  # type: ignore[attr-defined]
-
-
-async def _with_bar(
-    results: AsyncGenerator[Result, None], total: int | None, seconds: float, pool: LoopPool
-) -> AsyncGenerator[Result, None]:
-    """The same results, with a bar."""
-    with closing(Tally(total, seconds, lambda: pool._connection.running_progress() if pool.started else ())) as tally:
-        looking = asyncio.create_task(_look_again_and_again(tally))
-        try:
-            async with aclosing(results):
-                async for result in results:
-                    tally.add(result)
-                    yield result
-        finally:
-            looking.cancel()
-
-
-async def _look_again_and_again(tally: Tally) -> None:
-    while tally.shown:
-        tally.look()
-        await asyncio.sleep(REPAINT_SECONDS)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

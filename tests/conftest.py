@@ -24,6 +24,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import processes
+from tests.large_pages import use_large_pages
 from tests.turns import Turns
 
 OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
@@ -145,9 +146,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def collect_quickly() -> None:
-    """What is here already is not looked through at each test."""
+    """What is here already is not looked through at each test, and lies in few pages."""
     gc.collect()
     gc.freeze()
+    use_large_pages()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -211,6 +213,7 @@ def give_back_memory() -> None:
     size = processes.resident_bytes(os.getpid())
     if size > slender + GROWTH and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+        use_large_pages()
         slender = processes.resident_bytes(os.getpid())
 
 

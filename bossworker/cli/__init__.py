@@ -4,11 +4,18 @@ main.py           which command it is; each is loaded only when it is asked for
 
 run: run_main.py (one run), run_arguments.py, quantities.py (its options), inputs.py, replacements.py, planning.py (from
 arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding a crew), crews.py, command_crew.py,
-function_crew.py (who runs the jobs), outcomes.py, printers.py,
-progress_line.py, summary.py, joblog.py, junit.py (what is told of jobs)
+function_crew.py (who runs the jobs), outcomes.py, printers.py, progress_line.py, summary.py, reruns.py, joblog.py,
+junit.py (what is told of jobs), run_journal.py, cell_book.py (``--journal``)
+
+add: queue_commands.py, queue_files.py (what is on the disk), spooler.py (the process that runs them)
 
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
-resume, send), on entries.py (a job and a task in one form), selecting.py (which ones are meant), command_parser.py
+resume, send), on entries.py (a job and a task in one form), selecting.py (which ones are meant), command_parser.py;
+queued_entries.py, pool_entries.py (the same of queued commands and of pools)
 
-doctor.py;  shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
+top.py, top_board.py (what is shown), top_screen.py (on a whole terminal);  web_command.py
+
+command_list.py (commands, those that wait in queues too);  doctor.py
+
+shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal as signals
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -325,11 +325,6 @@ def exit_status(described: dict[str, Any]) -> int:
     if described["signal"] is not None:
         return 128 + int(described["signal"])
     return 0 if described["status"] == "completed" else 1
-
-
-def job_entries() -> Iterator[JobEntry]:
-    """All jobs, the newest first."""
-    return map(JobEntry, reversed(record.listing()))
 
 
 def task_entries() -> list[TaskEntry]:

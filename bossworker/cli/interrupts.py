@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+from bossworker.system.signal_pipe import SignalPipe
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BASE = 128
 
@@ -27,8 +29,11 @@ class Interrupts:
         """Whether the run is being stopped already."""
         self._waiting = False
         self._before: dict[int, Any] = {}
+        self.pipe = SignalPipe()
+        """To be polled by what waits: see there."""
 
     def __enter__(self) -> Interrupts:
+        self.pipe.__enter__()
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup, for instance
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -37,6 +42,7 @@ class Interrupts:
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():  # once one has come, this program does nothing more than exit
             signal.signal(number, signal.SIG_IGN if self.count else before)
+        self.pipe.__exit__()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.count += 1

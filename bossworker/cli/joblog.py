@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bossworker.cli.outcomes import Ended, size_of
+
 HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 
 
@@ -58,6 +60,12 @@ class Joblog:
         """A job has ended."""
         text = command.replace("\n", "\0")
         self._lines.append(f"{seq}\t:\t{started:.3f}\t{seconds:10.3f}\t0\t{received}\t{exit_value}\t{signal}\t{text}\n")
+
+    def add_ended(self, ended: Ended) -> None:
+        """The same, with all that is known of it."""
+        received, plan = ended.received or size_of(ended.stdout), ended.plan
+        facts = ended.seconds, received, ended.exit_value, ended.signal or 0
+        self.add(plan.row.seq, ended.started_at, *facts, plan.text)
 
     def flush(self) -> None:
         """Write what was added."""

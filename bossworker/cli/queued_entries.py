@@ -127,16 +127,17 @@ class QueuedEntry:
 
 
 def queued_entries(take_up: bool = True) -> list[QueuedEntry]:
-    """All that wait, in all groups, the newest first. `take_up`: where nobody sees to a group, have somebody do so.
+    """All that wait, in all groups, and those that run.
 
-    Those that run are among them: whoever lists jobs, too, has them twice.
+    Args:
+        take_up: Where nobody sees to a group, have somebody do so.
     """
     found: list[QueuedEntry] = []
     for folder in all_groups():
         if take_up:
             folder.take_up()
         found += [QueuedEntry(folder, jobid) for jobid in folder.waiting_ids()]
-    return sorted(found, key=lambda entry: entry.id, reverse=True)
+    return found
 
 
 def add(

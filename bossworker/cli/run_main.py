@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 
 from bossworker.cli import joblog, printers
 from bossworker.cli.command_crew import CommandCrew
@@ -15,7 +16,7 @@ from bossworker.cli.halting import OTHER, RunTally
 from bossworker.cli.inputs import InputError, Inputs
 from bossworker.cli.interrupts import Interrupts, Stopped
 from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
-from bossworker.cli.outcomes import Ended, Planned, size_of
+from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
 from bossworker.cli.replacements import Row
@@ -28,11 +29,11 @@ from bossworker.errors import JournalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bossworker.cli.reruns import Reruns
     from bossworker.cli.run_journal import RunJournal
 
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
-_MOST_COPIED = 2000  # characters of a command line that is told of once more
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,19 +53,18 @@ class RunCommand:
 
     def __init__(self, options: RunOptions, argv: Sequence[str]) -> None:
         self._options = options
-        self._argv = list(argv)
+        self._argv = argv
         self._name = f"run-{os.urandom(3).hex()}"
         self._folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"bossworker-{self._name}-{os.getpid()}")
         in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
         self._summary = Summary(_SLOWEST_IN_CI) if in_actions else Summary()
         self._folded = in_actions and options.how == "group" and options.function is None and not options.json
+        self._can_be_read_again = True
         self._planner, self._feed = self._prepare()
         self._tally = RunTally(options.halt, self._count)
         self._progress = ProgressLine(is_terminal(2) and not options.quiet, self._tally)
         self._log: Joblog | None = None
         self._begun: Begun | None = None
-        self._own_log = ""
-        self._no_own_log = False
         self._journal: RunJournal | None = None
         self._printer: printers.Printer = printers.Nothing()
         self._on_end: list[Callable[[Ended], None]] = []
@@ -169,7 +169,7 @@ class RunCommand:
                 self._begun = Begun(options.joblog)
                 stack.callback(self._begun.close)
                 self._begun.begin()
-            self._on_end.append(self._write_log)
+            self._on_end.append(self._log.add_ended)
         self._printer = self._make_printer()
         if options.junit:
             from bossworker.cli.junit import JUnitReport
@@ -313,6 +313,11 @@ class RunCommand:
         if not isinstance(self._printer, printers.InOrder):
             printers.discard_files(ended)
 
+    def _keep_for_rerun(self, ended: Ended) -> None:
+        if trouble := self._reruns.keep(ended):
+            self._progress.clear()
+            printers.say(f"bossworker run: what fails is not kept: {trouble}")
+
     def _is_full(self) -> bool:
         return isinstance(self._printer, printers.InOrder) and self._printer.is_full
 
@@ -334,43 +339,21 @@ class RunCommand:
         if self._journal is not None:
             self._journal.register(poll)
 
-    def _write_log(self, ended: Ended) -> None:
-        assert self._log is not None
-        self._add_to(self._log, ended)
+    @cached_property
+    def _reruns(self) -> Reruns:
+        from bossworker.cli.reruns import Reruns  # which is needed only once something has failed
 
-    def _add_to(self, log: Joblog, ended: Ended) -> None:
-        signal = ended.signal or 0
-        received, plan = ended.received or size_of(ended.stdout), ended.plan
-        log.add(plan.row.seq, ended.started_at, ended.seconds, received, ended.exit_value, signal, plan.text)
-
-    def _keep_for_rerun(self, ended: Ended) -> None:
-        """Without a joblog of the user's, failures have one beside their job directories, so that they can be rerun.
-
-        Where there is no room for it, they cannot; that is told, and the run goes on.
-        """
-        from bossworker.commands.roots import find_root, make_root
-
-        if self._no_own_log:
-            return
-        try:
-            os.close(make_root())
-            self._own_log = os.path.join(find_root(), f"{self._name}.joblog")
-            log = Joblog(self._own_log, append=True)
-            self._add_to(log, ended)
-            log.close()
-        except (JobLogError, OSError, RuntimeError) as error:
-            self._no_own_log = True
-            self._progress.clear()
-            printers.say(f"bossworker run: what fails is not kept: {error}")
+        return Reruns(self._options, self._argv, self._name, self._can_be_read_again)
 
     # -- at the end -------------------------------------------------------------------------------------
 
     def _tell(self, interrupts: Interrupts, stopped: bool) -> None:
         bold, plain = ("\x1b[1;31m", "\x1b[0m") if colours(2) else ("", "")
-        lines = self._summary.lines(self._rerun(), bold, plain)
+        rerun = self._reruns.command() if self._summary.failed else []
+        lines = self._summary.lines(rerun, bold, plain)
         if self._feed.skipped and not self._tally.done and not lines:
             lines = [f"nothing to do: all of it is in the {'joblog' if self._journal is None else 'journal'}"]
-        if self._journal is not None and self._summary.failed and not self._rerun():
+        if self._journal is not None and self._summary.failed and not rerun:
             lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:
             how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
@@ -380,28 +363,6 @@ class RunCommand:
             lines.append(f"halted by --halt {self._tally.rule}")
         if lines:
             printers.say("\n".join(lines))
-
-    def _rerun(self) -> list[str]:
-        """The command that runs what failed once more."""
-        options = self._options
-        if options.journal:
-            return self._once_more("--resume-failed") if self._can_be_read_again and not self._is_long else []
-        if options.function is not None or self._no_own_log:
-            return []
-        if options.joblog and options.retry_failed:
-            return self._once_more("--retry-failed")
-        if options.joblog and self._can_be_read_again and not self._is_long:
-            return self._once_more("--resume-failed")
-        return ["bossworker", "run", "--retry-failed", "--joblog", options.joblog or self._own_log]
-
-    def _once_more(self, how: str) -> list[str]:
-        rest = [one for one in self._argv if one not in ("--resume", "--resume-failed", "--retry-failed")]
-        return ["bossworker", "run", how, *rest]
-
-    @property
-    def _is_long(self) -> bool:
-        """Whether nobody would read, or copy, the command line once more."""
-        return sum(map(len, self._argv)) > _MOST_COPIED
 
     def _remove_folder(self) -> None:
         if os.path.isdir(self._folder):

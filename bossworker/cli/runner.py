@@ -17,6 +17,7 @@ from bossworker.cli.progress_line import INTERVAL, ProgressLine
 from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions
 from bossworker.cli.throttle import TICK, Throttle
+from bossworker.system.signal_pipe import SignalPipe
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
 _REST = 0.01  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
@@ -200,7 +201,7 @@ class Runner:
     def _sleep(self, fd: int, rows: int, seconds: float | None, rest: float) -> None:
         if rest > 0:
             time.sleep(rest)
-        await_either(fd, rows, seconds, self._register)
+        await_either(fd, rows, seconds, self._register, self._interrupts.pipe)
 
     def _seconds(self) -> float | None:
         """How long nothing else is to be looked at."""
@@ -308,12 +309,23 @@ class JournalPace:
 
 
 def await_either(
-    results: int, rows: int, seconds: float | None = None, register: Callable[[select.poll], None] | None = None
+    results: int,
+    rows: int,
+    seconds: float | None = None,
+    register: Callable[[select.poll], None] | None = None,
+    signals: SignalPipe | None = None,
 ) -> None:
-    """Until a descriptor can be read, or one of those that `register` adds is ready; one that is -1 is none."""
+    """Until a descriptor can be read, or one of those that `register` adds is ready; one that is -1 is none.
+
+    Args:
+        signals: Ends it, too.
+    """
     poll = select.poll()
     if register is not None:
         register(poll)
+    if signals is not None:
+        signals.drain()  # what came until now has been heard
+        poll.register(signals, select.POLLIN)
     for fd in (results, rows):
         if fd >= 0:
             poll.register(fd, select.POLLIN)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from typing import NamedTuple
 
-from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, job_entries, task_entries
+from bossworker.cli.command_list import CommandList
+from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, task_entries
 from bossworker.errors import BossWorkerError
 from bossworker.pool.door.addresses import all_doors
 
@@ -52,22 +53,7 @@ def pools_there() -> Iterator[Entry]:
 
 def everything() -> Iterator[Entry]:
     """Jobs, queued ones too, and tasks, the newest first."""
-    before = ""
-    for entry in merge(_queued(), job_entries(), task_entries(), key=lambda entry: entry.id, reverse=True):
-        if entry.id != before:  # what starts while we look is queued, and then a job
-            yield entry
-        before = entry.id
-
-
-def _queued() -> Iterable[Entry]:
-    """First of all, since what starts meanwhile is a job: nothing is passed over."""
-    from bossworker.cli.queue_files import all_groups
-
-    if not any(all_groups()):
-        return ()
-    from bossworker.cli.queued_entries import queued_entries
-
-    return queued_entries()
+    return merge(CommandList(), task_entries(), key=lambda entry: entry.id, reverse=True)
 
 
 def _meant(text: str) -> list[Entry]:

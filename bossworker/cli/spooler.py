@@ -31,6 +31,7 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.door.addresses import bind_path, remove_path
 from bossworker.result import Result
 from bossworker.system import identity
+from bossworker.system.signal_pipe import SignalPipe
 
 IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
 TICK_SECONDS = (
@@ -67,12 +68,39 @@ class QueuedCommand(CommandHandler):
             os.close(folder)
 
 
+class LeaveSignals:
+    """Hears that the process is to leave; its loop looks here. The handler raises nothing.
+
+    What a handler raises is lost where Python drops exceptions: in what a weak reference calls, while something is
+    imported, for instance. And where the signal comes just before a poll, it raises when that is over: in an hour.
+    """
+
+    def __init__(self, pipe: SignalPipe) -> None:
+        """
+        Args:
+            pipe: Ends the poll.
+        """
+        self.pipe = pipe
+        self.number = 0
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """SystemExit if it is."""
+        if self.number:
+            raise SystemExit(128 + self.number)
+
+
 class Spooler:
     """See the module."""
 
-    def __init__(self, folder: QueueFolder, listener: socket.socket) -> None:
+    def __init__(self, folder: QueueFolder, listener: socket.socket, signals: LeaveSignals) -> None:
         self.folder = folder
         self.listener = listener
+        self.signals = signals
         self.settings = folder.settings
         self.pool: BossWorker[Any, Any] = BossWorker(
             QueuedCommand(),
@@ -95,18 +123,23 @@ class Spooler:
             self.take_up()
             self.look()
             while not self.may_leave():
-                fds = [self.listener.fileno(), self.pool.fileno()]
-                ready, _, _ = select.select(fds, [], [], self.seconds_to_sleep())
-                if fds[0] in ready:
-                    self.answer()
-                while (result := self.pool.get_result_nb()) is not None:
-                    self.on_result(result)
-                self.look()
+                self.signals.check()
+                self.turn()
             self.listener.close()  # whoever adds something from now on starts another process, which waits for our end
             if self.folder.settings.paused:
                 self.pool.shut_down(force=True)  # what is queued stays in the journal
         with suppress(BossWorkerError):
             journal.open(self.folder.journal).forget()
+
+    def turn(self) -> None:
+        """Sleep until something happens, and see to it."""
+        fds = [self.listener.fileno(), self.pool.fileno()]
+        ready, _, _ = select.select([*fds, self.signals.pipe.fileno()], [], [], self.seconds_to_sleep())
+        if fds[0] in ready:
+            self.answer()
+        while (result := self.pool.get_result_nb()) is not None:
+            self.on_result(result)
+        self.look()
 
     def take_up(self) -> None:
         """What the journal has of an earlier process, which the pool goes on with."""
@@ -287,20 +320,16 @@ def _how(found: JobRecord) -> str:
     return "has failed" + (f" (exit code {status['exit_code']})" if status.get("exit_code") is not None else "")
 
 
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main(group: str, lock: int) -> int:
     """The process's main. Whoever holds the lock sees to the group: it was taken for us, and goes with us."""
     os.set_inheritable(lock, False)
     folder = QueueFolder(group)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _leave)
-    listener = bind_path(folder.socket)
-    try:
-        Spooler(folder, listener).run()
-    finally:
-        listener.close()
-        remove_path(folder.socket)
+    with SignalPipe() as pipe:
+        signals = LeaveSignals(pipe)
+        listener = bind_path(folder.socket)
+        try:
+            Spooler(folder, listener, signals).run()
+        finally:
+            listener.close()
+            remove_path(folder.socket)
     return 0

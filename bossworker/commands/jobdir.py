@@ -227,9 +227,7 @@ class JobDirectory:
         except OSError:
             if self._status_fd < 0:
                 raise
-            write_all(
-                self._status_fd, _fill_room(status), at=0
-            )  # in place: a reader who meets it half written looks again
+            write_all(self._status_fd, _fill_room(status), at=0)  # a reader who meets it half written looks again
             return
         write_all(self._spare, _fill_room(status), at=0)
         os.close(self._spare)

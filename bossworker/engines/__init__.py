@@ -16,5 +16,6 @@ In each of the engine's workers (a **node**), a part of the pool is resident, wi
         engine_tasks.py     the functions that engines call there
         resident.py         the pool that they find, or start
         node_connection.py  its line to its boss
+        node_figures.py     what it tells of itself
     node_messages.py        what travels between the two;  node_times.py  and whose times are in it
 """

@@ -11,7 +11,7 @@ The files::
     children.py    which children there are, and which have ended;  sleeper.py: sleeping until one does
     waits.py       wait, waitpid and their kin
     child.py       what a child does;  calls.py: a value back from it
-    installed.py   the default queue in the place of os.fork and its kin;  ``bossworker/native.py``: those themselves
+    installed.py   the default queue in the place of os.fork and its kin;  ``system/originals.py``: those themselves
 
 Source: Proc::Queue.
 """

@@ -7,6 +7,7 @@ no descriptors left, since then nothing can be known.) After Proc::Async, with w
 meta, wait, follow, listing, resource use, the end of whole trees.
 
     control.py   start, signal, wait;  status, details, info and listing are those of ``commands/record.py``
+    waiting.py   for the end of somebody else's child
     cleaning.py  clean
     files.py     stdout, stderr, follow, result, result_list
 """

@@ -63,18 +63,29 @@ class AddingSide(LineSide):
 
     # -- what comes -------------------------------------------------------------------------------------
 
-    def note_submit(self, frame: Frame) -> None:
-        self._batches.append(whole_batch(frame))
+    def read(self) -> None:
+        """Take in what has come."""
+        for frame in self.receive():
+            self.take(frame)
 
-    def note_record(self, frame: Frame) -> None:
-        (number,) = messages.REQUEST.unpack(frame.head)
-        self._calls.append(AddCall(self, number, self._batches, self._keys))
-        self._batches, self._keys = [], []
+    def take(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.SUBMIT:
+                self._batches.append(whole_batch(frame))
+            case Kind.RECORD:
+                (number,) = messages.REQUEST.unpack(frame.head)
+                self._calls.append(AddCall(self, number, self._batches, self._keys))
+                self._batches, self._keys = [], []
+            case Kind.CANCEL:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                how = bytes(frame.head[messages.REQUEST.size :])
+                self._cancels.append(Cancel(self, number, frame.body.cast("Q").tolist(), how))
+            case _:
+                self.take_other(frame)
 
-    def note_cancel(self, frame: Frame) -> None:
-        (number,) = messages.REQUEST.unpack_from(frame.head)
-        how = bytes(frame.head[messages.REQUEST.size :])
-        self._cancels.append(Cancel(self, number, frame.body.cast("Q").tolist(), how))
+    def take_other(self, frame: Frame) -> None:
+        """Take in a frame that is no part of a call, and cancels nothing."""
+        raise NotImplementedError
 
     def note_retrieved(self, ranges: Iterable[range]) -> None:
         """The other end has got the results of these jobs, or does not want them."""

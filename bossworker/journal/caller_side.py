@@ -41,34 +41,27 @@ class CallerSide(AddingSide):
 
     # -- from the program -------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        for frame in self.receive():
-            match frame.kind:
-                case Kind.SUBMIT:
-                    self.note_submit(frame)
-                case Kind.RECORD:
-                    self.note_record(frame)
-                case Kind.KEYS:
-                    self._keys += zip(frame.head.cast("Q").tolist(), _cut_keys(frame.body))
-                case Kind.RESUME:
-                    (number,) = messages.REQUEST.unpack_from(frame.head)
-                    (first_id,) = messages.FIRST_ID.unpack_from(frame.head, messages.REQUEST.size)
-                    keys = _cut_keys(frame.body)
-                    self._resumes.append(Resume(number, range(first_id, first_id + len(keys)), keys))
-                case Kind.UNKEYED:
-                    self._unkeyed.append(messages.REQUEST.unpack(frame.head)[0])
-                case Kind.RETRIEVED:
-                    numbers = iter(frame.body.cast("Q").tolist())
-                    self._retrieved += [range(first, first + count) for first, count in zip(numbers, numbers)]
-                case Kind.CANCEL:
-                    self.note_cancel(frame)
-                case Kind.DOOR:
-                    if frame.fd is not None:  # else there was no room for it, and its clients find that nobody is there
-                        self._doors.append(Link(socket.socket(fileno=frame.fd)))
-                case _:
-                    self.stopping = self.stopping or frame.kind is Kind.STOP
-                    self.closing = self.closing or frame.kind in (Kind.STOP, Kind.CLOSE)
-                    self.frames.append(frame)
+    def take_other(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.KEYS:
+                self._keys += zip(frame.head.cast("Q").tolist(), _cut_keys(frame.body))
+            case Kind.RESUME:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                (first_id,) = messages.FIRST_ID.unpack_from(frame.head, messages.REQUEST.size)
+                keys = _cut_keys(frame.body)
+                self._resumes.append(Resume(number, range(first_id, first_id + len(keys)), keys))
+            case Kind.UNKEYED:
+                self._unkeyed.append(messages.REQUEST.unpack(frame.head)[0])
+            case Kind.RETRIEVED:
+                numbers = iter(frame.body.cast("Q").tolist())
+                self._retrieved += [range(first, first + count) for first, count in zip(numbers, numbers)]
+            case Kind.DOOR:
+                if frame.fd is not None:  # else there was no room for it, and its clients find that nobody is there
+                    self._doors.append(Link(socket.socket(fileno=frame.fd)))
+            case _:
+                self.stopping = self.stopping or frame.kind is Kind.STOP
+                self.closing = self.closing or frame.kind in (Kind.STOP, Kind.CLOSE)
+                self.frames.append(frame)
 
     def take_resumes(self) -> list[Resume]:
         resumes, self._resumes = self._resumes, []

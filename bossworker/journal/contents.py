@@ -7,52 +7,48 @@ from __future__ import annotations
 
 import time
 from array import array
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
 from bossworker.failure import KIND_BITS, Outcome
 from bossworker.journal import listing
+from bossworker.journal.answers import (
+    CANCELLED,
+    DONE,
+    ENDED,
+    FAILED,
+    INTERRUPTED,
+    NOT_NOW,
+    PAGE_JOBS,
+    QUEUED,
+    RUNNING,
+    STATUSES,
+    UNKNOWN,
+    Answer,
+    Answering,
+    NotDone,
+    text_of,
+)
 from bossworker.journal.client_table import FIRST_OF_CLIENTS
 from bossworker.journal.database import Database
 from bossworker.journal.jobs_table import JobRow, is_emptied
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.recovery import attempts_of, read_books
-from bossworker.journal.row_sums import RowDamaged
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.segments import END, Segment, part
 
-QUEUED, RUNNING, DONE, FAILED, CANCELLED, INTERRUPTED = STATUSES = (
-    "queued",
-    "running",
-    "done",
-    "failed",
-    "cancelled",
-    "interrupted",
-)
-ENDED = (DONE, FAILED, CANCELLED, INTERRUPTED)
-UNKNOWN, NOT_NOW, DAMAGED = "unknown", "not now", "damaged"
-PAGE_JOBS = 5000  # that are listed at a time
 _STATUS_OF: dict[int, str] = {Outcome.OK: DONE, Outcome.CANCELLED: CANCELLED, Outcome.INTERRUPTED: INTERRUPTED}
 _STATUSES_BY_OUTCOME: list[str] = [_STATUS_OF.get(byte & KIND_BITS, FAILED) for byte in range(256)]
 
-Answer = dict[str, Any]
 
-
-class NotDone(Exception):
-    """What is asked for cannot be done; the text says why. `why`: what it is, for a program."""
-
-    def __init__(self, text: str, why: str) -> None:
-        super().__init__(text)
-        self.why = why
-
-
-class Contents:
+class Contents(Answering):
     """Answers questions on a database. `running`: tells the ids of the jobs that run now.
 
     `retry` is handed the new jobs of a retry, as (job of before, batch), and accepts them.
     """
+
+    asks = (*Answering.asks, "runs", "some", "retrieved")
 
     def __init__(
         self,
@@ -65,16 +61,6 @@ class Contents:
         self._running = running
         self._new_ids = new_ids or self._next_ids
         self._accept = accept or self._write
-
-    def answer(self, question: Answer) -> Answer:
-        """Answer one. A question that is none of ours, or cannot be answered, is told so."""
-        try:
-            ask = _ASK[question["ask"]]
-            return ask(self, **{key: value for key, value in question.items() if key != "ask"})
-        except NotDone as error:
-            return {"refused": str(error), "why": error.why}
-        except RowDamaged as error:
-            return {"refused": str(error), "why": DAMAGED}
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -318,7 +304,7 @@ class _States:
 
     def _told(self, one: Segment, most: int) -> list[Any]:
         """Outcome and payload of a segment of one, which is here without its bytes."""
-        return [one.outcomes[0], _text(self._payload_of(one)) if _size_of(one) <= most else ""]
+        return [one.outcomes[0], text_of(self._payload_of(one)) if _size_of(one) <= most else ""]
 
     def _payload_of(self, one: Segment) -> bytes | memoryview:
         found = self._store.results.segment_of(one.first_id)
@@ -340,7 +326,7 @@ def _content_of(one: Batch) -> Answer:
         "options": one.job_options._asdict(),
         "counts": list(one.counts),
         "sizes": list(one.sizes),
-        "payload": None if len(one.payload) > MOST_CONTENT_BYTES or is_emptied(one) else _text(one.payload),
+        "payload": None if len(one.payload) > MOST_CONTENT_BYTES or is_emptied(one) else text_of(one.payload),
     }
 
 
@@ -351,22 +337,4 @@ def _size_of(one: Segment) -> int:
 
 
 def _payload(payload: bytes | bytearray | memoryview, file: tuple[str, int] | None) -> Answer:
-    return {"payload": _text(payload)} if file is None else {"file": list(file)}
-
-
-def _text(payload: bytes | bytearray | memoryview) -> str:
-    return b64encode(payload).decode()
-
-
-_ASK: dict[str, Callable[..., Answer]] = {
-    "counts": Contents.counts,
-    "size": Contents.size,
-    "jobs": Contents.jobs,
-    "runs": Contents.runs,
-    "some": Contents.some,
-    "job": Contents.job,
-    "result": Contents.result,
-    "retry": Contents.retry,
-    "forget": Contents.forget,
-    "retrieved": Contents.retrieved,
-}
+    return {"payload": text_of(payload)} if file is None else {"file": list(file)}

@@ -13,6 +13,7 @@ from bossworker.journal.adding_side import AddingSide
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import SUBMIT_BYTES, SUBMIT_JOBS, Batch, BatchCursor
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 
@@ -25,24 +26,17 @@ class DoorSide(AddingSide):
         self._hellos: list[tuple[int, str]] = []
         self._leaving: list[tuple[int, int]] = []
 
-    def read(self) -> None:
-        for frame in self.receive():
-            match frame.kind:
-                case Kind.SUBMIT:
-                    self.note_submit(frame)
-                case Kind.RECORD:
-                    self.note_record(frame)
-                case Kind.CANCEL:
-                    self.note_cancel(frame)
-                case Kind.TAKEN:
-                    ids = sorted(frame.body.cast("Q").tolist())
-                    self.note_retrieved(Ranges(range(job_id, job_id + 1) for job_id in ids))
-                case Kind.CLIENTS:
-                    self._hellos.append((messages.REQUEST.unpack(frame.head)[0], bytes(frame.body).decode()))
-                case Kind.CLIENT_GONE:
-                    self._leaving.append(messages.CLIENT_GONE.unpack(frame.head))
-                case Kind.LINE_END:
-                    self._leaving.append((0, messages.COUNT.unpack(frame.head)[0]))
+    def take_other(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.TAKEN:
+                ids = sorted(frame.body.cast("Q").tolist())
+                self.note_retrieved(Ranges(range(job_id, job_id + 1) for job_id in ids))
+            case Kind.CLIENTS:
+                self._hellos.append((messages.REQUEST.unpack(frame.head)[0], bytes(frame.body).decode()))
+            case Kind.CLIENT_GONE:
+                self._leaving.append(messages.CLIENT_GONE.unpack(frame.head))
+            case Kind.LINE_END:
+                self._leaving.append((0, messages.COUNT.unpack(frame.head)[0]))
 
     def take_hellos(self) -> list[tuple[int, str]]:
         """Clients that have come: the numbers of the requests, and the identities."""

@@ -68,22 +68,22 @@ class RerunTable:
 
 
 class HorizonTable:
-    """How far jobs were passed on: for each priority, the batch that was last, and how many of its jobs were."""
+    """How far jobs were passed on: for each priority and client, the last batch, and how many of its jobs were."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def all(self) -> dict[int, tuple[int, int]]:
-        rows = self._db.execute("SELECT priority, seq, taken FROM horizon")
-        return {priority: (seq, taken) for priority, seq, taken in rows}
+    def all(self) -> dict[tuple[int, int], tuple[int, int]]:
+        rows = self._db.execute("SELECT priority, client, seq, taken FROM horizons")
+        return {(priority, client): (seq, taken) for priority, client, seq, taken in rows}
 
-    def set(self, priority: int, seq: int, taken: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO horizon VALUES (?,?,?)", (priority, seq, taken))
+    def set(self, priority: int, client: int, seq: int, taken: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO horizons VALUES (?,?,?,?)", (priority, client, seq, taken))
 
     def clear(self) -> None:
-        self._db.execute("DELETE FROM horizon")
+        self._db.execute("DELETE FROM horizons")
 
     def last(self) -> int:
         """The batch that was passed on last of all; 0: none was."""
-        (seq,) = self._db.execute("SELECT max(seq) FROM horizon").fetchone()
+        (seq,) = self._db.execute("SELECT max(seq) FROM horizons").fetchone()
         return seq or 0

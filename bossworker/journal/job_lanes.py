@@ -3,19 +3,21 @@
 Before a job is passed to the boss, it is on the disk that it is (the horizon): after a power cut, what was passed may
 have run, and all that lies behind it never did. So as few are passed as keep the workers busy. A **window** for each
 priority says how many the boss may have unfinished: it grows while a window's worth is done in no time, and shrinks
-again. The most urgent jobs are passed first, those of one priority in the order in which they were accepted; so the
-boss, who orders its own queue the same way, starts jobs in the order in which it would have without a journal.
+again. The most urgent jobs are passed first; of one priority, the program and the clients of its doors take turns, each
+in the order in which its jobs were accepted. So the boss, who orders its own queue the same way, starts jobs in the
+order in which it would have without a journal; and whoever adds one job does not wait for another's million.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire.batch import SUBMIT_BYTES, SUBMIT_JOBS, Batch, BatchCursor
 from bossworker.pool.wire.filed_memory import MOST_PASSED
+from bossworker.pool.wire.messages import CLIENT_BITS
 
 MOST_WINDOW = MOST_PASSED // 4  # jobs; several priorities may have a window each
 JOBS_A_WORKER = 4  # the least window
@@ -32,6 +34,11 @@ class Piece(NamedTuple):
     @property
     def end(self) -> int:
         return self.start + self.batch.count
+
+    @property
+    def client(self) -> int:
+        """Whose they are; 0: the program's."""
+        return self.batch.first_id >> CLIENT_BITS
 
 
 class Window:
@@ -62,13 +69,30 @@ class _Lane:
     """What there is of one priority."""
 
     def __init__(self, least: int) -> None:
-        self.waiting: deque[Piece] = deque()
+        self.lines: dict[int, deque[Piece]] = {}  # what waits, by client: the next turn first; none of them is empty
         self.passed = Ranges()
         self.window = Window(least)
 
-    @property
-    def jobs(self) -> int:
-        return sum(piece.batch.count for piece in self.waiting)
+    def line(self, client: int) -> deque[Piece]:
+        """Where a client's jobs wait. A new one has the last turn."""
+        return self.lines.setdefault(client, deque())
+
+    def take(self, room: int) -> Iterator[Piece]:
+        """At most this many jobs: as many of each client as there is room for, by turns."""
+        share = max(1, room // len(self.lines)) if self.lines else 0
+        while self.lines and room:
+            client, line = next(iter(self.lines.items()))
+            piece = _cut(line, min(share, room))
+            del self.lines[client]
+            if line:
+                self.lines[client] = line
+            room -= piece.batch.count
+            yield piece
+
+    def filter(self, left: Callable[[Piece], Iterable[Piece]]) -> None:
+        """Have of each piece what is left of it."""
+        kept = {client: deque(one for piece in line for one in left(piece)) for client, line in self.lines.items()}
+        self.lines = {client: line for client, line in kept.items() if line}
 
 
 class Lanes:
@@ -105,24 +129,22 @@ class Lanes:
     def add(self, piece: Piece) -> None:
         """Jobs have been accepted."""
         if piece.batch.count:
-            self._lane(piece.batch.job_options.priority).waiting.append(piece)
+            self._lane(piece.batch.job_options.priority).line(piece.client).append(piece)
             self.jobs += piece.batch.count
 
     def has_room(self) -> bool:
         """Whether something waits that may be passed to the boss."""
-        return any(lane.waiting and len(lane.passed) < lane.window.jobs for lane in self._lanes.values())
+        return any(lane.lines and len(lane.passed) < lane.window.jobs for lane in self._lanes.values())
 
     def take(self, now: float) -> list[Piece]:
         """What may be passed to the boss now."""
         taken: list[Piece] = []
         for lane in self._lanes.values():
-            room = lane.window.jobs - len(lane.passed)
-            if lane.waiting and room > 0 and not lane.passed:
+            room = max(0, lane.window.jobs - len(lane.passed))
+            if lane.lines and room and not lane.passed:
                 lane.window.begin(now)
-            while lane.waiting and room > 0:
-                piece = _cut(lane.waiting, room)
+            for piece in lane.take(room):
                 lane.passed.add(piece.batch.first_id, piece.batch.first_id + piece.batch.count)
-                room -= piece.batch.count
                 taken.append(piece)
         self.jobs -= sum(piece.batch.count for piece in taken)
         return taken
@@ -132,7 +154,7 @@ class Lanes:
         for piece in reversed(pieces):
             lane = self._lane(piece.batch.job_options.priority)
             lane.passed.remove(piece.batch.first_id, piece.batch.first_id + piece.batch.count)
-            lane.waiting.appendleft(piece)
+            lane.line(piece.client).appendleft(piece)
             self.jobs += piece.batch.count
 
     def on_done(self, ids: range, now: float) -> None:
@@ -148,15 +170,15 @@ class Lanes:
         wanted = set(ids)
         removed: list[tuple[int, int]] = []
         for lane in self._lanes.values():
-            if any(not wanted.isdisjoint(piece.batch.ids) for piece in lane.waiting):
-                lane.waiting = deque(left for piece in lane.waiting for left in _without(piece, wanted, removed))
+            if any(not wanted.isdisjoint(piece.batch.ids) for line in lane.lines.values() for piece in line):
+                lane.filter(lambda piece: _without(piece, wanted, removed))
         self.jobs -= len(removed)
         return removed
 
     def clear(self) -> None:
         """Let go of all that waits."""
         for lane in self._lanes.values():
-            lane.waiting.clear()
+            lane.lines.clear()
         self.jobs = 0
 
 

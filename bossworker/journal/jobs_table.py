@@ -12,7 +12,7 @@ from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_pay
 from bossworker.journal.ranges import Ranges
 from bossworker.journal.row_sums import JOB_COLUMNS, check_row, sum_of
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE
+from bossworker.pool.wire.messages import BLOCK_COUNT, BLOCK_SIZE, CLIENT_BITS
 
 
 class JobRow(NamedTuple):
@@ -33,6 +33,11 @@ class JobRow(NamedTuple):
     @property
     def ids(self) -> range:
         return range(self.first_id, self.first_id + self.jobs)
+
+    @property
+    def client(self) -> int:
+        """Who has added them; 0: the program."""
+        return self.first_id >> CLIENT_BITS
 
 
 _COLUMNS = ", ".join(JobRow._fields)

@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from typing import Protocol
 
-from bossworker.journal.contents import Answer
+from bossworker.journal.answers import Answer
 from bossworker.journal.ownership import socket_path
 from bossworker.pool.door.addresses import bind_path
 from bossworker.pool.wire.link import Link, LinkClosed

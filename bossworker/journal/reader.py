@@ -24,7 +24,8 @@ from typing import Any, Literal, NoReturn, Self
 from bossworker.display import short_record, shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
-from bossworker.journal.contents import ENDED, STATUSES, Contents
+from bossworker.journal.answers import ENDED, STATUSES
+from bossworker.journal.contents import Contents
 from bossworker.journal.database import Database, DiskFull
 from bossworker.journal.file_check import application_of, unusable
 from bossworker.journal.ownership import Ownership, socket_path

@@ -90,9 +90,9 @@ def settle(
     store.horizons.clear()
 
 
-def _passed(row: JobRow, ids: range, horizons: dict[int, tuple[int, int]]) -> list[range]:
+def _passed(row: JobRow, ids: range, horizons: dict[tuple[int, int], tuple[int, int]]) -> list[range]:
     """Those that were passed to the boss, of jobs of a row."""
-    seq, taken = horizons.get(row.priority, (0, 0))
+    seq, taken = horizons.get((row.priority, row.client), (0, 0))
     if row.seq < seq:
         return [ids]
     return [range(ids.start, min(ids.stop, row.first_id + taken))] if row.seq == seq else []

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import pickle
 import time
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 from bossworker.failure import Outcome
-from bossworker.journal.contents import PAGE_JOBS, STATUSES, UNKNOWN, Answer, NotDone
+from bossworker.journal.answers import PAGE_JOBS, STATUSES, UNKNOWN, Answer, Answering, NotDone, text_of
 from bossworker.journal.run_database import ALL, DONE, FAILED, GIVEN, INTERRUPTED, RunDatabase, StoredCommand, StoredRow
 
 _PROTOCOL = 4  # of pickles
@@ -22,7 +21,7 @@ _STATUS = {DONE: "done", FAILED: "failed", INTERRUPTED: "interrupted"}
 _STATES = {name: state for state, name in _STATUS.items()}
 
 
-class RunContents:
+class RunContents(Answering):
     """Answers questions on a run's database."""
 
     def __init__(self, store: RunDatabase, has_begun: Callable[[int], bool] = lambda cell: False) -> None:
@@ -32,16 +31,6 @@ class RunContents:
         """
         self._store = store
         self._has_begun = has_begun
-
-    def answer(self, question: Answer) -> Answer:
-        """Answer one. A question that cannot be answered is told so."""
-        ask = _ASK.get(question["ask"])
-        try:
-            if ask is None:
-                raise NotDone(f"the journal of a run is not asked for {question['ask']!r}", "")
-            return ask(self, **{key: value for key, value in question.items() if key != "ask"})
-        except NotDone as error:
-            return {"refused": str(error), "why": error.why}
 
     # -- questions --------------------------------------------------------------------------------------
 
@@ -65,7 +54,7 @@ class RunContents:
     def job(self, id: int, by_file: bool = False) -> Answer:
         """A command's job: its pickle."""
         payload = pickle.dumps({"command": self._row(id).command}, _PROTOCOL)
-        return {"counts": [1], "sizes": [len(payload)], "skip": 0, "payload": _text(payload)}
+        return {"counts": [1], "sizes": [len(payload)], "skip": 0, "payload": text_of(payload)}
 
     def result(self, id: int, by_file: bool = False) -> Answer:
         """How a command has ended; its status, if it has not."""
@@ -82,7 +71,7 @@ class RunContents:
             "clock": 0.0,
             "marks": [how.started, how.started + how.seconds],
             "outcome": outcome,
-            "payload": _text(payload),
+            "payload": text_of(payload),
         }
 
     def size(self) -> Answer:
@@ -103,7 +92,7 @@ class RunContents:
         how = row.how
         times = (None, None) if how.state == GIVEN else (how.started, how.started + how.seconds)
         outcome, payload = _payload(how)
-        error = [outcome, _text(payload)] if how.state in (FAILED, INTERRUPTED) else None
+        error = [outcome, text_of(payload)] if how.state in (FAILED, INTERRUPTED) else None
         added = time.time() if how.state == GIVEN else how.started
         return [row.id, self._status(row), added, *times, how.tries, 0, 0, None, True, error]
 
@@ -136,18 +125,3 @@ def _payload(how: StoredCommand) -> tuple[int, bytes]:
     if how.state != DONE:
         told["ERROR"] = how.reason
     return kind | Outcome.WHOLE | Outcome.GIVEN, pickle.dumps(told, _PROTOCOL)
-
-
-def _text(payload: bytes) -> str:
-    return b64encode(payload).decode()
-
-
-_ASK: dict[str, Callable[..., Answer]] = {
-    "counts": RunContents.counts,
-    "size": RunContents.size,
-    "jobs": RunContents.jobs,
-    "job": RunContents.job,
-    "result": RunContents.result,
-    "retry": RunContents.retry,
-    "forget": RunContents.forget,
-}

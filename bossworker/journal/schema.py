@@ -11,7 +11,7 @@ from which of the tables tell of its id.
     files       large payloads of jobs and results, which are in files of their own (``payload_files.py``)
     retrieved   ids whose results the program has got
     forgotten   ids whose results were deleted, while the row of the job holds others, too
-    horizon     how far jobs were passed to the boss, for each priority: what is behind it never started
+    horizons    how far jobs were passed to the boss, for each priority and client: what is behind it never started
     started     ids of jobs that may have run when an earlier owner ended, and have no result
     reruns      ids of jobs that run again after that, and as which attempt
     keys        what jobs are, by their keys (`job_key`);  keyed: ids of the jobs whose keys are known
@@ -28,7 +28,7 @@ import os
 import sqlite3
 from array import array
 
-VERSION = 3  # of the tables
+VERSION = 4  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
 APPLICATION_OF_RUNS = 0x6277726E  # "bwrn": the same of ``bossworker run`` (run_database.py)
 
@@ -60,6 +60,13 @@ CREATE TABLE clients (number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE,
 ALTER TABLE jobs ADD COLUMN sum INTEGER;
 ALTER TABLE results ADD COLUMN sum INTEGER
 """
+_SINCE_4 = """
+CREATE TABLE horizons (priority INTEGER NOT NULL, client INTEGER NOT NULL, seq INTEGER NOT NULL,
+    taken INTEGER NOT NULL, PRIMARY KEY (priority, client)) WITHOUT ROWID;
+INSERT INTO horizons SELECT priority, number, seq, taken
+    FROM horizon, (SELECT 0 AS number UNION SELECT number FROM clients);
+DROP TABLE horizon
+"""
 
 
 def make(db: sqlite3.Connection) -> None:
@@ -67,6 +74,7 @@ def make(db: sqlite3.Connection) -> None:
     _execute(db, _OF_1)
     _add_2(db)
     _add_3(db)
+    _add_4(db)
     db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={VERSION}")
 
@@ -93,7 +101,12 @@ def _add_3(db: sqlite3.Connection) -> None:
     _execute(db, _SINCE_3)
 
 
-_STEPS = (_from_1_to_2, _add_3)
+def _add_4(db: sqlite3.Connection) -> None:
+    """Until then, what all had added was passed on in one order."""
+    _execute(db, _SINCE_4)
+
+
+_STEPS = (_from_1_to_2, _add_3, _add_4)
 
 
 def _execute(db: sqlite3.Connection, statements: str) -> None:

@@ -21,10 +21,11 @@ from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.journal import recovery
 from bossworker.journal.adding_side import AddCall
+from bossworker.journal.answers import NOT_NOW, NotDone
 from bossworker.journal.boss_side import BossSide
 from bossworker.journal.caller_side import CallerSide
 from bossworker.journal.client_table import FIRST_OF_CLIENTS
-from bossworker.journal.contents import NOT_NOW, Contents, NotDone
+from bossworker.journal.contents import Contents
 from bossworker.journal.database import FIRST_OF_SCRIBE, Database, DiskFull
 from bossworker.journal.door_jobs import DoorJobs
 from bossworker.journal.forgetting import Forgetting
@@ -235,7 +236,7 @@ class Scribe:
                 store.results.add(segment, clock)
             store.retrieved.add(self.retrieved)
             for piece in taken:
-                store.horizons.set(piece.batch.job_options.priority, piece.seq, piece.end)
+                store.horizons.set(piece.batch.job_options.priority, piece.client, piece.seq, piece.end)
         now = time.monotonic()
         for segment in self.unrecorded:
             ids = range(segment.first_id, segment.first_id + segment.jobs)

@@ -19,13 +19,7 @@ CHILDREN = "children"  # of /proc/PID/task/TID; only with CONFIG_PROC_CHILDREN
 _SHORT = 1024  # bytes; where there is more to be read, the kernel gives most of a page at once
 _USER_TIME, _SYSTEM_TIME = 11, 12  # fields 14 and 15, counted from the third
 _BELOW_TIMES = slice(13, 15)  # fields 16 and 17: the same of children that have ended and were waited for
-_STATE, _PARENT, _STARTED, _STACK, _ENV_END = (
-    0,
-    1,
-    19,
-    25,
-    48,
-)  # fields 3, 4, 22, 28, 51 of /proc/PID/stat, from the third
+_STATE, _PARENT, _STARTED, _STACK, _ENV_END = 0, 1, 19, 25, 48  # fields 3, 4, 22, 28, 51 of stat, from the third
 
 
 def is_ours() -> bool:

@@ -226,6 +226,14 @@ def describe_code(code: int) -> str:
         return f"signal {-code}"
 
 
+def wait_or_kill(pid: int, seconds: float) -> None:
+    """Wait for a child to end and reap it. One that has not ended after `seconds` is killed."""
+    if not wait_for(pid, seconds):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(pid, seconds)
+
+
 def exit_code_of(pid: int) -> int | None:
     """How a child ended that is still to be reaped: its exit code, or minus the signal; None if that is not known."""
     try:

@@ -10,9 +10,10 @@ routes.py, page_orders.py, snapshots.py         what is asked for, what is done,
 request_parts.py, answering.py, plain_json.py   what requests hold, and how they are answered
 page_sources.py                                what they are about
 watch_room.py, watched_pool.py                 the pools that are watched, by one look a quarter of a second each
-job_table.py, job_queries.py, worker_lanes.py      what has been seen of one: its jobs, and which worker had them when
-job_insides.py, process_usage.py               a job that runs: what it writes, and what it takes
-command_jobs.py, task_list.py                  job directories and tasks
+job_table.py, job_queries.py, worker_lanes.py, pool_history.py    what has been seen of one: its jobs, which worker had
+                                               them when, and its last minutes
+job_insides.py, process_usage.py, job_texts.py    a job: what it is, what it writes, and what it takes
+command_jobs.py, task_list.py, watched_journal.py    job directories, tasks and journals
 assets/                                        what the browser loads: no build step, nothing from elsewhere
 """
 

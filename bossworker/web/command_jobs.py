@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from bossworker import jobs
-from bossworker.cli.entries import EntryError, JobEntry, has_failed, is_running
+from bossworker.cli.command_list import CommandList
+from bossworker.cli.entries import Entry, EntryError, JobEntry, has_failed, is_running
 from bossworker.cli.looking import command_line, process_tree, state_of
 from bossworker.cli.queue_files import all_groups
-from bossworker.cli.queued_entries import QueuedEntry, queued_entries
 from bossworker.web.process_usage import UsageWatch
 
 MOST_LOOKED_AT = 5000  # the newest, for a filter: each is a file or two to be read
@@ -32,8 +31,7 @@ class CommandJobs:
         self.trouble = ""  # with that
         self._usage = UsageWatch()
         self._lock = threading.Lock()
-        self._ids: list[str] = []
-        self._queued: dict[str, QueuedEntry] = {}  # that have not started
+        self._list = CommandList(take_up=False)
         self._listed_at = 0.0
         self._ended: dict[str, dict[str, Any]] = {}  # of those that have ended, what was read of them
 
@@ -42,13 +40,11 @@ class CommandJobs:
         if time.monotonic() >= self._listed_at + LISTING_SECONDS:
             if self._attends:
                 self._see_to_queues()
-            # Queued ones first: what starts meanwhile is a job, and so is not passed over. In a set it is there once.
-            self._queued = {entry.id: entry for entry in queued_entries(take_up=False)}
-            self._ids = sorted({*jobs.listing(), *self._queued}, reverse=True)  # ids begin with the time
+            self._list = CommandList(take_up=False)
             self._listed_at = time.monotonic()
             if len(self._ended) > 4 * MOST_LOOKED_AT:
                 self._ended.clear()
-        return self._ids
+        return self._list.ids
 
     def _see_to_queues(self) -> None:
         """In a thread: a process that does not start is waited for, and nobody should have to wait with it."""
@@ -88,9 +84,9 @@ class CommandJobs:
             self._ended[jobid] = told
         return told
 
-    def entry(self, jobid: str) -> JobEntry | QueuedEntry:
+    def entry(self, jobid: str) -> Entry:
         """The one of this id, whether or not there is such a job."""
-        return self._queued.get(jobid) or JobEntry(jobid)
+        return self._list.entry(jobid)
 
     def find(self, status: str, text: str, offset: int, limit: int) -> dict[str, Any]:
         """Some of those that are wanted, the newest first. With a filter, among the newest some thousand."""

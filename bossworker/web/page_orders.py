@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from bossworker.journal.contents import ENDED
-from bossworker.journal.contents import STATUSES as JOURNAL_STATUSES
+from bossworker.journal.answers import ENDED
+from bossworker.journal.answers import STATUSES as JOURNAL_STATUSES
 from bossworker.pool.caller.operating import Operator
 from bossworker.system.checks import check_bool, check_signal
 from bossworker.web.answering import noted, who

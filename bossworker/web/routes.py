@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bossworker.journal.contents import STATUSES as JOURNAL_STATUSES
+from bossworker.journal.answers import STATUSES as JOURNAL_STATUSES
 from bossworker.web import page_orders
 from bossworker.web.answering import answering
 from bossworker.web.page_sources import PageSources

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from bossworker.display import shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import Outcome, kind_of
-from bossworker.journal.contents import CANCELLED, DONE, ENDED, FAILED, INTERRUPTED, QUEUED, RUNNING, STATUSES
+from bossworker.journal.answers import CANCELLED, DONE, ENDED, FAILED, INTERRUPTED, QUEUED, RUNNING, STATUSES
 from bossworker.journal.listing import QUEUED as IS_QUEUED
 from bossworker.journal.listing import RUNNING as IS_RUNNING
 from bossworker.journal.listing import STARTED, Run

@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.gnu_cases import CASES, COLUMNS, IN
 
+pytestmark = pytest.mark.once("what GNU parallel does, or lines of ours are read as")
 GNU = shutil.which("parallel")
 needs_gnu = pytest.mark.skipif(GNU is None, reason="GNU parallel is not installed")
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bossworker import jobs
-from bossworker.cli import entries, selecting
-from bossworker.cli.entries import JobEntry
+from bossworker.cli import queue_files
 from bossworker.cli.main import main
 from bossworker.cli.queue_files import QueueFolder, all_groups
-from bossworker.system import descendants, processes
+from bossworker.commands import record
+from bossworker.system import descendants
 from tests.cli.conftest import Cli, start_program
 from tests.cli.test_detached_jobs import FACTS, objects
-from tests.conftest import wait_for
+from tests.conftest import alive, wait_for
 
 Add = Callable[..., str]
 
@@ -47,7 +50,7 @@ def end_process(folder: QueueFolder, number: int) -> None:
     if pid is not None:
         family = [pid, *descendants.descendants(pid)]
         os.kill(pid, number)
-        wait_for(lambda: not any(map(processes.is_alive, family)), 60)
+        wait_for(lambda: not any(map(alive, family)), 60)
 
 
 @pytest.fixture
@@ -176,12 +179,14 @@ def test_what_starts_while_we_look_is_told_once(
     assert cli("group", "default", "--pause").status == 0
     jobid = add("touch", "ran")
 
-    def look_when_it_has_started() -> Iterator[JobEntry]:
-        assert main(["group", "default", "--resume"]) == 0
-        wait_for(lambda: jobs.is_finished(jobid))
-        return entries.job_entries()
+    def look_when_it_has_started(*args: Any) -> list[str]:
+        if not jobs.is_finished(jobid):
+            assert main(["group", "default", "--resume"]) == 0
+            wait_for(lambda: jobs.is_finished(jobid))
+        return listing(*args)
 
-    monkeypatch.setattr(selecting, "job_entries", look_when_it_has_started)
+    listing = record.listing
+    monkeypatch.setattr(record, "listing", look_when_it_has_started)
     said = cli(*(one.format(jobid) for one in command))
     assert (said.status, said.err) == (0, "")
     (told,) = objects(said.out)
@@ -327,3 +332,48 @@ def test_a_command_that_cannot_be_run(cli: Cli, add: Add) -> None:
     assert cli("group", "x", "--slots", "0").status == 2
     assert json.loads(cli("add", "--json", "-g", "x", "true").out)["group"] == "x"
     assert cli("wait", "last").status == 0
+
+
+ASLEEP = """
+import os, select, signal, threading, time
+
+def send(main):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    states = "?"
+    while states != "SSS":
+        time.sleep(0.01)
+        with open(f"/proc/self/task/{main}/stat") as stat:
+            states = (states + stat.read().rpartition(")")[2].split()[0])[-3:]
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def select_as_it_comes(*args):
+    if args[3] > 60:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=send, args=(threading.get_native_id(),)).start()
+    return select_alone(*args)
+
+select_alone, select.select = select.select, select_as_it_comes
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc to see that a thread is asleep")
+def test_a_signal_that_comes_as_it_goes_to_sleep_ends_it(add: Add, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not interrupt the system call, as when it comes just before that: another thread gets it."""
+    monkeypatch.setattr(queue_files, "_PROGRAM", f"exec({ASLEEP!r}); {queue_files._PROGRAM}")
+    add("sh", "-c", "touch begun; sleep 600")
+    folder = QueueFolder("default")
+    lock = os.open(folder.lock, os.O_RDWR)
+    try:
+        wait_for((here / "begun").exists)
+        wait_for(lambda: is_free(lock), 60)
+    finally:
+        os.close(lock)
+
+
+def is_free(lock: int) -> bool:
+    """Whether the process that has it is gone."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

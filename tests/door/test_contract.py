@@ -163,6 +163,8 @@ def test_stats(face: Face, kind: str) -> None:
     assert f"job {job_id} for" in bw.stack(job_id)
     assert "in work" in bw.stack(job_id)
     assert bw.stack(job_id + 1) == ""
+    assert f"job {job_id} for" in bw.stack()
+    assert "in work" in bw.stack()
     assert len(bw.worker_pids) == 2
     assert bw.boss_pid > 0
 

@@ -446,6 +446,22 @@ def test_a_port_that_gets_garbage_goes_on(pool: Make, clients: Make) -> None:
     assert one.get_result()["n"] == 1
 
 
+def test_stacks_of_others_are_not_told_over_json(pool: Make, clients: Make, tmp_path: Path) -> None:
+    bw = pool(work, worker_count=2)
+    door = bw.listen(accept="json")
+    one, other = clients(door), clients(door)
+    gate = str(tmp_path / "gate")
+    ids = [client.add_work({"n": n, "wait": gate})[0] for n, client in enumerate((one, other))]
+    wait_for(lambda: bw.stats().running == 2)
+    for client, job_id in zip((one, other), ids):
+        text = client.stack()
+        assert re.findall(r"^worker \d+, process \d+: (.*) for ", text, re.MULTILINE) == [f"job {job_id}"]
+    assert len(re.findall(r"^worker ", bw.stack(), re.MULTILINE)) == 2
+    Path(gate).touch()
+    assert [one.get_result()["n"], other.get_result()["n"]] == [0, 1]
+    assert one.stack() == ""
+
+
 def test_events_of_others_are_not_told_over_json(pool: Make, clients: Make) -> None:
     bw = pool(work, worker_count=1)
     door = bw.listen(accept="json")

@@ -25,6 +25,10 @@ from tests.conftest import alive, wait_for
 from tests.engines.conftest import pool_processes, pool_traces, quick_nodes
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
 
+of_dask = pytest.mark.once(
+    "what Dask does when it loses something, which is one release for all; ours is in other tests"
+)
+
 
 @contextmanager
 def cluster(workers: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
@@ -82,6 +86,7 @@ def pids_of(client: Any) -> dict[str, int]:
     return dict(client.run(os.getpid))
 
 
+@of_dask
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., BossWorker], retries: int) -> None:
     """What it ran is lost, or tried again; what nobody had begun runs elsewhere. Dask runs the task again, in vain."""
@@ -106,6 +111,7 @@ def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., Bo
     assert runs(tmp_path) == Counter(range(8)) + Counter(result.job["n"] for result in again)
 
 
+@of_dask
 def test_the_last_node_is_killed_and_another_comes(
     tmp_path: Path, dask_client: Any, pool: Callable[..., BossWorker]
 ) -> None:
@@ -134,6 +140,7 @@ def test_what_is_killed_on_a_node_is_replaced(dask_client: Any, pool: Callable[.
     assert results[-1].ok
 
 
+@of_dask
 def test_the_nanny_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
     """Its worker ends with it, and so does the part of the pool that is there."""
     distributed = pytest.importorskip("distributed")
@@ -154,6 +161,7 @@ def test_the_nanny_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], co
         bw.shut_down()
 
 
+@of_dask
 def test_the_scheduler_is_killed(tmp_path: Path, pool: Callable[..., BossWorker], commands: Commands) -> None:
     """The program hears of it, and of each job without a result; nothing runs on."""
     distributed = pytest.importorskip("distributed")
@@ -311,6 +319,7 @@ def test_a_process_of_an_executor_is_killed(tmp_path: Path, pool: Callable[..., 
         assert runs(tmp_path) == Counter(begun)
 
 
+@of_dask
 def test_a_cluster_that_grows_and_shrinks(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
     """It has no worker at first. Those that leave, leave no job behind."""
     with cluster(0) as (local, client):

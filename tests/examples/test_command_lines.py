@@ -19,6 +19,7 @@ EXAMPLES = PROJECT / "examples"
 PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"arguments.py"})
 
 
+@pytest.mark.once("the text of the programs' help; that they run, other tests say")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_and_unknown_options(program: str) -> None:
     ended = run(EXAMPLES / program, "--help")

@@ -16,6 +16,7 @@ import pytest
 from tests.examples.blocks import RUN, Block, blocks_of, fits, same_lines
 from tests.examples.runner import PROJECT, environment
 
+pytestmark = pytest.mark.once("the text of pages: what they call has tests of its own")
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 SECONDS = 60.0
 MARK = "\x1e"  # between what one command of a console block prints and the next

@@ -14,6 +14,7 @@ import pytest
 
 from tests.examples.runner import PROJECT
 
+pytestmark = pytest.mark.once("the text of docstrings, and of pages")
 DOCS = PROJECT / "docs"
 MODULES = [
     "bossworker",

@@ -23,7 +23,10 @@ from bossworker.pool.wire.recorder import Recorder
 from bossworker.pool.wire.segments import Segment, single, split
 from bossworker.pool.wire.shared_counter import exclusive
 
-pytestmark = pytest.mark.skipif(not exclusive(), reason="this platform has no batches of several jobs")
+pytestmark = [
+    pytest.mark.skipif(not exclusive(), reason="this platform has no batches of several jobs"),
+    pytest.mark.once("what is in the file between two lines of ours, whatever runs them"),
+]
 WIRE = str(Path(filed_memory.__file__).parent)
 FIRST, COUNT = 100, 6  # ids of the batch that the worker in slot 0 has, or has had
 

@@ -197,6 +197,47 @@ def test_what_is_the_owners_alone(tmp_path: Path, clients: Clients) -> None:
     assert str(__import__("os").getpid()) not in loaded
 
 
+def test_the_owners_one_job_does_not_wait_for_a_clients_many(tmp_path: Path, clients: Clients) -> None:
+    """They take turns, and not only in the boss, which has few of the jobs at a time."""
+    journal, log = tmp_path / "jobs.db", tmp_path / "log"
+
+    def note_and_sleep(job: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.01)
+        return note(job)
+
+    with BossWorker(note_and_sleep, worker_count=1, journal=journal) as pool, pool.listen() as door:
+        client = clients(door, keep=True)
+        client.add_work(*jobs(log, range(2000)))
+        wait_for(lambda: len(ran(log)) > 5)
+        before = len(log.read_text().split())
+        pool.add_work({"n": -1, "log": str(log)})
+        assert pool.get_result()["n"] == -1
+        assert log.read_text().split().index("-1") <= before + 100
+        client.shut_down(force=True)
+
+
+def test_what_was_passed_on_by_turns_is_told_after_a_power_cut(tmp_path: Path, clients: Clients) -> None:
+    """Of each client it is known how far: the others' jobs that were accepted before are not taken for begun."""
+    journal, log = tmp_path / "jobs.db", tmp_path / "log"
+    program = service(journal, log, "pickle")
+    client = clients("service", keep=True, identity="shop")
+    other = clients("service", keep=True, identity="another")
+    client.add_work(*jobs(log, range(1000), seconds=60))
+    wait_for(lambda: len(ran(log)) >= 2)
+    other.add_work(*jobs(log, range(1000, 2000), seconds=60))
+    # Each that is cancelled makes room for another one. (The boss may give a worker some jobs of one client in a row.)
+    wait_for(lambda: max(ran(log)) >= 1000 or client.cancel(*(n + 1 for n in ran(log))) < 0)
+    program.kill()
+    journal.with_name("jobs.db-flight").unlink()  # it means nothing after a restart of the machine
+    with BossWorker(lambda job: {"n": job["n"]}, worker_count=2, journal=journal) as pool, pool.listen() as door:
+        for identity, own in (("shop", range(1000)), ("another", range(1000, 2000))):
+            found = list(clients(door, keep=True, identity=identity).results())
+            kinds = {result.job["n"]: result.error_kind for result in found}
+            assert kinds.keys() == set(own)
+            assert 1 <= list(kinds.values()).count("interrupted") <= 8
+            assert all(kinds[n] in ("interrupted", "cancelled") for n in ran(log) if n in own)
+
+
 class _Tells:
     """Writes down who loads it."""
 

@@ -236,6 +236,21 @@ def test_the_new_ids_of_a_retry_are_ids(tmp_path: Path) -> None:
     results_of(pool)
 
 
+@pytest.mark.parametrize("how", ["pending", "get_result", "results"])
+def test_the_owner_waits_for_a_retry_when_it_waits_for_nothing_else(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "jobs.db"
+    pool, ids = left(path)
+    path.with_suffix(".flag").touch()
+    with pool:
+        assert len(list(pool.results())) == len(WAITING)
+        (new,) = journals.open(path).retry(ids[3])
+        if how == "pending":
+            assert pool.pending() == 1
+        result = next(pool.results()) if how == "results" else pool.get_result()
+        assert (result.job_id, result["n"]) == (new, 3)
+        assert pool.pending() == 0
+
+
 def test_it_is_a_context_manager(tmp_path: Path) -> None:
     """Which people expect; nothing is held open in it, and another owner may come and go meanwhile."""
     path = tmp_path / "jobs.db"

@@ -235,7 +235,7 @@ def test_a_signal_handlers_own_error_stays_what_it_is(monkeypatch: pytest.Monkey
     def interrupted(*args: object) -> None:
         raise TimeoutError("the program's own")
 
-    monkeypatch.setattr("bossworker.pool.caller.client.launch", interrupted)
+    monkeypatch.setattr("bossworker.pool.caller.starting.launch", interrupted)
     with pytest.raises(TimeoutError, match="the program's own"):
         BossWorker(handle)
 

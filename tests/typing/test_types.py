@@ -30,6 +30,7 @@ def found(lines: Iterable[str]) -> set[tuple[str, int, str]]:
     return {(match[1], int(match[2]), match[3]) for match in matches if match}
 
 
+@pytest.mark.once("mypy is told which Python it is for")
 @pytest.mark.timeout(300)  # where nothing is in its cache, mypy reads all of typeshed first
 def test_what_mypy_says() -> None:
     paths = [FOLDER / "usage.py", FOLDER / "mistakes.py"]

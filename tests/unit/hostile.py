@@ -129,7 +129,7 @@ class Stage:
             self.caller,
             self.fork_server,
             self.boss.caller,
-            self.boss.fork_server,
+            self.boss.fork_server.link,
             *self.boss.traffic.lines.pairs.values(),
         ):
             link.close()

@@ -23,11 +23,19 @@ def pairs() -> Iterator[list[Pair]]:
 
 
 @pytest.fixture
-def awaited(pairs: list[Pair]) -> AwaitedFds:
+def awaited(pairs: list[Pair]) -> Iterator[AwaitedFds]:
     awaited = AwaitedFds()
     awaited.register(pairs[0][0])
     awaited.register(pairs[1][0].fileno())
-    return awaited
+    yield awaited
+    awaited.close()
+
+
+def test_a_wait_is_ended_once(awaited: AwaitedFds) -> None:
+    awaited.end_wait()
+    awaited.end_wait()
+    assert len(awaited.wait(60)) == 1
+    assert awaited.wait(0) == []
 
 
 def test_those_that_are_ready(awaited: AwaitedFds, pairs: list[Pair]) -> None:

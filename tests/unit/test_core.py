@@ -20,17 +20,16 @@ from hypothesis import strategies as st
 
 from bossworker.errors import JobTimeout
 from bossworker.failure import Failure, Outcome
-from bossworker.pool.options import Handlers, check_options
+from bossworker.pool.options import check_options
 from bossworker.pool.wire import codec
 from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.codec import BLOCK_BYTES, BLOCK_JOBS, RESULT_PROTOCOL, encode_jobs, load_results
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.segments import Segment
-from bossworker.pool.worker import worker as worker_module
-from bossworker.pool.worker.worker import Worker
+from bossworker.pool.worker import job_runner
+from bossworker.pool.worker.job_runner import JobRunner
 from bossworker.result import Origin, Result
 from bossworker.system import compiled
-from bossworker.system.multiprocess import WorkerIdentity
 from tests.unit.test_codec_properties import any_jobs, same
 
 core = compiled.core
@@ -239,9 +238,9 @@ def run_apart(memory: Memory, batch: Batch, with_core: bool, handler: Callable[[
         try:
             signal.signal(signal.SIGALRM, raise_timeout)
             if not with_core:
-                vars(worker_module)["compiled_loop"] = lambda worker: None
+                vars(job_runner)["compiled_loop"] = lambda runner: None
                 vars(codec)["core"] = None
-            make_worker(memory, handler)._run_batch(batch)
+            make_runner(memory, handler).run(batch, None)
             os._exit(0)
         finally:
             os._exit(1)
@@ -255,7 +254,7 @@ def raise_timeout(number: int, frame: object) -> None:
     raise JobTimeout("time is up")
 
 
-def make_worker(memory: Memory, handler: Callable[[Any], Any]) -> Worker:
+def make_runner(memory: Memory, handler: Callable[[Any], Any]) -> JobRunner:
     options = check_options(
         global_timeout=30,
         worker_count=1,
@@ -269,8 +268,7 @@ def make_worker(memory: Memory, handler: Callable[[Any], Any]) -> Worker:
         close_fds=False,
         transport="zmq",
     )
-    identity = WorkerIdentity("worker", 0, os.getpid())
-    return Worker(memory.recorder(0), cast(Any, Wire()), memory, Handlers(handler, None, None), options, identity)
+    return JobRunner(memory.recorder(0), cast(Any, Wire()), memory, handler, options, 0)
 
 
 def batch_of(jobs: list[dict[str, Any]], skip: int = 0) -> Batch:

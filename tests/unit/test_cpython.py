@@ -301,6 +301,7 @@ def private_names(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.once("the text of our modules")
 def test_what_is_private_to_cpython_is_used_in_one_module() -> None:
     users = {path: private_names(path) for path in HOME.rglob("*.py")}
     assert {path.name for path, names in users.items() if names} == {"cpython.py"}

@@ -1,15 +1,19 @@
-"""The house: what stands above may import what stands below, never the other way round."""
+"""The house: what stands above may import what stands below, never the other way round; and all is short."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import bossworker
 
+pytestmark = pytest.mark.once("the text of our modules")
 HOME = Path(bossworker.__file__).parent
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
@@ -33,6 +37,9 @@ FACES = (  # nobody imports them
     "__main__", "executor", "aio", "cli", "web", "engines", "joblib", "metrics", "otel", "mypy_plugin"
 )  # fmt: skip
 ERRORS = "errors.py"  # the one file name that each part may have: it is where one looks for a part's errors
+
+MOST_LINES = 400  # of a module
+MEDIAN_OF_FUNCTIONS, MOST_FUNCTIONS = 8, 20  # lines of code: of half of them, and of nine in ten
 
 
 def modules() -> dict[str, Path]:
@@ -112,3 +119,30 @@ def test_no_two_public_classes_have_one_name() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     assert sorted(names) == sorted(set(names))
+
+
+def lengths_of_functions(path: Path) -> Iterator[int]:
+    """Lines of code: neither signature nor docstring, no comment, no blank line."""
+    lines = path.read_text().splitlines()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[ast.get_docstring(node, clean=False) is not None :]
+            within = lines[body[0].lineno - 1 : node.end_lineno] if body else []
+            yield sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in within)
+
+
+def test_modules_and_functions_are_short() -> None:
+    paths = [HOME / "__init__.py", *modules().values()]
+    long = {path.name: lines for path in paths if (lines := path.read_text().count("\n")) > MOST_LINES}
+    assert not long
+    lengths = sorted(length for path in paths for length in lengths_of_functions(path))
+    assert lengths[len(lengths) // 2] <= MEDIAN_OF_FUNCTIONS
+    assert lengths[len(lengths) * 9 // 10] <= MOST_FUNCTIONS
+
+
+def test_every_module_is_on_the_map_of_its_folder() -> None:
+    """The docstring of its ``__init__.py``, by which one who is new here finds the way; and nothing else is on it."""
+    names = {path.name for path in HOME.rglob("*.py")} | {Path(__file__).name}
+    maps = {path.parent: ast.get_docstring(tree_of(path)) or "" for path in HOME.rglob("__init__.py")}
+    assert not [path for path in modules().values() if path.name not in maps[path.parent]]
+    assert not {name for text in maps.values() for name in re.findall(r"\w+\.py\b", text)} - names

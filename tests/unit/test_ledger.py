@@ -98,7 +98,7 @@ def started(workers: int, **settings: Any) -> Ledger:
     spawns = ledger.on_tick(0.0)
     assert exactly(spawns, *map(Spawn, range(workers)))
     assert up(ledger, *range(workers)) == []
-    assert ledger.ready
+    assert ledger.staff.complete
     return ledger
 
 
@@ -128,7 +128,7 @@ def with_batch(jobs: int, *, extra: int = 0, workers: int = 1, first_id: int = 1
     for slot in range(1, workers):
         worker = ledger.workers[slot]
         worker.batch, worker.state = None, State.IDLE
-        ledger._idle.append(slot)
+        ledger.staff.idle.append(slot)
     return ledger
 
 
@@ -165,8 +165,8 @@ def test_a_worker_that_is_through_gets_the_next_job() -> None:
     assert ledger.workers[0].state is State.IDLE
 
 
-@pytest.mark.parametrize(("seconds", "jobs"), [(1e-4, 40), (5e-4, 8), (0.0025, 2), (0.003, 1), (0.5, 1)])
-def test_batches_are_worth_four_milliseconds_of_work(seconds: float, jobs: int) -> None:
+@pytest.mark.parametrize(("seconds", "jobs"), [(1e-4, 100), (5e-4, 20), (0.0025, 4), (0.006, 2), (0.007, 1), (0.5, 1)])
+def test_batches_are_worth_ten_milliseconds_of_work(seconds: float, jobs: int) -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 1), 0.0)
     complete(ledger, 0, seconds=seconds)
@@ -192,7 +192,7 @@ def test_the_learned_length_follows_the_jobs() -> None:
         limit = ledger.workers[0].limit
         ((_, given),) = assigned(complete(ledger, 0, seconds=seconds * limit))
         sizes.append(len(given))
-    assert 390 <= sizes[1] <= 400
+    assert 975 <= sizes[1] <= 1000
     assert sizes[4] == 1
     assert sizes[-1] > 50
 
@@ -294,7 +294,7 @@ def test_only_the_running_job_falls_with_its_worker(
         )
     assert queued_ids(ledger) == back
     assert of(Spawn, actions) == [Spawn(0)]
-    assert ledger.restarts == 1
+    assert ledger.staff.restarts == 1
 
 
 def test_what_a_dead_worker_never_started_goes_to_the_front_and_to_others_at_once() -> None:
@@ -652,9 +652,9 @@ def test_taking_back_from_a_worker_that_is_through_is_nothing() -> None:
 def test_more_workers_are_started_at_once() -> None:
     ledger = started(1)
     assert exactly(ledger.on_resize(3, 0.0), Spawn(1), Spawn(2))
-    assert not ledger.ready
+    assert not ledger.staff.complete
     up(ledger, 1, 2)
-    assert ledger.ready
+    assert ledger.staff.complete
 
 
 def test_idle_workers_leave_first() -> None:
@@ -675,9 +675,9 @@ def test_a_busy_worker_too_many_leaves_when_its_job_is_done_and_its_tail_goes_to
     (told,) = of(TakeBack, actions)
     slot = told.slot
     assert of(Leave, complete(ledger, slot)) == [Leave(slot)]
-    restarts = ledger.restarts
+    restarts = ledger.staff.restarts
     assert not of(Spawn, ledger.on_exit(slot, LEFT, NOTHING_YET, 0.0))
-    assert ledger.restarts == restarts
+    assert ledger.staff.restarts == restarts
     assert len(ledger.workers) == 1
 
 
@@ -722,7 +722,7 @@ def test_a_worker_leaves_after_its_number_of_jobs_and_is_replaced() -> None:
     assert exactly(complete(ledger, 0), Leave(0), Spawn(1))  # at once: an exit_handler may take its time
     assert assigned(up(ledger, 1)) == [(1, [3])]
     assert ledger.on_exit(0, LEFT, NOTHING_YET, 0.0) == []
-    assert ledger.restarts == 1
+    assert ledger.staff.restarts == 1
 
 
 def test_a_batch_holds_no_more_than_the_jobs_a_worker_has_left() -> None:
@@ -759,7 +759,7 @@ def test_starts_that_fail_together_count_as_one() -> None:
         ledger.on_exit(slot, KILLED, NOTHING_YET, float(slot))
     actions = [a for slot in range(8) for a in ledger.on_start_failed(slot, "EAGAIN", 10.0)]
     assert len(of(Tell, actions)) == 1
-    assert (ledger.starts.failed, ledger.starts.error) == (8, "EAGAIN")
+    assert (ledger.staff.starts.failed, ledger.staff.starts.error) == (8, "EAGAIN")
     assert len(of(Spawn, ledger.on_tick(20.0))) == 8
 
 
@@ -782,11 +782,11 @@ def test_a_failed_start_is_tried_again_for_ever_after_pauses_that_grow() -> None
         assert ledger.seconds_until_due(now) is None
         pauses.append(pause)
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, *[LONGEST_PAUSE_SECONDS] * 94])
-    assert (ledger.starts.failed, ledger.starts.error) == (100, "no luck\nTraceback")
+    assert (ledger.staff.starts.failed, ledger.staff.starts.error) == (100, "no luck\nTraceback")
     assert notes[0] == Tell(logging.WARNING, "worker not started: failed=1 next_try=0.05s error='no luck'")
     assert len(notes) == 7, "told at first, and then ever more seldom"
     assert of(Tell, up(ledger, 0, now=now)) == [Tell(logging.INFO, "worker started: failed_before=100")]
-    assert (ledger.starts.failed, ledger.starts.error) == (0, None)
+    assert (ledger.staff.starts.failed, ledger.staff.starts.error) == (0, None)
 
 
 def test_workers_that_die_as_soon_as_they_are_up_are_replaced_with_pauses() -> None:
@@ -1105,4 +1105,4 @@ def test_a_worker_that_is_missing_comes_up_with_the_new_handlers() -> None:
     ledger.on_start_failed(0, "trouble", 0.0)
     (spawn,) = of(Spawn, ledger.on_reload(1, 0.0))
     assert of(Tried, up(ledger, spawn.slot)) == [Tried(0)]
-    assert ledger.renewal.current == 1
+    assert ledger.staff.renewal.current == 1

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from bossworker import BossWorker
-from bossworker.pool.caller import client
+from bossworker.pool.caller import starting
 from bossworker.pool.options import MAX_WORKERS, check_options, check_priority, check_workers
 from bossworker.system.checks import MAX_SECONDS, check_seconds
 from bossworker.system.cpus import usable_cpus
@@ -84,7 +84,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def launch(*args: object) -> NoReturn:
         pytest.fail("a process was about to be started")
 
-    monkeypatch.setattr(client, "launch", launch)
+    monkeypatch.setattr(starting, "launch", launch)
     monkeypatch.setattr(os, "fork", launch)
 
 

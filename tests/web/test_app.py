@@ -21,9 +21,8 @@ import bossworker
 from bossworker import BossWorker, jobs, tasks
 from bossworker.cli import queued_entries
 from bossworker.cli.queue_files import GroupSettings, QueueFolder
-from bossworker.system import processes
 from bossworker.web import watch_room
-from tests.conftest import wait_for
+from tests.conftest import alive, wait_for
 from tests.web.conftest import InProcess, client_of
 
 Pool = Callable[..., BossWorker]
@@ -224,4 +223,4 @@ def test_queued_commands(app: Callable[..., Any]) -> None:
     wait_for(lambda: client.get(f"/api/commands/{entries[1].id}").json()["status"] == "done")
     pid = folder.ask()["pid"]  # of whoever sees to it, who would wait a while for more
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not processes.is_alive(pid))
+    wait_for(lambda: not alive(pid))

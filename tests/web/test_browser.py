@@ -25,6 +25,7 @@ if browser_checks.find_browser() is None:
 
 
 @pytest.mark.early
+@pytest.mark.once("the page's own JavaScript; what it asks for, the other tests here ask for, too")
 def test_in_a_browser(tmp_path: Path) -> None:
     """All of it in one test, so that tests that run side by side start one browser."""
     places = {"XDG_RUNTIME_DIR": "run", "BOSSWORKER_ROOT": "jobs", "BOSSWORKER_TASKS": "tasks"}

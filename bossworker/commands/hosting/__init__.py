@@ -5,6 +5,7 @@ host.py          the host: starts what may run, hears of ends, sees to limits
 hosted.py        one command in it
 capture.py       the files that its output goes to;  relaying.py: or passes it on line by line
 cells.py         what has begun and ended, in memory that both share: true also when one of them is killed
+lost_records.py  what is told of commands whose host was killed
 remainder.py     what commands that have ended have left running
 kept.py          what failed gets a job directory
 """

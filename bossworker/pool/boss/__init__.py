@@ -1,14 +1,23 @@
 """The boss's process: owns the sockets and the queue, and never looks inside a job.
 
-boss.py        waits, and performs what the ledger decides;  poller.py, reports.py: what it waits for
-ledger.py      decides, without I/O: jobs and workers in, actions out (actions.py, workers.py)
-               deadlines.py: what is due by the clock;  job_lengths.py: how many jobs make a batch
-caller_requests.py  what the caller asks for
-door_requests.py    what other programs ask for, through the door
+boss.py        waits, and performs what the ledger decides;  poller.py, reports.py: what it waits for;  chores.py: what
+               it does besides, while there is something to be done
+ledger.py      decides, without I/O: what happens in, actions out (actions.py); which job is where
+               job_queue.py: the jobs that wait;  job_lengths.py: how many of them make a batch
+               staff.py: which workers there are (workers.py), who leaves and who comes;  starts.py: starts that fail;
+               renewal.py: which handlers they have
+               deadlines.py: what is due by the clock;  cancelling.py: jobs that somebody cancels
+               dead_workers.py: jobs that a worker had when it died
+caller_requests.py  what the caller asks for:  reloads.py: other handlers;  stacks.py: what workers are doing
+door_requests.py    what other programs ask for, through the door;  client_lines.py: or over lines of their own
+operations.py       what operators ask for
+fork_server_traffic.py  workers to be started, and those that have come up, died or left
 worker_traffic.py   what goes between boss and workers;  worker_lines.py: over what
-intake.py      what workers hand in, checked;  starts.py: starts that fail, and when to try again
-job_queue.py   the jobs that wait;  delivery.py: results on their way to the caller
+                    router_start.py: when ZeroMQ comes to it
+intake.py      what workers hand in, checked;  delivery.py: results on their way to the caller
+failed_jobs.py the last that have failed;  job_memory.py: how much memory those take that run
 stats.py       what it counts;  recent.py: how fast it has been of late
 event_ring.py  what happens, for whoever watches (watchers.py);  chronicle.py, notes.py: told to the program's logger
 output_relay.py  what workers print, on its way to the caller;  output_pipes.py: those of one worker
+                 job_tails.py: what each job has printed last
 """

@@ -5,14 +5,12 @@ It never looks into a job, so that no job can harm it; it forks nothing, and wai
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 
 from bossworker.failure import Outcome, encode_text
 from bossworker.pool.boss.actions import (
@@ -28,13 +26,14 @@ from bossworker.pool.boss.actions import (
     Tell,
     Tried,
 )
-from bossworker.pool.boss.caller_requests import CallerRequests, complain
+from bossworker.pool.boss.caller_requests import CallerRequests
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.door_requests import Doors
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.failed_jobs import FailedJobs
+from bossworker.pool.boss.fork_server_traffic import ForkServerTraffic
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
@@ -42,24 +41,17 @@ from bossworker.pool.boss.notes import Notes
 from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.poller import EVENT_WRITE
 from bossworker.pool.boss.router_start import RouterStart
-from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
-from bossworker.pool.boss.workers import Exit, State
 from bossworker.pool.options import Options
-from bossworker.pool.wire import messages
-from bossworker.pool.wire.frames import Buffer, Frame
-from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import Kind, ProtocolError
-from bossworker.pool.wire.output_frames import NO_JOB
+from bossworker.pool.wire.link import Link, LinkClosed
+from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.recorder import Memory
-from bossworker.pool.wire.router import Router
 from bossworker.pool.wire.segments import single
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.system import processes, signals
 
 PARENT_TICK = 0.05  # seconds between looks at the parent where it has no descriptor
 _WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
-OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
 
 class CallerGone(Exception):
@@ -79,7 +71,6 @@ class Boss:
         listener: socket.socket | None = None,
     ) -> None:
         self.caller = caller
-        self.fork_server = fork_server
         self.memory = memory
         self.parent = parent
         self.ledger = Ledger(
@@ -89,54 +80,46 @@ class Boss:
             max_job_memory=options.max_job_memory,
             **({} if exclusive() else {"max_batch": 1}),
         )
-        self.unasked = set(range(options.worker_count))  # slots whose first worker the fork server starts by itself
         self.ring = EventRing()
         self.notes = Notes(caller)
         self.chronicle = Chronicle(self.ring, self.note)
         self.delivery = Delivery(caller, self.ring, FailedJobs(self.ledger), memory.keep_results)
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.traffic = WorkerTraffic(self.ledger, self.intake, memory, caller, self.perform, self.on_up, self.deliver)
+        self.fork_server = ForkServerTraffic(
+            fork_server, self.traffic, self.delivery, self.chronicle, options.worker_count, self.start_failed
+        )
         self.requests = CallerRequests(
-            caller,
-            self.ledger,
-            self.traffic,
-            self.delivery,
-            memory,
-            self.perform,
-            self.deliver,
-            self.note,
-            self.tell_fork_server,
-            self._signal,
-            options,
+            self.traffic, self.delivery, self.note, self.fork_server.tell, self.fork_server.signal, options
         )
         self.doors = Doors(self.requests, self.traffic.poller)
         self.watchers = self.requests.watchers
         self.output: OutputRelay | None = None
-        if options.relayed:
-            self.output = OutputRelay(
-                self.ledger, self.intake.recorders, caller, self.traffic.poller, self.ring, self.requests.tails
-            )
-            self.output.watched = lambda: self.watchers.ever
-            self.intake.before_results = self.output.before_results
         self.ready = False
         self.said_farewell = False
-        self.by_zmq = True  # whether workers may connect by ZeroMQ, if there is room
         self.max_worker_memory = options.max_worker_memory
-        self.oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
         self.poller = self.traffic.poller
         self.chores: list[Chore] = self.requests.chores
         self.notes.chores = self.chores
-        if options.max_job_memory:
-            self.chores.append(JobMemory(self.ledger, self.intake.recorders, options.max_job_memory, self.perform))
-        if listener is not None:
-            self.traffic.router_start = RouterStart(listener, time.monotonic(), self.use_router, self.do_without_router)
-            self.chores.append(self.traffic.router_start)
         self.parent_fd = processes.pidfd(parent)
-        self.most_descriptors = processes.most_descriptors()
         self.poller.watch(caller, self.read_caller)
-        self.poller.watch(fork_server, self.read_fork_server)
         if self.parent_fd is not None:
             self.poller.watch_fd(self.parent_fd, self.caller_died)
+        self._set_up_what_is_asked_for(options, listener)
+
+    def _set_up_what_is_asked_for(self, options: Options, listener: socket.socket | None) -> None:
+        """What some pools have, and others have not."""
+        recorders = self.intake.recorders
+        if options.relayed:
+            output = OutputRelay(self.ledger, recorders, self.caller, self.poller, self.ring, self.requests.tails)
+            output.watched = lambda: self.watchers.ever
+            self.output = self.fork_server.output = output
+            self.intake.before_results = output.before_results
+        if options.max_job_memory:
+            self.chores.append(JobMemory(self.ledger, recorders, options.max_job_memory, self.perform))
+        if listener is not None:
+            start = RouterStart(listener, self.chores, self.traffic.use_router, self.do_without_router)
+            self.traffic.router_start = start
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -241,7 +224,7 @@ class Boss:
 
     def announce(self) -> None:
         """Tell the caller, once, that the pool is up."""
-        if self.ledger.ready:
+        if self.ledger.staff.complete:
             self.ready = True
             self.note(_INFO, f"pool up: boss={os.getpid()} workers={len(self.ledger.workers)}")
             self.notes.release()
@@ -261,6 +244,8 @@ class Boss:
         if self.caller.unsent:
             self.poller.watch(self.caller, self.read_caller)
 
+    # -- workers ----------------------------------------------------------------------------------------
+
     def on_up(self, slot: int) -> None:
         """A worker's init_handler has returned. One of the first must not be larger than it may ever be."""
         if not self.ready and self.max_worker_memory:
@@ -271,94 +256,13 @@ class Boss:
         self.chronicle.worker_up(self.ledger.workers[slot], now)
         self.perform(self.ledger.on_up(slot, now))
 
-    # -- ZeroMQ -----------------------------------------------------------------------------------------
-
-    def use_router(self, router: Router) -> None:
-        """Long orders go over it from now on."""
-        self._end_router_start()
-        self.traffic.use_router(router)
-
     def do_without_router(self, why: str) -> None:
         """Pairs carry everything; workers that start from now on do not connect in vain."""
-        self._end_router_start()
-        self.by_zmq = False
+        self.fork_server.by_zmq = False
         self.note(_WARNING, f"ZeroMQ not used: transport=socketpair reason={why!r}")
 
-    def _end_router_start(self) -> None:
-        assert self.traffic.router_start is not None
-        self.chores.remove(self.traffic.router_start)
-        self.traffic.router_start = None
-
-    # -- the fork server ------------------------------------------------------------------------------------
-
-    def tell_fork_server(self, kind: Kind, head: bytes, body: Sequence[Buffer] = ()) -> None:
-        if not self.fork_server.send(kind, head, body):
-            self.poller.watch(self.fork_server, self.read_fork_server)
-
-    def read_fork_server(self, events: int) -> None:
-        if events & EVENT_WRITE and self.fork_server.flush():
-            self.poller.watch(self.fork_server, self.read_fork_server)
-        for frame in self.fork_server.receive():
-            match frame.kind:
-                case Kind.SPAWNED:
-                    self.on_spawned(frame)
-                case Kind.OUTPUT if self.output is not None and frame.fd is not None:
-                    slot, pid, stream, secret = messages.OUTPUT.unpack(frame.head)
-                    self.output.add(slot, pid, stream, frame.fd, secret)
-                case Kind.EXITED:
-                    self.on_exited(*messages.EXITED.unpack(frame.head))
-                case Kind.SPAWN_FAILED:
-                    slot, number = messages.SPAWN_FAILED.unpack(frame.head)
-                    self.start_failed(slot, f"fork failed: {processes.describe_shortage(number)}")
-                case _:
-                    complain(f"dropped a frame of kind {frame.kind!r} from the fork server")
-                    close_fds(frame.fds)
-
-    def on_spawned(self, frame: Frame) -> None:
-        slot, pid, route = messages.SPAWNED.unpack(frame.head)
-        if frame.fd is None:  # there was no room for it here
-            self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
-            return
-        self.traffic.add(slot, pid, frame.fds[0], route)
-        self.ring.indexes[pid] = self.ledger.workers[slot].index
-
-    def on_exited(self, slot: int, pid: int, status: int) -> None:
-        """A worker is dead: take everything it left, then let the ledger decide."""
-        worker = self.ledger.workers.get(slot)
-        if worker is None or worker.pid != pid:
-            return
-        running = NO_JOB if self.output is None else self.output.running(slot)
-        self.traffic.remove(slot)
-        if self.output is not None:
-            self.output.remove(slot, running)
-        how = self._describe_exit(status, worker.condemned)
-        if worker.state is State.STARTING:
-            died = f"the worker died before it was up ({how.text}"
-            self.start_failed(slot, self.traffic.start_errors.pop(slot, died))
-            return
-        snapshot = None
-        with suppress(ProtocolError):
-            snapshot = self.intake.collect(slot)
-        self.memory.note_exit(slot)
-        now = time.monotonic()
-        doing = None
-        if worker.batch is not None and snapshot is not None and snapshot.running:
-            doing = worker.batch.first_id + snapshot.claimed - 1
-        self.delivery.failures.doomed = worker.batch
-        self.perform(self.ledger.on_exit(slot, how, snapshot, now))
-        self.delivery.failures.doomed = None
-        self.chronicle.worker_down(worker, how, now, doing)
-
-    def _describe_exit(self, status: int, condemned: str) -> Exit:
-        hint = ")"
-        if condemned:
-            hint = f"), ended by the boss: {condemned}"
-        elif processes.killed(status):
-            before, self.oom_kills = self.oom_kills, processes.oom_kills()
-            hint = "), likely out of memory" if self.oom_kills > before else ")"
-        return Exit(processes.describe_exit(status) + hint, os.waitstatus_to_exitcode(status))
-
     def start_failed(self, slot: int, text: str) -> None:
+        """A worker did not come up. If it is one of the first, neither does the pool."""
         if not self.ready:
             self.notes.release()
             self.caller.send(Kind.START_FAILED, b"", [text.encode()])
@@ -368,16 +272,7 @@ class Boss:
     # -- actions ----------------------------------------------------------------------------------------
 
     def spawn(self, action: Spawn) -> None:
-        slot = action.slot
-        self.intake.open(slot)
-        workers = len(self.ledger.workers)
-        self.memory.most_held = max(0, self.most_descriptors - OWN_DESCRIPTORS - 2 * workers)
-        if slot in self.unasked:
-            self.unasked.remove(slot)
-        else:
-            by_zmq = self.by_zmq and has_room(workers, self.most_descriptors, self.output is not None)
-            worker = self.ledger.workers[slot]
-            self.tell_fork_server(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
+        self.fork_server.spawn(action.slot)
 
     def assign(self, action: Assign) -> None:
         self.traffic.assign(action.slot, action.batch, action.soon)
@@ -388,11 +283,11 @@ class Boss:
     def interrupt(self, action: Interrupt) -> None:
         self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
         self.intake.recorders[action.slot].expire(action.job_id, action.excess)
-        self._signal(action.slot, signals.INTERRUPT)
+        self.fork_server.signal(action.slot, signals.INTERRUPT)
 
     def kill(self, action: Kill) -> None:
         self.chronicle.worker_killed(self.ledger.workers[action.slot])
-        self._signal(action.slot, 0)
+        self.fork_server.signal(action.slot, 0)
 
     def replace_stuck(self, action: ReplaceStuck) -> None:
         if processes.output_is_full() or (self.output is not None and self.output.paused):
@@ -401,12 +296,7 @@ class Boss:
             worker = self.ledger.workers[action.slot]
             worker.why = "stuck"
             self.chronicle.worker_killed(worker)
-            self._signal(action.slot, 0)
-
-    def _signal(self, slot: int, number: int) -> None:
-        """Have the fork server signal a worker; 0: end it with all that is below it."""
-        worker = self.ledger.workers[slot]
-        self.tell_fork_server(Kind.KILL, messages.KILL.pack(slot, worker.pid, number))
+            self.fork_server.signal(action.slot, 0)
 
     def take_back(self, action: TakeBack) -> None:
         snapshot = self.traffic.look(action.slot, Intake.take_back)

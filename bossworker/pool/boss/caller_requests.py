@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
-from bossworker.pool.boss.actions import Actions
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.delivery import Delivery
 from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_tails import JobTails
-from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.notes import complain
 from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.reloads import Reloads, Tell
-from bossworker.pool.boss.stacks import StackRequests
+from bossworker.pool.boss.stacks import StackRequests, jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.boss.worker_traffic import WorkerTraffic
@@ -24,48 +21,44 @@ from bossworker.pool.options import Options
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import held
-from bossworker.pool.wire.recorder import Memory, Snapshot
+from bossworker.pool.wire.recorder import Snapshot
 
 _INFO = 20  # as in the module logging
 
 
 class CallerRequests:
-    """See the module. `deliver` sends what results there are; `perform` carries out what the ledger decides.
+    """See the module.
 
-    `note` has the program's logger say something, at a level of the module logging.
+    `note` has the program's logger say something, at a level of the module logging. `tell_fork_server` sends the fork
+    server a message; `signal` has a worker signalled.
     """
 
     def __init__(
         self,
-        caller: Link,
-        ledger: Ledger,
         traffic: WorkerTraffic,
         delivery: Delivery,
-        memory: Memory,
-        perform: Callable[[Actions], None],
-        deliver: Callable[[], None],
         note: Callable[[int, str], None],
         tell_fork_server: Tell,
         signal: Callable[[int, int], None],
         options: Options,
     ) -> None:
-        self.caller = caller
-        self.ledger = ledger
         self.traffic = traffic
+        self.caller = traffic.caller
+        self.ledger = traffic.ledger
+        self.memory = traffic.memory
+        self.perform = traffic.perform
+        self.deliver = traffic.deliver
         self.delivery = delivery
-        self.memory = memory
-        self.perform = perform
-        self.deliver = deliver
         self.note = note
         self.options = options
-        self.watchers = Watchers(delivery.ring, ledger, traffic.intake.recorders, self.reply)
-        self.reloads = Reloads(ledger, tell_fork_server, perform, self.reply, options.handler)
+        ledger, recorders = self.ledger, traffic.intake.recorders
+        self.watchers = Watchers(delivery.ring, ledger, recorders, self.reply)
+        self.reloads = Reloads(ledger, tell_fork_server, self.perform, self.reply, options.handler)
         self.chores: list[Chore] = []
-        self.tails = JobTails(ledger, traffic.intake.recorders)
-        self.stacks = StackRequests(ledger, traffic.intake.recorders, signal, self.reply, self.chores)
+        self.tails = JobTails(ledger, recorders)
+        self.stacks = StackRequests(ledger, recorders, signal, self.reply, self.chores)
         self.operations = Operations(self)
 
     def on_frame(self, frame: Frame) -> None:
@@ -79,18 +72,11 @@ class CallerRequests:
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 how = bytes(frame.head[messages.REQUEST.size :])
-                self.reply(
-                    number,
-                    {
-                        "count": self.cancel(
-                            frame.body.cast("Q").tolist(), how == messages.QUEUED_ONLY, how == messages.UNBEGUN
-                        )
-                    },
-                )
+                self.reply(number, {"count": self._cancel_as_asked(frame.body.cast("Q").tolist(), how)})
             case Kind.RESIZE:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
-                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.target}")
+                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.staff.target}")
                 self.perform(self.ledger.on_resize(count, now))
                 self.reply(number, {})
             case Kind.PAUSE:
@@ -106,7 +92,7 @@ class CallerRequests:
             case Kind.STACK:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id)
+                self.stacks.ask(number, jobs_meant(job_id))
             case Kind.STATS:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self.deliver()  # so that what is counted as done has been sent
@@ -135,12 +121,28 @@ class CallerRequests:
         self.perform(self.ledger.on_stop(now))
         self.cancel(running)
 
-    def cancel(self, ids: list[int], queued_only: bool = False, unbegun: bool = False) -> int:
-        """Cancel jobs; how many were unfinished. `queued_only`: not those that a worker has; `unbegun`: that run."""
+    def _cancel_as_asked(self, ids: list[int], how: bytes) -> int:
+        if how != messages.UNBEGUN:
+            return self.cancel(ids, how == messages.QUEUED_ONLY)
         now = time.monotonic()
+        self._reclaim(ids, now)
+        count, actions = self.ledger.on_take_back(ids, now)
+        self.perform(actions)
+        return count
+
+    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
+        now = time.monotonic()
+        looks = {} if queued_only else self._reclaim(ids, now)
+        count, actions = self.ledger.on_cancel(ids, looks, now)
+        self.perform(actions)
+        return count
+
+    def _reclaim(self, ids: list[int], now: float) -> dict[int, Snapshot]:
+        """Take what they have not begun from those workers that have some of the jobs; how these are."""
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
-        for worker in () if queued_only else self.ledger.busy():
+        for worker in self.ledger.busy():
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
@@ -148,12 +150,4 @@ class CallerRequests:
             if snapshot is not None:
                 self.ledger.reclaim(worker.slot, snapshot, now)
                 looks[worker.slot] = snapshot
-        count, actions = self.ledger.on_take_back(ids, now) if unbegun else self.ledger.on_cancel(ids, looks, now)
-        self.perform(actions)
-        return count
-
-
-def complain(text: str) -> None:
-    """Tell of something that should not happen; the pool goes on."""
-    with suppress(OSError):
-        os.write(2, f"bossworker: boss {os.getpid()}: {text}\n".encode())
+        return looks

@@ -10,7 +10,7 @@ from bossworker.pool.boss.workers import NEVER, Terminated, WorkerRecord
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.recorder import Snapshot
 
-OVERDUE_SECONDS = 0.005  # after this long in one job, the jobs behind it are given to others
+OVERDUE_SECONDS = 0.012  # after this long in one job, the jobs behind it are given to others
 STUCK_SECONDS = 1.0  # beyond kill_grace: a worker that has not begun its batch by then is replaced,
 LEAST_SPEED = 1e7  # unless it may still be receiving it, at this many bytes a second
 REPEAT_SECONDS = 0.05  # between signals to a job whose time is up
@@ -58,6 +58,7 @@ class Deadlines:
         """The job at this position must stop."""
         worker.expired, worker.reason, worker.excess = position, reason, excess
         worker.kill_at = now + self._kill_grace
+        worker.look_at = self.next_look(worker, now, now)
         return [Interrupt(worker.slot, batch.first_id + position, excess)]
 
     def is_stuck(self, worker: WorkerRecord, batch: Batch, now: float) -> bool:

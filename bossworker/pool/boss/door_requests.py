@@ -20,12 +20,13 @@ from bossworker.pool.boss.actions import Finish
 from bossworker.pool.boss.caller_requests import CallerRequests
 from bossworker.pool.boss.client_lines import MOST_LINES, ClientLine, DoorResults, client_of
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
+from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, Kind, ProtocolError
+from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, OWN_ID, Kind, ProtocolError
 from bossworker.pool.wire.parcel import held
 
 _WARNING = 30  # as in the module logging
@@ -179,7 +180,7 @@ class DoorLine:
             case Kind.STACK:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.stacks.ask(number, None if job_id == messages.EVERY_JOB else job_id, self._reply)
+                self._doors.requests.stacks.ask(number, _jobs_meant(job_id), self._reply)
             case Kind.EVENTS:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
@@ -292,6 +293,11 @@ class DoorLine:
         self._doors.ledger.queue.drop(clients)
         self._doors.delivery.ring.forget_clients(clients)
         return count
+
+
+def _jobs_meant(job_id: int) -> range | None:
+    """The jobs whose stacks a door asks for; an id without a client's own part stands for all of that client."""
+    return range(job_id, job_id + OWN_ID + 1) if not job_id & OWN_ID else jobs_meant(job_id)
 
 
 def _figures(line: ClientLine | None) -> dict[str, object]:

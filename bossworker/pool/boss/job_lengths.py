@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bossworker.pool.wire.recorder import PAYLOAD_SIZE
 
-BATCH_SECONDS = 0.004  # work aimed at in a batch: on busy cores, handing one over costs 0.3 ms in three processes
+BATCH_SECONDS = 0.01  # work aimed at in a batch: handing one over costs 0.3 ms in three processes, 0.8 ms if all sleep
 SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length

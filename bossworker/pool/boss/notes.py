@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 
@@ -65,3 +66,9 @@ class Notes:
             self.release()
             with suppress(LinkClosed):  # the boss's poll tells it
                 self._caller.flush()
+
+
+def complain(text: str) -> None:
+    """Tell of something that should not happen; the pool goes on."""
+    with suppress(OSError):
+        os.write(2, f"bossworker: boss {os.getpid()}: {text}\n".encode())

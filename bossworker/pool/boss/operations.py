@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bossworker.failure import kind_of
 from bossworker.pool.boss.failed_jobs import KeptFailure
+from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_handler_name, check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
@@ -67,7 +68,7 @@ class Operations:
         try:
             told = json.loads(body)
             if told["op"] == "stack":
-                self._requests.stacks.ask(number, None if told["id"] is None else int(told["id"]), reply)
+                self._requests.stacks.ask(number, jobs_meant(None if told["id"] is None else int(told["id"])), reply)
                 return
             answer = self._answer(told)
         except (ValueError, TypeError) as error:
@@ -95,7 +96,7 @@ class Operations:
         records = list(self._newest(int(told["seen"])))[::-1]
         return {
             "stats": stock,
-            "target": self._ledger.target,
+            "target": self._ledger.staff.target,
             "records": records,
             "clock": self._requests.watchers.offset(),
             "now": now,
@@ -235,7 +236,7 @@ class Operations:
 
     def _resize(self, told: dict[str, Any]) -> dict[str, object]:
         workers = check_workers("workers", told["workers"])
-        self._note(told, f"op=resize workers={workers} before={self._ledger.target}")
+        self._note(told, f"op=resize workers={workers} before={self._ledger.staff.target}")
         self._requests.perform(self._ledger.on_resize(workers, time.monotonic()))
         return {}
 

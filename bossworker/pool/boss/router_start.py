@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import _thread
 import socket
+import time
 from collections.abc import Callable
 
 from bossworker.failure import describe
+from bossworker.pool.boss.chores import Chore
 from bossworker.pool.wire.router import Router
 
 LATEST_SECONDS = 0.2  # after the boss's start; a worker that finds the listener's queue full waits for it
@@ -20,18 +22,24 @@ ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
 
 
 class RouterStart:
-    """One of the boss's chores, until it is done. `use` is given the ROUTER; `refuse`, why there is none.
+    """One of the boss's `chores`, until it is done. `use` is given the ROUTER; `refuse`, why there is none.
 
     Then the pairs carry everything, as they do until it is made.
     """
 
     def __init__(
-        self, listener: socket.socket, now: float, use: Callable[[Router], None], refuse: Callable[[str], None]
+        self,
+        listener: socket.socket,
+        chores: list[Chore],
+        use: Callable[[Router], None],
+        refuse: Callable[[str], None],
     ) -> None:
         import zmq  # noqa: F401 - while the workers start; where the boss was forked, it is loaded
 
         self._listener = listener
-        self._due = now + LATEST_SECONDS
+        self._due = time.monotonic() + LATEST_SECONDS
+        self._chores = chores
+        chores.append(self)
         self._use = use
         self._refuse = refuse
 
@@ -43,7 +51,10 @@ class RouterStart:
             self.make()
 
     def make(self) -> None:
-        """Make it now. The listener stays open, whatever happens: workers that have connected would leave."""
+        """Make it now, once. The listener stays open, whatever happens: workers that have connected would leave."""
+        if self not in self._chores:
+            return
+        self._chores.remove(self)
         try:
             _try_threads(ZEROMQ_THREADS)
             router = Router(self._listener)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import State, WorkerRecord
-from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.messages import EVERY_JOB, ProtocolError
 from bossworker.pool.wire.recorder import STACK_FD, STACK_FILE, Recorder
 from bossworker.system import proc, process_tree
 from bossworker.system.signals import SHOW_STACK
@@ -22,11 +22,17 @@ from bossworker.system.signals import SHOW_STACK
 LOOK_SECONDS = 0.001  # between looks whether a stack is there
 DUMP_SECONDS = 1.0  # after that, whatever is there is told: the worker may be stopped
 MOST_BYTES = 1 << 18  # of a stack; faulthandler writes a hundred frames of a hundred threads at most
-OWN_FRAMES = '/bossworker/pool/worker/worker.py"'  # below a handler's
+_OUR_FILES = "compiled_loop", "job_runner", "worker"  # whose frames lie below a handler's
+OWN_FRAMES = tuple(f'/bossworker/pool/worker/{name}.py"' for name in _OUR_FILES)
 
 
 Reply = Callable[[int, dict[str, object]], None]
 """Called with the number of a request, and the answer."""
+
+
+def jobs_meant(job_id: int | None) -> range | None:
+    """The jobs whose stacks are asked for by an id; None: of all workers."""
+    return None if job_id is None or job_id == EVERY_JOB else range(job_id, job_id + 1)
 
 
 class _Dump:
@@ -101,7 +107,7 @@ def _without_own(text: str) -> list[str]:
     lines: list[str] = []
     ours = False
     for line in text.splitlines():
-        ours = line.startswith("  ") and (ours or OWN_FRAMES in line)
+        ours = line.startswith("  ") and (ours or any(one in line for one in OWN_FRAMES))
         if not ours:
             lines.append(line)
     return lines
@@ -125,12 +131,12 @@ class StackRequests:
         self._chores = chores  # we are among them while something is asked for
         self._requests: list[tuple[int, Reply, list[_Dump]]] = []
 
-    def ask(self, number: int, job_id: int | None, reply: Reply | None = None) -> None:
-        """Request `number`: the stack of the worker that runs this job, or of all. `reply`: if not to the caller."""
+    def ask(self, number: int, jobs: range | None, reply: Reply | None = None) -> None:
+        """Request `number`: stacks of workers that run one of these jobs, or of all. `reply`: if not to the caller."""
         dumps: list[_Dump] = []
         for worker in sorted(self._ledger.workers.values(), key=lambda worker: worker.index):
             running, seconds = self._running(worker)
-            if worker.pid and (job_id is None or job_id == running):
+            if worker.pid and (jobs is None or (running is not None and running in jobs)):
                 dumps.append(self._begin(worker, _title(worker, running, seconds)))
         if not self._requests:
             self._chores.append(self)

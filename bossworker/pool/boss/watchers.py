@@ -90,7 +90,7 @@ class Watchers:
         """Seconds until something is due here, while it is watched."""
         if self._has_news():
             return max(0.0, self._not_before - now)
-        return SAMPLE_SECONDS if self._ledger.any_busy else NEVER
+        return SAMPLE_SECONDS if self._ledger.busy() else NEVER
 
     def attend(self) -> None:
         """Look at the workers, and answer those for whom there is something."""

@@ -59,7 +59,7 @@ class WorkerTraffic:
         self.on_up = on_up
         self.deliver = deliver
         self.lines = WorkerLines()
-        self.router_start: RouterStart | None = None  # while ZeroMQ is the transport, and not there yet
+        self.router_start: RouterStart | None = None  # if ZeroMQ is the transport
         self.reports = Reports(memory)
         self.poller = Poller(self.reports)
         self.start_errors: dict[int, str] = {}  # slot -> what an init_handler raised, until its worker has ended
@@ -187,9 +187,8 @@ class WorkerTraffic:
 
     def read_reports(self) -> None:
         """Look who is up, or through with its batch. What came over the links has been read before."""
-        if self.reports.waiting():
-            for slot in self.reports.slots():
-                self.on_report(slot)
+        for slot in self.reports.slots():
+            self.on_report(slot)
 
     def on_report(self, slot: int) -> None:
         self.reports.forget(slot)

@@ -63,9 +63,7 @@ class WorkerRecord:
     taken: int = 0  # results that have been taken from it, from the front
     result_bytes: int = 0  # of the results that have been taken
     spilled: set[int] = field(default_factory=set)  # positions whose results came by themselves
-    awaited: set[int] = field(
-        default_factory=set
-    )  # positions whose results are still to come by themselves, as the recorder says
+    awaited: set[int] = field(default_factory=set)  # those whose results are still to come so, as the recorder says
     sending_since: float = 0.0  # when it was first seen to send such a result; 0.0: it sends none
     look_at: float = 0.0
     # The job that must stop, and why:

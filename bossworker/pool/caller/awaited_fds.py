@@ -10,15 +10,21 @@ import select
 import socket
 from contextlib import suppress
 
+from bossworker.system.cpython import NO_SIGPIPE
+
 _Source = socket.socket | int  # a socket, or a descriptor
 
 
 class AwaitedFds:
-    """See the module. One thread at a time may wait."""
+    """See the module. One thread at a time may wait; any may end its wait."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._fds: dict[_Source, int] = {}
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self.register(self._woken)
 
     def register(self, source: _Source, events: int = select.POLLIN) -> None:
         """Wait for it, too."""
@@ -31,7 +37,10 @@ class AwaitedFds:
         self._poll.unregister(self._fds.pop(source))
 
     def wait(self, seconds: float | None) -> list[int]:
-        """Those that are readable or have ended; after so many seconds (None: as long as it takes), none."""
+        """Those that are readable or have ended; after so many seconds (None: as long as it takes), none.
+
+        After `end_wait`, one is among them that is nobody else's.
+        """
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         fds = []
         for fd, events in ready:
@@ -40,9 +49,19 @@ class AwaitedFds:
                     self._poll.unregister(fd)
             else:
                 fds.append(fd)
+        if self._woken.fileno() in fds:
+            with suppress(BlockingIOError):
+                self._woken.recv(4096)
         return fds
+
+    def end_wait(self) -> None:
+        """Have the thread that waits, if any, wait no longer."""
+        with suppress(OSError):  # full, so it will wake; or closed just now, by that thread as it left
+            self._waker.send(b"w", NO_SIGPIPE)
 
     def close(self) -> None:
         """Wait for nothing any more."""
         self._fds.clear()
         self._poll = select.poll()
+        self._woken.close()
+        self._waker.close()

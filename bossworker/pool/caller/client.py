@@ -11,39 +11,30 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
-from bossworker.errors import (
-    PoolClosed,
-    WorkerStartError,
-)
+from bossworker.errors import PoolClosed
 from bossworker.pool.caller.adding import PoolJobs
-from bossworker.pool.caller.connection import Connection
-from bossworker.pool.caller.controls import PoolControls, prepare_of
-from bossworker.pool.caller.ending import PoolEnding
-from bossworker.pool.caller.handles import register
+from bossworker.pool.caller.controls import PoolControls
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.job_types import Answer_co, Job_contra
 from bossworker.pool.caller.looks import PoolLooks
 from bossworker.pool.caller.openings import PoolOpenings
-from bossworker.pool.caller.outbox import Outbox
 from bossworker.pool.caller.retrieving import PoolResults
-from bossworker.pool.caller.state import HandleState
-from bossworker.pool.launch import launch
+from bossworker.pool.caller.starting import PoolStart
 from bossworker.pool.options import Handlers, StartMethod, check_options
 from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
-from bossworker.system import processes, signals, stdio
 from bossworker.system.checks import check_callable, check_seconds
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
-    from bossworker.pool.caller.journaled import OpenJournal
 
 _logger = logging.getLogger("bossworker")
 _logger.addHandler(logging.NullHandler())  # nothing is printed unless the program asks for it
 
 
 class BossWorker(
+    PoolStart,
     PoolJobs[Job_contra, Answer_co],
     PoolResults[Job_contra, Answer_co],
     PoolControls,
@@ -248,68 +239,8 @@ class BossWorker(
         which = f"of a subclass of BossWorker ({type(self).__name__})"
         raise ValueError(f"worker_count {which} must be at least 1, not 0: only BossWorker itself can be inline")
 
-    _connection_type = Connection
-    _waits_to_start = False  # whether `_launch` waits for others, who may be far away
-    _journal: OpenJournal | None = None
-
     def __reduce__(self) -> NoReturn:
         raise TypeError("a BossWorker is a handle that belongs to its process: it can be neither copied nor pickled")
-
-    def _start(self, handlers: Handlers) -> None:
-        try:
-            self._open_journal()
-            with signals.held(), stdio.stdio_reserved():
-                self._launch(handlers)
-        except OSError as error:
-            if error.errno is None:  # what a signal handler of the program's raises, a TimeoutError for instance
-                raise
-            reason = processes.describe_shortage(error.errno, error.strerror)
-            raise WorkerStartError(f"the pool's processes could not be started: {reason}") from error
-        self._await_start()
-
-    def _launch(self, handlers: Handlers) -> None:
-        if self._journal is not None:
-            connection = self._journal.launch(handlers, self._options, self._connection_type, self._inbox)
-        else:
-            launched = launch(handlers, self._options)
-            try:
-                connection = self._connection_type(launched, self._inbox)
-            except BaseException:
-                launched.abandon()
-                raise
-        self._attach(connection, prepare_of(handlers))
-
-    def _open_journal(self) -> None:
-        """JournalInUse, JournalError."""
-        if self._options.journal and self._journal is None:
-            from bossworker.pool.caller.journaled import OpenJournal  # which is for those pools that have one
-
-            self._journal = OpenJournal(self._options)
-
-    _state_type = HandleState
-
-    def _attach(self, connection: Connection, prepare: Callable[[Any], Any] | None) -> None:
-        """Put the handle together, once it has a connection."""
-        self._connection = connection
-        self._connection.pool = self._options.name
-        self._waiters = self._connection.turns.waiters
-        self._state = self._state_type(self._connection, self._inbox)
-        self._outbox = self._outbox_type()(self._connection, self._inbox, self._state, self._options, prepare)
-        if self._journal is not None:
-            self._journal.attach(self._outbox, self._state)
-        self._ending = PoolEnding(self._connection, self._inbox, self._outbox, self._state, self._books)
-        register(self)
-
-    def _outbox_type(self) -> type[Outbox]:
-        return Outbox if self._journal is None else self._journal.outbox_type
-
-    def _await_start(self) -> None:
-        line = self._connection
-        line.wait_until(lambda: line.up or bool(line.failure))
-        if not line.up:
-            raise WorkerStartError(line.why_not_up())
-        if self._journal is not None:
-            self._journal.await_recovery()
 
     def _ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> dict[str, Any]:
         answer = self._connection.request(kind, head, body)

@@ -20,7 +20,6 @@ import os
 import select
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +40,6 @@ from bossworker.pool.wire.parcel import MemoryFiles, give_back
 from bossworker.pool.wire.progress import Progress
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
-from bossworker.system.cpython import NO_SIGPIPE
 from bossworker.watch.progress_bar import REPAINT_SECONDS
 from bossworker.watch.relayed_lines import RelayedLines
 
@@ -76,13 +74,9 @@ class Connection:
         self._given_back = False
         self._replies = Replies()
         self._sending = threading.Lock()  # for putting frames into the link
-        self._wake_us, self._waker = socket.socketpair()  # ends the listener's sleep
         self._readiness = ReadinessFd()
         self._selector = AwaitedFds()
         self._boss_fd = processes.pidfd(self.pid)
-        self._wake_us.setblocking(False)
-        self._waker.setblocking(False)
-        self._selector.register(self._wake_us)
         self._watch(self._selector)
 
     def _watch(self, selector: AwaitedFds | selectors.BaseSelector) -> None:
@@ -224,12 +218,7 @@ class Connection:
         """From whoever would rather not listen."""
         if self.turns.patient:
             self.turns.claim()
-            self._end_sleep()
-
-    def _end_sleep(self) -> None:
-        """Of the thread that listens."""
-        with suppress(OSError):  # full, so it will wake; or given back just now, by the listener as it left
-            self._waker.send(b"w", NO_SIGPIPE)
+            self._selector.end_wait()
 
     def _look_at_bars(self, seconds: float | None) -> float:
         """Have them painted anew; how long to wait before that is due again."""
@@ -264,9 +253,6 @@ class Connection:
         if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
         ready = self._selector.wait(min(ticks, default=None))
-        if self._wake_us.fileno() in ready:
-            with suppress(BlockingIOError):
-                self._wake_us.recv(4096)
         self._take_in()
         if not self.gone and (self._boss_fd in ready or (not ready and self._boss_fd is None)):
             self._check_boss()
@@ -344,7 +330,7 @@ class Connection:
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
         if self.turns.taken:
-            self._end_sleep()
+            self._selector.end_wait()
         self.turns.wake_waiters()
 
     def fileno(self) -> int:
@@ -370,13 +356,9 @@ class Connection:
         It takes our hanging up for an order; so does a dead boss's fork server.
         """
         self._let_go = not self.gone
-        if force:
+        if force or not processes.wait_for(self.pid, FORCE_SECONDS):
             self.link.close()
-        if not processes.wait_for(self.pid, FORCE_SECONDS):
-            self.link.close()
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            processes.wait_for(self.pid, FORCE_SECONDS)
+        processes.wait_or_kill(self.pid, FORCE_SECONDS)
         self._lose_boss()
         self.wake()
 
@@ -410,7 +392,5 @@ class Connection:
             os.close(self._boss_fd)
             self._boss_fd = None
         self._selector.close()
-        self._wake_us.close()
-        self._waker.close()
         self.memory_files.close()
         self.memory.close()

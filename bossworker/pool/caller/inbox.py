@@ -108,9 +108,8 @@ class Inbox:
     def pending(self) -> int:
         """Jobs whose results have not been taken."""
         ready = self.ready
-        pending = (
-            ready.sent - ready.arrived - len(ready.forgotten) + len(ready)
-        )  # as `pending` there: this is asked often
+        # As `pending` there: this is asked often.
+        pending = ready.sent - ready.arrived - len(ready.forgotten) + len(ready)
         if self._queues:
             pending += sum([queue.pending for queue in list(self._queues.values())])
         return pending

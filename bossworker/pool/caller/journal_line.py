@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import select
-import signal
 import time
 import weakref
 from array import array
@@ -175,10 +174,7 @@ class JournalConnection(Connection):
             self._flush()
         super().end(force)
         self.link.close()
-        if not processes.wait_for(self._scribe.pid, END_SECONDS):
-            with suppress(ProcessLookupError):
-                os.kill(self._scribe.pid, signal.SIGKILL)
-            processes.wait_for(self._scribe.pid, END_SECONDS)
+        processes.wait_or_kill(self._scribe.pid, END_SECONDS)
 
     def new_number(self) -> int:
         """Of a request."""

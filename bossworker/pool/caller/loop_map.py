@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, closing
 from typing import Any
 
 from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
 from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.result import Result
+from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally
 
 Jobs = Iterable[Mapping[Any, Any]] | AsyncIterable[Mapping[Any, Any]]
 TURN_RESULTS = 32  # of a map that are there already, before the loop has its turn again
@@ -108,3 +110,24 @@ def _taker(source: Jobs) -> Callable[[], Awaitable[Mapping[Any, Any]]]:
         raise StopAsyncIteration
 
     return take
+
+
+async def with_bar(
+    results: AsyncGenerator[Result, None], total: int | None, seconds: float, pool: LoopPool
+) -> AsyncGenerator[Result, None]:
+    """The same results, with a bar."""
+    with closing(Tally(total, seconds, lambda: pool._connection.running_progress() if pool.started else ())) as tally:
+        looking = asyncio.create_task(_look_again_and_again(tally))
+        try:
+            async with aclosing(results):
+                async for result in results:
+                    tally.add(result)
+                    yield result
+        finally:
+            looking.cancel()
+
+
+async def _look_again_and_again(tally: Tally) -> None:
+    while tally.shown:
+        tally.look()
+        await asyncio.sleep(REPAINT_SECONDS)

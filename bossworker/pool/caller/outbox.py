@@ -57,9 +57,8 @@ class Outbox:
         self.by_value = self.definitions if self.definitions is not None else True
         self._default_options = JobOptions(0, options.global_timeout, options.retries, 1)
         self._next_id = 1
-        self._lock = (
-            threading.Lock()
-        )  # ids are given out under it, and jobs sent: by `add` one after the other, others may send in between
+        # Ids are given out under it, and jobs sent: by `add` one after the other, others may send in between.
+        self._lock = threading.Lock()
         self.dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
 
     def job_options(self, timeout: float | None, priority: int, retries: int | None) -> JobOptions:

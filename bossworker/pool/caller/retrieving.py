@@ -53,7 +53,8 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         if self._books:
             for book in self._books:
                 book.look(glance=True)
-        return self._inbox.pending()
+        pending = self._inbox.pending()
+        return self._inbox.pending() if not pending and self._is_any_outstanding() else pending
 
     @overload
     def get_result(self, blocking: Literal[True] = True, timeout: None = None) -> Result[Answer_co]: ...
@@ -97,8 +98,17 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             return self._results()
         return with_bar(self._results(), self._inbox.outstanding, seconds, self._connection)
 
+    def _is_any_outstanding(self) -> bool:
+        """Whether there are jobs whose results are nobody's in particular.
+
+        Of those that a journal's `retry` has added, the line may have to tell us yet.
+        """
+        if self._inbox.outstanding <= 0 and self._options.journal and not self._state.ended:
+            self._connection.glance()
+        return self._inbox.outstanding > 0
+
     def _results(self) -> Iterator[Result[Answer_co]]:
-        while self._inbox.outstanding > 0:
+        while self._is_any_outstanding():
             try:
                 result = self.get_result()
             except NothingPending:  # another thread took the last one
@@ -136,7 +146,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             return result
         deadline = None if timeout is None else time.monotonic() + timeout
         while (result := inbox.next()) is None:
-            if inbox.outstanding <= 0:
+            if not self._is_any_outstanding():
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
             if not line.wait_until(self._has_news, deadline):
                 self._state.check_results()

@@ -1,9 +1,13 @@
 """Doors: how other programs come into a pool, over ZeroMQ.
 
 In the pool's program: listening.py (``Door``), side_process.py (how its process is started), addresses.py, keys.py
-In the door's process: door_server.py, door_router.py (the ROUTER), greeting.py (who is let in), door_clients.py
+In the door's process: door_server.py (its loop), door_poller.py, door_router.py (the ROUTER), boss_line.py
+                       arrivals.py, greeting.py (who is let in), door_clients.py, journaled_clients.py (who is there)
+                       client_requests.py (what clients ask for), client_mail.py, direct_lines.py (what they are sent)
+                       operators.py (who looks at the pool and steers it)
 On both sides:         door_protocol.py, json_form.py (``accept="json"``)
 In a client:           attachment.py, client_link.py (a door at a path), porter.py (the process that holds ZeroMQ else)
+                       operator_line.py (an operator's)
 
 The handle itself is ``caller/attached.py``; the boss's side is ``boss/door_requests.py``.
 """

@@ -6,6 +6,7 @@ Whatever here is no proper request raises ProtocolError, or what Python makes of
 from __future__ import annotations
 
 import os
+import re
 import time
 from array import array
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ from bossworker.watch.event_records import DOWN, ENDED, FROM_NOW, LOG, PROGRESS,
 
 MOST_LENT = 64  # jobs of a door that the boss has with a file each; more go without, as it has many descriptors
 JOB_RECORDS = (QUEUED, STARTED, ENDED, PROGRESS, LOG)
+ALL_OWN = 0  # in the place of a job's id, which are from 1 on: all jobs of the client that asks
+_TITLES = re.compile(r"^(worker \d+, process \d+: job )(\d+)(?= for )", re.MULTILINE)  # of stacks: boss/stacks.py
 _OWNERS = "that is for the program that made the pool"
 
 
@@ -109,7 +112,8 @@ class ClientRequests:
             case "stats":
                 self._stats(client, _whole(told["request"]))
             case "stack":  # not of all workers: other clients' code may be there
-                self._stack(client, _whole(told["request"]), _whole(told["job"]))
+                job = told.get("job")
+                self._stack(client, _whole(told["request"]), ALL_OWN if job is None else _whole(job))
             case "events":
                 self._events(client, _whole(told["request"]), told.get("seen"), bool(told.get("wait")))
             case "taken":
@@ -223,14 +227,20 @@ class ClientRequests:
         self._ask(client, number, Kind.STATS, b"", b"", own)
 
     def _stack(self, client: DoorClient, number: int, job_id: int) -> None:
-        """Of one of its jobs, or EVERY_JOB."""
+        """Of one of its jobs, of ALL_OWN, or of EVERY_JOB: of whatever workers do."""
         every = job_id == messages.EVERY_JOB
         if job_id > OWN_ID and not every:
             raise ProtocolError(f"a job with id {job_id}")
         whole = job_id if every else self._whole_id(client, job_id)
+        first = self._whole_id(client, 0)
+
+        def own_title(title: re.Match[str]) -> str:
+            """With its own id of a job of its own."""
+            found = int(title[2])
+            return f"{title[1]}{found - first if found >> CLIENT_BITS == first >> CLIENT_BITS else found}"
 
         def own(told: dict[str, Any]) -> dict[str, Any]:
-            return {"text": told["text"].replace(f"job {whole} ", f"job {job_id} ")}
+            return {"text": _TITLES.sub(own_title, told["text"])}
 
         self._ask(client, number, Kind.STACK, messages.JOB.pack(whole), b"", own)
 

@@ -21,15 +21,16 @@ import zmq
 
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
+from bossworker.pool.door.arrivals import NOTE_SECONDS, Arrivals
 from bossworker.pool.door.boss_line import INFO, BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
 from bossworker.pool.door.door_clients import ClientList, DoorClient, whole_segment
 from bossworker.pool.door.door_poller import DoorPoller
-from bossworker.pool.door.door_protocol import FORM_OF, FRAMES, OPERATOR
+from bossworker.pool.door.door_protocol import FORM_OF, FRAMES
 from bossworker.pool.door.door_router import DoorRouter, Taken
-from bossworker.pool.door.greeting import Reception, Refused
+from bossworker.pool.door.greeting import Reception
 from bossworker.pool.door.journaled_clients import JournaledClients
 from bossworker.pool.door.keys import keys_of
 from bossworker.pool.door.operators import Operators
@@ -53,7 +54,6 @@ SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
 LINGER_SECONDS = 0.5  # at the end of the pool, for clients to take what they have not taken
 SUSPECT_TICK = 0.001  # between looks whether all has been read from those who seem to be gone
 ENDING_TICK = 0.02  # between looks whether they have
-NOTE_SECONDS = 1.0  # between lines in the log about what was dropped
 NOBODY_SECONDS = 3600.0
 _NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
 
@@ -81,14 +81,15 @@ class DoorServer:
         self.journal = JournaledClients(scribe, *around) if scribe is not None else None
         self.requests = ClientRequests(self.boss, self.mail, settings["door"], default, self.lose, self.journal)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
+        self.arrivals = Arrivals(
+            self.reception, self.operators, self.journal, self.mail, self.boss, self.address, self.suspect
+        )
         self.malformed = 0
-        self.refused = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
         self.said_closed = False  # all clients have been told that they have got, or will get, what is theirs
         self.probe_at = time.monotonic() + PROBE_SECONDS
         self.suspects: list[DoorClient] = []  # who are gone, as it seems
-        self.late_hellos: list[tuple[bytes, dict[str, Any], str]] = []  # of those who take the place of one of them
-        self.note_at = self.refused_note_at = 0.0
+        self.note_at = 0.0
         self.over = False
         self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
         self.poller.watch_socket(self.router.monitor, self.on_hang_up)
@@ -139,7 +140,7 @@ class DoorServer:
     def answer_strangers(self) -> None:
         turned_away = self.router.answer_strangers()
         if turned_away:
-            self.note_refused(turned_away, "its key is not admitted", "")
+            self.arrivals.note_refused(turned_away, "its key is not admitted")
 
     def on_hang_up(self) -> None:
         """Somebody has hung up: ZeroMQ does not tell who, and what it knows of each it knows a little later."""
@@ -183,7 +184,7 @@ class DoorServer:
         elif route in self.operators.by_route:
             self.operators.on_message(route, bytes(data))
         else:
-            self.greet(route, door_protocol.decode_hello(data), key, user)
+            self.arrivals.greet(route, door_protocol.decode_hello(data), key, user)
 
     def on_client_message(self, client: DoorClient, data: bytes | memoryview) -> None:
         """What a client of ours sends over ZeroMQ."""
@@ -209,43 +210,6 @@ class DoorServer:
             self.boss.note(
                 f"messages dropped: messages={self.malformed} door={self.address!r} last={str(error)[:200]!r}"
             )
-
-    def greet(self, route: bytes, told: dict[str, Any], key: str, user: int | None = None) -> None:
-        """Let a client in, or say why not, or wait until the one is lost whose place it takes."""
-        try:
-            if told.get("form") == OPERATOR:
-                self.operators.greet(route, told, user)
-            else:
-                self.greet_client(route, told, key)
-        except Refused as why:
-            self.turn_away(route, told, why)
-
-    def turn_away(self, route: bytes, told: dict[str, Any], why: Refused) -> None:
-        if told.get("form") in (self.form, OPERATOR):  # our own clients try the other form next
-            self.note_refused(1, str(why), str(told.get("program"))[:100])
-        else:
-            self.refused += 1
-        self.mail.send_to(route, {"op": "refused", "reason": str(why), "form": self.form})
-
-    def greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
-        """The same of one that adds jobs. Refused."""
-        if (before := self.reception.gone_before(told, key)) is not None:
-            self.suspect(before)
-            self.late_hellos.append((route, told, key))
-            return
-        again, refused = partial(self.greet, route, told, key), partial(self.turn_away, route, told)
-        if self.journal is not None and self.journal.fetch(told, key, again, refused):
-            return
-        client = self.reception.let_in(route, told, key)
-        self.boss.note(f"client came: identity={client.identity!r} program={client.program!r} pid={client.pid}", INFO)
-
-    def note_refused(self, clients: int, reason: str, program: str) -> None:
-        """Some were not let in: told of now and then."""
-        self.refused += clients
-        if time.monotonic() >= self.refused_note_at:
-            self.refused_note_at = time.monotonic() + NOTE_SECONDS
-            whose = f" program={program!r}" if program else ""
-            self.boss.note(f"client refused: reason={reason!r}{whose} door={self.address!r} refused={self.refused}")
 
     def line_to_boss(self, client: DoorClient) -> socket.socket | None:
         """One for a client. What has to be kept has to go by here."""
@@ -283,9 +247,7 @@ class DoorServer:
                     self.read_line(client)
                 if self.mail.is_gone(client):  # not if another client of its identity has come meanwhile
                     self.lose(client)
-            hellos, self.late_hellos = self.late_hellos, []
-            for hello in hellos:
-                self.greet(*hello)
+            self.arrivals.greet_late()
 
     def suspect(self, client: DoorClient) -> None:
         """It seems to be gone."""
@@ -305,7 +267,7 @@ class DoorServer:
         self.requests.forget(client)
         if self.journal is not None and client.journaled:
             self.journal.leave(client)
-            self.boss.note(f"client left identity={client.identity!r} unfinished={client.unfinished}", INFO)
+            self.boss.note(f"client left: identity={client.identity!r} unfinished={client.unfinished}", INFO)
             return
 
         def forgotten(told: dict[str, Any]) -> None:
@@ -389,7 +351,7 @@ class DoorServer:
                 self.describe_clients(partial(self.answer_program, bytes(frame.head)))
 
     def answer_program(self, request: bytes, clients: list[dict[str, Any]]) -> None:
-        told = {"clients": clients, "malformed": self.malformed, "refused": self.refused}
+        told = {"clients": clients, "malformed": self.malformed, "refused": self.arrivals.refused}
         with suppress(LinkClosed):  # it closes the door
             self.program.send(Kind.REPLY, request, [json.dumps(told).encode()])
 

@@ -208,7 +208,7 @@ def _request_as_json(frame: Frame) -> dict[str, Any]:
         case Kind.STACK:
             (number,) = messages.REQUEST.unpack_from(frame.head)
             (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-            return {"op": "stack", "request": number, "job": job_id}
+            return {"op": "stack", "request": number, "job": None if job_id == messages.EVERY_JOB else job_id}
         case Kind.EVENTS:
             (number,) = messages.REQUEST.unpack_from(frame.head)
             seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)

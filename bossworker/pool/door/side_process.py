@@ -50,10 +50,7 @@ class SideProcess:
     def end(self) -> None:
         """Hang up, and wait until it is gone."""
         self.link.close()
-        if not processes.wait_for(self.pid, END_SECONDS):
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            processes.wait_for(self.pid, END_SECONDS)
+        processes.wait_or_kill(self.pid, END_SECONDS)
 
 
 def _start(module: str, fds: list[int]) -> int:

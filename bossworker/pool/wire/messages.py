@@ -131,9 +131,7 @@ EVENTS = Struct("<Q?")  # after the request's number: the number of the last eve
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
 NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
 SPAWN = Struct("<II?I")  # slot, the worker's index, whether it may connect by ZeroMQ, which handlers it has
-GENERATION = Struct(
-    "<I"
-)  # HANDLERS: their number; the body is what they are, or empty when they are not needed any more
+GENERATION = Struct("<I")  # HANDLERS: their number; the body is what they are, or empty when they are needed no more
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
 SPAWNED = Struct("<II12s")  # slot, pid, identity at the boss's ZeroMQ socket
 OUTPUT = Struct("<IIB12s")  # slot, pid, stream, the secret that frames begin with

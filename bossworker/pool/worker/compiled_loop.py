@@ -1,4 +1,4 @@
-"""The worker's loop over jobs of plain data, with the compiled core: what `Worker._run_batch` does, to the byte.
+"""The worker's loop over jobs of plain data, with the compiled core: what `JobRunner._run` does, to the byte.
 
 A job whose handler raises, or returns what is no plain data, is brought to its end here, in Python; and so is one that
 is a block of its own, or that has written something which is relayed.
@@ -20,7 +20,7 @@ from bossworker.pool.worker.relayed_output import SHORT_SECONDS
 from bossworker.system.compiled import core
 
 if TYPE_CHECKING:
-    from bossworker.pool.worker.worker import Worker
+    from bossworker.pool.worker.job_runner import JobRunner
 
 _EXCEPTION, _BAD_RESULT = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT)
 
@@ -28,11 +28,11 @@ _EXCEPTION, _BAD_RESULT = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT)
 class CompiledLoop:
     """See the module."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._loop = worker.recorder.compiled_loop()
-        if worker.output is not None:
-            self._loop.pipe, self._loop.error_pipe = worker.output.pipes
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
+        self._loop = runner.recorder.compiled_loop()
+        if runner.output is not None:
+            self._loop.pipe, self._loop.error_pipe = runner.output.pipes
             self._loop.short_seconds = SHORT_SECONDS
 
     @property
@@ -40,11 +40,9 @@ class CompiledLoop:
         """1 + id of the job that JobTimeout may be raised in."""
         return self._loop.armed  # type: ignore[no-any-return]
 
-    def disarm(self) -> int:
-        """No JobTimeout may be raised any more; 1 + id of the job that it could have been raised in."""
-        armed: int = self._loop.armed
+    def disarm(self) -> None:
+        """No JobTimeout may be raised any more."""
         self._loop.armed = 0
-        return armed
 
     def note_copy(self) -> None:
         """We are a child that a handler forked."""
@@ -52,9 +50,9 @@ class CompiledLoop:
 
     def run(self, batch: Batch) -> None:
         """Run a batch of our own program's."""
-        loop, worker = self._loop, self._worker
-        loop.end, loop.over, loop.by_value = 0, False, worker.by_value is True
-        worker.recorder.marks[0] = time.monotonic()
+        loop, runner = self._loop, self._runner
+        loop.end, loop.over, loop.by_value = 0, False, runner.by_value is True
+        runner.recorder.marks[0] = time.monotonic()
         payload = memoryview(batch.payload)
         at, index, skip = 0, 0, batch.skip
         for count, size in zip(batch.counts, batch.sizes, strict=True):
@@ -72,10 +70,10 @@ class CompiledLoop:
                 return
 
     def _run_one(self, block: memoryview, first_id: int, index: int) -> None:
-        if not self._worker.recorder.unclaimed.acquire(False):
+        if not self._runner.recorder.unclaimed.acquire(False):
             self._loop.over = True
             return
-        outcome, payload = self._worker.run_one(block, first_id + index + 1)
+        outcome, payload = self._runner.run_one(block, first_id + index + 1)
         self._record(first_id, index, outcome, payload)
 
     def _run_many(self, jobs: list[object], position: int, first_id: int, index: int) -> None:
@@ -94,34 +92,34 @@ class CompiledLoop:
         self, jobs: list[object], position: int, index: int, first_id: int
     ) -> tuple[int, bytes | Parcel] | None:
         """Run them up to one that is not plain; how that one ended, or None."""
-        loop, worker = self._loop, self._worker
+        loop, runner = self._loop, self._runner
         stage = _EXCEPTION
         try:
             try:
-                value = loop.run(worker.work, jobs, position, index, first_id + index + 1)
+                value = loop.run(runner.work, jobs, position, index, first_id + index + 1)
                 if not loop.open:
                     return None
-                if worker.copy:
-                    worker.stop_copies()
+                if runner.copy:
+                    runner.stop_copies()
                 stage = _BAD_RESULT
-                return worker.encode(value, worker.by_value)
+                return runner.encode(value, runner.by_value)
             finally:
                 loop.armed = 0
         except BaseException as error:
-            worker.stop_copies(error)
+            runner.stop_copies(error)
             if not loop.open:  # raised by a signal handler of the program's, between jobs
                 raise
             if isinstance(error, JobTimeout):
-                worker.end_offspring()
-            return failure_of(error, stage, worker.by_value)
+                runner.end_offspring()
+            return failure_of(error, stage, runner.by_value)
 
     def _record(self, first_id: int, index: int, outcome: int, payload: bytes | Parcel) -> None:
-        """As in `Worker._run_batch`."""
-        if self._worker.output is not None:
-            self._worker.output.job_ended(first_id + index, self._worker.recorder.marks[index])
-        self._loop.end = self._worker.record(first_id, index, outcome, payload, time.monotonic(), self._loop.end)
+        """As in `JobRunner._run`."""
+        if self._runner.output is not None:
+            self._runner.output.job_ended(first_id + index, self._runner.recorder.marks[index])
+        self._loop.end = self._runner.record(first_id, index, outcome, payload, time.monotonic(), self._loop.end)
 
 
-def compiled_loop(worker: Worker) -> CompiledLoop | None:
+def compiled_loop(runner: JobRunner) -> CompiledLoop | None:
     """None where there is no compiled core, or no semaphore that it could take."""
-    return CompiledLoop(worker) if core is not None and exclusive() else None
+    return CompiledLoop(runner) if core is not None and exclusive() else None

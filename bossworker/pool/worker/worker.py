@@ -1,63 +1,32 @@
-"""The worker: runs the handlers on the jobs of a batch, and leaves a trace of each in its flight recorder."""
+"""The worker: waits for batches, has their jobs run (``job_runner.py``), and reports; from its start to its end."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import chain
-from types import FrameType
 
-from bossworker.errors import TIMED_OUT, JobTimeout
-from bossworker.failure import Outcome, describe
-from bossworker.function_calls import FunctionCall, run_call
-from bossworker.pickling import MainDefinitions, inherited_main_definitions
+from bossworker.failure import describe
 from bossworker.pool.options import Handlers, Options
-from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
-from bossworker.pool.wire.codec import encode_large_result, encode_result
-from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import LinkClosed, close_fds
-from bossworker.pool.wire.messages import FIRST_CLIENT_ID, Kind
-from bossworker.pool.wire.output_frames import NO_JOB
-from bossworker.pool.wire.parcel import LEAST_BYTES, MemoryFiles, Parcel, give_back
-from bossworker.pool.wire.progress import Progress, write_progress
-from bossworker.pool.wire.recorder import (
-    BELOW_BEFORE,
-    BOSS_ASLEEP,
-    EXCESS,
-    EXPIRED,
-    LIMIT,
-    MEASURED_JOB,
-    OWN_BEFORE,
-    PAYLOAD_SIZE,
-    SENDING,
-    Memory,
-    Recorder,
-)
+from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.recorder import BOSS_ASLEEP, Memory, Recorder
 from bossworker.pool.wire.spin import Spin
 from bossworker.pool.wire.worker_wire import WorkerWire
-from bossworker.pool.worker.compiled_loop import compiled_loop
-from bossworker.pool.worker.current_job import CurrentJob, answer_by
-from bossworker.pool.worker.job_steps import blocks_of, describe_failed_init, describe_failed_start, failure_of
-from bossworker.pool.worker.leaving import leave, leave_as_child
-from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.job_runner import JobRunner
+from bossworker.pool.worker.job_steps import describe_failed_init, describe_failed_start
+from bossworker.pool.worker.leaving import leave
 from bossworker.pool.worker.relayed_output import RelayedOutput
 from bossworker.pool.worker.stack_file import offer_stack
-from bossworker.system import descendants, memory, processes, signals, stdio
+from bossworker.system import processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back, at each batch
 from bossworker.system.multiprocess import WorkerIdentity
 
 MOST_DEAD = 256  # children that ended and nobody waited for; a worker with more is replaced
 COUNT_SECONDS = 1.0  # between counts of them
-
-# As plain numbers: an enum's attributes are slow to look up, and a job may take less than a microsecond.
-_EXCEPTION, _BAD_RESULT, _BAD_JOB = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT), int(Outcome.BAD_JOB)
-_WHOLE, _ELSEWHERE = int(Outcome.WHOLE), int(Outcome.ELSEWHERE)
 
 
 class Worker:
@@ -73,86 +42,18 @@ class Worker:
         identity: WorkerIdentity,
         output: RelayedOutput | None = None,
     ) -> None:
-        self.wire = wire
-        self.output = output  # None: it goes where that of the program goes
-        self.identity = identity
         self.recorder = recorder
-        self.handlers = handlers
-        self.work = handlers.work
-        self.kill_grace = options.kill_grace
-        self.max_memory = options.max_worker_memory
-        self.max_job_memory = options.max_job_memory
-        # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
-        self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or inherited_main_definitions()
-        self.by_value: bool | MainDefinitions = (
-            self.callers_by_value
-        )  # of the batch that is being run: other programs know none of it
-        self.spin = Spin()
-        self.offspring = Offspring()
+        self.wire = wire
         self.memory = memory
+        self.handlers = handlers
+        self.identity = identity
+        self.max_memory = options.max_worker_memory
+        self.jobs = JobRunner(recorder, wire, memory, handlers.work, options, identity.index, output)
         self.mailbox = recorder.mailbox
-        self.batch: Batch | None = None  # that is being worked on
-        self.calling = False  # whether an init_handler or exit_handler runs
         self.orders: list[Frame] = []  # that came over the wire: one at the most
-        self.spilled = False  # whether results of this batch went over the wire
-        self.memory_files = MemoryFiles(memory)
-        self.encode = encode_result
-        self.file: int | None = None  # with the data of the batch's job, if it is a large one
-        self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
+        self.spin = Spin()
         self.init_set_timer = False
         self.count_at = time.monotonic() + COUNT_SECONDS  # when to count the dead children again (monotonic)
-        self.copy = False  # whether this is a child that a handler forked
-        self.compiled_loop = compiled_loop(self)
-        if output is not None:
-            output.running = self._running_id
-        signals.first_in_children.append(self._forked)
-        answer_by(self._current_job)
-
-    @property
-    def index(self) -> int:
-        """From 0; a successor has it from the one whose place it takes."""
-        return self.identity.index
-
-    def _current_job(self) -> CurrentJob | None:
-        """What ``current_job()`` gives, in whatever thread. Jobs pay nothing for it until they ask."""
-        batch, recorder = self.batch, self.recorder
-        if self.copy or (batch is None and not self.calling):
-            return None
-        if batch is None:
-            return CurrentJob(0, 0, self.index, None, self._tell_progress)
-        position = recorder.published._get_value()  # those before it have ended
-        timeout = batch.job_options.timeout
-        deadline = recorder.marks[position] + timeout if timeout else None
-        job_id = batch.first_id + position
-        return CurrentJob(job_id, batch.job_options.attempt, self.index, deadline, self._tell_progress)
-
-    def _running_id(self) -> int:
-        """The job whose handler runs now; NO_JOB between two of them."""
-        batch, recorder = self.batch, self.recorder
-        if batch is None:
-            return NO_JOB
-        position = recorder.published._get_value()
-        claimed = recorder.notes[LIMIT] - recorder.unclaimed._get_value()
-        return batch.first_id + position if claimed > position else NO_JOB
-
-    def _tell_progress(self, job_id: int, progress: Progress) -> None:
-        """Keep it where the boss looks, if that is the job that runs."""
-        batch = self.batch
-        if batch is not None and job_id == batch.first_id + self.recorder.published._get_value():
-            write_progress(self.recorder.progress, job_id, progress)
-
-    def _forked(self) -> None:
-        self.copy = True
-        if self.output is not None:  # what it prints is its job's, however long it lives
-            self.output.running = partial(int, self._running_id())
-        self._disarm()
-        if self.compiled_loop is not None:
-            self.compiled_loop.note_copy()
-
-    def _disarm(self) -> int:
-        """No JobTimeout is raised from now on; 1 + id of the job that it could have been raised in."""
-        armed, self.armed = self.armed, 0
-        return armed or (self.compiled_loop.disarm() if self.compiled_loop is not None else 0)
 
     # -- life -------------------------------------------------------------------------------------------
 
@@ -165,26 +66,20 @@ class Worker:
             frame = self._next_order()
             if frame.kind is not Kind.BATCH:
                 break
-            self.file = frame.fd
-            self.offspring.note()
-            self.batch = Batch.read(frame.head, frame.body)
-            self._run_batch(self.batch)
-            if self.output is not None:  # what its short jobs have written is told as the last one's
-                self.output.mark(self.batch.first_id + self.recorder.published._get_value() - 1)
-            self.batch = None
+            self.jobs.run(Batch.read(frame.head, frame.body), frame.fd)
             close_fds(frame.fds)
             leaves = bool(self.max_memory and self._too_large()) or self._too_many_dead()
-            self._report(Kind.DONE, leaves)
+            self._report(Kind.DONE, self.jobs.spilled, leaves)
             stdio.flush_streams()  # never before a job: a fork may have copied a lock of theirs as taken
         self._exit()
         leave()
 
     def _start(self) -> bool:
         """Run the init_handler; False when it failed, which the boss is told."""
-        signal.signal(signals.INTERRUPT, self._interrupted)
+        signal.signal(signals.INTERRUPT, self.jobs.on_interrupt)
         offer_stack(self.recorder)
-        if self.handlers.init is not None and (error := self._call(self.handlers.init)) is not None:
-            self._send(Kind.INIT_FAILED, body=(describe_failed_init(self.handlers.init, error),))
+        if self.handlers.init is not None and (error := self.jobs.call(self.handlers.init)) is not None:
+            self.wire.send(Kind.INIT_FAILED, body=(describe_failed_init(self.handlers.init, error),))
             return False
         self.init_set_timer = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         self.wire.greet()
@@ -193,23 +88,10 @@ class Worker:
 
     def _exit(self) -> None:
         """Run the exit_handler; the caller is told when it fails."""
-        if self.handlers.exit is not None and (error := self._call(self.handlers.exit)) is not None:
+        if self.handlers.exit is not None and (error := self.jobs.call(self.handlers.exit)) is not None:
             with suppress(BaseException):
                 traceback.print_exception(error)
-            self._send(Kind.EXIT_FAILED, body=(describe(error).encode("utf-8", "replace"),))
-
-    def _call(self, handler: Callable[[], object]) -> BaseException | None:
-        """Call a handler that is given nothing; what it raised."""
-        self.calling = True
-        try:
-            handler()
-        except BaseException as error:
-            self.stop_copies(error)
-            return error
-        finally:
-            self.calling = False
-        self.stop_copies()
-        return None
+            self.wire.send(Kind.EXIT_FAILED, body=(describe(error).encode("utf-8", "replace"),))
 
     def _tidy(self) -> None:
         """Between batches: undo what a handler did to what we rely on."""
@@ -217,8 +99,8 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if not self.init_set_timer:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if signal.getsignal(signals.INTERRUPT) != self._interrupted:
-            signal.signal(signals.INTERRUPT, self._interrupted)
+        if signal.getsignal(signals.INTERRUPT) != self.jobs.on_interrupt:
+            signal.signal(signals.INTERRUPT, self.jobs.on_interrupt)
 
     def _too_large(self) -> bool:
         return processes.own_resident_bytes() > self.max_memory
@@ -232,11 +114,6 @@ class Worker:
             return False
         self.count_at = now + COUNT_SECONDS
         return processes.dead_children() > MOST_DEAD
-
-    def stop_copies(self, error: BaseException | None = None) -> None:
-        """A child that a handler forked, and that came back from it, must not go on as a second worker."""
-        if self.copy:
-            leave_as_child(error)
 
     # -- messages ---------------------------------------------------------------------------------------
 
@@ -265,166 +142,11 @@ class Worker:
             self.orders += self.wire.orders()
         return self.orders.pop()
 
-    def _report(self, kind: Kind, leaves: bool = False) -> None:
+    def _report(self, kind: Kind, spilled: bool = False, leaves: bool = False) -> None:
         """Tell the boss that we are up, or through with a batch."""
-        must = self.mailbox.report(self.spilled, leaves)
-        self.spilled = False
+        must = self.mailbox.report(spilled, leaves)
         if must or self.memory.words[BOSS_ASLEEP]:
             self.wire.ring(kind)
-
-    def _send(self, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()) -> None:
-        self.wire.send(kind, head, body, fds)
-
-    # -- jobs -------------------------------------------------------------------------------------------
-
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        """Raise JobTimeout, once, in the very job that is marked; a late signal never hits the next one."""
-        if self.recorder.words[EXPIRED] and self._expired():
-            raise self._time_is_up()
-
-    def _expired(self) -> bool:
-        """Whether it is the job that runs; then this is the only time."""
-        loop = self.compiled_loop
-        armed = self.armed or (loop.armed if loop is not None else 0)
-        if not armed or self.recorder.words[EXPIRED] != armed:
-            return False
-        self._disarm()
-        return True
-
-    def _time_is_up(self) -> JobTimeout:
-        excess = self.recorder.notes[EXCESS]
-        if excess:
-            time_is_up = JobTimeout(f"BossWorkerAsync: {memory.describe_excess(excess, self.max_job_memory)}")
-            time_is_up.memory = True
-        else:
-            time_is_up = JobTimeout(TIMED_OUT)
-        time_is_up.grace = self.kill_grace
-        return time_is_up
-
-    def _run_batch(self, batch: Batch) -> None:
-        """Run a batch: claim, run, record, until no job is left or the boss took back the rest.
-
-        This loop is what the throughput of tiny jobs hangs on: it makes no system call, and looks nothing up twice.
-        """
-        recorder = self.recorder
-        ours = batch.first_id < FIRST_CLIENT_ID
-        self.by_value = self.callers_by_value if ours else True
-        if self.compiled_loop is not None and ours and not self.max_job_memory:
-            self.compiled_loop.run(batch)
-            return
-        marks, ends, area = recorder.marks, recorder.ends, recorder.payload
-        claim, publish = recorder.unclaimed.acquire, recorder.published.release
-        clock = time.monotonic
-        run_job = self._way_to_run()
-        number = batch.first_id + 1
-        end = 0
-        marks[0] = clock()
-        for index, job in enumerate(chain.from_iterable(blocks_of(batch))):
-            if not claim(False):
-                break
-            outcome, payload = run_job(job, number + index)
-            now = clock()
-            reach = end + len(payload)
-            if outcome or reach > PAYLOAD_SIZE:
-                end = self.record(batch.first_id, index, outcome, payload, now, end)
-                continue
-            area[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
-            end = reach - 1  # the next one writes over the pickle's full stop
-            ends[index] = end
-            marks[index + 1] = now
-            publish()
-
-    def record(self, first_id: int, index: int, outcome: int, payload: bytes | Parcel, now: float, end: int) -> int:
-        """Write the result of a job of the batch behind those before it, which `end` there; where it ends itself."""
-        recorder = self.recorder
-        reach = end + len(payload)
-        if reach > PAYLOAD_SIZE:
-            self._spill(first_id + index, outcome, recorder.marks[index], now, payload)
-            recorder.outcomes[index] = _ELSEWHERE
-        else:
-            recorder.payload[end:reach] = payload  # type: ignore[assignment]  # no Parcel is so small
-            recorder.outcomes[index] = outcome
-            end = reach if outcome & _WHOLE else reach - 1
-            if outcome:
-                self.encode = encode_result
-        recorder.ends[index] = end
-        recorder.marks[index + 1] = now
-        recorder.published.release()
-        return end
-
-    def _run_measured(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
-        """The same, with word of what we and all below us hold at its start."""
-        words = self.recorder.words
-        pid = os.getpid()
-        words[OWN_BEFORE] = own = memory.resident(pid)
-        words[BELOW_BEFORE] = memory.below(pid, own) if descendants.has_children() else 0
-        words[MEASURED_JOB] = number
-        return self.run_one(job, number)
-
-    def run_one(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
-        """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
-        self.armed = number
-        work = self.work
-        stage = _BAD_JOB
-        try:
-            try:
-                if type(job) is memoryview:
-                    job = codec.load_job(job, self.file)
-                    if self.file is not None:
-                        give_back(self.file)
-                    if type(job) is FunctionCall:
-                        work = run_call
-                stage = _EXCEPTION
-                value = work(job)
-                if self.copy:
-                    self.stop_copies()
-                stage = _BAD_RESULT
-                return self.encode(value, self.by_value)
-            finally:
-                self.armed = 0
-        except BaseException as error:
-            self.stop_copies(error)
-            if isinstance(error, JobTimeout):
-                self.end_offspring()
-            return failure_of(error, stage, self.by_value)
-
-    def end_offspring(self) -> None:
-        """End what the job that runs has started."""
-        self.offspring.end_since(self.recorder.marks[self.recorder.published._get_value()])
-
-    def _way_to_run(self) -> Callable[[object, int], tuple[int, bytes | Parcel]]:
-        """`run_one`, with what the pool's settings ask for around it."""
-        run = self._run_measured if self.max_job_memory else self.run_one
-        return run if self.output is None else partial(self._run_relayed, self.output, run)
-
-    def _run_relayed(
-        self, output: RelayedOutput, run: Callable[[object, int], tuple[int, bytes | Parcel]], job: object, number: int
-    ) -> tuple[int, bytes | Parcel]:
-        """What the job prints is told as its own."""
-        began = time.monotonic()
-        try:
-            return run(job, number)
-        finally:
-            output.job_ended(number - 1, began)
-
-    def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
-        """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
-        self.recorder.words[SENDING] = 1
-        if len(payload) >= LEAST_BYTES:
-            self.encode = encode_large_result  # the next one is likely to be as large
-            payload = payload if isinstance(payload, Parcel) else Parcel((payload,))
-        body: Sequence[Buffer]
-        fds: list[int] = []
-        if isinstance(payload, Parcel):
-            outcome |= _WHOLE
-            lent = self.memory_files.lend(payload, fds)
-            body = (payload.table(), *(() if lent else payload.parts))
-        else:
-            body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
-        head = messages.SPILL.pack(job_id, outcome, started, now)
-        self._send(Kind.SPILL, head, body, fds)
-        self.spilled = True
-        self.recorder.words[SENDING] = 0
 
 
 def refuse(wire: WorkerWire, what: str, error: BaseException) -> None:
