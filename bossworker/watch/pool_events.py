@@ -239,23 +239,38 @@ class EventReader:
 
     def __init__(self, ask: Ask, since: int | None) -> None:
         self._ask = ask
-        self._cursor = FROM_NOW if since is None else since
+        self._cursor = FROM_NOW if since is None else since  # the number of the last event that was given
         self._events: Iterator[Event] = iter(())
+        self._last = self._cursor  # where to go on after these
         if since is None and (answer := ask(FROM_NOW, False)) is not None:
-            self._cursor = last_number(answer)
+            self._cursor = self._last = last_number(answer)
 
     def __iter__(self) -> EventReader:
         return self
 
     def __next__(self) -> Event:
         while True:
-            for event in self._events:
+            if (event := self._next_here()) is not None:
                 return event
             answer = self._ask(self._cursor, True)
             if answer is None:
                 raise StopIteration
-            self._events = unpack_events(answer, self._cursor)
-            self._cursor = last_number(answer)
+            events, last = self._unpack(answer), last_number(answer)
+            self._events, self._last = events, last  # both or none: Ctrl-C comes at calls, and there is none between
+
+    def _unpack(self, answer: Mapping[str, Any]) -> Iterator[Event]:
+        return unpack_events(answer, self._cursor)
+
+    def _next_here(self) -> Event | None:
+        try:
+            for event in self._events:
+                self._cursor = event.seq
+                return event
+        except BaseException:  # Ctrl-C has ended the generator: what was left in it is asked for once more
+            self._events, self._last = iter(()), self._cursor
+            raise
+        self._cursor = max(self._cursor, self._last)
+        return None
 
 
 def check_since(since: object) -> int | None:

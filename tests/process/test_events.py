@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import FrozenInstanceError
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from bossworker import (
     current_job,
 )
 from bossworker.pool.boss.event_ring import MOST_EVENTS
-from bossworker.watch.pool_events import Event
+from bossworker.watch.pool_events import Clock, Event
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -375,3 +375,63 @@ def test_an_idle_pool_sleeps_while_it_is_watched(pool: Pool) -> None:
     assert used() - before <= 0.02
     bw.shut_down()
     reader.join()
+
+
+class Interrupted(Exception):
+    """Raised where Ctrl-C might be."""
+
+
+def test_a_reader_that_is_interrupted_as_it_waits_loses_nothing(pool: Pool) -> None:
+    """The answer to what it had asked for comes later, and is dropped: the next one has the same in it."""
+    bw = pool(act, worker_count=1)
+    events = bw.events(since=0)
+    assert isinstance(next(events), WorkerUp)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # while there is nothing to be read
+            with pytest.raises(Interrupted):
+                next(events)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    bw.add_work({}, {})
+    list(bw.results())
+    seen = [next(events) for _ in range(6)]
+    assert [event.seq for event in seen] == [*range(seen[0].seq, seen[0].seq + 6)]
+    assert Counter(map(type, seen)) == {JobQueued: 2, JobStarted: 2, JobEnded: 2}
+    replies = bw._connection._replies
+    wait_for(lambda: bw.stats().done == 2 and not replies._unwanted)  # each stats() takes in what has come
+    assert not replies._here
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_reader_that_is_interrupted_as_it_unpacks_goes_on_there(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    bw = pool(act, worker_count=1)
+    for n in range(4):
+        bw.add_work({"n": n})
+        bw.get_result()
+    whole = [event.seq for event in islice(bw.events(since=0), 13)]
+    unpack, calls = Clock.events, count()
+
+    def unpack_or_not(clock: Clock, record: list[Any]) -> Iterable[Event]:
+        if next(calls) == at:
+            raise Interrupted
+        return unpack(clock, record)
+
+    monkeypatch.setattr(Clock, "events", unpack_or_not)
+    events = bw.events(since=0)
+    seen: list[int] = []
+    while len(seen) < len(whole):
+        try:
+            seen.append(next(events).seq)
+        except Interrupted:
+            assert seen
+    assert seen == whole
+    assert next(calls) > at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -210,8 +211,10 @@ class _OwnIds(EventReader):
         super().__init__(ask, since)
         self._number = number
 
-    def __next__(self) -> Event:
-        event: Any = super().__next__()
+    def _unpack(self, answer: Mapping[str, Any]) -> Iterator[Event]:
+        return map(self._as_ours, super()._unpack(answer))
+
+    def _as_ours(self, event: Any) -> Event:
         whole = getattr(event, "job_id", None)
         if whole is None:
             return event  # type: ignore[no-any-return]
