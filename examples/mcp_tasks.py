@@ -5,6 +5,7 @@
 Speaks JSON-RPC over stdin and stdout, a message a line (MCP 2025-11-25, with tasks). A call of the tool as a task is
 answered at once, with the id of a detached job. That goes on when this server, the agent or both end, and whichever
 server is started next answers for it, as long as it is of the same owner: the state is in job directories, not here.
+A command gets all of its input with the call (`stdin`), so no task is ever ``input_required``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ TOOL = {
         "type": "object",
         "properties": {
             "command": {"type": "array", "items": {"type": "string"}},
+            "stdin": {"type": "string"},
             "cwd": {"type": "string"},
             "timeout": {"type": "number", "description": "seconds"},
         },
@@ -100,9 +102,12 @@ class Server:
         ttl = (task or {}).get("ttl") or TTL
         meta = {"owner": self.owner, "ttl": ttl}
         try:
-            jobid = jobs.start(
-                asked.get("command") or [], cwd=asked.get("cwd"), timeout=asked.get("timeout") or 0, meta=meta
-            )
+            options: dict[str, Any] = {
+                "stdin": asked.get("stdin"),
+                "cwd": asked.get("cwd"),
+                "timeout": asked.get("timeout") or 0,
+            }
+            jobid = jobs.start(asked.get("command") or [], meta=meta, **options)
         except (OSError, TypeError, ValueError) as error:
             raise Refused(str(error)) from error
         if task is not None:

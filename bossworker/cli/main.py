@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
-        return _call(name, rest)
+        return _call(name, rest, is_program=argv is None)
     if name in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -81,13 +81,14 @@ def _open_standard_streams() -> None:
     os.close(fd)
 
 
-def _call(name: str, argv: Sequence[str]) -> int:
+def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
     module, function, _ = COMMANDS[name]
     gc.disable()  # of what is loaded, nothing is garbage: to look for it takes milliseconds
     try:
         command = getattr(import_module(f"bossworker.cli.{module}"), function)
     finally:
-        gc.freeze()  # or the first look goes through all of that; and one at the end would
+        if is_program:  # where all that there is has just been loaded; or else garbage of others would stay for good
+            gc.freeze()  # or the first look goes through all of that, and so does one at the end
         gc.enable()
     try:
         status = int(command(argv))

@@ -149,7 +149,7 @@ class HomeDoor:
         for number, asked in self._asked.copy().items():
             if asked.deadline is not None and asked.deadline <= now:
                 del self._asked[number]
-                asked.future.set_exception(TimeoutError("the node has not answered"))
+                asked.future.set_exception(TimeoutError())
 
     def _send(self, line: Connection, data: bytes) -> None:
         try:

@@ -55,12 +55,11 @@ class RayEngine(ExecutorEngine):
         self.title = f"Ray cluster {self._place}"
 
     def open(self) -> None:
-        address = f"ray://{self._place}"
         try:
-            self._use(RayExecutor(HERE if self._place == HERE else address))
+            self._use(RayExecutor(HERE if self._place == HERE else f"ray://{self._place}"))
         except (OSError, ValueError) as error:  # ConnectionError, above all
             raise WorkerStartError(
-                f"engine={address!r}: no cluster of Ray's answers there ({error}). Start one (ray start --head), or "
+                f"engine='ray://{self._place}': no cluster of Ray's answers there ({error}). Start one (ray start --head), or "
                 "give the address that it tells"
             ) from error
         super().open()

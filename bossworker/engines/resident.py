@@ -53,6 +53,7 @@ class NodeBatch:
         self.reported = 0  # segments that went ahead
         self.claimed = self.submitted = self.lost = False
         self.doomed: set[int] = set()  # ids that were cancelled while it was being claimed
+        self.wanted_back: set[int] = set()  # the same, but for what has begun by then
         self.given_up: set[int] = set()  # ids that were cancelled unbegun: they may be here again, in another batch
         self.decided = threading.Event()  # whether it is ours
 
@@ -195,9 +196,9 @@ class Resident:
         parts = submit_frame(batch.order, batch.body.data)
         batch.submitted, batch.body = True, None
         self.connection.send_packed(parts)
-        if batch.doomed:
-            ids = array("Q", sorted(batch.doomed)).tobytes()
-            self.connection.send(Kind.CANCEL, messages.REQUEST.pack(0), [ids])
+        for ids, how in ((batch.doomed, b""), (batch.wanted_back, messages.UNBEGUN)):
+            if ids:
+                self.connection.send(Kind.CANCEL, messages.REQUEST.pack(0) + how, [array("Q", sorted(ids)).tobytes()])
 
     def _leave(self, batch: NodeBatch) -> BatchAnswer:
         with self._lock:
@@ -252,7 +253,7 @@ class Resident:
         kind = Kind(request.kind)
         doomed = 0
         if kind is Kind.CANCEL:
-            doomed = self._doom(array("Q", request.body).tolist())
+            doomed = self._doom(array("Q", request.body).tolist(), begun=not request.head)
         elif kind is Kind.RESIZE:
             (self.workers,) = messages.COUNT.unpack(request.head)
         answer = self.connection.request(kind, request.head, [request.body])
@@ -260,15 +261,19 @@ class Resident:
             answer["count"] += doomed
         return answer
 
-    def _doom(self, ids: Iterable[int]) -> int:
-        """Those of the jobs that are in a batch that is being claimed will be cancelled; how many these are."""
+    def _doom(self, ids: Iterable[int], begun: bool) -> int:
+        """Those of the jobs that are in a batch that is being claimed will be cancelled; how many these are.
+
+        `begun`: also those that a worker has begun until then.
+        """
         count = 0
         with self._lock:
             for batch in self.batches.values():
                 if not batch.submitted:
-                    hits = {job_id for job_id in ids if batch.first_id <= job_id < batch.stop_id} - batch.doomed
-                    batch.doomed |= hits
-                    count += len(hits)
+                    known = batch.doomed | batch.wanted_back
+                    hits = {job_id for job_id in ids if batch.first_id <= job_id < batch.stop_id}
+                    (batch.doomed if begun else batch.wanted_back).update(hits)
+                    count += len(hits - known)
         return count
 
     # -- the end ----------------------------------------------------------------------------------------

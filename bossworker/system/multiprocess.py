@@ -15,7 +15,7 @@ import os
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -144,7 +144,8 @@ class Heritage:
         current: Any = multiprocessing.current_process()
         current.name, current._identity, current.authkey = self.name, self.identity, self.authkey
         if self.start_method is not None:
-            multiprocessing.set_start_method(self.start_method, force=True)
+            with suppress(ValueError):  # one of a library that is not loaded here, such as loky's
+                multiprocessing.set_start_method(self.start_method, force=True)
         if self.tracker_fd is not None:
             from multiprocessing import resource_tracker
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pty
@@ -175,3 +176,9 @@ def test_doctor(cli: Cli, root: Path) -> None:
     assert found["bossworker"]["text"].startswith(bossworker.__version__)
     assert str(root) in found["job directories"]["text"]
     assert "warning" in cli("doctor").out
+
+
+def test_what_is_garbage_in_a_program_that_calls_it_stays_so(cli: Cli) -> None:
+    before = gc.get_freeze_count()
+    assert cli("completion", "bash").status == 0
+    assert gc.get_freeze_count() == before

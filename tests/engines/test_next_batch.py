@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bossworker import BossWorker
+from bossworker.engines import resident as resident_module
 from bossworker.engines.batch_book import BatchBook
 from bossworker.engines.batch_sizes import BatchSizes
+from bossworker.engines.home_line import WayHome
+from bossworker.pool.wire import messages
+from bossworker.pool.wire.messages import Kind
 from tests.conftest import wait_for
 from tests.engines.marks import PATIENCE
 from tests.engines.test_batch_book import NOW, batch_of, fly
@@ -124,3 +131,42 @@ def test_what_was_given_back_comes_again_to_the_same_node(tmp_path: Path, pool: 
         result = bw.get_result(timeout=PATIENCE)
         assert result is not None
         assert (result.error, result["n"]) == (None, 100)
+
+
+def test_what_a_worker_has_not_begun_comes_back(tmp_path: Path, pool: Callable[..., BossWorker]) -> None:
+    """Also what the boss has given to it behind a long job, as it took them all for quick."""
+    bw = pool(work, worker_count=1)
+    learn_that_jobs_are_quick(bw)
+    until = tmp_path / "until"
+    ids = bw.add_work({"n": 100, "until": str(until)}, *({"n": n} for n in range(101, 105)))
+    wait_for(lambda: bw.stats().running == 1, PATIENCE)
+    answer = bw._connection.request(Kind.CANCEL, messages.UNBEGUN, [array("Q", ids).tobytes()])
+    assert answer == {"count": 4}
+    assert [bw.get_result(timeout=PATIENCE).error_kind for _ in range(4)] == ["cancelled"] * 4  # type: ignore[union-attr]
+    until.touch()
+    assert take(bw, 1) == [100]
+
+
+def test_what_is_asked_back_as_it_is_claimed_is_not_stopped(
+    tmp_path: Path, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node has asked for the batch, and does not have it yet: what its boss begins until then goes on."""
+    until = tmp_path / "until"
+    claim = WayHome.claim
+
+    def claim_and_wait(way: WayHome, number: int) -> bool:
+        mine = claim(way, number)
+        wait_for(lambda: flights(bw)[0].node, PATIENCE)
+        line.post(lambda: line._ask_back(flights(bw)[0]))
+        (resident,) = resident_module._residents.values()
+        wait_for(lambda: resident.batches[number].wanted_back, PATIENCE)
+        return mine
+
+    with ThreadPoolExecutor(1) as executor, pool(work, engine=executor, worker_count=1) as bw:
+        line = bw._connection.line  # type: ignore[attr-defined]
+        monkeypatch.setattr(WayHome, "claim", claim_and_wait)
+        bw.add_work({"n": 100, "until": str(until)})
+        wait_for(lambda: bw.stats().running == 1 or not flights(bw), PATIENCE)
+        monkeypatch.undo()
+        until.touch()
+        assert take(bw, 1) == [100]

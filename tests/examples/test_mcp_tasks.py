@@ -92,7 +92,7 @@ def test_a_task_outlives_its_server(agent: Agent, tmp_path: Path) -> None:
 
 
 def test_a_call_without_a_task_waits_and_leaves_nothing(agent: Agent) -> None:
-    told = agent.ask("tools/call", name="run_command", arguments={"command": ["echo", "hi"]})
+    told = agent.ask("tools/call", name="run_command", arguments={"command": ["rev"], "stdin": "ih\n"})
     assert (told["content"][0]["text"], told["isError"]) == ("hi\n", False)
     assert jobs.listing() == []
 

@@ -86,6 +86,17 @@ def test_what_the_program_has_is_taken_over() -> None:
     in_child(check)
 
 
+def test_a_start_method_that_is_not_known_here_is_left_out() -> None:
+    """As that of loky's processes, in which a pool may be started."""
+
+    def check() -> None:
+        before = multiprocessing.get_start_method()
+        Heritage("loky", "LokyProcess-1", (1,), b"key", None).take_over()
+        assert multiprocessing.get_start_method() == before
+
+    in_child(check)
+
+
 def test_what_synchronises_is_pickled_for_a_start_alone() -> None:
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)

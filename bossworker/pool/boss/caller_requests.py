@@ -82,8 +82,9 @@ class CallerRequests:
     # -- requests: each has a number, which its reply has, too --------------------------------------------
 
     def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
-        queued_only, unbegun = bytes(more) == messages.QUEUED_ONLY, bytes(more) == messages.UNBEGUN
-        self.reply(number, {"count": self.cancel(body.cast("Q").tolist(), queued_only, unbegun)})
+        ids, how = body.cast("Q").tolist(), bytes(more)
+        count = self._take_back(ids) if how == messages.UNBEGUN else self.cancel(ids, how == messages.QUEUED_ONLY)
+        self.reply(number, {"count": count})
 
     def _on_resize(self, number: int, more: memoryview, body: memoryview) -> None:
         (count,) = messages.COUNT.unpack(more)
@@ -124,12 +125,27 @@ class CallerRequests:
         self.perform(self.ledger.on_stop(now))
         self.cancel(running)
 
-    def cancel(self, ids: list[int], queued_only: bool = False, unbegun: bool = False) -> int:
-        """Cancel jobs; how many were unfinished. `queued_only`: not those that a worker has; `unbegun`: that run."""
+    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
         now = time.monotonic()
+        looks = {} if queued_only else self._reclaim(ids, now)
+        count, actions = self.ledger.on_cancel(ids, looks, now)
+        self.perform(actions)
+        return count
+
+    def _take_back(self, ids: list[int]) -> int:
+        """Cancel those of the jobs that no worker has begun; how many they were."""
+        now = time.monotonic()
+        self._reclaim(ids, now)
+        count, actions = self.ledger.on_take_back(ids, now)
+        self.perform(actions)
+        return count
+
+    def _reclaim(self, ids: list[int], now: float) -> dict[int, Snapshot]:
+        """Take what they have not begun from those workers that have some of the jobs; how these are."""
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
-        for worker in () if queued_only else self.ledger.busy():
+        for worker in self.ledger.busy():
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
@@ -137,9 +153,7 @@ class CallerRequests:
             if snapshot is not None:
                 self.ledger.reclaim(worker.slot, snapshot, now)
                 looks[worker.slot] = snapshot
-        count, actions = self.ledger.on_take_back(ids, now) if unbegun else self.ledger.on_cancel(ids, looks, now)
-        self.perform(actions)
-        return count
+        return looks
 
 
 _REQUESTS: dict[Kind, Callable[[CallerRequests, int, memoryview, memoryview], None]] = {
