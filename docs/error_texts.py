@@ -37,19 +37,21 @@ def _errors(tree: ast.AST) -> Iterator[tuple[str, str]]:
     nodes = list(ast.walk(tree))
     parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     functions = {inside: node for node in nodes if isinstance(node, ast.FunctionDef) for inside in ast.walk(node)}
+    constants = [node for node in getattr(tree, "body", []) if isinstance(node, ast.Assign)]
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _error_class(node.func)):
             for argument in node.args[:2]:
-                yield from ((name, text) for text in _told(argument, functions.get(node)))
+                yield from ((name, text) for text in _told(argument, functions.get(node), constants))
         elif isinstance(node, ast.Constant | ast.JoinedStr) and node not in parts:
             yield from (("ERROR", text) for text in _texts(node) if text.startswith(MARK) and text != MARK)
 
 
-def _told(argument: ast.expr, function: ast.AST | None) -> Iterator[str]:
-    """The texts of an error's argument; of a variable, whatever its function puts into it."""
+def _told(argument: ast.expr, function: ast.AST | None, constants: list[ast.Assign]) -> Iterator[str]:
+    """The texts of an error's argument; of a variable, whatever its function, or its module, puts into it."""
     texts = list(_texts(argument))
-    if isinstance(argument, ast.Name) and function is not None:
-        texts += [text for node in ast.walk(function) if _assigns(node, argument.id) for text in _texts(node.value)]  # type: ignore[attr-defined]
+    if isinstance(argument, ast.Name):
+        nodes = [*constants, *(ast.walk(function) if function is not None else ())]
+        texts += [text for node in nodes if _assigns(node, argument.id) for text in _texts(node.value)]  # type: ignore[attr-defined]
     yield from (text for text in texts if text.strip("{} :()"))
 
 
