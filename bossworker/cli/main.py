@@ -87,6 +87,7 @@ def _call(name: str, argv: Sequence[str]) -> int:
     try:
         command = getattr(import_module(f"bossworker.cli.{module}"), function)
     finally:
+        gc.freeze()  # or the first look goes through all of that; and one at the end would
         gc.enable()
     try:
         status = int(command(argv))

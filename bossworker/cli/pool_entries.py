@@ -140,8 +140,3 @@ def pool_entries() -> Iterator[PoolEntry]:
             yield PoolEntry(operate(address, timeout=ANSWER_SECONDS))
         except (OSError, DoorRefused):  # what has no door any more, does not answer, or is another's
             continue
-
-
-def pool_named(text: str) -> PoolEntry | None:
-    """The pool of this name, or id."""
-    return next((one for one in pool_entries() if text in (one.name, one.id)), None)

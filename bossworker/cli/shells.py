@@ -9,6 +9,7 @@ from bossworker.cli.command_parser import make_parser
 
 SHELLS = ("bash", "zsh", "fish")
 WITH_IDS = ("show", "log", "wait", "kill", "pause", "resume", "send", "retry", "clean", "stack", "trace")
+WITH_COMMANDS = ("run", "start", "add")
 _IDS = "bossworker ps 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != \"-\") print $2 }'"
 
 
@@ -88,12 +89,12 @@ def _zsh(options: _Options) -> str:
     return f"""\
 #compdef bossworker
 _bossworker() {{
-    local -a commands flags ids
-    commands=(
+    local -a names flags ids
+    names=(
 {commands}
     )
     if (( CURRENT == 2 )); then
-        _describe command commands
+        _describe command names
         return
     fi
     case $words[2] in
@@ -106,10 +107,15 @@ _bossworker() {{
     case $words[2] in
         {"|".join(WITH_IDS)}) ids=(last all failed ${{(f)"$({_IDS})"}}); compadd -a ids ;;
         completion) compadd {" ".join(SHELLS)} ;;
+        {"|".join(WITH_COMMANDS)}) _alternative 'commands:command:_command_names -e' 'files:file:_files' ;;
         *) _files ;;
     esac
 }}
-compdef _bossworker bossworker
+if [[ $funcstack[1] == _bossworker ]]; then  # this file is that function: the first Tab has loaded it
+    _bossworker "$@"
+else
+    compdef _bossworker bossworker
+fi
 """
 
 
@@ -130,7 +136,10 @@ def _fish(options: _Options) -> str:
         for flags, text in found:
             lines.append(f"{seen} {' '.join(map(_fish_flag, flags))} -d '{_fish_quoted(text)}'")
     ids = " ".join(WITH_IDS)
-    lines.append(f"complete -c bossworker -n '__fish_seen_subcommand_from {ids}' -f -a 'last all failed'")
+    told = _fish_quoted(f"last all failed ({_IDS})")
+    lines.append(f"complete -c bossworker -n '__fish_seen_subcommand_from {ids}' -f -a '{told}'")
+    commands = " ".join(WITH_COMMANDS)
+    lines.append(f"complete -c bossworker -n '__fish_seen_subcommand_from {commands}' -a '(__fish_complete_command)'")
     lines.append(f"complete -c bossworker -n '__fish_seen_subcommand_from completion' -f -a '{' '.join(SHELLS)}'")
     return "\n".join(lines) + "\n"
 

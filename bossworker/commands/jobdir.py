@@ -348,13 +348,6 @@ def _remove_at(folder: int, name: str) -> None:
     folders.remove_at(folder, name)
 
 
-def remove_tree(path: str) -> int:
-    """Delete a folder and all that is in it, as far as that is allowed; how many files were deleted."""
-    from bossworker.system import folders  # which supervisors do without
-
-    return folders.remove(path)
-
-
 # -- reading ----------------------------------------------------------------------------------------------------
 
 

@@ -86,10 +86,6 @@ class BatchBook:
 
     # What watchers of a boss's ledger ask for: which worker runs what, nobody knows here.
 
-    @property
-    def any_busy(self) -> bool:
-        return False
-
     def busy(self) -> list[Flight]:
         return []
 

@@ -62,7 +62,7 @@ class EngineLine:
         self.renewals = LineRenewals(self)
         self.ending = LineEnding(self)
         self.watchers = Watchers(self.ring, cast("Any", self.book), {}, self.orders.reply)
-        self.done = self.failed = self.lost_nodes = self._told_wanted = 0
+        self.done = self.failed = self._told_wanted = 0
         self.nodes: dict[str, NodeFigures] = {}
         self.start_error = ""
         self.failed_starts = 0
@@ -348,7 +348,6 @@ class EngineLine:
         for node in gone:
             self.nodes[node].there = False
             self.note(_WARNING, f"node gone: node={node!r}")
-        self.lost_nodes += len(gone)
         now = time.monotonic()
         lost = [flight.number for flight in self.book.flights.values() if flight.node in gone]
         self.add(self.book.on_nodes_gone(gone, now))

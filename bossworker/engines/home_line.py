@@ -108,11 +108,14 @@ class HomeDoor:
 
     def _run(self) -> None:
         try:
-            while not self._closed:
-                self._attend()
+            self._attend_to_all()
         except BaseException as error:  # nodes would wait for us without an end
             self._on_failure(f"its thread for the nodes of this machine has failed: {describe(error)}")
             raise
+
+    def _attend_to_all(self) -> None:
+        while not self._closed:
+            self._attend()
 
     def _attend(self) -> None:
         for source in wait([self._listener, self._woken, *self._lines], self._seconds_until_due()):

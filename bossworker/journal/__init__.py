@@ -23,7 +23,7 @@ it.
     listing.py       all jobs, as runs of ids
     payload_files.py  large payloads, which are in files
     forgetting.py    what is forgotten by itself
-    file_check.py    a look at a file before it is touched
+    file_check.py    a look at a file before it is touched;  log_check.py, at its write-ahead log
     ownership.py     one owner at a time
     ranges.py        sets of job ids
     run_database.py  the journal of ``bossworker run``

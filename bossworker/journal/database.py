@@ -12,7 +12,7 @@ import errno
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -47,6 +47,8 @@ class Database:
     def __init__(self, path: str) -> None:
         """Open it, or make it. JournalError: it is damaged, or something else; then it is left as it is."""
         self.path = path
+        self.on_commit: Callable[[int], object] = lambda number: None
+        """Is told the number of each commit that is on the disk."""
         if not _make_file(path):
             check_file(path)
         try:
@@ -58,7 +60,7 @@ class Database:
             self._make_tables()
             sync_folder_of(path)  # what was deleted must not come back either: a rollback journal would undo all
             self._find_tables()
-            self._seen = self._look_at_files()
+            self.empty_log()
         except sqlite3.Error as error:
             self._db.close()
             if is_full(error):
@@ -93,6 +95,7 @@ class Database:
         self.keys = KeysTable(db)
         self.clients = ClientTable(db)
         self.jobs = JobsTable(db, self.files, self.horizons.last() + 1)
+        self.commits: int = self.meta("commits") or 0
 
     def _set_up(self) -> None:
         execute = self._db.execute
@@ -104,6 +107,14 @@ class Database:
         if sys.platform == "darwin":
             execute("PRAGMA fullfsync=1")
             execute("PRAGMA checkpoint_fullfsync=1")
+        # What an earlier session has left in the log is moved into the database before there is anything new: then of
+        # what is in a log, no more than one commit was not on the disk (log_check.py).
+        execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def empty_log(self) -> None:
+        """Have the database itself hold all that is committed."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._seen = self._look_at_files()
 
     def close(self) -> None:
         """Give it back, with what the write-ahead log holds moved into the database."""
@@ -122,7 +133,10 @@ class Database:
 
     def commit(self) -> None:
         self.files.before_commit()
+        self.set_meta("commits", self.commits + 1)
         self._db.execute("COMMIT")
+        self.commits += 1
+        self.on_commit(self.commits)
         self.files.after_commit()
         seen, self._seen = self._seen, self._look_at_files()
         for before, now in zip(seen, self._seen):  # what is written to a file without a name is gone with us

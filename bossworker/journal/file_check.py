@@ -14,11 +14,13 @@ from contextlib import closing, contextmanager, suppress
 from urllib.parse import quote
 
 from bossworker.errors import JournalError, JournalInUse
+from bossworker.journal.flight_file import FlightFile
+from bossworker.journal.log_check import torn_commits
 from bossworker.journal.payload_files import folder_of
 from bossworker.journal.row_sums import check_all
 from bossworker.journal.schema import APPLICATION, APPLICATION_OF_RUNS, VERSION
 
-SUMMED_VERSION = 3  # from which on rows have checksums
+SUMMED_VERSION = 4  # from which on rows have checksums
 CHECKED_BYTES = 1 << 26  # a database up to this size is looked through
 _SQLITE = b"SQLite format 3\0"
 _HEADER, _VERSION_AT, _APPLICATION_AT = 100, 60, 68  # bytes of a database's first page
@@ -42,8 +44,20 @@ def check_file(path: str) -> None:
     try:
         if size:  # else whoever made it did not come further
             _look(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:  # the latter of a text that SQLite quotes
         raise unusable(path, error) from error
+
+
+def check_log(path: str) -> None:
+    """JournalError: The log of a database is damaged, and there are commits behind that place."""
+    with suppress(sqlite3.Error), _without_traces(path), _connected(path, "mode=ro") as db:
+        _check_log(path, db)
+
+
+def _check_log(path: str, db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA schema_version").fetchone()  # has it read the log
+    if torn_commits(path) > 1:
+        raise unusable(path, "its write-ahead log is damaged, and what is behind that place would be lost")
 
 
 def application_of(path: str) -> int:
@@ -91,6 +105,17 @@ def _check_version(path: str, application: int, version: int) -> None:
         raise unusable(path, f"its version is {version}, and this bossworker knows those up to {VERSION}")
 
 
+def _check_commits(path: str, db: sqlite3.Connection) -> None:
+    """JournalError: It has not come as far as the flight recorders' file tells."""
+    found = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('session', 'commits')").fetchall())
+    flights = FlightFile(path)
+    missing = flights.commit_noted(found.get("session")) - (found.get("commits") or 0)
+    if missing > 0:
+        log = f"its write-ahead log {path}-wal was removed, cut off or damaged"
+        way_out = f"whoever removes {flights.path} goes on with what is left"
+        raise unusable(path, f"its last {missing} commits are missing: {log}; {way_out}")
+
+
 def _has_log(path: str) -> bool:
     try:
         return os.path.getsize(f"{path}-wal") > 0
@@ -118,6 +143,7 @@ def _connected(path: str, mode: str) -> closing[sqlite3.Connection]:
 
 def _look_by(path: str, mode: str) -> None:
     with _connected(path, mode) as db:
+        _check_log(path, db)
         application, version, tables = (
             db.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
@@ -127,8 +153,9 @@ def _look_by(path: str, mode: str) -> None:
                 raise unusable(path, "it is the database of another program")
             return
         _check_version(path, application, version)
+        _check_commits(path, db)
         if os.path.getsize(path) <= CHECKED_BYTES:
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if found == "ok" and version >= SUMMED_VERSION:
                 found = next(check_all(db), found)
             if found != "ok":

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from bossworker.errors import JournalError
-from bossworker.pool.wire.filed_memory import FiledMemory, slots_end
+from bossworker.pool.wire.filed_memory import FiledMemory, commit_noted, slots_end
 
 SPARE_SLOTS = 2  # for workers that come while those whose place they take are leaving
 
@@ -34,6 +34,19 @@ class FlightFile:
             return memory
         memory.close()
         return None
+
+    def commit_noted(self, session: str | None) -> int:
+        """The number of the last commit in a session's file; 0: it is not there, or tells of none."""
+        if not session:
+            return 0
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return 0
+        try:
+            return commit_noted(fd, session)
+        finally:
+            os.close(fd)
 
     def make(self, session: str, workers: int) -> FiledMemory:
         """Those of a new one, in a new file. JournalError: there is no room."""

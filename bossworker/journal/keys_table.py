@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bossworker.journal.id_tables import IdTable
 from bossworker.journal.ranges import Ranges
+from bossworker.journal.row_sums import sum_of
 
 
 class KeysTable:
@@ -19,7 +20,8 @@ class KeysTable:
     def add(self, ids: Iterable[int], keys: Iterable[bytes]) -> None:
         """Note the keys of jobs; one that is all zeros is none."""
         pairs = list(zip(ids, keys))
-        self._db.executemany("INSERT OR IGNORE INTO keys VALUES (?,?)", [(key, id) for id, key in pairs if any(key)])
+        rows = [(key, id, sum_of((key, id))) for id, key in pairs if any(key)]
+        self._db.executemany("INSERT OR IGNORE INTO keys VALUES (?,?,?)", rows)
         known = Ranges(self.known)
         for id, _ in pairs:
             known.add(id, id + 1)

@@ -10,8 +10,7 @@ from bossworker.failure import Outcome, encode_text
 from bossworker.journal.id_tables import rows_within
 from bossworker.journal.payload_files import LARGE_BYTES, PayloadFiles, read_payload
 from bossworker.journal.ranges import Ranges
-from bossworker.journal.row_sums import RESULT_COLUMNS, check_row, sum_of
-from bossworker.journal.schema import end_of
+from bossworker.journal.row_sums import RESULT_COLUMNS, check_row, end_of, sum_of
 from bossworker.pool.wire.segments import END, Segment, part
 
 

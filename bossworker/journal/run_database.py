@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from bossworker.errors import JournalError
 from bossworker.journal import schema
 from bossworker.journal.database import is_full
+from bossworker.journal.file_check import check_log
 from bossworker.system.syncing import sync_folder_of
 
 VERSION = 1  # of the tables
@@ -69,6 +70,8 @@ class RunDatabase:
         """Open it, or make it. JournalError: it is something else, or cannot be had."""
         self.path = path
         made = not os.path.exists(path)
+        if not made:
+            check_log(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -96,6 +99,7 @@ class RunDatabase:
             raise JournalError(f"--journal {self.path!r} is of a later bossworker, in version {version} of its form")
         for setting in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
             self._db.execute(f"PRAGMA {setting}")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # as of a pool's: see log_check.py
         if new:
             self._make_tables()
 

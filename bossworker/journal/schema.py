@@ -2,8 +2,8 @@
 
 A row holds what travelled together: a batch of jobs, a segment of results (see ``pool/wire``), as it is on the wire. So
 nothing is taken apart to be recorded, and a job costs a few bytes more than its pickle. Such a row has a checksum
-(``row_sums.py``). What a job's state is follows
-from which of the tables tell of its id.
+(``row_sums.py``). What a job's state is follows from which of the tables tell of its id. A row of those has a twin,
+which SQLite notes: what is in it, as one value.
 
     jobs        accepted: consecutive ids with the same options, in blocks
     results     recorded: consecutive ids. Each id is in one row at most
@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from array import array
+
+from bossworker.journal.row_sums import end_of, twin_of
 
 VERSION = 4  # of the tables
 APPLICATION = 0x62776A6C  # "bwjl": marks a database as a journal
@@ -62,11 +63,24 @@ ALTER TABLE results ADD COLUMN sum INTEGER
 """
 _SINCE_4 = """
 CREATE TABLE horizons (priority INTEGER NOT NULL, client INTEGER NOT NULL, seq INTEGER NOT NULL,
-    taken INTEGER NOT NULL, PRIMARY KEY (priority, client)) WITHOUT ROWID;
+    taken INTEGER NOT NULL, {twin}, PRIMARY KEY (priority, client)) WITHOUT ROWID;
 INSERT INTO horizons SELECT priority, number, seq, taken
     FROM horizon, (SELECT 0 AS number UNION SELECT number FROM clients);
-DROP TABLE horizon
+DROP TABLE horizon;
+ALTER TABLE keys ADD COLUMN sum INTEGER
 """
+_IDS = "first_id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL"
+_MADE_ANEW_4 = {
+    "retrieved": f"({_IDS}, {{twin}})",
+    "forgotten": f"({_IDS}, {{twin}})",
+    "started": f"({_IDS}, {{twin}})",
+    "keyed": f"({_IDS}, {{twin}})",
+    "reruns": f"({_IDS}, attempt INTEGER NOT NULL, {{twin}})",
+    "files": """(name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seq INTEGER UNIQUE, first_id INTEGER UNIQUE, {twin})
+        WITHOUT ROWID""",
+    "clients": "(number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, next_id INTEGER NOT NULL, {twin})",
+    "meta": "(name TEXT PRIMARY KEY, value, {twin}) WITHOUT ROWID",
+}
 
 
 def make(db: sqlite3.Connection) -> None:
@@ -102,8 +116,13 @@ def _add_3(db: sqlite3.Connection) -> None:
 
 
 def _add_4(db: sqlite3.Connection) -> None:
-    """Until then, what all had added was passed on in one order."""
-    _execute(db, _SINCE_4)
+    """Until then, what all had added was passed on in one order; and a changed bit in a small table was not noticed."""
+    _execute(db, _SINCE_4.format(twin=twin_of("horizons")))
+    for table, columns in _MADE_ANEW_4.items():
+        db.execute(f"ALTER TABLE {table} RENAME TO former")
+        db.execute(f"CREATE TABLE {table} {columns.format(twin=twin_of(table))}")
+        db.execute(f"INSERT INTO {table} SELECT * FROM former")
+        db.execute("DROP TABLE former")
 
 
 _STEPS = (_from_1_to_2, _add_3, _add_4)
@@ -112,9 +131,3 @@ _STEPS = (_from_1_to_2, _add_3, _add_4)
 def _execute(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";"):
         db.execute(statement)
-
-
-def end_of(marks: bytes | memoryview, clock: float) -> float:
-    """When the last job of a segment ended (Unix seconds)."""
-    last: float = array("d", bytes(marks[-8:]))[0]
-    return last + clock

@@ -71,7 +71,9 @@ def _open(
     with store.transaction:
         started = recovery.take_over(store, books, settings["interrupted"])
         store.set_meta("session", session)
+    store.empty_log()  # so that the database tells whose flight file it is, even without its log
     memory = flights.make(session, settings["workers"])
+    store.on_commit = memory.note_commit
     lanes = Lanes(settings["workers"])
     rerun = len(started) if settings["interrupted"] == recovery.RERUN else 0
     for piece in recovery.pieces(store, books):

@@ -44,9 +44,9 @@ from bossworker.pool.wire.output_frames import OutputEnds
 from bossworker.pool.wire.recorder import Memory, Recorder
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.wire.worker_wire import WorkerWire
-from bossworker.pool.worker import worker
 from bossworker.pool.worker.forkserver import ForkServer
 from bossworker.pool.worker.relayed_output import RelayedOutput, direct_output
+from bossworker.pool.worker.worker import Worker, refuse
 from bossworker.system import cpython, forking, multiprocess, processes, signals, stdio
 from bossworker.system.cpython import signal  # the whole module makes enums of what it gives back
 from bossworker.system.descriptors import close_all_but
@@ -307,9 +307,9 @@ def _worker_main(
     try:
         loaded = load_renewed(renewed, first) if renewed else first()
     except BaseException as error:
-        worker.refuse(wire, "the handlers could not be loaded", error)
+        refuse(wire, "the handlers could not be loaded", error)
         return
-    worker.main(recorder, wire, start.memory, loaded, start.options, identity, output)
+    Worker(recorder, wire, start.memory, loaded, start.options, identity, output).live()
 
 
 def _descriptors_in_use() -> Iterator[int]:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ, WRITE, HANGUP = select.POLLIN, select.POLLOUT, select.POLLHUP
+READ, WRITE = select.POLLIN, select.POLLOUT
 LONGEST_SLEEP = 3600.0  # seconds; poll takes milliseconds in 31 bits, and timers may be years away
 
 

@@ -88,12 +88,13 @@ def _look_here(pid: int, started: int | str) -> str:
     # Not there: unless /proc itself is not (any more), or hides the process from us (the mount option hidepid).
     if not proc.is_ours():
         return NO_PROC
-    if _exists(pid) and proc.state_and_start(pid)[1] is None and _exists(pid):
+    if exists(pid) and proc.state_and_start(pid)[1] is None and exists(pid):
         return "hidden by /proc"
     return GONE
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is such a process, whoever's; of a negative number, whether anybody is in that process group."""
     try:
         os.kill(pid, 0)
     except PermissionError:

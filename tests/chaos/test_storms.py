@@ -92,12 +92,18 @@ def test_kills_cost_one_job_each_and_none_runs_twice(
     check_journal(kept, done=kinds[None], **({"failed": kinds["crash"]} if kinds["crash"] else {}))
 
 
-@pytest.mark.parametrize("settings", [{"start_method": "spawn"}, {"transport": "socketpair"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"start_method": "spawn"}, {"transport": "socketpair"}, {"transport": "socketpair", "journal": "jobs.db"}],
+    ids=str,
+)
 def test_so_do_spawned_workers_and_those_without_zeromq(
     tmp_path: Path, request: pytest.FixtureRequest, settings: dict[str, Any]
 ) -> None:
     jobs, kills = (100_000, 100) if request.config.getoption("--long") else (8_000, 25)
-    weather_a_storm(tmp_path / "log", random.Random(11), jobs, kills, **settings)
+    kept = {"journal": tmp_path / settings["journal"]} if "journal" in settings else {}
+    kinds = weather_a_storm(tmp_path / "log", random.Random(11), jobs, kills, **{**settings, **kept})
+    check_journal(kept, done=kinds[None], **({"failed": kinds["crash"]} if kinds["crash"] else {}))
 
 
 def weather_a_storm(log: Path, rng: random.Random, jobs: int, kills: int, **settings: Any) -> Counter[str | None]:

@@ -17,7 +17,17 @@ from bossworker.system.signal_pipe import SignalPipe
 
 
 @pytest.fixture
-def signal_elsewhere() -> Iterator[threading.Thread]:
+def handlers() -> Iterator[None]:
+    """As they were: a run that was interrupted leaves its signals ignored, and so has all that it starts."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = list(map(signal.getsignal, numbers))
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def signal_elsewhere(handlers: None) -> Iterator[threading.Thread]:
     """A thread that gets a SIGHUP for us, once it is started."""
 
     def send() -> None:
@@ -47,16 +57,13 @@ def test_the_wait_of_a_run(signal_elsewhere: threading.Thread) -> None:
 
 def test_a_pipe_tells_once(signal_elsewhere: threading.Thread) -> None:
     heard: list[int] = []
-    before = signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
-    try:
-        with SignalPipe() as outer:
-            with SignalPipe() as pipe:
-                signal_elsewhere.start()
-                assert select.select([pipe], [], [], 60)[0] == [pipe]
-                pipe.drain()
-                assert select.select([outer, pipe], [], [], 0)[0] == []
-            assert heard == [signal.SIGHUP]
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
+    with SignalPipe() as outer:
+        with SignalPipe() as pipe:
+            signal_elsewhere.start()
+            assert select.select([pipe], [], [], 60)[0] == [pipe]
+            pipe.drain()
+            assert select.select([outer, pipe], [], [], 0)[0] == []
+        assert heard == [signal.SIGHUP]
+        signal.raise_signal(signal.SIGHUP)  # it is blocked here, and comes once nobody listens
     assert signal.set_wakeup_fd(-1) == -1

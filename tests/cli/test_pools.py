@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker
-from bossworker.cli.pool_entries import pool_named
+from bossworker.cli.pool_entries import pool_entries
 from tests.cli.conftest import Cli
 from tests.cli.test_detached_jobs import FACTS, objects
 from tests.conftest import wait_for
@@ -106,8 +106,7 @@ def test_a_trace_of_a_pool(cli: Cli, mill: BossWorker, here: Path) -> None:
 
 def test_the_end_of_a_pool_is_waited_for(cli: Cli, mill: BossWorker, root: Path) -> None:
     assert cli("wait", "mill", "--timeout", "0.1").status == 124
-    entry = pool_named("mill")
-    assert entry is not None
+    (entry,) = (one for one in pool_entries() if one.name == "mill")
     waiting = threading.Thread(target=entry.wait, args=(None,))
     waiting.start()
     mill.shut_down()

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import shlex
+import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import bossworker
+from bossworker.cli.entries import short
 from bossworker.cli.main import COMMANDS
 from bossworker.cli.manual_page import PLACES, write_all
 from bossworker.cli.parsers import all_parsers, options_of
 from bossworker.cli.run_arguments import HELP
-from tests.cli.conftest import Cli
+from tests.cli.conftest import PROGRAM, Cli
 
 SHARE = Path(bossworker.__file__).parent.parent / "data" / "share"
 HOW = "python -m bossworker.cli.manual_page data/share"
@@ -58,6 +66,88 @@ def test_completion_in_bash() -> None:
     assert complete("run", "--jobl") == ["--joblog"]
     assert complete("wait", "la") == ["last"]
     assert complete("completion", "''") == ["bash", "zsh", "fish"]
+
+
+@pytest.fixture
+def one_job(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, all_leave: None) -> str:
+    """The short id of a job. Shells find `bossworker`, and a program of a strange name."""
+    for name, line in (("bossworker", shlex.join(PROGRAM) + ' "$@"'), ("strange-program", "true")):
+        (here / "bin").mkdir(exist_ok=True)
+        (here / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (here / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(bossworker.__file__).parents[1]))
+    return short(cli("start", "true").out.strip())
+
+
+def in_fish(line: str) -> list[str]:
+    """What fish offers for the last word."""
+    script = f"source {SHARE}/fish/vendor_completions.d/bossworker.fish; complete -C '{line}'"
+    said = subprocess.run(["fish", "-N", "-c", script], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    return [offer.partition("\t")[0] for offer in said.stdout.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_completion_in_fish(one_job: str) -> None:
+    assert in_fish("bossworker st") == ["stack", "start"]
+    assert in_fish("bossworker run --jobl") == ["--joblog"]
+    assert in_fish("bossworker wait la") == ["last"]
+    assert in_fish(f"bossworker log {one_job[:3]}") == [one_job]
+    assert in_fish("bossworker completion ") == ["bash", "fish", "zsh"]
+    assert in_fish("bossworker run strange-p") == ["strange-program"]
+
+
+class Zsh:
+    """An interactive one, as on a terminal."""
+
+    def __init__(self) -> None:
+        self._pid, self._fd = pty.fork()
+        if not self._pid:
+            os.execvpe("zsh", ["zsh", "-f", "-i"], {**os.environ, "TERM": "dumb"})
+        functions = SHARE / "zsh" / "site-functions"
+        self.type(
+            f"PROMPT=; stty -echo; fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; echo 'O''K'\r"
+        )
+        self.read_until("OK")
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def read_until(self, text: str) -> None:
+        """Fails when it does not come."""
+        told = b""
+        while text.encode() not in told:
+            assert select.select([self._fd], [], [], 60)[0], f"no {text!r} in {told!r}"
+            told += os.read(self._fd, 1 << 16)
+
+    def close(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.close(self._fd)
+        os.waitpid(self._pid, 0)
+
+
+@pytest.fixture
+def zsh() -> Iterator[Zsh]:
+    if shutil.which("zsh") is None:
+        pytest.skip("needs zsh")
+    zsh = Zsh()
+    yield zsh
+    zsh.close()
+
+
+def test_completion_in_zsh(one_job: str, zsh: Zsh) -> None:
+    for typed, completed in (
+        ("completi", "completion "),
+        ("run --jobl", "run --joblog "),
+        ("wait la", "wait last "),
+        (f"log {one_job[:3]}", f"log {one_job} "),
+        ("completion fi", "completion fish "),
+        ("run strange-p", "run strange-program "),
+    ):
+        zsh.type(f"bossworker {typed}\t")
+        zsh.read_until(completed)
+        zsh.type("\x15")  # the line is emptied
 
 
 def test_completion_is_printed(cli: Cli) -> None:

@@ -14,6 +14,7 @@ import pytest
 from bossworker.commands import jobdir, safe_files
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.safe_files import Damaged
+from bossworker.system import folders
 from tests.commands.disk import fill
 
 
@@ -159,10 +160,10 @@ def test_removal_counts_files_and_follows_no_link(tmp_path: Path) -> None:
     (files / "link").symlink_to(outside)
     (files / "deep").chmod(0)
     os.mkfifo(files / "pipe")
-    assert jobdir.remove_tree(directory.path) == 3 + 3  # job.json, stdout, stderr; one, link, pipe
+    assert folders.remove(directory.path) == 3 + 3  # job.json, stdout, stderr; one, link, pipe
     assert not os.path.exists(directory.path)
     assert (outside / "kept").exists()
-    assert jobdir.remove_tree(directory.path) == 0
+    assert folders.remove(directory.path) == 0
 
 
 def test_what_is_removed_may_be_reached_by_a_link(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_what_is_removed_may_be_reached_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("root")
     directory = create(tmp_path / "link")
     directory.close()
-    assert jobdir.remove_tree(directory.path) == 3
+    assert folders.remove(directory.path) == 3
     assert os.listdir(tmp_path / "root") == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -91,6 +92,31 @@ def _changed_result(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"a word", b"a wort"))
 
 
+def _changed_retrieved(path: Path) -> None:
+    """Of a small table: else results would come once more, or never."""
+    _change(path, "retrieved", "first_id + 1000")
+
+
+def _changed_end(path: Path) -> None:
+    _change(path, "ended", "first_id + 1000")
+
+
+def _change(path: Path, table: str, value: str) -> None:
+    """As a bit does that has changed: what SQLite notes of a row beside it stays as it is."""
+    made(path)
+    with closing(sqlite3.connect(path)) as db:
+        (text,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        plain = re.sub(r"twin AS .* STORED", "twin", text)
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (plain, table))
+        db.commit()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE {table} SET first_id = {value}")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (text, table))
+        db.commit()
+
+
 def _anothers(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE recipes (name, text)")
@@ -110,6 +136,8 @@ def _newer(path: Path) -> None:
         (_cut_off, "damaged|malformed"),
         (_changed_job, "a record in the table jobs was changed"),
         (_changed_result, "a record in the table results was changed"),
+        (_changed_retrieved, "a record in the table retrieved was changed"),
+        (_changed_end, "a record in the table ended was changed"),
         (_anothers, "the database of another program"),
         (_newer, "its version is 99"),
     ],

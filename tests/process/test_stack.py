@@ -46,6 +46,14 @@ def test_a_running_job_shows_its_stack(pool: Pool) -> None:
     assert bw.stats().restarts == 0
 
 
+def test_nor_is_there_anything_of_ours_where_the_core_runs_the_job(pool: Pool) -> None:
+    """It runs small jobs that were added together."""
+    bw = pool(nap, worker_count=1)
+    job_id, _ = bw.add_work({"seconds": 60}, {"seconds": 0})
+    wait_for(lambda: [worker.job_id for worker in bw.stats().workers] == [job_id])
+    assert re.search(r'test_stack.py", line \d+ in nap$', bw.stack(job_id))
+
+
 def match_for_ever(job: dict[str, Any]) -> dict[str, Any]:
     re.match(r"(a+)+$", "a" * 60 + "b")
     return {}

@@ -8,7 +8,7 @@ from bossworker.pool.boss.actions import Leave, ReplaceStuck, Spawn, TakeBack
 from bossworker.pool.boss.deadlines import OVERDUE_SECONDS, STUCK_SECONDS
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.workers import State
-from tests.unit.test_ledger import (
+from tests.unit.ledgers import (
     GRACE,
     KILLED,
     NOTHING_YET,

@@ -6,6 +6,8 @@ import os
 from collections.abc import Container, Sized
 from typing import Protocol
 
+from bossworker.system import identity
+
 _LISTED, _EACH = 1 << 12, 16  # bytes of a list of children, and those of one in it
 
 
@@ -30,7 +32,7 @@ class Remainder:
             running: The pids of those that run, which are our children as well.
         """
         # The list may lack one if another child ends while it is read. What is in the command's group is seen anyhow.
-        if _group_lives(pid):
+        if identity.exists(-pid):
             return True
         if self._children < 0:
             return False
@@ -48,17 +50,6 @@ def reap_all() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-def _group_lives(pid: int) -> bool:
-    """Whether anybody is left in the group that a command has led, which is reaped."""
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _reap(pid: int) -> bool:

@@ -69,46 +69,49 @@ class CallerRequests:
                 first_id, count = batch.first_id, batch.count  # it may be joined to another
                 self.perform(self.ledger.on_submit(batch, now))
                 self.delivery.ring.queued(first_id, count, now)
-            case Kind.CANCEL:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                how = bytes(frame.head[messages.REQUEST.size :])
-                self.reply(number, {"count": self._cancel_as_asked(frame.body.cast("Q").tolist(), how)})
-            case Kind.RESIZE:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (count,) = messages.COUNT.unpack_from(frame.head, messages.REQUEST.size)
-                self.note(_INFO, f"pool resized: workers={count} before={self.ledger.staff.target}")
-                self.perform(self.ledger.on_resize(count, now))
-                self.reply(number, {})
-            case Kind.PAUSE:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (on,) = messages.SWITCH.unpack_from(frame.head, messages.REQUEST.size)
-                self.note(_INFO, "pool paused" if on else "pool resumed")
-                self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(now))
-                self.reply(number, {})
-            case Kind.RELOAD:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                name = bytes(frame.head[messages.REQUEST.size :]).decode()
-                self.reloads.add(number, name, bytes(frame.body))
-            case Kind.STACK:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self.stacks.ask(number, jobs_meant(job_id))
-            case Kind.STATS:
-                (number,) = messages.REQUEST.unpack(frame.head)
-                self.deliver()  # so that what is counted as done has been sent
-                self.reply(number, take_stock(self.ledger, self.traffic.intake.recorders, self.delivery, now))
-            case Kind.EVENTS:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                self.watchers.ask(number, *messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size))
-            case Kind.OPERATE:
-                (number,) = messages.REQUEST.unpack(frame.head)
-                self.operations.ask(number, bytes(frame.body), self.reply)
             case Kind.CLOSE:
                 self.perform(self.ledger.on_close(now))
             case Kind.STOP:
                 self.stop(now)
-            case _:
-                complain(f"dropped a frame of kind {frame.kind!r} from the caller")
+            case kind if (see_to := _REQUESTS.get(kind)) is not None:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                see_to(self, number, frame.head[messages.REQUEST.size :], frame.body)
+            case kind:
+                complain(f"dropped a frame of kind {kind!r} from the caller")
+
+    # -- requests: each has a number, which its reply has, too --------------------------------------------
+
+    def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
+        queued_only, unbegun = bytes(more) == messages.QUEUED_ONLY, bytes(more) == messages.UNBEGUN
+        self.reply(number, {"count": self.cancel(body.cast("Q").tolist(), queued_only, unbegun)})
+
+    def _on_resize(self, number: int, more: memoryview, body: memoryview) -> None:
+        (count,) = messages.COUNT.unpack(more)
+        self.note(_INFO, f"pool resized: workers={count} before={self.ledger.staff.target}")
+        self.perform(self.ledger.on_resize(count, time.monotonic()))
+        self.reply(number, {})
+
+    def _on_pause(self, number: int, more: memoryview, body: memoryview) -> None:
+        (on,) = messages.SWITCH.unpack(more)
+        self.note(_INFO, "pool paused" if on else "pool resumed")
+        self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(time.monotonic()))
+        self.reply(number, {})
+
+    def _on_reload(self, number: int, more: memoryview, body: memoryview) -> None:
+        self.reloads.add(number, bytes(more).decode(), bytes(body))
+
+    def _on_stack(self, number: int, more: memoryview, body: memoryview) -> None:
+        self.stacks.ask(number, jobs_meant(*messages.JOB.unpack(more)))
+
+    def _on_stats(self, number: int, more: memoryview, body: memoryview) -> None:
+        self.deliver()  # so that what is counted as done has been sent
+        self.reply(number, take_stock(self.ledger, self.traffic.intake.recorders, self.delivery, time.monotonic()))
+
+    def _on_events(self, number: int, more: memoryview, body: memoryview) -> None:
+        self.watchers.ask(number, *messages.EVENTS.unpack(more))
+
+    def _on_operate(self, number: int, more: memoryview, body: memoryview) -> None:
+        self.operations.ask(number, bytes(body), self.reply)
 
     def reply(self, number: int, content: dict[str, object]) -> None:
         """Answer a request; number 0 wants no answer."""
@@ -121,28 +124,12 @@ class CallerRequests:
         self.perform(self.ledger.on_stop(now))
         self.cancel(running)
 
-    def _cancel_as_asked(self, ids: list[int], how: bytes) -> int:
-        if how != messages.UNBEGUN:
-            return self.cancel(ids, how == messages.QUEUED_ONLY)
+    def cancel(self, ids: list[int], queued_only: bool = False, unbegun: bool = False) -> int:
+        """Cancel jobs; how many were unfinished. `queued_only`: not those that a worker has; `unbegun`: that run."""
         now = time.monotonic()
-        self._reclaim(ids, now)
-        count, actions = self.ledger.on_take_back(ids, now)
-        self.perform(actions)
-        return count
-
-    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
-        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
-        now = time.monotonic()
-        looks = {} if queued_only else self._reclaim(ids, now)
-        count, actions = self.ledger.on_cancel(ids, looks, now)
-        self.perform(actions)
-        return count
-
-    def _reclaim(self, ids: list[int], now: float) -> dict[int, Snapshot]:
-        """Take what they have not begun from those workers that have some of the jobs; how these are."""
         looks: dict[int, Snapshot] = {}
         wanted = set(ids)
-        for worker in self.ledger.busy():
+        for worker in () if queued_only else self.ledger.busy():
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
@@ -150,4 +137,18 @@ class CallerRequests:
             if snapshot is not None:
                 self.ledger.reclaim(worker.slot, snapshot, now)
                 looks[worker.slot] = snapshot
-        return looks
+        count, actions = self.ledger.on_take_back(ids, now) if unbegun else self.ledger.on_cancel(ids, looks, now)
+        self.perform(actions)
+        return count
+
+
+_REQUESTS: dict[Kind, Callable[[CallerRequests, int, memoryview, memoryview], None]] = {
+    Kind.CANCEL: CallerRequests._on_cancel,
+    Kind.RESIZE: CallerRequests._on_resize,
+    Kind.PAUSE: CallerRequests._on_pause,
+    Kind.RELOAD: CallerRequests._on_reload,
+    Kind.STACK: CallerRequests._on_stack,
+    Kind.STATS: CallerRequests._on_stats,
+    Kind.EVENTS: CallerRequests._on_events,
+    Kind.OPERATE: CallerRequests._on_operate,
+}

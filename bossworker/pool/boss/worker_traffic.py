@@ -176,8 +176,8 @@ class WorkerTraffic:
 
     def read_rest_of_router(self) -> None:
         """Take off what it might not tell of."""
-        if self.lines.router is not None and not self.lines.router.quiet:
-            self._judge(self.lines.router.take())
+        if self.lines.router is not None:
+            self._judge(self.lines.router.take_rest())
 
     def _judge(self, messages: list[tuple[bytes, str]]) -> None:
         for route, why in messages:

@@ -8,12 +8,14 @@ that was passed to the boss and stands in neither never started. Behind the log 
 (``kept_results.py``).
 
 The kernel writes memory to the file whenever it likes. So after a power cut, or a crash of the machine, the file means
-nothing: the boot id in it tells.
+nothing: the boot id in it tells. But for one word: the number of the last commit, which is noted once that is on the
+disk. Whatever else has become of the file, a database that has not come so far has lost something.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -31,6 +33,7 @@ _ENTRY = 2  # words: the first id, and how many jobs from there on were claimed
 _HEAD = 512  # words: what is below, before the entries
 _WRITTEN, _BOSS, _FORK_SERVER = 0, 1, 3  # entries that were ever written; pids, each with a start time behind it
 _SHUT = 5  # whether what is noted here is being read, and nothing may be begun any more
+_COMMITS = 6  # the number of the database's last commit
 _NAME_AT, _NAME_SIZE = 64 * 8, 256  # bytes: which session of the journal this is of, and the boot id
 
 
@@ -58,6 +61,10 @@ class FiledMemory(Memory):
     def is_of(self, session: str) -> bool:
         """Whether it is of this session, and of this boot."""
         return bytes(self._name).rstrip(b"\0") == _name_of(session)
+
+    def note_commit(self, number: int) -> None:
+        """A commit of the database is on the disk."""
+        self._log[_COMMITS] = number
 
     def note_boss(self) -> None:
         """This process is the boss."""
@@ -156,6 +163,13 @@ class FiledMemory(Memory):
         self._log.release()
         self._name.release()
         super().close()
+
+
+def commit_noted(fd: int, session: str) -> int:
+    """The last commit that is noted in a file of this session, of whichever boot; 0: none is."""
+    name = os.pread(fd, _NAME_SIZE, Memory.size + _NAME_AT)
+    noted = os.pread(fd, 8, Memory.size + 8 * _COMMITS)
+    return int.from_bytes(noted, sys.byteorder) if name.startswith(f"{session} ".encode()) else 0
 
 
 def slots_end(slots: int) -> int:

@@ -30,7 +30,7 @@ COUNT_SECONDS = 1.0  # between counts of them
 
 
 class Worker:
-    """One worker's whole life. `run` returns when it could not start."""
+    """One worker."""
 
     def __init__(
         self,
@@ -57,7 +57,16 @@ class Worker:
 
     # -- life -------------------------------------------------------------------------------------------
 
+    def live(self) -> None:
+        """The whole life; returns when it could not start, exits with status 1 when the boss is gone."""
+        self.memory.keep_only(self.recorder.slot)
+        try:
+            self.run()
+        except (LinkClosed, OSError):
+            sys.exit(1)
+
     def run(self) -> None:
+        """From the init_handler to the exit_handler, if it can start."""
         if not self._start():
             return
         leaves = False
@@ -152,20 +161,3 @@ class Worker:
 def refuse(wire: WorkerWire, what: str, error: BaseException) -> None:
     """Report that this worker cannot start, and why."""
     wire.send(Kind.INIT_FAILED, b"", [describe_failed_start(what, error)])
-
-
-def main(
-    recorder: Recorder,
-    wire: WorkerWire,
-    memory: Memory,
-    handlers: Handlers,
-    options: Options,
-    identity: WorkerIdentity,
-    output: RelayedOutput | None = None,
-) -> None:
-    """A worker's whole life; returns when it could not start, exits with status 1 when the boss is gone."""
-    memory.keep_only(recorder.slot)
-    try:
-        Worker(recorder, wire, memory, handlers, options, identity, output).run()
-    except (LinkClosed, OSError):
-        sys.exit(1)

@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 
+from bossworker.system import identity
+
 _POOL_LOCK_PAUSE = 0.001  # seconds between two tries for a pool's lock
 
 
@@ -69,16 +71,6 @@ def _holder(fd: int) -> int | None:
             locks = [line.split() for line in file]  # 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
     except OSError:
         return None
+    # The lock outlives whoever took it, in the descriptors that others have of it.
     pids = [int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == wanted]
-    return next((pid for pid in pids if pid > 0 and _lives(pid)), None)
-
-
-def _lives(pid: int) -> bool:
-    """Whether it is one, whoever's: the lock outlives who took it in the descriptors that others have of it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return next((pid for pid in pids if pid > 0 and identity.exists(pid)), None)

@@ -142,5 +142,6 @@ complete -c bossworker -n '__fish_seen_subcommand_from web' -l read-only -d 'onl
 complete -c bossworker -n '__fish_seen_subcommand_from doctor' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from doctor' -l json -d 'JSON to stdout'
 complete -c bossworker -n '__fish_seen_subcommand_from completion' -s h -l help -d 'show this help message and exit'
-complete -c bossworker -n '__fish_seen_subcommand_from show log wait kill pause resume send retry clean stack trace' -f -a 'last all failed'
+complete -c bossworker -n '__fish_seen_subcommand_from show log wait kill pause resume send retry clean stack trace' -f -a 'last all failed (bossworker ps 2>/dev/null | awk \'NR > 1 { print $1; if ($2 != "-") print $2 }\')'
+complete -c bossworker -n '__fish_seen_subcommand_from run start add' -a '(__fish_complete_command)'
 complete -c bossworker -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'
