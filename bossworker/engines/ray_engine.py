@@ -17,7 +17,6 @@ from bossworker.engines.node_messages import NodeRequest
 from bossworker.errors import WorkerStartError
 
 HERE = "auto"  # the address of the cluster that this machine belongs to
-SHUT_DOWN = "Ray has been shut down in this program"
 
 
 class RayExecutor(Executor):
@@ -32,12 +31,17 @@ class RayExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """As of any executor. ``cancel`` of the future stops nothing."""
-        if not ray.is_initialized():  # it would start a cluster of its own, by itself
-            raise RuntimeError(SHUT_DOWN)
+        check_connected()  # or it would start a cluster of its own, by itself
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # before Ray's threads may set its result
         when_done(self._run.remote(fn, args, kwargs).future(), future.set_result, future.set_exception)
         return future
+
+
+def check_connected() -> None:
+    """RuntimeError: the program has let go of Ray."""
+    if not ray.is_initialized():
+        raise RuntimeError("Ray has been shut down in this program")
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,8 +69,10 @@ class RayEngine(ExecutorEngine):
         super().open()
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
-        if not ray.is_initialized():  # of what it had, nobody tells
-            self._give_up(SHUT_DOWN)
+        try:
+            check_connected()
+        except RuntimeError as error:  # of what it had, nobody tells
+            self._give_up(error)
         return super().ask(request, nodes, seconds)
 
 

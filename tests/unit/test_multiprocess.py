@@ -91,7 +91,7 @@ def test_a_start_method_that_is_not_known_here_is_left_out() -> None:
 
     def check() -> None:
         before = multiprocessing.get_start_method()
-        Heritage("loky", "LokyProcess-1", (1,), b"key", None).take_over()
+        Heritage("unheard of", "Process-1", (1,), b"key", None).take_over()
         assert multiprocessing.get_start_method() == before
 
     in_child(check)
