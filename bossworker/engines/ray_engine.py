@@ -59,8 +59,8 @@ class RayEngine(ExecutorEngine):
             self._use(RayExecutor(HERE if self._place == HERE else f"ray://{self._place}"))
         except (OSError, ValueError) as error:  # ConnectionError, above all
             raise WorkerStartError(
-                f"engine='ray://{self._place}': no cluster of Ray's answers there ({error}). Start one (ray start --head), "
-                "or give the address that it tells"
+                f"engine='ray://{self._place}': no cluster of Ray's answers there ({error}). Start one (ray start "
+                "--head), or give the address that it tells"
             ) from error
         super().open()
 
