@@ -81,6 +81,15 @@ def pool_title(pid: int) -> str:
     return ""
 
 
+NO_LOOKS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "1s",
+}
+"""For a cluster that has nothing to do most of the time, and looks at itself a hundred times a second."""
+
+
 @contextmanager
 def quick_nodes() -> Iterator[None]:
     """Dask's nannies fork their workers from a process that has loaded Dask: each would take a second to do so."""
@@ -88,7 +97,7 @@ def quick_nodes() -> Iterator[None]:
 
     # Or multiprocessing makes a folder for the process's socket that it misses at exit, when ours is tidied away.
     current_process()._config.setdefault("tempdir", tempfile.mkdtemp(prefix="pymp-"))  # type: ignore[attr-defined]
-    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver", **NO_LOOKS}):
         yield
 
 
