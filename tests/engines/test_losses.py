@@ -278,6 +278,7 @@ def test_nodes_of_an_executor_elsewhere_end_when_idle(
     bw.add_work({"n": 1, "folder": str(tmp_path)})
     assert bw.get_result().ok
     assert runs(tmp_path) == Counter(range(2))
+    bw.shut_down()  # in order: by force, a node elsewhere may have to find out by itself
 
 
 def test_a_node_that_was_stopped_keeps_nobody_waiting(
