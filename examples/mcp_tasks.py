@@ -14,165 +14,124 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Iterator
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from bossworker import jobs
 
-POLL, TTL = 500, 86_400_000  # milliseconds between two looks, and for which an ended task stays
-CANCEL_SECONDS = 2.0  # between TERM and KILL
-STATES = {
-    jobs.Status.CREATED: "working",
-    jobs.Status.RUNNING: "working",
-    jobs.Status.COMPLETED: "completed",
-    jobs.Status.TERMINATED_BY_REQUEST: "cancelled",
-    jobs.Status.TERMINATED_BY_ERROR: "failed",
-}
-TOOL = {
-    "name": "run_command",
-    "description": "Run a command (a list of words, no shell) and return its output.",
-    "inputSchema": {
-        "type": "object",
-        "properties": {
-            "command": {"type": "array", "items": {"type": "string"}},
-            "stdin": {"type": "string"},
-            "cwd": {"type": "string"},
-            "timeout": {"type": "number", "description": "seconds"},
-        },
-        "required": ["command"],
-    },
-    "execution": {"taskSupport": "optional"},
-}
-
-HELLO: dict[str, Any] = {
+TTL, POLL, CANCEL = 86_400_000, 500, 2.0  # ms that an ended task stays; ms between looks; seconds from TERM to KILL
+NO_JSON, NO_REQUEST, NO_METHOD, BAD_PARAMS, OUR_FAULT = -32700, -32600, -32601, -32602, -32603  # errors of JSON-RPC
+STATES = {"created": "working", "running": "working", "completed": "completed", "terminated by request": "cancelled"}
+HELLO = {
     "protocolVersion": "2025-11-25",
     "capabilities": {"tools": {}, "tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}},
     "serverInfo": {"name": "bossworker-tasks", "version": "1"},
 }
-
-
-NO_JSON, NO_REQUEST, NO_METHOD, BAD_PARAMS, OUR_FAULT = -32700, -32600, -32601, -32602, -32603  # errors of JSON-RPC
+ARGUMENTS = {
+    "command": {"type": "array", "items": {"type": "string"}},
+    "stdin": {"type": "string"},
+    "cwd": {"type": "string"},
+    "timeout": {"type": "number", "description": "seconds"},
+}
+TOOL = {
+    "name": "run_command",
+    "description": "Run a command (a list of words, no shell) and return its output.",
+    "inputSchema": {"type": "object", "properties": ARGUMENTS, "required": ["command"]},
+    "execution": {"taskSupport": "optional"},
+}
 
 
 class Refused(Exception):
-    """What the client has asked for makes no sense."""
-
-    def __init__(self, text: str, code: int = BAD_PARAMS) -> None:
-        super().__init__(text)
-        self.code = code
+    """What the client has asked for makes no sense: a text, and a code of JSON-RPC's."""
 
 
 class Server:
-    """Answers requests. Each is answered in a thread of its own, for some wait."""
+    """Answers for the tasks of one owner."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
 
     def answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """The result of a request. Refused says what is wrong with it."""
-        match method, params:
-            case "initialize", _:
-                result = HELLO
-            case "ping", _:
-                result = {}
-            case "tools/list", _:
-                result = {"tools": [TOOL]}
-            case "tools/call", _:
-                result = self.call(params)
-            case "tasks/list", _:
-                result = {"tasks": list(map(self.describe, self.mine()))}
-            case "tasks/get", {"taskId": jobid}:
-                result = self.describe(self.find(jobid))
-            case "tasks/result", {"taskId": jobid}:
-                result = self.result(self.find(jobid))
-            case "tasks/cancel", {"taskId": jobid}:
-                result = self.cancel(self.find(jobid))
-            case (("tasks/get" | "tasks/result" | "tasks/cancel"), _):
-                raise Refused("taskId is missing")
-            case _:
-                raise Refused(f"there is no method {method!r}", NO_METHOD)
-        return result
+        match method:
+            case "initialize":
+                return HELLO
+            case "ping":
+                return {}
+            case "tools/list":
+                return {"tools": [TOOL]}
+            case "tools/call":
+                return self.call(**params)
+            case "tasks/list":
+                return {"tasks": [self.describe(jobid) for jobid in jobs.listing() if self.keeps(jobid)]}
+            case "tasks/get" | "tasks/result" | "tasks/cancel":
+                act = {"tasks/get": self.describe, "tasks/result": self.result, "tasks/cancel": self.cancel}[method]
+                return act(str(params.get("taskId")))
+        raise Refused(f"there is no method {method!r}", NO_METHOD)
 
-    def call(self, params: dict[str, Any]) -> dict[str, Any]:
+    def call(self, name: str = "", arguments: Any = None, task: Any = None, **_: Any) -> dict[str, Any]:
         """Start a command: as a task, or until its end."""
-        if params.get("name") != TOOL["name"]:
-            raise Refused(f"there is no tool {params.get('name')!r}")
-        asked, task = params.get("arguments") or {}, params.get("task")
-        ttl = (task or {}).get("ttl") or TTL
-        meta = {"owner": self.owner, "ttl": ttl}
+        if name != TOOL["name"]:
+            raise Refused(f"there is no tool {name!r}", BAD_PARAMS)
+        options = {name: arguments[name] for name in ("stdin", "cwd", "timeout") if arguments.get(name)}
+        meta = {"owner": self.owner, "ttl": (task or {}).get("ttl") or TTL}
         try:
-            options: dict[str, Any] = {
-                "stdin": asked.get("stdin"),
-                "cwd": asked.get("cwd"),
-                "timeout": asked.get("timeout") or 0,
-            }
-            jobid = jobs.start(asked.get("command") or [], meta=meta, **options)
+            jobid = jobs.start(arguments.get("command") or [], meta=meta, **options)
         except (OSError, TypeError, ValueError) as error:
-            raise Refused(str(error)) from error
+            raise Refused(str(error), BAD_PARAMS) from error
         if task is not None:
             return {"task": self.describe(jobid)}
         result = self.result(jobid)
         jobs.clean(jobid)
         return result
 
-    def mine(self) -> Iterator[str]:
-        """The tasks of this owner; those whose time to live is over are deleted."""
-        for jobid in jobs.listing():
-            info = jobs.info(jobid)
-            if info is None or info.meta.get("owner") != self.owner:
-                continue
-            if info.ended_at and datetime.now().timestamp() - info.ended_at > info.meta.get("ttl", TTL) / 1000:
-                jobs.clean(jobid)
-            else:
-                yield jobid
-
-    def find(self, jobid: object) -> str:
-        """The task that is meant, if it is this owner's: ids come from strangers."""
-        info = jobs.info(str(jobid))
+    def find(self, jobid: str) -> Any:
+        """What is known of a task. Refused: it is not this owner's, for ids come from strangers."""
+        info = jobs.info(jobid)
         if info is None or info.meta.get("owner") != self.owner:
-            raise Refused(f"there is no task {jobid!r}")
-        return str(jobid)
+            raise Refused(f"there is no task {jobid!r}", BAD_PARAMS)
+        return info
+
+    def keeps(self, jobid: str) -> bool:
+        """Whether a task is this owner's. One whose time to live is over is deleted."""
+        info = jobs.info(jobid)
+        if info is None or info.meta.get("owner") != self.owner:
+            return False
+        over = bool(info.ended_at) and time.time() > info.ended_at + info.meta.get("ttl", TTL) / 1000
+        if over:
+            jobs.clean(jobid)
+        return not over
 
     def describe(self, jobid: str) -> dict[str, Any]:
         """A task, as the protocol has it."""
-        info = jobs.info(jobid)
-        if info is None:
-            raise Refused(f"there is no task {jobid!r} any more")
-        created = info.created_at or 0.0
-        return {
-            "taskId": jobid,
-            "status": STATES.get(info.status, "failed"),
-            "statusMessage": "; ".join(jobs.details(jobid)),
-            "createdAt": stamp(created),
-            "lastUpdatedAt": stamp(info.ended_at or info.started_at or created),
-            "ttl": info.meta.get("ttl", TTL),
-            "pollInterval": POLL,
-        }
+        info = self.find(jobid)
+        created, last = (
+            datetime.fromtimestamp(seconds or 0.0, UTC).isoformat(timespec="milliseconds")
+            for seconds in (info.created_at, info.ended_at or info.started_at or info.created_at)
+        )
+        told = {"status": STATES.get(info.status, "failed"), "statusMessage": "; ".join(jobs.details(jobid))}
+        times = {"createdAt": created, "lastUpdatedAt": last, "ttl": info.meta.get("ttl", TTL), "pollInterval": POLL}
+        return {"taskId": jobid, **told, **times}
 
     def result(self, jobid: str) -> dict[str, Any]:
         """What the tool returns, once the command has ended."""
-        status = jobs.wait(jobid)
-        text = jobs.stdout(jobid) + jobs.stderr(jobid)
-        return {
-            "content": [{"type": "text", "text": text or "; ".join(jobs.details(jobid))}],
-            "isError": status is not jobs.Status.COMPLETED,
-            "_meta": {"io.modelcontextprotocol/related-task": {"taskId": jobid}},
-        }
+        self.find(jobid)
+        failed = jobs.wait(jobid) != "completed"
+        text = jobs.stdout(jobid) + jobs.stderr(jobid) or "; ".join(jobs.details(jobid))
+        meta = {"io.modelcontextprotocol/related-task": {"taskId": jobid}}
+        return {"content": [{"type": "text", "text": text}], "isError": failed, "_meta": meta}
 
     def cancel(self, jobid: str) -> dict[str, Any]:
         """End it: TERM first, then KILL."""
+        self.find(jobid)
         if jobs.is_finished(jobid):
-            raise Refused(f"task {jobid} has ended already")
+            raise Refused(f"task {jobid} has ended already", BAD_PARAMS)
         jobs.signal(jobid, "TERM")
-        if jobs.wait(jobid, CANCEL_SECONDS) in (jobs.Status.CREATED, jobs.Status.RUNNING):
+        if jobs.wait(jobid, CANCEL) in ("created", "running"):
             jobs.signal(jobid)
             jobs.wait(jobid)
         return self.describe(jobid)
-
-
-def stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def parse(line: str) -> dict[str, Any]:
@@ -196,7 +155,7 @@ def respond(server: Server, line: str, turn: threading.Lock) -> None:
         answer["id"] = request["id"]
         answer["result"] = server.answer(str(request.get("method")), request.get("params") or {})
     except Refused as error:
-        answer["error"] = {"code": error.code, "message": str(error)}
+        answer["error"] = {"code": error.args[1], "message": error.args[0]}
     except Exception as error:  # whoever waits for an answer gets one
         answer["error"] = {"code": OUR_FAULT, "message": f"{type(error).__name__}: {error}"}
     with turn:
@@ -207,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--owner", default="agent", help="whose tasks are seen")
     server, turn = Server(parser.parse_args().owner), threading.Lock()
-    for line in sys.stdin:
+    for line in sys.stdin:  # a thread a request, for some wait
         threading.Thread(target=respond, args=(server, line, turn)).start()
 
 

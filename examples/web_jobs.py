@@ -290,6 +290,7 @@ def main() -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", options.port))
+        listener.listen()  # before anybody is told the address
         print(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={TOKEN}", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

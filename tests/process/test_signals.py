@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossWorker, run_command
+from bossworker.pool.wire.frames import Frame
 from bossworker.system import processes, signals
 from tests.conftest import alive, wait_for
 from tests.process.programs import environment, run_program, write_program
@@ -337,3 +339,22 @@ def test_a_socket_of_a_client_that_hangs_up_is_no_signal_either(pool: Pool) -> N
     with suppress(OSError):
         bw._connection._readiness._seen.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
     assert bw.get_result() == {"n": 1}
+
+
+def test_what_an_interrupted_call_has_read_keeps_nobody_waiting(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else comes from the boss: so who asks next must not wait until something does."""
+    bw = pool(nap, worker_count=1)
+    line = bw._connection
+    bw.add_work({"n": 1})
+    wait_for(lambda: select.select([line.link.sock], [], [], 0)[0])
+
+    def interrupted(frame: Frame) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(line, "_on_frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bw.get_result()
+    begin = time.monotonic()
+    assert bw.get_result(timeout=60) == {"n": 1}
+    assert time.monotonic() < begin + 30

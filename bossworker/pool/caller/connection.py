@@ -74,6 +74,7 @@ class Connection:
         self._given_back = False
         self._replies = Replies()
         self._sending = threading.Lock()  # for putting frames into the link
+        self._reading = False  # still so after a call that was interrupted: it may have read what it did not act on
         self._readiness = ReadinessFd()
         self._selector = AwaitedFds()
         self._boss_fd = processes.pidfd(self.pid)
@@ -252,7 +253,7 @@ class Connection:
             ticks.append(UNSENT_TICK)
         if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
-        ready = self._selector.wait(min(ticks, default=None))
+        ready = self._selector.wait(0.0 if self._reading else min(ticks, default=None))
         self._take_in()
         if not self.gone and (self._boss_fd in ready or (not ready and self._boss_fd is None)):
             self._check_boss()
@@ -276,6 +277,7 @@ class Connection:
         Whether anything came, and whether the other end has hung up.
         """
         came = hung_up = False
+        self._reading = True
         try:
             came = link.pull()
         except LinkClosed:
@@ -287,6 +289,7 @@ class Connection:
             if frame.fd is not None:
                 give_back(frame.fd)
                 close_fds(frame.fds)
+        self._reading = False
         return came, hung_up
 
     def _lose_boss(self) -> None:
