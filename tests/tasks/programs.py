@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bossworker.tasks import Task
@@ -35,6 +36,11 @@ def in_itself() -> list[Any]:
     made: list[Any] = []
     made += [made, made]
     return made
+
+
+def state(pid: int) -> str:
+    """Of a process, a letter as in ps: T if it has stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def wait_for_info(task: Task, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pytest
 from bossworker.tasks import Task, TaskPool, TaskRefused
 from bossworker.tasks.supervisor.clients import MOST_CLIENTS, SPARE_DESCRIPTORS, most_clients
 from bossworker.tasks.wire.protocol import HEADER, MARK, MAX_BODY, MAX_HEAD, Decoder, encode
-from tests.tasks.programs import CAT, SLEEP, python, wait_for_info
+from tests.conftest import wait_for
+from tests.tasks.programs import CAT, SLEEP, python, state, wait_for_info
 from tests.tasks.test_streams import MB, uss
 
 
@@ -243,7 +244,7 @@ def test_several_write_and_each_piece_stays_whole(pool: TaskPool) -> None:
 def test_who_hangs_up_in_the_middle_is_forgotten(pool: TaskPool) -> None:
     task = pool.spawn(CAT)
     task.pause()
-    wait_for_info(task, lambda info: info["status"]["paused"])  # until then it may still read
+    wait_for(lambda: state(task.info()["pid"]) == "T")  # until then it may still read
     task.stream(0).write(bytes(MB), timeout=0)
     with connected(pool, task.pid) as client:
         client.sendall(encode({"op": "write", "stream": 0, "wait": None}, b"never"))

@@ -14,7 +14,7 @@ import pytest
 from bossworker import BossWorkerError, tasks
 from bossworker.tasks import Task, TaskGone, TaskLocked, TaskNotStarted, TaskPool, TaskRefused
 from tests.conftest import alive, wait_for
-from tests.tasks.programs import CAT, SLEEP, in_itself, nested, python, shell, wait_for_info, wait_for_output
+from tests.tasks.programs import CAT, SLEEP, in_itself, nested, python, shell, state, wait_for_info, wait_for_output
 
 
 def test_a_task_tells_all_about_itself(pool: TaskPool) -> None:
@@ -217,10 +217,6 @@ def test_the_supervisor_outlives_the_signal(pool: TaskPool, name: str) -> None:
         assert task.wait(20)
         assert task.restart()
     assert alive(task.pid)
-
-
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_pause_stops_all_that_the_command_has_started(pool: TaskPool) -> None:
