@@ -17,7 +17,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from bossworker import BossWorker
+from bossworker import BossWorker, BossWorkerError
 from bossworker.system import processes
 from tests.conftest import LEAVE_SECONDS, end_resource_tracker
 
@@ -136,3 +136,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 def face(pool: Callable[..., BossWorker], engine: Callable[[str], Any]) -> Face:
     """Makes a pool on an engine."""
     return lambda kind, handler, **settings: pool(handler, engine=engine(kind), **settings)
+
+
+def check_what_is_refused(bw: BossWorker) -> None:
+    """What no pool on an engine has."""
+    with pytest.raises(ValueError, match="has no door"):
+        bw.listen()
+    with pytest.raises(ValueError, match="has no page"):
+        bw.web()
+    with pytest.raises(BossWorkerError, match="has no operators"):
+        bw.operator.now()

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import bossworker
-from bossworker import AsyncBossWorker, BossWorker, BossWorkerError, WorkerStartError
+from bossworker import AsyncBossWorker, BossWorker, WorkerStartError
 from bossworker.engines import executor_engine
 from bossworker.engines.adapter import finished
 from bossworker.engines.home_line import HomeDoor
 from tests.conftest import wait_for
-from tests.engines.conftest import Face
+from tests.engines.conftest import Face, check_what_is_refused
 
 PATIENCE = 60.0  # seconds; a machine may be busy with other things
 
@@ -241,12 +241,7 @@ def test_an_executor_has_a_pool_or_an_engine(face: Face, engine: Callable[[str],
 
 def test_what_cannot_be(face: Face, kind: str) -> None:
     bw = face(kind, work, worker_count=1)
-    with pytest.raises(ValueError, match="has no door"):
-        bw.listen()
-    with pytest.raises(ValueError, match="has no page"):
-        bw.web()
-    with pytest.raises(BossWorkerError, match="has no operators"):
-        bw.operator.now()
+    check_what_is_refused(bw)
     assert "Executor" in repr(bw) or "Dask cluster tcp://" in repr(bw)
 
 

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import pytest
 
 import bossworker
-from bossworker import AsyncBossWorker, BossDied, BossWorker, BossWorkerError, JobEnded, JobQueued
+from bossworker import AsyncBossWorker, BossDied, BossWorker, JobEnded, JobQueued
 from tests.conftest import wait_for
+from tests.engines.conftest import check_what_is_refused
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
 from tests.engines.test_losses import Elsewhere, on_another_machine
 
@@ -350,13 +351,7 @@ def journal(at: Place, said: str) -> None:
 @row("`listen`, `web`, `operator`")
 def refused(at: Place, said: str) -> None:
     assert said == "refused"
-    bw = at.pool(work)
-    with pytest.raises(ValueError, match="has no door"):
-        bw.listen()
-    with pytest.raises(ValueError, match="has no page"):
-        bw.web()
-    with pytest.raises(BossWorkerError, match="has no operators"):
-        bw.operator.now()
+    check_what_is_refused(at.pool(work))
 
 
 @row("the machine of the program is asleep, or stopped (Ctrl-Z) for 30 s")
