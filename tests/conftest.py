@@ -24,6 +24,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.system import processes
+from bossworker.system.cpython import signal as _signal  # enums would take longer than all the rest
 from tests.large_pages import use_large_pages
 from tests.turns import Turns
 
@@ -158,6 +159,25 @@ def hear_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Fail a test that leaves a signal ignored, blocked, or handled in its own way: so it would be for all to come."""
+    before = signals_set()
+    yield
+    changed = {number: now for number, now in signals_set().items() if now != before[number]}
+    for number in changed:
+        if before[number][0] is not None:
+            _signal.signal(number, before[number][0])
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [number for number, (_, blocked) in before.items() if blocked])
+    assert not changed, f"left otherwise: signals, by number, with handler and whether blocked: {changed}"
+
+
+def signals_set() -> dict[int, tuple[Any, bool]]:
+    """Of each signal: its handler, and whether this thread blocks it."""
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    return {number: (_signal.getsignal(number), number in blocked) for number in range(1, signal.NSIG)}
 
 
 @pytest.fixture(scope="session", autouse=True)
