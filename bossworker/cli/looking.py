@@ -11,7 +11,18 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, NOT_STARTED, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
+from bossworker.cli.entries import (
+    LOOK,
+    NOT_STARTED,
+    QUEUE,
+    STREAMS,
+    Entry,
+    EntryError,
+    is_cancelled,
+    is_running,
+    runs,
+    short,
+)
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.selecting import choose, everything, pools_there, select
@@ -87,7 +98,7 @@ def _unknown_end(one: dict[str, Any]) -> str:
     """Of one that has no exit code."""
     if str(one["reason"]).startswith(NOT_STARTED):
         return NOT_STARTED
-    return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+    return "cancelled" if is_cancelled(one) else "failed (how is not known)"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
