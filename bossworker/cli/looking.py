@@ -25,6 +25,7 @@ from bossworker.cli.entries import (
 )
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
+from bossworker.cli.quantities import parse_whole
 from bossworker.cli.selecting import choose, everything, pools_there, select
 from bossworker.system import descendants, proc
 
@@ -186,7 +187,12 @@ def log_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="go on until it has ended")
-    add("--since", type=check_with(int), metavar="N", help="from this byte on; a negative number counts from the end")
+    add(
+        "--since",
+        type=check_with(parse_whole),
+        metavar="N",
+        help="from this byte on; a negative number counts from the end",
+    )
     add("--stderr", action="store_true", help="only its stderr, to stdout")
     add("--stdout", action="store_true", help="only its stdout")
     return parser
