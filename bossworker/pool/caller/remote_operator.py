@@ -15,7 +15,7 @@ from bossworker.pool.door.listening import ClientInfo
 from bossworker.pool.door.operator_line import OperatorLine
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import ProtocolError
-from bossworker.system.checks import check_seconds
+from bossworker.system.checks import check_path, check_seconds
 from bossworker.watch.chrome_trace import write_trace
 from bossworker.watch.pool_events import EventReader, check_since, memory_points, unpack_events
 
@@ -77,6 +77,7 @@ class RemoteOperator(Operator):
 
     def trace(self, path: str | os.PathLike[str]) -> None:
         """Write the last events to a file in Chrome's trace format: as ``BossWorker.trace``."""
+        check_path("path", path)
         answer = self._line.ask(self._seconds, "events", seen=0, wait=False)
         write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
 
