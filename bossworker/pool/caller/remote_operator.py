@@ -118,13 +118,19 @@ def operate(address_or_name: str, *, timeout: float = 5) -> RemoteOperator:
         TimeoutError: It does not answer.
         DoorRefused: It is another user's.
     """
-    address = addresses.parse(address_or_name, allow_name=True)
-    if address.kind != "ipc":
-        raise ValueError(f"address must be ipc://PATH, or the name of a pool: {address.text} cannot be steered")
+    address = operated(address_or_name)
     try:
         return RemoteOperator(address, check_seconds("timeout", timeout))
     except (LinkClosed, ProtocolError, FileNotFoundError, ConnectionRefusedError) as error:
         raise ConnectionRefusedError(f"there is no pool at {address.text}: {error}") from error
+
+
+def operated(address_or_name: object) -> addresses.Address:
+    """The address of a door at which a pool can be steered. TypeError, ValueError."""
+    address = addresses.parse(address_or_name, allow_name=True)
+    if address.kind != "ipc":
+        raise ValueError(f"address must be ipc://PATH, or the name of a pool: {address.text} cannot be steered")
+    return address
 
 
 def pools() -> list[str]:
