@@ -139,6 +139,9 @@ def test_tcp_takes_keys(pool: Make, address: str) -> None:
         pool(work, worker_count=1).listen(address)
     with pytest.raises(ValueError, match="keys must be given for tcp"):
         bossworker.connect("tcp://127.0.0.1:1")
+    for no_port in ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*"):  # where a door may be opened, but is not to be found
+        with pytest.raises(ValueError, match="must have the port of a door"):
+            bossworker.connect(no_port, keys=bossworker.keys())
 
 
 @pytest.mark.parametrize(
