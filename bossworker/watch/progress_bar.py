@@ -258,8 +258,8 @@ class LineBar:
         self._painted_at = time.monotonic()
         self._painted = self._told
         line = self._pace.line(*self._state)
-        room = max(len(line), _columns() - 1)  # a line that does not fit could not be painted over
-        self._write(f"\r{f'{line}, {self._told}'[:room] if self._told else line}\x1b[K")
+        told = f"{line}, {self._told}" if self._told else line
+        self._write(f"\r{told[: _columns() - 1]}\x1b[K")  # what does not fit could not be painted over
 
     def _write(self, text: str) -> None:
         if sys.stderr is not None:

@@ -121,6 +121,9 @@ def _bind_path(path: str) -> socket.socket:
             listener.bind(way)
             os.chmod(way, 0o600)
         listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"{error}: {path!r}") from error
     except BaseException:
         listener.close()
         raise

@@ -78,7 +78,7 @@ def parse(address: object, allow_name: bool = False) -> Address:
         raise TypeError(f"address must be a str, not {address!r}")
     if address.startswith("ipc://"):
         path = address.removeprefix("ipc://")
-        if not os.path.isabs(path):
+        if not os.path.isabs(path) or "\0" in path or path.endswith("/"):
             raise ValueError(f"address must be ipc:// and an absolute path, such as ipc:///run/x/pool, not {address!r}")
         return Address("ipc", address, path)
     if match := _TCP.fullmatch(address):
@@ -140,9 +140,9 @@ def _bind(path: str) -> socket.socket:
                 _bind_private(listener, way)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not is_deserted(path):
-                    raise OSError(
-                        error.errno, f"no door can be opened: {os.strerror(error.errno or 0)}", path
-                    ) from error
+                    if not error.errno:  # the name is too long for a socket
+                        raise OSError(f"no door can be opened: {error}: {path!r}") from error
+                    raise OSError(error.errno, f"no door can be opened: {os.strerror(error.errno)}", path) from error
                 os.unlink(path)
                 _bind_private(listener, way)
         listener.listen(BACKLOG)
