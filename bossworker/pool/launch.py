@@ -30,8 +30,9 @@ from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
 from bossworker.pickling import identify_classes, note_main_definitions
 from bossworker.pool import fresh_interpreter
-from bossworker.pool.boss.actions import Tell
-from bossworker.pool.boss.boss import Boss, CallerGone
+from bossworker.pool.boss.boss import Boss
+from bossworker.pool.boss.delivery import CallerGone
+from bossworker.pool.boss.first_workers import NoPool
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
@@ -184,9 +185,9 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     except OSError as error:  # neither a process nor a descriptor is left
         _report_no_start(caller, error)
         return
-    with suppress(CallerGone, LinkClosed):
+    with suppress(CallerGone, NoPool, LinkClosed):
         if trouble:
-            boss.tell(Tell(logging.WARNING, f"ZeroMQ not used: transport=socketpair reason={trouble!r}"))
+            boss.notes.add(logging.WARNING, f"ZeroMQ not used: transport=socketpair reason={trouble!r}")
         boss.run()
     if doorway is not None:
         doorway.remove_name()
@@ -240,7 +241,7 @@ def _end(fork_server: Link, pid: int, boss: Boss) -> None:
     libzmq's threads end before we do: to reap a process that left them behind takes the kernel milliseconds.
     """
     fork_server.close()
-    boss.traffic.lines.close()
+    boss.lines.close()
     processes.wait_for(pid, FORK_SERVER_END_SECONDS)
     processes.end_children(FORK_SERVER_END_SECONDS)
 

@@ -201,7 +201,7 @@ class DoorLine:
         doors = self._doors
         if self.results.unsent:  # so that what is counted as done has been sent
             self.deliver()
-        return take_stock(doors.ledger, doors.requests.traffic.intake.recorders, doors.delivery, time.monotonic())
+        return take_stock(doors.ledger, doors.requests.recorders, doors.delivery, time.monotonic())
 
     def _reply(self, number: int, content: dict[str, object]) -> None:
         if number:

@@ -1,142 +1,128 @@
-"""What goes between the boss and the fork server: workers to be started and signalled; those that started, or died."""
+"""What comes from the fork server: workers that were started, or could not be, and those that have died or left."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from bossworker.pool.boss.chronicle import Chronicle
 from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.first_workers import FirstWorkers
+from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.notes import complain
-from bossworker.pool.boss.output_relay import OutputRelay
-from bossworker.pool.boss.poller import EVENT_WRITE
-from bossworker.pool.boss.worker_lines import has_room
-from bossworker.pool.boss.worker_traffic import WorkerTraffic
+from bossworker.pool.boss.performer import Performer
+from bossworker.pool.boss.poller import EVENT_WRITE, Poller
+from bossworker.pool.boss.worker_reader import WorkerReader
 from bossworker.pool.boss.workers import Exit, State, WorkerRecord
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.frames import Buffer, Frame
+from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, close_fds
 from bossworker.pool.wire.messages import Kind, ProtocolError
 from bossworker.pool.wire.output_frames import NO_JOB
+from bossworker.pool.wire.recorder import Memory
 from bossworker.system import processes
 
-OWN_DESCRIPTORS = 100  # kept free for links, files and the like, besides those counted
 
-
-class ForkServerTraffic:
-    """See the module. `start_failed` is told of each worker that did not come up, and why."""
+class ForkServerReader:
+    """See the module. The poller calls it."""
 
     def __init__(
         self,
         link: Link,
-        traffic: WorkerTraffic,
+        poller: Poller,
+        memory: Memory,
+        intake: Intake,
+        performer: Performer,
+        workers: WorkerReader,
         delivery: Delivery,
-        chronicle: Chronicle,
-        first_workers: int,
-        start_failed: Callable[[int, str], None],
+        first_workers: FirstWorkers,
     ) -> None:
-        self.link = link
-        self.traffic = traffic
-        self.ledger = traffic.ledger
-        self.memory = traffic.memory
-        self.delivery = delivery
-        self.chronicle = chronicle
-        self.start_failed = start_failed
-        self.output: OutputRelay | None = None  # where workers' output goes, if it is relayed
-        self.by_zmq = True  # whether workers may connect by ZeroMQ, if there is room
-        self.most_descriptors = processes.most_descriptors()
-        self._unasked = set(range(first_workers))  # slots whose first worker the fork server starts by itself
+        self._link = link
+        self._poller = poller
+        self._memory = memory
+        self._intake = intake
+        self._performer = performer
+        self._ledger = performer.ledger
+        self._workers = workers
+        self._delivery = delivery
+        self._first_workers = first_workers
         self._oom_kills = processes.oom_kills()  # of the whole machine, as of our last look
-        traffic.poller.watch(link, self.read)
+        poller.watch(link, self._read)
 
-    # -- to the fork server -------------------------------------------------------------------------------
-
-    def tell(self, kind: Kind, head: bytes, body: Sequence[Buffer] = ()) -> None:
-        if not self.link.send(kind, head, body):
-            self.traffic.poller.watch(self.link, self.read)
-
-    def spawn(self, slot: int) -> None:
-        """Have a worker started in this slot."""
-        self.traffic.intake.open(slot)
-        workers = len(self.ledger.workers)
-        self.memory.most_held = max(0, self.most_descriptors - OWN_DESCRIPTORS - 2 * workers)
-        if slot in self._unasked:
-            self._unasked.remove(slot)
-        else:
-            by_zmq = self.by_zmq and has_room(workers, self.most_descriptors, self.output is not None)
-            worker = self.ledger.workers[slot]
-            self.tell(Kind.SPAWN, messages.SPAWN.pack(slot, worker.index, by_zmq, worker.generation))
-
-    def signal(self, slot: int, number: int) -> None:
-        """Have a worker signalled; 0: end it with all that is below it."""
-        self.tell(Kind.KILL, messages.KILL.pack(slot, self.ledger.workers[slot].pid, number))
-
-    # -- from the fork server -----------------------------------------------------------------------------
-
-    def read(self, events: int) -> None:
-        if events & EVENT_WRITE and self.link.flush():
-            self.traffic.poller.watch(self.link, self.read)
-        for frame in self.link.receive():
+    def _read(self, events: int) -> None:
+        if events & EVENT_WRITE and self._link.flush():
+            self._poller.refresh(self._link)
+        for frame in self._link.receive():
             match frame.kind:
                 case Kind.SPAWNED:
                     self._on_spawned(frame)
-                case Kind.OUTPUT if self.output is not None and frame.fd is not None:
+                case Kind.OUTPUT if self._delivery.output is not None and frame.fd is not None:
                     slot, pid, stream, secret = messages.OUTPUT.unpack(frame.head)
-                    self.output.add(slot, pid, stream, frame.fd, secret)
+                    self._delivery.output.add(slot, pid, stream, frame.fd, secret)
                 case Kind.EXITED:
                     self._on_exited(*messages.EXITED.unpack(frame.head))
                 case Kind.SPAWN_FAILED:
                     slot, number = messages.SPAWN_FAILED.unpack(frame.head)
-                    self.start_failed(slot, f"fork failed: {processes.describe_shortage(number)}")
+                    self._on_start_failed(slot, f"fork failed: {processes.describe_shortage(number)}")
                 case _:
                     complain(f"dropped a frame of kind {frame.kind!r} from the fork server")
                     close_fds(frame.fds)
 
+    # -- starts -------------------------------------------------------------------------------------------
+
     def _on_spawned(self, frame: Frame) -> None:
         slot, pid, route = messages.SPAWNED.unpack(frame.head)
         if frame.fd is None:  # there was no room for it here
-            self.start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
+            self._on_start_failed(slot, f"no descriptor for its socket: {processes.describe_shortage(errno.EMFILE)}")
             return
-        self.traffic.add(slot, pid, frame.fds[0], route)
-        self.delivery.ring.indexes[pid] = self.ledger.workers[slot].index
+        self._workers.add(slot, frame.fds[0], route)
+        self._ledger.on_spawned(slot, pid)
+        self._delivery.ring.indexes[pid] = self._ledger.workers[slot].index
+
+    def _on_start_failed(self, slot: int, why: str) -> None:
+        """A worker did not come up. If it is one of the first, neither does the pool."""
+        if not self._first_workers.up:
+            self._first_workers.fail(why)
+        self._performer.perform(self._ledger.on_start_failed(slot, why, time.monotonic()))
+
+    # -- ends ---------------------------------------------------------------------------------------------
 
     def _on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
-        worker = self.ledger.workers.get(slot)
+        worker = self._ledger.workers.get(slot)
         if worker is None or worker.pid != pid:
             return
         self._take_rest(slot)
         how = self._describe_exit(status, worker.condemned)
         if worker.state is State.STARTING:
             died = f"the worker died before it was up ({how.text}"
-            self.start_failed(slot, self.traffic.start_errors.pop(slot, died))
+            self._on_start_failed(slot, self._workers.take_start_error(slot) or died)
         else:
             self._on_death(worker, how)
 
     def _take_rest(self, slot: int) -> None:
         """Of what a dead worker had sent and printed."""
-        running = NO_JOB if self.output is None else self.output.running(slot)
-        self.traffic.remove(slot)
-        if self.output is not None:
-            self.output.remove(slot, running)
+        output = self._delivery.output
+        running = NO_JOB if output is None else output.running(slot)
+        self._workers.remove(slot)
+        if output is not None:
+            output.remove(slot, running)
 
     def _on_death(self, worker: WorkerRecord, how: Exit) -> None:
         """One that was up is dead, or has left."""
         snapshot = None
         with suppress(ProtocolError):
-            snapshot = self.traffic.intake.collect(worker.slot)
-        self.memory.note_exit(worker.slot)
+            snapshot = self._intake.collect(worker.slot)
+        self._memory.note_exit(worker.slot)
         now = time.monotonic()
         doing = None
         if worker.batch is not None and snapshot is not None and snapshot.running:
             doing = worker.batch.first_id + snapshot.claimed - 1
-        self.delivery.failures.doomed = worker.batch
-        self.traffic.perform(self.ledger.on_exit(worker.slot, how, snapshot, now))
-        self.delivery.failures.doomed = None
-        self.chronicle.worker_down(worker, how, now, doing)
+        self._delivery.failures.doomed = worker.batch
+        self._performer.perform(self._ledger.on_exit(worker.slot, how, snapshot, now))
+        self._delivery.failures.doomed = None
+        self._performer.chronicle.worker_down(worker, how, now, doing)
 
     def _describe_exit(self, status: int, condemned: str) -> Exit:
         hint = ")"

@@ -20,11 +20,11 @@ HELD_SECONDS = 0.05  # what is no warning waits this long for a frame to travel 
 class Notes:
     """See the module. It is one of the boss's `chores` while something is held."""
 
-    def __init__(self, caller: Link) -> None:
+    def __init__(self, caller: Link, chores: list[Chore]) -> None:
         self._caller = caller
         self._due = 0.0  # monotonic seconds, while something is held
         self.held: list[list[Part]] = []
-        self.chores: list[Chore] = []
+        self.chores = chores
         self._unread = self._dropped = 0  # since the program last had all that there was
 
     def add(self, level: int, text: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bossworker.failure import kind_of
 from bossworker.pool.boss.failed_jobs import KeptFailure
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_handler_name, check_workers
@@ -37,8 +38,6 @@ MOST_STRETCHES = 4000  # of queued jobs
 LONGEST_JOB = 1 << 20  # bytes that are shown
 MOST_IDS = 200_000  # of a request
 _INFO = 20  # as in the module logging
-
-Reply = Callable[[int, dict[str, object]], None]
 
 
 class Operations:
@@ -91,7 +90,7 @@ class Operations:
     def _now(self, told: dict[str, Any]) -> dict[str, object]:
         """Figures, and what has happened behind the event that was seen last, or the newest of that."""
         now, ring = time.monotonic(), self._delivery.ring
-        recorders = self._requests.traffic.intake.recorders
+        recorders = self._requests.recorders
         stock = take_stock(self._ledger, recorders, self._delivery, now, recent=False, usage=bool(told["usage"]))
         records = list(self._newest(int(told["seen"])))[::-1]
         return {
@@ -109,7 +108,7 @@ class Operations:
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
-        recorders = self._requests.traffic.intake.recorders
+        recorders = self._requests.recorders
         return {"stats": take_stock(self._ledger, recorders, self._delivery, time.monotonic())}
 
     def _newest(self, seen: int) -> Iterator[tuple[Any, ...]]:
@@ -144,7 +143,7 @@ class Operations:
         for worker in self._ledger.busy():
             assert worker.batch is not None
             with suppress(ProtocolError):  # then the worker is about to be ended
-                claimed = self._requests.traffic.intake.recorders[worker.slot].snapshot().claimed
+                claimed = self._requests.recorders[worker.slot].snapshot().claimed
                 yield worker.batch.first_id + claimed, worker.batch.first_id + worker.limit
         for cursor in islice(self._ledger.queue, MOST_STRETCHES):
             yield cursor.ids.start, cursor.ids.stop
@@ -245,9 +244,9 @@ class Operations:
         handler = check_handler_name(told["handler"])
         if self._ledger.closing:
             raise ValueError("the pool is being shut down")
-        number = self._requests.reloads.add_named(handler)
+        self._requests.perform(self._requests.reloads.add_named(handler))
         self._note(told, f"op=reload handler={handler}")
-        return {"number": number}
+        return {"number": self._requests.reloads.last}
 
 
 def _describe_run(run: Batch) -> dict[str, object]:

@@ -10,12 +10,13 @@ how much that was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.workers import NEVER, WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
@@ -34,8 +35,6 @@ FLOOD_EVENTS, FLOOD_SHARE = 5_000, 250  # so many since the last answer; how man
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things
-
-Reply = Callable[[int, dict[str, object]], None]
 
 
 class Watcher(NamedTuple):
