@@ -137,14 +137,14 @@ def _bind(path: str) -> socket.socket:
     try:
         with short_way(path) as way:
             try:
-                _bind_private(listener, way)
+                bind_private(listener, way)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not is_deserted(path):
                     raise OSError(
                         error.errno, f"no door can be opened: {os.strerror(error.errno or 0)}", path
                     ) from error
                 os.unlink(path)
-                _bind_private(listener, way)
+                bind_private(listener, way)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
@@ -152,7 +152,8 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-def _bind_private(listener: socket.socket, way: str) -> None:
+def bind_private(listener: socket.socket, way: str) -> None:
+    """Give a socket a path, for this user alone (0600)."""
     os.fchmod(listener.fileno(), 0o600)  # Linux: what is bound has the mode of the socket, so it never has another
     listener.bind(way)
     os.chmod(way, 0o600)
