@@ -24,11 +24,9 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import INFO, Kind
 from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import Memory, Snapshot
-
-_INFO = 20  # as in the module logging
 
 
 class CallerRequests:
@@ -88,13 +86,13 @@ class CallerRequests:
 
     def _on_resize(self, number: int, more: memoryview, body: memoryview) -> None:
         (count,) = messages.COUNT.unpack(more)
-        self.note(_INFO, f"pool resized: workers={count} before={self.ledger.staff.target}")
+        self.note(INFO, f"pool resized: workers={count} before={self.ledger.staff.target}")
         self.perform(self.ledger.on_resize(count, time.monotonic()))
         self.reply(number, {})
 
     def _on_pause(self, number: int, more: memoryview, body: memoryview) -> None:
         (on,) = messages.SWITCH.unpack(more)
-        self.note(_INFO, "pool paused" if on else "pool resumed")
+        self.note(INFO, "pool paused" if on else "pool resumed")
         self.perform(self.ledger.on_pause() if on else self.ledger.on_resume(time.monotonic()))
         self.reply(number, {})
 

@@ -8,10 +8,8 @@ from typing import NoReturn
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.notes import Notes
 from bossworker.pool.wire.link import Link
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import INFO, Kind
 from bossworker.system import processes
-
-_INFO = 20  # as in the module logging
 
 
 class NoPool(Exception):
@@ -32,7 +30,7 @@ class FirstWorkers:
         """Tell the caller, once, that the pool is up."""
         if self._ledger.staff.complete:
             self.up = True
-            self._notes.add(_INFO, f"pool up: boss={os.getpid()} workers={len(self._ledger.workers)}")
+            self._notes.add(INFO, f"pool up: boss={os.getpid()} workers={len(self._ledger.workers)}")
             self._notes.release()
             self._caller.send(Kind.READY)
 

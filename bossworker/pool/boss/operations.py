@@ -23,7 +23,7 @@ from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_handler_name, check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.messages import FIRST_RERUN_ID, ProtocolError
+from bossworker.pool.wire.messages import FIRST_RERUN_ID, INFO, ProtocolError
 from bossworker.system import identity
 from bossworker.watch.event_records import ENDED, QUEUED
 
@@ -37,7 +37,6 @@ MOST_ERRORS = 1 << 19  # bytes of errors in an answer, about
 MOST_STRETCHES = 4000  # of queued jobs
 LONGEST_JOB = 1 << 20  # bytes that are shown
 MOST_IDS = 200_000  # of a request
-_INFO = 20  # as in the module logging
 
 
 class Operations:
@@ -83,7 +82,7 @@ class Operations:
         return answer(told)
 
     def _note(self, told: dict[str, Any], what: str) -> None:
-        self._requests.note(_INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
+        self._requests.note(INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
 
     # -- looks --------------------------------------------------------------------------------------------
 

@@ -28,12 +28,10 @@ from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.reloads import Reloads
 from bossworker.pool.boss.worker_lines import WorkerLines
 from bossworker.pool.boss.worker_orders import WorkerOrders
-from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.messages import INFO, WARNING, ProtocolError
 from bossworker.pool.wire.recorder import Snapshot
 from bossworker.pool.wire.segments import single
 from bossworker.system import processes, signals
-
-_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 
 
 class Performer:
@@ -128,9 +126,9 @@ class Performer:
 
     def _tried(self, action: Tried) -> None:
         if action.error:
-            self._delivery.notes.add(_WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
+            self._delivery.notes.add(WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
         else:
-            self._delivery.notes.add(_INFO, "pool reloaded")
+            self._delivery.notes.add(INFO, "pool reloaded")
         self.perform(self._reloads.on_tried(action.unused, action.error))
 
     def _tell(self, action: Tell) -> None:

@@ -17,11 +17,11 @@ from bossworker.failure import describe
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.fork_server_orders import ForkServerOrders
 from bossworker.pool.boss.notes import Notes
+from bossworker.pool.wire.messages import WARNING
 from bossworker.pool.wire.router import Router
 
 LATEST_SECONDS = 0.2  # after the boss's start; a worker that finds the listener's queue full waits for it
 ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
-_WARNING = 30  # as in the module logging, which takes long to load
 
 
 class RouterStart:
@@ -65,7 +65,7 @@ class RouterStart:
             router = Router(self._listener)
         except Exception as error:  # no threads, no descriptors; pyzmq has errors of its own
             self._fork_server.by_zmq = False  # workers that start from now on do not connect in vain
-            self._notes.add(_WARNING, f"ZeroMQ not used: transport=socketpair reason={describe(error)!r}")
+            self._notes.add(WARNING, f"ZeroMQ not used: transport=socketpair reason={describe(error)!r}")
         else:
             self._use(router)
 

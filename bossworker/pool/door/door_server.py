@@ -22,7 +22,7 @@ import zmq
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.arrivals import NOTE_SECONDS, Arrivals
-from bossworker.pool.door.boss_line import INFO, BossLine, decoded
+from bossworker.pool.door.boss_line import BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
@@ -40,6 +40,7 @@ from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import (
     CLIENT_BITS,
     FIRST_KEPT_CLIENT,
+    INFO,
     LAST_CLIENT,
     OWN_ID,
     Kind,
