@@ -252,15 +252,7 @@ def _fork_server_main(
     processes.adopt_orphans()
     set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
     start.memory.note_fork_server()
-    start.memory.close_file()  # or a handler finds it among its descriptors
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
-    if start.threads:
-        stdio.renew_streams()
-    if isinstance(start.handlers, Packed):
-        start.handlers.settle()
-    elif start.options.close_fds:
-        ways = set() if doorway is None or doorway.way is None else {doorway.way}
-        processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
+    _prepare_for_workers(start, boss, doorway)
 
     def worker_main(
         recorder: Recorder,
@@ -286,6 +278,19 @@ def _fork_server_main(
             Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
     if doorway is not None:
         doorway.remove_name()
+
+
+def _prepare_for_workers(start: Start, boss: socket.socket, doorway: Doorway | None) -> None:
+    """Shed, or renew, what workers must not inherit."""
+    start.memory.close_file()  # or a handler finds it among its descriptors
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
+    if start.threads:
+        stdio.renew_streams()
+    if isinstance(start.handlers, Packed):
+        start.handlers.settle()
+    elif start.options.close_fds:
+        ways = set() if doorway is None or doorway.way is None else {doorway.way}
+        processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
 
 
 def _worker_main(
