@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.caller_requests import CallerRequests
 
 MOST_ENDED = 4000  # jobs that one answer tells of, the newest: to tell of one takes a tenth of a microsecond
-FEW_ENDED = 1000  # where so many have ended since the last look that they cannot all be told of: a look costs a quarter
+FEW_ENDED = 1000  # where more have ended since the last look than can be told of: a look costs a quarter then
 MOST_RECORDS = 1000
 MOST_ERRORS = 1 << 19  # bytes of errors in an answer, about
 MOST_STRETCHES = 4000  # of queued jobs

@@ -25,7 +25,7 @@ from bossworker.pool.wire.parcel import held
 from bossworker.pool.wire.recorder import SENDING, Memory
 from bossworker.pool.wire.router import Router
 
-_BELLS = (Kind.UP, Kind.DONE)
+_ONLY_WAKE = (Kind.UP, Kind.DONE)  # what they tell of lies in the mailbox
 STALLED_SECONDS = 1.0  # after this long, half a frame from a worker that says that it sends nothing is not its own
 
 
@@ -151,8 +151,8 @@ class WorkerReader:
 
     def _on_frame(self, slot: int, frame: Frame) -> None:
         """Act on a frame from a worker. ProtocolError: it cannot be from our own code, or not now."""
-        if frame.kind in _BELLS and not frame.fds:
-            return  # they wake us: the report lies in the mailbox
+        if frame.kind in _ONLY_WAKE and not frame.fds:
+            return
         worker, file = self._ledger.workers[slot], held(frame.fd, self._memory)  # closed with the last reference to it
         match frame.kind:
             case Kind.UP | Kind.DONE:

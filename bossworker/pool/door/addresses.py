@@ -106,7 +106,7 @@ def make_runtime_folder(path: str) -> None:
 def check_runtime_folder(path: str) -> None:
     """PermissionError when a path is in what should be this user's folder for doors, and others may enter that.
 
-    Some lie where anybody may make folders: who connects to a door there would load a stranger's pickles.
+    Some lie where anybody may make folders: whoever connects to a door there would load a stranger's pickles.
     """
     folder = os.path.dirname(path)
     if folder not in runtime_folders():

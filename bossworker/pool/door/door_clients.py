@@ -146,7 +146,7 @@ class DoorClient(Allowance):
         self.keepsake = None
 
     def credit(self, total: int) -> None:
-        """It has taken in so many bytes of results, since it came."""
+        """It has taken in this many bytes of results, since it came."""
         self.credited = max(self.credited, min(total, self.sent))
 
     @property

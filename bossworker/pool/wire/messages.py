@@ -143,8 +143,8 @@ MARKS = Struct("<dd")  # of a segment with one job
 MARK = Struct("<d")  # a time (monotonic seconds); RECALL of a scribe: when the jobs were added, before their batch
 
 # Jobs that come through a door: the number of the door and of the client stand above the client's own ids for them.
-CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner
-DOOR_BITS = 56  # and by so many, the door
+CLIENT_BITS = 40  # an id shifted right by this many bits tells the client; 0 is the pool's owner
+DOOR_BITS = 56  # and by this many, the door
 OWN_ID = (1 << CLIENT_BITS) - 1  # the bits that are the client's own
 FIRST_CLIENT_ID = 1 << DOOR_BITS
 LAST_DOOR, LAST_CLIENT = (1 << 7) - 2, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63
