@@ -1,6 +1,6 @@
 """What ``top`` shows: pools, workers, jobs and tasks, looked at once a second, as rows of text.
 
-No terminal in here: `top_screen` shows the rows by Textual, `top_table` prints them.
+No terminal in here: `top_screen.py` shows the rows by Textual, `top.py` prints them.
 """
 
 from __future__ import annotations

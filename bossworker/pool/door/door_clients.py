@@ -128,7 +128,7 @@ class DoorClient(Allowance):
         return self.line is not None and self.keepsake is None and not self.holds_up and not self.outgoing
 
     def ready(self) -> Iterator[Segment]:
-        """Results to be sent now. What each costs is to be told by `note_sent`."""
+        """Results to be sent now. Whoever sends one adds its bytes to `sent` before it takes the next."""
         while self.route is not None and not self.expects_line and self.outgoing and self.sent < self.credited + WINDOW:
             segment = self.outgoing.popleft()
             self.waiting_bytes -= segment.size
