@@ -12,6 +12,7 @@ In each of the engine's workers (a **node**), a part of the pool is resident, wi
         flight_notes.py     what is noted of it for the next owner of a journal
         adapter.py          what an engine has to be able to do;  dask_engine.py  executor_engine.py  ray_engine.py
         home_line.py        the line that nodes of this machine have to the program, where the engine has none
+        home_folder.py      the folder that it has its socket in, and those that were left
     on a node
         engine_tasks.py     the functions that engines call there
         resident.py         the pool that they find, or start

@@ -1,8 +1,8 @@
 """Dask as an engine (extra ``dask``): a node is a worker of the cluster.
 
 **Claims.** Dask runs a task again when its worker has died, whatever ``retries=0`` says. So each batch has a token, the
-only element of a ``distributed.Queue``, which is kept by the scheduler. A node takes it before it runs the batch; a
-second run finds none, and answers "lost". We take it ourselves to get back a batch that nobody has begun.
+only element of a queue that is kept by the scheduler. A node takes it before it runs the batch; a second run finds
+none, and answers "lost". We take it ourselves to get back a batch that nobody has begun.
 
 **Asking.** ``Client.run`` reaches each worker's event loop past the tasks that it runs, by way of the scheduler. So it
 needs no connection between program and workers but those that Dask has.
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from distributed import Client, Queue, get_worker, secede
+from distributed import Client, get_worker, secede
 
 from bossworker.engines import engine_tasks
 from bossworker.engines.adapter import Adapter, EngineEvents, refused, when_done
@@ -39,17 +40,29 @@ from bossworker.failure import describe
 ENDED = ("closing", "closed", "failed", "stopping", "stopped")  # states of a worker that the scheduler has no more
 LOOK_SECONDS = 0.5  # between looks whether scheduler and workers are there
 START_SECONDS = 60.0  # for workers to take up the pool; those that take longer may still do so
+MOST_LATE = 1000  # tokens that are kept until the pool ends
 SCATTER_BYTES = 1 << 20  # a larger batch does not travel in the task, which the scheduler keeps
 
 
 class _DaskBatch:
-    """A batch that Dask has, or is about to get; in the client's event loop."""
+    """A batch that Dask has, or is about to get; in the client's event loop.
 
-    def __init__(self) -> None:
-        self.token: Queue | None = None
+    `before`: the one that goes before it.
+    """
+
+    def __init__(self, before: _DaskBatch | None) -> None:
+        self.before = before
+        self.settled = asyncio.Event()  # it has gone, or never will
+        self.token = ""  # its name, once the scheduler has it
         self.begun: Future[None] | None = None  # the coroutine that sees to it
-        self.submitted = False
+        self.submitted = self.answered = False
         self.taken_back = False  # before that
+
+    async def turn(self) -> None:
+        """Until all that were to go before it have gone, or never will."""
+        while self.before is not None:
+            await self.before.settled.wait()
+            self.before = self.before.before  # that of one which was taken back may have yet to go
 
 
 class DaskEngine(Adapter):
@@ -71,6 +84,8 @@ class DaskEngine(Adapter):
         self.title = f"Dask cluster {self._address}"
         self._threads: dict[str, int] = {}
         self._batches: dict[int, _DaskBatch] = {}
+        self._newest: _DaskBatch | None = None
+        self._late: deque[str] = deque()  # tokens of batches that Dask may run yet, though we want nothing more of them
         self._watch: Future[None] | None = None
 
     def open(self) -> None:
@@ -129,27 +144,45 @@ class DaskEngine(Adapter):
         return max(2, 2 * self.slots())
 
     def run(self, number: int, order: bytes, body: Body, priority: int) -> None:
-        batch = self._batches[number] = _DaskBatch()
+        batch = self._batches[number] = self._newest = _DaskBatch(self._newest)
         batch.begun = self._soon(self._run(batch, number, order, body, priority))
         when_done(batch.begun, lambda _: None, partial(self.events.on_failure, number))
 
     async def _run(self, batch: _DaskBatch, number: int, order: bytes, body: Body, priority: int) -> None:
-        name = f"{self._prefix}-{number}"
-        batch.token = await Queue(name, client=self.client)
-        await batch.token.put(1)
-        told: Any = body
-        if len(body) > SCATTER_BYTES:
-            told = await self.client.scatter(body, hash=False)
-        if batch.taken_back:
+        try:
+            task = await self._submit(batch, f"{self._prefix}-{number}", order, body, priority)
+        finally:
+            batch.settled.set()
+        if task is None:
             return
-        batch.submitted = True
-        settings = {"key": name, "retries": 0, "priority": priority}
-        task = self.client.submit(run_on_dask, self.packed_spec, order, told, name, **settings)
         try:
             answer = await task
         finally:
             task.release()
+        batch.answered = True
         self.events.on_answer(number, _read(*answer))
+
+    async def _submit(self, batch: _DaskBatch, name: str, order: bytes, body: Body, priority: int) -> Any:
+        """Make its token, then a task of it; None: it has been taken back before that."""
+        await self._make_token(batch, name)
+        told: Any = body
+        if len(body) > SCATTER_BYTES:
+            told = await self.client.scatter(body, hash=False)
+        # The calls before this, each on a connection of its own, may have overtaken those of batches that are more
+        # urgent. From here on, Dask keeps the order: a less urgent task that came first would find a node idle.
+        await batch.turn()
+        if batch.taken_back:
+            return None
+        batch.submitted = True
+        settings = {"key": name, "retries": 0, "priority": priority}
+        return self.client.submit(run_on_dask, self.packed_spec, order, told, name, **settings)
+
+    async def _make_token(self, batch: _DaskBatch, name: str) -> None:
+        """Without a `Queue`: one that is made in an event loop counts twice, and so is never forgotten."""
+        scheduler = self.client.scheduler
+        await scheduler.queue_create(name=name, maxsize=0)
+        batch.token = name
+        await scheduler.queue_put(name=name, data=1, timeout=None)
 
     def reclaim(self, number: int) -> Future[bool]:
         return self._soon(self._reclaim(number))
@@ -165,20 +198,33 @@ class DaskEngine(Adapter):
         if not batch.submitted:
             batch.taken_back = True
             return True
-        return batch.token is not None and bool(await batch.token.get(batch=True))
+        return bool(await self.client.scheduler.queue_get(name=batch.token, batch=True))
 
     def release(self, number: int) -> None:
         batch = self._batches.pop(number, None)
         if batch is not None:
             self.client.loop.add_callback(self._let_go, batch)
 
-    @staticmethod
-    def _let_go(batch: _DaskBatch) -> None:
+    def _let_go(self, batch: _DaskBatch) -> None:
         batch.taken_back = True
+        batch.settled.set()  # here, too: a coroutine that is cancelled before its first step never runs
         if batch.begun is not None:
             batch.begun.cancel()
-        if batch.token is not None:
-            batch.token.close()
+        if batch.submitted and not batch.answered:
+            self._late.append(batch.token)
+        elif batch.token:
+            self._forget(batch.token)
+        if len(self._late) > MOST_LATE:
+            self._forget(self._late.popleft())
+
+    def _forget(self, token: str) -> None:
+        """As `Queue.close` does. Whoever looks for it later has the scheduler log an error."""
+        if self.client.status == "running":
+            self.client._send_to_scheduler({"op": "queue_release", "name": token})
+
+    def _forget_late(self) -> None:
+        while self._late:
+            self._forget(self._late.popleft())
 
     # -- nodes ------------------------------------------------------------------------------------------
 
@@ -239,6 +285,7 @@ class DaskEngine(Adapter):
     def close(self) -> None:
         for number in list(self._batches):
             self.release(number)
+        self.client.loop.add_callback(self._forget_late)
         if self._watch is not None:
             self._watch.cancel()
             with suppress(ValueError):

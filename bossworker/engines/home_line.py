@@ -11,7 +11,6 @@ import os
 import pickle
 import socket
 import struct
-import tempfile
 import threading
 import time
 from collections import deque
@@ -22,10 +21,10 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+from bossworker.engines.home_folder import make_home, remove_home, remove_if_left
 from bossworker.engines.node_messages import NodeRequest, VersionError, packed, unpacked
 from bossworker.failure import describe
 
-LONGEST_PATH = 100  # bytes, of a Unix socket's
 STUCK_SECONDS = 10  # in the midst of a message, after which a node counts as gone: meanwhile, others have to wait
 SHORTAGE_SECONDS = 0.1  # before the next try to let a node in, where this program has too many open files
 HELLO, CLAIM, ASK, ANSWER = "hello", "claim", "ask", "answer"
@@ -46,7 +45,7 @@ class HomeDoor:
     """The program's end."""
 
     def __init__(self) -> None:
-        self.path = os.path.join(_short_folder(), "home")
+        self.path = make_home()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen(128)
@@ -95,7 +94,7 @@ class HomeDoor:
             line.close()
         for sock in (self._listener, self._woken, self._waker):
             sock.close()
-        _remove(self.path)
+        remove_home(self.path)
 
     def disown(self) -> None:
         """In a forked child."""
@@ -237,10 +236,10 @@ class WayHome:
                 elif what == ASK:  # which may have to wait for the boss
                     threading.Thread(target=self._answer, args=(number, facts[0]), daemon=True).start()
         self.gone = True
-        _remove(self._path)  # a program that was killed has left it
         for event, _ in list(self._claims.values()):
             event.set()
         self._on_gone()
+        remove_if_left(os.path.dirname(self._path))  # by a program that was killed; one that is hanging up does so
 
     def _answer(self, number: int, request: bytes) -> None:
         self._send(ANSWER, number, self._attend(request))
@@ -251,18 +250,3 @@ def _settle(future: Future[Any], answer: bytes) -> None:
         future.set_result(unpacked(answer)[0])
     except VersionError as error:
         future.set_exception(error)
-
-
-def _remove(path: str) -> None:
-    """A socket, and its folder."""
-    with suppress(OSError):
-        os.unlink(path)
-        os.rmdir(os.path.dirname(path))
-
-
-def _short_folder() -> str:
-    """A folder of our own (0700) for a socket, whose path must be short."""
-    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        if len(os.fsencode(place)) < LONGEST_PATH - 40 and os.path.isdir(place):
-            return tempfile.mkdtemp(prefix="bossworker-engine-", dir=place)
-    return tempfile.mkdtemp(prefix="bossworker-engine-")

@@ -141,6 +141,41 @@ def test_a_joblog_that_was_cut_off_goes_on_in_a_line_of_its_own(cli: Cli, here: 
     assert log.read_text().splitlines()[-1].endswith("\techo b")
 
 
+AGAIN = [["--resume"], ["--resume-failed"], ["--retry-failed"]]
+
+
+@pytest.mark.parametrize("how", AGAIN)
+@pytest.mark.parametrize("text", ["dear all,\n", "#!/bin/sh\nexit 0\n", "\0\xff"])
+def test_what_is_no_joblog_stays_as_it_is(cli: Cli, here: Path, how: list[str], text: str) -> None:
+    (here / "log").write_text(text)
+    said = cli("run", *how, "--joblog", "log", *(["echo", ":::", "a"] if how != ["--retry-failed"] else []))
+    assert (said.status, said.out) == (255, "")
+    assert "--joblog 'log' is no joblog: it begins with" in said.err
+    assert (here / "log").read_text() == text
+
+
+@pytest.mark.parametrize("how", AGAIN)
+@pytest.mark.parametrize("text", ["", "Seq\tHo", "Seq\tHost\tRuntime\n", "1\t:\t1.0\t0.1\t0\t0\t0\t0\techo b\n"])
+def test_what_is_left_of_a_joblog_is_one(cli: Cli, here: Path, how: list[str], text: str) -> None:
+    (here / "log").write_text(text)
+    said = cli("run", *how, "--joblog", "log", *(["echo", ":::", "a"] if how != ["--retry-failed"] else []))
+    told = "bossworker run: " in said.err
+    assert (said.status, said.out, told) == (0, "a\n" if how != ["--retry-failed"] else "", False)
+
+
+def test_nothing_to_retry_is_told(cli: Cli, here: Path) -> None:
+    """Whether nothing has failed, or there is no such joblog, which a mistyped name may mean."""
+    said = cli("run", "--retry-failed", "--joblog", "log")
+    assert (said.status, said.out) == (255, "")
+    assert said.err == "bossworker run: --retry-failed: there is no joblog 'log' yet\n"
+    assert not (here / "log").exists()
+    assert cli("run", "--joblog", "log", "true", ":::", "a").status == 0
+    said = cli("run", "--retry-failed", "--joblog", "log")
+    assert (said.status, said.err) == (0, "nothing to do: nothing in the joblog has failed\n")
+    assert cli("run", "--quiet", "--retry-failed", "--joblog", "log").err == ""
+    assert cli("run", "--resume-failed", "--joblog", "other", "echo", ":::", "a").out == "a\n"  # all is left to do
+
+
 def test_an_argument_with_a_newline_in_a_joblog(cli: Cli, here: Path) -> None:
     for _ in range(2):
         said = cli("run", "--resume", "--joblog", "log", "echo", ":::", "a\nb")
