@@ -105,9 +105,8 @@ def retry(argv: Sequence[str]) -> int:
         parser.error("give IDs, or --failed")
 
     def work() -> int:
-        doomed = _failed_ones() if options.failed else select(options.ids)
         status = 0
-        for entry in doomed:
+        for entry in _failed_ones() if options.failed else select(options.ids):
             try:
                 again = entry.again()
             except EntryError as error:

@@ -284,7 +284,7 @@ class TaskEntry:
         return int(self._task.pid)
 
     def stop(self, grace: float) -> None:
-        """End its command, if it runs: TERM and, so many seconds later, KILL. EntryError when it does not end."""
+        """End its command, if it runs: TERM and, this many seconds later, KILL. EntryError when it does not end."""
         for number in (signals.SIGTERM, signals.SIGKILL):
             if not self.signal(number) or self._told(lambda: self._task.wait(grace)) is not None:
                 return

@@ -84,7 +84,7 @@ def _print(picture: Picture) -> None:
     terminal = is_terminal(1)
     size = os.get_terminal_size(1) if terminal else None
     width = sys.maxsize if size is None else size.columns
-    lines = [f"bossworker top   {picture.summary}"]
+    lines = [picture.header(width)]
     for columns, rows in (
         (POOL_COLUMNS, picture.pools),
         (WORKER_COLUMNS, picture.workers),
