@@ -171,9 +171,9 @@ class DoorLine:
                 self._on_clients(frame)
             case Kind.CANCEL:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
-                queued_only = len(frame.head) > messages.REQUEST.size
+                how = messages.QUEUED_ONLY if len(frame.head) > messages.REQUEST.size else b""
                 ids = [job_id for job_id in frame.body.cast("Q").tolist() if self._owns(job_id)]
-                self._reply(number, {"count": self._doors.requests.cancel(ids, queued_only)})
+                self._reply(number, {"count": self._doors.requests.cancel(ids, how)})
             case Kind.STATS:
                 (number,) = messages.unpack(messages.REQUEST, frame.head)
                 self._reply(number, self._stats())
