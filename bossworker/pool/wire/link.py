@@ -77,6 +77,14 @@ class Link:
         return sum(len(part) for part, _ in self._out)
 
     @property
+    def left_over(self) -> bool:
+        """Whether a call has read something that it did not return, or was not taken from `frames`: it was interrupted.
+
+        (The beginning of a frame, whose rest is still to come, does not count.)
+        """
+        return bool(self.frames or self._read or self._filled)
+
+    @property
     def held(self) -> int:
         """Bytes of a frame whose end has not arrived."""
         return self._in.have
