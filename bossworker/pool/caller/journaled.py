@@ -32,6 +32,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.system import processes
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
+from bossworker.system.stdio import stdio_reserved
 
 SCRIBE = "bossworker.journal.scribe_process"
 _logger = logging.getLogger("bossworker")
@@ -55,7 +56,8 @@ class OpenJournal:
         }
         self._scribe = SideProcess(SCRIBE, settings)
         try:
-            told, fd = self._opened()
+            with stdio_reserved():  # it sends a descriptor
+                told, fd = self._opened()
         except BaseException:
             self._scribe.end()
             raise
