@@ -32,6 +32,7 @@ from bossworker.pool.wire.messages import Kind
 from bossworker.system import processes, signals
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
+from bossworker.system.stdio import stdio_reserved
 
 SCRIBE = "bossworker.journal.scribe_process"
 _logger = logging.getLogger("bossworker")
@@ -57,7 +58,8 @@ class OpenJournal:
         try:
             with signals.held():
                 scribe = self._scribe = SideProcess(SCRIBE, settings)
-            told, fd = self._opened()
+            with stdio_reserved():  # it sends a descriptor
+                told, fd = self._opened()
         except BaseException:
             if scribe is not None:
                 scribe.end()
