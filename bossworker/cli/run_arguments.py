@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import Source
-from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size
+from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size, parse_whole
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
@@ -224,7 +224,7 @@ def build_parser() -> RunParser:
     add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
     add("--results", type=checked(_given), metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
     add("--wd", "--workdir", type=checked(_given), metavar="DIR", help="where commands run; made if it is not there")
-    add("--nice", type=int, default=0, metavar="N", help="how nice commands are")
+    add("--nice", type=checked(parse_whole), default=0, metavar="N", help="how nice commands are")
     add("--bar", action="store_true", help="show progress")
     add("--eta", action="store_true", help="show progress")
     add("--env", action="append", default=[], metavar="K=V", help="a variable for the commands")

@@ -95,6 +95,23 @@ def test_wrong_arguments() -> None:
         bossworker.web.app({})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="token must be"):
         bossworker.web.app(token="")
+    for name, wrong in [
+        ("doors", "mill"),
+        ("doors", 7),
+        ("journals", "jobs.db"),
+        ("hosts", "example.org"),
+        ("hosts", 7),
+    ]:
+        with pytest.raises(TypeError, match=f"{name} must be a list of .*, not {wrong!r}"):  # not of its letters
+            bossworker.web.app(**{name: wrong})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="hosts must be a list of str, or None, not one with 7"):
+        bossworker.web.app(hosts=[7])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="address must be a str, not 7"):
+        bossworker.web.app(doors=[7])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="cannot be steered"):
+        bossworker.web.app(doors=["tcp://127.0.0.1:9"])
+    with pytest.raises(TypeError, match="read_only must be True or False"):
+        bossworker.web.app(read_only=1)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ class Link:
         return frames
 
     def pull(self, most: int = 16) -> bool:
-        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one.
+        """As `receive`, but the frames are left in `frames`, for one that may be interrupted, and takes each by itself.
 
         Whether anything came: there may be more then.
         """
@@ -258,7 +258,7 @@ class Link:
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
 
-        A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
+        A few reads at a time: a program that is interrupted all the time must get on, too, with reads piling up.
         """
         while reads := self._read[:CUT_READS]:
             assembler = self._in.copy()
