@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,22 @@ def test_the_command_at_a_unix_socket(pool: Pool, command: Callable[..., Any], t
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "0", "--host", "192.0.2.1"], r"192\.0\.2\.1, port 0: .*Cannot assign requested address\n"),
+        (["--journal", "/dev/null"], r"regular file, .*: /dev/null\n"),
+        (["--unix-socket", "/nowhere/page"], r"No such file or directory: '/nowhere/page'\n"),
+        (["tcp://127.0.0.1:9"], r"tcp://127\.0\.0\.1:9 cannot be steered\n"),
+    ],
+)
+def test_what_cannot_be_served_is_told(command: Callable[..., Any], arguments: list[str], words: str) -> None:
+    """And nothing of ports where it is not the port."""
+    _, process = command(*arguments)
+    assert process.stderr is not None
+    assert re.search(words, process.stderr.read())
 
 
 def test_a_port_that_is_taken(command: Callable[..., Any]) -> None:

@@ -80,9 +80,7 @@ class CallerRequests:
     # -- requests: each has a number, which its reply has, too --------------------------------------------
 
     def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
-        ids, how = body.cast("Q").tolist(), bytes(more)
-        count = self._take_back(ids) if how == messages.UNBEGUN else self.cancel(ids, how == messages.QUEUED_ONLY)
-        self.reply(number, {"count": count})
+        self.reply(number, {"count": self.cancel(body.cast("Q").tolist(), bytes(more))})
 
     def _on_resize(self, number: int, more: memoryview, body: memoryview) -> None:
         (count,) = messages.COUNT.unpack(more)
@@ -118,19 +116,18 @@ class CallerRequests:
         self.perform(self.ledger.on_stop(now))
         self.cancel(running)
 
-    def cancel(self, ids: list[int], queued_only: bool = False) -> int:
-        """Cancel jobs; how many were unfinished. `queued_only`: but not those that a worker has."""
-        now = time.monotonic()
-        looks = {} if queued_only else self._reclaim(ids, now)
-        count, actions = self.ledger.on_cancel(ids, looks, now)
-        self.perform(actions)
-        return count
+    def cancel(self, ids: list[int], how: bytes = b"") -> int:
+        """Cancel jobs; how many were unfinished.
 
-    def _take_back(self, ids: list[int]) -> int:
-        """Cancel those of the jobs that no worker has begun; how many they were."""
+        `how`: ``messages.QUEUED_ONLY`` leaves those alone that a worker has, ``messages.UNBEGUN`` those that one has
+        begun; they do not count.
+        """
         now = time.monotonic()
-        self._reclaim(ids, now)
-        count, actions = self.ledger.on_take_back(ids, now)
+        looks = {} if how == messages.QUEUED_ONLY else self._reclaim(ids, now)
+        if how == messages.UNBEGUN:
+            count, actions = self.ledger.on_take_back(ids, now)
+        else:
+            count, actions = self.ledger.on_cancel(ids, looks, now)
         self.perform(actions)
         return count
 

@@ -182,7 +182,7 @@ class DoorLine:
 
     def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
         ids = [job_id for job_id in body.cast("Q").tolist() if self._owns(job_id)]
-        self._reply(number, {"count": self._doors.requests.cancel(ids, queued_only=bool(more))})
+        self._reply(number, {"count": self._doors.requests.cancel(ids, messages.QUEUED_ONLY if more else b"")})
 
     def _on_stats(self, number: int, more: memoryview, body: memoryview) -> None:
         if self.results.unsent:  # so that what is counted as done has been sent

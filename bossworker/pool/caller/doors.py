@@ -56,7 +56,7 @@ def open_door(
             if to_scribe is not None:
                 told += pack(Kind.DOOR, b"", (), (os.dup(to_scribe.fileno()),))
             parts.connection.send_packed(told)
-    doors.append(door)
+            doors.append(door)
     return door
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from bossworker.pool.wire.doorway import BACKLOG, MOST_PATH_BYTES
+from bossworker.system.stdio import socket_above_stdio
 
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 _UNFIT = re.compile(r"[^\w.+-]+")
@@ -133,7 +134,7 @@ def bind_path(path: str) -> socket.socket:
 
 
 def _bind(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket_above_stdio(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         with short_way(path) as way:
             try:
@@ -188,7 +189,7 @@ def is_deserted(path: str) -> bool:
 
 def dial(path: str, seconds: float | None = None) -> socket.socket:
     """Connect to a socket at a path."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket_above_stdio(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         sock.settimeout(seconds)
         with short_way(path) as way:
