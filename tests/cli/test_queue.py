@@ -230,8 +230,9 @@ def test_queued_ones_are_cancelled_and_tried_again(cli: Cli, add: Add, here: Pat
     (failed,) = cli("retry", "--failed").out.split()  # nothing that was cancelled
     (told,) = objects(cli("show", "--json", failed).out)
     assert told["meta"]["retry_of"] == running
-    cli("kill", failed)
-    cli("wait", failed)
+    wait_for(lambda: objects(cli("show", "--json", failed).out)[0]["status"] == "running")
+    assert cli("kill", failed).status == 0
+    assert cli("wait", failed).status == 143
     again = cli("retry", "second").out.strip()
     assert again not in ("", queued)
     assert cli("wait", again).status == 0
