@@ -24,6 +24,9 @@ _RANDOM = 20  # hexadecimal digits at the end of an id, which nobody can guess
 STREAMS = ("stdout", "stderr")
 
 
+STARTING, _SOON = 2.0, 0.01  # seconds that a job may take to start; between looks whether it has
+
+
 class EntryError(Exception):
     """What cannot be done to a job or task; the text is for people."""
 
@@ -120,11 +123,17 @@ class JobEntry:
 
     def signal(self, number: int) -> bool:
         """Whether it was sent: something runs."""
-        return jobs.signal(self.id, number)
+        until = time.monotonic() + STARTING
+        while not jobs.signal(self.id, number):
+            # Between its turn in a queue and the start of its process, there is nothing yet that could get it.
+            if time.monotonic() > until or not runs(self):
+                return False
+            time.sleep(_SOON)
+        return True
 
     def pause(self, on: bool) -> bool:
         """Stop all of it where it is, or let it go on."""
-        return jobs.signal(self.id, signals.SIGSTOP if on else signals.SIGCONT)
+        return self.signal(signals.SIGSTOP if on else signals.SIGCONT)
 
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
         """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""

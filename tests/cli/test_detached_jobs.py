@@ -153,6 +153,23 @@ def test_of_all_only_what_runs_is_steered(
             assert (said.status, said.out, said.err.count("does not run"), said.err.count(one)) == (1, "", 1, 1)
 
 
+@pytest.mark.parametrize("command", ["kill", "pause"])
+def test_what_is_about_to_start_gets_its_signal(
+    cli: Cli, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    jobid, send, calls = start("sleep", "600"), jobs.signal, []
+
+    def send_later(*told: Any) -> bool:
+        """As where its process is not there yet."""
+        calls.append(told)
+        return len(calls) > 2 and send(*told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "signal", send_later)
+        assert cli(command, jobid) == (0, "", "")
+    assert len(calls) == 3
+
+
 def is_paused(cli: Cli, jobid: str) -> bool:
     """Whether it is, now that we have said so; a job that does not run yet hears it the next time."""
     cli("pause", jobid)
