@@ -34,7 +34,14 @@ def instrument(pool: BossWorker, tracer: trace.Tracer | None = None) -> None:
 
     Args:
         tracer: What makes the spans; None: the global provider's tracer ``bossworker``.
+
+    Raises:
+        TypeError: `pool` is none. Of an `AsyncBossWorker`, it is in ``.pool``.
+        RuntimeError: It is instrumented already.
     """
+    if not isinstance(pool, BossWorker):
+        hint = ": take its .pool" if isinstance(getattr(type(pool), "pool", None), property) else ""
+        raise TypeError(f"pool must be a BossWorker, not {type(pool).__name__}{hint}")
     pool._tap(_SpanMaker(tracer or trace.get_tracer("bossworker"), pool.name))
 
 

@@ -16,14 +16,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bossworker import BossWorker
+from bossworker import BossWorker, pickling
+from bossworker.pool import reloading
 from bossworker.system import processes
+from bossworker.system.cpython import signal as _signal  # enums would take longer than all the rest
 from tests.large_pages import use_large_pages
 from tests.turns import Turns
 
@@ -160,6 +162,25 @@ def hear_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Fail a test that leaves a signal ignored, blocked, or handled in its own way: so it would be for all to come."""
+    before = signals_set()
+    yield
+    changed = {number: now for number, now in signals_set().items() if now != before[number]}
+    for number in changed:
+        if before[number][0] is not None:
+            _signal.signal(number, before[number][0])
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [number for number, (_, blocked) in before.items() if blocked])
+    assert not changed, f"left otherwise: signals, by number, with handler and whether blocked: {changed}"
+
+
+def signals_set() -> dict[int, tuple[Any, bool]]:
+    """Of each signal: its handler, and whether this thread blocks it."""
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    return {number: (_signal.getsignal(number), number in blocked) for number in range(1, signal.NSIG)}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def inherit_orphans() -> None:
     """Processes that lose their parents become ours, so that none escapes the check below."""
@@ -172,6 +193,13 @@ def nothing_left() -> Iterator[None]:
     gc.callbacks.clear()  # hypothesis leaves one, in which a signal handler of another test would raise unheard
     before = _traces()
     yield
+    with newcomers_known():
+        left = tidy_up_after(before)
+    assert not left, f"left behind: {sorted(left)}"
+
+
+def tidy_up_after(before: set[str]) -> set[str]:
+    """End what a test has left, and give its memory back; which traces it left, of those that were not there before."""
     gc.collect()
     end_resource_tracker()
     deadline = time.monotonic() + LEAVE_SECONDS
@@ -184,7 +212,22 @@ def nothing_left() -> Iterator[None]:
     processes.end_children(1.0)
     gc.freeze()  # what lives on is not looked through again at each test: that would take longer than most of them
     give_back_memory()
-    assert not left, f"left behind: {sorted(left)}"
+    return left
+
+
+@contextmanager
+def newcomers_known() -> Iterator[None]:
+    """Around full collections: the next pool need not look at all classes and modules, as it has to after one.
+
+    That would take longer than all else of its start, and have each page copied that one of them is on.
+    """
+    pickling.identify_classes()
+    reloading._specs_now()
+    yield
+    for newcomers in (pickling._new_classes, reloading._new_specs):
+        found = newcomers.look()
+        if found is not None and not found.young:  # nothing was made meanwhile
+            newcomers.all_known(found)
 
 
 trackers: list[Any] = []  # of this process; multiprocessing's modules keep the one that they have loaded first

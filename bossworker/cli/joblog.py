@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bossworker.cli.outcomes import Ended, size_of
+from bossworker.cli.outcomes import Ended
 
+_MOST_LOOKED_AT = 1 << 20  # bytes of the first line: a command may be long
 HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 
 
@@ -63,8 +65,8 @@ class Joblog:
 
     def add_ended(self, ended: Ended) -> None:
         """The same, with all that is known of it."""
-        received, plan = ended.received or size_of(ended.stdout), ended.plan
-        facts = ended.seconds, received, ended.exit_value, ended.signal or 0
+        plan = ended.plan
+        facts = ended.seconds, ended.stdout_bytes, ended.exit_value, ended.signal or 0
         self.add(plan.row.seq, ended.started_at, *facts, plan.text)
 
     def flush(self) -> None:
@@ -137,21 +139,38 @@ class Begun:
             pass
 
 
+def check(path: str) -> bool:
+    """Whether there is a joblog. JobLogError: it is something else, to which nothing should be added."""
+    try:
+        with open(path, "rb") as file:
+            first = os.fsdecode(file.readline(_MOST_LOOKED_AT)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise JobLogError(f"--joblog {path!r} cannot be read: {error.strerror}") from None
+    if not (first.startswith("Seq\t") or HEADER.startswith(first.rstrip("\n")) or _parsed(first)):
+        raise JobLogError(f"--joblog {path!r} is no joblog: it begins with {first.rstrip()!r:.80}")
+    return True
+
+
 def read(path: str, begin: int = 0) -> Iterator[LogLine]:
     """The lines of a joblog from a byte on. What is no such line (it may have been cut off) is passed over."""
     try:
         with open(path, "rb") as file:
             file.seek(begin)
-            for line in file:
-                fields = os.fsdecode(line.rstrip(b"\n")).split("\t", 8)
-                try:
-                    yield LogLine(int(fields[0]), int(fields[6]), int(fields[7]), fields[8].replace("\0", "\n"))
-                except (IndexError, ValueError):
-                    continue
+            yield from filter(None, (_parsed(os.fsdecode(line)) for line in file))
     except FileNotFoundError:
         return
     except OSError as error:
         raise JobLogError(f"--joblog {path!r} cannot be read: {error.strerror}") from None
+
+
+def _parsed(text: str) -> LogLine | None:
+    fields = text.rstrip("\n").split("\t", 8)
+    try:
+        return LogLine(int(fields[0]), int(fields[6]), int(fields[7]), fields[8].replace("\0", "\n"))
+    except (IndexError, ValueError):
+        return None
 
 
 class Finished:

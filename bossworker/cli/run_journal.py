@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bossworker.cli.cell_book import CellBook, cells_for
-from bossworker.cli.outcomes import Ended, Planned, size_of
+from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.cells import QUEUED, size_of_cells
+from bossworker.errors import JournalError
 from bossworker.journal.ownership import Ownership
 from bossworker.journal.questions import Questions
 from bossworker.journal.run_contents import RunContents
@@ -50,6 +51,8 @@ class RunJournal:
         self._again = again
         self._key_of = key_of
         self.path = os.path.abspath(path)
+        if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for somebody who writes
+            raise JournalError(f"--journal {self.path!r} cannot be opened: it is no regular file")
         self._given: dict[int, tuple[int, int]] = {}  # by place: the row, and the cell
         self._book: _JournaledCells | None = None
         self._questions: Questions | None = None
@@ -107,7 +110,7 @@ class RunJournal:
         row, _ = self._given.pop(ended.plan.place)
         how = ended.exit_code, ended.signal, ended.kind, ended.reason, ended.started_at, ended.seconds
         state = DONE if ended.ok else FAILED
-        self._store.end(row, StoredCommand(state, ended.plan.tries, *how, size_of(ended.stdout), ended.jobid))
+        self._store.end(row, StoredCommand(state, ended.plan.tries, *how, ended.stdout_bytes, ended.jobid))
 
     def drop(self, plan: Planned) -> None:
         """It was cancelled: if it had begun, it may have done something."""

@@ -73,6 +73,7 @@ class RunCommand:
 
     def _prepare(self) -> tuple[Planner, Feed]:
         options = self._options
+        self._check_joblog()
         if options.retry_failed:
             failures = joblog.failures(options.joblog or "")
             planner = CommandPlanner(options, [])
@@ -85,6 +86,14 @@ class RunCommand:
             return FunctionPlanner(options, inputs.names), Feed(inputs, None)
         return CommandPlanner(options, inputs.names), Feed(inputs, self._finished())
 
+    def _check_joblog(self) -> None:
+        """Or a name that is mistyped would mean that nothing has failed, or nothing is done."""
+        options = self._options
+        if not options.journal and (options.resume or options.resume_failed or options.retry_failed):
+            there = joblog.check(options.joblog or "")
+            if options.retry_failed and not there:
+                raise JobLogError(f"--retry-failed: there is no joblog {options.joblog!r} yet")
+
     def _inputs(self) -> Inputs:
         options = self._options
         return Inputs(
@@ -93,6 +102,7 @@ class RunCommand:
             columns=options.colsep,
             header=options.header is not None,
             per_job=options.per_job,
+            trim=options.trim or ("n" if options.colsep is None else "lr"),
         )
 
     def _finished(self) -> Finished | None:
@@ -353,6 +363,8 @@ class RunCommand:
         lines = self._summary.lines(rerun, bold, plain)
         if self._feed.skipped and not self._tally.done and not lines:
             lines = [f"nothing to do: all of it is in the {'joblog' if self._journal is None else 'journal'}"]
+        if self._options.retry_failed and not self._tally.total:
+            lines.append("nothing to do: nothing in the joblog has failed")
         if self._journal is not None and self._summary.failed and not rerun:
             lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:

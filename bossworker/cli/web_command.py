@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
 import sys
@@ -65,9 +66,13 @@ def web(argv: Sequence[str]) -> int:
     settings["journals"] = options.journal
     try:
         server = PageServer(options.pools or None, **settings)
-    except (OSError, ValueError) as error:
-        hint = ": --port 0 takes a free one" if options.unix_socket is None else ""
-        complain("web", f"{error}{hint}")
+    except ValueError as error:
+        complain("web", str(error))
+        return FAILED
+    except OSError as error:
+        place = f"{options.host}, port {options.port}: " if options.unix_socket is None else ""
+        hint = ": --port 0 takes a free one" if place and error.errno == errno.EADDRINUSE else ""
+        complain("web", f"{place}{error}{hint}")
         return FAILED
     if options.json:
         show_json({"url": server.url})

@@ -18,6 +18,7 @@ from bossworker.system import identity
 
 WAIT_SECONDS = 10.0  # for the scribe of a program that has ended: it records the last results
 TICK = 0.02
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # it is written to, so it must not be elsewhere
 
 
 def lock_path(path: str) -> str:
@@ -37,7 +38,7 @@ class Ownership:
         """Take it, for the process `owner`. JournalInUse: it is another's. `brief`: for one question."""
         self.path = path
         try:
-            self._fd = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(lock_path(path), _OPEN, 0o600)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be locked: {error.strerror}") from error
         try:

@@ -42,7 +42,7 @@ from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Origin, Result, make_result
 from bossworker.system import processes
-from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.checks import check_bool, check_count, check_seconds
 
 ANSWER_SECONDS = 60.0  # for the owner to answer; it may be busy with a full disk
 MOST_ID = (1 << 63) - 1  # of jobs
@@ -188,7 +188,7 @@ class Journal:
             "forget",
             older_than=check_seconds("older_than", seconds),
             status=wanted,
-            unretrieved=unretrieved,
+            unretrieved=check_bool("unretrieved", unretrieved),
         )
         return int(told["count"])
 

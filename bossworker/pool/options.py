@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from bossworker.display import shorten
-from bossworker.system.checks import check_bool, check_count, check_seconds
+from bossworker.system.checks import check_bool, check_count, check_path, check_seconds
 from bossworker.system.cpus import usable_cpus
 
 MAX_WORKERS = 1024  # slots in the flight recorder's file
@@ -135,11 +135,11 @@ def check_journal(value: object, worker_count: object = None) -> str:
     """The path of a journal, the same however it is reached; empty: none is wanted."""
     if value is None:
         return ""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"journal must be a path (a str, or path-like), or None, not {shorten(value)}")
-    path = os.fsdecode(value)
-    if not path or "\0" in path or path == ":memory:" or path.endswith(os.sep) or os.path.isdir(path):
+    path = check_path("journal", value)
+    if path == ":memory:" or path.endswith(os.sep) or os.path.isdir(path):
         raise ValueError(f"journal must be the path of a file, not {shorten(path)}")
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for somebody who writes
+        raise ValueError(f"journal must be the path of a regular file, not of a pipe, a socket or a device: {path}")
     if worker_count == 0:
         raise ValueError("journal needs workers: worker_count must be at least 1 with it, not 0")
     return os.path.realpath(path)

@@ -5,7 +5,7 @@ descendants.py  a process and all that it started, and their end;  process_tree.
 identity.py     whether a pid is still the process that was meant, and whether we can see it;  proc.py: reads /proc
 exits.py        exit functions of this process
 cpus.py         how many processors we may use;  descriptors.py: which must not be inherited
-program.py      starts a program: no Python between fork and exec
+program.py      starts a program: no Python between fork and exec;  starter.py: thousands of them, one after the other
 eventloop.py    waits for descriptors, deadlines and children, all in one poll
 folders.py      folders of any depth, listed and deleted;  mounts.py: what they are on;  syncing.py: what is to be there
                 after a power cut

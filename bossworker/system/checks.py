@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 import signal
 
 _COUNT_LIMIT = 1 << 32  # of the 32 bits that hold a count
@@ -34,6 +35,19 @@ def check_bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {_shown(value)}")
     return value
+
+
+def check_path(name: str, value: object) -> str:
+    """The path of a file. (An int, which `open` takes for a descriptor, is not.)"""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path (a str, or path-like), not {_shown(value)}")
+    path = os.fsdecode(value)
+    try:
+        if b"\0" not in os.fsencode(path) and path:
+            return path
+    except UnicodeEncodeError:  # of half of a character
+        pass
+    raise ValueError(f"{name} must be the path of a file, not {_shown(path)}")
 
 
 def check_signal(value: object) -> int:

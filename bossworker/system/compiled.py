@@ -10,7 +10,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-INTERFACE = 2  # of the one that goes with this Python; another, left over from an older version, is not used
+INTERFACE = 3  # of the one that goes with this Python; another, left over from an older version, is not used
 PURE = "BOSSWORKER_PURE"  # in the environment, other than empty or 0: do without
 
 
@@ -36,6 +36,6 @@ core: Any = _load()
 def explain() -> str:
     """Whether it is used, and why not."""
     if core is not None:
-        return "used for tiny jobs"
+        return "used for tiny jobs, and to start the commands of a run"
     why = f"{PURE} is set" if unwanted() else "it was not built: that needs Linux, a C compiler and Python's headers"
     return f"not used ({why}); tiny jobs take about twice the time"

@@ -86,8 +86,7 @@ def start(
         CannotStart: It cannot be run. What was forked for it is reaped.
         OSError: No process could be made.
     """
-    if not (argv and argv[0]):
-        raise CannotStart(NOT_FOUND, "a program without a name")
+    check_name(argv)
     failure, reporter = os.pipe()
     try:
         kept = tuple(sorted((*keep, reporter))) if keep else (reporter,)
@@ -112,6 +111,12 @@ def start(
         if reporter >= 0:
             os.close(reporter)
     raise _reason(report, argv[0], cwd)
+
+
+def check_name(argv: list[bytes] | list[str]) -> None:
+    """CannotStart: it has none."""
+    if not (argv and argv[0]):
+        raise CannotStart(NOT_FOUND, "a program without a name")
 
 
 def _report(failure: int) -> bytes:
@@ -149,9 +154,22 @@ def _reason(report: bytes, program: bytes, cwd: bytes) -> CannotStart:
     """From what the child wrote before it ended: ``exception:errno in hex:where``."""
     _, code, where = report.split(b":", 2)
     number = int(code, 16)
+    in_folder = where == b"noexec:chdir" or (
+        where == b"noexec" and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+    )
+    return refusal(number, program, cwd if in_folder else b"")
+
+
+def refusal(number: int, program: bytes, folder: bytes) -> CannotStart:
+    """Why it does not run.
+
+    Args:
+        number: Of the error.
+        folder: The one that cannot be changed to, if that is why.
+    """
     text, name = os.strerror(number), f"{os.fsdecode(program)!r:.200}"
-    if where == b"noexec:chdir" or (where == b"noexec" and number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)):
-        return CannotStart(NOT_EXECUTABLE, f"cannot change to {os.fsdecode(cwd)!r}: {text}")
+    if folder:
+        return CannotStart(NOT_EXECUTABLE, f"cannot change to {os.fsdecode(folder)!r}: {text}")
     if number in (errno.ENOENT, errno.ENOTDIR):
         return CannotStart(NOT_FOUND, f"cannot run {name}: {text}")
     return CannotStart(NOT_EXECUTABLE, f"cannot run {name}: {text}")

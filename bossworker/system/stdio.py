@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bossworker.system.cpython import log_handlers
+
+if TYPE_CHECKING:
+    from socket import socket as Socket
 
 
 @contextmanager
@@ -45,6 +48,13 @@ def above_stdio(fd: int) -> int:
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return moved
+
+
+def socket_above_stdio(sock: Socket) -> Socket:
+    """The same socket, under such a number."""
+    if sock.fileno() > 2:
+        return sock
+    return type(sock)(fileno=above_stdio(sock.detach()))
 
 
 def flush_streams() -> None:

@@ -1,6 +1,6 @@
 """A bar that shows how far a map is: tqdm's where that is installed, else a line that is painted anew.
 
-Where stderr is no terminal (and this no notebook), nothing is shown, or a line every so many seconds where that was
+Where stderr is no terminal (and this no notebook), nothing is shown, or a line every few seconds where that was
 asked for. What running jobs say of themselves (``current_job().progress``) stands behind the counts. It is looked for
 ten times a second, also while no result comes: by whoever waits for the next one, in its own thread.
 """
@@ -32,7 +32,7 @@ class Bar(Protocol):
     """What shows how far we are."""
 
     def count(self, done: int, failed: int) -> None:
-        """So many jobs are done by now, of which so many have failed."""
+        """How many jobs are done by now, and how many of these have failed."""
 
     def tell(self, told: str) -> None:
         """What running jobs say of themselves."""
@@ -258,8 +258,8 @@ class LineBar:
         self._painted_at = time.monotonic()
         self._painted = self._told
         line = self._pace.line(*self._state)
-        room = max(len(line), _columns() - 1)  # a line that does not fit could not be painted over
-        self._write(f"\r{f'{line}, {self._told}'[:room] if self._told else line}\x1b[K")
+        told = f"{line}, {self._told}" if self._told else line
+        self._write(f"\r{told[: _columns() - 1]}\x1b[K")  # what does not fit could not be painted over
 
     def _write(self, text: str) -> None:
         if sys.stderr is not None:
@@ -279,7 +279,7 @@ class LineBar:
 
 
 class SparseLines(NoBar):
-    """A line every so many seconds: for the logs of a service."""
+    """A line every few seconds: for the logs of a service."""
 
     def __init__(self, total: int | None, seconds: float) -> None:
         self._pace = Pace(total)

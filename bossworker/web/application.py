@@ -15,7 +15,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import bossworker
+from bossworker.display import shorten
 from bossworker.pool.caller.client import BossWorker
+from bossworker.system.checks import check_bool
 from bossworker.web.answering import Json
 from bossworker.web.guard import LOOPBACK, Guard
 from bossworker.web.page_sources import PageSources
@@ -104,7 +106,18 @@ def app(
     for pool in pools:
         if not isinstance(pool, BossWorker):
             raise TypeError(f"pools must be BossWorkers, not {type(pool).__name__}")
+    wanted = _listed("doors", doors, "names or addresses"), _listed("journals", journals, "paths")
+    names = None if hosts is None else _listed("hosts", hosts, "names")
+    if wrong := [name for name in names or () if not isinstance(name, str)]:
+        raise TypeError(f"hosts must be a list of str, or None, not one with {shorten(wrong[0])}")
+    check_bool("read_only", read_only)
     if token is not None and (not isinstance(token, str) or not token):
         raise TypeError(f"token must be a str that is not empty, or None, not {token!r}")
-    room = WatchRoom(pools, list(doors), list(journals))
-    return Page(room, secrets.token_urlsafe(24) if token == NEW else token, hosts, read_only)
+    return Page(WatchRoom(pools, *wanted), secrets.token_urlsafe(24) if token == NEW else token, names, read_only)
+
+
+def _listed(name: str, value: Iterable[Any], what: str) -> list[Any]:
+    """A str is iterable, too: its letters."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, not {shorten(value)}")
+    return list(value)

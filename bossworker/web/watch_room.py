@@ -15,6 +15,7 @@ from typing import Any
 
 import bossworker
 from bossworker.pool.caller.client import BossWorker
+from bossworker.pool.caller.remote_operator import operated
 from bossworker.pool.door.addresses import Address, all_doors, is_deserted
 from bossworker.web.plain_json import to_json
 from bossworker.web.watched_journal import WatchedJournal
@@ -56,6 +57,7 @@ class WatchRoom:
         for pool in pools:
             self._add(pool.name, lambda pool=pool: pool)  # type: ignore[misc]
         for address in addresses or ():
+            operated(address)  # whether it is one; where a name leads is looked up each time
             self._add(address.rpartition("/")[2] or address, _connects(address))
         for path in journals:
             self._add_journal(path, lasting=True)

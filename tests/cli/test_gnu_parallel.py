@@ -98,6 +98,25 @@ def test_joblog_as_gnu_parallel(cli: Cli, here: Path, what: str) -> None:
     assert columns(here / "log") == columns(here / "gnu.log")
 
 
+def test_joblog_of_lines_that_were_passed_on(cli: Cli, here: Path) -> None:
+    said = cli(
+        "run",
+        "-j1",
+        "--joblog",
+        "log",
+        "--line-buffer",
+        "--tag",
+        "-c",
+        "echo 22; echo {} >&2; seq {}",
+        ":::",
+        "1",
+        "9999",
+    )
+    assert (said.status, said.out.count("\n")) == (0, 2 + 10_000)
+    received = [int(line[3]) for line in columns(here / "log")[1:]]
+    assert received == [3 + 2, 3 + sum(len(f"{number}\n") for number in range(1, 10_000))]
+
+
 def test_resume_goes_by_content(cli: Cli, here: Path) -> None:
     log = here / "log"
     cli("run", "--joblog", log, "echo", ":::", "a", "b c")
@@ -139,6 +158,41 @@ def test_a_joblog_that_was_cut_off_goes_on_in_a_line_of_its_own(cli: Cli, here: 
     log.write_text(log.read_text() + "2\t:\t17957")
     cli("run", "--resume", "--joblog", log, "echo", ":::", "a", "b")
     assert log.read_text().splitlines()[-1].endswith("\techo b")
+
+
+AGAIN = [["--resume"], ["--resume-failed"], ["--retry-failed"]]
+
+
+@pytest.mark.parametrize("how", AGAIN)
+@pytest.mark.parametrize("text", ["dear all,\n", "#!/bin/sh\nexit 0\n", "\0\xff"])
+def test_what_is_no_joblog_stays_as_it_is(cli: Cli, here: Path, how: list[str], text: str) -> None:
+    (here / "log").write_text(text)
+    said = cli("run", *how, "--joblog", "log", *(["echo", ":::", "a"] if how != ["--retry-failed"] else []))
+    assert (said.status, said.out) == (255, "")
+    assert "--joblog 'log' is no joblog: it begins with" in said.err
+    assert (here / "log").read_text() == text
+
+
+@pytest.mark.parametrize("how", AGAIN)
+@pytest.mark.parametrize("text", ["", "Seq\tHo", "Seq\tHost\tRuntime\n", "1\t:\t1.0\t0.1\t0\t0\t0\t0\techo b\n"])
+def test_what_is_left_of_a_joblog_is_one(cli: Cli, here: Path, how: list[str], text: str) -> None:
+    (here / "log").write_text(text)
+    said = cli("run", *how, "--joblog", "log", *(["echo", ":::", "a"] if how != ["--retry-failed"] else []))
+    told = "bossworker run: " in said.err
+    assert (said.status, said.out, told) == (0, "a\n" if how != ["--retry-failed"] else "", False)
+
+
+def test_nothing_to_retry_is_told(cli: Cli, here: Path) -> None:
+    """Whether nothing has failed, or there is no such joblog, which a mistyped name may mean."""
+    said = cli("run", "--retry-failed", "--joblog", "log")
+    assert (said.status, said.out) == (255, "")
+    assert said.err == "bossworker run: --retry-failed: there is no joblog 'log' yet\n"
+    assert not (here / "log").exists()
+    assert cli("run", "--joblog", "log", "true", ":::", "a").status == 0
+    said = cli("run", "--retry-failed", "--joblog", "log")
+    assert (said.status, said.err) == (0, "nothing to do: nothing in the joblog has failed\n")
+    assert cli("run", "--quiet", "--retry-failed", "--joblog", "log").err == ""
+    assert cli("run", "--resume-failed", "--joblog", "other", "echo", ":::", "a").out == "a\n"  # all is left to do
 
 
 def test_an_argument_with_a_newline_in_a_joblog(cli: Cli, here: Path) -> None:

@@ -22,7 +22,8 @@ from bossworker.cli.replacements import Row
 from bossworker.commands.hosting import host
 from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, HostSettings, Unpacker, pack
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
-from bossworker.system import processes, program
+from bossworker.system import processes
+from bossworker.system.starter import Starter
 from tests.conftest import wait_for
 
 
@@ -253,12 +254,13 @@ def test_no_process_is_to_be_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, None])
 def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
     """Where descriptors or processes are short, the others come later."""
-    become_host, start = host.become_host, program.start
+    become_host, start = host.become_host, Starter.start
     starts: list[int] = []
 
     def start_some(*told: Any, **settings: Any) -> int:
         starts.append(1)
         if len(starts) in (3, 4, 5):
+            (tmp_path / "refused").touch()
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return start(*told, **settings)
 
@@ -266,7 +268,7 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if limit is not None:
             resource.setrlimit(limit, (30, 30))
         else:
-            monkeypatch.setattr(program, "start", start_some)
+            monkeypatch.setattr(Starter, "start", start_some)
         become_host(*told)
 
     monkeypatch.setattr(host, "become_host", with_little)
@@ -274,6 +276,7 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         made.add([plan(f"sleep 0.05; echo {at}", at, tmp_path) for at in range(40)])
         found = ends(made, 40)
         assert [one and one.stdout for _, one in sorted(found.items())] == [b"%d\n" % at for at in range(40)]
+        assert (tmp_path / "refused").exists() == (limit is None)
 
 
 def test_whoever_does_not_listen_holds_up_starts_but_no_timeouts(tmp_path: Path) -> None:

@@ -5,46 +5,85 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bossworker.system import program
+from bossworker.system import compiled, program, starter
 from bossworker.system.program import CannotStart
+from bossworker.system.starter import Starter
 from tests.commands.supervised import ENVIRONMENT
 from tests.conftest import signals_in
 
 
-def run(tmp_path: Path, *argv: str | Path, cwd: str | Path = "/", environment: list[bytes] = ENVIRONMENT) -> str:
-    out = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    null = os.open(os.devnull, os.O_RDONLY)
-    try:
-        pid = program.start(list(map(os.fsencode, argv)), environment, os.fsencode(cwd), (null, out, out), umask=0o27)
-        os.waitpid(pid, 0)
-    finally:
-        os.close(out)
-        os.close(null)
-    return (tmp_path / "out").read_text()
+class Way:
+    """How a program is started, and what it has printed then."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self._folder = folder
+
+    def start(self, argv: Sequence[str], environment: list[bytes], cwd: str, stdio: tuple[int, int, int]) -> int:
+        if self.name == "program":
+            return program.start(list(map(os.fsencode, argv)), environment, os.fsencode(cwd), stdio)
+        starter = Starter(environment[1:])
+        assert (starter._prepared is None) == (self.name == "starter in Python")
+        files = program.candidates(os.fsencode(argv[0]), environment)
+        return starter.start(list(argv), files, cwd, [os.fsdecode(one) for one in environment[:1]], stdio)
+
+    def run(self, *argv: str | Path, cwd: str | Path = "/", environment: list[bytes] = ENVIRONMENT) -> str:
+        path = self._folder / f"out{threading.get_ident()}"
+        out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            pid = self.start(list(map(str, argv)), environment, str(cwd), (null, out, out))
+            os.waitpid(pid, 0)
+        finally:
+            os.close(out)
+            os.close(null)
+        return path.read_text("utf-8", "surrogateescape")
 
 
-def test_descriptors_session_folder_and_umask(tmp_path: Path) -> None:
+@pytest.fixture(params=["program", "starter", "starter in Python"])
+def way(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Way:
+    if request.param == "starter" and compiled.core is None:
+        pytest.skip("there is no compiled core here, or it is not wanted")
+    if request.param == "starter in Python":
+        monkeypatch.setattr(starter, "core", None)
+    return Way(request.param, tmp_path)
+
+
+def test_descriptors_session_folder_and_umask(way: Way, tmp_path: Path) -> None:
     leak = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(leak, True)
     try:
-        told = run(tmp_path, "/bin/sh", "-c", "ls /proc/$$/fd; pwd; umask; ps -o sid= -o pid= -p $$", cwd=tmp_path)
+        told = way.run("/bin/sh", "-c", "ls /proc/$$/fd; pwd; ps -o sid= -o pid= -p $$", cwd=tmp_path)
     finally:
         os.close(leak)
-    *fds, folder, umask, ids = told.splitlines()
-    assert (fds, folder, umask) == (["0", "1", "2"], str(tmp_path), "0027")
+    *fds, folder, ids = told.splitlines()
+    assert (fds, folder) == (["0", "1", "2"], str(tmp_path))
     session, pid = ids.split()
     assert session == pid
 
 
-def test_signals_are_default_though_some_are_ignored_here(tmp_path: Path) -> None:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGUSR2)}
+def test_umask(tmp_path: Path) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    pid = program.start([b"touch", b"made"], None, os.fsencode(tmp_path), (null, null, null), umask=0o27)
+    os.close(null)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640
+
+
+def test_signals_are_default_though_some_are_not_here(way: Way) -> None:
+    """Ignored ones are the business of `program.start` alone; SIGPIPE is ignored in any Python."""
+    here = signal.SIG_IGN if way.name == "program" else lambda number, frame: None
+    before = {number: signal.signal(number, here) for number in (signal.SIGHUP, signal.SIGUSR2)}
     try:
-        told = run(tmp_path, "cat", "/proc/self/status")
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        told = way.run("cat", "/proc/self/status")
+        assert signal.getsignal(signal.SIGHUP) == here
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -54,13 +93,13 @@ def test_signals_are_default_though_some_are_ignored_here(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
-def test_the_path_of_its_own_environment_finds_it(tmp_path: Path) -> None:
+def test_the_path_of_its_own_environment_finds_it(way: Way, tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\necho found\n")
     tool.chmod(0o755)
-    assert run(tmp_path, "tool", environment=[b"PATH=/nowhere:" + os.fsencode(tmp_path)]) == "found\n"
+    assert way.run("tool", environment=[b"PATH=/nowhere:" + os.fsencode(tmp_path)]) == "found\n"
     with pytest.raises(CannotStart):
-        run(tmp_path, "tool")
+        way.run("tool")
 
 
 @pytest.mark.parametrize(
@@ -75,34 +114,50 @@ def test_the_path_of_its_own_environment_finds_it(tmp_path: Path) -> None:
         ("/bin/true", "/etc/passwd", 126, "cannot change to '/etc/passwd': Not a directory"),
     ],
 )
-def test_what_cannot_run(tmp_path: Path, argv: str, cwd: str, code: int, reason: str) -> None:
+def test_what_cannot_run(way: Way, argv: str, cwd: str, code: int, reason: str) -> None:
     with pytest.raises(CannotStart) as caught:
-        run(tmp_path, argv, cwd=cwd)
+        way.run(argv, cwd=cwd)
     assert (caught.value.exit_code, str(caught.value)) == (code, reason)
 
 
-def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+def test_a_file_that_is_no_program(way: Way, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     (tmp_path / "text").chmod(0o755)
     with pytest.raises(CannotStart, match="Exec format error") as caught:
-        run(tmp_path, tmp_path / "text")
+        way.run(tmp_path / "text")
     assert caught.value.exit_code == 126
 
 
-def test_too_many_arguments(tmp_path: Path) -> None:
+def test_too_many_arguments(way: Way, tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="Argument list too long") as caught:
-        run(tmp_path, "/bin/true", *["x" * 100_000] * 100)
+        way.run("/bin/true", *["x" * 100_000] * 100)
     assert caught.value.exit_code == 126
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(way: Way, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff")
+    assert way.run("printf", "%s.", name, "").encode("utf-8", "surrogateescape") == b"\xff.."
     with pytest.raises(CannotStart) as caught:
-        run(tmp_path, name)
+        way.run(name)
     out = os.open(tmp_path / "reason", os.O_RDWR | os.O_CREAT)
     program.tell(out, caught.value)
     os.close(out)
     assert b"No such file" in (tmp_path / "reason").read_bytes()
+
+
+@pytest.mark.parametrize("words", [["echo", "a\0b"], ["ec\0ho"], ["echo", "\ud800"]])
+def test_texts_that_no_program_can_get(way: Way, words: list[str]) -> None:
+    open_before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError):  # noqa: PT011 - Python's own, in several words
+        way.run(*words)
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_the_environment(way: Way) -> None:
+    told = way.run("env", environment=[*ENVIRONMENT, b"A=\xff b", b"EMPTY="])
+    assert sorted(told.encode("utf-8", "surrogateescape").split(b"\n")[:-1]) == sorted(
+        [*ENVIRONMENT, b"A=\xff b", b"EMPTY="]
+    )
 
 
 def test_it_works_outside_the_main_thread(tmp_path: Path) -> None:
@@ -119,7 +174,7 @@ def test_it_works_outside_the_main_thread(tmp_path: Path) -> None:
 
 def run_in(folder: Path) -> str:
     folder.mkdir()
-    return run(folder, "echo", "hello")
+    return Way("program", folder).run("echo", "hello")
 
 
 def test_nothing_is_imported_that_a_supervisor_can_do_without() -> None:

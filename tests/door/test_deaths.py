@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -113,6 +114,21 @@ def test_a_client_that_leaves_is_forgotten_at_once(pool: Make) -> None:
 
 
 # -- kept for the next one -------------------------------------------------------------------------------------------
+
+
+def test_a_handle_that_is_dropped_leaves_at_once(pool: Make) -> None:
+    """Without the garbage collector, which may come much later: its jobs would run on, and nobody take the results."""
+    with pool(work, worker_count=1).listen() as door:
+        gc.disable()
+        try:
+            client = bossworker.connect(door.address)
+            client.add_work(*({"n": n} for n in range(3)))
+            assert len(door.clients) == 1
+            with pytest.warns(ResourceWarning, match="3 of its jobs are unfinished"):
+                del client
+            wait_for(lambda: not door.clients)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("accept", ["pickle", "json"])

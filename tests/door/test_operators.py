@@ -74,6 +74,8 @@ def test_events_and_traces(pool: Make, tmp_path: Path, accept: Accept) -> None:
         assert [(event.job_id, event.error_kind) for event in ends] == [(1, None), (2, "exception")]
         operator.trace(tmp_path / "trace.json")
         assert "job 2" in (tmp_path / "trace.json").read_text()
+        with pytest.raises(TypeError, match=r"path must be .*, not 1"):
+            operator.trace(1)  # type: ignore[arg-type]
 
 
 def test_a_reader_ends_with_the_pool_and_with_its_operator(pool: Make) -> None:

@@ -139,6 +139,9 @@ def test_tcp_takes_keys(pool: Make, address: str) -> None:
         pool(work, worker_count=1).listen(address)
     with pytest.raises(ValueError, match="keys must be given for tcp"):
         bossworker.connect("tcp://127.0.0.1:1")
+    for no_port in ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*"):  # where a door may be opened, but is not to be found
+        with pytest.raises(ValueError, match="must have the port of a door"):
+            bossworker.connect(no_port, keys=bossworker.keys())
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,8 @@ def test_tcp_takes_keys(pool: Make, address: str) -> None:
         "ipc://",
         "ipc://relative",
         "ipc://@abstract",
+        "ipc:///tmp/a\0b",
+        "ipc:///tmp/",
         "tcp://127.0.0.1",
         "tcp://h:99999",
         "",
@@ -160,6 +165,11 @@ def test_addresses_that_are_none(pool: Make, address: str) -> None:
         pool(work, worker_count=1).listen(address, keys=bossworker.keys() if "tcp" in address else None)
     with pytest.raises(TypeError, match="address must be a str"):
         pool(work, worker_count=1).listen(17)  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_too_long_for_a_socket(pool: Make, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"no door can be opened: AF_UNIX path too long: '{tmp_path}/xxx"):
+        pool(work, worker_count=1).listen(f"ipc://{tmp_path}/{'x' * 200}")
 
 
 def test_an_inline_pool_has_no_door(pool: Make) -> None:
@@ -189,6 +199,14 @@ def test_keys(tmp_path: Path) -> None:
         mine.admit("short")
     with pytest.raises(TypeError, match="must be a str"):
         mine.trust(17)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="path must be a path"):
+        Keys.load(0)  # type: ignore[arg-type]
+    told = json.loads((tmp_path / "keys").read_text())
+    for text in ("", "[]", "ü", json.dumps({**told, "server": 17}), json.dumps({**told, "clients": 17})):
+        (tmp_path / "none").write_text(text)
+        (tmp_path / "none").chmod(0o600)
+        with pytest.raises(ValueError, match=f"there are no keys in '{tmp_path}/none'"):
+            Keys.load(tmp_path / "none")
     with pytest.raises(ValueError, match="'~' is none"):
         mine.trust("~" * 40)
 

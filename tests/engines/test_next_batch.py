@@ -25,9 +25,16 @@ from tests.engines.test_losses import two_nodes  # noqa: F401
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    while "until" in job and not Path(job["until"]).exists():
-        time.sleep(0.01)
+    if "until" in job:
+        begun(Path(job["until"])).touch()
+        while not Path(job["until"]).exists():
+            time.sleep(0.01)
     return {"n": job["n"]}
+
+
+def begun(until: Path) -> Path:
+    """What says that a worker runs the job that waits for that file."""
+    return until.with_suffix(".begun")
 
 
 def take(bw: BossWorker, count: int) -> list[int]:
@@ -122,6 +129,7 @@ def test_what_was_given_back_comes_again_to_the_same_node(tmp_path: Path, pool: 
         first = wait_for(lambda: flights(bw), PATIENCE)[0]
         assert first.jobs == 2
         wait_for(lambda: first.node, PATIENCE)  # the other one may be claimed before it
+        wait_for(begun(until).exists, PATIENCE)  # until then it would come back, too
         line.post(lambda: line._ask_back(first))
         wait_for(lambda: first.jobs == 1, PATIENCE)
         bw.resize(2)

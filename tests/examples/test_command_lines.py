@@ -89,15 +89,19 @@ def test_ctrl_c_ends_the_web_page_quietly(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(args, stdout=pipe, stderr=pipe, text=True, env=environment(), process_group=0) as running:
         try:
-            wait_for(lambda: listens(port), what="the server")
+            wait_for(lambda: answers(port), what="the server")
             interrupt(running)
         finally:
             running.kill()
 
 
-def listens(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether the server is at work: it listens before."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        if probe.connect_ex(("127.0.0.1", port)):
+            return False
+        probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return bool(probe.recv(1))
 
 
 def interrupt(running: subprocess.Popen[str]) -> None:

@@ -36,6 +36,13 @@ def act(job: dict[str, Any]) -> dict[str, Any]:
     return {"trace": context.trace_id, "span": context.span_id}
 
 
+def test_what_is_no_pool_is_refused() -> None:
+    with pytest.raises(TypeError, match="pool must be a BossWorker, not dict"):
+        bossworker.otel.instrument({})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"not AsyncBossWorker: take its \.pool"):
+        bossworker.otel.instrument(bossworker.AsyncBossWorker(act))  # type: ignore[arg-type]
+
+
 def test_a_span_is_a_child_of_what_was_current(pool: Pool, spans: Any) -> None:
     tracer, exporter = spans
     bw = pool(act, worker_count=1, name="one")

@@ -166,6 +166,35 @@ def test_what_is_no_path_of_a_file(tmp_path: Path) -> None:
         BossWorker(double, worker_count=1, interrupted="maybe")  # type: ignore[arg-type]
 
 
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    """To open a pipe waits for somebody who writes to it: the pool did, and its scribe when all else was gone."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    program = (
+        "import sys\nfrom bossworker import BossWorker, journal\n"
+        "path = sys.argv[1]\n"
+        "for use in (lambda: BossWorker(dict, worker_count=1, journal=path), lambda: journal.open(path)):\n"
+        "    try: use()\n    except ValueError as error: print(error)"
+    )
+    for argv in (["-c", program, str(path)], ["-m", "bossworker", "run", "--journal", str(path), "echo", ":::", "a"]):
+        done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout + done.stderr).count("regular file") == (2 if argv[0] == "-c" else 1)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("not to be lost")
+    os.symlink(precious, tmp_path / "jobs.db-lock")
+    for use in (
+        lambda: BossWorker(double, worker_count=1, journal=tmp_path / "jobs.db"),
+        lambda: journals.open(tmp_path / "jobs.db"),
+    ):
+        with pytest.raises(JournalError, match=r"cannot be locked|there is no journal"):
+            use()
+    assert precious.read_text() == "not to be lost"
+
+
 def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     """Whoever makes one may be killed before it is anything."""
     path = tmp_path / "jobs.db"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +122,38 @@ def test_what_ran_before_a_clients_job_is_not_run_again(tmp_path: Path, clients:
         (result,) = pool.results()
     assert (result.job["n"], result.error_kind) == (0, "interrupted")
     assert ran(log) == Counter([0, 1000])
+
+
+CLOSED_STREAMS = """
+import os, sys
+for fd in map(int, sys.argv[1]):
+    os.close(fd)
+import bossworker
+
+keys = bossworker.keys()
+with bossworker.BossWorker(dict, worker_count=1, journal="jobs.db") as pool:
+    pool.add_work({})
+    assert pool.get_result().ok
+    for address, used in (("ipc://" + os.path.abspath("door"), None), ("tcp://127.0.0.1:0", keys)):
+        with pool.listen(address, keys=used) as door, bossworker.connect(door.address, keys=used) as client:
+            client.add_work({"n": 1}, {"data": bytes(1 << 21)})
+            for fd in (0, 1, 2):
+                try:
+                    os.write(fd, b"x" * 5000 * (str(fd) in sys.argv[1]))
+                except OSError:
+                    pass
+            assert all(result.ok for result in client.results())
+    with pool.listen("ipc://" + os.path.abspath("door")) as door, bossworker.operate(door.address) as operator:
+        assert operator.stats().done
+assert bossworker.journal.open("jobs.db").counts()["done"] == 1
+open("answer", "w").write("done")
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_a_program_that_has_closed_its_standard_streams(tmp_path: Path, closed: str) -> None:
+    """Its sockets are not where its output goes, nor where the processes beside it have /dev/null."""
+    command = [sys.executable, "-c", CLOSED_STREAMS, closed]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "answer").read_text() == "done"

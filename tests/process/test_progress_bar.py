@@ -53,7 +53,7 @@ with bossworker.BossWorker(act, worker_count=2, logs="relay") as bw:
 """
 
 
-def run(terminal: bool, **settings: Any) -> tuple[str, str]:
+def run(terminal: bool, columns: int = 80, **settings: Any) -> tuple[str, str]:
     """Stdout, and what is seen on stderr: in a terminal, or a file."""
     program = PROGRAM.format(
         **{"no_tqdm": True, "mapped": True, "progress": True, "prints": False, "tells": False, **settings}
@@ -62,7 +62,7 @@ def run(terminal: bool, **settings: Any) -> tuple[str, str]:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return done.stdout, done.stderr
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    termios.tcsetwinsize(theirs, (24, columns))
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         seen = b""
@@ -84,6 +84,15 @@ def test_a_line_on_a_terminal(mapped: bool) -> None:
     assert re.search(r"\r20/20 100% jobs, [\d.e+]+/s, 1 failed\x1b\[K\r?\n$", seen)
     assert re.search(r"\r0/20 0% jobs", seen)
     assert re.search(r"\r\d+/20 \d+% jobs, [\d.e+]+/s, [01] failed, 0:0\d left", seen)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_narrow_terminal_is_kept_to(tells: bool) -> None:
+    """What is longer than a line of it is never painted over: each repaint would leave a line behind."""
+    _, seen = run(True, columns=30, tells=tells)
+    painted = re.findall(r"\r([^\r\n]*?)\x1b\[K", seen)
+    assert len(painted) > 2
+    assert max(map(len, painted)) == 29
 
 
 @needs_tqdm

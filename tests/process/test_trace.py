@@ -101,6 +101,14 @@ def test_the_trace_of_a_pool(pool: Pool, tmp_path: Path) -> None:
     bw.shut_down(force=True)
 
 
+@pytest.mark.parametrize("wrong", [True, 1, None, b"x", "", "a\0b"])
+def test_a_trace_needs_a_path(pool: Pool, wrong: Any) -> None:
+    """An int would be a descriptor: 1 was written to, and closed."""
+    bw = pool(act, worker_count=1)
+    with pytest.raises((TypeError, ValueError), match=r"path must be .*, not"):
+        bw.trace(wrong)
+
+
 def test_the_trace_of_a_pool_that_has_ended(pool: Pool, tmp_path: Path) -> None:
     bw = pool(act, worker_count=1)
     bw.events()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
@@ -47,6 +48,13 @@ values = st.recursive(
     max_leaves=10,
 )
 dicts = st.dictionaries(texts | atoms, values, max_size=6)
+
+
+class Folder:
+    """No text, but what gives one."""
+
+    def __fspath__(self) -> str:
+        return "/"
 
 
 class Text(str):
@@ -340,6 +348,53 @@ def test_no_more_than_what_may_be_claimed_is_run() -> None:
     finally:
         loop = None
         memory.close()
+
+
+def start(**other: Any) -> Any:
+    asked = {
+        "argv": ["true"], "files": [b"/bin/true"], "environment": [b"A=1"], "more": ["B=2"], "folder": "/",
+        "stdio": (3, 3, 3), "prepared": core.prepare_starts(), **other,
+    }  # fmt: skip
+    return core.start(*asked.values())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"argv": ("true",)},
+        {"argv": [1]},
+        {"argv": ["true", "a\0b"]},
+        {"files": [None]},
+        {"environment": [b"A", Folder()]},
+        {"more": ["\ud800"]},
+        {"folder": "/\0"},
+        {"stdio": (3, 3)},
+        {"prepared": b""},
+        {"prepared": b"x" * 1000},
+    ],
+)
+def test_nothing_is_started_of_what_makes_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        start(**wrong)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_is_started_is_a_child_and_what_is_not_leaves_none() -> None:
+    assert start(stdio=(99, 99, 99)) == (errno.EBADF, 0)
+    assert start(folder="/nowhere") == (errno.ENOENT, 1)
+    assert start(files=[b"/nowhere", b"/etc/passwd", b"/nowhere"]) == (errno.EACCES, 2)
+    assert start(files=[]) == (errno.ENOENT, 2)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    null = os.open(os.devnull, os.O_RDWR)
+    line, folder = b"A=%d" % os.getpid(), f"/proc/{os.getpid()}"
+    before = sys.getrefcount(line), sys.getrefcount(folder), os.listdir("/proc/self/fd")
+    for _ in range(10):
+        pid = start(environment=[line], folder=folder, stdio=(null, null, null))
+        assert os.waitpid(pid, 0) == (pid, 0)
+    assert (sys.getrefcount(line), sys.getrefcount(folder), os.listdir("/proc/self/fd")) == before
+    os.close(null)
 
 
 def test_what_is_compiled_can_be_done_without() -> None:

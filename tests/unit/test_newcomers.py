@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import mmap
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from bossworker.pool.wire.memory_file import mapped, unnamed_file
 from bossworker.system import newcomers
 from bossworker.system.newcomers import Newcomers
 
@@ -50,6 +53,15 @@ def test_a_class_is_new_once(classes: Newcomers) -> None:
     assert look(classes)
     assert not look(classes)
     del made
+
+
+def test_a_file_that_is_mapped_makes_none(classes: Newcomers) -> None:
+    """Or a pool that starts would look at all classes, in a program that had started one before."""
+    for pages in (1, 2, 3):
+        fd = unnamed_file(pages * mmap.PAGESIZE)
+        assert len(mapped(fd, pages * mmap.PAGESIZE)) == pages * mmap.PAGESIZE
+        os.close(fd)
+        assert not look(classes) or pages == 1  # when libc may be loaded
 
 
 def test_one_in_the_place_of_another_is_new(classes: Newcomers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,23 @@ def test_wrong_arguments() -> None:
         bossworker.web.app({})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="token must be"):
         bossworker.web.app(token="")
+    for name, wrong in [
+        ("doors", "mill"),
+        ("doors", 7),
+        ("journals", "jobs.db"),
+        ("hosts", "example.org"),
+        ("hosts", 7),
+    ]:
+        with pytest.raises(TypeError, match=f"{name} must be a list of .*, not {wrong!r}"):  # not of its letters
+            bossworker.web.app(**{name: wrong})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="hosts must be a list of str, or None, not one with 7"):
+        bossworker.web.app(hosts=[7])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="address must be a str, not 7"):
+        bossworker.web.app(doors=[7])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="cannot be steered"):
+        bossworker.web.app(doors=["tcp://127.0.0.1:9"])
+    with pytest.raises(TypeError, match="read_only must be True or False"):
+        bossworker.web.app(read_only=1)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -146,6 +164,22 @@ def test_the_command_at_a_unix_socket(pool: Pool, command: Callable[..., Any], t
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "0", "--host", "192.0.2.1"], r"192\.0\.2\.1, port 0: .*Cannot assign requested address\n"),
+        (["--journal", "/dev/null"], r"regular file, .*: /dev/null\n"),
+        (["--unix-socket", "/nowhere/page"], r"No such file or directory: '/nowhere/page'\n"),
+        (["tcp://127.0.0.1:9"], r"tcp://127\.0\.0\.1:9 cannot be steered\n"),
+    ],
+)
+def test_what_cannot_be_served_is_told(command: Callable[..., Any], arguments: list[str], words: str) -> None:
+    """And nothing of ports where it is not the port."""
+    _, process = command(*arguments)
+    assert process.stderr is not None
+    assert re.search(words, process.stderr.read())
 
 
 def test_a_port_that_is_taken(command: Callable[..., Any]) -> None:

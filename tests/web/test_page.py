@@ -247,6 +247,11 @@ def test_wrong_arguments(pool: Pool) -> None:
     bw = pool(work, worker_count=1)
     with pytest.raises(ValueError, match="port"):
         bw.web(port=70000)
+    for wrong in (7, b"page", "", "a\0b"):
+        with pytest.raises((TypeError, ValueError), match="unix_socket must be"):
+            bw.web(unix_socket=wrong)  # type: ignore[arg-type]
+    with pytest.raises(OSError, match=r"cannot be served: .*No such file.*'/nowhere/page'"):
+        bw.web(unix_socket="/nowhere/page")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

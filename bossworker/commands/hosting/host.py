@@ -37,6 +37,7 @@ from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
+from bossworker.system.starter import Starter
 
 GRACE = 0.5  # seconds between TERM and KILL
 FIRST_LOOK, LONGEST_LOOK = 0.005, 60.0  # seconds between looks at one that has no limits: each after four times as long
@@ -77,7 +78,7 @@ class Host:
         self._remainder = Remainder()
         variables = {**cpython.environment(), **{os.fsencode(one): os.fsencode(v) for one, v in settings.env.items()}}
         self._path = variables.get(b"PATH", os.defpath.encode())
-        self._environment = [b"%b=%b" % item for item in variables.items() if item[0] not in _OF_ONE_COMMAND]
+        self._starter = Starter([b"%b=%b" % item for item in variables.items() if item[0] not in _OF_ONE_COMMAND])
         self._files: dict[str, list[bytes]] = {}
         self._poll = select.poll()
         self._poll.register(link, select.POLLIN)
@@ -189,7 +190,7 @@ class Host:
         one = Hosted(job, jobdir.new_id(), self._captures.pop())
         try:
             out, err = self._ours or one.capture.streams
-            one.start(self._environment, self._files_of(job.argv[0]), (self._null, out, err), self._cells)
+            one.start(self._starter, self._files_of(job.argv[0]), (self._null, out, err), self._cells)
         except BlockingIOError as error:  # no more processes are to be had
             if self._running:  # when one of ours ends, there is one
                 self._captures.append(one.capture)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bossworker.system.descendants import Ending
     from bossworker.system.identity import Identity
     from bossworker.system.memory import ChildPeak, OomWatch
+    from bossworker.system.starter import Starter
 
 OOM_AFTER = 0.02  # seconds after which the kernel's counters are read, too; to fill a memory takes longer
 LEAST_SPACE = 65536  # bytes; a disk with less is full
@@ -67,23 +68,19 @@ class Hosted:
         self.oom: OomWatch | None = None
         self._identity: Identity | None = None
 
-    def start(self, environment: list[bytes], files: list[bytes], stdio: tuple[int, int, int], cells: Cells) -> None:
+    def start(self, starter: Starter, files: list[bytes], stdio: tuple[int, int, int], cells: Cells) -> None:
         """Start it; if its program does not run, `refusal` says why. OSError, ValueError: no process can be made of it.
 
         Args:
-            environment: ``NAME=value`` each, without those of this command alone.
             files: What its program may be.
         """
         job = self.job
-        own = [os.fsencode(f"{name}={value}") for name, value in job.env.items()]
-        own.append(b"BOSSWORKER_JOB=" + self.jobid.encode())
-        argv = [os.fsencode(one) for one in job.argv]
+        own = [f"{name}={value}" for name, value in job.env.items()]
+        own.append(f"BOSSWORKER_JOB={self.jobid}")
         self.started_at, self.started = start_times()
         cells.starting(job.cell, self.started_at)
         try:
-            self.pid = program.start(
-                argv, environment + own, os.fsencode(job.cwd), stdio, files=files, none_ignored=True
-            )
+            self.pid = starter.start(job.argv, files, job.cwd, own, stdio)
         except program.CannotStart as refusal:
             self.refusal = refusal
             program.tell(stdio[2], refusal)
@@ -136,6 +133,7 @@ class Hosted:
             stdout if settings.how == GROUP else b"",
             stderr if settings.how == GROUP else b"",
             jobid,
+            self.relay.received if self.relay is not None else 0,
         )
 
     def _verdict(self) -> tuple[str, str]:

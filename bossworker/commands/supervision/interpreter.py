@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bossworker.commands.supervision import launcher, orders
 from bossworker.system import program
+from bossworker.system.stdio import socket_above_stdio
 
 PYTHON_VARIABLE = "BOSSWORKER_PYTHON"
 HELLO_SECONDS = 10.0  # for a launcher to be up; Python takes some hundredths
@@ -53,7 +54,7 @@ def start_launcher(detached: bool) -> socket.socket:
         OSError: It cannot be started, or it is no launcher (of this version). The text says what to do.
     """
     python = find_python()
-    ours, theirs = map(_above_stdio, socket.socketpair())
+    ours, theirs = map(socket_above_stdio, socket.socketpair())
     first = 0
     try:
         try:
@@ -89,16 +90,6 @@ def _environment() -> list[bytes]:
     """Ours, but for what is to change how this program's Python behaves."""
     items = os.environb.items()
     return [b"%b=%b" % one for one in items if not one[0].startswith(b"PYTHON") or one[0] in _KEPT_VARIABLES]
-
-
-def _above_stdio(sock: socket.socket) -> socket.socket:
-    """In a program that has closed its standard streams, not under one of their numbers."""
-    if sock.fileno() > 2:
-        return sock
-    import fcntl
-
-    with sock:
-        return socket.socket(fileno=fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 # -- the answer -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from bossworker.commands.inline.handler import run_command
@@ -68,6 +69,8 @@ def connect(
         PermissionError: The socket at the path is not for this user; or others may enter this user's folder of doors.
     """
     address = parse(address_or_name, allow_name=True)
+    if address.text.endswith(":*"):
+        raise ValueError(f"address must have the port of a door, from 1 to 65535, not {address_or_name!r}")
     if (address.kind == "tcp") != (check_keys(keys) is not None):
         raise ValueError("keys must be given for tcp://, and only there: see bossworker.keys")
     seconds = check_seconds("timeout", timeout)
@@ -121,7 +124,7 @@ class AttachedPool(BossWorker):
         with signals.held(), stdio.stdio_reserved():
             self._attach(DoorConnection(attachment, self._inbox), _prepare(attachment))
         self._outbox.start_at(self._told["next_id"])
-        self._connection.recalled = self._recall
+        self._connection.recalled = partial(_recall, self._inbox)  # not a method: we are freed once we are dropped
         self._connection.poll()  # what came right behind the welcome is not to be waited for
         if self._told["kept"]:
             self._await_what_was_kept()
@@ -140,11 +143,6 @@ class AttachedPool(BossWorker):
         line = self._connection
         if not line.wait_until(lambda: line.all_recalled):
             raise BossWorkerError(f"the pool at {self.address} is gone: {line.farewell}")
-
-    def _recall(self, batch: Batch) -> None:
-        """Jobs that a client of this identity had added before us."""
-        self._inbox.note_call(batch.first_id)
-        self._inbox.expect(batch.first_id, jobs_of(batch))
 
     @property
     def identity(self) -> str:
@@ -221,6 +219,12 @@ class _OwnIds(EventReader):
         client, own = whole >> CLIENT_BITS, whole & (1 << CLIENT_BITS) - 1
         told = own if client == self._number else whole if client else -whole
         return replace(event, job_id=told)  # type: ignore[no-any-return]
+
+
+def _recall(inbox: Inbox, batch: Batch) -> None:
+    """Jobs that a client of this identity had added before us."""
+    inbox.note_call(batch.first_id)
+    inbox.expect(batch.first_id, jobs_of(batch))
 
 
 def _prepare(attachment: Attachment) -> Any:

@@ -15,6 +15,7 @@ from bossworker.pool.caller.state import HandleState
 from bossworker.pool.caller.taps import Tap
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
+from bossworker.system.checks import check_path
 
 if TYPE_CHECKING:
     from bossworker.watch.pool_events import EventReader
@@ -91,6 +92,7 @@ class PoolLooks:
         from bossworker.watch.chrome_trace import write_trace
         from bossworker.watch.pool_events import memory_points, unpack_events
 
+        check_path("path", path)
         self._state.check_owner()
         answer = self._ask_events(0, False)
         if answer is None:

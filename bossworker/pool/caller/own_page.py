@@ -15,7 +15,7 @@ from bossworker.pool.door.side_process import SideProcess
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.system import processes, signals
-from bossworker.system.checks import check_bool, check_count
+from bossworker.system.checks import check_bool, check_count, check_path
 
 PROCESS = "bossworker.web.page_process"
 NEEDED = ("starlette", "uvicorn")
@@ -31,9 +31,10 @@ class OwnPage:
         """OSError: it cannot be served."""
         self.settings = settings
         self._owner = os.getpid()
-        with signals.held():
-            self._process: SideProcess | None = SideProcess(PROCESS, settings)
+        self._process: SideProcess | None = None
         try:
+            with signals.held():
+                self._process = SideProcess(PROCESS, settings)
             self.url = self._await_start()
         except BaseException:
             self.close()
@@ -84,7 +85,7 @@ def open_page(
     """See ``BossWorker.web``. The page is added to the `pages` of the pool, whose `doors` may get one for it."""
     check_count("port", port, most=65535)
     check_bool("read_only", read_only)
-    path = None if unix_socket is None else os.path.abspath(os.fspath(unix_socket))
+    path = None if unix_socket is None else os.path.abspath(check_path("unix_socket", unix_socket))
     missing = [module for module in NEEDED if find_spec(module) is None]
     if missing:
         raise ImportError(f"pool.web() needs {' and '.join(missing)}: pip install 'bossworker[web]'", name=missing[0])

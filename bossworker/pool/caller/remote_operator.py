@@ -15,7 +15,7 @@ from bossworker.pool.door.listening import ClientInfo
 from bossworker.pool.door.operator_line import OperatorLine
 from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import ProtocolError
-from bossworker.system.checks import check_seconds
+from bossworker.system.checks import check_path, check_seconds
 from bossworker.watch.chrome_trace import write_trace
 from bossworker.watch.pool_events import EventReader, check_since, memory_points, unpack_events
 
@@ -77,6 +77,7 @@ class RemoteOperator(Operator):
 
     def trace(self, path: str | os.PathLike[str]) -> None:
         """Write the last events to a file in Chrome's trace format: as ``BossWorker.trace``."""
+        check_path("path", path)
         answer = self._line.ask(self._seconds, "events", seen=0, wait=False)
         write_trace(path, self.name, self.boss_pid, unpack_events(answer, 0), memory_points(answer))
 
@@ -117,13 +118,19 @@ def operate(address_or_name: str, *, timeout: float = 5) -> RemoteOperator:
         TimeoutError: It does not answer.
         DoorRefused: It is another user's.
     """
-    address = addresses.parse(address_or_name, allow_name=True)
-    if address.kind != "ipc":
-        raise ValueError(f"address must be ipc://PATH, or the name of a pool: {address.text} cannot be steered")
+    address = operated(address_or_name)
     try:
         return RemoteOperator(address, check_seconds("timeout", timeout))
     except (LinkClosed, ProtocolError, FileNotFoundError, ConnectionRefusedError) as error:
         raise ConnectionRefusedError(f"there is no pool at {address.text}: {error}") from error
+
+
+def operated(address_or_name: object) -> addresses.Address:
+    """The address of a door at which a pool can be steered. TypeError, ValueError."""
+    address = addresses.parse(address_or_name, allow_name=True)
+    if address.kind != "ipc":
+        raise ValueError(f"address must be ipc://PATH, or the name of a pool: {address.text} cannot be steered")
+    return address
 
 
 def pools() -> list[str]:

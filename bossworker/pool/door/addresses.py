@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from bossworker.pool.wire.doorway import BACKLOG, MOST_PATH_BYTES
+from bossworker.system.stdio import socket_above_stdio
 
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 _UNFIT = re.compile(r"[^\w.+-]+")
@@ -78,7 +79,7 @@ def parse(address: object, allow_name: bool = False) -> Address:
         raise TypeError(f"address must be a str, not {address!r}")
     if address.startswith("ipc://"):
         path = address.removeprefix("ipc://")
-        if not os.path.isabs(path):
+        if not os.path.isabs(path) or "\0" in path or path.endswith("/"):
             raise ValueError(f"address must be ipc:// and an absolute path, such as ipc:///run/x/pool, not {address!r}")
         return Address("ipc", address, path)
     if match := _TCP.fullmatch(address):
@@ -106,7 +107,7 @@ def make_runtime_folder(path: str) -> None:
 def check_runtime_folder(path: str) -> None:
     """PermissionError when a path is in what should be this user's folder for doors, and others may enter that.
 
-    Some lie where anybody may make folders: who connects to a door there would load a stranger's pickles.
+    Some lie where anybody may make folders: whoever connects to a door there would load a stranger's pickles.
     """
     folder = os.path.dirname(path)
     if folder not in runtime_folders():
@@ -133,18 +134,18 @@ def bind_path(path: str) -> socket.socket:
 
 
 def _bind(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket_above_stdio(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         with short_way(path) as way:
             try:
-                _bind_private(listener, way)
+                bind_private(listener, way)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not is_deserted(path):
-                    raise OSError(
-                        error.errno, f"no door can be opened: {os.strerror(error.errno or 0)}", path
-                    ) from error
+                    if not error.errno:  # the name is too long for a socket
+                        raise OSError(f"no door can be opened: {error}: {path!r}") from error
+                    raise OSError(error.errno, f"no door can be opened: {os.strerror(error.errno)}", path) from error
                 os.unlink(path)
-                _bind_private(listener, way)
+                bind_private(listener, way)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
@@ -152,7 +153,8 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-def _bind_private(listener: socket.socket, way: str) -> None:
+def bind_private(listener: socket.socket, way: str) -> None:
+    """Give a socket a path, for this user alone (0600)."""
     os.fchmod(listener.fileno(), 0o600)  # Linux: what is bound has the mode of the socket, so it never has another
     listener.bind(way)
     os.chmod(way, 0o600)
@@ -187,7 +189,7 @@ def is_deserted(path: str) -> bool:
 
 def dial(path: str, seconds: float | None = None) -> socket.socket:
     """Connect to a socket at a path."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket_above_stdio(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         sock.settimeout(seconds)
         with short_way(path) as way:

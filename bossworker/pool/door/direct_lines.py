@@ -25,6 +25,7 @@ from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.system import processes
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.system.stdio import socket_above_stdio
 
 TOKEN_BYTES = 16
 WELCOME = b"\1"
@@ -181,7 +182,7 @@ def take_line(offered: dict[str, str], deadline: float) -> tuple[Link, Link | No
 
     None when it cannot be had, for another user, say.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket_above_stdio(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         sock.connect(_address(offered["name"]))
@@ -189,7 +190,7 @@ def take_line(offered: dict[str, str], deadline: float) -> tuple[Link, Link | No
         left = max(0.001, deadline - time.monotonic())
         if processes.await_fd(sock.fileno(), select.POLLIN, left):
             told, fds, _, _ = socket.recv_fds(sock, 1, 1, _CLOSE_ON_EXEC)
-            to_boss = Link(socket.socket(fileno=fds[0])) if fds else None
+            to_boss = Link(socket_above_stdio(socket.socket(fileno=fds[0]))) if fds else None
             if told == WELCOME:
                 return Link(sock), to_boss
     except (OSError, ValueError):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from bossworker.system.checks import check_path
+
 KEY_LENGTH = 40  # characters of a key, in Z85
 _Z85 = frozenset(f"{string.ascii_letters}{string.digits}.-:+=^!/*?&<>()[]{{}}@%$#")
 
@@ -43,20 +45,22 @@ class Keys:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them to a new file that only this user may read. FileExistsError when there is one."""
         told = {"public": self.public, "secret": self.secret, "clients": sorted(self.clients), "server": self.server}
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(check_path("path", path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="ascii") as file:
             json.dump(told, file)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read them from a file that `save` has written. ValueError when others may read it, or it holds no keys."""
-        with open(path, encoding="ascii") as file:
+        with open(check_path("path", path), encoding="ascii", errors="replace") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
                 raise ValueError(f"the keys in {os.fspath(path)!r} are no secret: others may read it; chmod 600")
-            told = json.load(file)
+            text = file.read()
         try:
-            return cls(check_key(told["public"]), check_key(told["secret"]), _keys(told["clients"]), told["server"])
-        except (KeyError, TypeError) as error:
+            told = json.loads(text)
+            server = check_key(told["server"]) if told["server"] else ""
+            return cls(check_key(told["public"]), check_key(told["secret"]), _keys(told["clients"]), server)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"there are no keys in {os.fspath(path)!r}") from error
 
     @property

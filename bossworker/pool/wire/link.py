@@ -23,6 +23,7 @@ from typing import Any
 from bossworker.pool.wire.frames import MAX_FDS, Buffer, Cut, Frame, Part, cut_frames, pack
 from bossworker.pool.wire.messages import PREFIX, Kind, ProtocolError
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.system.stdio import above_stdio, socket_above_stdio
 
 _Ancillary = tuple[int, int, bytes]
 
@@ -75,6 +76,14 @@ class Link:
     def unsent_bytes(self) -> int:
         """How much that is, about."""
         return sum(len(part) for part, _ in self._out)
+
+    @property
+    def left_over(self) -> bool:
+        """Whether a call has read something that it did not return, or was not taken from `frames`: it was interrupted.
+
+        (The beginning of a frame, whose rest is still to come, does not count.)
+        """
+        return bool(self.frames or self._read or self._filled)
 
     @property
     def held(self) -> int:
@@ -198,7 +207,7 @@ class Link:
         return frames
 
     def pull(self, most: int = 16) -> bool:
-        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one.
+        """As `receive`, but the frames are left in `frames`, for one that may be interrupted, and takes each by itself.
 
         Whether anything came: there may be more then.
         """
@@ -258,7 +267,7 @@ class Link:
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
 
-        A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
+        A few reads at a time: a program that is interrupted all the time must get on, too, with reads piling up.
         """
         while reads := self._read[:CUT_READS]:
             assembler = self._in.copy()
@@ -339,7 +348,15 @@ def _fds(ancillary: list[_Ancillary], flags: int) -> list[int]:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist() or [-1] * bool(flags & _LOST)
+    return list(map(_lifted, found)) or [-1] * bool(flags & _LOST)
+
+
+def _lifted(fd: int) -> int:
+    """In a program that has closed its standard streams, what is received takes their numbers."""
+    try:
+        return above_stdio(fd)
+    except OSError:  # there is no other number
+        return fd
 
 
 _exhaust = deque[None](maxlen=0).extend
@@ -347,8 +364,9 @@ _LOST = int(socket.MSG_CTRUNC)  # as an enum, it is slow
 
 
 def link_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected stream sockets, for two processes to make links of."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    """Two connected stream sockets, for two processes to make links of; neither where either has a standard stream."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return socket_above_stdio(one), socket_above_stdio(other)
 
 
 def close_fds(fds: Iterable[int]) -> None:

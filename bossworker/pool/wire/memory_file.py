@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from bossworker.system.stdio import above_stdio
 NO_ACCESS, READ_ONLY = 0, mmap.PROT_READ
 
 _FAILED = ctypes.c_void_p(-1).value
+_Area = ctypes.c_char * sys.maxsize  # for all sizes: one for each would be a class that is made at each mapping
 
 
 def unnamed_file(size: int) -> int:
@@ -50,9 +52,9 @@ def mapped(fd: int, size: int) -> memoryview:
     address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
     if address in (None, _FAILED):
         raise _error("cannot map a file")
-    area = (ctypes.c_char * size).from_address(address)
+    area = _Area.from_address(address)
     weakref.finalize(area, libc.munmap, address, size).atexit = False  # at the end, views of it may still be in use
-    return memoryview(area).cast("B")
+    return memoryview(area).cast("B")[:size]
 
 
 def protect(view: memoryview, access: int) -> None:

@@ -1,0 +1,33 @@
+"""The suite itself: what its conftest.py promises to each test, however the suite is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytestmark = pytest.mark.once("the suite's own set-up")
+PROJECT = Path(__file__).parents[2]
+
+
+def outcomes_of(tests: str, folder: Path, *before: str) -> dict[str, list[str]]:
+    """Of each test in a file: what junit calls its outcome, which is nothing if it has passed."""
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", f"--junitxml={report}", tests]
+    subprocess.run([*before, *command], cwd=PROJECT, check=False, stdout=subprocess.DEVNULL)
+    return {case.attrib["name"]: [told.tag for told in case] for case in ElementTree.parse(report).iter("testcase")}
+
+
+def test_each_test_finds_signals_as_usual(tmp_path: Path) -> None:
+    """Also if a shell has started the suite in the background, and whatever a test has left, which fails."""
+    background = ["sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh"]
+    assert outcomes_of("tests/unit/signals_left.py", tmp_path, *background) == {
+        "test_heard": [],
+        "test_heard_by_programs": [],
+        "test_leaves_one_ignored": ["error"],
+        "test_leaves_one_blocked": ["error"],
+        "test_finds_them_as_they_were": [],
+    }
