@@ -180,8 +180,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         finally:
             feeder.cancel()
             flow.drop()
-            with suppress(asyncio.CancelledError):
-                await feeder
+            await asyncio.wait([feeder])
 
     async def results(self) -> AsyncGenerator[Result[Answer_co], None]:
         """Results that nobody awaits, as they come, until there are no more: with a journal, those that its earlier

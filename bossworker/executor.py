@@ -79,14 +79,11 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("engine must be None with a pool, which has its own")
         max_workers = None if engine is not None and max_workers is None else _check_workers(max_workers)
         timeout = check_seconds("timeout", 0 if timeout is None else timeout)
-        check_callable("initializer", initializer)
-        if not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be a tuple of arguments for the initializer, not {shorten(initargs)}")
         if max_tasks_per_child is not None:
             check_count("max_tasks_per_child", max_tasks_per_child, 1)
         self._max_workers = max_workers or 1  # by this name, others ask for it: dask, for one
         settings: dict[str, Any] = {
-            "init_handler": None if initializer is None else Initializer(initializer, *initargs),
+            "init_handler": _init_handler(initializer, initargs),
             "global_timeout": timeout,
             "worker_count": max_workers,
             "kill_grace": kill_grace,
@@ -233,6 +230,13 @@ class Executor(concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         return f"<Executor, {self._pool!r}>"
+
+
+def _init_handler(initializer: Callable[..., object] | None, initargs: object) -> Initializer | None:
+    check_callable("initializer", initializer)
+    if not isinstance(initargs, Iterable):
+        raise TypeError(f"initargs must be a tuple of arguments for the initializer, not {shorten(initargs)}")
+    return None if initializer is None else Initializer(initializer, *initargs)
 
 
 def _check_workers(value: object) -> int:

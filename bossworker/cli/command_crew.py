@@ -171,6 +171,7 @@ class CommandCrew:
             kind=record.kind,
             reason=record.reason,
             answer={},
+            received=record.received,
         )
 
     def _replace_host(self) -> list[tuple[Planned, Ended | None]]:

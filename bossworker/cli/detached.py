@@ -11,7 +11,7 @@ from typing import Any
 
 from bossworker import jobs
 from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, pairs, show_json, told
-from bossworker.cli.entries import NAME, Entry, EntryError, has_failed, is_running, short
+from bossworker.cli.entries import NAME, Entry, EntryError, described, has_failed, is_cancelled, is_running, short
 from bossworker.cli.quantities import parse_duration, parse_size
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
@@ -105,9 +105,8 @@ def retry(argv: Sequence[str]) -> int:
         parser.error("give IDs, or --failed")
 
     def work() -> int:
-        doomed = _failed_ones() if options.failed else select(options.ids)
         status = 0
-        for entry in doomed:
+        for entry in _failed_ones() if options.failed else select(options.ids):
             try:
                 again = entry.again()
             except EntryError as error:
@@ -123,10 +122,10 @@ def retry(argv: Sequence[str]) -> int:
 
 
 def _failed_ones() -> list[Entry]:
-    """Those that no later job is a retry of."""
-    described = [(entry, entry.describe()) for entry in everything()]
-    tried = {one["meta"].get("retry_of") for _, one in described}
-    return [entry for entry, one in reversed(described) if has_failed(one) and entry.id not in tried]
+    """Those that no later job is a retry of, and that nobody has cancelled."""
+    found = [(entry, one) for entry in everything() if (one := described(entry)) is not None]
+    spared = {one["meta"].get("retry_of") for _, one in found} | {one["id"] for _, one in found if is_cancelled(one)}
+    return [entry for entry, one in reversed(found) if has_failed(one) and entry.id not in spared]
 
 
 def clean_parser() -> argparse.ArgumentParser:

@@ -284,7 +284,7 @@ class TaskEntry:
         return int(self._task.pid)
 
     def stop(self, grace: float) -> None:
-        """End its command, if it runs: TERM and, so many seconds later, KILL. EntryError when it does not end."""
+        """End its command, if it runs: TERM and, this many seconds later, KILL. EntryError when it does not end."""
         for number in (signals.SIGTERM, signals.SIGKILL):
             if not self.signal(number) or self._told(lambda: self._task.wait(grace)) is not None:
                 return
@@ -300,31 +300,44 @@ class TaskEntry:
         self._told(self._task.delete)
 
 
-def is_running(described: dict[str, Any]) -> bool:
+def is_running(found: dict[str, Any]) -> bool:
     """Whether it has not ended, as far as we know."""
-    return described["status"] in (QUEUED, "created", "running")
+    return found["status"] in (QUEUED, "created", "running")
 
 
 def runs(entry: Entry) -> bool:
     """Whether it does at this instant; one that is gone does not."""
+    found = described(entry)
+    return found is not None and is_running(found)
+
+
+def described(entry: Entry) -> dict[str, Any] | None:
+    """All that there is to say of it; None when it was deleted just now."""
     try:
-        return is_running(entry.describe())
+        return entry.describe()
     except EntryError:
-        return False
+        return None
 
 
-def has_failed(described: dict[str, Any]) -> bool:
+def has_failed(found: dict[str, Any]) -> bool:
     """Whether it has ended, and not well."""
-    return str(described["status"]).startswith("terminated")
+    return str(found["status"]).startswith("terminated")
 
 
-def exit_status(described: dict[str, Any]) -> int:
+def is_cancelled(found: dict[str, Any]) -> bool:
+    """Whether somebody has had it end before it had an exit status: mostly, it was queued."""
+    ended = found["exit_code"] is not None or found["signal"] is not None
+    asked = found["status"] == "terminated by request"
+    return asked and not ended and not str(found["reason"]).startswith(NOT_STARTED)
+
+
+def exit_status(found: dict[str, Any]) -> int:
     """What a shell would have as ``$?``, once it has ended."""
-    if described["exit_code"] is not None:
-        return int(described["exit_code"])
-    if described["signal"] is not None:
-        return 128 + int(described["signal"])
-    return 0 if described["status"] == "completed" else 1
+    if found["exit_code"] is not None:
+        return int(found["exit_code"])
+    if found["signal"] is not None:
+        return 128 + int(found["signal"])
+    return 0 if found["status"] == "completed" else 1
 
 
 def task_entries() -> list[TaskEntry]:

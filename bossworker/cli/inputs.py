@@ -6,12 +6,22 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
 NOT_YET = ("\0not yet",)
 """In the place of a row: there is none just now, but there may be later."""
+
+_SPACE = " \t\n\r\f\v"  # as Perl's regular expressions have it, in bytes
+TRIMS: dict[str, Callable[[str], str]] = {
+    "n": str,
+    "l": lambda text: text.lstrip(_SPACE),
+    "r": lambda text: text.rstrip(_SPACE),
+    "lr": lambda text: text.strip(_SPACE),
+    "rl": lambda text: text.strip(_SPACE),
+}
+"""What ``--trim`` does."""
 
 Rows = Iterator[tuple[str, ...]]
 _CHUNK = 1 << 16
@@ -87,12 +97,14 @@ class Inputs:
         columns: str | None = None,
         header: bool = False,
         per_job: int = 1,
+        trim: str = "n",
     ) -> None:
         """
         Args:
             columns: A regular expression that separates the arguments within one.
             header: Whether each source begins with the names of its arguments.
             per_job: Arguments (rows) that a job takes; 0: none of them is used, but each makes a job.
+            trim: Of which ends of an argument white space is taken away: a key of TRIMS. Names keep theirs.
         """
         self._sources = sources
         self._delimiter = delimiter
@@ -103,8 +115,10 @@ class Inputs:
         self._first: Records | None = None
         groups = self._groups()
         self._opened = [self._open(group, lazy=not index) for index, group in enumerate(groups)]
+        self._trim = TRIMS["n"]
         if header:
             self._take_names()
+        self._trim = TRIMS[trim]
 
     def close(self) -> None:
         """Give up what is read lazily."""
@@ -169,7 +183,8 @@ class Inputs:
         return iter(list(_patiently(records)))
 
     def _split(self, value: str) -> tuple[str, ...]:
-        return tuple(split_columns(self._columns, value)) if self._columns is not None else (value,)
+        columns = split_columns(self._columns, value) if self._columns is not None else (value,)
+        return tuple(map(self._trim, columns))
 
     def _take_names(self) -> None:
         for rows in self._opened:

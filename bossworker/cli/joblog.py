@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bossworker.cli.outcomes import Ended, size_of
+from bossworker.cli.outcomes import Ended
 
 _MOST_LOOKED_AT = 1 << 20  # bytes of the first line: a command may be long
 HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
@@ -65,8 +65,8 @@ class Joblog:
 
     def add_ended(self, ended: Ended) -> None:
         """The same, with all that is known of it."""
-        received, plan = ended.received or size_of(ended.stdout), ended.plan
-        facts = ended.seconds, received, ended.exit_value, ended.signal or 0
+        plan = ended.plan
+        facts = ended.seconds, ended.stdout_bytes, ended.exit_value, ended.signal or 0
         self.add(plan.row.seq, ended.started_at, *facts, plan.text)
 
     def flush(self) -> None:

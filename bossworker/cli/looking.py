@@ -11,9 +11,21 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
-from bossworker.cli.entries import LOOK, NOT_STARTED, QUEUE, STREAMS, Entry, EntryError, is_running, runs, short
+from bossworker.cli.entries import (
+    LOOK,
+    NOT_STARTED,
+    QUEUE,
+    STREAMS,
+    Entry,
+    EntryError,
+    is_cancelled,
+    is_running,
+    runs,
+    short,
+)
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
+from bossworker.cli.quantities import parse_whole
 from bossworker.cli.selecting import choose, everything, pools_there, select
 from bossworker.system import descendants, proc
 
@@ -87,7 +99,7 @@ def _unknown_end(one: dict[str, Any]) -> str:
     """Of one that has no exit code."""
     if str(one["reason"]).startswith(NOT_STARTED):
         return NOT_STARTED
-    return "cancelled" if one["status"] == "terminated by request" else "failed (how is not known)"
+    return "cancelled" if is_cancelled(one) else "failed (how is not known)"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -175,7 +187,12 @@ def log_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="go on until it has ended")
-    add("--since", type=check_with(int), metavar="N", help="from this byte on; a negative number counts from the end")
+    add(
+        "--since",
+        type=check_with(parse_whole),
+        metavar="N",
+        help="from this byte on; a negative number counts from the end",
+    )
     add("--stderr", action="store_true", help="only its stderr, to stdout")
     add("--stdout", action="store_true", help="only its stdout")
     return parser

@@ -52,6 +52,11 @@ class Ended(NamedTuple):
     """Bytes of stdout, where it is gone."""
 
     @property
+    def stdout_bytes(self) -> int:
+        """How many, wherever they are."""
+        return self.received or size_of(self.stdout)
+
+    @property
     def exit_value(self) -> int:
         """For a joblog."""
         if self.kind in ("timeout", "memory") or not (self.ok or self.exit_code or self.signal):

@@ -125,7 +125,7 @@ def _tag_of(options: RunOptions, names: list[str]) -> Callable[[Row], str]:
 
 
 def _tag_word(options: RunOptions, names: list[str]) -> Word:
-    return Word((options.tagstring or "").replace("\\t", "\t"), names)
+    return Word((options.tagstring or "").replace("\\t", "\t"), names, options.repeated is not None)
 
 
 def load_function(name: str) -> Callable[[Any], Any]:

@@ -227,7 +227,7 @@ class InOrder:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many wait for their turn that no more should be started before it comes."""
+        """Whether too many wait for their turn: no more should be started before it comes."""
         return len(self._waiting) >= MOST_WAITING
 
     def drop(self, index: int) -> None:

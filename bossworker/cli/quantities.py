@@ -25,6 +25,14 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_whole(text: str) -> int:
+    """``4096``, ``-1``."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("it is a whole number") from None
+
+
 def parse_size(text: str) -> int:
     """Bytes: ``1000``, ``512M``, ``2G``; K, M, G and T are powers of 1,024."""
     found = _SIZE.fullmatch(text.upper())

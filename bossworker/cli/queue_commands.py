@@ -10,7 +10,7 @@ from typing import Any
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
 from bossworker.cli.detached import add_command_options, command_of, request_of
 from bossworker.cli.entries import EntryError, short
-from bossworker.cli.quantities import parse_duration
+from bossworker.cli.quantities import parse_duration, parse_whole
 from bossworker.cli.queue_files import DEFAULT, GroupSettings, QueueFolder, all_groups, check_group
 from bossworker.cli.queued_entries import add as add_to_queue
 from bossworker.cli.selecting import select
@@ -33,7 +33,7 @@ def add_parser() -> argparse.ArgumentParser:
     add_option("--after", action="append", default=[], metavar="ID", help="once this one is done, if it ends well; "
                "several times, or with commas")  # fmt: skip
     add_option("--delay", type=check_with(parse_duration), default=0.0, metavar="S", help="not before this: 90, 2h, 1d")
-    add_option("-o", "--priority", type=check_with(int), default=0, metavar="N", help="higher ones run first")
+    add_option("-o", "--priority", type=check_with(parse_whole), default=0, metavar="N", help="higher ones run first")
     add_command_options(parser)
     return parser
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
-from bossworker.cli.inputs import Source
-from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size
+from bossworker.cli.inputs import TRIMS, Source
+from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size, parse_whole
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
@@ -26,6 +26,7 @@ what to run
   -f PKG.MOD:FN             a Python handler: lines, or JSON objects, are its jobs; prints JSON lines
   -a FILE, -0, -d D         arguments from a file (- is stdin); they end with a NUL, or with D
   -N N (-n), --colsep RE, --header :       N arguments a job; columns; the first line has their names
+  --trim n|l|r|lr           white space taken from arguments; of columns (--colsep) by itself, on both sides
   --env K=V, --wd DIR, --nice N            how commands run
 how many, how long
   -j N (N%, +N, -N, 0, FILE)               at once; by default one a core
@@ -63,6 +64,7 @@ class RunOptions(argparse.Namespace):
     null: bool
     delimiter: str
     colsep: str | None
+    trim: str | None
     repeated: int | None
     per_job: int
     header: str | None
@@ -194,6 +196,7 @@ def build_parser() -> RunParser:
     add("-0", "--null", action="store_true", help="arguments end with NUL")
     add("-d", "--delimiter", type=checked(_delimiter), default=_NEWLINE, metavar="D", help="arguments end with D")
     add("--colsep", "-C", type=checked(_expression), metavar="REGEX", help="what separates columns of an argument")
+    add("--trim", choices=TRIMS, help="white space that is taken from arguments: none, left, right; with --colsep lr")
     add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
     add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")
     add("--header", metavar=":", help="the first line of each input names its columns")
@@ -224,7 +227,7 @@ def build_parser() -> RunParser:
     add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
     add("--results", type=checked(_given), metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
     add("--wd", "--workdir", type=checked(_given), metavar="DIR", help="where commands run; made if it is not there")
-    add("--nice", type=int, default=0, metavar="N", help="how nice commands are")
+    add("--nice", type=checked(parse_whole), default=0, metavar="N", help="how nice commands are")
     add("--bar", action="store_true", help="show progress")
     add("--eta", action="store_true", help="show progress")
     add("--env", action="append", default=[], metavar="K=V", help="a variable for the commands")

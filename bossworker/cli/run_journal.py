@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bossworker.cli.cell_book import CellBook, cells_for
-from bossworker.cli.outcomes import Ended, Planned, size_of
+from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.cells import QUEUED, size_of_cells
 from bossworker.errors import JournalError
@@ -110,7 +110,7 @@ class RunJournal:
         row, _ = self._given.pop(ended.plan.place)
         how = ended.exit_code, ended.signal, ended.kind, ended.reason, ended.started_at, ended.seconds
         state = DONE if ended.ok else FAILED
-        self._store.end(row, StoredCommand(state, ended.plan.tries, *how, size_of(ended.stdout), ended.jobid))
+        self._store.end(row, StoredCommand(state, ended.plan.tries, *how, ended.stdout_bytes, ended.jobid))
 
     def drop(self, plan: Planned) -> None:
         """It was cancelled: if it had begun, it may have done something."""

@@ -102,6 +102,7 @@ class RunCommand:
             columns=options.colsep,
             header=options.header is not None,
             per_job=options.per_job,
+            trim=options.trim or ("n" if options.colsep is None else "lr"),
         )
 
     def _finished(self) -> Finished | None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from bossworker.cli.command_list import CommandList
-from bossworker.cli.entries import Entry, EntryError, has_failed, is_meant, task_entries
+from bossworker.cli.entries import Entry, EntryError, described, has_failed, is_cancelled, is_meant, task_entries
 from bossworker.errors import BossWorkerError
 from bossworker.pool.door.addresses import all_doors
 
@@ -93,7 +93,5 @@ def _none(text: str) -> list[Entry]:
 
 
 def _failed(entry: Entry) -> bool:
-    try:
-        return has_failed(entry.describe())
-    except EntryError:
-        return False
+    found = described(entry)
+    return found is not None and has_failed(found) and not is_cancelled(found)

@@ -1,6 +1,6 @@
 """What ``top`` shows: pools, workers, jobs and tasks, looked at once a second, as rows of text.
 
-No terminal in here: `top_screen` shows the rows by Textual, `top_table` prints them.
+No terminal in here: `top_screen.py` shows the rows by Textual, `top.py` prints them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bossworker.pool.boss.stats import Stats, WorkerStats
 from bossworker.pool.caller.operating import Now, name_of
 from bossworker.pool.caller.remote_operator import operate, pools
 
+TITLE = "bossworker top"
 MOST_ENTRIES = 100  # jobs and tasks that are shown, the newest
 ANSWER_SECONDS = 1.0  # for a pool to answer
 AGAIN_SECONDS = 5.0  # until one that did not is asked again
@@ -27,22 +28,44 @@ AGAIN_SECONDS = 5.0  # until one that did not is asked again
 POOL_COLUMNS = ("POOL", "ID", "STATE", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU", "PROGRAM")
 WORKER_COLUMNS = ("POOL", "#", "PID", "STATE", "JOB", "TIME", "DONE", "MEM", "CPU", "PROGRESS")
 ENTRY_COLUMNS = ("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND")
-NARROW = 110  # characters of a line; with fewer, some columns are left out, and names are cut shorter
-LEFT_OUT = frozenset(("ID", "PROGRAM"))
 NAMES = frozenset(("POOL", "NAME"))
-LONGEST_NAME, LONGEST_NARROW_NAME = 30, 16
 RIGHT = frozenset(("#", "PID", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU", "TIME"))  # aligned so
 
 
+class Room(NamedTuple):
+    """What lines of a length have room for."""
+
+    width: int
+    """Characters, from which on it holds."""
+    left_out: frozenset[str]
+    """Columns. (The ids of jobs and tasks are shown all the same: they are what people type.)"""
+    longest_name: int
+    """Characters; a longer one would push all else out of sight."""
+
+
+_NARROW = frozenset(("ID", "PROGRAM"))
+_NARROWER = _NARROW | {"RATE", "MEM", "CPU", "STARTED"}
+ROOMS = (
+    Room(110, frozenset(), 30),
+    Room(78, _NARROW, 16),
+    Room(58, _NARROWER, 16),
+    Room(0, _NARROWER | {"WORK", "DONE"}, 9),
+)
+
+
+def room_in(width: int) -> Room:
+    return next(room for room in ROOMS if width >= room.width)
+
+
 def columns_shown(columns: tuple[str, ...], width: int) -> list[int]:
-    """Which of a table's columns there is room for. (Of jobs and tasks, the id is what people type.)"""
-    narrow = width < NARROW and columns is not ENTRY_COLUMNS
-    return [at for at, name in enumerate(columns) if not (narrow and name in LEFT_OUT)]
+    """Which of a table's columns there is room for."""
+    left_out = room_in(width).left_out - ({"ID"} if columns is ENTRY_COLUMNS else set())
+    return [at for at, name in enumerate(columns) if name not in left_out]
 
 
 def fitted(column: str, cell: str, width: int) -> str:
-    """A cell, with a name cut that would push all else out of sight."""
-    most = LONGEST_NARROW_NAME if width < NARROW else LONGEST_NAME
+    """A cell, cut where it is a name that is too long."""
+    most = room_in(width).longest_name
     return cell if column not in NAMES or len(cell) <= most else f"{cell[: most - 1]}…"
 
 
@@ -63,10 +86,17 @@ class BoardRow(NamedTuple):
 class Picture(NamedTuple):
     """Everything, at one instant."""
 
-    summary: str
+    figures: tuple[str, ...]
+    """Of all together: what matters most comes last."""
     pools: list[BoardRow]
     workers: list[BoardRow]
     entries: list[BoardRow]
+
+    def header(self, width: int) -> str:
+        """The first line. Where there is no room for all of it, what comes first is left out: the title, and so on."""
+        parts = (f"{TITLE} ", *self.figures)
+        lines = ("  ".join(parts[at:]) for at in range(len(parts)))
+        return next((line for line in lines if len(line) <= width), parts[-1])
 
 
 class _Look(NamedTuple):
@@ -96,7 +126,7 @@ class Board:
                 self._before[address] = _Look(time.monotonic(), now)
         workers = [row for entry, now, before in seen if now for row in _worker_rows(entry, now, before)]
         entries = list(self._entry_rows())
-        return Picture(_summary(seen, entries), [_pool_row(*one) for one in seen], workers, entries)
+        return Picture(_figures(seen, entries), [_pool_row(*one) for one in seen], workers, entries)
 
     def _find_pools(self) -> None:
         there = pools()
@@ -234,17 +264,16 @@ def _cpu(now: Now, before: _Look | None, workers: tuple[WorkerStats, ...]) -> st
     return f"{100 * used / max(1e-3, now.time - before.now.time):.0f}%"
 
 
-def _summary(seen: list[tuple[PoolEntry, Now | None, _Look | None]], entries: list[BoardRow]) -> str:
+def _figures(seen: list[tuple[PoolEntry, Now | None, _Look | None]], entries: list[BoardRow]) -> tuple[str, ...]:
     stats = [now.stats for _, now, _ in seen if now]
     running, waiting = (sum(row.mood in moods for row in entries) for moods in (("busy", "paused"), ("idle",)))
-    parts = [
+    return (
         _counted(len(seen), "pool"),
         _counted(sum(len(one.workers) for one in stats), "worker"),
         f"{count(sum(one.running for one in stats) + running)} running",
         f"{count(sum(one.queued for one in stats) + waiting)} queued",
         f"{count(sum(one.failed for one in stats) + sum(row.mood == 'failed' for row in entries))} failed",
-    ]
-    return "  ".join(parts)
+    )
 
 
 def _counted(number: int, what: str) -> str:

@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Footer, RichLog, Static
 from bossworker.cli import top_board
 from bossworker.cli.entries import STREAMS, Entry, EntryError, short
 from bossworker.cli.pool_entries import PoolEntry
-from bossworker.cli.top_board import NARROW, Board, BoardRow, Picture, printable
+from bossworker.cli.top_board import Board, BoardRow, Picture, Room, printable
 from bossworker.pool.caller.operating import name_of
 
 LOG_SECONDS = 0.5  # between looks for more output
@@ -52,7 +52,7 @@ class BoardTable(DataTable[Text]):
         super().__init__(cursor_type="row", show_cursor=False, id=name)
         self._columns = columns
         self._shown: list[int] = []
-        self._narrow = False
+        self._room: Room | None = None
         self._rows: dict[str, BoardRow] = {}
 
     def on_focus(self) -> None:
@@ -64,11 +64,12 @@ class BoardTable(DataTable[Text]):
 
     def on_resize(self) -> None:
         """Some columns are left out where there is no room for them."""
-        shown, narrow = top_board.columns_shown(self._columns, self.app.size.width), self.app.size.width < NARROW
-        if (shown, narrow) != (self._shown, self._narrow):
-            self._shown, self._narrow, rows, self._rows = shown, narrow, self._rows, {}
+        width = self.app.size.width
+        if (room := top_board.room_in(width)) != self._room:
+            self._room, rows, self._rows = room, self._rows, {}
+            self._shown = top_board.columns_shown(self._columns, width)
             self.clear(columns=True)
-            for at in shown:
+            for at in self._shown:
                 title = self._columns[at]
                 self.add_column(Text(title, justify="right" if title in top_board.RIGHT else "left"), key=title)
             self.show_rows(list(rows.values()))
@@ -112,6 +113,22 @@ class BoardTable(DataTable[Text]):
         """The row that the cursor is on."""
         rows = list(self._rows.values())
         return rows[self.cursor_row] if 0 <= self.cursor_row < len(rows) else None
+
+
+class HeaderLine(Static):
+    """The first line: as much of it as there is room for."""
+
+    def __init__(self) -> None:
+        super().__init__(top_board.TITLE, id="summary")
+        self._picture: Picture | None = None
+
+    def show(self, picture: Picture) -> None:
+        self._picture = picture
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        if self._picture is not None:
+            self.update(Text(self._picture.header(self.size.width), style="bold"))
 
 
 class Question(ModalScreen[bool]):
@@ -195,7 +212,7 @@ class Top(App[None]):
         self._board = board or Board()
         self._looking = False
         # Kept, and not looked up: a look may come back when another screen is in front, or all of it is closing.
-        self._summary = Static("bossworker top", id="summary")
+        self._summary = HeaderLine()
         self._tables = {name: BoardTable(columns, name) for name, (columns, _) in SECTIONS.items()}
         self._hints: dict[str, Static] = {}
 
@@ -226,7 +243,7 @@ class Top(App[None]):
 
     def show(self, picture: Picture) -> None:
         """Repaint what is different."""
-        self._summary.update(Text(f"bossworker top   {picture.summary}", style="bold"))
+        self._summary.show(picture)
         for name, table in self._tables.items():
             rows: list[BoardRow] = getattr(picture, name)
             table.show_rows(rows)

@@ -274,7 +274,7 @@ def create(
 
     Args:
         mode: The directory's; who may look into that may read the files.
-        jobid: Its name, from `new_id`, for who needs to know it before.
+        jobid: Its name, from `new_id`, where it has to be known before.
     OSError when it could not be made; then nothing of it is left.
     """
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a link, too

@@ -69,7 +69,7 @@ class Info:
     max_rss: int | None
     """Bytes, of the largest of its processes that were waited for.
 
-    Of one smaller than who watches over it, what was last seen; if it ended before, an estimate by its page faults."""
+    Of one smaller than its supervisor, what was last seen; if it ended before, an estimate by its page faults."""
     reason: str
     """Why it was made to end, could not be started, or is not what its directory says; mostly empty.
 

@@ -27,7 +27,7 @@ JOB_VARIABLE = "BOSSWORKER_JOB"
 """The variable that holds the job's id, for the command and all that it starts."""
 
 TASK_VARIABLES = ("BOSSWORKER_TASK_ID", "BOSSWORKER_TASK_PID", "BOSSWORKER_TASK_FD")
-"""Those of a background task's command: who has them speaks, and ends, for the task."""
+"""Those of a background task's command: whoever has them speaks, and ends, for the task."""
 
 _JOB_VARIABLE = JOB_VARIABLE.encode()
 _TASK_VARIABLES = frozenset(map(str.encode, TASK_VARIABLES))

@@ -4,6 +4,9 @@
 only element of a queue that is kept by the scheduler. A node takes it before it runs the batch; a second run finds
 none, and answers "lost". We take it ourselves to get back a batch that nobody has begun.
 
+**The end.** While a pool has a mark on the scheduler (a ``distributed.Event``), nodes may start their parts of it. The
+mark goes first, then all are asked to end that are there by then: a new one may run batches before we know of it.
+
 **Asking.** ``Client.run`` reaches each worker's event loop past the tasks that it runs, by way of the scheduler. So it
 needs no connection between program and workers but those that Dask has.
 """
@@ -87,6 +90,7 @@ class DaskEngine(Adapter):
         self._newest: _DaskBatch | None = None
         self._late: deque[str] = deque()  # tokens of batches that Dask may run yet, though we want nothing more of them
         self._watch: Future[None] | None = None
+        self._looking = asyncio.Lock()  # or an older look may end last
 
     def open(self) -> None:
         if not self._own:
@@ -103,7 +107,7 @@ class DaskEngine(Adapter):
 
     def prepare(self, spec: PoolSpec) -> None:
         super().prepare(spec)
-        self._prefix = f"bossworker-{spec.pool}"
+        self._prefix = _mark_of(spec.pool)
 
     def start(self, events: EngineEvents) -> Future[str]:
         self.events = events
@@ -111,6 +115,7 @@ class DaskEngine(Adapter):
 
     async def _start(self) -> str:
         self.client.subscribe_topic(self._prefix, self._on_claim)
+        await self.client.scheduler.event_set(name=self._prefix)
         await self._look()
         self._watch = self._soon(self._keep_looking())
         when_done(self._watch, lambda _: None, lambda error: self.events.on_gone(f"{self.title}: {describe(error)}"))
@@ -122,8 +127,9 @@ class DaskEngine(Adapter):
         return asyncio.run_coroutine_threadsafe(work, self.client.loop.asyncio_loop)
 
     async def _look(self) -> None:
-        self._threads = await self.client.nthreads()
-        self.events.on_nodes(set(self._threads))
+        async with self._looking:
+            self._threads = await self.client.nthreads()
+            self.events.on_nodes(set(self._threads))
 
     async def _keep_looking(self) -> None:
         while self.client.status == "running":
@@ -232,10 +238,14 @@ class DaskEngine(Adapter):
         return self._soon(self._ask(request, nodes, seconds))
 
     async def _ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> dict[str, Any]:
+        if self.client.status != "running":
+            return {}
+        if request.act in ("end", "end now"):
+            with suppress(OSError):
+                await self.client.scheduler.event_clear(name=self._prefix)
+                await self._look()
         if nodes is None:
             nodes = list(self._threads)
-        if not nodes or self.client.status != "running":
-            return {}
         asked = {node: asyncio.ensure_future(self._ask_one(request, node)) for node in nodes}
         await self._wait_for(asked, None if seconds is None else time.monotonic() + seconds)
         done = {node: one for node, one in asked.items() if one.done() and not one.cancelled()}
@@ -329,17 +339,31 @@ def run_on_dask(spec: bytes, order: bytes, body: Body, token: str) -> tuple[byte
         if _lives(worker):
             secede()
 
-    return engine_tasks.run_batch(spec, order, body, _node(worker), claim, make_room)
+    return engine_tasks.run_batch(spec, order, body, _node(worker, token.rpartition("-")[0]), claim, make_room)
 
 
-def _node(worker: Any) -> Node:
-    return Node(worker.address, worker.state.nthreads, partial(_lives, worker))
+def _mark_of(pool: str) -> str:
+    return f"bossworker-{pool}"
+
+
+def _node(worker: Any, mark: str) -> Node:
+    return Node(worker.address, worker.state.nthreads, partial(_lives, worker), partial(_is_wanted, worker, mark))
 
 
 def _lives(worker: Any) -> bool:
     return worker.status.name not in ENDED
 
 
+def _is_wanted(worker: Any, mark: str) -> bool:
+    async def look() -> bool:
+        try:
+            return bool(await worker.scheduler.event_is_set(name=mark))
+        except OSError:  # there is no scheduler: the worker will be closed
+            return True
+
+    return asyncio.run_coroutine_threadsafe(look(), worker.loop.asyncio_loop).result()
+
+
 async def attend_on_dask(pool: str, request: bytes, dask_worker: Any) -> bytes:
     """Answer the program."""
-    return await asyncio.to_thread(engine_tasks.attend, pool, request, _node(dask_worker))
+    return await asyncio.to_thread(engine_tasks.attend, pool, request, _node(dask_worker, _mark_of(pool)))

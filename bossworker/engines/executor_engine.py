@@ -6,7 +6,9 @@ those elsewhere nothing is known until they give back what they were given.
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ from bossworker.engines.node_messages import (
     unpacked,
     unpacked_answer,
 )
-from bossworker.engines.resident import find_resident, this_node
+from bossworker.engines.resident import find_resident
 from bossworker.errors import WorkerStartError
 from bossworker.system import identity
 from bossworker.system.cpus import usable_cpus
@@ -238,6 +240,11 @@ _ways: dict[str, WayHome] = {}  # by pool
 _making = threading.Lock()
 
 
+def this_node() -> Node:
+    """This process: its engine has no name for it."""
+    return Node(f"{socket.gethostname()}:{os.getpid()}")
+
+
 def start_on_executor(spec: bytes) -> tuple[str, str]:
     """Start the pool's part here; why it did not come up, and the name of a node that has no line to the program."""
     node = this_node()
@@ -294,21 +301,33 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:
-    """The line to the program, made if there is none; None: the program is gone."""
+    """The line to the program, made if there is none; None: there can be none. If the program is gone, we end.
+
+    It may have ended the pool while ours was being started: then it does not know of us.
+    """
+    try:
+        return _make_way(spec, node)
+    except (FileNotFoundError, ConnectionError):
+        _end(spec.pool)
+    except OSError:  # too many open files, for instance
+        pass
+    return None
+
+
+def _make_way(spec: PoolSpec, node: Node) -> WayHome | None:
     with _making:
         way = _ways.get(spec.pool)
         resident = find_resident(spec.pool)
         if resident is None or (way is not None and not way.gone and resident.tied):
             return way
         pool = spec.pool
-        with suppress(OSError):
-            way = _ways[pool] = WayHome(
-                spec.home,
-                node.name,
-                lambda request: engine_tasks.attend(pool, request, node),
-                lambda: _end(pool),
-            )
-            resident.tied = True
+        way = _ways[pool] = WayHome(
+            spec.home,
+            node.name,
+            lambda request: engine_tasks.attend(pool, request, node),
+            lambda: _end(pool),
+        )
+        resident.tied = True
         return way
 
 

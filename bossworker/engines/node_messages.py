@@ -40,6 +40,7 @@ class Node(NamedTuple):
     name: str
     threads: int = 1  # tasks that it runs at a time
     lives: Callable[[], bool] = lambda: True  # whether the engine still has it, though its process may go on
+    wanted: Callable[[], bool] = lambda: True  # whether the program still has the pool, as far as can be seen at once
 
 
 class Body:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from array import array
@@ -356,11 +355,6 @@ _guard = threading.Lock()
 _ended: set[str] = set()  # pools that were told to end: a batch that comes late starts them no more
 
 
-def this_node() -> Node:
-    """This process, where its engine has no name for it."""
-    return Node(f"{socket.gethostname()}:{os.getpid()}")
-
-
 def find_resident(pool: str) -> Resident | None:
     """The part of a pool that is here."""
     resident = _residents.get(pool)
@@ -378,6 +372,12 @@ def resident_for(spec: PoolSpec, node: Node) -> Resident:
         if resident is None:
             options = {**spec.options, "worker_count": spec.options["worker_count"] or node.threads}
             resident = _residents[spec.pool] = Resident(spec._replace(options=options), node)
+            # The program withdraws what `wanted` looks for, and then asks all nodes to end. So what was started before
+            # that is on a node that is asked; what was started later ends here, though nobody may know of it.
+            if not node.wanted():
+                _ended.add(spec.pool)
+                _residents.pop(spec.pool).end_now()
+                raise NodeStartError("the pool has been shut down")
     resident.renew(spec)
     return resident
 

@@ -125,9 +125,10 @@ class AddingSide(LineSide):
             head = b"".join(segment.head() for segment in run)
             self.send(Kind.RESULTS, head, [bytes(one) for segment in run for one in segment.body()])
 
-    def recall(self, batch: Batch, added: float) -> None:
-        """Jobs that the other end does not know yet, whose results it is to get."""
+    def recall(self, batch: Batch, added: float | None = None) -> None:
+        """Jobs that the other end does not know yet, whose results it is to get. `added`: when (Unix seconds)."""
+        mark = () if added is None else (messages.MARK.pack(added - wall_clock.offset()),)
         cursor = BatchCursor(batch)
         while len(cursor):
             piece = cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES)
-            self.send(Kind.RECALL, piece.head(), [messages.MARK.pack(added - wall_clock.offset()), *piece.body()])
+            self.send(Kind.RECALL, piece.head(), [*mark, *piece.body()])

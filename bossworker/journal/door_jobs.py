@@ -161,7 +161,7 @@ class DoorJobs:
             left = retrieved.missing(row.first_id, row.ids.stop)
             if not left:
                 continue
-            side.give_back([store.jobs.filled(store.jobs.batch(row), row.seq)])
+            side.recall(store.jobs.filled(store.jobs.batch(row), row.seq))
             for one in retrieved.within(row.first_id, row.ids.stop):
                 taken.add(one.start, one.stop)
             for one in (found for some in left for found in finished.within(some.start, some.stop)):

@@ -7,12 +7,9 @@ and door say goes between the door and the boss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from bossworker.journal.adding_side import AddingSide
 from bossworker.journal.ranges import Ranges
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.batch import SUBMIT_BYTES, SUBMIT_JOBS, Batch, BatchCursor
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
@@ -47,11 +44,3 @@ class DoorSide(AddingSide):
         """Clients of which the door has nothing more: the numbers of requests to drop what they have, or 0; theirs."""
         leaving, self._leaving = self._leaving, []
         return leaving
-
-    def give_back(self, batches: Iterable[Batch]) -> None:
-        """Jobs of a client that was here before."""
-        for batch in batches:
-            cursor = BatchCursor(batch)
-            while len(cursor):
-                piece = cursor.cut(SUBMIT_JOBS, SUBMIT_BYTES)
-                self.send(Kind.RECALL, piece.head(), list(piece.body()))

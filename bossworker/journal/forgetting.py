@@ -13,12 +13,12 @@ from math import inf
 
 from bossworker.journal.database import Database, DiskFull
 from bossworker.journal.ranges import Ranges
+from bossworker.pool.wire.messages import INFO, WARNING
 
 STEP_ROWS = 200  # that are looked at in one go: others wait for as long as that takes
 LEFT_SHARE = 0.9  # of the most bytes: down to this, so that it is not due again at once
 SELDOM, OFTEN = 60.0, 0.5  # seconds between looks for what has become old, at most and at least
 LOOKS_AN_AGE = 20
-_WARNING, _INFO = 30, 20  # as in the module logging
 
 
 class Forgetting:
@@ -82,7 +82,7 @@ class Forgetting:
             return ""
         size, limit = self._store.size(), f"max_journal_size is {self._most_bytes}"
         if not self._full_told:
-            self._note(_WARNING, f"journal full: path={self._store.path} bytes={size} max={self._most_bytes}")
+            self._note(WARNING, f"journal full: path={self._store.path} bytes={size} max={self._most_bytes}")
             self._full_told = True
         kept = "what is queued, runs, or has a result that was not got is never forgotten"
         return f"it is full: it has {size} bytes, the call {more}, and {limit}; {kept}: get results, or allow more"
@@ -113,7 +113,7 @@ class Forgetting:
             for one in list(doomed):
                 self._got.remove(one.start, one.stop)
             freed = size - self._store.size()
-            self._note(_INFO, f"journal forgot: path={self._store.path} jobs={len(doomed)} bytes={freed}")
+            self._note(INFO, f"journal forgot: path={self._store.path} jobs={len(doomed)} bytes={freed}")
         return through
 
 

@@ -189,7 +189,7 @@ class RunDatabase:
     def rows(
         self, after: int, most: int, states: Collection[int] = (GIVEN, DONE, FAILED, INTERRUPTED)
     ) -> list[StoredRow]:
-        """Commands with ids above `after`, in their order, at most so many."""
+        """Commands with ids above `after`, in their order, at most this many."""
         marks = ",".join("?" * len(states))
         query = f"SELECT {_ROW} FROM commands WHERE id > ? AND state IN ({marks}) ORDER BY id LIMIT ?"
         return [_row(one) for one in self._db.execute(query, (after, *states, most))]

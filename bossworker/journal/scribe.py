@@ -36,13 +36,13 @@ from bossworker.journal.ranges import Ranges
 from bossworker.journal.resuming import Resuming
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.filed_memory import FiledMemory
+from bossworker.pool.wire.messages import WARNING
 from bossworker.pool.wire.segments import Segment, single, split
 from bossworker.system.wall_clock import wall_clock
 
 RETRY_SECONDS = 0.2  # between tries to record results on a disk that is full
 MARK_SECONDS = 0.05  # after this long, at most, it is on the disk which results the program has got
 FINISH_SECONDS = 1.0  # to forget at the end what is too much or too old: the program waits for it
-_WARNING, _INFO = 30, 20  # as in the module logging
 _CLOSING = "the pool is being shut down"
 
 
@@ -222,7 +222,19 @@ class Scribe:
         return pieces
 
     def _commit(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece]) -> None:
-        """One transaction, one sync."""
+        """One transaction, one sync; and what follows from that."""
+        self._write(calls, accepted, taken)
+        now = time.monotonic()
+        for segment in self.unrecorded:
+            ids = range(segment.first_id, segment.first_id + segment.jobs)
+            self.lanes.on_done(ids, now)
+            if self.cancelled:
+                self.cancelled.difference_update(ids)
+        self.forgetting.on_got(self.retrieved)
+        self.unrecorded, self.retrieved = [], Ranges()
+        self.retrieved_at = self.try_again = 0.0
+
+    def _write(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece]) -> None:
         store, clock = self.store, wall_clock.offset()
         with store.transaction:
             for piece in accepted:
@@ -237,15 +249,6 @@ class Scribe:
             store.retrieved.add(self.retrieved)
             for piece in taken:
                 store.horizons.set(piece.batch.job_options.priority, piece.client, piece.seq, piece.end)
-        now = time.monotonic()
-        for segment in self.unrecorded:
-            ids = range(segment.first_id, segment.first_id + segment.jobs)
-            self.lanes.on_done(ids, now)
-            if self.cancelled:
-                self.cancelled.difference_update(ids)
-        self.forgetting.on_got(self.retrieved)
-        self.unrecorded, self.retrieved = [], Ranges()
-        self.retrieved_at = self.try_again = 0.0
 
     def _do_without(self, calls: list[AddCall], accepted: list[Piece], taken: list[Piece], problem: str) -> None:
         """There is no room on the disk: refuse the calls, and try later to record the results."""
@@ -256,7 +259,7 @@ class Scribe:
         for call in calls:
             call.refuse(problem)
         if not self.try_again:
-            self.caller.note(_WARNING, f"journal waits for room: path={self.store.path} error={problem!r}")
+            self.caller.note(WARNING, f"journal waits for room: path={self.store.path} error={problem!r}")
         self.try_again = time.monotonic() + RETRY_SECONDS
 
     # -- what other programs ask ------------------------------------------------------------------------

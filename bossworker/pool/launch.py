@@ -30,8 +30,9 @@ from bossworker.errors import WorkerStartError
 from bossworker.failure import describe
 from bossworker.pickling import identify_classes, note_main_definitions
 from bossworker.pool import fresh_interpreter
-from bossworker.pool.boss.actions import Tell
-from bossworker.pool.boss.boss import Boss, CallerGone
+from bossworker.pool.boss.boss import Boss
+from bossworker.pool.boss.delivery import CallerGone
+from bossworker.pool.boss.first_workers import NoPool
 from bossworker.pool.boss.worker_lines import has_room
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.options import Handlers, Options
@@ -184,9 +185,9 @@ def _boss_main(start: Start, caller: socket.socket, callers_end: socket.socket |
     except OSError as error:  # neither a process nor a descriptor is left
         _report_no_start(caller, error)
         return
-    with suppress(CallerGone, LinkClosed):
+    with suppress(CallerGone, NoPool, LinkClosed):
         if trouble:
-            boss.tell(Tell(logging.WARNING, f"ZeroMQ not used: transport=socketpair reason={trouble!r}"))
+            boss.notes.add(logging.WARNING, f"ZeroMQ not used: transport=socketpair reason={trouble!r}")
         boss.run()
     if doorway is not None:
         doorway.remove_name()
@@ -240,7 +241,7 @@ def _end(fork_server: Link, pid: int, boss: Boss) -> None:
     libzmq's threads end before we do: to reap a process that left them behind takes the kernel milliseconds.
     """
     fork_server.close()
-    boss.traffic.lines.close()
+    boss.lines.close()
     processes.wait_for(pid, FORK_SERVER_END_SECONDS)
     processes.end_children(FORK_SERVER_END_SECONDS)
 
@@ -251,15 +252,7 @@ def _fork_server_main(
     processes.adopt_orphans()
     set_title("bossworker fork", f"bossworker {start.options.name}: fork server")
     start.memory.note_fork_server()
-    start.memory.close_file()  # or a handler finds it among its descriptors
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
-    if start.threads:
-        stdio.renew_streams()
-    if isinstance(start.handlers, Packed):
-        start.handlers.settle()
-    elif start.options.close_fds:
-        ways = set() if doorway is None or doorway.way is None else {doorway.way}
-        processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
+    _prepare_for_workers(start, boss, doorway)
 
     def worker_main(
         recorder: Recorder,
@@ -285,6 +278,19 @@ def _fork_server_main(
             Link(boss).send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(0, error.errno or 0))
     if doorway is not None:
         doorway.remove_name()
+
+
+def _prepare_for_workers(start: Start, boss: socket.socket, doorway: Doorway | None) -> None:
+    """Shed, or renew, what workers must not inherit."""
+    start.memory.close_file()  # or a handler finds it among its descriptors
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is the process's
+    if start.threads:
+        stdio.renew_streams()
+    if isinstance(start.handlers, Packed):
+        start.handlers.settle()
+    elif start.options.close_fds:
+        ways = set() if doorway is None or doorway.way is None else {doorway.way}
+        processes.release_descriptors({boss.fileno(), *ways, *_descriptors_in_use()})
 
 
 def _worker_main(

@@ -58,7 +58,7 @@ def excess(pids: Iterable[int], limit: int, besides: int = 0, share: Callable[[i
 
 
 def below(pid: int, own: int) -> int:
-    """What the processes below one hold that is not its own; it itself holds, or held, so many bytes.
+    """What the processes below one hold that is not its own; `own`: bytes that it itself holds, or held.
 
     A copy that it has forked shares with it, and with others outside, what it had: that is no more than it was.
     """

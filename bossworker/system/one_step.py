@@ -22,3 +22,12 @@ take_steps: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
 
 Each step must be of C as well, and must not drop the last reference to an object of the program's.
 """
+
+
+def taken_at_once(lock: Any, held: list[bool], seconds: float = 0.0) -> bool:
+    """Take a lock if it is free, or gets free in this time (negative: without limit); then `held` is not empty.
+
+    Ctrl-C may come as soon as it is taken: so `held` is looked at by whoever has to release it, not what this returns.
+    """
+    held.extend(filter(None, map(lock.acquire, (seconds != 0,), (seconds or -1,))))
+    return bool(held)

@@ -119,7 +119,28 @@ def held() -> Iterator[None]:
             _hold(number, handlers, due)
         yield
     finally:
+        _put_back(handlers)
+        _run_due(handlers, due)
+
+
+def _put_back(handlers: dict[int, Callable[[int, FrameType | None], object]]) -> None:
+    """All of them, though one that is back may run at once, and raise."""
+    try:
         for number in reversed(handlers):
             _signal.signal(number, handlers[number])
-        for number, frame in due.items():
-            handlers[number](number, frame)
+    except BaseException:
+        _put_back(handlers)
+        raise
+
+
+def _run_due(handlers: dict[int, Callable[[int, FrameType | None], object]], due: dict[int, FrameType | None]) -> None:
+    """All that are due, though some of them raise."""
+    if not due:
+        return
+    number = next(iter(due))
+    frame = due[number]
+    del due[number]
+    try:
+        handlers[number](number, frame)
+    finally:
+        _run_due(handlers, due)

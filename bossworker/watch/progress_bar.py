@@ -1,6 +1,6 @@
 """A bar that shows how far a map is: tqdm's where that is installed, else a line that is painted anew.
 
-Where stderr is no terminal (and this no notebook), nothing is shown, or a line every so many seconds where that was
+Where stderr is no terminal (and this no notebook), nothing is shown, or a line every few seconds where that was
 asked for. What running jobs say of themselves (``current_job().progress``) stands behind the counts. It is looked for
 ten times a second, also while no result comes: by whoever waits for the next one, in its own thread.
 """
@@ -32,7 +32,7 @@ class Bar(Protocol):
     """What shows how far we are."""
 
     def count(self, done: int, failed: int) -> None:
-        """So many jobs are done by now, of which so many have failed."""
+        """How many jobs are done by now, and how many of these have failed."""
 
     def tell(self, told: str) -> None:
         """What running jobs say of themselves."""
@@ -279,7 +279,7 @@ class LineBar:
 
 
 class SparseLines(NoBar):
-    """A line every so many seconds: for the logs of a service."""
+    """A line every few seconds: for the logs of a service."""
 
     def __init__(self, total: int | None, seconds: float) -> None:
         self._pace = Pace(total)

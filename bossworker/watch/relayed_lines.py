@@ -13,7 +13,7 @@ from bossworker.watch.progress_bar import bars_hidden
 
 JOB_LOGGER = "bossworker.job"
 TAIL_BYTES = 1 << 16  # of a job's last lines, in UTF-8, are kept while it has no result,
-MOST_TAILS = 1 << 10  # of so many jobs at most
+MOST_TAILS = 1 << 10  # of this many jobs at most
 _STDOUT, _STDERR, _RECORD = 1, 2, 3
 _LEVELS = {_STDOUT: logging.INFO, _STDERR: logging.WARNING}
 
@@ -92,7 +92,7 @@ class _Tail:
 
 
 def _last_bytes(text: str, most: int) -> str:
-    """The end of a text that makes so many bytes at most."""
+    """The end of a text, as much of it as makes this many bytes at most."""
     data = text.encode("utf-8", "surrogatepass")
     at = max(0, len(data) - most)
     while at < len(data) and data[at] & 0xC0 == 0x80:  # amid a character

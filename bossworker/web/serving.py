@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bossworker.pool.door.addresses import is_deserted, short_way
+from bossworker.pool.door.addresses import bind_private, is_deserted, short_way
 from bossworker.web.application import COOKIE, Page
 from bossworker.web.guard import LOOPBACK
 from bossworker.web.watch_room import WatchRoom
@@ -117,9 +117,7 @@ def _bind_path(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short_way(path) as way:
-            os.fchmod(listener.fileno(), 0o600)  # Linux: what is bound has the mode of the socket
-            listener.bind(way)
-            os.chmod(way, 0o600)
+            bind_private(listener, way)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()

@@ -255,6 +255,8 @@ def test_what_makes_no_sense(cli: Cli) -> None:
     assert cli("start", "--timeout", "soon", "true").status == 2
     assert cli("nonsense").status == 2
     assert cli("kill", "-s", "NOSUCH", "last").status == 2
+    said = cli("log", "--since", "yesterday", "last")
+    assert (said.status, "argument --since: 'yesterday': it is a whole number\n" in said.err) == (2, True)
     assert cli("wait", "last").status == 125
     assert cli("start", "--env", "A", "true").status == 1
 

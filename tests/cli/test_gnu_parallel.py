@@ -98,6 +98,25 @@ def test_joblog_as_gnu_parallel(cli: Cli, here: Path, what: str) -> None:
     assert columns(here / "log") == columns(here / "gnu.log")
 
 
+def test_joblog_of_lines_that_were_passed_on(cli: Cli, here: Path) -> None:
+    said = cli(
+        "run",
+        "-j1",
+        "--joblog",
+        "log",
+        "--line-buffer",
+        "--tag",
+        "-c",
+        "echo 22; echo {} >&2; seq {}",
+        ":::",
+        "1",
+        "9999",
+    )
+    assert (said.status, said.out.count("\n")) == (0, 2 + 10_000)
+    received = [int(line[3]) for line in columns(here / "log")[1:]]
+    assert received == [3 + 2, 3 + sum(len(f"{number}\n") for number in range(1, 10_000))]
+
+
 def test_resume_goes_by_content(cli: Cli, here: Path) -> None:
     log = here / "log"
     cli("run", "--joblog", log, "echo", ":::", "a", "b c")

@@ -168,6 +168,7 @@ def test_the_median(values: list[float]) -> None:
         ["-d", "", "true"],
         ["--resume-failed", "true"],
         ["-f", "a:b", "-u"],
+        ["--nice", "very", "true"],
     ],
 )
 def test_command_lines_that_make_no_sense(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,6 +226,11 @@ def test_queued_ones_are_cancelled_and_tried_again(cli: Cli, add: Add, here: Pat
     assert cli("ps").out.splitlines()[2].split()[2] == "cancelled"
     assert cli("kill", running).status == 0
     assert cli("wait", running).status == 143
+    (failed,) = cli("retry", "--failed").out.split()  # nothing that was cancelled
+    (told,) = objects(cli("show", "--json", failed).out)
+    assert told["meta"]["retry_of"] == running
+    cli("kill", failed)
+    cli("wait", failed)
     again = cli("retry", "second").out.strip()
     assert again not in ("", queued)
     assert cli("wait", again).status == 0

@@ -249,7 +249,7 @@ def test_a_dry_run_tells_what_is_left(cli: Cli) -> None:
         (["--interrupted", "rerun"], "--interrupted needs --journal"),
         (["--journal", "j", "--resume-failed"], "there is no journal 'j' yet"),
         (["--journal", "no/j"], "the journal"),
-        (["--journal", "."], "cannot be opened: Is a directory"),
+        (["--journal", "."], "cannot be opened: it is no regular file"),
         (["--journal", "text"], "file is not a database"),
         (["--journal", "other.db"], "is the database of something else"),
     ],

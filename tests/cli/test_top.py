@@ -15,6 +15,7 @@ import pytest
 from bossworker import BossWorker, current_job
 from bossworker.cli import top_board
 from bossworker.cli.entries import EntryError
+from bossworker.cli.top import _table
 from bossworker.cli.top_board import Board, BoardRow, Picture
 from tests.cli.conftest import Cli, start_program
 from tests.conftest import wait_for
@@ -58,11 +59,11 @@ def pool_of(picture: Picture) -> dict[str, str]:
 
 
 def test_a_pool_and_its_workers(mill: BossWorker, board: Board) -> None:
-    assert board.look().summary == "1 pool  2 workers  0 running  0 queued  0 failed"
+    assert board.look().header(80) == "bossworker top   1 pool  2 workers  0 running  0 queued  0 failed"
     mill.add_work({}, {"unless": "/nowhere"}, {"sleep": 60, "say": "grinds\x1b[2J"})
     wait_for(lambda: mill.stats().done == mill.stats().failed == mill.stats().running == 1)
     picture = board.look()
-    assert picture.summary == "1 pool  2 workers  1 running  0 queued  1 failed"
+    assert picture.header(80) == "bossworker top   1 pool  2 workers  1 running  0 queued  1 failed"
     shown = pool_of(picture)
     wanted = {"POOL": "mill", "STATE": "busy", "WORK": "2", "RUN": "1", "QUEUED": "0", "DONE": "1", "FAILED": "1"}
     assert wanted.items() <= shown.items()
@@ -170,6 +171,20 @@ def test_sizes_are_short(bytes_: int, text: str) -> None:
     assert top_board.size(bytes_) == text
 
 
+def test_on_a_narrow_screen_the_first_line_still_tells_what_has_failed() -> None:
+    figures = ("12 pools", "48 workers", "10.0k running", "123k queued", "12.3k failed")
+    picture = Picture(figures, [], [], [])
+    whole = f"bossworker top   {'  '.join(figures)}"
+    assert picture.header(len(whole)) == whole
+    assert picture.header(len(whole) - 1) == whole.removeprefix("bossworker top   ")
+    for width in (60, 40, 30, 12):
+        assert len(picture.header(width)) <= width
+        assert picture.header(width).endswith("12.3k failed")
+    assert picture.header(60) == "48 workers  10.0k running  123k queued  12.3k failed"
+    assert picture.header(40) == "10.0k running  123k queued  12.3k failed"
+    assert picture.header(5) == "12.3k failed"
+
+
 def test_on_a_narrow_screen_a_long_name_leaves_room_for_the_figures() -> None:
     name = "a-name-that-is-rather-long-for-a-terminal"
     assert top_board.fitted("POOL", name, 80) == "a-name-that-is-…"
@@ -180,6 +195,15 @@ def test_on_a_narrow_screen_a_long_name_leaves_room_for_the_figures() -> None:
     assert pools == ["POOL", "STATE", "WORK", "RUN", "QUEUED", "DONE", "FAILED", "RATE", "MEM", "CPU"]
     assert "ID" in [top_board.ENTRY_COLUMNS[at] for at in top_board.columns_shown(top_board.ENTRY_COLUMNS, 80)]
     assert len(top_board.columns_shown(top_board.POOL_COLUMNS, 110)) == len(top_board.POOL_COLUMNS)
+
+
+@pytest.mark.parametrize("width", [110, 80, 60, 40])
+def test_how_many_jobs_have_failed_is_on_every_screen(width: int) -> None:
+    figures = ("2/3", "12", "123k", "123k", "77.7k", "123k/s", "9.9G", "123%", "work.py")
+    row = BoardRow("1", ("a-name-that-is-rather-long", "1234567", "paused", *figures), "busy", None)
+    titles, cells = _table(top_board.POOL_COLUMNS, [row], width)
+    assert titles[:width].split().count("FAILED") == 1
+    assert "77.7k" in cells[:width]
 
 
 def test_tables_are_printed_where_there_is_no_terminal(cli: Cli, mill: BossWorker) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from bossworker import BossWorker, BossWorkerError
 from bossworker.system import processes
-from tests.conftest import LEAVE_SECONDS, end_resource_tracker
+from tests.conftest import LEAVE_SECONDS, end_resource_tracker, wait_for
+from tests.engines.marks import PATIENCE
 
 ENGINES = ("dask", "processes")
 Face = Callable[..., BossWorker]
@@ -136,6 +137,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 def face(pool: Callable[..., BossWorker], engine: Callable[[str], Any]) -> Face:
     """Makes a pool on an engine."""
     return lambda kind, handler, **settings: pool(handler, engine=engine(kind), **settings)
+
+
+def wait_for_batches(bw: BossWorker, *priorities: int, queued: int) -> None:
+    """Wait until the engine has batches of these priorities, and so many jobs are queued in the program."""
+    book = bw._connection.line.book  # type: ignore[attr-defined]
+
+    def found() -> tuple[list[int], int]:
+        return sorted(flight.batch.job_options.priority for flight in list(book.flights.values())), book.queue.jobs
+
+    wait_for(lambda: found() == (sorted(priorities), queued), PATIENCE)
 
 
 def check_what_is_refused(bw: BossWorker) -> None:

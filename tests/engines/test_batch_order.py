@@ -130,11 +130,16 @@ def test_turns() -> None:
 
 def test_the_scheduler_forgets_the_tokens(tmp_path: Path, pool: Callable[..., BossWorker], dask_client: Any) -> None:
     """Those of batches that were run, and with the pool, those that were taken back."""
-    queues = dask_client.cluster.scheduler.extensions["queues"].queues
     bw = pool(work, engine=dask_client, worker_count=1)
+    prefix = bw._adapter._prefix  # type: ignore[attr-defined]
+
+    def tokens() -> list[str]:
+        """Those of programs that were killed stay."""
+        return [name for name in list(dask_client.cluster.scheduler.extensions["queues"].queues) if prefix in name]
+
     bw.add_work(*({"n": n} for n in range(50)))
     assert sorted(taken(bw, 50)) == list(range(50))
-    wait_for(lambda: not queues, PATIENCE)
+    wait_for(lambda: not tokens(), PATIENCE)
     until, batches = tmp_path / "until", bw._adapter._batches  # type: ignore[attr-defined]
     bw.add_work({"n": 1, "until": str(until)})
     (cancelled,) = bw.add_work({"n": 2}, timeout=1000.0)  # not joined to one batch
@@ -143,4 +148,4 @@ def test_the_scheduler_forgets_the_tokens(tmp_path: Path, pool: Callable[..., Bo
     until.touch()
     assert taken(bw, 2) == ["cancelled", 1]
     bw.shut_down()
-    wait_for(lambda: not queues, PATIENCE)
+    wait_for(lambda: not tokens(), PATIENCE)

@@ -93,7 +93,7 @@ def test_a_node_has_the_next_batch_while_it_runs_one(
     for n in range(101, 110):
         bw.add_work({"n": n}, timeout=1000.0 + n)  # not joined to one batch
     wait_for(lambda: len(nodes(bw)) == 2, PATIENCE)
-    assert bw.stats().running == 1
+    wait_for(lambda: bw.stats().running == 1, PATIENCE)
     until.touch()
     assert take(bw, 10) == list(range(100, 110))
 

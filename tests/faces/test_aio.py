@@ -532,6 +532,35 @@ async def test_an_exception_lets_handlers_tidy_up(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_being_cancelled_while_it_waits_for_its_work_ends_that(tmp_path: Path) -> None:
+    """Handlers that run may tidy up, as they may when an exception leaves the pool."""
+
+    def tidy(job: dict[str, Any]) -> None:
+        try:
+            time.sleep(300)
+        finally:
+            (tmp_path / "tidied").touch()
+
+    made: list[tuple[AsyncBossWorker[Any, Any], asyncio.Task[Any]]] = []
+
+    async def use() -> None:
+        async with AsyncBossWorker(tidy, worker_count=1) as pool:
+            made.append((pool, asyncio.create_task(pool.run({}))))
+            await until(lambda: pool.pool.stats().running)
+
+    leaving = asyncio.create_task(use())
+    await until(lambda: made and made[0][0]._closed)  # from then on, it waits for the job
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    pool, task = made[0]
+    assert (tmp_path / "tidied").exists()
+    assert not alive(pool.pool.boss_pid)
+    with pytest.raises(PoolClosed):
+        await task
+
+
+@in_loop
 async def test_being_cancelled_while_it_starts_leaves_nothing() -> None:
     def start() -> None:
         time.sleep(300)

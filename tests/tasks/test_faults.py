@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -61,7 +62,15 @@ def test_timers_may_be_years_away(pool: TaskPool) -> None:
     assert full.kill(0)
 
 
-def test_a_sleep_longer_than_poll_can_count() -> None:
+@pytest.fixture
+def handler_of_sigchld() -> Iterator[None]:
+    """As it was: a supervisor ends with its loop, which leaves it."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_sleep_longer_than_poll_can_count(handler_of_sigchld: None) -> None:
     loop = Loop()
     loop.after(1e9, lambda: None)
     loop.after(0.001, loop.stop)

@@ -118,7 +118,7 @@ class Stage:
         self.boss = Boss(Link(caller), Link(fork_server), self.memory, OPTIONS, os.getpid())
         for patience in (self.boss.poller._answers, self.boss.poller._requests):
             patience._most = patience._seconds = 0.0
-        self.boss.perform(self.boss.ledger.on_tick(0.0))
+        self.boss.performer.perform(self.boss.ledger.on_tick(0.0))
         for slot in range(OPTIONS.worker_count):
             self.spawn(slot)
 
@@ -130,7 +130,7 @@ class Stage:
             self.fork_server,
             self.boss.caller,
             self.boss.fork_server.link,
-            *self.boss.traffic.lines.pairs.values(),
+            *self.boss.lines.pairs.values(),
         ):
             link.close()
         if self.boss.poller._epoll is not None:
@@ -196,11 +196,11 @@ class Stage:
         """Everybody has a go."""
         boss = self.boss
         boss.poller.wait(0)
-        boss.traffic.read_reports()
-        boss.traffic.look_at_workers()
-        boss.perform(boss.ledger.on_tick(math.inf))
-        boss.announce() if not boss.ready else None
-        boss.deliver()
+        boss.workers.read_reports()
+        boss.workers.look_at_workers()
+        boss.performer.perform(boss.ledger.on_tick(math.inf))
+        boss.first_workers.announce() if not boss.first_workers.up else None
+        boss.delivery.deliver()
         self.obey()
         self.retrieve()
         for slot, worker in list(self.workers.items()):

@@ -24,7 +24,7 @@ def ends() -> Iterator[tuple[Link, Link]]:
 
 def test_what_is_no_warning_travels_with_the_next_frame(ends: tuple[Link, Link]) -> None:
     boss, caller = ends
-    notes = Notes(boss)
+    notes = Notes(boss, [])
     notes.add(logging.INFO, "worker up")
     notes.add(logging.INFO, "another")
     assert caller.receive() == []
@@ -39,7 +39,7 @@ def test_what_is_no_warning_travels_with_the_next_frame(ends: tuple[Link, Link])
 
 def test_a_warning_goes_at_once_behind_what_was_held(ends: tuple[Link, Link]) -> None:
     boss, caller = ends
-    notes = Notes(boss)
+    notes = Notes(boss, [])
     notes.add(logging.INFO, "first")
     notes.add(logging.WARNING, "second")
     assert [bytes(frame.body) for frame in caller.receive()] == [b"first", b"second"]
@@ -48,7 +48,7 @@ def test_a_warning_goes_at_once_behind_what_was_held(ends: tuple[Link, Link]) ->
 
 def test_it_is_held_for_an_instant_only(ends: tuple[Link, Link]) -> None:
     boss, caller = ends
-    notes = Notes(boss)
+    notes = Notes(boss, [])
     notes.add(logging.INFO, "alone")
     now = time.monotonic()
     due = notes.seconds_until_due(now)
@@ -64,7 +64,7 @@ def test_it_is_held_for_an_instant_only(ends: tuple[Link, Link]) -> None:
 
 def test_a_program_that_is_gone_is_told_by_the_poll(ends: tuple[Link, Link]) -> None:
     boss, caller = ends
-    notes = Notes(boss)
+    notes = Notes(boss, [])
     notes.add(logging.INFO, "to nobody")
     caller.close()
     notes.attend(time.monotonic() + 1)
@@ -74,7 +74,7 @@ def test_a_program_that_is_gone_is_told_by_the_poll(ends: tuple[Link, Link]) -> 
 def test_a_program_that_reads_nothing_does_not_have_them_pile_up(ends: tuple[Link, Link]) -> None:
     """It may wait for a signal for weeks, while others come and go at its door."""
     boss, caller = ends
-    notes = Notes(boss)
+    notes = Notes(boss, [])
     for number in range(5 * MOST_UNREAD):
         notes.add(logging.WARNING, f"client {number} came")
     frames: list[Frame] = []

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bossworker.pool.boss import deadlines, worker_traffic
+from bossworker.pool.boss import deadlines, worker_reader
 from tests.unit.hostile import (
     IN_MEMORY,
     ON_THE_WIRE,
@@ -32,7 +32,7 @@ POSTS_NO_MORE = (scribble, forged_counts)  # to post a semaphore that was writte
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(worker_traffic, "STALLED_SECONDS", 0.001)
+    monkeypatch.setattr(worker_reader, "STALLED_SECONDS", 0.001)
     monkeypatch.setattr(deadlines, "GLANCE_SECONDS", 0.0005)
     monkeypatch.setattr(deadlines, "SENDING_SECONDS", 0.01)
     made = Stage(random.Random(str(request.node.name)))

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bossworker.pool.boss.boss import Boss, CallerGone
+from bossworker.pool.boss.boss import Boss
+from bossworker.pool.boss.delivery import CallerGone
 from bossworker.pool.wire.link import Link, link_pair
 from bossworker.pool.wire.messages import Kind
 from tests.conftest import wait_for

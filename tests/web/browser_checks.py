@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,9 +26,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 import bossworker
 from bossworker import BossWorker, jobs, run_command, tasks
 from tests.conftest import wait_for
+from tests.web.browsers import find_browser
 from tests.web.conftest import client_of
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 NASTY = "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
 MARGIN = 10  # of times that are promised
@@ -612,11 +611,6 @@ def check_empty_and_trouble(world: World) -> None:
 CHECKS: dict[str, Callable[[World], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
-
-
-def find_browser() -> str | None:
-    """The path of one that is installed."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @contextmanager

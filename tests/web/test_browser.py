@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.web.browsers import BROWSERS, find_browser
+
 PROJECT = Path(__file__).parents[2]
 LEAST = 18  # checks
 SECONDS = 270  # for all of them; alone on a machine they take some twenty
@@ -18,10 +20,8 @@ SECONDS = 270  # for all of them; alone on a machine they take some twenty
 if find_spec("playwright") is None:
     pytest.skip("playwright is not installed", allow_module_level=True)
 
-from tests.web import browser_checks  # noqa: E402 - which needs playwright
-
-if browser_checks.find_browser() is None:
-    pytest.skip(f"there is no browser: none of {', '.join(browser_checks.BROWSERS)}", allow_module_level=True)
+if find_browser() is None:
+    pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)}", allow_module_level=True)
 
 
 @pytest.mark.early

@@ -133,6 +133,7 @@ class Hosted:
             stdout if settings.how == GROUP else b"",
             stderr if settings.how == GROUP else b"",
             jobid,
+            self.relay.received if self.relay is not None else 0,
         )
 
     def _verdict(self) -> tuple[str, str]:

@@ -69,6 +69,8 @@ class EndRecord(NamedTuple):
     stderr: bytes | str = b""
     jobid: str = ""
     """Of its job directory, if one was made."""
+    received: int = 0
+    """Bytes of stdout that were passed on already."""
 
 
 def pack(message: Any) -> bytes:

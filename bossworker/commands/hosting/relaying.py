@@ -36,6 +36,11 @@ class LineRelay:
         self._read = [0, 0]
         self._waiting = [b"", b""]
 
+    @property
+    def received(self) -> int:
+        """Bytes of stdout so far."""
+        return self._read[0]
+
     def pass_on(self, at_last: bool = False) -> bool:
         """What has come by now; `at_last` with what is no whole line. Whether all of it is written.
 

@@ -195,7 +195,7 @@ def _started(pid: int) -> object:
 
 
 def _session(pid: int) -> int:
-    """The session's number, which is the pid of who began it; a child of ours begins none but its own. 0: unknown."""
+    """The session's number: the pid of the process that began it. A child of ours begins only its own. 0: unknown."""
     try:
         return os.getsid(pid)
     except OSError:

@@ -54,19 +54,23 @@ def main(fd: int, detached: bool) -> None:
         order = orders.receive(program)
         if order is None:
             break
-        entry, data, fds = order
-        main_of(entry)  # here, so that the pages of what is imported are shared by all supervisors
-        try:
-            pid = os.fork()
-        except OSError as error:
-            orders.answer(fds[-1], error)
-        else:
-            if pid == 0:
-                program.close()
-                become(entry, data, fds)
-        for one in fds:
-            os.close(one)
+        _carry_out(*order, program)
     os._exit(0)
+
+
+def _carry_out(entry: str, data: bytes, fds: list[int], program: socket.socket) -> None:
+    """Fork the supervisor that an order asks for; or answer why there is none."""
+    main_of(entry)  # here, so that the pages of what is imported are shared by all supervisors
+    try:
+        pid = os.fork()
+    except OSError as error:
+        orders.answer(fds[-1], error)
+    else:
+        if pid == 0:
+            program.close()
+            become(entry, data, fds)
+    for one in fds:
+        os.close(one)
 
 
 def warm_up() -> None:

@@ -33,7 +33,7 @@ FIRST_LOOK, LONGEST_LOOK = 0.005, 60.0  # seconds between looks at the memory th
 class Order:
     """What to run; see `program.start` for the types."""
 
-    __slots__ = ("argv", "cwd", "environment", "grace", "keep", "parting", "stdio", "timeout", "umask")
+    __slots__ = ("argv", "cwd", "environment", "grace", "keep", "outlives_us", "stdio", "timeout", "umask")
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class Order:
         timeout: float = 0.0,
         grace: float = GRACE,
         keep: tuple[int, ...] = (),
-        parting: bool = True,
+        outlives_us: bool = True,
     ) -> None:
         """
         Args:
             timeout: Seconds it may run, 0 for no limit.
             keep: Descriptors that it gets besides `stdio`. Those of `stdio` become the supervisor's.
-            parting: Whether it runs on when the supervisor is killed; otherwise the kernel ends it (Linux).
+            outlives_us: Whether it runs on when the supervisor is killed; otherwise the kernel ends it (Linux).
         """
         self.argv = argv
         self.environment = environment
@@ -62,7 +62,7 @@ class Order:
         self.timeout = timeout
         self.grace = grace
         self.keep = keep
-        self.parting = parting
+        self.outlives_us = outlives_us
 
 
 class Supervisor:
@@ -251,7 +251,7 @@ class Supervisor:
 
     def last_step(self) -> Callable[[], object] | None:
         """What the child has to do before exec."""
-        return None if self.order.parting else die_with_parent()
+        return None if self.order.outlives_us else die_with_parent()
 
     def _look(self, pid: int, wait: float) -> None:
         """See how much memory it takes, now and again, while it is this command that runs."""

@@ -11,9 +11,8 @@ from typing import Any
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.workers import Exit, State, Terminated, WorkerRecord
+from bossworker.pool.wire.messages import INFO, WARNING
 from bossworker.watch.event_records import DOWN, UP
-
-_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 
 
 class Chronicle:
@@ -27,7 +26,7 @@ class Chronicle:
     def worker_up(self, worker: WorkerRecord, now: float) -> None:
         """A worker's init_handler is through."""
         self._ring.add(UP, 1, worker.pid, now)
-        self._say(_INFO, "worker up", worker)
+        self._say(INFO, "worker up", worker)
 
     def worker_down(self, worker: WorkerRecord, how: Exit, now: float, job_id: int | None = None) -> None:
         """A worker that was up has ended; `job_id`: in this job."""
@@ -35,13 +34,13 @@ class Chronicle:
         self._stopped.pop(worker.pid, None)
         if orderly:
             reason = worker.why or "closed"
-            self._say(_INFO, "worker left", worker, jobs=worker.jobs_done, reason=repr(reason))
+            self._say(INFO, "worker left", worker, jobs=worker.jobs_done, reason=repr(reason))
         else:
             reason = how.reason if not worker.why or worker.condemned else f"{how.reason} ({worker.why})"
             told = worker.kill_told or worker.condemned
             facts: dict[str, object] = {"job": job_id} if job_id is not None else {}
             facts |= {"jobs": worker.jobs_done, "reason": repr(reason)}
-            self._say(_INFO if told else _WARNING, "worker died", worker, **facts)
+            self._say(INFO if told else WARNING, "worker died", worker, **facts)
         self._ring.add(DOWN, 1, worker.pid, reason, orderly, now)
         self._ring.forget_worker(worker.pid)
 
@@ -53,15 +52,15 @@ class Chronicle:
         self._stopped[worker.pid] = job_id
         if reason is Terminated.TIMEOUT and worker.batch is not None:
             limit = f"{worker.batch.job_options.timeout:g}s"
-            self._say(_WARNING, "job stopped", worker, job=job_id, reason="timeout", limit=limit)
+            self._say(WARNING, "job stopped", worker, job=job_id, reason="timeout", limit=limit)
         elif reason is Terminated.MEMORY:
-            self._say(_WARNING, "job stopped", worker, job=job_id, reason="memory", excess=worker.excess)
+            self._say(WARNING, "job stopped", worker, job=job_id, reason="memory", excess=worker.excess)
 
     def worker_killed(self, worker: WorkerRecord) -> None:
         """A worker is being killed that did not stop its job, or did not begin one."""
         if not worker.condemned and not worker.kill_told:
             worker.kill_told = True
-            self._say(_WARNING, "worker killed", worker, reason=worker.why)
+            self._say(WARNING, "worker killed", worker, reason=worker.why)
 
     def _say(self, level: int, what: str, worker: WorkerRecord, **facts: Any) -> None:
         told = "".join(f" {name}={value}" for name, value in facts.items())

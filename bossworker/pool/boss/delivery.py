@@ -1,4 +1,7 @@
-"""Results on their way from the boss to whoever added the jobs: as many at a time as it takes, the rest waits here."""
+"""Results on their way from the boss to whoever added the jobs: as many at a time as it takes, the rest waits here.
+
+To the caller, they go behind what the pool's log says, and behind what their jobs have printed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from bossworker.errors import CANCELLED
 from bossworker.failure import KIND_BITS, Outcome, encode_text
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.failed_jobs import FailedJobs
-from bossworker.pool.wire.link import Link
+from bossworker.pool.boss.notes import Notes
+from bossworker.pool.boss.output_relay import OutputRelay
+from bossworker.pool.boss.poller import Poller
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import DOOR_BITS, FIRST_CLIENT_ID, Kind
 from bossworker.pool.wire.parcel import Held
 from bossworker.pool.wire.segments import END, Segment, split
@@ -17,6 +23,10 @@ from bossworker.pool.wire.segments import END, Segment, split
 RESULTS_BYTES = 1 << 20  # a frame of results is closed at this size, so that the first are out early
 
 _OK, _OK_WHOLE = int(Outcome.OK), int(Outcome.OK | Outcome.WHOLE)  # as enums, they are slow
+
+
+class CallerGone(Exception):
+    """The caller hung up or died: end everything."""
 
 
 class Undelivered:
@@ -60,18 +70,46 @@ class Delivery(Undelivered):
     def __init__(
         self,
         caller: Link,
+        poller: Poller,
+        notes: Notes,
         ring: EventRing,
         failures: FailedJobs,
         keep: Callable[[Segment], None] | None = None,
     ) -> None:
         """`keep` is told of results that are about to go to the caller."""
         super().__init__(caller)
-        self._keep = keep
+        self.notes = notes
+        self.output: OutputRelay | None = None  # where workers' output goes, if it is relayed
         self.ring = ring
         self.failures = failures
         self.doors: dict[int, Undelivered] = {}  # a DoorResults each
         self.done = 0
         self.failed = 0
+        self._poller = poller
+        self._keep = keep
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.waiting or self._link.unsent or (self.output is not None and self.output.waiting))
+
+    @property
+    def holds_up_output(self) -> bool:
+        """Whether what workers print is not read just now, as the caller does not take it: they may wait for that."""
+        return self.output is not None and self.output.paused
+
+    def deliver(self) -> None:
+        """Send what the caller takes now; the poller tells when it takes more. Raises CallerGone."""
+        try:
+            if self.notes.held:
+                self.notes.release()
+            if self.output is not None:
+                self.output.send()
+            if self.output is None or not self.output.waiting:  # or results would overtake their jobs' lines
+                self.send()
+        except LinkClosed:
+            raise CallerGone from None
+        if self._link.unsent:
+            self._poller.refresh(self._link)
 
     def note(self, segment: Segment, cancelled: set[int]) -> None:
         """Results of jobs; those of cancelled ones become that."""

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from struct import error as StructError
 
@@ -26,10 +27,9 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
-from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, OWN_ID, Kind, ProtocolError
+from bossworker.pool.wire.messages import CLIENT_BITS, DOOR_BITS, OWN_ID, WARNING, Kind, ProtocolError
 from bossworker.pool.wire.parcel import held
 
-_WARNING = 30  # as in the module logging
 FAREWELL_SECONDS = 1.0  # for a door to take the last results
 
 
@@ -154,54 +154,55 @@ class DoorLine:
             for frame in frames:
                 self._on_frame(frame)
         except (ProtocolError, StructError, ValueError, TypeError) as error:
-            self._doors.requests.note(_WARNING, f"door closed: number={self._number} reason={str(error)!r}")
+            self._doors.requests.note(WARNING, f"door closed: number={self._number} reason={str(error)!r}")
             self._close()
         finally:
             for frame in frames:
                 close_fds(frame.fds)
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.kind is not Kind.SUBMIT:  # it may be about jobs that were sent before, on the client's own line
-            for line in list(self.results.lines.values()):
-                line.read()
+        if frame.kind is Kind.SUBMIT:
+            self._on_submit(frame)
+            return
+        for line in list(self.results.lines.values()):  # it may be about jobs that were sent before, on their own lines
+            line.read()
         match frame.kind:
-            case Kind.SUBMIT:
-                self._on_submit(frame)
             case Kind.CLIENT_LINE | Kind.LINE_END | Kind.CLIENTS | Kind.CLIENT_GONE:
                 self._on_clients(frame)
-            case Kind.CANCEL:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                queued_only = len(frame.head) > messages.REQUEST.size
-                ids = [job_id for job_id in frame.body.cast("Q").tolist() if self._owns(job_id)]
-                self._reply(number, {"count": self._doors.requests.cancel(ids, queued_only)})
-            case Kind.STATS:
-                (number,) = messages.unpack(messages.REQUEST, frame.head)
-                self._reply(number, self._stats())
-            case Kind.STACK:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                (job_id,) = messages.JOB.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.stacks.ask(number, _jobs_meant(job_id), self._reply)
-            case Kind.EVENTS:
-                (number,) = messages.REQUEST.unpack_from(frame.head)
-                seen, wait = messages.EVENTS.unpack_from(frame.head, messages.REQUEST.size)
-                self._doors.requests.watchers.ask(number, seen, wait, self._reply)
-            case Kind.OPERATE:
-                (number,) = messages.unpack(messages.REQUEST, frame.head)
-                self._doors.requests.operations.ask(number, bytes(frame.body), self._reply)
             case Kind.NOTE:
                 (level,) = messages.unpack(messages.NOTE, frame.head)
                 self._doors.requests.note(level, str(frame.body, "utf-8", "replace"))
-            case _:
-                raise ProtocolError(f"a frame of kind {frame.kind!r}")
+            case kind if (see_to := _REQUESTS.get(kind)) is not None:
+                (number,) = messages.REQUEST.unpack_from(frame.head)
+                see_to(self, number, frame.head[messages.REQUEST.size :], frame.body)
+            case kind:
+                raise ProtocolError(f"a frame of kind {kind!r}")
+
+    # Requests: each has a number, which its reply has, too.
+
+    def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
+        ids = [job_id for job_id in body.cast("Q").tolist() if self._owns(job_id)]
+        self._reply(number, {"count": self._doors.requests.cancel(ids, messages.QUEUED_ONLY if more else b"")})
+
+    def _on_stats(self, number: int, more: memoryview, body: memoryview) -> None:
+        if self.results.unsent:  # so that what is counted as done has been sent
+            self.deliver()
+        doors = self._doors
+        self._reply(number, take_stock(doors.ledger, doors.requests.recorders, doors.delivery, time.monotonic()))
+
+    def _on_stack(self, number: int, more: memoryview, body: memoryview) -> None:
+        (job_id,) = messages.unpack(messages.JOB, more)
+        self._doors.requests.stacks.ask(number, _jobs_meant(job_id), self._reply)
+
+    def _on_events(self, number: int, more: memoryview, body: memoryview) -> None:
+        seen, wait = messages.unpack(messages.EVENTS, more)
+        self._doors.requests.watchers.ask(number, seen, wait, self._reply)
+
+    def _on_operate(self, number: int, more: memoryview, body: memoryview) -> None:
+        self._doors.requests.operations.ask(number, bytes(body), self._reply)
 
     def _owns(self, job_id: int) -> bool:
         return job_id >> DOOR_BITS == self._number
-
-    def _stats(self) -> dict[str, object]:
-        doors = self._doors
-        if self.results.unsent:  # so that what is counted as done has been sent
-            self.deliver()
-        return take_stock(doors.ledger, doors.requests.traffic.intake.recorders, doors.delivery, time.monotonic())
 
     def _reply(self, number: int, content: dict[str, object]) -> None:
         if number:
@@ -273,9 +274,7 @@ class DoorLine:
         base = self._number << DOOR_BITS | client << CLIENT_BITS
 
         def on_nonsense(reason: str) -> None:
-            self._doors.requests.note(
-                _WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}"
-            )
+            self._doors.requests.note(WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}")
             self._drop_client(client)
 
         # Nothing that it holds may lead back to it: there is no garbage collector in the boss.
@@ -293,6 +292,15 @@ class DoorLine:
         self._doors.ledger.queue.drop(clients)
         self._doors.delivery.ring.forget_clients(clients)
         return count
+
+
+_REQUESTS: dict[Kind, Callable[[DoorLine, int, memoryview, memoryview], None]] = {
+    Kind.CANCEL: DoorLine._on_cancel,
+    Kind.STATS: DoorLine._on_stats,
+    Kind.STACK: DoorLine._on_stack,
+    Kind.EVENTS: DoorLine._on_events,
+    Kind.OPERATE: DoorLine._on_operate,
+}
 
 
 def _jobs_meant(job_id: int) -> range | None:

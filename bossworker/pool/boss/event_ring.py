@@ -17,7 +17,7 @@ from bossworker.pool.wire.segments import Segment
 from bossworker.watch.event_records import ENDED, QUEUED, STARTED
 
 MOST_EVENTS = 1 << 15  # that are kept
-TRIM_STEP = 1 << 12  # so many more may lie there before the oldest are dropped, all at once
+TRIM_STEP = 1 << 12  # this many more may lie there before the oldest are dropped, all at once
 CHUNK_JOBS = 256  # of a stretch of results go into one record
 
 
@@ -39,7 +39,7 @@ class EventRing:
         return self._firsts[0] if self._firsts else self.next
 
     def add(self, kind: str, events: int, *facts: Any) -> None:
-        """Note something that makes so many events."""
+        """Note something that makes this many events."""
         self._records.append((kind, self.next, events, *facts))
         self._firsts.append(self.next)
         self.next += events

@@ -10,9 +10,8 @@ from bossworker.pool.boss.chores import Chore
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Part, pack
 from bossworker.pool.wire.link import Link, LinkClosed
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import INFO, WARNING, Kind
 
-_INFO, _WARNING = 20, 30  # as in the module logging
 MOST_UNREAD = 1000  # notes that wait for a program that reads nothing; it may do so for weeks, and serve others
 HELD_SECONDS = 0.05  # what is no warning waits this long for a frame to travel with: each by itself wakes the program
 
@@ -20,21 +19,21 @@ HELD_SECONDS = 0.05  # what is no warning waits this long for a frame to travel 
 class Notes:
     """See the module. It is one of the boss's `chores` while something is held."""
 
-    def __init__(self, caller: Link) -> None:
+    def __init__(self, caller: Link, chores: list[Chore]) -> None:
         self._caller = caller
         self._due = 0.0  # monotonic seconds, while something is held
         self.held: list[list[Part]] = []
-        self.chores: list[Chore] = []
+        self.chores = chores
         self._unread = self._dropped = 0  # since the program last had all that there was
 
     def add(self, level: int, text: str) -> None:
         """Have it said: at once, or with the next frame."""
         note = pack(Kind.NOTE, messages.NOTE.pack(level), [text.encode()])
-        if level <= _INFO and not self.held:
+        if level <= INFO and not self.held:
             self._due = time.monotonic() + HELD_SECONDS
             self.chores.append(self)
         self.held.append(note)
-        if level > _INFO:
+        if level > INFO:
             self.release()
             self._caller.flush()
 
@@ -50,7 +49,7 @@ class Notes:
         if not self._caller.unsent:
             if self._dropped:
                 text = f"notes dropped={self._dropped}: the program has called nothing of the pool for long"
-                self._caller.queue(pack(Kind.NOTE, messages.NOTE.pack(_WARNING), [text.encode()]))
+                self._caller.queue(pack(Kind.NOTE, messages.NOTE.pack(WARNING), [text.encode()]))
             self._unread = self._dropped = 0
         if self._unread < MOST_UNREAD:
             self._unread += 1

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from bossworker.failure import kind_of
 from bossworker.pool.boss.failed_jobs import KeptFailure
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.options import check_handler_name, check_workers
 from bossworker.pool.wire.batch import Batch, JobOptions
-from bossworker.pool.wire.messages import FIRST_RERUN_ID, ProtocolError
+from bossworker.pool.wire.messages import FIRST_RERUN_ID, INFO, ProtocolError
 from bossworker.system import identity
 from bossworker.watch.event_records import ENDED, QUEUED
 
@@ -30,15 +31,12 @@ if TYPE_CHECKING:
     from bossworker.pool.boss.caller_requests import CallerRequests
 
 MOST_ENDED = 4000  # jobs that one answer tells of, the newest: to tell of one takes a tenth of a microsecond
-FEW_ENDED = 1000  # where so many have ended since the last look that they cannot all be told of: a look costs a quarter
+FEW_ENDED = 1000  # where more have ended since the last look than can be told of: a look costs a quarter then
 MOST_RECORDS = 1000
 MOST_ERRORS = 1 << 19  # bytes of errors in an answer, about
 MOST_STRETCHES = 4000  # of queued jobs
 LONGEST_JOB = 1 << 20  # bytes that are shown
 MOST_IDS = 200_000  # of a request
-_INFO = 20  # as in the module logging
-
-Reply = Callable[[int, dict[str, object]], None]
 
 
 class Operations:
@@ -84,14 +82,14 @@ class Operations:
         return answer(told)
 
     def _note(self, told: dict[str, Any], what: str) -> None:
-        self._requests.note(_INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
+        self._requests.note(INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
 
     # -- looks --------------------------------------------------------------------------------------------
 
     def _now(self, told: dict[str, Any]) -> dict[str, object]:
         """Figures, and what has happened behind the event that was seen last, or the newest of that."""
         now, ring = time.monotonic(), self._delivery.ring
-        recorders = self._requests.traffic.intake.recorders
+        recorders = self._requests.recorders
         stock = take_stock(self._ledger, recorders, self._delivery, now, recent=False, usage=bool(told["usage"]))
         records = list(self._newest(int(told["seen"])))[::-1]
         return {
@@ -109,7 +107,7 @@ class Operations:
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
-        recorders = self._requests.traffic.intake.recorders
+        recorders = self._requests.recorders
         return {"stats": take_stock(self._ledger, recorders, self._delivery, time.monotonic())}
 
     def _newest(self, seen: int) -> Iterator[tuple[Any, ...]]:
@@ -144,7 +142,7 @@ class Operations:
         for worker in self._ledger.busy():
             assert worker.batch is not None
             with suppress(ProtocolError):  # then the worker is about to be ended
-                claimed = self._requests.traffic.intake.recorders[worker.slot].snapshot().claimed
+                claimed = self._requests.recorders[worker.slot].snapshot().claimed
                 yield worker.batch.first_id + claimed, worker.batch.first_id + worker.limit
         for cursor in islice(self._ledger.queue, MOST_STRETCHES):
             yield cursor.ids.start, cursor.ids.stop
@@ -245,9 +243,9 @@ class Operations:
         handler = check_handler_name(told["handler"])
         if self._ledger.closing:
             raise ValueError("the pool is being shut down")
-        number = self._requests.reloads.add_named(handler)
+        self._requests.perform(self._requests.reloads.add_named(handler))
         self._note(told, f"op=reload handler={handler}")
-        return {"number": number}
+        return {"number": self._requests.reloads.last}
 
 
 def _describe_run(run: Batch) -> dict[str, object]:

@@ -34,6 +34,12 @@ class Poller:
         """Call it when the link has something for us, or takes something that waits to be sent."""
         self._watch(link.fileno(), EVENT_READ | (EVENT_WRITE if link.unsent else 0), on_event)
 
+    def refresh(self, link: Link) -> None:
+        """Of a link that is watched: from now on also for what waits to be sent, or no longer, as it has become."""
+        fd = link.fileno()
+        if fd in self._watched:
+            self._poll.modify(fd, EVENT_READ | (EVENT_WRITE if link.unsent else 0))
+
     def watch_fd(self, fd: int, on_event: OnEvent) -> None:
         """Call it while the descriptor is readable."""
         self._watch(fd, EVENT_READ, on_event)

@@ -60,7 +60,7 @@ def _sample(records: list[tuple[Any, ...]]) -> Iterator[tuple[int, float, float,
 
 
 def _quantile(values: list[Weighted], share: float) -> float | None:
-    """Of so many jobs, the value that this share of them does not exceed."""
+    """The value that this share of the jobs does not exceed."""
     if not values:
         return None
     values.sort()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bossworker.pool.boss.actions import Actions
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Buffer
 from bossworker.pool.wire.messages import Kind
@@ -29,53 +30,50 @@ class _Order(NamedTuple):
 
 
 class Reloads:
-    """See the module. `tell` speaks to the fork server; `reply` answers a request of the caller's.
+    """See the module. What it returns is to be performed.
 
-    `handler`: the name of the pool's first work handler.
+    `tell` speaks to the fork server; `reply` answers a request of the caller's; `handler` is the name of the pool's
+    first work handler.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         tell: Tell,
-        perform: Callable[[Actions], None],
-        reply: Callable[[int, dict[str, object]], None],
+        reply: Reply,
         handler: str = "",
     ) -> None:
         self._ledger = ledger
         self._tell = tell
-        self._perform = perform
         self._reply = reply
         self._waiting: deque[_Order] = deque()  # the first is being tried
-        self._last = 0  # generation
+        self.last = 0  # generation
         self._handler = handler
         self._base = b""  # the handlers that the program has sent last; empty: those that it began with
         self._error = ""  # of the last that was tried
 
-    def add(self, request: int, name: str, handlers: bytes) -> None:
+    def add(self, request: int, name: str, handlers: bytes) -> Actions:
         """Have all workers replaced by such with these handlers."""
-        self._add(_Order(request, name, handlers))
+        return self._add(_Order(request, name, handlers))
 
-    def add_named(self, name: str) -> int:
-        """The same with one that is named; the number of its generation, for `describe`. ValueError: not now."""
+    def add_named(self, name: str) -> Actions:
+        """The same with one that is named, as generation `last`. ValueError: not now."""
         if self._waiting:
             raise ValueError("other handlers are being tried just now: wait until one worker has come up with them")
-        self._add(_Order(0, name, b""))
-        return self._last
+        return self._add(_Order(0, name, b""))
 
-    def _add(self, order: _Order) -> None:
+    def _add(self, order: _Order) -> Actions:
         self._waiting.append(order)
-        if len(self._waiting) == 1:
-            self._begin()
+        return self._begin() if len(self._waiting) == 1 else []
 
-    def _begin(self) -> None:
-        self._last += 1
+    def _begin(self) -> Actions:
+        self.last += 1
         order = self._waiting[0]
         handlers = order.handlers or pickle.dumps(order.name) + self._base  # reloading.load_renewed takes it apart
-        self._tell(Kind.HANDLERS, messages.GENERATION.pack(self._last), [handlers])
-        self._perform(self._ledger.on_reload(self._last, time.monotonic()))
+        self._tell(Kind.HANDLERS, messages.GENERATION.pack(self.last), [handlers])
+        return self._ledger.on_reload(self.last, time.monotonic())
 
-    def on_tried(self, unused: int, error: str) -> None:
+    def on_tried(self, unused: int, error: str) -> Actions:
         """The worker that tried them came up, or did not; and no worker will be started with `unused` any more."""
         self._tell(Kind.HANDLERS, messages.GENERATION.pack(unused), ())
         order = self._waiting.popleft()
@@ -83,8 +81,7 @@ class Reloads:
         if not error:
             self._handler, self._base = order.name, order.handlers or self._base
         self._reply(order.request, {"error": error})
-        if self._waiting:
-            self._begin()
+        return self._begin() if self._waiting else []
 
     def describe(self) -> dict[str, object]:
         """Which handler the pool has, and what has become of the last reload."""
@@ -92,6 +89,6 @@ class Reloads:
         return {
             "handler": self._handler,
             "trial": trial,
-            "tried": self._last - bool(trial is not None),
+            "tried": self.last - bool(trial is not None),
             "error": self._error,
         }

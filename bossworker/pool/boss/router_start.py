@@ -15,6 +15,9 @@ from collections.abc import Callable
 
 from bossworker.failure import describe
 from bossworker.pool.boss.chores import Chore
+from bossworker.pool.boss.fork_server_orders import ForkServerOrders
+from bossworker.pool.boss.notes import Notes
+from bossworker.pool.wire.messages import WARNING
 from bossworker.pool.wire.router import Router
 
 LATEST_SECONDS = 0.2  # after the boss's start; a worker that finds the listener's queue full waits for it
@@ -22,9 +25,9 @@ ZEROMQ_THREADS = 2  # one for I/O, and one that tidies up
 
 
 class RouterStart:
-    """One of the boss's `chores`, until it is done. `use` is given the ROUTER; `refuse`, why there is none.
+    """One of the boss's `chores`, until it is done. `use` is given the ROUTER.
 
-    Then the pairs carry everything, as they do until it is made.
+    Where there can be none, the pairs carry everything, as they do until it is made.
     """
 
     def __init__(
@@ -32,7 +35,8 @@ class RouterStart:
         listener: socket.socket,
         chores: list[Chore],
         use: Callable[[Router], None],
-        refuse: Callable[[str], None],
+        fork_server: ForkServerOrders,
+        notes: Notes,
     ) -> None:
         import zmq  # noqa: F401 - while the workers start; where the boss was forked, it is loaded
 
@@ -41,7 +45,8 @@ class RouterStart:
         self._chores = chores
         chores.append(self)
         self._use = use
-        self._refuse = refuse
+        self._fork_server = fork_server
+        self._notes = notes
 
     def seconds_until_due(self, now: float) -> float | None:
         return max(0.0, self._due - now)
@@ -59,7 +64,8 @@ class RouterStart:
             _try_threads(ZEROMQ_THREADS)
             router = Router(self._listener)
         except Exception as error:  # no threads, no descriptors; pyzmq has errors of its own
-            self._refuse(describe(error))
+            self._fork_server.by_zmq = False  # workers that start from now on do not connect in vain
+            self._notes.add(WARNING, f"ZeroMQ not used: transport=socketpair reason={describe(error)!r}")
         else:
             self._use(router)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from bossworker.pool.boss.chores import Chore
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.workers import State, WorkerRecord
 from bossworker.pool.wire.messages import EVERY_JOB, ProtocolError
 from bossworker.pool.wire.recorder import STACK_FD, STACK_FILE, Recorder
@@ -24,10 +25,6 @@ DUMP_SECONDS = 1.0  # after that, whatever is there is told: the worker may be s
 MOST_BYTES = 1 << 18  # of a stack; faulthandler writes a hundred frames of a hundred threads at most
 _OUR_FILES = "compiled_loop", "job_runner", "worker"  # whose frames lie below a handler's
 OWN_FRAMES = tuple(f'/bossworker/pool/worker/{name}.py"' for name in _OUR_FILES)
-
-
-Reply = Callable[[int, dict[str, object]], None]
-"""Called with the number of a request, and the answer."""
 
 
 def jobs_meant(job_id: int | None) -> range | None:

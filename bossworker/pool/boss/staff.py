@@ -14,8 +14,7 @@ from bossworker.pool.boss.renewal import Renewal
 from bossworker.pool.boss.starts import Starts
 from bossworker.pool.boss.workers import NEVER, State, WorkerRecord
 from bossworker.pool.options import MAX_WORKERS
-
-_WARNING = 30  # as in the module logging
+from bossworker.pool.wire.messages import WARNING
 
 
 class Staff:
@@ -121,7 +120,7 @@ class Staff:
         worker.look_at = NEVER
         if slot in self.idle:
             self.idle.remove(slot)
-        return [Kill(slot), Tell(_WARNING, f"worker ended: pid={worker.pid} reason={why!r}")]
+        return [Kill(slot), Tell(WARNING, f"worker ended: pid={worker.pid} reason={why!r}")]
 
     def on_exit(self, slot: int, now: float) -> WorkerRecord:
         """A worker is gone: what is known of it."""

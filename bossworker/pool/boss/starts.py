@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bossworker.pool.boss.actions import Tell
 from bossworker.pool.boss.workers import NEVER
+from bossworker.pool.wire.messages import INFO, WARNING
 
 FIRST_PAUSE_SECONDS = 0.05  # before a second attempt; doubles each time,
 LONGEST_PAUSE_SECONDS = 2.0  # up to this
 _MOST_DOUBLINGS = 10
-_WARNING, _INFO = 30, 20  # as in the module logging, which takes long to load
 
 
 class Starts:
@@ -38,12 +38,12 @@ class Starts:
         if self._rounds & (self._rounds - 1):  # told at first, and then ever more seldom
             return []
         reason = error.partition("\n")[0]
-        return [Tell(_WARNING, f"worker not started: failed={self.failed} next_try={pause:g}s error={reason!r}")]
+        return [Tell(WARNING, f"worker not started: failed={self.failed} next_try={pause:g}s error={reason!r}")]
 
     def on_up(self) -> list[Tell]:
         """One is up."""
         failed, self.failed, self.error, self._rounds = self.failed, 0, None, 0
-        return [Tell(_INFO, f"worker started: failed_before={failed}")] if failed else []
+        return [Tell(INFO, f"worker started: failed_before={failed}")] if failed else []
 
     def on_fresh_death(self, now: float) -> None:
         """One may be chance; workers that all die as soon as they are up are replaced with pauses."""

@@ -10,12 +10,13 @@ how much that was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bossworker.pool.boss.event_ring import EventRing
 from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.workers import NEVER, WorkerRecord
 from bossworker.pool.wire.messages import ProtocolError
 from bossworker.pool.wire.progress import Progress, read_progress
@@ -25,17 +26,15 @@ from bossworker.system.wall_clock import wall_clock
 from bossworker.watch.event_records import ENDED, FROM_NOW, MEMORY, PROGRESS
 
 PACE_SECONDS = 0.03  # between answers,
-MOST_AT_ONCE = 1 << 14  # each of at most about so many events;
-# and the same while jobs wait for a worker, or more than so many events have come since the last answer. To read one
+MOST_AT_ONCE = 1 << 14  # each of at most about this many events;
+# and the same while jobs wait for a worker, or more than BUSY_EVENTS have come since the last answer. To read one
 # takes the program 2 us, which it lacks for its results: as long as most of a job, where there are a hundred thousand a
 # second. There, a few of them do.
 BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000
-FLOOD_EVENTS, FLOOD_SHARE = 5_000, 250  # so many since the last answer; how many of them there are in it
+FLOOD_EVENTS, FLOOD_SHARE = 5_000, 250  # where so many have come since the last answer, this many of them are in it
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things
-
-Reply = Callable[[int, dict[str, object]], None]
 
 
 class Watcher(NamedTuple):
@@ -126,7 +125,7 @@ class Watchers:
                 self.waiting.append(watcher)
 
     def answer(self, seen: int, most: int) -> dict[str, object]:
-        """What a watcher gets: about so many events at most."""
+        """What a watcher gets: about `most` events at most."""
         records = self.ring.after(max(seen, self.ring.first - 1), most)
         return {
             "clock": self.offset(),

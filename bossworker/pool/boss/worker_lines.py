@@ -5,10 +5,13 @@ What ZeroMQ cannot carry, or not yet, and what only wakes a worker, goes over th
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
+from bossworker.pool.boss.poller import OnEvent, Poller
+from bossworker.pool.boss.reports import Reports
 from bossworker.pool.wire.frames import Buffer, prefix_of
-from bossworker.pool.wire.link import Link
+from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.router import Router
 
@@ -24,22 +27,31 @@ def has_room(workers: int, most: int, relayed: bool = False) -> bool:
 
 
 class WorkerLines:
-    """See the module."""
+    """See the module. Of each worker also what the boss waits for: its pair, and a report in its mailbox."""
 
-    def __init__(self) -> None:
+    def __init__(self, poller: Poller, reports: Reports) -> None:
         self.router: Router | None = None  # until it is made; with ``transport="socketpair"``, for ever
         self.pairs: dict[int, Link] = {}
+        self.reports = reports
+        self._poller = poller
         self._routes: dict[int, bytes] = {}
 
-    def add(self, slot: int, pair: Link, route: bytes) -> None:
-        """A worker was started."""
-        self.pairs[slot] = pair
+    def add(self, slot: int, fd: int, route: bytes, on_event: OnEvent) -> None:
+        """A worker was started; `fd` is our end of its pair, `on_event` is called when something has come over it."""
+        self.pairs[slot] = Link(socket.socket(fileno=fd))
         self._routes[slot] = route
+        self._poller.watch(self.pairs[slot], on_event)
 
-    def remove(self, slot: int) -> Link:
-        """It is gone; its pair."""
+    def stop_reading(self, slot: int) -> None:
+        """Wait for nothing of it any more."""
+        self._poller.forget(self.pairs[slot])
+        self.reports.forget(slot)
+
+    def remove(self, slot: int) -> None:
+        """It is gone: hang up."""
+        self.stop_reading(slot)
         del self._routes[slot]
-        return self.pairs.pop(slot)
+        self.pairs.pop(slot).close()
 
     def slot_of(self, route: bytes) -> int | None:
         """Whose identity this is; None: nobody's, or that of one who is gone."""
@@ -48,14 +60,18 @@ class WorkerLines:
 
     def send(
         self, slot: int, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = (), fds: Sequence[int] = ()
-    ) -> bool:
-        """Send what can be sent now; False when a rest is left in the pair. Raises LinkClosed."""
-        router = self.router
+    ) -> None:
+        """Send it now, or as soon as there is room. To a worker that has hung up nothing is sent: its exit is told."""
+        router, pair = self.router, self.pairs[slot]
         if router is not None and not fds and kind is not Kind.WAKE:
             message = b"".join((prefix_of(kind, head, body), head, *body))
             if router.send(self._routes[slot], message):
-                return True
-        return self.pairs[slot].send(kind, head, body, fds)
+                return
+        try:
+            if not pair.send(kind, head, body, fds):
+                self._poller.refresh(pair)
+        except LinkClosed:
+            pass
 
     def close(self) -> None:
         """End ZeroMQ, its threads included."""

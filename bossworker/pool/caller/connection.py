@@ -28,18 +28,20 @@ from typing import Any
 
 from bossworker.pool.caller.awaited_fds import AwaitedFds
 from bossworker.pool.caller.inbox import Inbox
+from bossworker.pool.caller.link_reading import LinkReading
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.caller.replies import Replies
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
-from bossworker.pool.wire.link import Link, LinkClosed, close_fds
+from bossworker.pool.wire.link import LinkClosed
 from bossworker.pool.wire.messages import Kind
-from bossworker.pool.wire.parcel import MemoryFiles, give_back
+from bossworker.pool.wire.parcel import MemoryFiles
 from bossworker.pool.wire.progress import Progress
 from bossworker.pool.wire.segments import read_segments
 from bossworker.system import processes
+from bossworker.system.one_step import taken_at_once
 from bossworker.watch.progress_bar import REPAINT_SECONDS
 from bossworker.watch.relayed_lines import RelayedLines
 
@@ -74,8 +76,8 @@ class Connection:
         self._given_back = False
         self._replies = Replies()
         self._sending = threading.Lock()  # for putting frames into the link
-        self._reading = False  # still so after a call that was interrupted: it may have read what it did not act on
         self._readiness = ReadinessFd()
+        self._reading = LinkReading(self._readiness.raise_)
         self._selector = AwaitedFds()
         self._boss_fd = processes.pidfd(self.pid)
         self._watch(self._selector)
@@ -96,7 +98,11 @@ class Connection:
         """As `send`, for several frames at once: all of them or, if interrupted before they are queued, none."""
         with self._sending:
             self.link.queue(parts)
-            self._flush()
+            try:
+                self._flush()
+            except BaseException:  # interrupted: the rest is sent by the next call
+                self._readiness.raise_()
+                raise
 
     def was_queued(self, parts: list[Part]) -> bool:
         """Whether these frames, the last for which `send_packed` was called, go out, though it was interrupted."""
@@ -115,14 +121,18 @@ class Connection:
 
         So it may be called from where it interrupts anything at all: by the garbage collector.
         """
-        if self.closed or not self._sending.acquire(False):
+        if self.closed:
             return False
+        held: list[bool] = []
         try:
+            if not taken_at_once(self._sending, held):
+                return False
             self.link.queue([*parts])
             with suppress(LinkClosed):
                 self.link.flush()
         finally:
-            self._sending.release()
+            if held:
+                self._sending.release()
         return True
 
     def may_wait(self) -> bool:
@@ -236,6 +246,8 @@ class Connection:
     def poll(self) -> None:
         """Take in what has arrived, without waiting; nothing to do when another thread listens."""
         if not self.gone:
+            if self.link.unsent:  # left over from an interrupted call, or another thread is at it
+                self.try_send()
             self.turns.take(self._take_in)
             if self.output.waiting:
                 self.output.show()
@@ -253,7 +265,7 @@ class Connection:
             ticks.append(UNSENT_TICK)
         if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
-        ready = self._selector.wait(0.0 if self._reading else min(ticks, default=None))
+        ready = self._selector.wait(0.0 if self._has_read() else min(ticks, default=None))
         self._take_in()
         if not self.gone and (self._boss_fd in ready or (not ready and self._boss_fd is None)):
             self._check_boss()
@@ -266,31 +278,14 @@ class Connection:
 
     def _take_in(self) -> bool:
         """Take in what has arrived; whether anything came."""
-        came, hung_up = self._read(self.link, self._on_frame)
+        came, hung_up = self._reading.take_in(self.link, self._on_frame)
         if hung_up:  # not before what it said last is here: another thread may look at both
             self._lose_boss()
         return came
 
-    def _read(self, link: Link, on_frame: Callable[[Frame], None]) -> tuple[bool, bool]:
-        """Read a link and act on each frame, which is struck off only then: to act on it twice does no harm.
-
-        Whether anything came, and whether the other end has hung up.
-        """
-        came = hung_up = False
-        self._reading = True
-        try:
-            came = link.pull()
-        except LinkClosed:
-            hung_up = True
-        while link.frames:
-            frame = link.frames[0]
-            on_frame(frame)
-            del link.frames[0]
-            if frame.fd is not None:
-                give_back(frame.fd)
-                close_fds(frame.fds)
-        self._reading = False
-        return came, hung_up
+    def _has_read(self) -> bool:
+        """Whether an interrupted call has read what it did not act on."""
+        return self.link.left_over
 
     def _lose_boss(self) -> None:
         if not self.gone:
@@ -341,10 +336,12 @@ class Connection:
         return self._readiness.fileno(self._watch)
 
     def show_readiness(self, has_news: Callable[[], bool]) -> None:
-        """Have that descriptor show whether there is something to fetch here already."""
-        self._readiness.lower()
-        if has_news():
-            self._readiness.raise_()
+        """Have that descriptor show whether there is something to do here already."""
+        self._readiness.show(lambda: has_news() or self._has_read() or self.link.unsent)
+
+    def tell_of_news(self) -> None:
+        """Have it readable: there is something to do here."""
+        self._readiness.raise_()
 
     @property
     def closed(self) -> bool:

@@ -31,12 +31,13 @@ class DeferredPool(BossWorker):
 
     def start(self) -> None:
         """Fork the boss, or spawn it."""
-        handlers, self._handlers = self._handlers, None
+        handlers = self._handlers
         assert handlers is not None
         if self._options.journal:
             BossWorker._open_journal(self)
         with signals.held(), stdio.stdio_reserved():
             super()._launch(handlers)
+            self._handlers = None  # not before: who is interrupted may call again
 
     def __repr__(self) -> str:
         return super().__repr__() if self.started else f"<{type(self).__name__}, not started>"

@@ -26,6 +26,7 @@ from bossworker.pool.wire.messages import PREFIX, Kind
 from bossworker.pool.wire.parcel import MemoryFiles, Parcel
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
+from bossworker.system.one_step import taken_at_once
 
 CREDIT_STEP = WINDOW // 4  # bytes of results after which the door hears that they were taken
 MOST_FILES = 32  # of jobs that are unfinished
@@ -110,7 +111,11 @@ class DoorConnection(Connection):
         if line is not None and line.takes(parts):
             with self._sending:
                 line.link.queue(parts)
-                self._flush_pool_line()
+                try:
+                    self._flush_pool_line()
+                except BaseException:  # see there
+                    self._readiness.raise_()
+                    raise
             return
         if line is not None and line.link.unsent:  # left over from an interrupted call: this may be about those jobs
             with self._sending:
@@ -123,13 +128,13 @@ class DoorConnection(Connection):
     def try_send(self, parts: Sequence[Part] = ()) -> bool:
         line = self._pool_line
         if line is not None and line.link.unsent:
-            if self.closed or not self._sending.acquire(False):
-                return False
+            held: list[bool] = []
             try:
-                if not line.flush():
+                if self.closed or not taken_at_once(self._sending, held) or not line.flush():
                     return False
             finally:
-                self._sending.release()
+                if held:
+                    self._sending.release()
         return super().try_send(parts)
 
     def _flush_pool_line(self) -> None:
@@ -177,9 +182,12 @@ class DoorConnection(Connection):
         if self._pool_line is not None and not self._pool_line.over:
             selector.register(self._pool_line.link.sock, selectors.EVENT_READ)
 
+    def _has_read(self) -> bool:
+        return super()._has_read() or (self._pool_line is not None and self._pool_line.link.left_over)
+
     def _take_in(self) -> bool:
         came_first = self._read_pool_line()
-        came, hung_up = self._read(self.link, self._on_frame)
+        came, hung_up = self._reading.take_in(self.link, self._on_frame)
         if hung_up:
             self._lose_pool()
         return came or came_first
@@ -189,7 +197,7 @@ class DoorConnection(Connection):
         line = self._pool_line
         if line is None or line.over:
             return False
-        came, hung_up = self._read(line.link, self._on_pool_frame)
+        came, hung_up = self._reading.take_in(line.link, self._on_pool_frame)
         if hung_up:
             line.over = True
             self._unwatch(line.link.sock)

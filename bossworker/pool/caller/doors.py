@@ -41,13 +41,7 @@ def open_door(
     settings = {
         "accept": check_choice("accept", accept, ("pickle", "json")),
         "door": _next_number({door.number for door in doors}),
-        "pool": options.name,
-        "boss_pid": parts.connection.pid,
-        "owner_pid": os.getpid(),
-        "program": os.path.basename(sys.argv[0] or sys.executable),
-        "since": time.time(),
-        "commands": hasattr(handler, "prepare_job"),
-        "options": {key: getattr(options, key) for key in ("global_timeout", "worker_count", "kill_grace", "retries")},
+        **_what_is_told(options, handler, parts.connection.pid),
     }
     if not options.worker_count:
         raise ValueError("an inline pool (worker_count=0) has no door: it runs jobs in this program alone")
@@ -62,8 +56,21 @@ def open_door(
             if to_scribe is not None:
                 told += pack(Kind.DOOR, b"", (), (os.dup(to_scribe.fileno()),))
             parts.connection.send_packed(told)
-    doors.append(door)
+            doors.append(door)
     return door
+
+
+def _what_is_told(options: Options, handler: Callable[..., Any], boss: int) -> dict[str, Any]:
+    """To whoever comes in: of the pool and its program."""
+    return {
+        "pool": options.name,
+        "boss_pid": boss,
+        "owner_pid": os.getpid(),
+        "program": os.path.basename(sys.argv[0] or sys.executable),
+        "since": time.time(),
+        "commands": hasattr(handler, "prepare_job"),
+        "options": {key: getattr(options, key) for key in ("global_timeout", "worker_count", "kill_grace", "retries")},
+    }
 
 
 def _pair(ends: ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -153,10 +153,6 @@ class Inbox:
             segments[-1] = last._replace(beside=Arrived(last.payload, fd))  # type: ignore[arg-type]
         self._segments.extend(segments)
 
-    def put_back(self, result: Result) -> None:
-        """Take a result back that could not be given out: it is the next one again."""
-        self.ready.appendleft(result)
-
     def next(self, queue: ResultQueue | None = None) -> Result | None:
         """The next result, from the common queue or the given one; None when there is none."""
         while True:

@@ -112,6 +112,7 @@ class _NoLink:
     """What is asked of a link where there is none: all that was queued has been sent."""
 
     queued: list[Part]
+    unsent = left_over = False
 
 
 class _NoFiles:

@@ -67,8 +67,10 @@ class JournalOutbox(Outbox):
         jobs = self._kept(jobs, blocks)
         parts = list(_parts(ids, blocks, job_options))
         # A call is accepted as a whole: so there has to be room for all of it, or for as many as there ever is.
-        with self._entry(min(len(ids), self._options.max_pending or len(ids))):
-            self._submit(parts, ids, jobs, queue)
+        self._in_turn(
+            lambda room: self._submit(parts, ids, jobs, queue),
+            min(len(ids), self._options.max_pending or len(ids)),
+        )
         self._await_record(ids)
 
     def _submit(

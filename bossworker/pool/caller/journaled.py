@@ -29,7 +29,7 @@ from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire.filed_memory import FiledMemory
 from bossworker.pool.wire.link import LinkClosed, close_fds
 from bossworker.pool.wire.messages import Kind
-from bossworker.system import processes
+from bossworker.system import processes, signals
 from bossworker.system.callers_line import warn_caller
 from bossworker.system.mounts import file_system_of, is_shared
 from bossworker.system.stdio import stdio_reserved
@@ -54,12 +54,15 @@ class OpenJournal:
             "max_age": options.max_journal_age,
             "max_size": options.max_journal_size,
         }
-        self._scribe = SideProcess(SCRIBE, settings)
+        scribe: SideProcess | None = None
         try:
+            with signals.held():
+                scribe = self._scribe = SideProcess(SCRIBE, settings)
             with stdio_reserved():  # it sends a descriptor
                 told, fd = self._opened()
         except BaseException:
-            self._scribe.end()
+            if scribe is not None:
+                scribe.end()
             raise
         self.next_id: int = told["next_id"]
         self._fd: int | None = fd

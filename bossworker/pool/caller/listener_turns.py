@@ -53,10 +53,18 @@ class ListenerTurns:
         finally:
             if mine:
                 self.taken = False
-                if not patient:
-                    self._wanted_at = time.monotonic()
-                self._leave(patient)
+                try:
+                    self._pass_on(patient)
+                except BaseException:  # Ctrl-C, before all were woken: nobody else would wake them
+                    self._pass_on(patient)
+                    raise
         return mine
+
+    def _pass_on(self, patient: bool) -> None:
+        """We listen no more. (May be called twice.)"""
+        if not patient:
+            self._wanted_at = time.monotonic()
+        self._leave(patient)
 
     def _wanted(self) -> bool:
         """Whether there is somebody who is not patient."""
@@ -83,15 +91,22 @@ class ListenerTurns:
             self._sleep(self._patient_waiters, _Waiter(), lambda: self.taken and not ready(), rest)
 
     def _sleep(self, waiters: deque[_Waiter], waiter: _Waiter, must: Callable[[], bool], seconds: float | None) -> None:
-        waiters.append(waiter)
+        patient = waiters is self._patient_waiters
         try:
+            waiters.append(waiter)
             # The listener may have left, or have brought the news, before it could see us among the waiters.
             if must() and not self.closed:
                 waiter.wait(seconds)
         finally:
-            with suppress(ValueError):
-                waiters.remove(waiter)
-            self._leave(waiters is self._patient_waiters)
+            try:
+                waiters.remove(waiter)  # no signal handler runs before this, which is C
+            except ValueError:  # one has run before it was among them
+                pass
+            try:
+                self._leave(patient)
+            except BaseException:  # see `take`
+                self._leave(patient)
+                raise
 
     def wake_waiters(self) -> None:
         """Make the threads that wait look at their condition again."""

@@ -9,7 +9,8 @@ from contextlib import aclosing, closing
 from typing import Any
 
 from bossworker.pool.caller.mapping import MAP_FIRST, MAP_JOBS
-from bossworker.pool.caller.on_loop import LoopJobs, LoopPool, Ticket
+from bossworker.pool.caller.on_loop import LoopJobs, LoopPool
+from bossworker.pool.caller.tickets import Ticket
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.result import Result
 from bossworker.watch.progress_bar import REPAINT_SECONDS, Tally

@@ -71,7 +71,11 @@ class Map:
             if self.problems:
                 raise self.problems.pop()
         finally:
-            self._drop()
+            try:
+                self._drop()
+            except BaseException:  # Ctrl-C: else its jobs would be waited for, and their results kept, for ever
+                self._drop()
+                raise
 
     def _feed(self) -> None:
         """Add jobs while there is room; stop as soon as a result is there to be yielded."""

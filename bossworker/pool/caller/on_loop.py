@@ -22,6 +22,7 @@ from bossworker.pool.caller.deferred import DeferredPool
 from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.sent_jobs import as_submitted
+from bossworker.pool.caller.tickets import Ticket, fail
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.codec import Blocks
@@ -63,12 +64,17 @@ class LoopConnection(Connection):
     def _look(self) -> None:
         if self._loop is None:
             return
-        self.turns.take(lambda: self._listen(0))
-        if self.output.waiting:
-            self.output.show()
-        if self.gone:
-            self.detach()  # or the loop would find its end again and again
-        self._on_news()
+        try:
+            self.turns.take(lambda: self._listen(0))
+            if self.output.waiting:
+                self.output.show()
+            if self.gone:
+                self.detach()  # or the loop would find its end again and again
+            self._on_news()
+        except BaseException:  # by a signal handler: and nothing else may come that would have us look again
+            if self._loop is not None:
+                self._loop.call_later(DEATH_TICK, self._look)
+            raise
 
     def _look_again(self) -> None:
         self._look()
@@ -144,22 +150,6 @@ class LoopPool(DeferredPool):
 
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, "BossWorker")
-
-
-class Ticket:
-    """A job that has been asked for, and the future of its result."""
-
-    __slots__ = ("future", "job", "job_id", "job_options", "resume", "withdrawn")
-
-    def __init__(
-        self, job: Mapping[Any, Any], job_options: JobOptions, future: asyncio.Future[Result], resume: bool = False
-    ) -> None:
-        self.job = job  # or what is none: to encode it raises what is wrong with it
-        self.withdrawn = False  # it is not to be sent any more
-        self.job_options = job_options
-        self.resume = resume  # its result may be in the journal already
-        self.future = future
-        self.job_id = 0  # once it was sent
 
 
 class LoopJobs:
@@ -238,6 +228,8 @@ class LoopJobs:
         inbox, line = self._inbox, self._connection
         while (result := inbox.next()) is None:
             if inbox.outstanding <= 0:
+                line.poll()  # of jobs that a journal's `retry` has added, the line may have to tell us yet
+            if inbox.outstanding <= 0:
                 return None
             if line.gone or line.closed:
                 raise self._state.why_ended()
@@ -258,7 +250,7 @@ class LoopJobs:
         self._open.clear()
         self._unsent.clear()
         if left:
-            _fail(left, self._state.why_ended())
+            fail(left, self._state.why_ended())
             self._inbox.forget([ticket.job_id for ticket in left])
         self._look_at_conditions(all_of_them=True)
 
@@ -272,6 +264,13 @@ class LoopJobs:
     def _work(self) -> None:
         """A slice of all that there is to do."""
         self._scheduled = False
+        try:
+            self._do_slice()
+        except BaseException:  # by a signal handler: the rest is to be done all the same
+            self._loop.call_later(DEATH_TICK, self._work)
+            raise
+
+    def _do_slice(self) -> None:
         more = self._settle()
         more |= self._send()
         self._send_cancels()
@@ -287,10 +286,12 @@ class LoopJobs:
         if not inbox.fill(queue):
             return False
         for _ in range(min(SLICE_JOBS, len(queue))):
-            result = queue.popleft()
-            ticket = self._open.pop(result.job_id, None)
+            result = queue[0]  # until it is given out: a signal handler may raise in between
+            ticket = self._open.get(result.job_id)
             if ticket is not None and not ticket.future.done():
                 ticket.future.set_result(result)
+            self._open.pop(result.job_id, None)
+            queue.popleft()
         return inbox.has_news(queue)
 
     def _send(self) -> bool:
@@ -332,11 +333,11 @@ class LoopJobs:
             self._open_tickets(run, ids)
             self._outbox.send(ids, jobs, blocks, run[0].job_options, self._queue)
         except (PoolClosed, BossDied, WorkerStartError, JournalError) as error:
-            _fail(run, error)
+            fail(run, error)
 
     def _on_wrong_job(self, run: list[Ticket], error: Exception) -> None:
         if len(run) == 1:
-            _fail(run, error)
+            fail(run, error)
             return
         for ticket in run:  # one of them cannot be pickled, or has no key
             self._send_run([ticket])
@@ -371,7 +372,7 @@ class LoopJobs:
         except BossWorkerError as error:
             for ticket in run:
                 self._open.pop(ticket.job_id, None)
-            _fail(run, error)
+            fail(run, error)
         # Whoever was cancelled meanwhile was so before there was a job to be cancelled.
         self._to_cancel += [ticket.job_id for ticket in run if ticket.withdrawn]
         self._schedule()
@@ -388,9 +389,3 @@ class LoopJobs:
                 self._conditions.remove(entry)
                 if not future.done():
                     future.set_result(None)
-
-
-def _fail(tickets: Iterable[Ticket], error: Exception) -> None:
-    for ticket in tickets:
-        if not ticket.future.done():
-            ticket.future.set_exception(error)

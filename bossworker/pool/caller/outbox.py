@@ -7,8 +7,8 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from bossworker.pickling import MainDefinitions
 from bossworker.pool.caller.connection import Connection
@@ -34,6 +34,9 @@ from bossworker.pool.wire.link import close_fds
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.system.checks import check_count, check_seconds
+from bossworker.system.one_step import taken_at_once
+
+T = TypeVar("T")
 
 
 class Outbox:
@@ -60,6 +63,7 @@ class Outbox:
         # Ids are given out under it, and jobs sent: by `add` one after the other, others may send in between.
         self._lock = threading.Lock()
         self.dropped: deque[int] = deque()  # ids of jobs that closed maps have left in flight
+        self._close_told = False
 
     def job_options(self, timeout: float | None, priority: int, retries: int | None) -> JobOptions:
         """What holds for the jobs of a call; None: as for the pool."""
@@ -83,15 +87,27 @@ class Outbox:
         """The short way for programs that add one job at a time. `admit` is told its id before it is sent."""
         block = encode_one(self._prepared(job), 0, self.by_value)
         jobs = (as_submitted(job),)
-        with self._entry() if self._options.max_pending else self._lock:
+        if self._options.max_pending:
+            return self._in_turn(lambda room: self._send_one(block, jobs, job_options, queue, admit))
+        with self._lock:
             self._state.check_open()
-            ids = self._new_ids(1)
-            if admit is not None:
-                admit(ids[0])
-            if isinstance(block, Parcel):
-                self._submit_parcel(block, job_options, ids, jobs, queue)
-            else:
-                self._submit(pack_one(ids[0], job_options, block), ids, jobs, queue)
+            return self._send_one(block, jobs, job_options, queue, admit)
+
+    def _send_one(
+        self,
+        block: bytes | Parcel,
+        jobs: Sequence[Mapping[Any, Any]],
+        job_options: JobOptions,
+        queue: ResultQueue | None,
+        admit: Callable[[int], None] | None,
+    ) -> range:
+        ids = self._new_ids(1)
+        if admit is not None:
+            admit(ids[0])
+        if isinstance(block, Parcel):
+            self._submit_parcel(block, job_options, ids, jobs, queue)
+        else:
+            self._submit(pack_one(ids[0], job_options, block), ids, jobs, queue)
         return ids
 
     def add(self, jobs: Sequence[Mapping[Any, Any]], job_options: JobOptions) -> range:
@@ -150,39 +166,39 @@ class Outbox:
         for places, load in loads(ids, blocks, job_options):
             own = jobs[places.start : places.stop]
             if isinstance(load, Parcel):
-                with self._entry():
-                    self._submit_parcel(load, job_options, ids[places.start : places.stop], own, queue)
+                submit = partial(self._submit_parcel, load, job_options, ids[places.start : places.stop], own, queue)
+                self._in_turn(lambda room: submit())  # noqa: B023 - it is called now
             else:
                 self._send_batch(load, own, queue)
 
     def _send_batch(self, batch: Batch, jobs: Sequence[Mapping[Any, Any]], queue: ResultQueue | None) -> None:
         if not self._options.max_pending:
-            with self._entry():
-                self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, queue)
+            self._in_turn(lambda room: self._submit(pack_batches(cut_up(batch)), batch.ids, jobs, queue))
             return
         cursor = BatchCursor(batch)
+
+        def send_some(room: int) -> None:
+            start = cursor.taken
+            piece = cursor.cut(min(room, SUBMIT_JOBS), SUBMIT_BYTES)
+            self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], queue)
+
         while len(cursor):
-            with self._entry() as room:
-                start = cursor.taken
-                piece = cursor.cut(min(room, SUBMIT_JOBS), SUBMIT_BYTES)
-                self._submit(pack_batches([piece]), piece.ids, jobs[start : cursor.taken], queue)
+            self._in_turn(send_some)
 
-    @contextmanager
-    def _entry(self, wanted: int = 1) -> Iterator[int]:
-        """Our lock, as soon as there is room for as many jobs as are wanted; for how many there is then.
+    def _in_turn(self, act: Callable[[int], T], wanted: int = 1) -> T:
+        """Call it with our lock taken, as soon as there is room for as many jobs as are wanted: with how many.
 
-        (Room seen without the lock may be gone with it.)
+        (Room seen without the lock may be gone with it. This is no context manager: one that is written in Python may
+        be interrupted before it gives a lock back.)
         """
-        ready = False
-        while not ready:
+        while True:
             if self._options.max_pending:
                 self._connection.wait_until(lambda: self._state.closing or self.room() >= wanted)
             with self._lock:
                 self._state.check_open()
                 room = self.room()
-                ready = room >= wanted
-                if ready:
-                    yield room
+                if room >= wanted:
+                    return act(room)
 
     def room(self) -> int:
         """How many jobs ``max_pending`` leaves room for."""
@@ -239,14 +255,17 @@ class Outbox:
 
     def close(self, timeout: float | None) -> None:
         """Tell the boss that no more jobs will come. TimeoutError: others add some, and do not stop in time."""
-        if not self._lock.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
-            raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
+        held: list[bool] = []
         try:
-            if not self._state.closing:
+            if not taken_at_once(self._lock, held, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+                raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
+            if not self._close_told:
                 self._state.closing = True
                 self._connection.send(Kind.CLOSE)
+                self._close_told = True
         finally:
-            self._lock.release()
+            if held:
+                self._lock.release()
         self._connection.wake()  # who waits for room does so in vain now
 
 

@@ -31,9 +31,10 @@ class OwnPage:
         """OSError: it cannot be served."""
         self.settings = settings
         self._owner = os.getpid()
-        with signals.held():
-            self._process: SideProcess | None = SideProcess(PROCESS, settings)
+        self._process: SideProcess | None = None
         try:
+            with signals.held():
+                self._process = SideProcess(PROCESS, settings)
             self.url = self._await_start()
         except BaseException:
             self.close()

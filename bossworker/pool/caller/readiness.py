@@ -46,6 +46,16 @@ class ReadinessFd:
             with suppress(BlockingIOError, OSError):
                 self._seen.recv(65536)
 
+    def show(self, has_news: Callable[[], bool]) -> None:
+        """Raise it if there is something, lower it if not."""
+        try:
+            self.lower()
+            if has_news():
+                self.raise_()
+        except BaseException:  # by a signal handler: rather one time too many than never again
+            self.raise_()
+            raise
+
     def close(self) -> None:
         for one in (self.selector, self._seen, self._shown):
             if one is not None:

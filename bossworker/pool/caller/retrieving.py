@@ -83,9 +83,16 @@ class PoolResults(Generic[Job_contra, Answer_co]):
             result = self._await_result(blocking, timeout)
             if result is None:
                 return None
-        if self._state.tells_others or self._waiters:
-            self._tell_others_of(result)
-        return result if self._result_handler is None else self._handle(result)
+        try:  # here, not in what is called: a signal handler may run before its first line
+            if self._state.tells_others or self._waiters:
+                self._tell_others()
+            return result if self._result_handler is None else self._handle(result)
+        except ResultHandlerError:
+            raise
+        except BaseException:  # Ctrl-C: as if it had not been asked for
+            self._inbox.ready.appendleft(result)
+            self._connection.tell_of_news()
+            raise
 
     def get_result_nb(self) -> Result[Answer_co] | None:
         """``get_result(blocking=False)``."""
@@ -124,10 +131,15 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         state = self._state
         try:
             for result in self._inbox.pops:
-                if state.tells_others or self._waiters:
-                    self._tell_others_of(result)
-                elif state.foreign:  # forked since the last one
-                    state.check_owner()
+                try:
+                    if state.tells_others or self._waiters:
+                        self._tell_others()
+                    elif state.foreign:  # forked since the last one
+                        state.check_owner()
+                except BaseException:  # Ctrl-C
+                    self._inbox.ready.appendleft(result)
+                    self._connection.tell_of_news()
+                    raise
                 yield result
         except IndexError:
             return
@@ -156,14 +168,6 @@ class PoolResults(Generic[Job_contra, Answer_co]):
     def _has_news(self) -> bool:
         return self._inbox.has_news() or self._inbox.outstanding <= 0
 
-    def _tell_others_of(self, result: Result) -> None:
-        """The same when a result is about to be given out."""
-        try:
-            self._tell_others()
-        except BaseException:  # Ctrl-C: as if it had not been asked for
-            self._inbox.put_back(result)
-            raise
-
     def _tell_others(self) -> None:
         """Keep fileno() readable while results wait here; let threads go that wait for nothing any more."""
         if self._state.fileno_used:
@@ -184,9 +188,6 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         except Exception as error:
             text = f"result_handler failed on job {result.job_id}: {type(error).__name__}: {error}"
             raise ResultHandlerError(text, result) from error
-        except BaseException:  # Ctrl-C: as if it had not been asked for
-            self._inbox.put_back(result)
-            raise
 
     def map(
         self,

@@ -107,7 +107,7 @@ def make_runtime_folder(path: str) -> None:
 def check_runtime_folder(path: str) -> None:
     """PermissionError when a path is in what should be this user's folder for doors, and others may enter that.
 
-    Some lie where anybody may make folders: who connects to a door there would load a stranger's pickles.
+    Some lie where anybody may make folders: whoever connects to a door there would load a stranger's pickles.
     """
     folder = os.path.dirname(path)
     if folder not in runtime_folders():
@@ -138,14 +138,14 @@ def _bind(path: str) -> socket.socket:
     try:
         with short_way(path) as way:
             try:
-                _bind_private(listener, way)
+                bind_private(listener, way)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not is_deserted(path):
                     if not error.errno:  # the name is too long for a socket
                         raise OSError(f"no door can be opened: {error}: {path!r}") from error
                     raise OSError(error.errno, f"no door can be opened: {os.strerror(error.errno)}", path) from error
                 os.unlink(path)
-                _bind_private(listener, way)
+                bind_private(listener, way)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
@@ -153,7 +153,8 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-def _bind_private(listener: socket.socket, way: str) -> None:
+def bind_private(listener: socket.socket, way: str) -> None:
+    """Give a socket a path, for this user alone (0600)."""
     os.fchmod(listener.fileno(), 0o600)  # Linux: what is bound has the mode of the socket, so it never has another
     listener.bind(way)
     os.chmod(way, 0o600)

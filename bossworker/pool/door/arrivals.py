@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bossworker.pool.door.boss_line import INFO, BossLine
+from bossworker.pool.door.boss_line import BossLine
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.door_clients import DoorClient
 from bossworker.pool.door.door_protocol import OPERATOR
 from bossworker.pool.door.greeting import Reception, Refused
 from bossworker.pool.door.journaled_clients import JournaledClients
 from bossworker.pool.door.operators import Operators
+from bossworker.pool.wire.messages import INFO
 
 NOTE_SECONDS = 1.0  # between lines in the log about what was dropped or refused
 

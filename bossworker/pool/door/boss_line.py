@@ -11,10 +11,9 @@ from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed, link_pair
-from bossworker.pool.wire.messages import Kind
+from bossworker.pool.wire.messages import WARNING, Kind
 
 MOST_UNSENT = 1 << 26  # bytes on their way to the boss; with more, nothing is taken from clients
-WARNING, INFO = 30, 20  # as in the module logging
 
 OnAnswer = Callable[[bytes], None]
 

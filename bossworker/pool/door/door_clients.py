@@ -128,7 +128,7 @@ class DoorClient(Allowance):
         return self.line is not None and self.keepsake is None and not self.holds_up and not self.outgoing
 
     def ready(self) -> Iterator[Segment]:
-        """Results to be sent now. What each costs is to be told by `note_sent`."""
+        """Results to be sent now. Whoever sends one adds its bytes to `sent` before it takes the next."""
         while self.route is not None and not self.expects_line and self.outgoing and self.sent < self.credited + WINDOW:
             segment = self.outgoing.popleft()
             self.waiting_bytes -= segment.size
@@ -146,7 +146,7 @@ class DoorClient(Allowance):
         self.keepsake = None
 
     def credit(self, total: int) -> None:
-        """It has taken in so many bytes of results, since it came."""
+        """It has taken in this many bytes of results, since it came."""
         self.credited = max(self.credited, min(total, self.sent))
 
     @property

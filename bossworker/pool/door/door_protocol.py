@@ -65,7 +65,7 @@ def decode_hello(data: Buffer) -> dict[str, Any]:
 
 
 def is_too_deep(value: object, text: bytes, most: int) -> bool:
-    """Whether lists and dicts in plain data, whose JSON is `text`, are nested in each other more than so many times."""
+    """Whether lists and dicts in plain data, whose JSON is `text`, are nested more than `most` levels deep."""
     if text.count(b"[") + text.count(b"{") <= most:  # as nearly always
         return False
     level = [value]

@@ -14,8 +14,8 @@ from bossworker.pool.door.door_protocol import LONGEST_JSON, LONGEST_MESSAGE
 from bossworker.pool.door.keys import Keys
 
 MOST_UNREAD = 256  # messages of a client; then it has to wait
-# Results stay below this, since a client has credit for so many bytes of them, and each takes 90 at least. So only who
-# asks without end, and reads no answer, gets none any more.
+# Results stay below this, since a client has credit for a number of bytes of them, and each takes 90 at least. So only
+# one that asks without end, and reads no answer, gets none any more.
 MOST_UNTAKEN = 1 << 17  # messages that wait for a client
 HANDSHAKE_MILLISECONDS = 5000
 HEARTBEAT_MILLISECONDS = 2000  # over a network, where a cable may be cut

@@ -22,7 +22,7 @@ import zmq
 from bossworker.pool.door import door_protocol, side_process
 from bossworker.pool.door.addresses import remove_path
 from bossworker.pool.door.arrivals import NOTE_SECONDS, Arrivals
-from bossworker.pool.door.boss_line import INFO, BossLine, decoded
+from bossworker.pool.door.boss_line import BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
@@ -40,6 +40,7 @@ from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import (
     CLIENT_BITS,
     FIRST_KEPT_CLIENT,
+    INFO,
     LAST_CLIENT,
     OWN_ID,
     Kind,
@@ -199,7 +200,7 @@ class DoorServer:
     def drop(self, route: bytes, error: Exception) -> None:
         """A message that no client of ours sends: counted, told of now and then. People's own clients are told.
 
-        ZeroMQ connects again by itself: who does not know that it was lost meanwhile learns it so.
+        ZeroMQ connects again by itself: a client that does not know that it was lost meanwhile learns it so.
         """
         self.malformed += 1
         if self.form != FRAMES or route in self.operators.by_route:
@@ -372,7 +373,7 @@ def main(program: int, boss: int, *more: int) -> None:
     link, settings = side_process.begin(program)
     listener = more[0] if settings["path"] else -1
     scribe = Link(socket.socket(fileno=more[-1])) if settings["journal"] else None
-    processes.most_descriptors()  # libzmq aborts a process that has none left for who connects at a path
+    processes.most_descriptors()  # libzmq aborts a process that has none left for whoever connects at a path
     try:
         server = DoorServer(link, Link(socket.socket(fileno=boss)), settings, listener, scribe)
     except zmq.ZMQError as error:

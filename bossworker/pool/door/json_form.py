@@ -138,12 +138,8 @@ def _as_message(segment: Segment, outcome: int, error: ErrorData | None, value: 
         "id": segment.first_id,
         "ok": kind is Outcome.OK,
         "result": value if value is not None else {"ERROR": error.text if error else ""},
-        "error": error.text if error else None,
         "error_kind": None if kind is Outcome.OK else kind.name.lower(),
-        "error_type": error.type_name if error else None,
-        "message": error.message if error else None,
-        "traceback": (error.traceback or None) if error else None,
-        "exit_code": error.code if error else None,
+        **(_NO_ERROR if error is None else _facts_of(error)),
         "worker_pid": segment.pid,
         "attempts": segment.attempt,
         "started": started,
@@ -153,6 +149,14 @@ def _as_message(segment: Segment, outcome: int, error: ErrorData | None, value: 
     if is_too_deep(value, message, MOST_DEPTH):
         raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep")
     return message
+
+
+_NO_ERROR = dict.fromkeys(("error", "error_type", "message", "traceback", "exit_code"))
+
+
+def _facts_of(error: ErrorData) -> dict[str, Any]:
+    facts = (error.text, error.type_name, error.message, error.traceback or None, error.code)
+    return dict(zip(_NO_ERROR, facts, strict=True))
 
 
 def _error_and_value(outcome: int, payload: Any) -> tuple[ErrorData | None, dict[str, Any] | None]:

@@ -22,7 +22,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame
 from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import Kind
-from bossworker.system import processes
+from bossworker.system import processes, signals
 
 SERVER = "bossworker.pool.door.door_server"
 START_SECONDS = 20.0  # for the door to be open; Python and pyzmq take some tenths
@@ -150,12 +150,13 @@ class Door:
         """Let nobody in, and those who are there out: their jobs are cancelled. May be called again."""
         if self._owner != os.getpid():
             return
-        process, self._process = self._process, None
-        if process is not None:
-            process.end()
-        if self._path:
-            addresses.remove_path(self._path, self._mark)
-            self._path = ""
+        with signals.held():  # which does not take long, and would leave its process to nobody
+            process, self._process = self._process, None
+            if process is not None:
+                process.end()
+            if self._path:
+                addresses.remove_path(self._path, self._mark)
+                self._path = ""
 
     def disown(self) -> None:
         """In a forked child: it is the parent's."""

@@ -2,7 +2,7 @@
 
 ``bossworker ps``, ``top`` and the page are such. They speak JSON whatever the door's clients speak, so no pickle is
 loaded at either end, and any version of Python can look at a pool. They are let in by the user id that the kernel tells
-of them, so only at a door with a path: who has the same id could stop the pool's processes anyway.
+of them, so only at a door with a path: whoever has the same id could stop the pool's processes anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind, ProtocolError
 
 MOST_OPERATORS = 64
-MANY_OPERATORS = 16  # with so many, those that have hung up are looked for before another is let in
+MANY_OPERATORS = 16  # with this many, those that have hung up are looked for before another is let in
 MOST_TEXT = 100  # characters of a program's name
 _ROOT = 0
 

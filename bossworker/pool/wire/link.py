@@ -78,6 +78,14 @@ class Link:
         return sum(len(part) for part, _ in self._out)
 
     @property
+    def left_over(self) -> bool:
+        """Whether a call has read something that it did not return, or was not taken from `frames`: it was interrupted.
+
+        (The beginning of a frame, whose rest is still to come, does not count.)
+        """
+        return bool(self.frames or self._read or self._filled)
+
+    @property
     def held(self) -> int:
         """Bytes of a frame whose end has not arrived."""
         return self._in.have
@@ -199,7 +207,7 @@ class Link:
         return frames
 
     def pull(self, most: int = 16) -> bool:
-        """As `receive`, but the frames are left in `frames`, for who may be interrupted to take one by one.
+        """As `receive`, but the frames are left in `frames`, for one that may be interrupted, and takes each by itself.
 
         Whether anything came: there may be more then.
         """
@@ -259,7 +267,7 @@ class Link:
     def _cut(self) -> None:
         """Cut what was read into frames; if interrupted, the next call starts over from the same bytes.
 
-        A few reads at a time: who is interrupted all the time must get on, too, with reads piling up.
+        A few reads at a time: a program that is interrupted all the time must get on, too, with reads piling up.
         """
         while reads := self._read[:CUT_READS]:
             assembler = self._in.copy()

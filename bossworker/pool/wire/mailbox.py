@@ -1,6 +1,6 @@
 """The mailbox: small orders for a worker, and its reports, in the memory that it shares with the boss.
 
-A message only wakes who sleeps. In a worker's slot of the flight recorder lie
+A message only wakes one that sleeps. In a worker's slot of the flight recorder lie
 
     ORDERS      how many orders it was given
     ORDER_SIZE  bytes of the last one, which lies in the order area; 0: it comes over the wire

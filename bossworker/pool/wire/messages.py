@@ -33,6 +33,7 @@ from struct import Struct
 from typing import Any
 
 VERSION = 1
+INFO, WARNING = 20, 30  # of a NOTE, as in the module logging, which takes long to load
 PREFIX = Struct("<BBHIQ")  # version, kind, descriptors, bytes of head, bytes of body
 
 
@@ -129,7 +130,7 @@ EVERY_JOB = (1 << 64) - 1
 COUNT = Struct("<I")  # RESIZE: after the request's number, how many workers
 EVENTS = Struct("<Q?")  # after the request's number: the number of the last event seen, and whether to wait for more
 SPILL = Struct("<QB7xdd")  # job id, outcome; when the job began and ended (monotonic seconds)
-NOTE = Struct("<B")  # level, as of the module logging; the text follows as the body
+NOTE = Struct("<B")  # level: INFO or WARNING; the text follows as the body
 SPAWN = Struct("<II?I")  # slot, the worker's index, whether it may connect by ZeroMQ, which handlers it has
 GENERATION = Struct("<I")  # HANDLERS: their number; the body is what they are, or empty when they are needed no more
 KILL = Struct("<IIi")  # slot, pid, signal (0: the whole tree, by SIGKILL)
@@ -142,8 +143,8 @@ MARKS = Struct("<dd")  # of a segment with one job
 MARK = Struct("<d")  # a time (monotonic seconds); RECALL of a scribe: when the jobs were added, before their batch
 
 # Jobs that come through a door: the number of the door and of the client stand above the client's own ids for them.
-CLIENT_BITS = 40  # an id shifted right by so many bits tells the client; 0 is the pool's owner
-DOOR_BITS = 56  # and by so many, the door
+CLIENT_BITS = 40  # an id shifted right by this many bits tells the client; 0 is the pool's owner
+DOOR_BITS = 56  # and by this many, the door
 OWN_ID = (1 << CLIENT_BITS) - 1  # the bits that are the client's own
 FIRST_CLIENT_ID = 1 << DOOR_BITS
 LAST_DOOR, LAST_CLIENT = (1 << 7) - 2, (1 << DOOR_BITS - CLIENT_BITS) - 1  # so that ids stay below 2**63

@@ -59,7 +59,7 @@ class OutputLine(NamedTuple):
     job_id: int  # NO_JOB: of none
     stream: int  # STDOUT, STDERR or RECORD
     text: str
-    after: int = RAW  # so many bytes of the second pipe come before it; RAW, LATE: nobody knows how many
+    after: int = RAW  # how many bytes of the second pipe come before it; RAW, LATE: nobody knows how many
 
 
 class FrameWriter:

@@ -2,7 +2,7 @@
 
 A **parcel** is a pickle (protocol 5) and the buffers that it refers to: arrays, frames, whatever exports its memory.
 It travels as a table of sizes, in the frame, and its parts. These the sender writes to a memory file that it lends
-(`Segments`), whose descriptor goes along; the boss passes both on, and touches neither. Where no file can be lent,
+(`MemoryFiles`), whose descriptor goes along; the boss passes both on, and touches neither. Where no file can be lent,
 the parts follow the table in the frame: slower, and as right.
 
 The receiver reads the parts into memory of its own, so that what it gets is writable, private, and its own to keep.

@@ -16,7 +16,7 @@ from bossworker.pool.wire.messages import Kind
 
 LONGEST_MESSAGE = 1 << 10  # bytes that a worker may send at once: it only wakes us
 MOST_UNREAD = 1000  # messages; a worker that sends more has to wait, and nothing is dropped
-_BELLS = [[prefix_of(kind, b"", ())] for kind in (Kind.UP, Kind.DONE)]
+_ONLY_WAKE = [[prefix_of(kind, b"", ())] for kind in (Kind.UP, Kind.DONE)]
 
 
 class Router:
@@ -71,7 +71,7 @@ class Router:
             with suppress(zmq.Again):
                 while True:
                     route, *parts = self._socket.recv_multipart(zmq.DONTWAIT)
-                    if parts not in _BELLS:
+                    if parts not in _ONLY_WAKE:
                         wrong.append((route, "it wrote into its socket"))
         self.quiet = True
         return wrong

@@ -34,6 +34,43 @@ that goes to the caller.
 """
 
 
+class _Ends:
+    """The socket pair between the boss and a worker; and the pipes for the worker's output, if that is relayed."""
+
+    def __init__(self, relayed: bool) -> None:
+        """OSError: there is no descriptor left."""
+        pipes: list[int] = []
+        try:
+            self.ours, self.theirs = link_pair()
+            for _ in (STDOUT, STDERR) if relayed else ():
+                pipes += os.pipe()
+        except OSError:
+            close_fds(pipes)
+            raise
+        self.output_fds = pipes[::2]  # the boss's
+        self.output = OutputEnds(pipes[1], pipes[3], new_secret()) if relayed else None
+        self._pipes = pipes
+
+    @property
+    def secret(self) -> bytes:
+        return self.output.secret if self.output is not None else b""
+
+    def close_boss_ends(self) -> None:
+        """In the worker."""
+        self.ours.close()
+        close_fds(self.output_fds)
+
+    def close_worker_ends(self) -> None:
+        """In the fork server. The others go to the boss, and are closed as they are sent."""
+        self.theirs.close()
+        close_fds(self._pipes[1::2])
+
+    def close(self) -> None:
+        """There is no worker."""
+        self.close_boss_ends()
+        self.close_worker_ends()
+
+
 class ForkServer:
     """Serves the boss until it hangs up or dies; then ends every worker and whatever they started."""
 
@@ -91,16 +128,11 @@ class ForkServer:
             self.handlers[generation] = handlers
 
     def _spawn(self, slot: int, index: int, by_zmq: bool = True, generation: int = 0) -> None:
-        pipes: list[int] = []
         try:
-            ours, theirs = link_pair()
-            for _ in (STDOUT, STDERR) if self.relayed else ():
-                pipes += os.pipe()
+            ends = _Ends(self.relayed)
         except OSError as error:
-            close_fds(pipes)
             self._report_failure(slot, error)
             return
-        output = OutputEnds(pipes[1], pipes[3], new_secret()) if pipes else None
         recorder = self.memory.recorder(slot, fresh=True)
         server = os.getpid()
         # An identity that is nobody else's, ever, and cannot be guessed.
@@ -108,28 +140,19 @@ class ForkServer:
         try:
             pid = native("fork")()
         except OSError as error:
-            ours.close()
-            close_fds(pipes)
+            ends.close()
             self._report_failure(slot, error)
-        else:
-            if pid == 0:
-                ours.close()
-                close_fds(pipes[::2])
-                handlers = self.handlers.get(generation, b"")
-                work = partial(self.worker_main, recorder, theirs, index, route, handlers, output)
-                self._become_worker(server, work)
-            self.slots[pid] = slot
-            if output is not None:
-                self._send_pipes(slot, pid, pipes, output.secret)
-            self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid, route), fds=(ours.detach(),))
-        finally:
-            theirs.close()
-
-    def _send_pipes(self, slot: int, pid: int, pipes: list[int], secret: bytes) -> None:
-        """Give the boss the ends of a worker's output pipes that are to be read."""
-        close_fds(pipes[1::2])
-        for stream, fd in zip((STDOUT, STDERR), pipes[::2]):
-            self.boss.send(Kind.OUTPUT, messages.OUTPUT.pack(slot, pid, stream, secret), fds=(fd,))
+            return
+        if pid == 0:
+            ends.close_boss_ends()
+            handlers = self.handlers.get(generation, b"")
+            work = partial(self.worker_main, recorder, ends.theirs, index, route, handlers, ends.output)
+            self._become_worker(server, work)
+        self.slots[pid] = slot
+        ends.close_worker_ends()
+        for stream, fd in zip((STDOUT, STDERR), ends.output_fds):
+            self.boss.send(Kind.OUTPUT, messages.OUTPUT.pack(slot, pid, stream, ends.secret), fds=(fd,))
+        self.boss.send(Kind.SPAWNED, messages.SPAWNED.pack(slot, pid, route), fds=(ends.ours.detach(),))
 
     def _report_failure(self, slot: int, error: OSError) -> None:
         self.boss.send(Kind.SPAWN_FAILED, messages.SPAWN_FAILED.pack(slot, error.errno or 0))

@@ -109,7 +109,7 @@ class Requests:
         self.supervisor.watch(client)
 
     def _read(self, name: str, ofs: int, count: int) -> tuple[dict[str, Any], bytes]:
-        from bossworker.tasks.wire.stream_reader import ByteReader, Gone, MessageReader  # memory for who needs it only
+        from bossworker.tasks.wire.stream_reader import ByteReader, Gone, MessageReader  # it takes memory
 
         folder = self.supervisor.directory.path
         try:

@@ -151,7 +151,7 @@ class _Startup:
         argv = [arg.encode(PATHS) for arg in request["argv"]]
         cwd = request["cwd"].encode(PATHS)
         grace = request["job"][task_info.TASK]["grace"]
-        return Order(argv, environment, cwd, (-1, -1, -1), umask=request["umask"], grace=grace, parting=False)
+        return Order(argv, environment, cwd, (-1, -1, -1), umask=request["umask"], grace=grace, outlives_us=False)
 
     def _listen(self) -> socket.socket:
         """The socket, with the mode that it is to have from its first moment on.

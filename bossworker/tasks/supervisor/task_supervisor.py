@@ -120,17 +120,22 @@ class TaskSupervisor(Supervisor):
         self._exit, self.reason = None, ""
         self._ended(status, status["elapsed"])
 
-    def _ended(self, status: dict[str, Any], elapsed: float) -> None:
-        delay = None
-        if self._leaving is None and not self._leaves_next:
-            delay = self._restarts.delay(
-                failed=status["state"] != jobdir.COMPLETED,
-                requested=status["state"] == jobdir.BY_REQUEST,
-                ran_seconds=elapsed,
-            )
+    def _restart_delay(self, status: dict[str, Any], elapsed: float) -> float | None:
+        """Seconds after which the command is started again; None: it is not."""
+        if self._leaving is not None or self._leaves_next:
+            return None
+        delay = self._restarts.delay(
+            failed=status["state"] != jobdir.COMPLETED,
+            requested=status["state"] == jobdir.BY_REQUEST,
+            ran_seconds=elapsed,
+        )
         if delay is not None:
             facts = {"delay": delay, "state": status["state"], "exit_code": status["exit_code"]}
             self.note(jobdir.WARNING, "to be started again", **facts)
+        return delay
+
+    def _ended(self, status: dict[str, Any], elapsed: float) -> None:
+        delay = self._restart_delay(status, elapsed)
         self._next_start = None if delay is None else time.time() + delay
         self.status = status
         self.streams.goes_on = delay is not None

@@ -1,0 +1,135 @@
+"""Carries out what the ledger decides: each of its actions has one who performs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bossworker.failure import Outcome, encode_text
+from bossworker.pool.boss.actions import (
+    Actions,
+    Assign,
+    Finish,
+    Interrupt,
+    Kill,
+    Leave,
+    ReplaceStuck,
+    Spawn,
+    TakeBack,
+    Tell,
+    Tried,
+)
+from bossworker.pool.boss.chronicle import Chronicle
+from bossworker.pool.boss.delivery import Delivery
+from bossworker.pool.boss.fork_server_orders import ForkServerOrders
+from bossworker.pool.boss.intake import Intake
+from bossworker.pool.boss.ledger import Ledger
+from bossworker.pool.boss.reloads import Reloads
+from bossworker.pool.boss.worker_lines import WorkerLines
+from bossworker.pool.boss.worker_orders import WorkerOrders
+from bossworker.pool.wire.messages import INFO, WARNING, ProtocolError
+from bossworker.pool.wire.recorder import Snapshot
+from bossworker.pool.wire.segments import single
+from bossworker.system import processes, signals
+
+
+class Performer:
+    """See the module. Whatever tells the ledger of something hands the answer to `perform`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        intake: Intake,
+        lines: WorkerLines,
+        workers: WorkerOrders,
+        fork_server: ForkServerOrders,
+        delivery: Delivery,
+        chronicle: Chronicle,
+        reloads: Reloads,
+    ) -> None:
+        self.ledger = ledger
+        self.chronicle = chronicle
+        self._intake = intake
+        self._lines = lines
+        self._fork_server = fork_server
+        self._delivery = delivery
+        self._reloads = reloads
+        self._performed_by: dict[type, Callable[[Any], None]] = {
+            Assign: workers.assign,
+            Leave: workers.leave,
+            Spawn: fork_server.spawn,
+            Interrupt: self._interrupt,
+            Kill: self._kill,
+            ReplaceStuck: self._replace_stuck,
+            TakeBack: self._take_back,
+            Finish: self._finish,
+            Tried: self._tried,
+            Tell: self._tell,
+        }
+
+    def perform(self, actions: Actions) -> None:
+        """Carry these out; to carry out one may lead to more."""
+        for action in actions:
+            self._performed_by[type(action)](action)
+
+    # -- looks at workers ---------------------------------------------------------------------------------
+
+    def look(self, slot: int, ask: Callable[[Intake, int], Snapshot] = Intake.collect) -> Snapshot | None:
+        """What a worker has done; None when its recorder cannot be believed, and it is being ended."""
+        try:
+            return ask(self._intake, slot)
+        except ProtocolError as error:
+            self.end_misbehaving(slot, error)
+            return None
+
+    def end_misbehaving(self, slot: int, error: ProtocolError) -> None:
+        """A handler has written into its worker's sockets or recorder: end that worker, and read no more of it."""
+        self._lines.stop_reading(slot)
+        self.perform(self.ledger.on_misbehaved(slot, str(error)))
+
+    # -- actions ------------------------------------------------------------------------------------------
+
+    def _interrupt(self, action: Interrupt) -> None:
+        self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
+        self._intake.recorders[action.slot].expire(action.job_id, action.excess)
+        self._fork_server.signal(action.slot, signals.INTERRUPT)
+
+    def _kill(self, action: Kill) -> None:
+        self.chronicle.worker_killed(self.ledger.workers[action.slot])
+        self._fork_server.signal(action.slot, 0)
+
+    def _replace_stuck(self, action: ReplaceStuck) -> None:
+        if processes.output_is_full() or self._delivery.holds_up_output:
+            self.ledger.on_waits_for_output(action.slot, time.monotonic())
+        else:
+            self.ledger.workers[action.slot].why = "stuck"
+            self._kill(Kill(action.slot))
+
+    def _take_back(self, action: TakeBack) -> None:
+        snapshot = self.look(action.slot, Intake.take_back)
+        if snapshot is not None:
+            self.perform(self.ledger.on_taken_back(action.slot, snapshot, time.monotonic()))
+
+    def _finish(self, action: Finish) -> None:
+        self._delivery.add(
+            single(
+                action.job_id,
+                action.pid,
+                action.attempt,
+                action.started,
+                action.finished,
+                action.outcome | Outcome.TEXT,
+                encode_text(action.text, action.code),
+            )
+        )
+
+    def _tried(self, action: Tried) -> None:
+        if action.error:
+            self._delivery.notes.add(WARNING, f"pool not reloaded: error={action.error.partition(chr(10))[0]!r}")
+        else:
+            self._delivery.notes.add(INFO, "pool reloaded")
+        self.perform(self._reloads.on_tried(action.unused, action.error))
+
+    def _tell(self, action: Tell) -> None:
+        self._delivery.notes.add(action.level, action.text)

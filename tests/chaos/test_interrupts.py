@@ -1,0 +1,199 @@
+"""A signal handler that raises, at any instant of any call, costs no job its result, and nothing hangs from then on.
+
+Quick, at one instant of many; with ``--long``, at every single one.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from bossworker import BossWorker, JobFuture
+from bossworker.system import signals
+from tests.chaos.instants import NUMBER, each, raising
+from tests.conftest import wait_for
+
+SECONDS = 30.0  # in which nothing takes so long but what hangs
+
+Pool = Callable[..., BossWorker]
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    with raising():
+        yield
+
+
+def echo(job: dict[str, Any]) -> dict[str, Any]:
+    return {"n": job["n"]}
+
+
+class Books:
+    """What was asked of a pool, and what came of it."""
+
+    def __init__(self, pool: BossWorker) -> None:
+        self.pool = pool
+        self.numbers = 0  # jobs that were tried to be added
+        self.accepted: set[int] = set()  # those of calls that returned
+        self.got: list[int] = []
+
+    def add(self, count: int) -> None:
+        numbers = range(self.numbers, self.numbers + count)
+        self.numbers += count
+        self.pool.add_work(*[{"n": n} for n in numbers])
+        self.accepted.update(numbers)
+
+    def take(self) -> None:
+        while self.pool.pending():
+            self.got.append(self.pool.get_result(timeout=SECONDS)["n"])  # type: ignore[index]
+
+    def check(self, n: int) -> None:
+        """Take the rest: there is exactly one result of each job that was accepted, and at most one of each."""
+        while (result := self.pool.get_result(self.pool.pending() > 0, timeout=SECONDS)) is not None:
+            self.got.append(result["n"])
+        counts = Counter(self.got)
+        assert self.accepted <= counts.keys(), f"lost at instruction {n}"
+        assert max(counts.values(), default=1) == 1, f"twice at instruction {n}"
+        assert self.pool.pending() == 0, f"at instruction {n}"
+        self.got.clear()
+        self.accepted.clear()
+
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def instants_of(*parts: str) -> Callable[[Test], Test]:
+    """At instants of some functions, and of all of ours; with ``--long`` at each of them."""
+    return pytest.mark.parametrize("part", [*parts, pytest.param("/bossworker/", id="all")])
+
+
+def storm(part: str, long: bool, act: Callable[[], object], check: Callable[[int], object], most: int = 50) -> None:
+    assert each(act, check, part, None if long else most) > 5
+
+
+@instants_of("PoolResults.get_result", "Outbox.")
+@pytest.mark.parametrize("settings", [{}, {"max_pending": 3}, {"result_handler": lambda result: result}], ids=" ".join)
+def test_jobs_in_and_results_out(pool: Pool, part: str, long: bool, settings: dict[str, Any]) -> None:
+    books = Books(pool(echo, worker_count=1, **settings))
+
+    def act() -> None:
+        books.add(1)
+        books.add(2)
+        books.take()
+
+    storm(part, long, act, books.check)
+
+
+@instants_of("PoolResults.", "Connection.", "ReadinessFd.", "Link.")
+def test_a_program_that_waits_for_the_descriptor(pool: Pool, part: str, long: bool) -> None:
+    """It calls nothing before that is readable: so what an interrupted call has left to be done must make it so."""
+    books = Books(pool(echo, worker_count=1))
+    fd = books.pool.fileno()
+
+    def act() -> None:
+        books.add(1)
+        books.add(2)
+        take()
+
+    def take() -> None:
+        while books.pool.pending():
+            assert select.select([fd], [], [], SECONDS)[0], "nothing tells of what is there"
+            for result in iter(books.pool.get_result_nb, None):  # (an assignment may be cut off from what follows)
+                books.got.append(result["n"])
+
+    def check(n: int) -> None:
+        take()
+        books.check(n)
+
+    storm(part, long, act, check)
+
+
+@instants_of("Map.results", "Map._drop", "Outbox.")
+def test_maps(pool: Pool, part: str, long: bool) -> None:
+    """Whose iterator is interrupted, has no more; what it had in flight is forgotten."""
+    bw = pool(echo, worker_count=1)
+
+    def act() -> None:
+        for ordered in (True, False):
+            found = [result["n"] for result in bw.map(({"n": n} for n in range(5)), ordered=ordered)]
+            assert sorted(found) == list(range(5))
+
+    def check(n: int) -> None:
+        wait_for(lambda: bw.pending() == 0)
+
+    storm(part, long, act, check)
+    act()
+
+
+@instants_of("Futures.", "Future.", "Outbox.")
+def test_futures(pool: Pool, part: str, long: bool) -> None:
+    bw = pool(echo, worker_count=1)
+    made: list[JobFuture] = []
+
+    def act() -> None:
+        for n in range(3):
+            made.append(bw.submit({"n": n}))
+        assert made[-1].result(SECONDS)["n"] == 2
+        made[0].cancel()
+        assert made[1].exception(SECONDS) is None
+
+    def check(n: int) -> None:
+        for future in made:
+            if not future.cancelled():
+                future.result(SECONDS)
+        made.clear()
+        wait_for(lambda: bw.pending() == 0)
+
+    storm(part, long, act, check)
+    assert bw._futures is not None
+    assert bw._futures.open == {}
+
+
+@instants_of("Outbox.close", "PoolEnding.")
+def test_the_end_in_order(pool: Pool, part: str, long: bool) -> None:
+    """Who is interrupted in it may call again."""
+    pools: list[BossWorker] = []
+
+    def act() -> None:
+        pools[-1].shut_down(timeout=SECONDS)
+
+    def renew() -> None:
+        pools.append(pool(echo, worker_count=1))
+        pools[-1].add_work({"n": 1}, {"n": 2})
+
+    def check(n: int) -> None:
+        pools[-1].shut_down(timeout=SECONDS)
+        assert [result["n"] for result in pools[-1].results()] == [1, 2]
+        pools[-1].shut_down()
+        renew()
+
+    renew()
+    storm(part, long, act, check, 12)
+
+
+def test_held_back_signals_leave_every_handler_in_its_place(long: bool) -> None:
+    heard: list[int] = []
+    numbers = (signal.SIGUSR2, signal.SIGALRM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers}
+    ours = {number: signal.getsignal(number) for number in (*numbers, NUMBER)}
+
+    def act() -> None:
+        with signals.held():
+            for number in numbers:
+                signal.raise_signal(number)
+
+    def check(n: int) -> None:
+        assert {number: signal.getsignal(number) for number in ours} == ours
+        for number in numbers:
+            signal.raise_signal(number)
+
+    try:
+        storm("system/signals.py", long, act, check)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
