@@ -77,7 +77,7 @@ def storm(part: str, long: bool, act: Callable[[], object], check: Callable[[int
 
 
 @instants_of("PoolResults.get_result", "Outbox.")
-@pytest.mark.parametrize("settings", [{}, {"max_pending": 3}, {"result_handler": lambda result: result}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"max_pending": 3}, {"result_handler": lambda result: result}], ids=" ".join)
 def test_jobs_in_and_results_out(pool: Pool, part: str, long: bool, settings: dict[str, Any]) -> None:
     books = Books(pool(echo, worker_count=1, **settings))
 
