@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
+from itertools import chain
+from operator import call
 
 from bossworker.system import processes
+from bossworker.system.one_step import take_steps
 
 TICK_SECONDS = 0.01  # between two looks at children that cannot be watched
 MOST_WATCHED = 200  # children, a descriptor each while a thread sleeps; more would eat into the program's own
@@ -17,8 +20,9 @@ class Sleeper:
     """One sleep of one thread. Made under the lock, after a look that found nothing: so no news can be missed."""
 
     def __init__(self) -> None:
-        self._fds = list(os.pipe())
         self._woken = False
+        self._fds: list[int] = []
+        self._fds.extend(chain.from_iterable(map(call, (os.pipe,))))  # no signal handler runs before they are in there
 
     def wake(self) -> None:
         """End the sleep, also one that has not begun."""
@@ -43,12 +47,14 @@ class Sleeper:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        while self._fds:
-            os.close(self._fds.pop())
+        closing = map(os.close, self._fds)
+        self._fds = []
+        take_steps(closing)  # no signal handler has run since `closing` was made
 
     def __del__(self) -> None:
-        """A Ctrl-C can come in the middle of `close`, or before it."""
-        self.close()
+        """A Ctrl-C can come in the middle of `close`, or before it; or even before there is anything."""
+        if hasattr(self, "_fds"):
+            self.close()
 
 
 def _watch(pid: int, poll: select.poll, watched: list[int]) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Container, Mapping
 from typing import Any
 
+from bossworker.system.one_step import Step, steps_of, take_steps
 from bossworker.watch.progress_bar import bars_hidden
 
 JOB_LOGGER = "bossworker.job"
@@ -31,17 +32,24 @@ class RelayedLines:
         self._unfinished = unfinished
         self.waiting: deque[tuple[float, list[Any]]] = deque()  # clock, line
         self._missed = 0
+        self._source: object = None
+        self._taken = 0  # lines of what came last
         self.tails: dict[int, _Tail] = {}
 
-    def add(self, content: Mapping[str, Any]) -> None:
-        """Take in what the boss has sent."""
-        clock = content["clock"]
-        self._missed += content["missed"]
-        for line in content["lines"]:
+    def add(self, content: Mapping[str, Any], source: object = None) -> None:
+        """Take in what the boss has sent.
+
+        `source`: what it came in. With the same as before, it is the same content: who was interrupted in it goes on.
+        """
+        clock, lines, missed = content["clock"], content["lines"], content["missed"]
+        if source is None or source is not self._source:
+            self._source, self._taken, self._missed = source, 0, self._missed + missed
+        for line in lines[self._taken :]:
             job_id = line[0]
             if job_id in self._unfinished:
                 self._tail(job_id).add(line[3], line[5])
-            self.waiting.append((clock, line))
+            taken: Step = setattr, self, "_taken", self._taken + 1
+            take_steps(steps_of([(self.waiting.append, (clock, line)), taken]))
 
     def _tail(self, job_id: int) -> _Tail:
         if job_id not in self.tails:

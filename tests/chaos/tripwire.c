@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <frameobject.h>
+#include <pthread.h>
 #include <string.h>
 
 static int number;       /* of the signal */
@@ -61,6 +62,11 @@ static PyObject *count(PyObject *module, PyObject *none)
     return PyLong_FromLong(seen);
 }
 
+static void in_child(void)
+{
+    left = 0; /* what a handler that runs in a child may do is another matter: those that start one block signals */
+}
+
 static PyMethodDef methods[] = {
     {"arm", arm, METH_VARARGS, "arm(signal, n, part): trip it at the n-th instruction in functions whose file and name have this part."},
     {"disarm", disarm, METH_NOARGS, "Trip nothing any more."},
@@ -72,5 +78,6 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "tripwire", NULL,
 
 PyMODINIT_FUNC PyInit_tripwire(void)
 {
+    pthread_atfork(NULL, NULL, in_child);
     return PyModule_Create(&definition);
 }

@@ -308,7 +308,7 @@ class Connection:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies.add(number, json.loads(bytes(frame.body)))
             case Kind.OUTPUT_LINES:
-                self.output.add(json.loads(bytes(frame.body)))
+                self.output.add(json.loads(bytes(frame.body)), frame)
             case Kind.LAST_EVENTS:
                 self.last_events = json.loads(bytes(frame.body))
             case Kind.READY:

@@ -13,6 +13,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from bossworker.errors import BossDied, BossWorkerError, JournalError, PoolClosed, WorkerStartError
@@ -184,10 +185,8 @@ class LoopJobs:
             return
         self._open[ticket.job_id] = ticket
         ticket.future = self._loop.create_future()
-        try:
+        with suppress(BossWorkerError):  # then it has ended, too
             await ticket.future
-        except BossWorkerError:  # then it has ended, too
-            pass
 
     def drop(self, tickets: Iterable[Ticket]) -> None:
         """Cancel jobs, and let go of their results."""
@@ -302,21 +301,21 @@ class LoopJobs:
             # The boss takes no more now; or another thread is at it, and would not tell us when it is through.
             self._connection.send_rest()
             return False
-        room = self._outbox.room()
-        if room <= 0:
+        if (room := self._outbox.room()) <= 0:
             return False
-        run = [ticket for ticket in self._next_run(min(SLICE_JOBS, room)) if not ticket.withdrawn]
-        if run:
-            self._send_run(run)
+        run = self._next_run(min(SLICE_JOBS, room))
+        # Those that have an id were sent when we were interrupted.
+        if left := [ticket for ticket in run if not (ticket.withdrawn or ticket.job_id)]:
+            self._send_run(left)
+        for _ in run:
+            self._unsent.popleft()
         return bool(self._unsent)
 
     def _next_run(self, most: int) -> list[Ticket]:
         """The first of them, as many as have the same options."""
-        wanted = self._unsent[0].job_options, self._unsent[0].resume
-        run: list[Ticket] = []
-        while self._unsent and len(run) < most and (self._unsent[0].job_options, self._unsent[0].resume) == wanted:
-            run.append(self._unsent.popleft())
-        return run
+        first = self._unsent[0]
+        alike = takewhile(lambda one: (one.job_options, one.resume) == (first.job_options, first.resume), self._unsent)
+        return list(islice(alike, most))
 
     def _send_run(self, run: list[Ticket]) -> None:
         jobs = [ticket.job for ticket in run]
@@ -334,6 +333,16 @@ class LoopJobs:
             self._outbox.send(ids, jobs, blocks, run[0].job_options, self._queue)
         except (PoolClosed, BossDied, WorkerStartError, JournalError) as error:
             fail(run, error)
+        except BaseException:  # by a signal handler
+            self._recall(run)
+            raise
+
+    def _recall(self, run: list[Ticket]) -> None:
+        """Those that were not sent after all may be sent again."""
+        for ticket in run:
+            if not self._inbox.jobs.knows(ticket.job_id):
+                self._open.pop(ticket.job_id, None)
+                ticket.job_id = 0
 
     def _on_wrong_job(self, run: list[Ticket], error: Exception) -> None:
         if len(run) == 1:

@@ -6,11 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
+from bossworker.system.one_step import taken_at_once
 from bossworker.tasks.errors import TaskGone, TaskRefused
 from bossworker.tasks.wire.control_connection import ANSWER_SECONDS, ControlConnection, Silent
 from bossworker.tasks.wire.protocol import Frame
+
+T = TypeVar("T")
 
 MOST_KEPT = 100  # connections: a program may hold on to thousands of tasks, and need its descriptors for other things
 
@@ -40,14 +43,12 @@ class SharedConnection:
 
     def connect(self) -> None:
         """Connect, unless we are. TaskGone."""
-        with self._taken(None):
-            self._connected()
+        self._alone(self._connected, None)
 
     def disconnect(self) -> None:
         """Hang up, if there is a connection and no request is under way on it."""
-        with suppress(Silent), self._taken(0.0, patience=0.0):
-            if not self._busy:
-                self._hang_up()
+        with suppress(Silent):
+            self._alone(self._hang_up_if_idle, 0.0)
 
     def ask(
         self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = 0.0, again: bool = True
@@ -57,16 +58,21 @@ class SharedConnection:
         Args:
             again: Ask once more on a new connection when an old one was found dead.
         """
-        with self._taken(seconds):
-            if self._busy:  # a signal handler's, amid a request of the same thread
-                return self._ask_apart(request, body, seconds)
-            kept = self._connection is not None
-            try:
-                return self._ask(request, body, seconds)
-            except TaskGone as error:
-                if isinstance(error, Silent) or not (kept and again):
-                    raise
+        patience = None if seconds is None else seconds + ANSWER_SECONDS
+        return self._alone(lambda: self._ask_once_or_again(request, body, seconds, again), patience)
+
+    def _ask_once_or_again(
+        self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None, again: bool
+    ) -> Frame:
+        if self._busy:  # a signal handler's, amid a request of the same thread
+            return self._ask_apart(request, body, seconds)
+        kept = self._connection is not None
+        try:
             return self._ask(request, body, seconds)
+        except TaskGone as error:
+            if isinstance(error, Silent) or not (kept and again):
+                raise
+        return self._ask(request, body, seconds)
 
     def _ask(self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None) -> Frame:
         try:
@@ -78,9 +84,9 @@ class SharedConnection:
             self._hang_up()
             raise
         finally:
+            self._busy = False
             if len(ControlConnection.open) > MOST_KEPT:
                 self._hang_up()
-            self._busy = False
 
     def _ask_apart(self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None) -> Frame:
         connection = self._connect()
@@ -94,32 +100,32 @@ class SharedConnection:
             self._connection = self._connect()
         return self._connection
 
+    def _hang_up_if_idle(self) -> None:
+        if not self._busy:
+            self._hang_up()
+
     def _hang_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _taken(self, seconds: float | None, patience: float = ANSWER_SECONDS) -> _Taken:
+    def _alone(self, act: Callable[[], T], seconds: float | None) -> T:
+        """Call it with our lock taken. Silent: others need it for longer than this many seconds.
+
+        (This is no context manager: one that is written in Python may be interrupted before it gives a lock back.)
+        """
         if self._owner != os.getpid():
             with _forked:
                 if self._owner != os.getpid():
                     self._begin()
-        return _Taken(self._lock, None if seconds is None else seconds + patience)
-
-
-class _Taken:
-    """A lock for the time of a with block, or Silent when others need it for too long."""
-
-    def __init__(self, lock: Any, seconds: float | None) -> None:
-        self._lock = lock
-        self._timeout = -1.0 if seconds is None else min(seconds, threading.TIMEOUT_MAX)
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise Silent("another thread's request to the supervisor is not answered in time")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        lock, held = self._lock, list[bool]()
+        try:
+            if not taken_at_once(lock, held, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX)):
+                raise Silent("another thread's request to the supervisor is not answered in time")
+            return act()
+        finally:
+            if held:
+                lock.release()
 
 
 _forked = threading.RLock()

@@ -79,7 +79,8 @@ class ControlConnection:
 
     def __del__(self) -> None:
         """Tasks are cheap and nobody closes them: a connection is closed with the last reference to it."""
-        self._sock.close()
+        if hasattr(self, "_sock"):  # not if Ctrl-C came before there was one
+            self._sock.close()
 
     def ask(self, request: dict[str, Any], body: bytes | memoryview = b"", seconds: float | None = None) -> Frame:
         """Send a request and return its answer.
