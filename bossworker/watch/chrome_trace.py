@@ -5,9 +5,11 @@ A lane a worker, failed jobs in red, and counters of what is queued, what runs a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bossworker.watch.pool_events import (
@@ -34,9 +36,12 @@ Memory = Iterable[tuple[float, Mapping[str, int]]]
 
 
 def write_trace(path: str | os.PathLike[str], title: str, boss: int, events: Iterable[Event], memory: Memory) -> None:
-    """Write the file anew."""
-    with open(path, "w", encoding="utf-8") as file:
-        entries = list(trace_events(title, boss, list(events), memory))
+    """Write the file anew; one after another where several do so."""
+    entries = list(trace_events(title, boss, list(events), memory))
+    with open(path, "a", encoding="utf-8") as file:
+        with suppress(OSError):  # a pipe, or a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            file.truncate(0)
         json.dump({"displayTimeUnit": "ms", "traceEvents": entries}, file)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -107,6 +109,22 @@ def test_a_trace_needs_a_path(pool: Pool, wrong: Any) -> None:
     bw = pool(act, worker_count=1)
     with pytest.raises((TypeError, ValueError), match=r"path must be .*, not"):
         bw.trace(wrong)
+
+
+def test_traces_that_are_written_at_once_are_whole(pool: Pool, tmp_path: Path) -> None:
+    """One waits for the other, and nothing of what was there before is left behind it."""
+    bw = pool(act, worker_count=1)
+    path = tmp_path / "trace.json"
+    path.write_text("x" * 1_000_000)
+    thread = threading.Thread(target=bw.trace, args=(path,))
+    with open(path, "a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive()
+        assert path.read_text() == "x" * 1_000_000
+    thread.join()
+    read_trace(path)
 
 
 def test_the_trace_of_a_pool_that_has_ended(pool: Pool, tmp_path: Path) -> None:

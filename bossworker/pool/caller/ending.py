@@ -37,6 +37,7 @@ class PoolEnding:
         self._books = books  # those of the handle: it may get more of them
         self.doors: list[Door] = []  # that are open, or were
         self.pages: list[OwnPage] = []  # the same
+        self.opening_page = threading.RLock()
         self.over = False  # whether nothing is left that would have to be closed
         self._ender = 0  # the thread that lets the boss go just now; 0: none
 

@@ -86,6 +86,8 @@ class PoolLooks:
         called: the boss keeps the last 32,768 events anyway. The file is written anew.
 
         Raises:
+            TypeError, ValueError: `path` is no path.
+            OSError: It cannot be written.
             PoolClosed: The pool has been shut down, and nobody had watched it; or it was shut down by force.
             BossDied: The boss has died, and the events with it.
         """

@@ -80,4 +80,5 @@ class PoolOpenings:
 
         self._state.check_open()
         ending = self._ending
-        return open_page(ending.pages, ending.doors, self.listen, self.name, port, unix_socket, read_only)
+        with ending.opening_page:  # threads that ask at once have one page
+            return open_page(ending.pages, ending.doors, self.listen, self.name, port, unix_socket, read_only)
