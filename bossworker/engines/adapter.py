@@ -79,6 +79,10 @@ class Adapter:
         """Take a batch back; False: it has been begun, or may have been."""
         raise NotImplementedError
 
+    def is_unbegun(self, number: int) -> bool:
+        """Whether no node has begun a batch, nor ever will; False where that cannot be told at once."""
+        return False
+
     def release(self, number: int) -> None:
         """Nothing more is wanted of a batch."""
         raise NotImplementedError

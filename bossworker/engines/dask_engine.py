@@ -186,6 +186,8 @@ class DaskEngine(Adapter):
     async def _make_token(self, batch: _DaskBatch, name: str) -> None:
         """Without a `Queue`: one that is made in an event loop counts twice, and so is never forgotten."""
         scheduler = self.client.scheduler
+        if scheduler is None:
+            raise ConnectionError(f"the client is {self.client.status}")
         await scheduler.queue_create(name=name, maxsize=0)
         batch.token = name
         await scheduler.queue_put(name=name, data=1, timeout=None)
@@ -298,7 +300,7 @@ class DaskEngine(Adapter):
         self.client.loop.add_callback(self._forget_late)
         if self._watch is not None:
             self._watch.cancel()
-            with suppress(ValueError):
+            with suppress(Exception):  # it is closed, as its program may have done amid our work; or was never told
                 self.client.unsubscribe_topic(self._prefix)
         if self._own:
             self.client.close()

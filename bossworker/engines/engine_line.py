@@ -142,9 +142,11 @@ class EngineLine:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        self.adapter.close()
-        self.link.close()
-        self._let_go()
+        try:
+            self.adapter.close()
+        finally:  # or the program waits for us for ever
+            self.link.close()
+            self._let_go()
 
     def _let_go(self) -> None:
         self.notes.close()

@@ -50,6 +50,7 @@ class ExecutorEngine(Adapter):
         self._futures: dict[int, Future[tuple[bytes, Body]]] = {}
         self._sent_at: dict[int, float] = {}
         self._unclaimed: set[int] = set()  # numbers of batches
+        self._claimed: set[int] = set()  # the same, by nodes that have a line to us
         self._deciding = threading.Lock()
         self._far: set[str] = set()  # nodes that have no line to us
         self._broken = False
@@ -110,7 +111,8 @@ class ExecutorEngine(Adapter):
             Exception
         ) as error:  # of whichever kind: it was shut down, or it is broken, or this program has no memory
             self.events.on_failure(number, error)
-            self._give_up(error)
+            if not self._futures:  # or what runs may come to its end first: others are tried again meanwhile
+                self._give_up(error)
             return
         self._futures[number], self._sent_at[number] = future, time.monotonic()
         when_done(future, partial(self._answered, number), partial(self._failed, number))
@@ -144,24 +146,31 @@ class ExecutorEngine(Adapter):
 
     def _may_have(self, number: int, node: str) -> bool:
         """Whether a node may run a batch; from the thread of its line."""
-        mine = self._take(number)
+        mine = self._take(number, self._claimed)
         if mine:
             self.events.on_claim(number, node)
         return mine
 
-    def _take(self, number: int) -> bool:
-        """Take the only token of a batch; False: it is taken."""
+    def _take(self, number: int, noted: set[int] | None = None) -> bool:
+        """Take the only token of a batch; False: it is taken. `noted`: where to note that it is ours."""
         with self._deciding:
             there = number in self._unclaimed
             self._unclaimed.discard(number)
+            if there and noted is not None:
+                noted.add(number)
         return there
 
     def reclaim(self, number: int) -> Future[bool]:
         # What futures say as they are cancelled does not tell: those of many executors do not know whether they run.
         return finished(self.reclaims and self._take(number))
 
+    def is_unbegun(self, number: int) -> bool:
+        self._take(number)  # or a node does so now
+        return self.reclaims and number not in self._claimed
+
     def release(self, number: int) -> None:
         self._take(number)
+        self._claimed.discard(number)
         future = self._futures.pop(number, None)
         # A broken executor is about to end all futures, which Python 3.11's cannot do with one that was cancelled.
         if future is not None and not self._broken:

@@ -92,6 +92,8 @@ class LineEnding:
         if self.begun:
             return
         self.begun, line.why_gone = True, reason
+        for number in [number for number in line.book.flights if line.adapter.is_unbegun(number)]:
+            line.take_back(number)
         line.add(line.book.on_engine_gone(time.monotonic()))
         with suppress(LinkClosed):
             line.note(_WARNING, f"engine gone: reason={reason!r}")

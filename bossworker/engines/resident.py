@@ -168,7 +168,7 @@ class Resident:
 
     def _enter(self, order: BatchOrder, body: Body) -> tuple[NodeBatch, bool]:
         with self._lock:
-            if self._ending:  # since it was found here
+            if self._ending or not self._lives():  # since it was found here
                 raise NodeStartError(f"the pool on {self.node} has just ended")
             self._heard_at = time.monotonic()
             batch = self.batches.get(order.number)

@@ -117,6 +117,12 @@ def test_joblog_of_lines_that_were_passed_on(cli: Cli, here: Path) -> None:
     assert received == [3 + 2, 3 + sum(len(f"{number}\n") for number in range(1, 10_000))]
 
 
+def test_lines_are_in_order_too(cli: Cli, here: Path) -> None:
+    """The first one ends last."""
+    script = "echo {}; if [ {} = 1 ]; then until test -e go; do sleep 0.01; done; else touch go; fi; echo {}"
+    assert cli("run", "-j2", "-k", "--line-buffer", "-c", script, ":::", "1", "2").out.split() == ["1", "1", "2", "2"]
+
+
 def test_resume_goes_by_content(cli: Cli, here: Path) -> None:
     log = here / "log"
     cli("run", "--joblog", log, "echo", ":::", "a", "b c")

@@ -66,8 +66,9 @@ def test_a_pool_is_steered(cli: Cli, mill: BossWorker) -> None:
     mill.add_work({"sleep": 60}, {"sleep": 60}, {"sleep": 60})
     assert cli("resume", f"p{mill.boss_pid}").status == 0
     wait_for(lambda: mill.stats().running == 2)
-    said = cli("stack", "mill")
-    assert said.out.count("in work") == 2
+    wait_for(
+        lambda: cli("stack", "mill").out.count("in work") == 2
+    )  # a worker says that it has a job before it calls it
     assert "in work" in objects(cli("stack", "--json", "mill").out)[0]["text"]
     assert cli("kill", "all").status == 0  # not of pools
     assert mill.stats().running == 2

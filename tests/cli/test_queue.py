@@ -109,9 +109,10 @@ def test_a_backup_is_checked_once_it_is_made(cli: Cli, add: Add, here: Path) -> 
 
 def test_a_queue_of_the_night(cli: Cli, add: Add, here: Path) -> None:
     """A sysadmin: as typed. Each is a process of its own, and none of a daemon was set up."""
-    first = add("-g", "backup", "sh", "-c", "echo saved; sleep 0.3")
+    first = add("-g", "backup", "sh", "-c", "echo saved; until test -e go; do sleep 0.01; done")
     second = add("-g", "backup", "--after", "last", "--name", "check", "sh", "-c", "echo checked in $(pwd); exit 3")
     assert "queued" in cli("ps", "-g", "backup").out.splitlines()[2]
+    (here / "go").touch()
     assert cli("log", "last", "-f").out == f"checked in {here}\n"
     assert cli("wait", "check").status == 3
     assert cli("wait", first).status == 0
@@ -254,7 +255,7 @@ def test_a_crash_loses_nothing_and_runs_nothing_twice(cli: Cli, add: Add, here: 
     running = add("sh", "-c", "echo begun >> runs; sleep 600")
     queued = [add("sh", "-c", f"echo {number} >> runs") for number in range(3)]
     held = add("--after", queued[-1], "sh", "-c", "echo held >> runs")
-    wait_for((here / "runs").exists)
+    wait_for(lambda: (here / "runs").exists() and (here / "runs").read_text() == "begun\n")
     end_process(QueueFolder("default"), signal.SIGKILL)
     statuses = [one["status"] for one in objects(cli("ps", "--json").out)]
     assert statuses[0] == "terminated by error"

@@ -68,7 +68,7 @@ def test_a_run_that_was_killed_goes_on(root: Path, here: Path, killed: str) -> N
     command = journalled(SLEEPY, *MANY)
     program = start_program(*command)
     host = host_of(program)
-    wait_for(lambda: len(times_run(here)) >= 6)
+    wait_for(lambda: sum(times_run(here).values()) >= 6)
     os.kill(program.pid, signal.SIGSTOP)  # so that no other host takes over meanwhile
     commands = [pid for child in processes.children(host) for pid in (child, *processes.children(child))]
     end_all([host] if killed != "run" else [])
@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_goes_on(root: Path, here: Path, killed: str) -> N
 def test_a_host_that_was_killed_is_replaced_and_the_journal_right(root: Path, here: Path) -> None:
     command = journalled(SLEEPY, *MANY)
     program = start_program(*command)
-    wait_for(lambda: len(times_run(here)) >= 6)
+    wait_for(lambda: sum(times_run(here).values()) >= 6)
     os.kill(host_of(program), signal.SIGKILL)
     _, err = program.communicate(timeout=60)
     lost = {number for number, values in exit_values(here).items() if values == ["-1"]}
@@ -139,7 +139,7 @@ def test_other_slots_and_another_folder(cli: Cli, here: Path, monkeypatch: pytes
 def test_after_a_restart_of_the_machine_all_that_was_given_may_have_run(root: Path, here: Path) -> None:
     command = journalled("echo x >> ran.{}; sleep 600", *MANY)
     program = start_program(*command)
-    wait_for(lambda: len(times_run(here)) == 2)
+    wait_for(lambda: sum(times_run(here).values()) == 2)
     program.kill()
     program.communicate()
     host_is_gone(here)
@@ -161,7 +161,7 @@ def host_is_gone(here: Path) -> None:
 def test_long_commands_are_given_to_the_host_no_sooner_than_they_can_start(root: Path, here: Path) -> None:
     """For all that was given may have run after a restart of the machine."""
     program = start_program(*journalled("echo x >> ran.{}; sleep 600", *MANY))
-    wait_for(lambda: len(times_run(here)) == 2)
+    wait_for(lambda: sum(times_run(here).values()) == 2)
     program.kill()
     program.communicate()
     host_is_gone(here)
@@ -173,7 +173,7 @@ def test_long_commands_are_given_to_the_host_no_sooner_than_they_can_start(root:
 def test_what_ctrl_c_has_stopped_is_interrupted(root: Path, here: Path) -> None:
     command = journalled("echo x >> ran.{}; test -e go || sleep 600", *MANY)
     program = start_program(*command)
-    wait_for(lambda: len(times_run(here)) == 2)
+    wait_for(lambda: sum(times_run(here).values()) == 2)
     program.send_signal(signal.SIGINT)
     program.communicate(timeout=60)
     assert program.returncode == 130
@@ -223,7 +223,7 @@ def test_a_handler_in_python(root: Path, here: Path) -> None:
     command = ["run", "-j2", "--journal", "j", "-f", "handlers:handle", ":::", *map(str, range(20))]
     program = start_program(*command)
     wait_for(lambda: {"7", "8"} <= times_run(here).keys())
-    time.sleep(0.3)  # for the results of others to be recorded
+    wait_for(lambda: journal.open("j").counts()["done"] == len(times_run(here)) - 2)  # which it was shown before
     program.kill()
     out, _ = program.communicate()
     (here / "go").touch()
@@ -340,7 +340,7 @@ def test_what_is_forgotten_is_run_again(cli: Cli, here: Path) -> None:
 def test_journal_open_reads_it_while_it_goes_on_and_when_it_was_killed(root: Path, here: Path) -> None:
     command = journalled("echo x >> ran.{}; test {} = 1 || test -e go || sleep 600", *MANY)
     program = start_program(*command)
-    wait_for(lambda: len(times_run(here)) == 3)
+    wait_for(lambda: sum(times_run(here).values()) == 3)
     found = journal.open("j")
 
     def statuses() -> list[str]:

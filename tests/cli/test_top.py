@@ -119,8 +119,8 @@ def test_what_keys_do(cli: Cli, mill: BossWorker, board: Board, here: Path) -> N
     picture = board.look()
     (row,) = picture.pools
     worker = picture.workers[0]
+    wait_for(lambda: top_board.stack_of(row).count("in work") == 2)  # they say that they have jobs before they call it
     assert "in work" in top_board.stack_of(worker)
-    assert top_board.stack_of(row).count("in work") == 2
     assert top_board.pause(row) == "paused pool mill"
     assert top_board.kill(worker) == f"cancelled job {worker.job_id} of mill"
     assert mill.get_result().job_id == worker.job_id

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,13 +15,23 @@ from bossworker import BossWorker
 from tests.conftest import wait_for
 
 
+@contextmanager
+def local_ray(cpus: int) -> Iterator[Any]:
+    """A cluster of this machine's own. Ray handles SIGTERM in its own way from then on."""
+    module = pytest.importorskip("ray")
+    before = signal.getsignal(signal.SIGTERM)
+    module.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    try:
+        yield module
+    finally:
+        module.shutdown()
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture
 def ray() -> Iterator[Any]:
-    """A cluster of this machine's own, with two CPUs."""
-    module = pytest.importorskip("ray")
-    module.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield module
-    module.shutdown()
+    with local_ray(2) as module:
+        yield module
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own

@@ -409,6 +409,29 @@ def test_a_reader_that_is_interrupted_as_it_waits_loses_nothing(pool: Pool) -> N
     assert not replies._here
 
 
+@pytest.mark.parametrize("step", ["queue", "flush"])
+def test_a_request_that_is_interrupted_as_it_is_sent_leaves_nothing_behind(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Once it is on its way, its answer comes all the same, and was kept for ever; before, none will ever come."""
+    bw = pool(act, worker_count=1)
+    line = bw._connection
+    whole = getattr(line.link, step)
+
+    def interrupt(*args: object) -> None:
+        if step == "flush":
+            whole(*args)
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line.link, step, interrupt)
+        with pytest.raises(Interrupted):
+            bw.stats()
+    replies = line._replies
+    wait_for(lambda: bw.stats().done == 0 and not replies._unwanted)  # each stats() takes in what has come
+    assert not replies._here
+
+
 @pytest.mark.parametrize("at", range(1, 5))
 def test_a_reader_that_is_interrupted_as_it_unpacks_goes_on_there(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, at: int

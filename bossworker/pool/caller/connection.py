@@ -151,9 +151,7 @@ class Connection:
 
     def alive(self) -> bool:
         """Whether the boss's process exists."""
-        if self.gone:
-            return False
-        return processes.is_alive(self.pid)
+        return not self.gone and processes.is_alive(self.pid)
 
     @property
     def died(self) -> bool:
@@ -185,9 +183,15 @@ class Connection:
         return self.answer(number)
 
     def ask(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> int:
-        """Send a request; its number."""
+        """Send a request; its number. Where Ctrl-C ends this, nobody waits for the answer, if there will be one."""
         number = self._replies.expect()
-        self.send(kind, messages.REQUEST.pack(number) + head, body)
+        parts = pack(kind, messages.REQUEST.pack(number) + head, body)
+        try:
+            self.send_packed(parts)
+        except BaseException:
+            if self.was_queued(parts):
+                self.disown(number)
+            raise
         return number
 
     def answered(self, number: int) -> bool:
