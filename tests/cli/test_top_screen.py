@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -210,3 +214,29 @@ def test_it_fits(mill: BossWorker, size: tuple[int, int]) -> None:
         await pilot.press("escape", "q")
 
     drive(act, size)
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_in_a_terminal_multiplexer(mill: BossWorker, tmp_path: Path) -> None:
+    """As people have it: another program's idea of a terminal, that is made narrower meanwhile."""
+
+    def tmux(*arguments: str, check: bool = True) -> str:
+        command = ["tmux", "-f", os.devnull, "-S", str(tmp_path / "tmux"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=check).stdout
+
+    def shown() -> str:
+        return tmux("capture-pane", "-p", "-t", "top", check=False)
+
+    program = shlex.join([sys.executable, "-m", "bossworker", "top"])
+    tmux("new-session", "-d", "-s", "top", "-x", "120", "-y", "30", f"{program}; cat")  # which waits when it has ended
+    try:
+        wait_for(lambda: "POOL" in shown() and "mill" in shown(), 60)
+        tmux("resize-window", "-t", "top", "-x", "60", "-y", "20")
+        mill.pause()
+        wait_for(lambda: "paused" in shown() and "PROGRAM" not in shown(), 60)
+        assert max(map(len, shown().splitlines())) <= 60
+        tmux("send-keys", "-t", "top", "q")
+        wait_for(lambda: "mill" not in shown(), 60)
+        assert "Traceback" not in shown()
+    finally:
+        tmux("kill-server", check=False)
