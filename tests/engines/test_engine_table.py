@@ -96,7 +96,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_order(bw: BossWorker) -> list[int]:
-    return [result.job["n"] for result in bw.results()]
+    """In which they were begun: which of two batches is told of first is the engine's affair."""
+    return [result.job["n"] for result in sorted(bw.results(), key=lambda one: one.started_at)]
 
 
 # -- the rows -------------------------------------------------------------------------------------------------------
