@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,27 +15,29 @@ from bossworker import BossWorker
 from tests.conftest import wait_for
 from tests.engines.marks import PATIENCE
 
-pytest.importorskip("distributed")
-from bossworker.engines.dask_engine import DaskEngine, _DaskBatch
-
 Way = Callable[[int], Awaitable[None]]
 """What happens to the token of a batch that is the first, second, ... to be made."""
 
 
 @pytest.fixture
-def on_the_way(monkeypatch: pytest.MonkeyPatch) -> Callable[[Way], None]:
+def dask_engine() -> ModuleType:
+    return pytest.importorskip("bossworker.engines.dask_engine")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def on_the_way(monkeypatch: pytest.MonkeyPatch, dask_engine: ModuleType) -> Callable[[Way], None]:
     """Has each token that is made from now on do something first."""
 
     def set_way(way: Way) -> None:
         count = iter(range(1, 1000))
 
-        async def make_token(self: DaskEngine, batch: _DaskBatch, name: str) -> None:
+        async def make_token(self: Any, batch: Any, name: str) -> None:
             await way(next(count))
             await make(self, batch, name)
 
-        monkeypatch.setattr(DaskEngine, "_make_token", make_token)
+        monkeypatch.setattr(dask_engine.DaskEngine, "_make_token", make_token)
 
-    make = DaskEngine._make_token
+    make = dask_engine.DaskEngine._make_token
     return set_way
 
 
@@ -109,13 +112,13 @@ def test_a_batch_does_not_wait_for_one_that_was_cancelled(
     assert taken(bw, 2) == ["cancelled", 2]
 
 
-def test_turns() -> None:
+def test_turns(dask_engine: ModuleType) -> None:
     """What was taken back, perhaps before its first step, is passed over; what should have gone before it is not."""
 
     async def main() -> None:
-        first = _DaskBatch(None)
-        second = _DaskBatch(first)
-        third = _DaskBatch(second)
+        first = dask_engine._DaskBatch(None)
+        second = dask_engine._DaskBatch(first)
+        third = dask_engine._DaskBatch(second)
         turn = asyncio.create_task(third.turn())
         second.settled.set()
         for _ in range(10):

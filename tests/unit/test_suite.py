@@ -11,6 +11,11 @@ import pytest
 
 pytestmark = pytest.mark.once("the suite's own set-up")
 PROJECT = Path(__file__).parents[2]
+COLLECTING = """
+import copyreg, pytest
+assert not pytest.main(["--collect-only", "-qq", "-n0", "tests"])
+print("loaded:", [kind.__name__ for kind in copyreg.dispatch_table if issubclass(kind, BaseException)])
+"""
 
 
 def outcomes_of(tests: str, folder: Path, *before: str) -> dict[str, list[str]]:
@@ -31,3 +36,9 @@ def test_each_test_finds_signals_as_usual(tmp_path: Path) -> None:
         "test_leaves_one_blocked": ["error"],
         "test_finds_them_as_they_were": [],
     }
+
+
+def test_no_module_of_tests_loads_what_changes_pickles() -> None:
+    """As ``distributed`` does with those of exceptions, for all that runs in the same process."""
+    found = subprocess.run([sys.executable, "-c", COLLECTING], cwd=PROJECT, check=True, stdout=-1, text=True)
+    assert found.stdout.splitlines()[-1] == "loaded: []"
