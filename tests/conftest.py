@@ -6,6 +6,7 @@ alone.
 
 from __future__ import annotations
 
+import copyreg
 import ctypes
 import gc
 import importlib
@@ -185,6 +186,14 @@ def signals_set() -> dict[int, tuple[Any, bool]]:
 def inherit_orphans() -> None:
     """Processes that lose their parents become ours, so that none escapes the check below."""
     processes.adopt_orphans()
+
+
+@pytest.fixture(autouse=True)
+def exceptions_as_usual() -> None:
+    """Forget what ``distributed`` has registered for them in a test before: they are pickled in another way with it."""
+    for kind in list(copyreg.dispatch_table):
+        if issubclass(kind, BaseException):
+            del copyreg.dispatch_table[kind]
 
 
 @pytest.fixture(autouse=True)

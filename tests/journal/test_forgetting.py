@@ -181,10 +181,12 @@ def test_rows_are_forgotten_in_steps_and_those_that_are_not_got_are_passed_over(
 def test_a_full_journal_rests_until_more_was_got(tmp_path: Path) -> None:
     store = stored(tmp_path / "jobs.db", 3 * STEP_ROWS)
     forgetting = Forgetting(store, 0, 300_000, lambda level, text: None)
-    for _ in range(5):
+
+    def rests() -> bool:
         forgetting.look()
-        time.sleep(0.01)
-    assert forgetting.due() > time.monotonic() + 10
+        return forgetting.due() > time.monotonic() + 10
+
+    wait_for(rests)
     assert forgetting.refusal(1).startswith("it is full: ")
     assert len(list(store.results.rows())) == 3 * STEP_ROWS
     forgetting.on_got([range(1, 3 * STEP_ROWS + 1)])
