@@ -238,8 +238,8 @@ INTERRUPTED = """
         with BossWorker({"hold": hold, "ignore": ignore}[handler], worker_count=1, kill_grace=300) as pool:
             print(pool.boss_pid, *pool.worker_pids, flush=True)
             pool.add_work({"path": path})
-            if where == "inside":
-                time.sleep(300)
+            while where == "inside":
+                time.sleep(0.01)  # Ctrl-C that comes just before a long sleep would wait for its end
             Path(path + ".leaving").touch()
     except KeyboardInterrupt as interrupted:
         kept = interrupted  # a traceback, and in it the handle
