@@ -53,6 +53,12 @@ class Books:
         while self.pool.pending():
             self.got.append(self.pool.get_result(timeout=SECONDS)["n"])  # type: ignore[index]
 
+    def go_through(self) -> None:
+        """Some jobs in, and their results out."""
+        self.add(1)
+        self.add(2)
+        self.take()
+
     def check(self, n: int) -> None:
         """Take the rest: there is exactly one result of each job that was accepted, and at most one of each."""
         while (result := self.pool.get_result(self.pool.pending() > 0, timeout=SECONDS)) is not None:
@@ -83,12 +89,7 @@ def storm(part: str, long: bool, act: Callable[[], object], check: Callable[[int
 def test_jobs_in_and_results_out(pool: Pool, part: str, long: bool, settings: dict[str, Any]) -> None:
     books = Books(pool(echo, worker_count=1, **settings))
 
-    def act() -> None:
-        books.add(1)
-        books.add(2)
-        books.take()
-
-    storm(part, long, act, books.check)
+    storm(part, long, books.go_through, books.check)
 
 
 @instants_of("PoolResults.", "Connection.", "ReadinessFd.", "Link.")

@@ -32,12 +32,7 @@ def test_a_journal(pool: Pool, part: str, long: bool, tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     books = Books(pool(echo, worker_count=1, journal=path))
 
-    def act() -> None:
-        books.add(1)
-        books.add(2)
-        books.take()
-
-    storm(part, long, act, books.check, 12)
+    storm(part, long, books.go_through, books.check, 12)
     books.pool.shut_down()
     found = journals.open(path)
     assert all(job.retrieved for job in found.jobs())
@@ -50,12 +45,7 @@ def test_a_client_of_a_door(pool: Pool, part: str, long: bool) -> None:
     with connect(door.address) as client:
         books = Books(client)
 
-        def act() -> None:
-            books.add(1)
-            books.add(2)
-            books.take()
-
-        storm(part, long, act, books.check, 30)
+        storm(part, long, books.go_through, books.check, 30)
 
 
 @instants_of("Executor.", "CallFutures.", "OpenFutures.", "_Waiter.")

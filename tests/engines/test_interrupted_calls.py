@@ -15,10 +15,5 @@ def test_each_job_has_one_result(pool: Callable[..., BossWorker], part: str, lon
     with ThreadPoolExecutor(1) as threads, raising():
         books = Books(pool(echo, worker_count=1, engine=threads))
 
-        def act() -> None:
-            books.add(1)
-            books.add(2)
-            books.take()
-
-        storm(part, long, act, books.check, 20)
+        storm(part, long, books.go_through, books.check, 20)
         books.pool.shut_down()
