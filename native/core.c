@@ -10,7 +10,6 @@
 
 #define _GNU_SOURCE /* memmem */
 #define Py_LIMITED_API 0x030b0000
-#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
 #include <semaphore.h>
@@ -871,23 +870,21 @@ static PyObject *core_prepare_starts(PyObject *module, PyObject *unused)
    As `start` of system/program.py, to which this is what takes the time. `more` is environment, too. */
 static PyObject *core_start(PyObject *module, PyObject *args)
 {
-    PyObject *argv, *files, *environment, *more, *folder;
-    const char *prepared;
-    Py_ssize_t size;
+    PyObject *argv, *files, *environment, *more, *folder, *prepared;
     Start start = {.error = 0};
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O&(iii)y#", &PyList_Type, &argv, &PyList_Type, &files, &PyList_Type,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O&(iii)S", &PyList_Type, &argv, &PyList_Type, &files, &PyList_Type,
                           &environment, &PyList_Type, &more, PyUnicode_FSConverter, &folder, &start.stdio[0],
-                          &start.stdio[1], &start.stdio[2], &prepared, &size))
+                          &start.stdio[1], &start.stdio[2], &prepared))
         return NULL;
     Py_ssize_t count = PyList_Size(argv) + PyList_Size(files) + PyList_Size(environment) + PyList_Size(more) + 4;
     PyObject *held = PyList_New(0), *told = NULL;
     char **at = start.argv = PyMem_Calloc(count, sizeof(char *));
-    if (held == NULL || at == NULL || size != sizeof start.handled) goto out;
+    if (held == NULL || at == NULL || PyBytes_Size(prepared) != sizeof start.handled) goto out;
     if ((at = start.files = lay_out(argv, at, held)) == NULL) goto out;
     if ((at = start.environment = lay_out(files, at, held)) == NULL) goto out;
     if ((at = lay_out(environment, at, held)) == NULL || lay_out(more, at - 1, held) == NULL) goto out;
     start.folder = PyBytes_AsString(folder);
-    memcpy(&start.handled, prepared, size);
+    memcpy(&start.handled, PyBytes_AsString(prepared), sizeof start.handled);
     pid_t pid = begin_unheard(&start);
     if (pid < 0) {
         PyErr_SetFromErrno(PyExc_OSError);

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -32,6 +33,8 @@ from bossworker.pool.worker.job_runner import JobRunner
 from bossworker.result import Origin, Result
 from bossworker.system import compiled
 from tests.unit.test_codec_properties import any_jobs, same
+
+PROJECT = Path(__file__).parents[2]
 
 core = compiled.core
 pytestmark = pytest.mark.skipif(core is None, reason="there is no compiled core here, or it is not wanted")
@@ -403,3 +406,10 @@ def test_what_is_compiled_can_be_done_without() -> None:
     with os.popen(f"BOSSWORKER_PURE=1 {sys.executable} -c '{code}'") as out:
         assert out.read().startswith("None not used (BOSSWORKER_PURE is set)"), environ
     assert "used for tiny jobs" in compiled.explain()
+
+
+def test_the_core_means_the_same_whichever_headers_compiled_it() -> None:
+    """Of a format with a #, Python 3.13's headers made what Python 3.11 refused at each command that was started."""
+    calls = re.findall(r"(?:PyArg_Parse\w*|Py_BuildValue)\(([^;]*);", (PROJECT / "native/core.c").read_text())
+    assert len(calls) > 3
+    assert not [call for call in calls if re.search(r'"[^"]*#', call)]
