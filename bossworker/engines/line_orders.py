@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections import Counter
@@ -14,6 +13,7 @@ from bossworker.engines.batch_book import Flight
 from bossworker.engines.node_figures import figures_of
 from bossworker.engines.node_messages import NodeRequest
 from bossworker.pool.boss.recent import recent_figures
+from bossworker.pool.boss.replying import send_reply
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
@@ -73,8 +73,8 @@ class LineOrders:
 
     def reply(self, number: int, content: dict[str, object]) -> None:
         """Answer a request; number 0 wants no answer."""
-        if number and not self._line.over:
-            self._line.link.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+        if not self._line.over:
+            send_reply(self._line.link.send, number, content)
 
     def _pause(self, number: int, on: bool) -> None:
         self._book.paused = on and not self._book.closing

@@ -43,7 +43,7 @@ class LentFiles(MemoryFiles):
     """Memory files for a few of our unfinished jobs at a time. More large ones travel in the frame."""
 
     def __init__(self, unfinished: Container[int]) -> None:
-        super().__init__(_Plenty(), unfinished)  # type: ignore[arg-type]
+        super().__init__(_Plenty(), unfinished)
         self._jobs: list[int] = []
 
     def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
