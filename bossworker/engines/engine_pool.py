@@ -55,11 +55,11 @@ class EngineConnection(Connection):
         return not self.gone and self.line.thread.is_alive()
 
     def why_not_up(self) -> str:
-        return self.failure or f"the engine is gone: {self.line.ending.reason}"
+        return self.said.failure or f"the engine is gone: {self.line.ending.reason}"
 
     def end(self, force: bool) -> None:
         self._let_go = not self.gone
-        if force or not self.orderly:
+        if force or not self.said.orderly:
             self.line.end_now()
         else:
             self.line.thread.join()

@@ -104,8 +104,8 @@ class Resident:
 
     def _await_start(self) -> None:
         line = self.connection
-        line.wait_until(lambda: line.up or bool(line.failure))
-        if not line.up:
+        line.wait_until(lambda: line.said.up or bool(line.said.failure))
+        if not line.said.up:
             why = line.why_not_up()
             self.end_now()
             raise NodeStartError(why)
@@ -231,7 +231,9 @@ class Resident:
             claimed = [number for number, batch in self.batches.items() if batch.claimed]
         head, body = _frame_of(early)
         lines, notes = _drained(line.lines), _drained(line.notes)
-        return NodeReport(self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.exit_errors))
+        return NodeReport(
+            self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.said.exit_errors)
+        )
 
     def _early(self) -> list[Segment]:
         """Results that have not been told of, up to a size."""
@@ -286,9 +288,9 @@ class Resident:
         line = self.connection
         line.send(Kind.CLOSE)
         line.wake()
-        line.wait_until(lambda: line.orderly)
+        line.wait_until(lambda: line.said.orderly)
         self._let_go(force=False)
-        return line.exit_errors
+        return line.said.exit_errors
 
     def end_now(self) -> None:
         """Within a second."""

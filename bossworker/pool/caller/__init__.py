@@ -9,7 +9,8 @@ inbox.py       results, each given out once;  result_queue.py: where they wait; 
                taps.py: who else is told of jobs and results
 mapping.py     map() over an iterable;  pool_future.py, futures.py: those of submit(), and who resolves them
 connection.py  frames to and from the boss;  listener_turns.py: which thread listens;  awaited_fds.py: to what;
-               link_reading.py: what comes;  replies.py: answers;  readiness.py: what fileno() gives
+               link_reading.py: what comes;  said_by_boss.py: of its workers and its end;  replies.py: answers
+               readiness.py: what fileno() gives
 deferred.py    a pool that is started later
 call_futures.py    calls of functions, and their futures;  call_map.py: many of one;  call_errors.py: what they raise;
                    call_pools.py: the pools of executors

@@ -180,7 +180,7 @@ class CallFutures(OpenFutures):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if state.foreign:
             raise RuntimeError("this executor belongs to the process that this one was forked from")
-        if line.gone or (line.failure and not line.up):
+        if line.gone or (line.said.failure and not line.said.up):
             raise self._why()
 
     def _is_time(self) -> bool:
