@@ -39,7 +39,7 @@ class CallFuture(PoolFuture[Any]):
 
     _failure: Result | None = None  # while nobody has asked for its exception
 
-    def take_in(self, result: Result) -> str:
+    def _take_in(self, result: Result) -> str:
         if result.ok:
             self._result = result.get(VALUE)
         elif result.error_kind == "cancelled":

@@ -61,7 +61,7 @@ class PoolFuture(Future[T]):
                 self._book.watch(self)
             return self._watchers
 
-    def take_in(self, result: Result) -> str:
+    def _take_in(self, result: Result) -> str:
         """Keep a result; the state to be in with it. May be done twice."""
         self._result = result
         return FINISHED
