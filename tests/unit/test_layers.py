@@ -15,6 +15,7 @@ import bossworker
 
 pytestmark = pytest.mark.once("the text of our modules")
 HOME = Path(bossworker.__file__).parent
+PROJECT = Path(__file__).parents[2]
 LAYERS = (  # from the top; the rooms of one layer know nothing of each other
     ("jobs", "tasks.client", "pool.caller"),
     ("journal",),
@@ -203,3 +204,21 @@ def test_every_module_is_on_the_map_of_its_folder() -> None:
     maps = {path.parent: ast.get_docstring(tree_of(path)) or "" for path in HOME.rglob("__init__.py")}
     assert not [path for path in modules().values() if path.name not in maps[path.parent]]
     assert not {name for text in maps.values() for name in re.findall(r"\w+\.py\b", text)} - names
+
+
+def test_what_the_guides_name_is_there() -> None:
+    """Files; and functions in brackets behind their file, by which ARCHITECTURE.md follows a job."""
+    folders = ("*", "[!.]*/**/*", ".github/**/*")  # not what is installed in .venv
+    names = {path.name for folder in folders for path in PROJECT.glob(folder)}
+    for guide in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"):
+        text = (PROJECT / guide).read_text()
+        assert not set(re.findall(r"\w+\.(?:py|c|js|md|yml|toml)\b", text)) - names, guide
+        for path, listed in re.findall(r"`([\w/]+\.py)` \(((?:`\w+`(?:,\s)?)+)\)", text):
+            within = {
+                node.name
+                for found in HOME.rglob(Path(path).name)
+                if found.as_posix().endswith(f"/{path}")
+                for node in ast.walk(tree_of(found))
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            }
+            assert not set(re.findall(r"\w+", listed)) - within, (guide, path)
