@@ -16,7 +16,7 @@ In each of the engine's workers (a **node**), a part of the pool is resident, wi
         home_folder.py      the folder that it has its socket in, and those that were left
     on a node
         engine_tasks.py     the functions that engines call there
-        resident.py         the pool that they find, or start
+        resident.py         the pool that they find, or start;  node_batch.py  a batch that it has
         node_connection.py  its line to its boss
         node_figures.py     what it tells of itself
     node_messages.py        what travels between the two;  node_times.py  and whose times are in it
