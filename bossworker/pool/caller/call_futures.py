@@ -49,7 +49,7 @@ class CallFuture(PoolFuture[Any]):
         return FINISHED
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the function returned, or raises; as long as it takes, or ``TimeoutError`` after so many seconds."""
+        """What the function returned, or raises; as long as it takes, or ``TimeoutError`` after that many seconds."""
         try:
             if self._state not in ENDED:
                 self._book.wait_for(self, timeout)
