@@ -315,7 +315,7 @@ class Connection:
                 self.up = True
             case Kind.NOTE:
                 (level,) = messages.NOTE.unpack(frame.head)
-                self._log(level, str(frame.body, "utf-8", "replace"))
+                self.log(level, str(frame.body, "utf-8", "replace"))
             case Kind.START_FAILED:
                 self.failure = str(frame.body, "utf-8", "replace")
             case Kind.CLOSED:
@@ -324,8 +324,8 @@ class Connection:
                 (pid,) = messages.EXIT_ERROR.unpack(frame.head)
                 self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
 
-    def _log(self, level: int, text: str) -> None:
-        """Say what the boss has to say, whatever the program's logging makes of it."""
+    def log(self, level: int, text: str) -> None:
+        """Say it of the pool, whatever the program's logging makes of it."""
         with suppress(Exception):
             logging.getLogger("bossworker").log(level, "%s pool=%r", text, self.pool)
 

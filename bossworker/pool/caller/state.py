@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
@@ -18,6 +19,7 @@ class HandleState:
         self._inbox = inbox
         self._owner = os.getpid()
         self._may_have_run: frozenset[int] | None = None  # once the boss is dead
+        self._death_logged = False
         self.foreign = False  # we are in a forked child
         self.closing = False  # no more work is taken
         self.ended = False  # the processes are gone
@@ -84,7 +86,11 @@ class HandleState:
         unfinished = [
             UnfinishedJob(job_id, job, job_id in self._may_have_run) for job_id, job in inbox.unfinished_jobs()
         ]
-        return self.died(unfinished)
+        death = self.died(unfinished)
+        if not self._death_logged:
+            self._death_logged = True
+            self._connection.log(logging.ERROR, f"pool died: unfinished={len(unfinished)} reason={str(death)!r}")
+        return death
 
     def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
         """How we say it."""
