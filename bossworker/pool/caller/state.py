@@ -26,6 +26,10 @@ class HandleState:
         self.tells_others = False  # whether others are to hear of each result that is given out
         self.fileno_used = False  # whether a program watches the descriptor that fileno() gives
 
+    def is_foreign(self) -> bool:
+        """`foreign`; also before a child's hooks have told us, when the garbage collector may come by already."""
+        return self.foreign or os.getpid() != self._owner
+
     def check_owner(self) -> None:
         if self.foreign:
             raise PoolClosed(
