@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 
 from bossworker.commands.jobdir import WARNING, JobDirectory
 from bossworker.commands.request import Request
@@ -18,6 +19,7 @@ from bossworker.commands.supervision.interpreter import Killed, start_launcher
 from bossworker.commands.supervision.supervisor import GRACE
 from bossworker.system.circumstances import inherited
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.system.signals import let_through
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
@@ -65,7 +67,7 @@ class Launcher:
             self._sock = start_launcher(self._detached)
             self._inherited = now
         try:
-            _send(self._sock, data, fds)
+            let_through(partial(_send, self._sock, data, fds))
         except ConnectionError:  # the answer, which does not come, tells the caller
             pass
         except BaseException:  # a part of it may have been sent: nothing can follow
@@ -206,7 +208,8 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
     poll = select.poll()
     poll.register(answer, select.POLLIN)
     poll.register(launcher_alive, select.POLLHUP)
-    while not (found := dict(poll.poll(_POLL_SECONDS * 1000))):
+    look = partial(poll.poll, _POLL_SECONDS * 1000)
+    while not (found := dict(let_through(look))):
         pass
     if answer not in found:
         poll.unregister(launcher_alive)
