@@ -52,7 +52,7 @@ from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, s
 from bossworker.system.compiled import core
 
 MAX_BATCH = 4096  # jobs; at a microsecond each, 4 ms
-SLOT_SIZE = 1 << 19  # bytes; only pages that are written to cost memory
+SLOT_SIZE = 3 << 17  # bytes; only pages that are written to cost memory
 
 _WORDS_SIZE = 4096
 _MARKS_AT = _WORDS_SIZE
