@@ -102,8 +102,8 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
         line = pool._connection
         jobs = LoopJobs(pool._parts(), line, loop)
-        await jobs.until(lambda: (line.up and line.all_recalled) or bool(line.failure) or line.gone)
-        if not line.up:
+        await jobs.until(lambda: (line.said.up and line.all_recalled) or bool(line.said.failure) or line.gone)
+        if not line.said.up:
             reason = line.why_not_up()  # which its end takes along
             await self._end(jobs, force=True)
             raise WorkerStartError(reason)
@@ -260,7 +260,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             answer: Mapping[str, Any] | None = None
             if not (line.closed or line.gone):
                 answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
-            answer = answer or events_left(line.last_events, seen)
+            answer = answer or events_left(line.said.last_events, seen)
             if answer is None:
                 self._pool._state.check_death()
                 return
@@ -318,7 +318,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         while jobs.unsent and not line.gone:
             await asyncio.sleep(SENT_TICK)
         await _in_thread(partial(self._pool._outbox.close, None))  # another thread may be adding jobs
-        await jobs.until(lambda: line.orderly or line.gone or line.closed)
+        await jobs.until(lambda: line.said.orderly or line.gone or line.closed)
 
     async def _end(self, jobs: LoopJobs, force: bool) -> None:
         """What is left to be done by a thread does not take long."""

@@ -26,7 +26,7 @@ class _CallPool(DeferredPool):
     def cancel_what_waits(self) -> None:
         """Once the workers are up: so that of many calls some are made, as with ``ProcessPoolExecutor``."""
         line = self._connection
-        line.wait_until(lambda: line.up or bool(line.failure))
+        line.wait_until(lambda: line.said.up or bool(line.said.failure))
         self.cancel(*list(self._inbox.jobs), queued_only=True)
 
     def _warn_of_neglect(self) -> None:

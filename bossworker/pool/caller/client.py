@@ -341,5 +341,5 @@ class BossWorker(
         for page in self._ending.pages:
             page.disown()
         for door in self._ending.doors:
-            door.disown()
+            door._disown()
         self._connection.close(in_child=True)

@@ -46,7 +46,7 @@ class HandleState:
     def check_alive(self) -> None:
         """Raise BossDied when the boss ended before its time."""
         line = self._connection
-        if line.gone and not line.orderly and (not self.ended or self._inbox.pending()):
+        if line.gone and not line.said.orderly and (not self.ended or self._inbox.pending()):
             raise self._boss_died()
 
     def check_death(self) -> None:
@@ -56,15 +56,15 @@ class HandleState:
 
     def why_unwatched(self) -> PoolClosed:
         """What to tell those who ask for the events of a pool that has ended and left none."""
-        if self._connection.orderly:
+        if self._connection.said.orderly:
             return PoolClosed("the pool has been shut down, and nobody had watched it: ask for its events before that")
         return PoolClosed("the pool has been shut down by force, and its events are gone")
 
     def why_ended(self) -> Exception:
         """What to tell those who wait for a result that will not come, since the pool has ended."""
         line = self._connection
-        if line.failure and not line.up:
-            return WorkerStartError(line.failure)
+        if line.said.failure and not line.said.up:
+            return WorkerStartError(line.said.failure)
         try:
             self.check_alive()
         except BossDied as error:
@@ -93,7 +93,7 @@ class HandleState:
         death = self.died(unfinished)
         if not self._death_logged:
             self._death_logged = True
-            self._connection.log(logging.ERROR, f"pool died: unfinished={len(unfinished)} reason={str(death)!r}")
+            self._connection.said.log(logging.ERROR, f"pool died: unfinished={len(unfinished)} reason={str(death)!r}")
         return death
 
     def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
