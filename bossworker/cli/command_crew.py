@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain
 
 from bossworker.cli.cell_book import CellBook, cells_for
 from bossworker.cli.crews import CANCELLED
@@ -101,14 +102,18 @@ class CommandCrew:
             data = b""
         if not data:
             return self._replace_host()
-        records = [one for told in self._mail.feed(data) for one in told]
-        begun = [one[0] for one in records if len(one) == 1]
+        begun: list[int] = []
+        ended: list[tuple[Any, ...]] = []
+        for one in chain.from_iterable(self._mail.feed(data)):
+            if len(one) == 1:
+                begun += one
+            elif one[0] is None:
+                raise OSError(one[1], os.strerror(one[1]), "standard output")
+            else:
+                ended.append(one)
         if begun:
             self._note_begun(begun)
-        for one in records:
-            if one[0] is None:
-                raise OSError(one[1], os.strerror(one[1]), "standard output")
-        return [self._told(one) for one in records if len(one) > 1]
+        return [self._told(one) for one in ended]
 
     def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:
         ids = [job_id for job_id, plan in self._plans.items() if plan.place in places]
