@@ -25,7 +25,8 @@ def start(
     stdio: tuple[int, int, int],
     prepared: bytes,
     /,
-) -> int | tuple[int, int]: ...
+) -> tuple[int, object]: ...
+def look_at_start(start: object, /) -> tuple[int, int] | None: ...
 
 class Loop:
     armed: int

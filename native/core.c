@@ -9,7 +9,7 @@
    Python's own is looked into. */
 #include "core.h"
 
-#define INTERFACE 3 /* bossworker/system/compiled.py must expect the same */
+#define INTERFACE 4 /* bossworker/system/compiled.py must expect the same */
 
 static PyMethodDef functions[] = {
     {"pack_result", core_pack_result, METH_O, NULL},
@@ -20,6 +20,7 @@ static PyMethodDef functions[] = {
     {"track", core_track, METH_O, NULL},
     {"prepare_starts", core_prepare_starts, METH_NOARGS, NULL},
     {"start", core_start, METH_VARARGS, NULL},
+    {"look_at_start", core_look_at_start, METH_O, NULL},
     {NULL},
 };
 

@@ -3,7 +3,7 @@
 #ifndef BOSSWORKER_CORE_H
 #define BOSSWORKER_CORE_H
 
-#define _GNU_SOURCE /* memmem */
+#define _GNU_SOURCE /* memmem, clone */
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 #include <stddef.h>
@@ -30,5 +30,6 @@ extern PyType_Spec loop_spec;
 /* starting.c */
 PyObject *core_prepare_starts(PyObject *module, PyObject *unused);
 PyObject *core_start(PyObject *module, PyObject *args);
+PyObject *core_look_at_start(PyObject *module, PyObject *capsule);
 
 #endif

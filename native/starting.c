@@ -2,77 +2,109 @@
 
 #include "core.h"
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* A child has our memory until it executes its program, as after vfork; but we go on meanwhile. So it has a stack of its
+   own, and changes nothing else of ours: not even errno, which is why it calls the kernel by `ask`. */
+enum { SETTING_UP, CHANGING_FOLDER, EXECUTING }; /* as in starter.py */
+enum { NOT_FOUND = 127, NOT_EXECUTABLE = 126 };  /* exit codes, as in program.py */
 
 typedef struct {
     char **argv, **files, **environment;
     const char *folder;
     int stdio[3];
     sigset_t handled, blocked;
-    volatile int error, step; /* why it was not executed, and what had been begun */
+    PyObject *held;      /* what the texts are in */
+    volatile int error;  /* why it was not executed; negative: as the kernel says it */
+    volatile int step;   /* what had been begun then */
+    volatile pid_t busy; /* not 0 while it may use any of this: the kernel sets it to 0 when it executes or ends */
+    char stack[8192] __attribute__((aligned(16)));
 } Start;
 
-enum { SETTING_UP, CHANGING_FOLDER, EXECUTING }; /* as in starter.py */
-
-static int close_others(void)
+#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__)
+#define CAN_ASK 1
+static inline long ask(long number, long first, long second, long third, long fourth)
 {
-#ifdef SYS_close_range
-    return (int)syscall(SYS_close_range, 3, ~0U, 0);
+    register long last __asm__("r10") = fourth;
+    long answer;
+    __asm__ volatile("syscall"
+                     : "=a"(answer)
+                     : "a"(number), "D"(first), "S"(second), "d"(third), "r"(last)
+                     : "rcx", "r11", "memory");
+    return answer;
+}
+#elif defined(__linux__) && defined(__aarch64__)
+#define CAN_ASK 1
+static inline long ask(long number, long first, long second, long third, long fourth)
+{
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = first, x1 __asm__("x1") = second;
+    register long x2 __asm__("x2") = third, x3 __asm__("x3") = fourth;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+    return x0;
+}
 #else
-    return -1;
+#define CAN_ASK 0
+#define ask(number, first, second, third, fourth) (-ENOSYS)
 #endif
-}
 
-static void set_up(Start *start)
+#ifndef SYS_close_range
+#define SYS_close_range (-1)
+#endif
+#define KERNEL_SIGNALS 8 /* bytes of a set of signals, as the kernel has it */
+
+static inline long set_up(Start *start)
 {
-    struct sigaction by_default = {.sa_handler = SIG_DFL};
+    static const long by_default[8] = {0}; /* the kernel's struct sigaction, and more */
+    long failed = 0;
     for (int number = 1; number < NSIG; number++)
-        if (sigismember(&start->handled, number) == 1) sigaction(number, &by_default, NULL);
-    for (int fd = 0; fd < 3; fd++)
-        if (dup2(start->stdio[fd], fd) < 0) return;
+        if (sigismember(&start->handled, number) == 1)
+            ask(SYS_rt_sigaction, number, (long)by_default, 0, KERNEL_SIGNALS);
+    for (int fd = 0; fd < 3 && failed >= 0; fd++) failed = ask(SYS_dup3, start->stdio[fd], fd, 0, 0);
+    if (failed < 0) return failed;
     start->step = CHANGING_FOLDER;
-    if (chdir(start->folder) < 0) return;
+    if ((failed = ask(SYS_chdir, (long)start->folder, 0, 0, 0)) < 0) return failed;
     start->step = SETTING_UP;
-    if (setsid() < 0 || close_others() < 0) return;
-    start->step = EXECUTING;
+    if ((failed = ask(SYS_setsid, 0, 0, 0, 0)) < 0) return failed;
+    return ask(SYS_close_range, 3, ~0U, 0, 0);
 }
 
-/* The child, which has our memory and our stack until it executes, while we wait: it allocates nothing, and changes
-   nothing of ours but the last two fields. No handler of ours may run in it: all signals are blocked until they have
-   their defaults, and whatever has come meanwhile ends it then. */
-static __attribute__((noinline, noreturn)) void be_program(Start *start)
+/* No handler of ours may run in it: all signals are blocked until they have their defaults, and whatever has come
+   meanwhile ends it then. */
+static int be_program(void *given)
 {
-    start->step = SETTING_UP;
-    set_up(start);
-    int error = start->step == EXECUTING ? ENOENT : errno;
-    if (start->step == EXECUTING) pthread_sigmask(SIG_SETMASK, &start->blocked, NULL);
-    for (char **file = start->files; *file && start->step == EXECUTING; file++) {
-        execve(*file, start->argv, start->environment);
-        if (error == ENOENT || error == ENOTDIR) error = errno; /* what else is wrong with one says more */
+    Start *start = given;
+    long error = set_up(start);
+    if (error == 0) {
+        start->step = EXECUTING;
+        error = -ENOENT;
+        ask(SYS_rt_sigprocmask, SIG_SETMASK, (long)&start->blocked, 0, KERNEL_SIGNALS);
+        for (char **file = start->files; *file; file++) {
+            long failed = ask(SYS_execve, (long)*file, (long)start->argv, (long)start->environment, 0);
+            if (error == -ENOENT || error == -ENOTDIR) error = failed; /* what else is wrong with one says more */
+        }
     }
-    start->error = error;
-    _exit(255);
+    start->error = (int)error;
+    int missing = start->step == EXECUTING && (error == -ENOENT || error == -ENOTDIR);
+    ask(SYS_exit_group, missing ? NOT_FOUND : NOT_EXECUTABLE, 0, 0, 0);
+    return 0;
 }
 
-static __attribute__((noinline)) pid_t begin(Start *start)
-{
-    pid_t pid = vfork();
-    if (pid == 0) be_program(start);
-    return pid;
-}
-
-static pid_t begin_unheard(Start *start)
+static pid_t begin_unheard(int (*call)(void *), Start *start)
 {
     sigset_t all;
     sigfillset(&all);
+    start->busy = 1;
     pthread_sigmask(SIG_BLOCK, &all, &start->blocked);
-    pid_t pid = begin(start);
+    pid_t pid = clone(call, start->stack + sizeof start->stack, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, start, NULL,
+                      NULL, (void *)&start->busy);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &start->blocked, NULL);
     errno = error;
+    if (pid < 0) start->busy = 0;
     return pid;
 }
 
@@ -99,70 +131,97 @@ static char **lay_out(PyObject *list, char **at, PyObject *held)
     return at;
 }
 
-static __attribute__((noinline, noreturn)) void try_child(volatile int *works)
+static int try_child(void *given)
 {
-    *works = close_others() == 0;
-    _exit(0);
+    ((Start *)given)->error = ask(SYS_close_range, 3, ~0U, 0, 0) == 0;
+    ask(SYS_exit_group, 0, 0, 0, 0);
+    return 0;
 }
 
-/* Whether a child has our memory, which not all that looks like Linux gives it, and can close descriptors. */
-static __attribute__((noinline)) int can_start(void)
+static void give_up(Start *start)
 {
-    volatile int works = 0;
-    pid_t pid = vfork();
-    if (pid == 0) try_child(&works);
-    if (pid > 0) reap(pid);
-    return works;
+    PyMem_Free(start->argv);
+    Py_XDECREF(start->held);
+    PyMem_Free(start);
 }
 
 /* prepare_starts() -> what `start` takes last; None: here it does not work
 
    To be asked by a process with one thread that sets no handler any more: its dispositions are looked at here, and not
-   at each start. */
+   at each start. It does not work where a child does not have our memory until it ends (not all that looks like Linux
+   gives it), or cannot close descriptors. */
 PyObject *core_prepare_starts(PyObject *module, PyObject *unused)
 {
     struct sigaction now;
     sigset_t handled;
-    if (!can_start()) Py_RETURN_NONE;
+    Start *start = PyMem_Calloc(1, sizeof(Start));
+    if (start == NULL) return PyErr_NoMemory();
+    pid_t pid = CAN_ASK ? begin_unheard(try_child, start) : -1;
+    if (pid > 0) reap(pid);
+    int works = start->error && !start->busy;
+    if (!works) Py_RETURN_NONE; /* and that memory is given up, whoever has it */
+    give_up(start);
     sigemptyset(&handled);
     for (int number = 1; number < NSIG; number++)
         if (sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_DFL) sigaddset(&handled, number);
     return PyBytes_FromStringAndSize((char *)&handled, sizeof handled);
 }
 
-/* start(argv, files, environment, more, folder, (in, out, err), prepared) -> pid, or (errno, step): it was not executed
+#define START "bossworker._core.Start"
 
-   As `start` of system/program.py, to which this is what takes the time. `more` is environment, too. */
-PyObject *core_start(PyObject *module, PyObject *args)
+/* What a child may still use is not freed; if it never ends, never. */
+static void forget_start(PyObject *capsule)
+{
+    Start *start = PyCapsule_GetPointer(capsule, START);
+    if (!start->busy) give_up(start);
+}
+
+static int fill_start(Start *start, PyObject *args)
 {
     PyObject *argv, *files, *environment, *more, *folder, *prepared;
-    Start start = {.error = 0};
     if (!PyArg_ParseTuple(args, "O!O!O!O!O&(iii)S", &PyList_Type, &argv, &PyList_Type, &files, &PyList_Type,
-                          &environment, &PyList_Type, &more, PyUnicode_FSConverter, &folder, &start.stdio[0],
-                          &start.stdio[1], &start.stdio[2], &prepared))
-        return NULL;
+                          &environment, &PyList_Type, &more, PyUnicode_FSConverter, &folder, &start->stdio[0],
+                          &start->stdio[1], &start->stdio[2], &prepared))
+        return 0;
     Py_ssize_t count = PyList_Size(argv) + PyList_Size(files) + PyList_Size(environment) + PyList_Size(more) + 4;
-    PyObject *held = PyList_New(0), *told = NULL;
-    char **at = start.argv = PyMem_Calloc(count, sizeof(char *));
-    if (held == NULL || at == NULL || PyBytes_Size(prepared) != sizeof start.handled) goto out;
-    if ((at = start.files = lay_out(argv, at, held)) == NULL) goto out;
-    if ((at = start.environment = lay_out(files, at, held)) == NULL) goto out;
-    if ((at = lay_out(environment, at, held)) == NULL || lay_out(more, at - 1, held) == NULL) goto out;
-    start.folder = PyBytes_AsString(folder);
-    memcpy(&start.handled, PyBytes_AsString(prepared), sizeof start.handled);
-    pid_t pid = begin_unheard(&start);
-    if (pid < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-    } else if (start.error) {
-        reap(pid);
-        told = Py_BuildValue("(ii)", start.error, start.step);
-    } else {
-        told = PyLong_FromLong(pid);
-    }
+    int laid = -1;
+    char **at = start->argv = PyMem_Calloc(count, sizeof(char *));
+    start->held = PyList_New(0);
+    if (at == NULL || start->held == NULL || PyList_Append(start->held, folder)) goto out;
+    if (PyBytes_Size(prepared) != sizeof start->handled) goto out;
+    memcpy(&start->handled, PyBytes_AsString(prepared), sizeof start->handled);
+    start->folder = PyBytes_AsString(folder);
+    if ((at = start->files = lay_out(argv, at, start->held)) == NULL) goto out;
+    if ((at = start->environment = lay_out(files, at, start->held)) == NULL) goto out;
+    if ((at = lay_out(environment, at, start->held)) == NULL) goto out;
+    if (lay_out(more, at - 1, start->held) != NULL) laid = 0;
 out:
-    if (told == NULL && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "it was not prepared, or there is no memory");
-    PyMem_Free(start.argv);
-    Py_XDECREF(held);
     Py_DECREF(folder);
-    return told;
+    if (laid && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "it was not prepared, or there is no memory");
+    return !laid;
+}
+
+/* start(argv, files, environment, more, folder, (in, out, err), prepared) -> pid, and what `look_at_start` takes
+
+   As `start` of system/program.py, to which this is what takes the time; but that does not wait until the program is
+   executed. `more` is environment, too. */
+PyObject *core_start(PyObject *module, PyObject *args)
+{
+    Start *start = PyMem_Calloc(1, sizeof(Start));
+    PyObject *capsule = start == NULL ? PyErr_NoMemory() : PyCapsule_New(start, START, forget_start);
+    if (capsule == NULL) return PyMem_Free(start), NULL;
+    pid_t pid = fill_start(start, args) ? begin_unheard(be_program, start) : -1;
+    if (pid > 0) return Py_BuildValue("(iN)", (int)pid, capsule);
+    if (!PyErr_Occurred()) PyErr_SetFromErrno(PyExc_OSError);
+    Py_DECREF(capsule);
+    return NULL;
+}
+
+/* look_at_start(capsule) -> None: it is still to execute; or (errno, step): it did not, if errno is not 0 */
+PyObject *core_look_at_start(PyObject *module, PyObject *capsule)
+{
+    Start *start = PyCapsule_GetPointer(capsule, START);
+    if (start == NULL) return NULL;
+    if (start->busy) Py_RETURN_NONE;
+    return Py_BuildValue("(ii)", -start->error, start->step);
 }

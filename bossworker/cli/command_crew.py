@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain
 
 from bossworker.cli.cell_book import CellBook, cells_for
 from bossworker.cli.crews import CANCELLED
@@ -21,12 +22,15 @@ from bossworker.system import descendants, forking
 from bossworker.system.cpython import signal, socket
 
 HANG_UP_SECONDS = 0.9  # for a host to end by force; then we do so ourselves
-_MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs began
+_MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs had run
 _CHUNK = 1 << 18
+_OF_WELL_ENDED = 3  # items of the record of one that has ended well
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from bossworker.commands.hosting.lost_records import LostRecords
 
 
@@ -98,14 +102,18 @@ class CommandCrew:
             data = b""
         if not data:
             return self._replace_host()
-        records = [one for told in self._mail.feed(data) for one in told]
-        begun = [one[0] for one in records if len(one) == 1]
+        begun: list[int] = []
+        ended: list[tuple[Any, ...]] = []
+        for one in chain.from_iterable(self._mail.feed(data)):
+            if len(one) == 1:
+                begun += one
+            elif one[0] is None:
+                raise OSError(one[1], os.strerror(one[1]), "standard output")
+            else:
+                ended.append(one)
         if begun:
             self._note_begun(begun)
-        for one in records:
-            if one[0] is None:
-                raise OSError(one[1], os.strerror(one[1]), "standard output")
-        return [self._ended(EndRecord._make(one)) for one in records if len(one) > 1]
+        return [self._told(one) for one in ended]
 
     def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:
         ids = [job_id for job_id, plan in self._plans.items() if plan.place in places]
@@ -147,15 +155,26 @@ class CommandCrew:
             pass
 
     def _note_begun(self, ids: list[int]) -> None:
-        self._barren = 0
         self._began |= dict.fromkeys(ids, time.monotonic())
         if self._on_begin is not None:
             self._on_begin([self._plans[one].text for one in ids])
 
+    def _told(self, record: tuple[Any, ...]) -> tuple[Planned, Ended | None]:
+        if len(record) > _OF_WELL_ENDED:
+            return self._ended(EndRecord._make(record))
+        job_id, seconds, started_at = record
+        plan = self._forget(job_id)
+        return plan, Ended(plan, True, 0, None, seconds, started_at, b"", b"", "", "", "", {})
+
+    def _forget(self, job_id: int) -> Planned:
+        """It has ended."""
+        self._barren = 0
+        self._began.pop(job_id, None)
+        self._book.take_back(self._cells.pop(job_id))
+        return self._plans.pop(job_id)
+
     def _ended(self, record: EndRecord) -> tuple[Planned, Ended | None]:
-        plan = self._plans.pop(record.id)
-        self._began.pop(record.id, None)
-        self._book.take_back(self._cells.pop(record.id))
+        plan = self._forget(record.id)
         if record.kind == CANCELLED:
             return plan, None
         return plan, Ended(

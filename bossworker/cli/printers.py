@@ -59,8 +59,9 @@ class Grouped:
         self._before = before
 
     def show(self, ended: Ended) -> None:
-        if ended.stdout or ended.stderr:
-            self._before()
+        if not (ended.stdout or ended.stderr):
+            return
+        self._before()
         for fd, stream in ((1, ended.stdout), (2, ended.stderr)):
             if stream:
                 _pass_on(fd, stream, ended.plan.tag.encode("utf-8", "surrogateescape"))

@@ -1,7 +1,8 @@
 """Start one program after the other, by the thousand, as `program.start` does, but in less time where there is a core.
 
-CPython's ``fork_exec`` asks at each start for the dispositions of 64 signals, copies the environment, and hears through
-a pipe whether the program runs.
+CPython's ``fork_exec`` asks at each start for the dispositions of 64 signals, copies the environment, and waits until
+the program is executed, which it hears through a pipe. The core waits for nothing: whether a program is executed is
+seen later.
 """
 
 from __future__ import annotations
@@ -12,6 +13,31 @@ from bossworker.system import program
 from bossworker.system.compiled import core
 
 _CHANGING_FOLDER = 1  # what went wrong, as native/starting.c has it
+
+
+class StartedProgram:
+    """A program that was started, and may still be about to execute."""
+
+    __slots__ = ("_begun", "pid")
+
+    def __init__(self, pid: int, begun: object = None) -> None:
+        """
+        Args:
+            begun: As `core.start` gives it; None: it is executed.
+        """
+        self.pid = pid
+        self._begun = begun
+
+    @property
+    def executes(self) -> bool:
+        """Whether it is our copy no more."""
+        return self._begun is None or core.look_at_start(self._begun) is not None
+
+    def refusal(self, argv: list[str], cwd: str) -> program.CannotStart | None:
+        """Of one that has ended: why it was not executed, if so."""
+        number, step = (0, 0) if self._begun is None else core.look_at_start(self._begun) or (0, 0)
+        folder = os.fsencode(cwd) if step == _CHANGING_FOLDER else b""
+        return program.refusal(number, os.fsencode(argv[0]), folder) if number else None
 
 
 class Starter:
@@ -25,21 +51,19 @@ class Starter:
         self._environment = environment
         self._prepared = core.prepare_starts() if core is not None else None
 
-    def start(self, argv: list[str], files: list[bytes], cwd: str, more: list[str], stdio: tuple[int, int, int]) -> int:
-        """Start a program in a session of its own; its pid.
+    def start(
+        self, argv: list[str], files: list[bytes], cwd: str, more: list[str], stdio: tuple[int, int, int]
+    ) -> StartedProgram:
+        """Start a program in a session of its own.
 
         Args:
             files: What its name may mean.
             more: ``NAME=value`` each, of this one alone.
-            stdio: As for `program.start`, and so are the errors.
+            stdio: As for `program.start`, and so are the errors; but CannotStart may be told later.
         """
         if self._prepared is None:
             own = [*self._environment, *map(os.fsencode, more)]
             words = list(map(os.fsencode, argv))
-            return program.start(words, own, os.fsencode(cwd), stdio, files=files, none_ignored=True)
+            return StartedProgram(program.start(words, own, os.fsencode(cwd), stdio, files=files, none_ignored=True))
         program.check_name(argv)
-        told = core.start(argv, files, self._environment, more, cwd, stdio, self._prepared)
-        if isinstance(told, int):
-            return told
-        number, step = told
-        raise program.refusal(number, os.fsencode(argv[0]), os.fsencode(cwd) if step == _CHANGING_FOLDER else b"")
+        return StartedProgram(*core.start(argv, files, self._environment, more, cwd, stdio, self._prepared))

@@ -22,8 +22,8 @@ from bossworker.cli.replacements import Row
 from bossworker.commands.hosting import host
 from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, HostSettings, Unpacker, pack
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
-from bossworker.system import processes
-from bossworker.system.starter import Starter
+from bossworker.system import compiled, processes
+from bossworker.system.starter import StartedProgram, Starter
 from tests.conftest import wait_for
 
 
@@ -168,6 +168,37 @@ def test_a_host_that_dies_at_once_again_and_again_is_given_up(tmp_path: Path, mo
             ends(made, 1)
 
 
+def test_a_host_that_dies_of_each_command_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though it says each time that the command begins."""
+    monkeypatch.setattr(host.Host, "_begin", lambda *told: os.environ["NO_SUCH_NAME"])
+    with crew(tmp_path) as made:
+        made.add([plan("true", 0, tmp_path)])
+        with pytest.raises(ChildProcessError, match=r"has ended 4 times: exit code 1"):
+            ends(made, 1)
+    assert capfd.readouterr().err.count("KeyError") == 4
+
+
+def test_what_goes_wrong_as_one_is_started_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Starter.start
+
+    def start_some(self: Starter, argv: list[str], *told: Any) -> Any:
+        return start(self, argv, *told) if "b" not in argv[-1] else os.environ[argv[-1]]
+
+    monkeypatch.setattr(Starter, "start", start_some)
+    with crew(tmp_path, slots=1) as made:
+        pid = made._pid
+        made.add([plan(f"echo {one}", at, tmp_path) for at, one in enumerate("abc")])
+        found = ends(made, 3)
+        assert made._pid == pid
+    assert [one and (one.ok, one.reason) for _, one in sorted(found.items())] == [
+        (True, ""),
+        (False, "KeyError: 'echo b'"),
+        (True, ""),
+    ]
+
+
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_timeout_ends_what_has_left_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
@@ -235,6 +266,48 @@ def test_memory(tmp_path: Path) -> None:
         assert ended.words.startswith("memory limit exceeded (")
 
 
+@contextmanager
+def held_up(program: Path) -> Iterator[None]:
+    """Whoever executes it waits in the kernel until the end."""
+    fcntl = pytest.importorskip("fcntl")
+    program.write_bytes(Path("/bin/echo").read_bytes())
+    program.chmod(0o755)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # which tells that somebody waits
+    file = os.open(program, os.O_RDONLY)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+    except AttributeError:
+        pytest.skip("there are no leases here")
+    finally:
+        os.close(file)
+        signal.signal(signal.SIGIO, before)
+
+
+def test_a_program_that_is_long_in_starting_holds_up_no_other(tmp_path: Path) -> None:
+    """Until it executes, the memory of its process is the host's, and not judged."""
+    if compiled.core is None:
+        pytest.skip("without the core, the host waits for each start")
+    with crew(tmp_path, memory=8 << 20) as made:
+        with held_up(tmp_path / "slow"):
+            slow = plan("", 0, tmp_path)._replace(job=([str(tmp_path / "slow"), "on"], str(tmp_path), "", {}))
+            made.add([slow, plan("sleep 0.2; echo a", 1, tmp_path), plan("echo b", 2, tmp_path)])
+            assert sorted(ends(made, 2)) == [1, 2]
+        (ended,) = ends(made, 1).values()
+        assert ended is not None
+        assert (ended.reason, ended.stdout) == ("", b"on\n")
+
+
+def test_a_program_that_is_long_in_starting_is_ended_in_time(tmp_path: Path) -> None:
+    if compiled.core is None:
+        pytest.skip("without the core, the host waits for each start")
+    with crew(tmp_path, timeout=0.1) as made, held_up(tmp_path / "slow"):
+        made.add([plan("", 0, tmp_path)._replace(job=([str(tmp_path / "slow")], str(tmp_path), "", {}))])
+        (ended,) = ends(made, 1).values()
+        assert ended is not None
+        assert (ended.kind, ended.signal) == ("timeout", signal.SIGTERM)
+
+
 def test_no_process_is_to_be_had(tmp_path: Path) -> None:
     """What cannot be started is told of, and the host goes on."""
     with crew(tmp_path) as made:
@@ -257,7 +330,7 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     become_host, start = host.become_host, Starter.start
     starts: list[int] = []
 
-    def start_some(*told: Any, **settings: Any) -> int:
+    def start_some(*told: Any, **settings: Any) -> StartedProgram:
         starts.append(1)
         if len(starts) in (3, 4, 5):
             (tmp_path / "refused").touch()

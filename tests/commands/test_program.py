@@ -13,7 +13,7 @@ import pytest
 
 from bossworker.system import compiled, program, starter
 from bossworker.system.program import CannotStart
-from bossworker.system.starter import Starter
+from bossworker.system.starter import StartedProgram, Starter
 from tests.commands.supervised import ENVIRONMENT
 from tests.conftest import signals_in
 
@@ -25,9 +25,11 @@ class Way:
         self.name = name
         self._folder = folder
 
-    def start(self, argv: Sequence[str], environment: list[bytes], cwd: str, stdio: tuple[int, int, int]) -> int:
+    def start(
+        self, argv: Sequence[str], environment: list[bytes], cwd: str, stdio: tuple[int, int, int]
+    ) -> StartedProgram:
         if self.name == "program":
-            return program.start(list(map(os.fsencode, argv)), environment, os.fsencode(cwd), stdio)
+            return StartedProgram(program.start(list(map(os.fsencode, argv)), environment, os.fsencode(cwd), stdio))
         starter = Starter(environment[1:])
         assert (starter._prepared is None) == (self.name == "starter in Python")
         files = program.candidates(os.fsencode(argv[0]), environment)
@@ -38,11 +40,15 @@ class Way:
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         null = os.open(os.devnull, os.O_RDONLY)
         try:
-            pid = self.start(list(map(str, argv)), environment, str(cwd), (null, out, out))
-            os.waitpid(pid, 0)
+            start = self.start(list(map(str, argv)), environment, str(cwd), (null, out, out))
+            _, status = os.waitpid(start.pid, 0)
         finally:
             os.close(out)
             os.close(null)
+        assert start.executes
+        if refusal := start.refusal(list(map(str, argv)), str(cwd)):
+            assert os.waitstatus_to_exitcode(status) == refusal.exit_code
+            raise refusal
         return path.read_text("utf-8", "surrogateescape")
 
 

@@ -32,6 +32,7 @@ from bossworker.pool.worker import job_runner, plain_jobs
 from bossworker.pool.worker.job_runner import JobRunner
 from bossworker.result import Origin, Result
 from bossworker.system import compiled
+from tests.conftest import wait_for
 from tests.unit.test_codec_properties import any_jobs, same
 
 PROJECT = Path(__file__).parents[2]
@@ -362,6 +363,13 @@ def start(**other: Any) -> Any:
     return core.start(*asked.values())
 
 
+def refusal(**other: Any) -> Any:
+    """Why it was not executed, once it has ended."""
+    pid, begun = start(**other)
+    os.waitpid(pid, 0)
+    return core.look_at_start(begun)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -384,19 +392,33 @@ def test_nothing_is_started_of_what_makes_no_sense(wrong: dict[str, Any]) -> Non
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_what_its_child_may_still_use_is_not_freed() -> None:
+    """But once the child has executed, or ended."""
+    null = os.open(os.devnull, os.O_RDWR)
+    line = b"A=%d" % os.getpid()
+    before = sys.getrefcount(line)
+    started = [*start(argv=["sleep", "60"], files=[b"/bin/sleep"], environment=[line], stdio=(null, null, null))]
+    os.close(null)
+    wait_for(lambda: core.look_at_start(started[1]) is not None)
+    assert sys.getrefcount(line) == before + 1
+    started.pop()
+    assert sys.getrefcount(line) == before
+    os.kill(started[0], signal.SIGKILL)
+    os.waitpid(started[0], 0)
+
+
 def test_what_is_started_is_a_child_and_what_is_not_leaves_none() -> None:
-    assert start(stdio=(99, 99, 99)) == (errno.EBADF, 0)
-    assert start(folder="/nowhere") == (errno.ENOENT, 1)
-    assert start(files=[b"/nowhere", b"/etc/passwd", b"/nowhere"]) == (errno.EACCES, 2)
-    assert start(files=[]) == (errno.ENOENT, 2)
+    assert refusal(stdio=(99, 99, 99)) == (errno.EBADF, 0)
+    assert refusal(folder="/nowhere") == (errno.ENOENT, 1)
+    assert refusal(files=[b"/nowhere", b"/etc/passwd", b"/nowhere"]) == (errno.EACCES, 2)
+    assert refusal(files=[]) == (errno.ENOENT, 2)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     null = os.open(os.devnull, os.O_RDWR)
     line, folder = b"A=%d" % os.getpid(), f"/proc/{os.getpid()}"
     before = sys.getrefcount(line), sys.getrefcount(folder), os.listdir("/proc/self/fd")
     for _ in range(10):
-        pid = start(environment=[line], folder=folder, stdio=(null, null, null))
-        assert os.waitpid(pid, 0) == (pid, 0)
+        assert refusal(environment=[line], folder=folder, stdio=(null, null, null)) == (0, 2)
     assert (sys.getrefcount(line), sys.getrefcount(folder), os.listdir("/proc/self/fd")) == before
     os.close(null)
 

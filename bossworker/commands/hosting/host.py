@@ -156,20 +156,21 @@ class Host:
         """Start what may run; and send what is to be told, in one message with what begins."""
         if self._unsent:
             self._send()
-        while not self._unsent and (starting := self._take_from_queue()):
+        while starting := [] if self._unsent else self._take_from_queue():
+            self._tell()
             if self._unsent:
                 # The run has not heard of them yet: if we died now, it would have them run a second time.
                 self._queue.extendleft(reversed(starting))
                 return
             for job in starting:
                 self._begin(job)  # which may have ended at once, if it cannot be run
+        self._tell()
 
     def _take_from_queue(self) -> list[HostedJob]:
         starting: list[HostedJob] = []
         while self._queue and len(starting) < self._free and self._has_capture(len(starting)):
             starting.append(self._queue.popleft())
             self._records.append((starting[-1].id,))
-        self._tell()
         return starting
 
     def _has_capture(self, taken: int) -> bool:
@@ -191,23 +192,16 @@ class Host:
         try:
             out, err = self._ours or one.capture.streams
             one.start(self._starter, self._files_of(job.argv[0]), (self._null, out, err), self._cells)
-        except BlockingIOError as error:  # no more processes are to be had
-            if self._running:  # when one of ours ends, there is one
+        except Exception as error:  # whatever it is, it costs this command, and no other
+            if isinstance(error, BlockingIOError) and self._running:  # when one of ours ends, a process is to be had
                 self._captures.append(one.capture)
                 self._queue.appendleft(job)
                 return
             one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
-        except (OSError, ValueError) as error:
-            one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
-        if not one.pid:
+        if one.pid:
+            self._see_to(one)
+        else:
             self._finish(one)
-            return
-        self._running[one.pid] = one
-        one.fd = _pidfd(one.pid)
-        if one.fd >= 0:
-            self._watched[one.fd] = one
-            self._poll.register(one.fd, select.POLLIN)
-        self._see_to(one)
 
     def _files_of(self, name: str) -> list[bytes]:
         """What a program's name may mean; first of all what it meant when it was first asked for, as a shell has it."""
@@ -220,14 +214,23 @@ class Host:
         return files
 
     def _see_to(self, one: Hosted) -> None:
-        """Look at it now and again, while it runs."""
-        settings = self._settings
-        if settings.how == LINES:
+        """While it runs: hear of its end, and look at it now and again."""
+        self._running[one.pid] = one
+        one.fd = _pidfd(one.pid)
+        if one.fd >= 0:
+            self._watched[one.fd] = one
+            self._poll.register(one.fd, select.POLLIN)
+        if self._settings.how == LINES:
             one.relay = LineRelay(one.capture.streams, os.fsencode(one.job.tag), self._turns)
-        limited = settings.memory or settings.how == LINES
-        self._later(TICK if limited else _UNWATCHED if one.fd < 0 else FIRST_LOOK, LOOK, one)
-        if settings.timeout:
-            self._later(settings.timeout, END, one)
+        self._later(self._until_look(one, FIRST_LOOK), LOOK, one)
+        if self._settings.timeout:
+            self._later(self._settings.timeout, END, one)
+
+    def _until_look(self, one: Hosted, seconds: float) -> float:
+        """Seconds until the next look at it; as many as these if there is nothing special about it."""
+        if self._settings.memory or one.relay is not None:
+            return TICK
+        return _UNWATCHED if one.fd < 0 else min(seconds, LONGEST_LOOK)
 
     # -- what is due ------------------------------------------------------------------------------------
 
@@ -265,19 +268,19 @@ class Host:
             return
         if one.exit is not None:
             return
-        one.look(seconds)
         if one.relay is not None:
             self._pass_on(one)
-        if self._settings.memory and one.ending is None:
+        if one.executes:
+            one.look(seconds)
             self._check_memory(one)
-        limited = self._settings.memory or one.relay is not None
-        self._later(TICK if limited else _UNWATCHED if one.fd < 0 else min(4 * seconds, LONGEST_LOOK), LOOK, one)
+        self._later(self._until_look(one, 4 * seconds), LOOK, one)
 
     def _check_memory(self, one: Hosted) -> None:
         from bossworker.system import memory
 
-        if held := memory.excess(self._members(one), self._settings.memory):
-            self._stop(one, MEMORY, memory.describe_excess(held, self._settings.memory))
+        limit = self._settings.memory
+        if limit and one.ending is None and (held := memory.excess(self._members(one), limit)):
+            self._stop(one, MEMORY, memory.describe_excess(held, limit))
 
     def _pass_on(self, one: Hosted, at_last: bool = False) -> bool:
         assert one.relay is not None
@@ -334,8 +337,7 @@ class Host:
         return one.family
 
     def _members(self, one: Hosted) -> list[int]:
-        members: list[int] = self._family(one).members()
-        return members
+        return list(self._family(one).members())
 
     def _finish(self, one: Hosted) -> None:
         """Make its record, and its slot free."""
@@ -347,7 +349,7 @@ class Host:
         self._running.pop(one.pid, None)
         record = one.record(self._settings)
         if one.exit is not None and not one.kind:
-            self._cells.ended(one.job.cell, one.exit[0], bool(record.stdout or record.stderr), record.seconds)
+            self._cells.ended(one.job.cell, one.exit[0], one.wrote, one.exit[2])
         self._records.append(tuple(record))
         self._free += 1
         if one.pid and self._remainder.is_left_by(one.pid, self._running):

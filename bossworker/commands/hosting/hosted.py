@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bossworker.system.descendants import Ending
     from bossworker.system.identity import Identity
     from bossworker.system.memory import ChildPeak, OomWatch
-    from bossworker.system.starter import Starter
+    from bossworker.system.starter import StartedProgram, Starter
 
 OOM_AFTER = 0.02  # seconds after which the kernel's counters are read, too; to fill a memory takes longer
 LEAST_SPACE = 65536  # bytes; a disk with less is full
@@ -43,49 +43,63 @@ TIMED_OUT = "BossWorkerAsync: timed out"
 class Hosted:
     """A command in a slot of a host."""
 
-    __slots__ = (
-        "_identity", "capture", "ending", "exit", "family", "fd", "gone", "hopeless", "job", "jobid", "kind", "oom",
-        "peak", "pid", "reason", "refusal", "relay", "started", "started_at",
-    )  # fmt: skip
+    relay: LineRelay | None = None
+    pid = 0
+    fd = -1  # readable when it has ended; -1: where there is no such thing
+    started_at = started = 0.0  # Unix, monotonic seconds
+    refusal: program.CannotStart | None = None
+    exit: tuple[int, struct_rusage, float] | None = None
+    kind = ""  # why it is made to end, as its record will say
+    reason = ""
+    ending: Ending | None = None
+    family: Family | None = None
+    hopeless = ""  # who cannot be ended, and why
+    gone = False  # its record is made
+    wrote = False  # anything that is in its record alone
+    peak: ChildPeak | None = None
+    oom: OomWatch | None = None
+    _start: StartedProgram | None = None
+    _stderr = -1
+    _identity: Identity | None = None
 
     def __init__(self, job: HostedJob, jobid: str, capture: Capture) -> None:
         self.job = job
         self.jobid = jobid
         self.capture = capture
-        self.relay: LineRelay | None = None
-        self.pid = 0
-        self.fd = -1  # readable when it has ended; -1: where there is no such thing
-        self.started_at = self.started = 0.0  # Unix, monotonic seconds
-        self.refusal: program.CannotStart | None = None
-        self.exit: tuple[int, struct_rusage, float] | None = None
-        self.kind = ""  # why it is made to end, as its record will say
-        self.reason = ""
-        self.ending: Ending | None = None
-        self.family: Family | None = None
-        self.hopeless = ""  # who cannot be ended, and why
-        self.gone = False  # its record is made
-        self.peak: ChildPeak | None = None
-        self.oom: OomWatch | None = None
-        self._identity: Identity | None = None
 
     def start(self, starter: Starter, files: list[bytes], stdio: tuple[int, int, int], cells: Cells) -> None:
-        """Start it; if its program does not run, `refusal` says why. OSError, ValueError: no process can be made of it.
+        """Start it; if its program does not run, `refusal` says why, then or when it has ended.
+
+        Any other exception: no process can be made of it.
 
         Args:
             files: What its program may be.
         """
         job = self.job
-        own = [f"{name}={value}" for name, value in job.env.items()]
-        own.append(f"BOSSWORKER_JOB={self.jobid}")
+        own = [f"BOSSWORKER_JOB={self.jobid}", *[f"{name}={value}" for name, value in job.env.items()]]
         self.started_at, self.started = start_times()
+        self._stderr = stdio[2]
         cells.starting(job.cell, self.started_at)
         try:
-            self.pid = starter.start(job.argv, files, job.cwd, own, stdio)
+            self._start = starter.start(job.argv, files, job.cwd, own, stdio)
+            self.pid = self._start.pid
         except program.CannotStart as refusal:
-            self.refusal = refusal
-            program.tell(stdio[2], refusal)
+            self._refuse(refusal)
         finally:
             cells.running(job.cell, self.pid)
+
+    def _see_whether_refused(self, status: int) -> None:
+        if status and self._start is not None and (refusal := self._start.refusal(self.job.argv, self.job.cwd)):
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: program.CannotStart) -> None:
+        self.refusal = refusal
+        program.tell(self._stderr, refusal)
+
+    @property
+    def executes(self) -> bool:
+        """Whether what is seen of its process is its program's; before, it is ours."""
+        return self._start is not None and self._start.executes
 
     # -- while it runs ----------------------------------------------------------------------------------
 
@@ -99,6 +113,7 @@ class Hosted:
             return False
         if pid:
             self.exit = status, usage, time.monotonic() - self.started
+            self._see_whether_refused(status)
         return bool(pid)
 
     def look(self, seconds: float) -> None:
@@ -114,29 +129,32 @@ class Hosted:
 
     # -- its end ------------------------------------------------------------------------------------------
 
-    def record(self, settings: HostSettings) -> EndRecord:
-        """How it has ended. What failed, and not because somebody has cancelled it, is kept."""
+    def record(self, settings: HostSettings) -> tuple[Any, ...]:
+        """How it has ended, as it is told. What failed, and not because somebody has cancelled it, is kept."""
         kind, reason = self._verdict()
-        code = None if self.exit is None else os.waitstatus_to_exitcode(self.exit[0])
-        if self.refusal is not None:
-            code = self.refusal.exit_code
         jobid = self._keep(settings) if kind and kind != CANCELLED else ""
         stdout, stderr = self.capture.take(settings.folder, self.jobid)
-        return EndRecord(
-            self.job.id,
-            kind,
-            reason,
-            code if code is not None and code >= 0 else None,
-            -code if code is not None and code < 0 else None,
-            time.monotonic() - self.started if self.exit is None else self.exit[2],
-            self.started_at,
-            stdout if settings.how == GROUP else b"",
-            stderr if settings.how == GROUP else b"",
-            jobid,
-            self.relay.received if self.relay is not None else 0,
-        )
+        if settings.how != GROUP:
+            stdout = stderr = b""
+        self.wrote = bool(stdout or stderr)
+        seconds = time.monotonic() - self.started if self.exit is None else self.exit[2]
+        if not (kind or self.wrote or self.relay):
+            return self.job.id, seconds, self.started_at
+        code = self._code()
+        exit_code, signal = (code, None) if code is None or code >= 0 else (None, -code)
+        received = self.relay.received if self.relay is not None else 0
+        times = seconds, self.started_at
+        return EndRecord(self.job.id, kind, reason, exit_code, signal, *times, stdout, stderr, jobid, received)
+
+    def _code(self) -> int | None:
+        """Of its exit; negative: the signal that ended it."""
+        if self.refusal is not None:
+            return self.refusal.exit_code
+        return None if self.exit is None else os.waitstatus_to_exitcode(self.exit[0])
 
     def _verdict(self) -> tuple[str, str]:
+        if self.exit is not None and not (self.exit[0] or self.kind):
+            return "", ""
         lives_on = f"; {self.hopeless}" if self.hopeless else ""
         if self.kind in (TIMEOUT, CANCELLED):
             return self.kind, f"{TIMED_OUT}{lives_on}"
@@ -146,8 +164,6 @@ class Hosted:
             return BAD_JOB, f"exit code {self.refusal.exit_code}: {self.refusal.reason}"
         assert self.exit is not None
         code = os.waitstatus_to_exitcode(self.exit[0])
-        if not code:
-            return "", ""
         words = f"exit code {code}" if code > 0 else f"terminated by signal {_signal_name(-code)}"
         return (REPORTED if code > 0 else CRASH), words + self._why(self.exit[0])
 

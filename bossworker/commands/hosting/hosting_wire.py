@@ -5,6 +5,7 @@ The run says JOBS (a list of `HostedJob`), CANCEL (ids, a kind, whether of those
 lists of records, each of them one of::
 
     (id,)                        it begins. Said before it does: what has not been said to begin has not
+    (id, seconds, started_at)    it has ended well, and has written nothing that is for us
     (id, kind, reason, ...)      it has ended: an `EndRecord`
     (None, errno)                the lines that are passed on cannot be written
 """

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from bossworker.system import identity
 
-_LISTED, _EACH = 1 << 12, 16  # bytes of a list of children, and those of one in it
+_LISTED, _WHOLE = 1 << 12, 3000  # bytes of a list of children that are given at most; those of one that is whole
 
 
 class Pids(Container[int], Sized, Protocol):
@@ -31,13 +31,13 @@ class Remainder:
         Args:
             running: The pids of those that run, which are our children as well.
         """
-        # The list may lack one if another child ends while it is read. What is in the command's group is seen anyhow.
-        if identity.exists(-pid):
+        listed = os.pread(self._children, _LISTED, 0) if self._children >= 0 else None
+        whole = listed is not None and len(listed) < _WHOLE
+        if not whole and identity.exists(-pid):
             return True
-        if self._children < 0:
-            return False
-        children = os.pread(self._children, _LISTED + _EACH * len(running), 0).split()
-        if len(children) == len(running):
+        children = (listed or b"").split()
+        # Nobody leaves that list but whom we reap. Whatever the command has left came there before it could be reaped.
+        if whole and len(children) == len(running):
             return False
         left = [child for child in map(int, children) if child not in running and not _reap(child)]
         return bool(left)
