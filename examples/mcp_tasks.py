@@ -3,8 +3,7 @@
     python examples/mcp_tasks.py [--owner NAME]
 
 JSON-RPC over stdin and stdout, a message a line (MCP 2025-11-25). A task is a detached job: it goes on when this
-server, the agent or both end, and whichever server of the same owner is started next answers for it, since its state is
-in a job directory, not here. A command gets all of its input with the call, so no task is ever ``input_required``.
+server, the agent or both end, and whichever server of the same owner is started next answers for it.
 """
 
 import argparse
@@ -13,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from bossworker import jobs
 
-TTL, POLL, CANCEL = 86_400_000, 500, 2.0  # ms that an ended task stays; ms between looks; seconds from TERM to KILL
-NO_JSON, NO_REQUEST, NO_METHOD, BAD_PARAMS, OUR_FAULT = -32700, -32600, -32601, -32602, -32603  # errors of JSON-RPC
+TTL, POLL = 86_400_000, 500  # milliseconds that an ended task stays, and between looks
+GRACE = 2.0  # seconds from TERM to KILL
+TURN = threading.Lock()  # to print
 STATES = {"created": "working", "running": "working", "completed": "completed", "terminated by request": "cancelled"}
 HELLO = {
     "protocolVersion": "2025-11-25",
@@ -36,8 +35,8 @@ TOOL = {
 }
 
 
-class Server:
-    """Answers for the tasks of one owner. Each of its methods takes a request's parameters and returns the result."""
+class Tasks:
+    """Those of one owner. Each method takes a request's parameters and returns its result."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
@@ -47,24 +46,17 @@ class Server:
             "tools/list": lambda **_: {"tools": [TOOL]},
             "tools/call": self.call,
             "tasks/list": self.list_all,
-            "tasks/get": lambda taskId="", **_: describe(self.find(taskId)),
+            "tasks/get": lambda taskId, **_: describe(self.find(taskId)),
             "tasks/result": self.result,
             "tasks/cancel": self.cancel,
         }
 
-    def find(self, jobid: object) -> jobs.Info:
-        """A task of this owner's, for ids come from strangers."""
-        info = jobs.info(str(jobid))
-        if info is None or info.meta.get("owner") != self.owner:
-            raise LookupError(f"there is no task {jobid!r}")
-        return info
-
-    def call(self, name: str = "", arguments: Any = None, task: Any = None, **_: object) -> dict[str, Any]:
+    def call(self, name: str, arguments: Any = None, task: Any = None, **_: object) -> dict[str, Any]:
         """Start a command: as a task, or until its end."""
         if name != TOOL["name"]:
             raise LookupError(f"there is no tool {name!r}")
+        meta = {"owner": self.owner, "ttl": int((task or {}).get("ttl", TTL))}
         options = {name: arguments[name] for name in OPTIONS if arguments.get(name)}
-        meta = {"owner": self.owner, "ttl": int((task or {}).get("ttl") or TTL)}
         jobid = jobs.start(arguments.get("command") or [], meta=meta, **options)
         if task is not None:
             return {"task": describe(self.find(jobid))}
@@ -72,15 +64,22 @@ class Server:
         jobs.clean(jobid)
         return result
 
-    def list_all(self, **_: object) -> dict[str, Any]:
-        """This owner's tasks. One whose time to live is over is deleted."""
-        infos = [info for info in map(jobs.info, jobs.listing()) if info and info.meta.get("owner") == self.owner]
-        over = [one.jobid for one in infos if one.ended_at and time.time() > one.ended_at + one.meta["ttl"] / 1000]
-        for jobid in over:
-            jobs.clean(jobid)
-        return {"tasks": [describe(one) for one in infos if one.jobid not in over]}
+    def find(self, task_id: object) -> jobs.Info:
+        info = jobs.info(str(task_id))
+        if info is None or info.meta.get("owner") != self.owner:  # ids come from strangers
+            raise LookupError(f"there is no task {task_id!r}")
+        return info
 
-    def result(self, taskId: str = "", **_: object) -> dict[str, Any]:
+    def list_all(self, **_: object) -> dict[str, Any]:
+        """One whose time to live is over is deleted."""
+        mine = [one for one in map(jobs.info, jobs.listing()) if one and one.meta.get("owner") == self.owner]
+        for one in list(mine):
+            if one.ended_at and time.time() > one.ended_at + one.meta["ttl"] / 1000:
+                jobs.clean(one.jobid)
+                mine.remove(one)
+        return {"tasks": [describe(one) for one in mine]}
+
+    def result(self, taskId: object, **_: object) -> dict[str, Any]:
         """What the tool returns, once the command has ended."""
         jobid = self.find(taskId).jobid
         failed = jobs.wait(jobid) != "completed"
@@ -88,56 +87,53 @@ class Server:
         meta = {"io.modelcontextprotocol/related-task": {"taskId": jobid}}
         return {"content": [{"type": "text", "text": text}], "isError": failed, "_meta": meta}
 
-    def cancel(self, taskId: str = "", **_: object) -> dict[str, Any]:
-        """End it: TERM first, then KILL."""
+    def cancel(self, taskId: object, **_: object) -> dict[str, Any]:
         jobid = self.find(taskId).jobid
         if not jobs.signal(jobid, "TERM"):
             raise ValueError(f"task {jobid} has ended already")
-        if STATES.get(jobs.wait(jobid, CANCEL)) == "working":
-            jobs.signal(jobid)
-            jobs.wait(jobid)
+        jobs.wait(jobid, GRACE)
+        jobs.signal(jobid, "KILL")  # which does nothing when it has ended
+        jobs.wait(jobid)
         return describe(self.find(jobid))
 
 
 def describe(info: jobs.Info) -> dict[str, Any]:
     """A task, as the protocol has it."""
-    times = info.created_at, info.ended_at or info.started_at or info.created_at
-    created, updated = (datetime.fromtimestamp(one or 0.0, UTC).isoformat(timespec="milliseconds") for one in times)
-    told = {"status": STATES.get(info.status, "failed"), "statusMessage": "; ".join(jobs.details(info.jobid))}
-    dates = {"createdAt": created, "lastUpdatedAt": updated, "ttl": info.meta["ttl"], "pollInterval": POLL}
-    return {"taskId": info.jobid, **told, **dates}
+    state = {"status": STATES.get(info.status, "failed"), "statusMessage": "; ".join(jobs.details(info.jobid))}
+    times = {
+        "createdAt": iso(info.created_at),
+        "lastUpdatedAt": iso(info.ended_at or info.started_at or info.created_at),
+    }
+    return {"taskId": info.jobid, **state, **times, "ttl": info.meta["ttl"], "pollInterval": POLL}
 
 
-def respond(server: Server, line: str, turn: threading.Lock) -> None:
-    """Answer a message on stdout, whatever it is; but for notifications."""
+def iso(seconds: float | None) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds or 0))
+
+
+def respond(tasks: Tasks, line: str) -> None:
+    """Answer a message, whatever it is; but for notifications."""
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": None}
-    code = NO_JSON  # of what fails from here on
+    code = -32700  # of an error from here on: this is no JSON
     try:
         request = json.loads(line)
-        code = NO_REQUEST
-        if not isinstance(request, dict):
-            raise TypeError("a message is an object")
-        if "id" not in request:
+        code = -32600  # no request
+        if "id" not in dict(request):
             return
-        code, answer["id"], name = NO_METHOD, request["id"], request.get("method")
-        if name not in server.methods:
-            raise LookupError(f"there is no method {name!r}")
-        code = BAD_PARAMS
-        answer["result"] = server.methods[name](**(request.get("params") or {}))
+        answer["id"] = request["id"]
+        code = -32601  # no such method
+        method = tasks.methods[request["method"]]
+        code = -32602  # bad parameters
+        answer["result"] = method(**request.get("params", {}))
     except Exception as error:  # whoever waits for an answer gets one
-        code = code if isinstance(error, LookupError | TypeError | ValueError) else OUR_FAULT
-        answer["error"] = {"code": code, "message": str(error)}
-    with turn:
+        ours = not isinstance(error, LookupError | TypeError | ValueError)
+        answer["error"] = {"code": -32603 if ours else code, "message": str(error)}
+    with TURN:
         print(json.dumps(answer), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--owner", default="agent", help="whose tasks are seen")
-    server, turn = Server(parser.parse_args().owner), threading.Lock()
-    for line in sys.stdin:  # a thread a request, for some wait
-        threading.Thread(target=respond, args=(server, line, turn)).start()
-
-
-if __name__ == "__main__":
-    main()
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--owner", default="agent", help="whose tasks are seen")
+tasks = Tasks(parser.parse_args().owner)
+for line in sys.stdin:
+    threading.Thread(target=respond, args=(tasks, line)).start()  # for some wait

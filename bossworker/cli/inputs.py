@@ -188,7 +188,8 @@ class Inputs:
 
     def _take_names(self) -> None:
         for rows in self._opened:
-            self.names += next((row for row in self._awaited(rows)), ())
+            *names, last = next(self._awaited(rows), ("",))
+            self.names += [*names, last.rstrip("\r")]
 
     def _awaited(self, rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
         for row in rows:

@@ -27,7 +27,7 @@ class CommandPlanner:
         words = [options.shell_command] if options.shell_command is not None else options.command
         shell = options.shell_command is not None
         self.template = Template(words, shell=shell, names=names, repeat=options.repeated is not None)
-        self._tag = _tag_of(options, names)
+        self.tag = _tag_of(options, names)
         self._wd = Word(options.wd, names) if options.wd else None
         self._cwd = os.getcwd()
         if _tag_word(options, names).uses_slot or (self._wd is not None and self._wd.uses_slot):
@@ -39,7 +39,7 @@ class CommandPlanner:
 
     def plan(self, row: Row, text: str, index: int) -> Planned:
         """The job: a `HostedJob`, but for its id."""
-        tag = self._tag(row)
+        tag = self.tag(row)
         env = {"PARALLEL_SEQ": str(row.seq)}
         if row.slot:
             env["PARALLEL_JOBSLOT"] = str(row.slot)
@@ -67,6 +67,7 @@ class LinePlanner:
     def __init__(self, planner: CommandPlanner) -> None:
         self._planner = planner
         self.template = planner.template
+        self.tag = planner.tag
 
     def text(self, row: Row) -> str:
         return row.args[0]
@@ -85,13 +86,13 @@ class FunctionPlanner:
         self.template = Template(["{}"], shell=False)
         self._names = names
         self._function = options.function
-        self._tag = _tag_of(options, names)
+        self.tag = _tag_of(options, names)
 
     def text(self, row: Row) -> str:
         return shlex.join(row.args)
 
     def plan(self, row: Row, text: str, index: int) -> Planned:
-        return Planned(row, text, index, self._tag(row), self._job(row.args))
+        return Planned(row, text, index, self.tag(row), self._job(row.args))
 
     def key(self, row: Row, text: str) -> str:
         """What it is, for a journal."""

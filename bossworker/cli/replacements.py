@@ -16,6 +16,7 @@ NUMBER, SLOT = "#", "%"
 _OPERATION = r"(?://|/\.|/|\.)?"
 _TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
 _SPACE = re.compile(r"(\s+)")
+_PLAIN = re.compile(r"[-+_./a-zA-Z0-9]+")
 
 
 def without_extension(value: str) -> str:
@@ -45,6 +46,14 @@ _OPERATIONS: dict[str, Callable[[str], str]] = {
     "//": folder,
     "/.": lambda value: without_extension(file_name(value)),
 }
+
+
+def quote(word: str) -> str:
+    """For a shell, as GNU parallel does it: also an ``=``, which may come to stand where it would set a variable."""
+    if _PLAIN.fullmatch(word):
+        return word
+    quoted = "'" + word.replace("'", "'\"'\"'") + "'"
+    return quoted.removeprefix("''").removesuffix("''") or quoted
 
 
 class Row(NamedTuple):
@@ -135,7 +144,9 @@ def _which(name: str, names: Sequence[str]) -> str | int | None:
         return name
     if name in names:
         return names.index(name) + 1
-    return int(name) if re.fullmatch(r"-?[1-9][0-9]*", name, re.ASCII) else ""
+    if not re.fullmatch(r"-?[0-9]+", name, re.ASCII):
+        return ""
+    return int(name) or None  # {0} is {}
 
 
 def _pieces(text: str, names: Sequence[str]) -> list[str]:
@@ -176,5 +187,6 @@ class Template:
         if self._raw:
             return " ".join(row.args)
         if not self.shell:
-            return shlex.join(self.argv(row))
-        return "".join(word.text(row, shlex.quote) for word in self._words)
+            program, words = self.argv(row)[:1], self.argv(row)[1:]
+            return " ".join((*map(quote, program), *map(shlex.quote, words)))
+        return "".join(word.text(row, quote) for word in self._words)

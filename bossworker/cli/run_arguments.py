@@ -277,8 +277,8 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
     if options.repeated is not None:
         options.per_job = options.repeated
     _check(parser, options)
-    if options.keep_order and options.how == "lines":
-        options.how = "group"  # lines that have to wait for those of another job are no sooner there
+    if options.results or (options.keep_order and options.how == "lines"):
+        options.how = "group"  # into files; and lines that have to wait for another job's are no sooner there
     return options
 
 

@@ -25,6 +25,7 @@ from bossworker.cli.runner import Feed, Planner, Runner, await_either
 from bossworker.cli.summary import Summary
 from bossworker.cli.throttle import Throttle
 from bossworker.commands.hosting.hosting_wire import HostSettings
+from bossworker.commands.hosting.relaying import tagged
 from bossworker.errors import JournalError
 
 TYPE_CHECKING = False
@@ -99,7 +100,7 @@ class RunCommand:
         return Inputs(
             options.sources,
             delimiter=options.delimiter_bytes,
-            columns=options.colsep,
+            columns="\t" if options.colsep is None and options.header else options.colsep,
             header=options.header is not None,
             per_job=options.per_job,
             trim=options.trim or ("n" if options.colsep is None else "lr"),
@@ -161,11 +162,14 @@ class RunCommand:
     def _print_all(self) -> None:
         while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
             if found is not None:
-                as_json = self._options.json
-                line = printers.json_line(printers.planned(*found)) if as_json else os.fsencode(found[1]) + b"\n"
-                printers.write(1, line)
+                printers.write(1, self._only_told(*found))
             else:
                 await_either(-1, self._feed.waits_for, 0.0 if self._feed.has_more else None)
+
+    def _only_told(self, row: Row, text: str) -> bytes:
+        if self._options.json:
+            return printers.json_line(printers.planned(row, text))
+        return tagged(os.fsencode(f"{text}\n"), os.fsencode(self._planner.tag(row)))
 
     def _open(self, stack: ExitStack) -> None:
         options = self._options

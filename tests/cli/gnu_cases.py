@@ -1,11 +1,12 @@
 """What GNU parallel 20221122 printed, and exited with, for a command line: arguments, stdin, stdout, exit status.
 
-``in`` is a file that holds "a", an empty line and "b"; ``cols`` one of a column called "my col". ``-c`` is ours: GNU
-parallel always has a shell.
+``in`` is a file that holds "a", an empty line and "b"; ``cols`` one of a column called "my col", ``dos`` one whose
+first line ends as on Windows. ``-c`` is ours: GNU parallel always has a shell.
 """
 
 IN = "a\n\nb\n"
 COLUMNS = "my col\na\nb\n"
+DOS = "a\tb\r\n1\t2\n"
 
 CASES: list[tuple[list[str], str, str, int]] = [
     (
@@ -159,5 +160,24 @@ CASES: list[tuple[list[str], str, str, int]] = [
     (["-k", "--trim", "r", "-c", "echo '['{}']'", ":::", " a \t", "b"], "", "[ a]\n[b]\n", 0),
     (["-k", "--trim", "rl", "--tag", "-c", "echo '['{}']'", ":::", " a \x0b", "  "], "", "a\t[a]\n\t[]\n", 0),
     (["-k", "-N2", "--tagstring", "t{}", "echo", ":::", "a", "b", "c"], "", "ta tb\ta b\ntc\tc\n", 0),
+    (["-k", "echo", "{0}", "x{0.}y", "{01}", ":::", "a.b"], "", "a.b xay a.b\n", 0),
+    (["-k", "-N2", "echo", "x{0}y", ":::", "a", "b", "c"], "", "xay xby\nxcy\n", 0),
+    (["-k", "--header", ":", "echo", "{b}", "{a}", ":::", "a\tb", "1\t2", "3"], "", "2 1\n3\n", 0),
+    (["-k", "--header", ":", "--tag", "-c", "echo [{a}]", "::::", "dos"], "", "1 2\t[1]\n", 0),
+    (["-k", "--header", ":", "-c", "echo {b}{a}", "::::", "dos"], "", "21\n", 0),
+    (
+        ["-k", "--dry-run", "--tag", "-c", "echo {}", ":::", "a b", "''"],
+        "",
+        "a b\techo 'a b'\n''\techo \"'\"''\"'\"\n",
+        0,
+    ),
+    (
+        ["-k", "--dry-run", "--tagstring", "{#}", "-c", "echo x{}", ":::", "é", "a@b"],
+        "",
+        "1\techo x'é'\n2\techo x'a@b'\n",
+        0,
+    ),
+    (["-k", "-c", "A=1; echo x{}; {}; echo $A", ":::", "A=2"], "", "xA=2\n1\n", 0),
+    (["-k", "-c", "echo '{}' \"{}\"", ":::", "a", "1,2"], "", "a a\n1,2 '1,2'\n", 0),
     (["-k", "-n2", "--tagstring", "t{}", "echo", ":::", "a", "b", "c"], "", "ta b\ta b\ntc\tc\n", 0),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.gnu_cases import CASES, COLUMNS, IN
+from tests.cli.gnu_cases import CASES, COLUMNS, DOS, IN
 
 pytestmark = pytest.mark.once("what GNU parallel does, or lines of ours are read as")
 GNU = shutil.which("parallel")
@@ -25,6 +26,7 @@ def names(cases: list[tuple[list[str], str, str, int]]) -> list[str]:
 def write_inputs(folder: Path) -> None:
     (folder / "in").write_text(IN)
     (folder / "cols").write_text(COLUMNS)
+    (folder / "dos").write_text(DOS)
 
 
 @pytest.mark.parametrize(("argv", "stdin", "out", "status"), CASES, ids=names(CASES))
@@ -55,7 +57,7 @@ def gnu(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**os.environ, "HOME": str(home)},
+        env={**os.environ, "HOME": str(home), "PARALLEL_SHELL": "/bin/sh"},
         check=False,
     )
 
@@ -208,8 +210,9 @@ def test_an_argument_with_a_newline_in_a_joblog(cli: Cli, here: Path) -> None:
     assert len((here / "log").read_text().splitlines()) == 2
 
 
-def test_results_in_folders(cli: Cli, here: Path) -> None:
-    said = cli("run", "--results", "R", "-c", "echo {}; echo e >&2", ":::", "a", "b/c", "..", "x\\y", ":::", "1")
+@pytest.mark.parametrize("how", ["--group", "--line-buffer", "-u"])
+def test_results_in_folders(cli: Cli, here: Path, how: str) -> None:
+    said = cli("run", how, "--results", "R", "-c", "echo {}; echo e >&2", ":::", "a", "b/c", "..", "x\\y", ":::", "1")
     assert (said.status, said.out) == (0, "")
     found = {str(path.relative_to(here / "R")) for path in (here / "R").rglob("stdout")}
     assert found == {f"1/{name}/2/1/stdout" for name in ("a", "b\\_c", "\\..", "x\\\\y")}
@@ -226,6 +229,88 @@ def test_results_in_a_table(cli: Cli, here: Path) -> None:
         ["1", ":", "2", "3", "0", "echo a; echo e >&2; exit 3", "a", "a\n", "e\n"],
         ["2", ":", "2", "3", "0", "echo b; echo e >&2; exit 3", "b", "b\n", "e\n"],
     ]
+
+
+ARGUMENTS = [
+    "a",
+    "b c",
+    "x.y",
+    "d/e.f",
+    "it's",
+    "$HOME",
+    "no*",
+    "",
+    "a=b",
+    "é",
+    "\\",
+    '"',
+    "#x",
+    "~",
+    "1,2",
+    "p\tq",
+    " s ",
+]
+ARGUMENTS += ["..", "a/", "/", "//x.", ".c", "{}", "{1}", "3,x.y,z", "-", "!", "`", ";", "n\u00a0n", "\x01", "%", "@"]
+STRINGS = [
+    "{}",
+    "{.}",
+    "{/}",
+    "{//}",
+    "{/.}",
+    "{#}",
+    "{0}",
+    "{1}",
+    "{2}",
+    "{3}",
+    "{2.}",
+    "{1/}",
+    "{-1}",
+    "{1//}",
+    "{02/.}",
+]
+STRINGS += ["{a}", "{b.}", "{c d}", "{q}", "word", "{1}{2}", "x{}y", "{}{}", "{nope", "{}}", "{{}}", "'{}'", '"{2}"']
+NAMES = ["a", "b", "c d", "a\tb", "x,a"]
+FILES = {"tabs": "a\tb\n1\t2.x\n3\n\n", "commas": "a,c d\n1, 2.x \n3\n,,\n", "codes": "a\n0\n3\n0\n9\n"}
+OPTIONS = [["-N2"], ["-N3"], ["-n2"], ["--header", ":"], ["--colsep", ","], ["--colsep", "\\t"], ["--trim", "lr"]]
+OPTIONS += [["--tag"], ["--tagstring", "{#}-{1}"], ["--tagstring", "<{}>"], ["-k"]]
+OPTIONS += [["-k", "--retries", "2"], ["--results", "R"], ["--halt", "soon,fail=2"], ["--halt", "now,fail=1"]]
+OPTIONS += [["--halt", "soon,success=2"], ["--halt", "soon,fail=30%"], ["--trim", "n"]]
+
+
+def random_line(rng: random.Random) -> list[str]:
+    """A command line of what is meant to be the same; what is not, the documentation has in a table."""
+    options = [word for option in rng.sample(OPTIONS, rng.choice((0, 1, 1, 2, 3))) for word in option]
+    if rng.random() < 0.1:
+        options = ["--dry-run", *rng.choice((["-n2"], ["--tag"], ["--header", ":"], ["--tagstring", "{2}"]))]
+    strings = " ".join(rng.choices(STRINGS, k=rng.randrange(5)))
+    script = f"printf '<%s>' {strings}; echo{rng.choice(('', '', ' {}', ' >&2', '; exit {1}', '; exit 3'))}"
+    inputs: list[str] = []
+    for at in range(rng.choice((1, 1, 1, 2, 2, 3))):
+        link = "+" if at and rng.random() < 0.4 else ""
+        if rng.random() < 0.3:
+            inputs += [f"::::{link}", rng.choice(("in", "cols", *FILES))]
+        else:
+            inputs += [f":::{link}", rng.choice(NAMES), *rng.choices(ARGUMENTS, k=rng.randrange(1, 5))]
+    if rng.random() < 0.2 and all(one == "::::" for one in inputs[::2]):
+        inputs[:2] = []
+        options += ["-a", "codes", "-d", rng.choice(("\\n", ","))]
+    return ["-j1", *options, "-c", script, *inputs]
+
+
+@needs_gnu
+@pytest.mark.timeout(900)  # of 500 lines
+def test_random_lines_as_gnu_parallel(cli: Cli, here: Path, long: bool) -> None:
+    rng = random.Random(17)
+    write_inputs(here)
+    for name, text in FILES.items():
+        (here / name).write_text(text)
+    for _ in range(500 if long else 10):
+        argv = random_line(rng)
+        theirs = gnu(here, "--joblog", "theirs", *argv)
+        ours = cli("run", "--quiet", "--joblog", "ours", *argv)
+        assert (argv, ours.out, ours.status) == (argv, theirs.stdout, theirs.returncode)
+        if "--dry-run" not in argv:
+            assert (argv, sorted(columns(here / "ours"))) == (argv, sorted(columns(here / "theirs")))
 
 
 def test_more_than_a_hundred_failures(cli: Cli) -> None:

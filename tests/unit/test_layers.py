@@ -124,7 +124,7 @@ SAME_LAYER = {
 WHOLE = {  # two parts of one whole, of which each has to name the other
     "errors": {"result"},  # an error has the result that it is about
     "pool.caller.client": {"pool.caller.inline_pool", "engines.engine_pool"},  # it becomes one of these, its subclasses
-    "pool.worker.compiled_loop": {"pool.worker.job_runner"},  # one loop, of which a part is compiled
+    "pool.worker.plain_jobs": {"pool.worker.job_runner"},  # one loop, of which a part may be compiled
     "tasks.client.stream": {"tasks.client.task"},  # a stream is a task's,
     "tasks.client.task": {"tasks.client.task_pool"},  # and a task is a pool's
 }

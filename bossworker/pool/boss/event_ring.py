@@ -99,7 +99,7 @@ class EventRing:
                 self.last_ids.pop(client, None)
 
     def newest(self, most: int) -> list[tuple[Any, ...]]:
-        """So many records at most."""
+        """The newest records, at most `most`."""
         return self._records[-most:]
 
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:

@@ -97,7 +97,7 @@ class OwnPool:
     def drop(self) -> None:
         """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
         book = self._book
-        if book is None or self not in _running or self._closer is not None:
+        if book is None or self not in _running or self._closer is not None or self.pool._state.is_foreign():
             return
         self._closed = book.closing = True
         if self.pool._inbox.pending() or book.unsent:

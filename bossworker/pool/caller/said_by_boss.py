@@ -41,10 +41,10 @@ class SaidByBoss:
                 self.last_events = json.loads(bytes(frame.body))
             case Kind.NOTE:
                 (level,) = messages.NOTE.unpack(frame.head)
-                self._log(level, _text(frame))
+                self.log(level, _text(frame))
 
-    def _log(self, level: int, text: str) -> None:
-        """Say what the boss has to say, whatever the program's logging makes of it."""
+    def log(self, level: int, text: str) -> None:
+        """Say it of the pool, whatever the program's logging makes of it."""
         with suppress(Exception):
             logging.getLogger("bossworker").log(level, "%s pool=%r", text, self.pool)
 

@@ -31,7 +31,11 @@ class PlainJobs:
 
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
-        loop: Any = runner.recorder.compiled_loop() if core is not None else PythonLoop(runner)
+        loop: Any
+        if core is not None:
+            loop = runner.recorder.compiled_loop()
+        else:
+            loop = PythonLoop(runner.recorder, lambda: runner.encode is codec.encode_result)
         if runner.output is not None:
             loop.pipe, loop.error_pipe = runner.output.pipes
             loop.short_seconds = SHORT_SECONDS

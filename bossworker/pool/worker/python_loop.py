@@ -9,15 +9,12 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bossworker.errors import JobTimeout
 from bossworker.pickling import MAIN
-from bossworker.pool.wire.codec import RESULT_PROTOCOL, encode_result
-from bossworker.pool.wire.recorder import PAYLOAD_SIZE
-
-if TYPE_CHECKING:
-    from bossworker.pool.worker.job_runner import JobRunner
+from bossworker.pool.wire.codec import RESULT_PROTOCOL
+from bossworker.pool.wire.recorder import PAYLOAD_SIZE, Recorder
 
 _pickle = pickle.dumps
 
@@ -25,9 +22,12 @@ _pickle = pickle.dumps
 class PythonLoop:
     """See the module, and ``native/core.c`` for the members."""
 
-    def __init__(self, runner: JobRunner) -> None:
-        recorder = runner.recorder
-        self._runner = runner
+    def __init__(self, recorder: Recorder, is_small: Callable[[], bool]) -> None:
+        """
+        Args:
+            is_small: Whether results are taken for small ones.
+        """
+        self._is_small = is_small
         self._claim, self._publish = recorder.unclaimed.acquire, recorder.published.release
         self._published = recorder.published._get_value
         self._columns = recorder.marks[1:], recorder.ends, recorder.payload
@@ -50,7 +50,7 @@ class PythonLoop:
         claim, publish, clock = self._claim, self._publish, time.monotonic
         marks, ends, area = self._columns
         before, ahead, end = index - position, number - index, self.end
-        by_value, small = self.by_value, self._runner.encode is encode_result
+        by_value, small = self.by_value, self._is_small()
         claimed = False
         try:
             for job in jobs[position:]:
