@@ -96,8 +96,20 @@ def test_a_job_whose_time_is_up_while_its_result_is_pickled_has_timed_out(memory
     assert [outcome & KIND_BITS for outcome in segment.outcomes] == [0, 0, 0, Outcome.TIMEOUT, 0, 0, 0, 0, 0]
 
 
-def late(job: dict[str, int]) -> dict[str, object]:
-    return {"a": Raises(JobTimeout)} if job["n"] == 3 else {"n": job["n"]}
+def late(job: dict[str, object]) -> dict[str, object]:
+    return {"a": Late()} if job["n"] == 3 else job
+
+
+class Late:
+    """Its time is up, once, while it is pickled."""
+
+    def __init__(self) -> None:
+        self.left = [JobTimeout]
+
+    def __reduce__(self) -> Any:
+        if self.left:
+            raise self.left.pop()
+        return Late, ()
 
 
 @pytest.fixture
