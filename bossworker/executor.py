@@ -19,6 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from bossworker.display import shorten
@@ -196,6 +197,22 @@ class Executor(concurrent.futures.Executor):
             cancel_futures: Cancel the calls that no worker has begun.
         """
         self._pool.shut_down(wait, cancel_futures)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """``shutdown()``. Ctrl-C in the block, or while this waits, stops the calls that run, and makes no more.
+
+        They have ``kill_grace`` seconds to tidy up. (The workers do not hear of Ctrl-C by themselves.)
+        """
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._pool.stop()
+            return
+        try:
+            self.shutdown()
+        except KeyboardInterrupt:
+            self._pool.stop()
+            raise
 
     def terminate_workers(self) -> None:
         """End the pool now, and what it runs: boss and workers are gone within a second. Open futures raise."""

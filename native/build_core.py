@@ -14,7 +14,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "core.c"
+SOURCES = Path(__file__).parent
 NAME = "_core.abi3.so"  # Python's stable ABI, of 3.11 and all later ones
 BESIDE = Path(__file__).parent.parent / "bossworker" / NAME
 FLAGS = ("-shared", "-fPIC", "-O2", "-fvisibility=hidden")
@@ -37,7 +37,9 @@ def compile_core(target: Path) -> bool:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     options = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), f"-I{sysconfig.get_path('include')}"]
     try:
-        done = subprocess.run([*compiler, *options, SOURCE, "-o", target], capture_output=True, check=False)
+        done = subprocess.run(
+            [*compiler, *options, *SOURCES.glob("*.c"), "-o", target], capture_output=True, check=False
+        )
     except OSError:  # no such program
         return False
     if done.returncode and os.environ.get("BOSSWORKER_BUILD_ERRORS"):
@@ -47,7 +49,8 @@ def compile_core(target: Path) -> bool:
 
 def build_beside() -> bool:
     """Put it beside the sources, unless it is there; whole, or not at all: others may do so at the same time."""
-    if BESIDE.exists() and BESIDE.stat().st_mtime >= SOURCE.stat().st_mtime:
+    changed = max(source.stat().st_mtime for source in SOURCES.glob("*.[ch]"))
+    if BESIDE.exists() and BESIDE.stat().st_mtime >= changed:
         return True
     with tempfile.TemporaryDirectory(dir=BESIDE.parent, prefix="_core-") as folder:
         made = Path(folder) / NAME

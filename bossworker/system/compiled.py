@@ -1,4 +1,4 @@
-"""The compiled core, where there is one: ``native/core.c``, built as ``bossworker._core`` by the installation.
+"""The compiled core, where there is one: ``native/*.c``, built as ``bossworker._core`` by the installation.
 
 It does what a tiny job costs most of, and says the same to the byte as the Python that stands in for it, here and in
 processes at the other end. There is none where no C compiler was found, and on systems other than Linux.

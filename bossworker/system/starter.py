@@ -11,7 +11,7 @@ import os
 from bossworker.system import program
 from bossworker.system.compiled import core
 
-_CHANGING_FOLDER = 1  # what went wrong, as core.c has it
+_CHANGING_FOLDER = 1  # what went wrong, as native/starting.c has it
 
 
 class Starter:

@@ -31,6 +31,7 @@ import pytest
 
 from bossworker import BossDied, BossWorker, Executor, JobFailed, JobTimedOut, WorkerDied
 from bossworker.pool.caller.call_errors import NotRebuilt, PoolBroken, RemoteTraceback
+from bossworker.pool.caller.call_futures import CallFuture
 from tests.conftest import alive, wait_for
 
 Make = Callable[..., Executor]
@@ -592,6 +593,56 @@ def test_a_program_ends_when_its_calls_are_through(how: str) -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (told.stdout, told.stderr) == ("apple\n", "")
+
+
+def tidied(folder: Path) -> None:
+    try:
+        (folder / "began").touch()
+        time.sleep(300)
+    finally:
+        (folder / "tidied").touch()
+
+
+def begin_three(ex: Executor, folder: Path) -> list[CallFuture]:
+    """One call runs, two wait."""
+    futures = [ex.submit(tidied, folder), *[ex.submit((folder / "waited").touch) for _ in range(2)]]
+    wait_for((folder / "began").exists)
+    return futures
+
+
+@pytest.mark.parametrize("on_a_pool", [False, True])
+@pytest.mark.parametrize("where", ["in the block", "at its end"])
+def test_ctrl_c_in_a_with_stops_what_runs(
+    pool: Callable[..., BossWorker], tmp_path: Path, where: str, on_a_pool: bool
+) -> None:
+    futures: list[CallFuture] = []
+
+    def use(ex: Executor) -> None:
+        with ex:
+            futures.extend(begin_three(ex, tmp_path))
+            if where == "in the block":
+                raise KeyboardInterrupt
+            threading.Timer(0.1, partial(signal.pthread_kill, threading.get_ident(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        use(Executor(1, pool=pool(lambda job: {}, worker_count=1) if on_a_pool else None))
+    wait_for((tmp_path / "tidied").exists)
+    assert all(future.done() for future in futures)
+    assert not (tmp_path / "waited").exists()
+
+
+def test_ctrl_c_ends_a_program_though_calls_run(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from tests.faces.test_executor import Executor, begin_three
+ex = Executor(1)
+begin_three(ex, Path({str(tmp_path)!r}))
+raise KeyboardInterrupt
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert (tmp_path / "tidied").exists()
+    assert not (tmp_path / "waited").exists()
 
 
 def test_a_forked_child_is_refused_but_may_have_its_own(executor: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -94,6 +95,14 @@ class OwnPool:
             self.pool.shut_down(force=True)
             _running.discard(self)
 
+    def stop(self) -> None:
+        """Calls that run are stopped, and have ``kill_grace`` to tidy up; those that wait are not made."""
+        with self._lock:
+            self._closed = True
+        if self._book is not None:
+            self.pool.__exit__(KeyboardInterrupt, None, None)
+            _running.discard(self)
+
     def drop(self) -> None:
         """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
         book = self._book
@@ -135,6 +144,8 @@ class ForeignPool:
         for future in list(self._book.open.values()):
             future.cancel()
 
+    stop = terminate
+
     def drop(self) -> None:
         """The pool sees to what was called."""
 
@@ -166,7 +177,11 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def _see_through() -> None:
-    """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``."""
+    """The program ends: first what it has called is seen through, as with ``ProcessPoolExecutor``.
+
+    But not by Ctrl-C, of which the workers have heard nothing, as those of that would.
+    """
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for own in list(_pools):
         if own in _running or not own.pool.started:  # else it has ended, or is a parent's
-            own.shut_down(wait=True, cancel_futures=False)
+            own.stop() if interrupted else own.shut_down(wait=True, cancel_futures=False)

@@ -97,7 +97,7 @@ _LOOP_LAYOUT = (
     8 * DIRTY,
     8 * READS[0],
 )
-"""Where in a slot the compiled loop (``native/core.c``) finds what it writes."""
+"""Where in a slot the compiled loop (``native/worker_loop.c``) finds what it writes."""
 
 _NOTED = FROM_WORKERS + bytes((Outcome.ELSEWHERE,))  # how a job may have ended
 

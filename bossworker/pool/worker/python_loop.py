@@ -20,7 +20,7 @@ _pickle = pickle.dumps
 
 
 class PythonLoop:
-    """See the module, and ``native/core.c`` for the members."""
+    """See the module, and ``native/worker_loop.c`` for the members."""
 
     def __init__(self, recorder: Recorder, is_small: Callable[[], bool]) -> None:
         """

@@ -8,8 +8,6 @@ import os
 
 from bossworker.system import identity
 
-_POOL_LOCK_PAUSE = 0.001  # seconds between two tries for a pool's lock
-
 
 class LockHeld(Exception):
     """Somebody else holds it; `pid` is the process that does, None where that cannot be found out."""
