@@ -92,6 +92,7 @@ class JobEntry:
     def describe(self) -> dict[str, Any]:
         """The documented form of a job, JSON values."""
         info = self.look()
+        began = not info.reason.startswith(NOT_STARTED)
         return {
             "id": self.id,
             "kind": self.kind,
@@ -106,9 +107,9 @@ class JobEntry:
             "cwd": info.cwd,
             "pid": info.pid if info.status is Status.RUNNING else None,
             "created": info.created_at,
-            "started": info.started_at,
+            "started": info.started_at if began else None,
             "ended": info.ended_at,
-            "elapsed": info.elapsed,
+            "elapsed": info.elapsed if began else None,
             "user_time": info.user_time,
             "system_time": info.system_time,
             "max_rss": info.max_rss,
