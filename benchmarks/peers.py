@@ -46,7 +46,7 @@ class BossWorkerPeer(Peer):
 
     def bulk(self, jobs: list[Job]) -> Iterator[Job]:
         self.pool.add_work(*jobs)
-        return self._results(len(jobs))
+        return self.pool.results()  # type: ignore[no-any-return]
 
     def each(self, jobs: list[Job]) -> Iterator[Job]:
         add_work = self.pool.add_work

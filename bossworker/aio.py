@@ -70,16 +70,26 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
     async def _started(self) -> LoopJobs:
         """The pool's jobs; starts it. WorkerStartError when a worker does not come up."""
-        loop = asyncio.get_running_loop()
+        loop = self._check_loop()
         if self._closed:
             raise PoolClosed("the pool has been shut down and takes no more work")
-        if self._loop not in (None, loop):
-            raise RuntimeError("this pool belongs to another event loop")
         if self._jobs is None:
             self._loop = loop
             if self._starting is None:
                 self._starting = loop.create_task(self._start(loop))
             self._jobs = await asyncio.shield(self._starting)  # others may wait for it, too
+        return self._jobs
+
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("this pool belongs to another event loop: use it there, or make one for this loop")
+        return loop
+
+    async def _ready(self) -> LoopJobs:
+        """The same; also of a pool that has been shut down since."""
+        if self._jobs is None or self._loop is not asyncio.get_running_loop():
+            return await self._started()
         return self._jobs
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> LoopJobs:
@@ -92,8 +102,8 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             pool.start()  # a fork from another thread would be no quicker for the loop, and is warned of
         line = pool._connection
         jobs = LoopJobs(pool._parts(), line, loop)
-        await jobs.until(lambda: (line.up and line.all_recalled) or bool(line.failure) or line.gone)
-        if not line.up:
+        await jobs.until(lambda: (line.said.up and line.all_recalled) or bool(line.said.failure) or line.gone)
+        if not line.said.up:
             reason = line.why_not_up()  # which its end takes along
             await self._end(jobs, force=True)
             raise WorkerStartError(reason)
@@ -130,7 +140,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
         Args and errors as for ``BossWorker.add_work``. BossDied, PoolClosed: The pool ended before the job did.
         """
-        jobs = self._jobs or await self._started()
+        jobs = await self._ready()
         job_options = self._pool._outbox.job_options(timeout, priority, retries)
         ticket = jobs.add(job, job_options, self._pool.check_resume(resume))
         try:
@@ -171,7 +181,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
     async def _map(
         self, source: Jobs, ordered: bool, timeout: float | None, resume: bool
     ) -> AsyncGenerator[Result, None]:
-        jobs = self._jobs or await self._started()
+        jobs = await self._ready()
         flow = LoopMap(jobs, self._pool, self._pool._outbox.job_options(timeout, 0, None), ordered, resume)
         feeder = asyncio.get_running_loop().create_task(flow.feed(source))
         try:
@@ -190,7 +200,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
 
         BossDied, PoolClosed: The pool ended before these jobs did.
         """
-        jobs, taken = self._jobs or await self._started(), 0
+        jobs, taken = await self._ready(), 0
         while (result := await jobs.next_of_nobody()) is not None:
             yield result
             taken += 1
@@ -224,7 +234,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         exit_handler: Handler | EllipsisType = ...,
     ) -> None:
         """Replace the workers, one by one, by such with these handlers, as ``BossWorker.reload``."""
-        jobs, pool = self._jobs or await self._started(), self._pool
+        jobs, pool = await self._ready(), self._pool
         handlers = pool._other_handlers(work_handler, init_handler, exit_handler)
         packed = await _in_thread(partial(pack_renewed, handlers, pool._loaded))
         if self._closed:
@@ -244,13 +254,13 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         BossDied, after the events that have arrived: The boss has died.
         """
         number = check_since(since)
-        jobs = self._jobs or await self._started()
+        jobs = await self._ready()
         line, seen = self._pool._connection, FROM_NOW if number is None else number
         while True:
             answer: Mapping[str, Any] | None = None
             if not (line.closed or line.gone):
                 answer = await jobs.ask(Kind.EVENTS, messages.EVENTS.pack(seen, seen != FROM_NOW))
-            answer = answer or events_left(line.last_events, seen)
+            answer = answer or events_left(line.said.last_events, seen)
             if answer is None:
                 self._pool._state.check_death()
                 return
@@ -259,7 +269,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             seen = last_number(answer)
 
     async def _ask(self, kind: Kind, head: bytes = b"") -> dict[str, Any]:
-        jobs = self._jobs or await self._started()
+        jobs = await self._ready()
         if self._closed:
             raise PoolClosed("the pool has been shut down")
         answer = await jobs.ask(kind, head)
@@ -281,11 +291,11 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        if self._starting is None:
-            self._closed = True
-            return
-        jobs = await asyncio.shield(self._starting)
+        self._check_loop()
+        jobs = None if self._starting is None else await self._after_start(self._starting)
         self._closed = True
+        if jobs is None:
+            return
         if not force:
             try:
                 async with asyncio.timeout(timeout):
@@ -293,6 +303,11 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             except TimeoutError:
                 raise TimeoutError(f"the pool was not through with its work after {timeout} seconds") from None
         await self._end(jobs, force)
+
+    async def _after_start(self, starting: asyncio.Task[LoopJobs]) -> LoopJobs | None:
+        """None: it failed, which whoever wanted it has heard, or was given up."""
+        await asyncio.wait([starting])
+        return None if starting.cancelled() or starting.exception() else starting.result()
 
     async def aclose(self) -> None:
         """``shut_down()``."""
@@ -303,7 +318,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
         while jobs.unsent and not line.gone:
             await asyncio.sleep(SENT_TICK)
         await _in_thread(partial(self._pool._outbox.close, None))  # another thread may be adding jobs
-        await jobs.until(lambda: line.orderly or line.gone or line.closed)
+        await jobs.until(lambda: line.said.orderly or line.gone or line.closed)
 
     async def _end(self, jobs: LoopJobs, force: bool) -> None:
         """What is left to be done by a thread does not take long."""

@@ -154,8 +154,7 @@ class Executor(concurrent.futures.Executor):
             chunksize: Taken, and of no effect: the pool sizes its batches itself.
             buffersize: Take no more than this many from the iterables beyond what was yielded; None: take all, now.
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
+        check_count("chunksize", chunksize, 1)
         deadline = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None:
             check_count("buffersize", buffersize, 1)

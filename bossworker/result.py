@@ -299,9 +299,15 @@ class Result(dict[Any, Any], Generic[Answer_co]):
 
 def make_result(value: Mapping[Any, Any], origin: Origin, at: int = 0) -> Result[Any]:
     """A result with its attributes."""
+    result = bare_result(value)
+    result._origin, result._at = origin, at
+    return result
+
+
+def bare_result(value: Mapping[Any, Any]) -> Result[Any]:
+    """A result with nothing but its contents."""
     result: Result[Any] = dict.__new__(Result)
     result.update(value)
-    result._origin, result._at = origin, at
     return result
 
 

@@ -40,6 +40,14 @@ typedef struct {
 
 static int pack(Packer *p, PyObject *value, int depth);
 
+static inline void start_packing(Packer *p, unsigned char *at, unsigned char *end, int memo)
+{
+    p->at = at;
+    p->end = end;
+    p->memo = memo;
+    p->known = 0; /* the objects are left as they are: to clear them would take longer than to pack a small result */
+}
+
 static inline int put(Packer *p, const void *bytes, size_t size)
 {
     if ((size_t)(p->end - p->at) < size) return 0;
@@ -197,7 +205,8 @@ static PyObject *ERROR_KEY;
 static Py_ssize_t pack_result(unsigned char *at, unsigned char *end, PyObject *value)
 {
     static const unsigned char head[] = {0x80, 3};
-    Packer p = {at, end, 1, 0, {0}};
+    Packer p;
+    start_packing(&p, at, end, 1);
     if (value == Py_None) return put(&p, head, 2) && put(&p, "}q", 3) ? p.at - at : -1; /* and the number, 0 */
     if (!PyDict_CheckExact(value) || PyDict_GetItemWithError(value, ERROR_KEY) != NULL) return -1;
     return put(&p, head, 2) && pack_dict(&p, value, 0) && p.at < p.end ? p.at - at : -1;
@@ -218,7 +227,8 @@ static PyObject *core_pack_result(PyObject *module, PyObject *value)
 static Py_ssize_t pack_block(unsigned char *buffer, Py_ssize_t room, PyObject *jobs, Py_ssize_t start, Py_ssize_t stop)
 {
     static const unsigned char head[] = {0x80, 5, 0x95, 0, 0, 0, 0, 0, 0, 0, 0, ']', '('};
-    Packer p = {buffer, buffer + room, 0, 0, {0}};
+    Packer p;
+    start_packing(&p, buffer, buffer + room, 0);
     if (!put(&p, head, sizeof head)) return -1;
     for (Py_ssize_t n = start; n < stop; n++) {
         PyObject *job = PyTuple_GetItem(jobs, n);
@@ -538,7 +548,7 @@ static PyObject *core_load_results(PyObject *module, PyObject *args)
     return results != NULL ? results : Py_NewRef(Py_None);
 }
 
-#define POSITIONS 2048
+#define POSITIONS 4096
 static PyObject *POSITION[POSITIONS]; /* these numbers, once they were needed */
 
 static PyObject *position_of(Py_ssize_t n)

@@ -34,6 +34,7 @@ OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
+COSTLY = Path(__file__).with_name("costly.txt")  # see costs.py
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
 
 turns: Turns | None = None
@@ -42,7 +43,10 @@ slender = 0  # bytes of this process when it last gave memory back
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--long", action="store_true", help="run storms at full length, and repeat what shows itself rarely"
+        "--thorough", action="store_true", help="run those tests, too, that a quick run of a folder leaves out"
+    )
+    parser.addoption(
+        "--long", action="store_true", help="the same, with storms at full length, and repeat what shows itself rarely"
     )
 
 
@@ -54,10 +58,15 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite, or a folder, in several processes; single files in this one, where a debugger works."""
-    if all(".py" in argument for argument in config.args):
+    if names_files(config):
         return 0
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(2 * cpus, MOST_PROCESSES)
+
+
+def names_files(config: pytest.Config) -> bool:
+    """Whether single files were asked for, or single tests, and no folder."""
+    return all(".py" in argument for argument in config.args)
 
 
 def start_pythons_quickly() -> None:
@@ -130,20 +139,30 @@ def set_up_hypothesis(long: bool) -> None:
     settings.load_profile("long" if long else "quick")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Those that must run alone come last: so the others wait for them only once. One that takes long comes first."""
-    items.sort(key=lambda item: is_alone(item) - (item.get_closest_marker("early") is not None))
+    if not (config.getoption("--thorough") or config.getoption("--long") or names_files(config)):
+        left_out = left_out_quickly(items)
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=list(left_out))
+    items.sort(key=lambda item: is_marked(item, "alone") - is_marked(item, "early"))
 
 
-def is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
+def left_out_quickly(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What costs much, and what is marked since other tests say it, too."""
+    costly = set(COSTLY.read_text().splitlines())
+    return {item for item in items if item.nodeid in costly or is_marked(item, "thorough")}
+
+
+def is_marked(item: pytest.Item, name: str) -> bool:
+    return item.get_closest_marker(name) is not None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if turns is None:
         return (yield)
-    with turns.taken(is_alone(item)):
+    with turns.taken(is_marked(item, "alone")):
         return (yield)
 
 

@@ -10,12 +10,12 @@ junit.py (what is told of jobs), run_journal.py, cell_book.py (``--journal``)
 add: queue_commands.py, queue_files.py (what is on the disk), spooler.py (the process that runs them)
 
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
-resume, send), on entries.py (a job and a task in one form), selecting.py (which ones are meant), command_parser.py;
-queued_entries.py, pool_entries.py (the same of queued commands and of pools)
+resume, send), on entries.py (the one form that all have: job_entries.py, task_entries.py, pool_entries.py),
+command_list.py (commands, those that wait in queues too), selecting.py (which ones are meant), command_parser.py
 
 top.py, top_board.py (what is shown), top_screen.py (on a whole terminal);  web_command.py
 
-command_list.py (commands, those that wait in queues too);  doctor.py
+doctor.py
 
 shells.py (completion), manual_page.py, on parsers.py: `data/` is made of them
 """

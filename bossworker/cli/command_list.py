@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bossworker.cli.entries import JobEntry
-from bossworker.cli.queue_files import all_groups
+from bossworker.cli.job_entries import JobEntry, QueuedEntry, queued_entries
 from bossworker.commands import record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from bossworker.cli.queued_entries import QueuedEntry
 
 
 class CommandList:
@@ -35,8 +30,4 @@ class CommandList:
 
 
 def _queued(take_up: bool) -> dict[str, QueuedEntry]:
-    if not any(all_groups()):  # or there is no need to load what reads them
-        return {}
-    from bossworker.cli.queued_entries import queued_entries
-
     return {entry.id: entry for entry in queued_entries(take_up)}

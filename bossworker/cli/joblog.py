@@ -33,7 +33,7 @@ class JobLogError(Exception):
 
 
 class Joblog:
-    """A joblog that is written, a line a job, as it ends; those that end together at once."""
+    """A joblog that is written, one line per job, as it ends; those that end together at once."""
 
     def __init__(self, path: str, append: bool) -> None:
         self._lines: list[str] = []

@@ -10,11 +10,13 @@ from bossworker.cli import (
     looking,
     queue_commands,
     run_arguments,
-    shells,
     steering,
     top,
     web_command,
 )
+from bossworker.cli.command_parser import make_parser
+
+SHELLS = ("bash", "zsh", "fish")
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -39,8 +41,20 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "trace": looking.trace_parser(),
         "web": web_command.web_parser(),
         "doctor": doctor.doctor_parser(),
-        "completion": shells.completion_parser(),
+        "completion": completion_parser(),
     }
+
+
+def completion_parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "completion",
+        "Print the script by which a shell completes bossworker's command lines.",
+        ["bash > ~/.local/share/bash-completion/completions/bossworker", "zsh > ~/.zfunc/_bossworker",
+         "fish > ~/.config/fish/completions/bossworker.fish"],
+        as_json=False,
+    )  # fmt: skip
+    parser.add_argument("shell", choices=SHELLS, help="which shell")
+    return parser
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -326,7 +326,7 @@ def _as_name(arg: str) -> str:
 
 
 class ResultTable:
-    """``--results X.csv`` or ``X.tsv``: a line a job, in GNU parallel's columns."""
+    """``--results X.csv`` or ``X.tsv``: one line per job, in GNU parallel's columns."""
 
     def __init__(self, path: str, append: bool = False) -> None:
         import csv

@@ -10,9 +10,9 @@ from typing import Any
 from bossworker.cli.command_parser import check_with, make_parser, show_json, told
 from bossworker.cli.detached import add_command_options, command_of, request_of
 from bossworker.cli.entries import EntryError, short
+from bossworker.cli.job_entries import add as add_to_queue
 from bossworker.cli.quantities import parse_duration, parse_whole
 from bossworker.cli.queue_files import DEFAULT, GroupSettings, QueueFolder, all_groups, check_group
-from bossworker.cli.queued_entries import add as add_to_queue
 from bossworker.cli.selecting import select
 from bossworker.commands import jobdir, record
 from bossworker.commands.request import check

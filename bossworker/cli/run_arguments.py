@@ -13,6 +13,7 @@ from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, p
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
+Add = Callable[..., argparse.Action]  # a parser's add_argument
 _SEPARATORS = (ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES)
 
 HELP = """\
@@ -186,12 +187,23 @@ def _of_fixed_width(prog: str) -> argparse.HelpFormatter:
 def build_parser() -> RunParser:
     """Also for completion and the manual page."""
     parser = RunParser(prog="bossworker run", allow_abbrev=False, formatter_class=_of_fixed_width)
-    add = parser.add_argument
+    for add_some in (_add_what_is_run, _add_input, _add_output, _add_earlier_runs, _add_limits, _add_reports):
+        add_some(parser.add_argument)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_what_is_run(add: Add) -> None:
+    """What is run, and how many at once."""
     add("-c", "--command", dest="shell_command", metavar="STRING", help="a shell's command line, not a program")
     add(
         "-f", "--function", type=checked(_given), metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines"
     )
     add("-j", "--jobs", type=checked(_slots), default="+0", metavar="N", help="jobs at once: N, N%%, +N, -N, 0 or FILE")
+
+
+def _add_input(add: Add) -> None:
+    """Where arguments come from, and what they are cut into."""
     add("-a", "--arg-file", action="append", default=[], metavar="FILE", help="arguments from a file; - is stdin")
     add("-0", "--null", action="store_true", help="arguments end with NUL")
     add("-d", "--delimiter", type=checked(_delimiter), default=_NEWLINE, metavar="D", help="arguments end with D")
@@ -200,6 +212,10 @@ def build_parser() -> RunParser:
     add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
     add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")
     add("--header", metavar=":", help="the first line of each input names its columns")
+
+
+def _add_output(add: Add) -> None:
+    """What becomes of what jobs print."""
     add("-k", "--keep-order", action="store_true", help="output in the order of the input")
     add("--tag", action="store_true", help="begin each line with the arguments")
     add("--tagstring", metavar="T", help="begin each line with T")
@@ -207,6 +223,10 @@ def build_parser() -> RunParser:
     add("--line-buffer", "--lb", dest="how", action="store_const", const="lines", help="output line by line")
     add("-u", "--ungroup", dest="how", action="store_const", const="direct", help="output as it comes")
     add("--dry-run", "--dryrun", action="store_true", help="print what would be run")
+
+
+def _add_earlier_runs(add: Add) -> None:
+    """What earlier runs have left."""
     add("--joblog", type=checked(_given), metavar="FILE", help="a line for each job that has ended")
     add("--resume", action="store_true", help="leave out what is in the joblog")
     add("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed")
@@ -218,6 +238,10 @@ def build_parser() -> RunParser:
         help="go on with what an earlier run has left, and run nothing twice",
     )
     add("--interrupted", choices=("report", "rerun"), help="what --journal does with what may have run")
+
+
+def _add_limits(add: Add) -> None:
+    """How often, when and how long jobs run, and with how much."""
     add("--retries", type=checked(_count), default=1, metavar="N", help="how often a job is tried")
     add("--halt", "--halt-on-error", type=checked(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
     add("--timeout", type=checked(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
@@ -225,6 +249,10 @@ def build_parser() -> RunParser:
     add("--load", type=checked(parse_share), metavar="N", help="start none while more processes want to run")
     add("--memfree", type=checked(parse_size), default=0, metavar="SIZE", help="start none while less is free")
     add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
+
+
+def _add_reports(add: Add) -> None:
+    """Where and how commands run, and what is told of them."""
     add("--results", type=checked(_given), metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
     add("--wd", "--workdir", type=checked(_given), metavar="DIR", help="where commands run; made if it is not there")
     add("--nice", type=checked(parse_whole), default=0, metavar="N", help="how nice commands are")
@@ -234,8 +262,6 @@ def build_parser() -> RunParser:
     add("--quiet", "-q", action="store_true", help="no bar, no summary")
     add("--json", action="store_true", help="a JSON line a job on stdout")
     add("--junit", type=checked(_given), metavar="FILE", help="a JUnit report")
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
 
 
 def parse_run(argv: Sequence[str]) -> RunOptions:

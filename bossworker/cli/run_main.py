@@ -244,10 +244,22 @@ class RunCommand:
 
     def _run_crew(self, interrupts: Interrupts) -> bool:
         """Whether it was ended by force."""
+        crew = self._functions() if self._options.function is not None else self._commands()
+        try:
+            self._runner(crew).run(interrupts)
+            crew.close(force=bool(interrupts.count))
+        except Stopped:
+            crew.close(force=True)
+            return True
+        except BaseException:
+            crew.close(force=True)
+            raise
+        return False
+
+    def _runner(self, crew: Crew) -> Runner:
         options = self._options
         throttle = Throttle(options.delay, options.load, options.memfree, os.cpu_count() or 1)
-        crew = self._functions() if options.function is not None else self._commands()
-        runner = Runner(
+        return Runner(
             options,
             crew,
             self._feed,
@@ -261,16 +273,6 @@ class RunCommand:
             is_full=self._is_full,
             register=self._register,
         )
-        try:
-            runner.run(interrupts)
-            crew.close(force=bool(interrupts.count))
-        except Stopped:
-            crew.close(force=True)
-            return True
-        except BaseException:
-            crew.close(force=True)
-            raise
-        return False
 
     @property
     def _slots(self) -> int:

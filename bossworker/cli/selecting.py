@@ -8,7 +8,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from bossworker.cli.command_list import CommandList
-from bossworker.cli.entries import Entry, EntryError, described, has_failed, is_cancelled, is_meant, task_entries
+from bossworker.cli.entries import Entry, EntryError, described, has_failed, is_cancelled, is_meant
+from bossworker.cli.task_entries import task_entries
 from bossworker.errors import BossWorkerError
 from bossworker.pool.door.addresses import all_doors
 

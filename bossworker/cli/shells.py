@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from bossworker.cli.command_parser import make_parser
+from bossworker.cli.parsers import SHELLS, all_parsers, completion_parser, options_of
 
-SHELLS = ("bash", "zsh", "fish")
 WITH_IDS = ("show", "log", "wait", "kill", "pause", "resume", "send", "retry", "clean", "stack", "trace")
 WITH_COMMANDS = ("run", "start", "add")
 _IDS = "bossworker ps 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != \"-\") print $2 }'"
-
-
-def completion_parser() -> argparse.ArgumentParser:
-    parser = make_parser(
-        "completion",
-        "Print the script by which a shell completes bossworker's command lines.",
-        ["bash > ~/.local/share/bash-completion/completions/bossworker", "zsh > ~/.zfunc/_bossworker",
-         "fish > ~/.config/fish/completions/bossworker.fish"],
-        as_json=False,
-    )  # fmt: skip
-    parser.add_argument("shell", choices=SHELLS, help="which shell")
-    return parser
 
 
 def completion(argv: Sequence[str]) -> int:
@@ -32,8 +18,6 @@ def completion(argv: Sequence[str]) -> int:
 
 def script(shell: str) -> str:
     """For bash, zsh or fish."""
-    from bossworker.cli.parsers import all_parsers, options_of
-
     options = {
         name: [(one.option_strings, (one.help or "").replace("%%", "%")) for one in options_of(parser)]
         for name, parser in all_parsers().items()

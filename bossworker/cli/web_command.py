@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, show_json
 
@@ -62,17 +63,10 @@ def web(argv: Sequence[str]) -> int:
         complain("web", f"needs {error.name}, which comes with the extra web: pip install 'bossworker[web]'")
         return FAILED
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
-    settings = {name: getattr(options, name) for name in ("host", "port", "unix_socket", "read_only", "known_as")}
-    settings["journals"] = options.journal
     try:
-        server = PageServer(options.pools or None, **settings)
-    except ValueError as error:
-        complain("web", str(error))
-        return FAILED
-    except OSError as error:
-        place = f"{options.host}, port {options.port}: " if options.unix_socket is None else ""
-        hint = ": --port 0 takes a free one" if place and error.errno == errno.EADDRINUSE else ""
-        complain("web", f"{place}{error}{hint}")
+        server = PageServer(options.pools or None, **_settings(options))
+    except (ValueError, OSError) as error:
+        complain("web", _why_not(options, error))
         return FAILED
     if options.json:
         show_json({"url": server.url})
@@ -81,3 +75,15 @@ def web(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what it has made goes
     server.run()
     return 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    settings = {name: getattr(options, name) for name in ("host", "port", "unix_socket", "read_only", "known_as")}
+    return {**settings, "journals": options.journal}
+
+
+def _why_not(options: argparse.Namespace, error: ValueError | OSError) -> str:
+    if isinstance(error, ValueError) or options.unix_socket is not None:
+        return str(error)
+    hint = ": --port 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+    return f"{options.host}, port {options.port}: {error}{hint}"

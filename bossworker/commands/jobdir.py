@@ -246,12 +246,6 @@ class JobDirectory:
         """Those to the directory, if the command has taken them from us."""
         os.fchmod(self.fd, self._mode)
 
-    def discard(self) -> None:
-        """Delete it. OSError: it stays, or something in it does, since it may not be deleted."""
-        from bossworker.commands.removal import discard_own  # which supervisors do without
-
-        discard_own(self)
-
     def close(self) -> None:
         """Give up the descriptors."""
         for fd in (self._spare, self._status_fd, self.fd):

@@ -88,7 +88,7 @@ class Adapter:
         raise NotImplementedError
 
     def ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> Future[dict[str, Any]]:
-        """Ask nodes (None: all that are there); those that answered within so many seconds, and what they said."""
+        """Ask nodes (None: all that are there); those that answered within `seconds`, and what they said."""
         raise NotImplementedError
 
     def try_spec(self, packed_spec: bytes) -> Future[str]:

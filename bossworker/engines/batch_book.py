@@ -16,7 +16,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.segments import Segment, single, without
 
 NODE_LOST = "BossWorkerAsync: node lost"
-OVERDUE_BATCHES = 5  # so many times what a batch should take, after which idle slots get what has not begun of it
+OVERDUE_BATCHES = 5  # times what a batch should take, after which idle slots get what has not begun of it
 OVERDUE_SECONDS = 0.5  # at least
 
 
@@ -100,7 +100,7 @@ class BatchBook:
             self.queue.add(batch)
 
     def cut(self, slots: int, workers: int, window: int, now: float) -> Iterator[Flight]:
-        """Batches for the engine, which runs so many at a time and may have so many, for so many workers each."""
+        """Batches for the engine, which runs `slots` at a time and may have `window`, for `workers` each."""
         while self.queue.jobs and not self.paused and self._load(workers) < window:
             most = min(self.sizes.jobs_in_batch(workers, slots), self._share(workers, max(1, slots)))
             batch = self.queue.cut(max(1, most))

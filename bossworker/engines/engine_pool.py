@@ -49,17 +49,17 @@ class EngineConnection(Connection):
 
     @property
     def jobs_wanted(self) -> int:  # type: ignore[override]
-        return self.line.jobs_wanted
+        return self.line.batches.jobs_wanted
 
     def alive(self) -> bool:
         return not self.gone and self.line.thread.is_alive()
 
     def why_not_up(self) -> str:
-        return self.failure or f"the engine is gone: {self.line.why_gone}"
+        return self.said.failure or f"the engine is gone: {self.line.ending.reason}"
 
     def end(self, force: bool) -> None:
         self._let_go = not self.gone
-        if force or not self.orderly:
+        if force or not self.said.orderly:
             self.line.end_now()
         else:
             self.line.thread.join()
@@ -72,7 +72,7 @@ class EngineConnection(Connection):
         return ""
 
     def never_started(self, ids: Iterable[int]) -> set[int]:
-        return self.line.book.never_started(ids)
+        return self.line.batches.book.never_started(ids)
 
 
 class EngineState(HandleState):
@@ -84,7 +84,7 @@ class EngineState(HandleState):
         if self._connection.who_died():
             return super().died(unfinished)
         line = self._connection.line
-        why = line.why_gone or "its thread in this program has ended"
+        why = line.ending.reason or "its thread in this program has ended"
         return BossDied(f"the engine is gone with {len(unfinished)} jobs unfinished ({why})", unfinished)
 
 

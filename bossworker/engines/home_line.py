@@ -68,7 +68,7 @@ class HomeDoor:
         return {node for node in list(self._lines.values()) if node}
 
     def ask(self, request: NodeRequest, node: str, seconds: float | None = None) -> Future[Any]:
-        """Ask a node. In the future, EOFError: it is gone; TimeoutError: it did not answer within so many seconds."""
+        """Ask a node. In the future, EOFError: it is gone; TimeoutError: it did not answer within `seconds`."""
         future: Future[Any] = Future()
         line = next((line for line, name in list(self._lines.items()) if name == node), None)
         if line is None:

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bossworker.engines.adapter import Adapter
 from bossworker.engines.batch_book import Flight
+from bossworker.engines.line_batches import LineBatches
+from bossworker.engines.line_calls import LineCalls
+from bossworker.engines.line_ending import LineEnding
+from bossworker.engines.line_renewals import LineRenewals
 from bossworker.engines.node_figures import figures_of
-from bossworker.engines.node_messages import NodeRequest
+from bossworker.engines.node_messages import ASK_SECONDS, NodeRequest
+from bossworker.engines.program_side import ProgramSide
 from bossworker.pool.boss.recent import recent_figures
+from bossworker.pool.boss.watchers import Watchers
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
-from bossworker.pool.wire.messages import Kind
-
-if TYPE_CHECKING:
-    from bossworker.engines.engine_line import EngineLine
-
-ASK_SECONDS = 5.0  # for nodes to answer what they can answer at once
-_WARNING = 30  # as in the module logging
+from bossworker.pool.wire.messages import WARNING, Kind
 
 
 class LineOrders:
     """See the module. Answers come by themselves, once the nodes that were asked have answered."""
 
-    def __init__(self, line: EngineLine) -> None:
-        self._line = line
-        self._book = line.book
+    def __init__(
+        self,
+        adapter: Adapter,
+        program: ProgramSide,
+        calls: LineCalls,
+        batches: LineBatches,
+        renewals: LineRenewals,
+        ending: LineEnding,
+        watchers: Watchers,
+    ) -> None:
+        self._adapter = adapter
+        self._program = program
+        self._calls = calls
+        self._batches = batches
+        self._book = batches.book
+        self._renewals = renewals
+        self._ending = ending
+        self._watchers = watchers
 
     def on_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.SUBMIT:
                 batch = Batch.read(frame.head, frame.body)
-                self._line.ring.queued(batch.first_id, batch.count, time.monotonic())
+                self._program.ring.queued(batch.first_id, batch.count, time.monotonic())
                 self._book.on_submit(batch)
             case Kind.CLOSE:
                 self._book.closing = True
                 self._pause(0, False)
             case Kind.STOP:
-                self._line.ending.soon()
+                self._ending.soon()
             case _:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 self._on_request(frame, number, bytes(frame.head[messages.REQUEST.size :]))
@@ -62,51 +77,48 @@ class LineOrders:
             case Kind.RESIZE:
                 self._resize(number, more)
             case Kind.RELOAD:
-                self._line.renewals.add(number, bytes(frame.body))
+                self._renewals.add(number, bytes(frame.body))
             case Kind.OPERATE:
-                self.reply(number, {"refused": f"a pool on an engine ({self._line.adapter.title}) has no operators"})
+                self._program.reply(
+                    number, {"refused": f"a pool on an engine ({self._adapter.title}) has no operators"}
+                )
             case Kind.EVENTS:
-                self._line.watchers.ask(number, *messages.EVENTS.unpack(more))
+                self._watchers.ask(number, *messages.EVENTS.unpack(more))
 
     def _ask_all(self, kind: Kind, head: bytes, act: Callable[[dict[str, Any]], None]) -> None:
-        self._line.then(self._line.adapter.ask(NodeRequest("ask", kind, head), None, ASK_SECONDS), act, {})
-
-    def reply(self, number: int, content: dict[str, object]) -> None:
-        """Answer a request; number 0 wants no answer."""
-        if number and not self._line.over:
-            self._line.link.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+        self._calls.then(self._adapter.ask(NodeRequest("ask", kind, head), None, ASK_SECONDS), act, {})
 
     def _pause(self, number: int, on: bool) -> None:
         self._book.paused = on and not self._book.closing
         head = messages.SWITCH.pack(self._book.paused)
-        self._ask_all(Kind.PAUSE, head, lambda _: self.reply(number, {}))
+        self._ask_all(Kind.PAUSE, head, lambda _: self._program.reply(number, {}))
 
     def _resize(self, number: int, more: bytes) -> None:
         """Another number of workers a node, also for nodes to come."""
-        line = self._line
-        (line.workers,) = messages.COUNT.unpack(more)
-        spec = line.adapter.spec
-        line.adapter.take_spec(spec._replace(options={**spec.options, "worker_count": line.workers}))
-        self._ask_all(Kind.RESIZE, more, lambda _: self.reply(number, {}))
+        (workers,) = messages.COUNT.unpack(more)
+        self._batches.workers = workers
+        spec = self._adapter.spec
+        self._adapter.take_spec(spec._replace(options={**spec.options, "worker_count": workers}))
+        self._ask_all(Kind.RESIZE, more, lambda _: self._program.reply(number, {}))
 
     def _on_stats(self, number: int, told: dict[str, Any]) -> None:
-        line = self._line
-        line.deliver()  # so that what is counted as done has been sent
-        totals, workers, nodes = figures_of(told, line.nodes)
+        batches, program = self._batches, self._program
+        program.deliver()  # so that what is counted as done has been sent
+        totals, workers, nodes = figures_of(told, batches.nodes)
         reasons = sum((Counter(one["restart_reasons"]) for one in told.values()), Counter())
-        self.reply(
+        program.reply(
             number,
             {
                 "queued": max(0, self._book.queue.jobs + self._book.flying - totals["running"]),
                 "running": totals["running"],
-                "done": line.done,
-                "failed": line.failed,
+                "done": program.done,
+                "failed": program.failed,
                 "restarts": totals["restarts"],
                 "restart_reasons": dict(reasons),
-                "last_failed_start": line.last_failed_start,
-                **recent_figures(line.ring, time.monotonic()),
-                "failed_starts": line.failed_starts + totals["failed_starts"],
-                "start_error": line.start_error or None,
+                "last_failed_start": batches.last_failed_start,
+                **recent_figures(program.ring, time.monotonic()),
+                "failed_starts": batches.failed_starts + totals["failed_starts"],
+                "start_error": batches.start_error or None,
                 "workers": workers,
                 "nodes": nodes,
                 "paused": self._book.paused,
@@ -115,45 +127,45 @@ class LineOrders:
 
     def _on_stacks(self, number: int, told: dict[str, Any]) -> None:
         texts = [f"node {node}\n{answer['text']}" for node, answer in sorted(told.items()) if answer["text"]]
-        self.reply(number, {"text": "\n\n".join(texts)})
+        self._program.reply(number, {"text": "\n\n".join(texts)})
 
     # -- cancelling -------------------------------------------------------------------------------------
 
     def _cancel(self, number: int, ids: list[int], how: bytes) -> None:
         """Strike out what is queued; take back what no node has claimed; ask the nodes for the rest."""
         struck = self._book.cancel_queued(ids, time.monotonic())
-        self._line.add(struck)
+        self._program.add(struck)
         flights = list(self._book.flights_with(ids))
         order = _CancelOrder(how, len(struck), {flight.number for flight, _ in flights}, partial(self._told, number))
         for flight, hits in flights:
             decide = partial(self._on_reclaimed, flight, hits, order)
-            self._line.then(self._line.adapter.reclaim(flight.number), decide, False)
+            self._calls.then(self._adapter.reclaim(flight.number), decide, False)
         if not flights:
             self._told(number, order)
 
     def _told(self, number: int, order: _CancelOrder) -> None:
         """All that were asked have answered."""
-        self.reply(number, {"count": order.count, "beyond": order.beyond})
-        if order.beyond and not number and not self._line.over:  # a future's, which does not wait for an answer
-            why = self._line.adapter.unreachable()
-            self._line.note(_WARNING, f"not cancelled, since they may run: jobs={order.beyond} reason={why!r}")
+        self._program.reply(number, {"count": order.count, "beyond": order.beyond})
+        if order.beyond and not number and not self._program.over:  # a future's, which does not wait for an answer
+            why = self._adapter.unreachable()
+            self._program.note(WARNING, f"not cancelled, since they may run: jobs={order.beyond} reason={why!r}")
 
     def _on_reclaimed(self, flight: Flight, hits: set[int], order: _CancelOrder, ours: bool) -> None:
         hits = {job_id for job_id in hits if flight.holds(job_id)}
         if flight.number not in self._book.flights or not hits:  # it came back meanwhile, and may be queued again
             struck = self._book.cancel_queued(hits, time.monotonic())
-            self._line.add(struck)
+            self._program.add(struck)
             order.on_answer(flight.number, len(struck))
         elif ours:
             flight.cancelled |= hits
-            self._line.take_back(flight.number)
+            self._batches.take_back(flight.number)
             order.on_answer(flight.number, len(hits))
         else:
             self._cancel_running(flight, hits, order)
 
     def _cancel_running(self, flight: Flight, hits: set[int], order: _CancelOrder) -> None:
         """A node has them; all are asked as long as it is not known which."""
-        adapter, least = self._line.adapter, 0
+        adapter, least = self._adapter, 0
         if order.how != messages.QUEUED_ONLY:
             flight.cancelled |= hits
             if not flight.node and not adapter.reclaims:  # the engine may still have it: then they end as it is claimed
@@ -161,7 +173,7 @@ class LineOrders:
                 order.beyond += least if adapter.unreachable() else 0
         request = NodeRequest("ask", Kind.CANCEL, order.how, array("Q", sorted(hits)).tobytes())
         asked = adapter.ask(request, [flight.node] if flight.node else None, ASK_SECONDS)
-        self._line.then(asked, partial(order.on_told, flight.number, least), {})
+        self._calls.then(asked, partial(order.on_told, flight.number, least), {})
 
 
 class _CancelOrder:

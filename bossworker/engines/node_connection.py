@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bossworker.engines.node_messages import BatchOrder
-from bossworker.pool.caller.connection import MOST_EXIT_ERRORS, Connection
+from bossworker.pool.caller.connection import Connection
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch, pack_one
@@ -46,9 +46,6 @@ class NodeConnection(Connection):
             case Kind.NOTE:
                 (level,) = messages.NOTE.unpack(frame.head)
                 self.notes.append((level, str(frame.body, "utf-8", "replace")))
-            case Kind.EXIT_ERROR if len(self.exit_errors) < MOST_EXIT_ERRORS:
-                (pid,) = messages.EXIT_ERROR.unpack(frame.head)
-                self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
             case Kind.REPLY:
                 (number,) = messages.REQUEST.unpack(frame.head)
                 self._replies.add(number, json.loads(bytes(frame.body)))

@@ -18,6 +18,8 @@ from bossworker.pool.options import Handlers, Options
 from bossworker.pool.wire import messages
 from bossworker.system.identity import Identity
 
+ASK_SECONDS = 5.0  # for nodes to answer what they can answer at once
+
 Verdict = Literal["done", "lost", "unstarted"]
 
 

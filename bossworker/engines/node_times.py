@@ -18,6 +18,6 @@ def results_of(theirs: float, head: bytes, body: bytes | memoryview) -> list[Seg
 
 
 def shifted(segment: Segment, seconds: float) -> Segment:
-    """The same results, so many seconds later."""
+    """The same results, that many seconds later."""
     marks = array("d", [mark + seconds for mark in array("d", bytes(segment.marks))])
     return segment._replace(marks=marks.tobytes())

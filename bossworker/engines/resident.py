@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from bossworker.engines.node_batch import NodeBatch
 from bossworker.engines.node_connection import NodeConnection, submit_frame
 from bossworker.engines.node_messages import BatchAnswer, BatchOrder, Body, Node, NodeReport, NodeRequest, PoolSpec
-from bossworker.failure import KIND_BITS, Outcome
 from bossworker.pool.fresh_interpreter import Packed
 from bossworker.pool.launch import launch
 from bossworker.pool.options import Options
 from bossworker.pool.reloading import renewed_of
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.segments import Segment, part
 from bossworker.system import identity, signals, stdio
@@ -37,41 +36,6 @@ KEEP_SECONDS = 0.5  # between looks whether the program is there
 
 class NodeStartError(Exception):
     """The node's part of the pool did not come up; the text says why."""
-
-
-class NodeBatch:
-    """A batch that is here."""
-
-    def __init__(self, order: BatchOrder, body: Body) -> None:
-        self.order = order
-        self.body: Body | None = body  # until the boss has it
-        batch = Batch.read(memoryview(order.head), body.data)
-        self.first_id, self.stop_id = batch.first_id, batch.first_id + batch.count
-        self.left = batch.count
-        self.segments: list[Segment] = []
-        self.reported = 0  # segments that went ahead
-        self.claimed = self.submitted = self.lost = False
-        self.doomed: set[int] = set()  # ids that were cancelled while it was being claimed
-        self.wanted_back: set[int] = set()  # the same, but for what has begun by then
-        self.given_up: set[int] = set()  # ids that were cancelled unbegun: they may be here again, in another batch
-        self.decided = threading.Event()  # whether it is ours
-
-    @property
-    def through(self) -> bool:
-        return not self.left or self.lost
-
-    def awaits(self, job_id: int) -> bool:
-        return self.submitted and self.first_id <= job_id < self.stop_id and job_id not in self.given_up
-
-    def take(self, segment: Segment) -> int:
-        """Take in results from the first on; how many are ours."""
-        count = 1 if self.given_up else min(segment.jobs, self.stop_id - segment.first_id)
-        mine = part(segment, 0, count)
-        if not mine.pid and any(one & KIND_BITS == Outcome.CANCELLED for one in mine.outcomes):
-            self.given_up.update(range(mine.first_id, mine.first_id + count))
-        self.segments.append(mine)
-        self.left -= count
-        return count
 
 
 class Resident:
@@ -104,8 +68,8 @@ class Resident:
 
     def _await_start(self) -> None:
         line = self.connection
-        line.wait_until(lambda: line.up or bool(line.failure))
-        if not line.up:
+        line.wait_until(lambda: line.said.up or bool(line.said.failure))
+        if not line.said.up:
             why = line.why_not_up()
             self.end_now()
             raise NodeStartError(why)
@@ -231,7 +195,9 @@ class Resident:
             claimed = [number for number, batch in self.batches.items() if batch.claimed]
         head, body = _frame_of(early)
         lines, notes = _drained(line.lines), _drained(line.notes)
-        return NodeReport(self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.exit_errors))
+        return NodeReport(
+            self.node, claimed, wall_clock.offset(), head, body, lines, notes, dict(line.said.exit_errors)
+        )
 
     def _early(self) -> list[Segment]:
         """Results that have not been told of, up to a size."""
@@ -286,9 +252,9 @@ class Resident:
         line = self.connection
         line.send(Kind.CLOSE)
         line.wake()
-        line.wait_until(lambda: line.orderly)
+        line.wait_until(lambda: line.said.orderly)
         self._let_go(force=False)
-        return line.exit_errors
+        return line.said.exit_errors
 
     def end_now(self) -> None:
         """Within a second."""

@@ -60,16 +60,19 @@ class ChildTraceback(BossWorkerError):
 class Call(Generic[T]):
     """A function that runs in a child of its own, from ``ForkQueue.call``."""
 
-    def __init__(self, children: Children, child: Child, file: int) -> None:
-        self.pid = child.pid
-        """The child's process id."""
-        self._children = children
-        self._child = child
-        self._file = file
+    def __init__(self, children: Children, file: int) -> None:
         self._close = weakref.finalize(self, os.close, file)
+        self._children = children
+        self._file = file
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._outcome: Callable[[], T] | None = None
+
+    def begin(self, child: Child) -> None:
+        """It runs from now on."""
+        self._child = child
+        self.pid = child.pid
+        """The child's process id."""
 
     def done(self) -> bool:
         """Whether the child has ended."""

@@ -19,7 +19,7 @@ from bossworker.forkqueue.child import Argument
 from bossworker.forkqueue.children import Child, Children, Started
 from bossworker.forkqueue.settings import Settings, check_positive
 from bossworker.forkqueue.waits import Waits
-from bossworker.system import forking
+from bossworker.system import forking, signals
 from bossworker.system.checks import check_count, check_seconds
 from bossworker.system.descriptors import nameless_file
 
@@ -164,13 +164,11 @@ class ForkQueue(Settings):
         """
         _check_callable(fn)
         self._trace_call("call(%r)", fn)
-        file = nameless_file("bossworker-call")
-        try:
-            started, _ = self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))
-        except BaseException:
-            os.close(file)
-            raise
-        return Call(self._children, started, file)
+        with signals.held():  # what raises in between would leave a file that nobody closes
+            file = nameless_file("bossworker-call")
+            made: Call[T] = Call(self._children, file)
+        made.begin(self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))[0])
+        return made
 
     def system_back(self, *cmd: Argument, weight: int | None = None) -> int | None:
         """Start a program with arguments (no shell) when there is room; its pid, or None when it is not found.

@@ -14,12 +14,13 @@ from typing import Any
 from bossworker.commands import jobdir, record
 from bossworker.commands.record import JobRecord, Status
 from bossworker.commands.removal import discard_own
-from bossworker.commands.request import check
+from bossworker.commands.request import Request, check
 from bossworker.commands.roots import Root, find_root, make_root
 from bossworker.commands.supervision import launching
 from bossworker.jobs.waiting import JobWatch
 from bossworker.system import descendants, identity, proc
 from bossworker.system.checks import check_seconds, check_signal
+from bossworker.system.signals import held
 
 _TO_GROUP = ("KILL", "TERM", "INT", "HUP", "QUIT", "STOP", "TSTP", "CONT")
 GROUP_SIGNALS = frozenset(signals.Signals[f"SIG{name}"] for name in _TO_GROUP)
@@ -97,6 +98,11 @@ def start(
     )
     if sys.platform == "linux" and not proc.is_ours():
         raise OSError(errno.ENOSYS, f"a detached job could not be found again: {identity.NO_PROC}")
+    with held():  # what raises in between would leave descriptors that nobody closes
+        return _start(request, root)
+
+
+def _start(request: Request, root: Root) -> str:
     folder = make_root(root)
     try:
         directory, streams = jobdir.create_at(folder, find_root(root), request.record())

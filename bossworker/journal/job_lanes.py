@@ -111,7 +111,7 @@ class Lanes:
         return lane
 
     def set_least(self, jobs: int) -> None:
-        """Pass on this many jobs at least, if there are so many: an engine has more workers than we know of."""
+        """Pass on this many jobs at least, if there are that many: an engine has more workers than we know of."""
         self.least = min(jobs, MOST_WINDOW)
         for lane in self._lanes.values():
             lane.window.least = self.least

@@ -149,7 +149,7 @@ class Ending:
         Args:
             grace: Seconds between TERM and KILL.
             leader: A child that leads a process group, all we can find where descendants cannot be listed.
-            members: Who is to end, parents first, asked for again at each step; all descendants by default.
+            members: What is to end, parents first, asked for again at each step; all descendants by default.
             patience: Seconds after KILL until `hopeless` says that somebody cannot be ended.
         """
         self.leader = leader
@@ -158,7 +158,7 @@ class Ending:
         self.kill_at = time.monotonic() + grace
         self.pause = FIRST_PAUSE
         self.hopeless = ""
-        """Who does not end, and why, once KILL was sent in vain for a while. The steps may go on nevertheless."""
+        """Which processes do not end, and why, once KILL was sent in vain for a while. The steps may go on."""
         self._asked = False
         self._killed_at = 0.0
 

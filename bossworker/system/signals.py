@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from bossworker.system.cpython import signal as _signal  # enums would cost more than the rest of a fork's set-up
+
+T = TypeVar("T")
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 """What ``signal.signal`` takes and gives; None: one that was not installed by Python."""
@@ -92,6 +94,10 @@ def give_children_defaults() -> None:
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
 
 
+_holds: list[tuple[dict[int, Any], dict[int, FrameType | None]]] = []
+"""Those blocks of `held` that the main thread is in, the innermost last: whose handlers do not run, and what is due."""
+
+
 def _hold(number: int, handlers: dict[int, Any], due: dict[int, FrameType | None]) -> None:
     """Note that the signal came, instead of running its handler."""
     handler = _signal.getsignal(number)
@@ -114,13 +120,35 @@ def held() -> Iterator[None]:
     # SIGINT is put back last: it is the one that raises.
     handled = [number for number in (signal.SIGINT, *_signal.valid_signals()) if callable(_signal.getsignal(number))]
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    hold = handlers, due
     try:
+        _holds.append(hold)
         for number in handled:
             _hold(number, handlers, due)
         yield
     finally:
+        _holds[:] = [one for one in _holds if one is not hold]
         _put_back(handlers)
         _run_due(handlers, due)
+
+
+def let_through(wait: Callable[[], T]) -> T:
+    """In a block of `held`, call what may take long: handlers run meanwhile, and may raise.
+
+    (A `with` would not do: one that raises as that is left would keep its end from being run until much later.)
+    """
+    if not _holds or threading.current_thread() is not threading.main_thread():
+        return wait()
+    handlers, due = hold = _holds.pop()
+    try:
+        _put_back(handlers)
+        _run_due(handlers, due)
+        return wait()
+    finally:
+        for number in list(handlers):
+            del handlers[number]  # the program may have set another since
+            _hold(number, handlers, due)
+        _holds.append(hold)
 
 
 def _put_back(handlers: dict[int, Callable[[int, FrameType | None], object]]) -> None:

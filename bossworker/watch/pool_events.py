@@ -130,7 +130,7 @@ class WorkerDown:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """So many events were dropped, since this reader was slower than the pool."""
+    """`n` events were dropped, since this reader was slower than the pool."""
 
     n: int
     seq: int = 0

@@ -16,6 +16,7 @@ JOB_LOGGER = "bossworker.job"
 TAIL_BYTES = 1 << 16  # of a job's last lines, in UTF-8, are kept while it has no result,
 MOST_TAILS = 1 << 10  # of this many jobs at most
 _STDOUT, _STDERR, _RECORD = 1, 2, 3
+_FILTERED = "filtered_in_worker"  # of a record: whether the filters of its logger have been asked
 _LEVELS = {_STDOUT: logging.INFO, _STDERR: logging.WARNING}
 
 _logger = logging.getLogger("bossworker")
@@ -111,8 +112,10 @@ def _last_bytes(text: str, most: int) -> str:
 def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, at: float, text: str) -> None:
     try:
         facts = {"job_id": job_id, "worker_pid": pid, "worker_index": index}
+        filtered = False
         if stream == _RECORD:
             record = logging.makeLogRecord({**_loaded(text), **facts})
+            filtered = bool(record.__dict__.pop(_FILTERED, False))
         else:
             record = _record_of_line(_LEVELS[stream], text, at + clock, facts)
             if not _is_handled(logging.getLogger(JOB_LOGGER)):
@@ -120,7 +123,7 @@ def _show(clock: float, job_id: int | None, pid: int, index: int, stream: int, a
                 return
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+            (logger.callHandlers if filtered else logger.handle)(record)
     except Exception:  # what a program's handlers raise is not the pool's to pass on
         if logging.raiseExceptions and sys.stderr:
             _logger.exception("output not shown: job=%s", job_id)

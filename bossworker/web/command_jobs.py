@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from bossworker.cli.command_list import CommandList
-from bossworker.cli.entries import Entry, EntryError, JobEntry, has_failed, is_running
+from bossworker.cli.entries import Entry, EntryError, has_failed, is_running
+from bossworker.cli.job_entries import JobEntry
 from bossworker.cli.looking import command_line, process_tree, state_of
 from bossworker.cli.queue_files import all_groups
 from bossworker.web.process_usage import UsageWatch

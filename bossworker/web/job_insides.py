@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from typing import Any
 
-from bossworker.cli.entries import read_stream
+from bossworker.cli.job_entries import read_stream
 from bossworker.commands import jobdir, record
 from bossworker.commands.roots import find_root, is_id
 from bossworker.pool.caller.operating import JobOutput

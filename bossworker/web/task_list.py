@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from bossworker.cli.entries import EntryError, TaskEntry, is_running, task_entries
+from bossworker.cli.entries import EntryError, is_running
 from bossworker.cli.looking import command_line, state_of
+from bossworker.cli.task_entries import TaskEntry, task_entries
 from bossworker.system import proc
 from bossworker.web.command_jobs import STREAM_BYTES, status_of
 from bossworker.web.process_usage import UsageWatch

@@ -5,18 +5,22 @@ At some of all instants; with ``--long``, at each of most functions.
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from bossworker import BossWorker, JobFuture
+from bossworker import BossWorker, JobFuture, jobs
+from bossworker.commands.supervision import interpreter, launching
+from bossworker.forkqueue import ForkQueue
 from bossworker.system import signals
-from tests.chaos.instants import NUMBER, each, raising
+from tests.chaos.instants import NUMBER, Interrupted, each, raising
 from tests.conftest import wait_for
 
 SECONDS = 30.0  # in which nothing takes so long but what hangs
@@ -179,6 +183,45 @@ def test_the_end_in_order(pool: Pool, part: str, long: bool) -> None:
     storm(part, long, act, check, 12)
 
 
+def test_jobs_and_calls_that_are_not_started_leave_no_descriptor(long: bool, tmp_path: Path) -> None:
+    queue = ForkQueue(2)
+
+    def start() -> None:
+        jobs.start(["true"], stdin=b"", root=tmp_path)
+
+    def call() -> None:
+        assert queue.call(abs, -1).result() == 1
+
+    def check(n: int) -> None:
+        start()  # whose launcher an interrupted one may have closed
+        assert descriptors() <= most, f"at instruction {n}"
+
+    for act, part in ((start, "/bossworker/"), (call, "/bossworker/"), (call, "ForkQueue.call")):
+        act()
+        start()
+        most = descriptors()
+        storm(part, long, act, check, 25)
+    launching.close_launcher()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_job_that_cannot_be_started_for_long_can_be_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def wait(*_: object) -> tuple[bytes, bool]:
+        signal.raise_signal(NUMBER)
+        pytest.fail("the signal waits for the launcher")
+
+    launching.close_launcher()
+    monkeypatch.setattr(interpreter, "_listen", wait)
+    with pytest.raises(Interrupted):
+        jobs.start(["true"], root=tmp_path)
+    assert jobs.listing(root=tmp_path) == []
+
+
 def test_held_back_signals_leave_every_handler_in_its_place(long: bool) -> None:
     heard: list[int] = []
     numbers = (signal.SIGUSR2, signal.SIGALRM, signal.SIGINT)
@@ -187,10 +230,12 @@ def test_held_back_signals_leave_every_handler_in_its_place(long: bool) -> None:
 
     def act() -> None:
         with signals.held():
+            signals.let_through(lambda: signal.raise_signal(numbers[0]))
             for number in numbers:
                 signal.raise_signal(number)
 
     def check(n: int) -> None:
+        assert signals._holds == []
         assert {number: signal.getsignal(number) for number in ours} == ours
         for number in numbers:
             signal.raise_signal(number)

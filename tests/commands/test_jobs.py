@@ -395,7 +395,7 @@ def launchers() -> list[int]:
     return found
 
 
-def is_busy(link: launching.Launcher) -> bool:
+def is_busy(link: launching.LauncherLine) -> bool:
     """Whether it is at work, and still is an instant later."""
     time.sleep(0.005)
     return link._busy
@@ -461,7 +461,7 @@ def name_of(fd: os.DirEntry[str]) -> str:
 def test_an_interrupted_start_leaves_nothing_or_a_job_that_runs(
     root: Path, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(by: launching.Launcher, data: bytes, fds: list[int]) -> bytes:
+    def interrupted(by: launching.LauncherLine, data: bytes, fds: list[int]) -> bytes:
         if after:
             ask(by, data, fds)
         raise KeyboardInterrupt

@@ -260,7 +260,8 @@ def test_interrupts_at_any_instant_lose_nothing(pool: Make, clients: Make, reque
 def test_a_line_that_has_ended_needs_no_garbage_collector() -> None:
     """There is none in the boss, so each client left a kilobyte behind."""
     nobody: Any = SimpleNamespace(watch=lambda link, on_event: None, forget=lambda link: None)
-    doors: Any = SimpleNamespace(delivery=SimpleNamespace(doors={}), poller=nobody, count_lines=lambda: 0)
+    pool = SimpleNamespace(delivery=SimpleNamespace(doors={}))
+    doors: Any = SimpleNamespace(pool=pool, poller=nobody, count_lines=lambda: 0)
     (ours, theirs), (client, boss) = link_pair(), link_pair()
     door = DoorLine(doors, 1, Link(ours))
     gc.disable()

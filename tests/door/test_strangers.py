@@ -131,6 +131,8 @@ def test_nobody_there(runtime_folder: Path, tmp_path: Path) -> None:
             bossworker.connect(f"ipc://{tmp_path}/silent", timeout=0.1)
     with pytest.raises(TimeoutError, match="nobody answers"):
         bossworker.connect("tcp://127.0.0.1:9", keys=bossworker.keys(), timeout=0.5)
+    with pytest.raises(TimeoutError, match=r"the host 'bossworker\.invalid' is not known"):
+        bossworker.connect("tcp://bossworker.invalid:9", keys=bossworker.keys(), timeout=5)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:0", "tcp://*:0"])

@@ -141,7 +141,7 @@ def face(pool: Callable[..., BossWorker], engine: Callable[[str], Any]) -> Face:
 
 def wait_for_batches(bw: BossWorker, *priorities: int, queued: int) -> None:
     """Wait until the engine has batches of these priorities, and so many jobs are queued in the program."""
-    book = bw._connection.line.book  # type: ignore[attr-defined]
+    book = bw._connection.line.batches.book  # type: ignore[attr-defined]
 
     def found() -> tuple[list[int], int]:
         return sorted(flight.batch.job_options.priority for flight in list(book.flights.values())), book.queue.jobs

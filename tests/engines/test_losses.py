@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bossworker import BossDied, BossWorker, Result, UnfinishedJob
-from bossworker.engines import engine_line, engine_pool, line_orders
+from bossworker.engines import engine_pool, line_beats, line_orders
 from bossworker.system import identity
 from tests.conftest import alive, wait_for
 from tests.engines.conftest import pool_processes, pool_traces, quick_nodes
@@ -216,14 +216,14 @@ def test_a_program_elsewhere_falls_silent(
 ) -> None:
     """Of a program on another machine, nodes know no more than when they heard of it last."""
     monkeypatch.setattr(engine_pool, "LEASE_SECONDS", 3.0)
-    monkeypatch.setattr(engine_line, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(line_beats, "BEAT_SECONDS", 0.2)
     with on_another_machine():
         bw = pool(leave_a_mark, engine=dask_client)
     bw.add_work({"n": 0, "folder": str(tmp_path), "waits": True})
     wait_for(lambda: runs(tmp_path), PATIENCE)
     time.sleep(4.0)  # longer than the lease
     assert pool_traces()
-    bw._connection.line.beat_at += 1000.0  # type: ignore[attr-defined]
+    bw._connection.line.beats.next_at += 1000.0  # type: ignore[attr-defined]
     wait_for(lambda: not pool_traces(), PATIENCE)
     assert "node lost" in (bw.get_result().error or "")
 

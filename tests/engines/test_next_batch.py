@@ -51,7 +51,7 @@ def learn_that_jobs_are_quick(bw: BossWorker) -> None:
 
 def flights(bw: BossWorker) -> list[Any]:
     """The batches that the engine has."""
-    return list(bw._connection.line.book.flights.values())  # type: ignore[attr-defined]
+    return list(bw._connection.line.batches.book.flights.values())  # type: ignore[attr-defined]
 
 
 def nodes(bw: BossWorker) -> list[str]:
@@ -130,7 +130,7 @@ def test_what_was_given_back_comes_again_to_the_same_node(tmp_path: Path, pool: 
         assert first.jobs == 2
         wait_for(lambda: first.node, PATIENCE)  # the other one may be claimed before it
         wait_for(begun(until).exists, PATIENCE)  # until then it would come back, too
-        line.post(lambda: line._ask_back(first))
+        line.calls.post(lambda: line.beats.ask_back(first))
         wait_for(lambda: first.jobs == 1, PATIENCE)
         bw.resize(2)
         assert take(bw, 4) == list(range(101, 105))
@@ -165,7 +165,7 @@ def test_what_is_asked_back_as_it_is_claimed_is_not_stopped(
     def claim_and_wait(way: WayHome, number: int) -> bool:
         mine = claim(way, number)
         wait_for(lambda: flights(bw)[0].node, PATIENCE)
-        line.post(lambda: line._ask_back(flights(bw)[0]))
+        line.calls.post(lambda: line.beats.ask_back(flights(bw)[0]))
         (resident,) = resident_module._residents.values()
         wait_for(lambda: resident.batches[number].wanted_back, PATIENCE)
         return mine

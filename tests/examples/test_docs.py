@@ -80,11 +80,17 @@ def runnable(page: Path) -> list[Block]:
     return [block for block in blocks_of(page) if block.file or block.language in RUN]
 
 
+LATER = pytest.mark.thorough("what they call has tests of its own")
+
+
 def stacks(size: int = 8) -> list[Any]:
     """Pages that share a process: to start one takes longer than most blocks."""
     pages = [page for page in PAGES if runnable(page)]
     parts = [pages[start : start + size] for start in range(0, len(pages), size)]
-    return [pytest.param(part, id=f"{title(part[0])}...{part[-1].name}") for part in parts]
+    return [
+        pytest.param(part, id=f"{title(part[0])}...{part[-1].name}", marks=[LATER] if number else [])
+        for number, part in enumerate(parts)
+    ]
 
 
 @pytest.mark.parametrize("pages", stacks())

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,20 @@ async def test_a_worker_that_does_not_come_up() -> None:
             pytest.fail("it came up")
 
 
+@in_loop
+async def test_one_that_did_not_come_up_has_nothing_to_close() -> None:
+    pool = AsyncBossWorker(work, worker_count=1, init_handler=fail)
+    with pytest.raises(WorkerStartError):
+        await pool.run({})
+    await pool.aclose()
+    given_up = AsyncBossWorker(work, worker_count=1, init_handler=partial(time.sleep, 300))
+    entering = asyncio.create_task(given_up.__aenter__())
+    await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.wait([entering])
+    await given_up.aclose()
+
+
 def test_it_belongs_to_one_loop() -> None:
     pool = AsyncBossWorker(work, worker_count=1)
 
@@ -166,16 +180,10 @@ def test_it_belongs_to_one_loop() -> None:
     with asyncio.Runner() as runner:
         runner.run(use())
         with pytest.raises(RuntimeError, match="another event loop"):
-            asyncio.run(AsyncBossWorker.run(pool, {}) if pool._jobs is None else other(pool))
+            asyncio.run(pool.run({}))
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(end())
         runner.run(end())
-
-
-async def other(pool: AsyncBossWorker) -> None:
-    pool._jobs, jobs = None, pool._jobs
-    try:
-        await pool.run({})
-    finally:
-        pool._jobs = jobs
 
 
 @in_loop

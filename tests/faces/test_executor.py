@@ -612,6 +612,40 @@ def test_a_forked_child_is_refused_but_may_have_its_own(executor: Make) -> None:
     assert future.result() is None
 
 
+GARBAGE = """
+import gc, os
+os.register_at_fork(after_in_child=gc.collect)  # before the hooks of ours
+import bossworker
+
+class Cycle:
+    def __init__(self, held):
+        self.own, self.held = self, held
+
+gc.disable()
+pool = bossworker.BossWorker(lambda job: job, worker_count=1)
+results = pool.map({"n": n} for n in range(100))
+assert next(results)["n"] == 0
+executor = bossworker.Executor(1)
+assert executor.submit(abs, -1).result() == 1
+boss = executor._pool.pool.boss_pid
+Cycle([executor, results])
+del executor, results
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+print(open(f"/proc/{boss}/stat").read().rpartition(")")[2].split()[0] != "Z", pool.pending() > 0)
+gc.collect()
+pool.add_work({"n": 100})
+print(pool.get_result()["n"])
+"""
+
+
+def test_a_childs_garbage_collector_leaves_the_parents_pools_alone() -> None:
+    """However early it comes by."""
+    done = subprocess.run([sys.executable, "-c", GARBAGE], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("True True\n100\n", "")
+
+
 def test_many_threads_call(executor: Make) -> None:
     ex = executor(2)
     wrong: list[object] = []

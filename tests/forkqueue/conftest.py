@@ -75,7 +75,17 @@ def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "log")
 
 
-@pytest.fixture(params=["zombies", "kept", "no pidfd", "no waitid, no pidfd"])
+BETWEEN = pytest.mark.thorough("what is there with all of it, and with none, is there with some of it")
+
+
+@pytest.fixture(
+    params=[
+        "zombies",
+        pytest.param("kept", marks=BETWEEN),
+        pytest.param("no pidfd", marks=BETWEEN),
+        "no waitid, no pidfd",
+    ]
+)
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every way in which the queue learns of its children's ends: on this platform, and as on others."""
     how: str = request.param

@@ -243,6 +243,40 @@ def test_levels_and_filters_hold(pool: Pool, seen: Seen, monkeypatch: pytest.Mon
     assert seen.lines()[2].startswith("INFO:tests.job:xxxx")
 
 
+def test_a_filter_is_asked_once(pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the record is made, if its logger has filters there."""
+
+    def note(record: logging.LogRecord) -> bool:
+        record.asked = [*getattr(record, "asked", []), os.getpid() == program]
+        return True
+
+    def tell(job: dict[str, Any]) -> None:
+        log.filters[:] = [note] if job["here"] else []
+        log.info("told")
+
+    program = os.getpid()
+    monkeypatch.setattr(log, "filters", [note])
+    bw = pool(tell, worker_count=1, logs="relay")
+    bw.add_work({"here": True}, {"here": False})
+    assert all(result.ok for result in bw.results())
+    assert [record.asked for record in seen.records] == [[False], [True]]
+
+
+def test_a_handler_that_closes_every_descriptor_can_print(pool: Pool, seen: Seen, tmp_path: Path) -> None:
+    def tell(job: dict[str, Any]) -> None:
+        os.closerange(3, 1024)
+        files = [os.open(tmp_path / str(n), os.O_RDWR | os.O_CREAT) for n in range(20)]
+        print("printed")
+        os.system("echo by a program >&2")
+        print("complained", file=sys.stderr)
+        assert not any(os.fstat(file).st_size for file in files)
+
+    bw = pool(tell, worker_count=1, logs="relay")
+    bw.add_work({}, {})
+    assert all(result.raise_for_error().ok for result in bw.results())
+    assert [record.getMessage() for record in seen.records] == ["printed", "by a program", "complained"] * 2
+
+
 def test_a_hundred_thousand_lines_of_four_workers(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

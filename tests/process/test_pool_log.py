@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import BossWorker
+from bossworker import BossDied, BossWorker
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -96,6 +96,16 @@ def test_an_idle_worker_that_dies_was_in_no_job(pool: Pool, lines: Lines) -> Non
     os.kill(bw.worker_pids[0], signal.SIGKILL)
     wait_for(lambda: bw.stats() and lines(logging.WARNING))
     assert lines(logging.WARNING) == ["worker died: pid=# index=0 jobs=0 reason='signal 9, SIGKILL'"]
+
+
+def test_a_boss_that_dies_is_one_line(pool: Pool, lines: Lines) -> None:
+    bw = pool(act, worker_count=1)
+    bw.add_work({"do": "sleep"})
+    os.kill(bw.boss_pid, signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(BossDied):
+            bw.get_result()
+    assert lines(logging.ERROR) == ["pool died: unfinished=1 reason='the boss (process #) died with 1 jobs unfinished'"]
 
 
 def test_a_failed_init_is_one_line(pool: Pool, lines: Lines, tmp_path: Path) -> None:

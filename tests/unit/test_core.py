@@ -28,7 +28,7 @@ from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.codec import BLOCK_BYTES, BLOCK_JOBS, RESULT_PROTOCOL, encode_jobs, load_results
 from bossworker.pool.wire.recorder import Memory
 from bossworker.pool.wire.segments import Segment
-from bossworker.pool.worker import job_runner
+from bossworker.pool.worker import job_runner, plain_jobs
 from bossworker.pool.worker.job_runner import JobRunner
 from bossworker.result import Origin, Result
 from bossworker.system import compiled
@@ -240,17 +240,18 @@ class Wire:
     def send(self, *args: object) -> None: ...
 
 
-def run_apart(memory: Memory, batch: Batch, with_core: bool, handler: Callable[[Any], Any] = behave) -> Segment:
-    """The results of a batch, run in a process of its own."""
+def run_apart(memory: Memory, batch: Batch, how: str, handler: Callable[[Any], Any] = behave) -> Segment:
+    """The results of a batch, run in a process of its own: "compiled", "in Python", or each job "by itself"."""
     recorder = memory.recorder(0, fresh=True)
     recorder.open_batch(batch.first_id, batch.count, 1, time.monotonic())
     pid = os.fork()
     if not pid:
         try:
             signal.signal(signal.SIGALRM, raise_timeout)
-            if not with_core:
-                vars(job_runner)["compiled_loop"] = lambda runner: None
-                vars(codec)["core"] = None
+            if how != "compiled":
+                vars(plain_jobs)["core"] = vars(codec)["core"] = None
+            if how == "by itself":
+                vars(job_runner)["plain_jobs"] = lambda runner: None
             make_runner(memory, handler).run(batch, None)
             os._exit(0)
         finally:
@@ -312,7 +313,7 @@ def test_a_batch_leaves_the_same_trace_with_it_and_without(skip: int) -> None:
     jobs[80] = {"do": "give", "give": {1, 2}}  # a block of jobs that are not plain
     batch = batch_of(jobs, skip)
     try:
-        pure, ours = (run_apart(memory, batch, with_core) for with_core in (False, True))
+        pure, ours = (run_apart(memory, batch, how) for how in ("in Python", "compiled"))
     finally:
         memory.close()
     assert pure.jobs == batch.count
@@ -323,7 +324,7 @@ def test_a_handler_that_is_not_written_in_python_can_be_stopped() -> None:
     memory = Memory()
     jobs = [{"n": signal.SIGALRM if n == 3 else 0, "do": "give"} for n in range(8)]
     try:
-        segment = run_apart(memory, batch_of(jobs), True, _SignalIt())
+        segment = run_apart(memory, batch_of(jobs), "compiled", _SignalIt())
     finally:
         memory.close()
     assert [outcome & 0xF for outcome in segment.outcomes] == [0, 0, 0, Outcome.TIMEOUT, 0, 0, 0, 0]

@@ -9,6 +9,7 @@ import sys
 import tomllib
 import types
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,32 @@ def test_dir_lists_what_is_public_and_nothing_else() -> None:
     assert dir(bossworker) == sorted([*POOL, "forkqueue", "jobs", "journal", "tasks", *installed, "__version__"])
     for module in (bossworker.forkqueue, bossworker.jobs, bossworker.journal, bossworker.tasks):
         assert dir(module) == sorted(module.__all__), module.__name__
+
+
+COMPLETED = {  # what is offered behind a dot, but for what the standard library's classes have
+    "BossWorker": """add_work boss_pid cancel events fileno get_result get_result_nb listen map name operator pause
+        pending reload resize results resume shut_down stack stats submit trace web worker_pids""",
+    "AsyncBossWorker": "aclose events map pause pool reload resize results resume run shut_down stack stats",
+    "Executor": """kill_workers map pause resume shutdown stack stats submit terminate_workers with_options""",
+    "JobFuture": "add_done_callback cancel cancelled done exception result running",
+    "Door": "clients close malformed pid refused",
+    "tasks.TaskPool": """apply_supervisor_env output_path search socket_dir socket_path spawn supervisor_cmd
+        supervisor_env task_by_pid""",
+    "tasks.Task": """apply_meta connect delete disconnect events id info kill pause restart resume stream
+        terminate_supervisor wait""",
+    "tasks.Stream": "close discard ended follow limit peek position read start write",
+    "forkqueue.ForkQueue": """all_exit_ok allow_excess call debug delay exit fork fork_now ignore_children max_load
+        min_free_memory run_back run_back_now running_now running_weight size system_back system_back_now trace wait
+        waitpid waitpids weight""",
+}
+
+
+@pytest.mark.parametrize("name", COMPLETED)
+def test_completion_offers_what_users_call_and_nothing_inner(name: str) -> None:
+    kind = attrgetter(name)(bossworker)
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("bossworker")]
+    offered = {member for base in ours for member in vars(base) if not member.startswith("_")}
+    assert sorted(offered) == COMPLETED[name].split()
 
 
 @pytest.mark.parametrize("name", EXTRAS)

@@ -28,6 +28,7 @@ from bossworker.pool.wire.codec import encode_jobs, encode_result
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
+from bossworker.system.compiled import core as compiled_core
 from tests.unit.payloads import in_one
 from tests.unit.storm import Interruption, Storm
 
@@ -513,6 +514,29 @@ def test_a_result_that_does_not_load_is_a_bad_result_and_its_neighbours_are_good
     assert bad["ERROR"] == bad.error
     assert "RuntimeError: on purpose" in bad["ERROR"]
     assert [result.job_id for result in (first, bad, last)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"bytes": b"a \x80\x03} that begins no result"},
+        {str(n): [n] for n in range(300)},  # more objects than there are numbers of one byte
+        {"tuple": (1, {"in": {}}), "set": {1, 2}, "dict": {"n": {}}},
+        {},
+    ],
+    ids=["bytes", "many", "nested", "empty"],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_whatever_results_hold_they_are_loaded_as_they_were(
+    odd: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking_module, "core", compiled_core if compiled else None)
+    inbox = expecting(1, 3)
+    inbox.receive(arrive(segment(1, [encode_result({"n": 1}), encode_result(odd), encode_result({"n": odd})])))
+    results = list(drain(inbox))
+    assert [dict(result) for result in results] == [{"n": 1}, odd, {"n": odd}]
+    assert [(type(result), result.job_id) for result in results] == [(Result, 1), (Result, 2), (Result, 3)]
+    assert type(results[2]["n"]) is dict
 
 
 def test_bytes_that_are_no_error_are_a_bad_result() -> None:

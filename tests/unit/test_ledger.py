@@ -13,7 +13,7 @@ from bossworker.pool.boss.actions import (
     TakeBack,
 )
 from bossworker.pool.boss.deadlines import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS
-from bossworker.pool.boss.job_lengths import BATCH_SECONDS
+from bossworker.pool.boss.job_lengths import BATCH_SECONDS, LEAST_SECONDS
 from bossworker.pool.boss.workers import State
 from bossworker.pool.wire.recorder import MAX_BATCH, PAYLOAD_SIZE
 from tests.unit.ledgers import (
@@ -115,9 +115,18 @@ def test_a_batch_is_no_more_than_a_fair_share_of_the_queue() -> None:
     ledger = started(2)
     ledger.on_submit(run_of(1, 1), 0.0)
     (busy,) = ledger.busy()
-    complete(ledger, busy.slot, seconds=1e-6)
+    complete(ledger, busy.slot, seconds=LEAST_SECONDS / 8)
     given = assigned(ledger.on_submit(run_of(2, 40), 0.0))
     assert [len(jobs) for _, jobs in given] == [10, 8]
+
+
+def test_jobs_that_one_worker_is_through_with_in_an_instant_are_not_shared_out() -> None:
+    ledger = started(2)
+    ledger.on_submit(run_of(1, 1), 0.0)
+    (busy,) = ledger.busy()
+    complete(ledger, busy.slot, seconds=LEAST_SECONDS / 100)
+    given = assigned(ledger.on_submit(run_of(2, 140), 0.0))
+    assert [len(jobs) for _, jobs in given] == [100, 40]
 
 
 def test_a_batch_is_never_larger_than_the_recorder_holds() -> None:
@@ -347,7 +356,7 @@ def test_the_constants_are_consistent() -> None:
 def test_a_batch_is_no_larger_than_what_its_results_find_room_for() -> None:
     ledger = started(1)
     ledger.on_submit(run_of(1, 10_000), 0.0)
-    for _ in range(12):  # short jobs, with results of a kilobyte
+    for _ in range(20):  # short jobs, with results of a kilobyte
         worker = ledger.workers[0]
         ledger.on_taken(0, worker.limit, 1024 * worker.limit)
         ledger.on_done(0, 1e-6 * worker.limit, False, 0.0)

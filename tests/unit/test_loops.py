@@ -25,6 +25,7 @@ PACKAGE = Path(bossworker.__file__).parent
 ELSEWHERE = (
     "cli/spooler.py",
     "engines/engine_line.py",
+    "engines/line_",
     "engines/resident.py",
     "journal/scribe.py",
     "pool/boss/",

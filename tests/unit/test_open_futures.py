@@ -19,6 +19,7 @@ from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.mapping import PoolParts
 from bossworker.pool.caller.pool_future import JobFuture
+from bossworker.pool.caller.said_by_boss import SaidByBoss
 from tests.conftest import wait_for
 from tests.unit.storm import Interruption, Storm
 from tests.unit.test_inbox import good
@@ -28,8 +29,8 @@ class Line:
     """A connection over which nothing comes but what a test puts into the inbox."""
 
     def __init__(self) -> None:
-        self.gone = self.closed = self.up = False
-        self.failure = ""
+        self.gone = self.closed = False
+        self.said = SaidByBoss()
         self.turns = ListenerTurns(lambda: None)
 
     def poll(self) -> None: ...

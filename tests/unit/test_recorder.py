@@ -19,6 +19,7 @@ from bossworker.pool.options import MAX_WORKERS
 from bossworker.pool.wire import recorder as recorder_module
 from bossworker.pool.wire import shared_counter
 from bossworker.pool.wire.messages import ProtocolError
+from bossworker.pool.wire.parcel import LEAST_BYTES
 from bossworker.pool.wire.recorder import (
     EXPIRED,
     LIMIT,
@@ -135,7 +136,7 @@ def test_a_slot_has_room_for_the_largest_batch(memory: Memory) -> None:
     recorder = opened(memory, MAX_BATCH)
     assert len(recorder.marks) > MAX_BATCH
     assert len(recorder.ends) == len(recorder.outcomes) == MAX_BATCH
-    assert 0 < PAYLOAD_SIZE < SLOT_SIZE
+    assert 0 < PAYLOAD_SIZE < LEAST_BYTES  # what is larger is no bytes
     for area in (recorder.marks, recorder.ends, recorder.outcomes):  # each is written to its end, and none spills over
         area[-1] = 7
     recorder.payload[0] = 1

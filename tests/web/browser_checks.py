@@ -613,6 +613,19 @@ CHECKS: dict[str, Callable[[World], None]] = {
 }
 
 
+QUICKLY = [
+    "nothing_leaves_the_machine",
+    "nothing_of_a_job_is_html",
+    "a_wrong_token_is_refused",
+    "the_keyboard_is_enough",
+    "jobs_are_cancelled_and_run_again",
+    "output_of_a_command_is_live",
+    "a_task_is_steered",
+]
+PARTS = {"quickly": QUICKLY, "thoroughly": [name for name in CHECKS if name not in QUICKLY]}
+"""What a quick run of the tests checks, and what it leaves out."""
+
+
 @contextmanager
 def served() -> Iterator[str]:
     """The address of a page of all pools."""
@@ -626,12 +639,16 @@ def served() -> Iterator[str]:
 
 
 def main(names: list[str]) -> None:
+    """
+    Args:
+        names: Of checks, or of a part of them; none: all.
+    """
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # where what handlers print belongs, whichever way it comes
     expect.set_options(timeout=30_000)
     with served() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
-        for name in names or CHECKS:
+        for name in [one for given in names for one in PARTS.get(given, [given])] or CHECKS:
             began = time.monotonic()
             try:
                 CHECKS[name](World(browser, url))

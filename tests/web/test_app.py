@@ -20,7 +20,7 @@ from starlette.routing import Mount
 
 import bossworker
 from bossworker import BossWorker, jobs, tasks
-from bossworker.cli import queued_entries
+from bossworker.cli import job_entries
 from bossworker.cli.queue_files import GroupSettings, QueueFolder
 from bossworker.web import watch_room
 from tests.conftest import alive, wait_for
@@ -243,7 +243,7 @@ def test_queued_commands(app: Callable[..., Any]) -> None:
     folder = QueueFolder("default")
     folder.settings = GroupSettings(paused=True)
     command = {"cmd": ["true", "later"], "shell": False, "env": {}, "cwd": None, "timeout": 0, "memory": 0, "meta": {}}
-    entries = [queued_entries.add(folder, command, after=[], not_before=0.0, priority=0) for _ in range(2)]
+    entries = [job_entries.add(folder, command, after=[], not_before=0.0, priority=0) for _ in range(2)]
     client = InProcess(app(token=None))
     rows = client.get("/api/commands?status=queued").json()["rows"]
     assert [(row["id"], row["status"], row["text"]) for row in rows] == [

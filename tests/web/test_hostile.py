@@ -18,7 +18,7 @@ import pytest
 
 import bossworker
 from bossworker import BossWorker, jobs
-from bossworker.cli import queue_files, queued_entries
+from bossworker.cli import job_entries, queue_files
 from bossworker.cli.queue_files import GroupSettings, QueueFolder
 from bossworker.pool.caller.operating import Operator
 from bossworker.web import answering, connections, snapshots
@@ -213,7 +213,7 @@ def test_read_only_does_not_start_the_process_of_a_queue(
     folder = QueueFolder("default")
     folder.settings = GroupSettings(paused=True)
     command = {"cmd": ["true"], "shell": False, "env": {}, "cwd": None, "timeout": 0, "memory": 0, "meta": {}}
-    entry = queued_entries.add(folder, command, after=[], not_before=0.0, priority=0)
+    entry = job_entries.add(folder, command, after=[], not_before=0.0, priority=0)
     folder._write("settings.json", GroupSettings()._asdict())
     begun = threading.Event()
 

@@ -102,7 +102,7 @@ class Hosted:
         return bool(pid)
 
     def look(self, seconds: float) -> None:
-        """See what memory it takes, after it has run for so long."""
+        """See what memory it takes, after it has run for that long."""
         from bossworker.system import identity
         from bossworker.system.memory import ChildPeak, OomWatch
 

@@ -17,6 +17,7 @@ from bossworker.commands.inline.family import Family
 from bossworker.commands.inline.interruption import Interruption
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.quota import Quota
+from bossworker.commands.removal import discard_own
 from bossworker.commands.request import Request
 from bossworker.commands.terminal import Terminal
 from bossworker.system import descendants, identity, program
@@ -67,7 +68,7 @@ class CommandRun:
             stdin = self.request.open_stdin()
         except OSError:
             with suppress(OSError):
-                self.directory.discard()
+                discard_own(self.directory)
             self.concluded = True
             raise
         try:
@@ -215,7 +216,7 @@ class CommandRun:
         self.concluded = True
         if not keep:
             with suppress(OSError):  # something in it is another user's, for instance
-                self.directory.discard()
+                discard_own(self.directory)
                 return
         with suppress(OSError):  # a command may have deleted its directory; there was room for the word
             self.directory.write_last_status(status)

@@ -10,10 +10,12 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bossworker.commands.supervision import launcher, orders
 from bossworker.system import program
+from bossworker.system.signals import let_through
 from bossworker.system.stdio import socket_above_stdio
 
 PYTHON_VARIABLE = "BOSSWORKER_PYTHON"
@@ -61,7 +63,7 @@ def start_launcher(detached: bool) -> socket.socket:
             first = _start(python, theirs.fileno(), detached)
         finally:
             theirs.close()
-        _await_hello(ours, first, python)
+        let_through(partial(_await_hello, ours, first, python))
         with suppress(ChildProcessError):  # where SIGCHLD is ignored
             os.waitpid(first, 0)  # it has made way for its child before that said hello
     except BaseException:

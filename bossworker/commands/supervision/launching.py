@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 
 from bossworker.commands.jobdir import WARNING, JobDirectory
 from bossworker.commands.request import Request
@@ -18,6 +19,7 @@ from bossworker.commands.supervision.interpreter import Killed, start_launcher
 from bossworker.commands.supervision.supervisor import GRACE
 from bossworker.system.circumstances import inherited
 from bossworker.system.cpython import NO_SIGPIPE
+from bossworker.system.signals import let_through
 
 ATTEMPTS = 5  # launchers that may be killed under an order before it is given up
 LAST_ANSWER_SECONDS = 1.0  # for a supervisor whose launcher has died to be heard
@@ -25,11 +27,12 @@ _ANSWER_SIZE = 1 << 16  # bytes: what a pipe holds, so that an answer is there a
 _POLL_SECONDS = 60.0  # between looks whether an answer was lost without anybody's end; a safety net
 
 
-class Launcher:
-    """This process's launcher. Any thread may use it, and any signal handler; a forked child starts one of its own.
+class LauncherLine:
+    """The line to this process's launcher, which is started by the first order. Any thread may use it, and any signal
+    handler; a forked child starts a launcher of its own.
 
-    What it starts has the launcher's rights, limits and namespaces. So when those of the calling thread are not what
-    they were when it was started, it is replaced.
+    What a launcher starts has its rights, limits and namespaces. So when those of the calling thread are not what they
+    were when the launcher was started, that is replaced.
     """
 
     def __init__(self, detached: bool = True) -> None:
@@ -65,7 +68,7 @@ class Launcher:
             self._sock = start_launcher(self._detached)
             self._inherited = now
         try:
-            _send(self._sock, data, fds)
+            let_through(partial(_send, self._sock, data, fds))
         except ConnectionError:  # the answer, which does not come, tells the caller
             pass
         except BaseException:  # a part of it may have been sent: nothing can follow
@@ -74,7 +77,7 @@ class Launcher:
         return os.dup(self._sock.fileno())
 
     def _send_apart(self, data: bytes, fds: list[int]) -> int:
-        other = Launcher(self._detached)
+        other = LauncherLine(self._detached)
         try:
             return other.send(data, fds)
         finally:
@@ -98,8 +101,8 @@ class Launcher:
             sock.close()
 
 
-_launcher = Launcher()
-_attached = Launcher(detached=False)
+_launcher = LauncherLine()
+_attached = LauncherLine(detached=False)
 _attached_to = (0, 0)  # the session and process group that it was started in
 for _one in (_launcher, _attached):
     os.register_at_fork(after_in_child=_one.forget)
@@ -111,7 +114,7 @@ def close_launcher() -> None:
     _attached.close()
 
 
-def launcher_for(detached: bool) -> Launcher:
+def launcher_for(detached: bool) -> LauncherLine:
     """The one whose children are detached from this process, or are in its session and process group."""
     global _attached_to
     if detached:
@@ -180,7 +183,7 @@ def _order(data: bytes, fds: list[int]) -> bool:
     return True
 
 
-def ask(by: Launcher, data: bytes, fds: list[int]) -> bytes:
+def ask(by: LauncherLine, data: bytes, fds: list[int]) -> bytes:
     """Hand over an order, with where to answer behind its descriptors; the answer, or nothing if there will be none."""
     answer, theirs = os.pipe()
     alive = -1
@@ -206,7 +209,8 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
     poll = select.poll()
     poll.register(answer, select.POLLIN)
     poll.register(launcher_alive, select.POLLHUP)
-    while not (found := dict(poll.poll(_POLL_SECONDS * 1000))):
+    look = partial(poll.poll, _POLL_SECONDS * 1000)
+    while not (found := dict(let_through(look))):
         pass
     if answer not in found:
         poll.unregister(launcher_alive)

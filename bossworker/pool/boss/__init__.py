@@ -8,7 +8,8 @@ ledger.py      decides, without I/O: what happens in, actions out (actions.py); 
                renewal.py: which handlers they have
                deadlines.py: what is due by the clock;  cancelling.py: jobs that somebody cancels
                dead_workers.py: jobs that a worker had when it died
-caller_requests.py  what the caller asks for:  reloads.py: other handlers;  stacks.py: what workers are doing
+pool_access.py      what whoever asks may see and change:  reloads.py: other handlers;  stacks.py: what workers do
+caller_requests.py  what the caller asks for
 door_requests.py    what other programs ask for, through the door;  client_lines.py: or over lines of their own
 operations.py       what operators ask for;  replying.py: how requests are answered
 performer.py   carries out what the ledger decides;  worker_orders.py, fork_server_orders.py: what workers and the fork

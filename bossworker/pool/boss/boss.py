@@ -26,9 +26,11 @@ from bossworker.pool.boss.intake import Intake
 from bossworker.pool.boss.job_memory import JobMemory
 from bossworker.pool.boss.ledger import Ledger
 from bossworker.pool.boss.notes import Notes
+from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.output_relay import LOOK_SECONDS, OutputRelay
 from bossworker.pool.boss.performer import Performer
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
+from bossworker.pool.boss.pool_access import PoolAccess
 from bossworker.pool.boss.reloads import Reloads
 from bossworker.pool.boss.replying import send_reply
 from bossworker.pool.boss.reports import Reports
@@ -83,7 +85,7 @@ class Boss:
         self.intake = Intake(self.ledger, self.delivery, memory)
         self.fork_server = ForkServerOrders(fork_server, self.poller, self.ledger, self.intake, memory, options)
         orders = WorkerOrders(self.lines, self.poller, memory, self.intake.recorders)
-        reloads = Reloads(self.ledger, self.fork_server.tell, partial(send_reply, caller), options.handler)
+        reloads = Reloads(self.ledger, self.fork_server.tell, partial(send_reply, caller.send), options.handler)
         self.performer = Performer(
             self.ledger,
             self.intake,
@@ -98,11 +100,13 @@ class Boss:
         around = (self.poller, memory, self.intake, self.performer)
         self.workers = WorkerReader(self.lines, *around, self.delivery, self.first_workers, caller)
         ForkServerReader(fork_server, *around, self.workers, self.delivery, self.first_workers)
-        self.requests = CallerRequests(
+        self.access = PoolAccess(
             caller, memory, self.performer, self.intake, self.delivery, self.fork_server, reloads, self.chores, options
         )
-        self.doors = Doors(self.requests, self.poller)
-        self.watchers = self.requests.watchers
+        operations = Operations(self.access)
+        self.requests = CallerRequests(self.access, operations)
+        self.doors = Doors(self.access, operations, self.poller)
+        self.watchers = self.access.watchers
         self.parent_fd = processes.pidfd(parent)
         self.poller.watch(caller, self.read_caller)
         if self.parent_fd is not None:
@@ -113,7 +117,7 @@ class Boss:
         """What some pools have, and others have not."""
         recorders, ring = self.intake.recorders, self.delivery.ring
         if options.relayed:
-            output = OutputRelay(self.ledger, recorders, self.caller, self.poller, ring, self.requests.tails)
+            output = OutputRelay(self.ledger, recorders, self.caller, self.poller, ring, self.access.tails)
             output.watched = lambda: self.watchers.ever
             self.delivery.output = output
             self.intake.before_results = output.before_results

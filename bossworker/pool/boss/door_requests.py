@@ -6,23 +6,23 @@ sense here costs it its line, and never harms the boss.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from struct import error as StructError
 
 from bossworker.errors import CANCELLED
 from bossworker.failure import Outcome
 from bossworker.pool.boss.actions import Finish
-from bossworker.pool.boss.caller_requests import CallerRequests
 from bossworker.pool.boss.client_lines import MOST_LINES, ClientLine, DoorResults, client_of
+from bossworker.pool.boss.operations import Operations
 from bossworker.pool.boss.poller import EVENT_WRITE, Poller
+from bossworker.pool.boss.pool_access import PoolAccess
+from bossworker.pool.boss.replying import send_reply
 from bossworker.pool.boss.stacks import jobs_meant
-from bossworker.pool.boss.stats import take_stock
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.frames import Frame
@@ -36,11 +36,10 @@ FAREWELL_SECONDS = 1.0  # for a door to take the last results
 class Doors:
     """All that are open."""
 
-    def __init__(self, requests: CallerRequests, poller: Poller) -> None:
-        self.requests = requests
+    def __init__(self, pool: PoolAccess, operations: Operations, poller: Poller) -> None:
+        self.pool = pool
+        self.operations = operations
         self.poller = poller
-        self.ledger = requests.ledger
-        self.delivery = requests.delivery
         self._lines: dict[int, DoorLine] = {}
         self._told = False  # that no more jobs are taken
 
@@ -101,10 +100,11 @@ class DoorLine:
 
     def __init__(self, doors: Doors, number: int, link: Link) -> None:
         self._doors = doors
+        self._pool = doors.pool
         self._number = number
         self.link = link
         self._closed = False
-        self.results = doors.delivery.doors[number] = DoorResults(link)
+        self.results = self._pool.delivery.doors[number] = DoorResults(link)
         doors.poller.watch(link, self._read)
 
     def deliver(self) -> None:
@@ -115,12 +115,12 @@ class DoorLine:
         else:
             self._watch()
 
-    def send(self, kind: Kind, head: bytes = b"", body: bytes = b"") -> None:
+    def send(self, kind: Kind, head: bytes = b"", body: Sequence[bytes] = ()) -> None:
         """Also the answer to what was asked long ago, by a door that is closed by now."""
         if self._closed:
             return
         with suppress(LinkClosed):  # its end will be noticed as we read
-            self.link.send(kind, head, [body])
+            self.link.send(kind, head, body)
         self._watch()
 
     def _watch(self) -> None:
@@ -132,7 +132,7 @@ class DoorLine:
         if self._closed:
             return
         self._closed = True
-        del self._doors.delivery.doors[self._number]
+        del self._pool.delivery.doors[self._number]
         self._doors.poller.forget(self.link)
         self.link.close()
         self.results.close_lines()
@@ -154,7 +154,7 @@ class DoorLine:
             for frame in frames:
                 self._on_frame(frame)
         except (ProtocolError, StructError, ValueError, TypeError) as error:
-            self._doors.requests.note(WARNING, f"door closed: number={self._number} reason={str(error)!r}")
+            self._pool.note(WARNING, f"door closed: number={self._number} reason={str(error)!r}")
             self._close()
         finally:
             for frame in frames:
@@ -171,7 +171,7 @@ class DoorLine:
                 self._on_clients(frame)
             case Kind.NOTE:
                 (level,) = messages.unpack(messages.NOTE, frame.head)
-                self._doors.requests.note(level, str(frame.body, "utf-8", "replace"))
+                self._pool.note(level, str(frame.body, "utf-8", "replace"))
             case kind if (see_to := _REQUESTS.get(kind)) is not None:
                 (number,) = messages.REQUEST.unpack_from(frame.head)
                 see_to(self, number, frame.head[messages.REQUEST.size :], frame.body)
@@ -182,35 +182,33 @@ class DoorLine:
 
     def _on_cancel(self, number: int, more: memoryview, body: memoryview) -> None:
         ids = [job_id for job_id in body.cast("Q").tolist() if self._owns(job_id)]
-        self._reply(number, {"count": self._doors.requests.cancel(ids, messages.QUEUED_ONLY if more else b"")})
+        self._reply(number, {"count": self._pool.cancel(ids, messages.QUEUED_ONLY if more else b"")})
 
     def _on_stats(self, number: int, more: memoryview, body: memoryview) -> None:
         if self.results.unsent:  # so that what is counted as done has been sent
             self.deliver()
-        doors = self._doors
-        self._reply(number, take_stock(doors.ledger, doors.requests.recorders, doors.delivery, time.monotonic()))
+        self._reply(number, self._pool.stats())
 
     def _on_stack(self, number: int, more: memoryview, body: memoryview) -> None:
         (job_id,) = messages.unpack(messages.JOB, more)
-        self._doors.requests.stacks.ask(number, _jobs_meant(job_id), self._reply)
+        self._pool.stacks.ask(number, _jobs_meant(job_id), self._reply)
 
     def _on_events(self, number: int, more: memoryview, body: memoryview) -> None:
         seen, wait = messages.unpack(messages.EVENTS, more)
-        self._doors.requests.watchers.ask(number, seen, wait, self._reply)
+        self._pool.watchers.ask(number, seen, wait, self._reply)
 
     def _on_operate(self, number: int, more: memoryview, body: memoryview) -> None:
-        self._doors.requests.operations.ask(number, bytes(body), self._reply)
+        self._doors.operations.ask(number, bytes(body), self._reply)
 
     def _owns(self, job_id: int) -> bool:
         return job_id >> DOOR_BITS == self._number
 
     def _reply(self, number: int, content: dict[str, object]) -> None:
-        if number:
-            self.send(Kind.REPLY, messages.REQUEST.pack(number), json.dumps(content).encode())
+        send_reply(self.send, number, content)
 
     def _on_submit(self, frame: Frame) -> None:
         """Jobs that come by the door."""
-        batch = Batch.read(frame.head, frame.body, held(frame.fd, self._doors.requests.memory))
+        batch = Batch.read(frame.head, frame.body, held(frame.fd, self._pool.memory))
         if not self._owns(batch.first_id) or batch.count < 1:
             raise ProtocolError(f"a job with id {batch.first_id}")
         line = self.results.lines.get(client_of(batch.first_id))
@@ -233,18 +231,16 @@ class DoorLine:
             self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
-        now = time.monotonic()
-        requests = self._doors.requests
-        requests.delivery.ring.queued(batch.first_id, batch.count, now)
-        if self._doors.ledger.closing:  # it was on its way as the pool was closed
+        if self._pool.ledger.closing:  # it was on its way as the pool was closed
+            self._pool.delivery.ring.queued(batch.first_id, batch.count, time.monotonic())
             self._finish(batch, Outcome.CANCELLED, CANCELLED)
         else:
-            requests.perform(self._doors.ledger.on_submit(batch, now))
+            self._pool.submit(batch)
 
     def _finish(self, batch: Batch, outcome: Outcome, text: str) -> None:
         """Give jobs their results without having run them."""
         now = time.monotonic()
-        self._doors.requests.perform([Finish(job_id, 0, 0, outcome, text, now, now) for job_id in batch.ids])
+        self._pool.perform([Finish(job_id, 0, 0, outcome, text, now, now) for job_id in batch.ids])
 
     # -- clients that have a line here ------------------------------------------------------------------
 
@@ -274,7 +270,7 @@ class DoorLine:
         base = self._number << DOOR_BITS | client << CLIENT_BITS
 
         def on_nonsense(reason: str) -> None:
-            self._doors.requests.note(WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}")
+            self._pool.note(WARNING, f"client dropped: door={self._number} client={client} reason={reason!r}")
             self._drop_client(client)
 
         # Nothing that it holds may lead back to it: there is no garbage collector in the boss.
@@ -287,10 +283,10 @@ class DoorLine:
 
     def _drop(self, clients: range) -> int:
         """Forget these clients' jobs, and stop those that run; how many of those there are."""
-        running = [job_id for worker in self._doors.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
-        count = self._doors.requests.cancel([job_id for job_id in running if job_id >> CLIENT_BITS in clients])
-        self._doors.ledger.queue.drop(clients)
-        self._doors.delivery.ring.forget_clients(clients)
+        running = [job_id for worker in self._pool.ledger.busy() for job_id in worker.batch.ids]  # type: ignore[union-attr]
+        count = self._pool.cancel([job_id for job_id in running if job_id >> CLIENT_BITS in clients])
+        self._pool.ledger.queue.drop(clients)
+        self._pool.delivery.ring.forget_clients(clients)
         return count
 
 

@@ -18,7 +18,7 @@ from bossworker.watch.event_records import ENDED, QUEUED, STARTED
 
 MOST_EVENTS = 1 << 15  # that are kept
 TRIM_STEP = 1 << 12  # this many more may lie there before the oldest are dropped, all at once
-CHUNK_JOBS = 256  # of a stretch of results go into one record
+CHUNK_JOBS = 1024  # of a stretch of results go into one record
 
 
 class EventRing:
@@ -99,7 +99,7 @@ class EventRing:
                 self.last_ids.pop(client, None)
 
     def newest(self, most: int) -> list[tuple[Any, ...]]:
-        """So many records at most."""
+        """The newest records, at most `most`."""
         return self._records[-most:]
 
     def after(self, number: int, most: int) -> list[tuple[Any, ...]]:

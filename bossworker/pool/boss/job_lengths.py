@@ -5,6 +5,7 @@ from __future__ import annotations
 from bossworker.pool.wire.recorder import PAYLOAD_SIZE
 
 BATCH_SECONDS = 0.01  # work aimed at in a batch: handing one over costs 0.3 ms in three processes, 0.8 ms if all sleep
+LEAST_SECONDS = BATCH_SECONDS / 20  # work that is not shared out among more workers: to hand it over costs as much
 SOON_SECONDS = 200e-6  # a batch that takes longer is not stayed awake for
 SLOWEST_SAMPLE = 10 * BATCH_SECONDS  # caps what one long job does to the estimate
 FRESH_WEIGHT = 0.5  # of the newest batch in the running estimate of a job's length
@@ -28,6 +29,10 @@ class JobLengths:
         """Jobs worth BATCH_SECONDS whose results find room in the recorder; 0 if one would not."""
         jobs = round(BATCH_SECONDS / self._seconds) if self._seconds else 1
         return min(jobs, int(PAYLOAD_SIZE / max(1.0, self._result_bytes)))
+
+    def jobs_not_to_split(self) -> int:
+        """So few jobs are no work to be shared out."""
+        return round(LEAST_SECONDS / self._seconds) if self._seconds else 1
 
     def is_soon(self, jobs: int) -> bool:
         """Whether this many jobs may be done within the instant that the boss stays awake for."""

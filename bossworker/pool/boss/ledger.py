@@ -144,6 +144,7 @@ class Ledger:
     def _batch_size(self, worker: WorkerRecord) -> int:
         """As many jobs as are worth a batch, but no more than a fair share of the queue."""
         share = -(-self.queue.jobs // (2 * max(1, len(self.workers))))
+        share = max(share, self._lengths.jobs_not_to_split())
         if self._max_jobs:
             share = min(share, self._max_jobs - worker.jobs_done)
         return max(1, min(self._lengths.jobs_in_batch(), share, self._max_batch))

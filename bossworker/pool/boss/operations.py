@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bossworker.failure import kind_of
 from bossworker.pool.boss.failed_jobs import KeptFailure
+from bossworker.pool.boss.pool_access import PoolAccess
 from bossworker.pool.boss.replying import Reply
 from bossworker.pool.boss.stacks import jobs_meant
 from bossworker.pool.boss.stats import take_stock
@@ -26,9 +27,6 @@ from bossworker.pool.wire.batch import Batch, JobOptions
 from bossworker.pool.wire.messages import FIRST_RERUN_ID, INFO, ProtocolError
 from bossworker.system import identity
 from bossworker.watch.event_records import ENDED, QUEUED
-
-if TYPE_CHECKING:
-    from bossworker.pool.boss.caller_requests import CallerRequests
 
 MOST_ENDED = 4000  # jobs that one answer tells of, the newest: to tell of one takes a tenth of a microsecond
 FEW_ENDED = 1000  # where more have ended since the last look than can be told of: a look costs a quarter then
@@ -42,10 +40,10 @@ MOST_IDS = 200_000  # of a request
 class Operations:
     """See the module."""
 
-    def __init__(self, requests: CallerRequests) -> None:
-        self._requests = requests
-        self._ledger = requests.ledger
-        self._delivery = requests.delivery
+    def __init__(self, pool: PoolAccess) -> None:
+        self._pool = pool
+        self._ledger = pool.ledger
+        self._delivery = pool.delivery
         self._rerun_ids = count(FIRST_RERUN_ID + 1)
         self._answers: dict[object, Callable[[dict[str, Any]], dict[str, object]]] = {
             "now": self._now,
@@ -66,7 +64,7 @@ class Operations:
         try:
             told = json.loads(body)
             if told["op"] == "stack":
-                self._requests.stacks.ask(number, jobs_meant(None if told["id"] is None else int(told["id"])), reply)
+                self._pool.stacks.ask(number, jobs_meant(None if told["id"] is None else int(told["id"])), reply)
                 return
             answer = self._answer(told)
         except (ValueError, TypeError) as error:
@@ -82,33 +80,32 @@ class Operations:
         return answer(told)
 
     def _note(self, told: dict[str, Any], what: str) -> None:
-        self._requests.note(INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
+        self._pool.note(INFO, f"pool steered: {what} by={str(told.get('by', 'a program'))[:200]!r}")
 
     # -- looks --------------------------------------------------------------------------------------------
 
     def _now(self, told: dict[str, Any]) -> dict[str, object]:
         """Figures, and what has happened behind the event that was seen last, or the newest of that."""
         now, ring = time.monotonic(), self._delivery.ring
-        recorders = self._requests.recorders
+        recorders = self._pool.recorders
         stock = take_stock(self._ledger, recorders, self._delivery, now, recent=False, usage=bool(told["usage"]))
         records = list(self._newest(int(told["seen"])))[::-1]
         return {
             "stats": stock,
             "target": self._ledger.staff.target,
             "records": records,
-            "clock": self._requests.watchers.offset(),
+            "clock": self._pool.watchers.offset(),
             "now": now,
             "next": ring.next,
             "indexes": dict(ring.indexes) if len(ring.indexes) <= MOST_RECORDS else {},
             "last_ids": ring.last_ids,
             "last_failed": self._delivery.failures.last,
-            "reload": self._requests.reloads.describe(),
-            "journal": self._requests.options.journal,
+            "reload": self._pool.reloads.describe(),
+            "journal": self._pool.options.journal,
         }
 
     def _stats(self, told: dict[str, Any]) -> dict[str, object]:
-        recorders = self._requests.recorders
-        return {"stats": take_stock(self._ledger, recorders, self._delivery, time.monotonic())}
+        return {"stats": self._pool.stats()}
 
     def _newest(self, seen: int) -> Iterator[tuple[Any, ...]]:
         """The newest records, the last one first."""
@@ -132,7 +129,7 @@ class Operations:
             size += one.size + 200
             if size > MOST_ERRORS:
                 break
-        return {"failed": found, "clock": self._requests.watchers.offset()}
+        return {"failed": found, "clock": self._pool.watchers.offset()}
 
     def _queued(self, told: dict[str, Any]) -> dict[str, object]:
         return {"stretches": list(_joined(self._stretches()))}
@@ -142,7 +139,7 @@ class Operations:
         for worker in self._ledger.busy():
             assert worker.batch is not None
             with suppress(ProtocolError):  # then the worker is about to be ended
-                claimed = self._requests.recorders[worker.slot].snapshot().claimed
+                claimed = self._pool.recorders[worker.slot].snapshot().claimed
                 yield worker.batch.first_id + claimed, worker.batch.first_id + worker.limit
         for cursor in islice(self._ledger.queue, MOST_STRETCHES):
             yield cursor.ids.start, cursor.ids.stop
@@ -183,12 +180,12 @@ class Operations:
 
     def _output(self, told: dict[str, Any]) -> dict[str, object]:
         """What a job has written last, with ``logs="relay"``; and which process runs it."""
-        job_id, tails = int(told["id"]), self._requests.tails
+        job_id, tails = int(told["id"]), self._pool.tails
         workers = (worker for worker in self._ledger.busy() if worker.batch is not None and job_id in worker.batch.ids)
         worker = next((worker for worker in workers if tails.running_job(worker) == job_id), None)
         return {
-            "logs": self._requests.options.logs,
-            "clock": self._requests.watchers.offset(),
+            "logs": self._pool.options.logs,
+            "clock": self._pool.watchers.offset(),
             # Elsewhere, to ask for an identity is to start a program, for which we would have to wait.
             "worker": identity.of(worker.pid) if worker is not None and sys.platform == "linux" else None,
             **tails.after(job_id, int(told["since"])),
@@ -212,15 +209,13 @@ class Operations:
         at = failed.job_id - batch.first_id
         options = batch.job_options
         again = batch.part(at, at + 1).with_options(JobOptions(options.priority, options.timeout, options.retries, 1))
-        again.first_id = next(self._rerun_ids)
-        now = time.monotonic()
-        self._delivery.ring.queued(again.first_id, 1, now)
-        self._requests.perform(self._ledger.on_submit(again, now))
-        return again.first_id
+        new_id = again.first_id = next(self._rerun_ids)
+        self._pool.submit(again)
+        return new_id
 
     def _cancel(self, told: dict[str, Any]) -> dict[str, object]:
         ids = _ids(told)
-        number = self._requests.cancel(ids)
+        number = self._pool.cancel(ids)
         self._note(told, f"op=cancel jobs={number} of={len(ids)}")
         return {"count": number}
 
@@ -228,14 +223,14 @@ class Operations:
         on = bool(told["on"])
         if on and self._ledger.closing:
             raise ValueError("the pool is being shut down: it sees to what is queued")
-        self._requests.perform(self._ledger.on_pause() if on else self._ledger.on_resume(time.monotonic()))
+        self._pool.perform(self._ledger.on_pause() if on else self._ledger.on_resume(time.monotonic()))
         self._note(told, "op=pause" if on else "op=resume")
         return {}
 
     def _resize(self, told: dict[str, Any]) -> dict[str, object]:
         workers = check_workers("workers", told["workers"])
         self._note(told, f"op=resize workers={workers} before={self._ledger.staff.target}")
-        self._requests.perform(self._ledger.on_resize(workers, time.monotonic()))
+        self._pool.perform(self._ledger.on_resize(workers, time.monotonic()))
         return {}
 
     def _reload(self, told: dict[str, Any]) -> dict[str, object]:
@@ -243,9 +238,9 @@ class Operations:
         handler = check_handler_name(told["handler"])
         if self._ledger.closing:
             raise ValueError("the pool is being shut down")
-        self._requests.perform(self._requests.reloads.add_named(handler))
+        self._pool.perform(self._pool.reloads.add_named(handler))
         self._note(told, f"op=reload handler={handler}")
-        return {"number": self._requests.reloads.last}
+        return {"number": self._pool.reloads.last}
 
 
 def _describe_run(run: Batch) -> dict[str, object]:

@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable
 
 from bossworker.pool.wire import messages
-from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 
 Reply = Callable[[int, dict[str, object]], None]
 """Called with the number of a request, and the answer to it; number 0 wants none."""
 
 
-def send_reply(link: Link, number: int, content: dict[str, object]) -> None:
-    """Answer what was asked over this line."""
+def send_reply(send: Callable[[Kind, bytes, list[bytes]], object], number: int, content: dict[str, object]) -> None:
+    """Answer what was asked over a line, by its `send`."""
     if number:
-        link.send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])
+        send(Kind.REPLY, messages.REQUEST.pack(number), [json.dumps(content).encode()])

@@ -23,7 +23,7 @@ from bossworker.system.signals import SHOW_STACK
 LOOK_SECONDS = 0.001  # between looks whether a stack is there
 DUMP_SECONDS = 1.0  # after that, whatever is there is told: the worker may be stopped
 MOST_BYTES = 1 << 18  # of a stack; faulthandler writes a hundred frames of a hundred threads at most
-_OUR_FILES = "compiled_loop", "job_runner", "worker"  # whose frames lie below a handler's
+_OUR_FILES = "job_runner", "plain_jobs", "python_loop", "worker"  # whose frames lie below a handler's
 OWN_FRAMES = tuple(f'/bossworker/pool/worker/{name}.py"' for name in _OUR_FILES)
 
 

@@ -31,7 +31,8 @@ MOST_AT_ONCE = 1 << 14  # each of at most about this many events;
 # takes the program 2 us, which it lacks for its results: as long as most of a job, where there are a hundred thousand a
 # second. There, a few of them do.
 BUSY_PACE_SECONDS, BUSY_EVENTS = 0.1, 1000
-FLOOD_EVENTS, FLOOD_SHARE = 5_000, 250  # where so many have come since the last answer, this many of them are in it
+FLOOD_EVENTS = 5_000  # where that many have come since the last answer,
+FLOOD_SHARE = 250  # that many of them are in it
 MEMORY_SECONDS = 1.0  # between looks at the workers' memory
 SAMPLE_SECONDS = 0.05  # between looks at the workers while somebody watches and nothing else happens
 LINGER_SECONDS = 5.0  # after an answer, in which the pool still counts as watched: a reader may do other things

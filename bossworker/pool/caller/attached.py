@@ -189,7 +189,7 @@ class AttachedPool(BossWorker):
         return super().__enter__()
 
     def __del__(self) -> None:
-        if hasattr(self, "_connection"):
+        if hasattr(self, "_state") and not self._state.is_foreign():
             self._connection.keep_rest()
         super().__del__()
 

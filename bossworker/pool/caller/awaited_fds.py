@@ -37,7 +37,7 @@ class AwaitedFds:
         self._poll.unregister(self._fds.pop(source))
 
     def wait(self, seconds: float | None) -> list[int]:
-        """Those that are readable or have ended; after so many seconds (None: as long as it takes), none.
+        """Those that are readable or have ended; after that many seconds (None: as long as it takes), none.
 
         After `end_wait`, one is among them that is nobody else's.
         """

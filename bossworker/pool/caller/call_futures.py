@@ -39,7 +39,7 @@ class CallFuture(PoolFuture[Any]):
 
     _failure: Result | None = None  # while nobody has asked for its exception
 
-    def take_in(self, result: Result) -> str:
+    def _take_in(self, result: Result) -> str:
         if result.ok:
             self._result = result.get(VALUE)
         elif result.error_kind == "cancelled":
@@ -49,7 +49,7 @@ class CallFuture(PoolFuture[Any]):
         return FINISHED
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the function returned, or raises; as long as it takes, or ``TimeoutError`` after so many seconds."""
+        """What the function returned, or raises; as long as it takes, or ``TimeoutError`` after that many seconds."""
         try:
             if self._state not in ENDED:
                 self._book.wait_for(self, timeout)
@@ -180,7 +180,7 @@ class CallFutures(OpenFutures):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if state.foreign:
             raise RuntimeError("this executor belongs to the process that this one was forked from")
-        if line.gone or (line.failure and not line.up):
+        if line.gone or (line.said.failure and not line.said.up):
             raise self._why()
 
     def _is_time(self) -> bool:

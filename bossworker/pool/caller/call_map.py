@@ -111,7 +111,7 @@ class CallMap:
         Args:
             cancel: Do not run it either. (If nobody has asked for a value, the calls were made for what they do.)
         """
-        if self._state.foreign:
+        if self._state.is_foreign():
             return
         self._inbox.close_queue(self._queue)
         if cancel and self._queue.waiting:

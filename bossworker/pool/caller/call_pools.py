@@ -25,7 +25,7 @@ class _CallPool(DeferredPool):
     def cancel_what_waits(self) -> None:
         """Once the workers are up: so that of many calls some are made, as with ``ProcessPoolExecutor``."""
         line = self._connection
-        line.wait_until(lambda: line.up or bool(line.failure))
+        line.wait_until(lambda: line.said.up or bool(line.said.failure))
         self.cancel(*list(self._inbox.jobs), queued_only=True)
 
     def _warn_of_neglect(self) -> None:
@@ -97,7 +97,7 @@ class OwnPool:
     def drop(self) -> None:
         """Nobody can call anything any more; what was called is seen through. The garbage collector calls this."""
         book = self._book
-        if book is None or self not in _running or self._closer is not None:
+        if book is None or self not in _running or self._closer is not None or self.pool._state.is_foreign():
             return
         self._closed = book.closing = True
         if self.pool._inbox.pending() or book.unsent:

@@ -304,7 +304,7 @@ class BossWorker(
             raise
 
     def __del__(self) -> None:
-        if not hasattr(self, "_ending") or self._state.foreign:  # construction failed
+        if not hasattr(self, "_ending") or self._state.is_foreign():  # construction failed
             return
         try:
             self._warn_of_neglect()
@@ -341,5 +341,5 @@ class BossWorker(
         for page in self._ending.pages:
             page.disown()
         for door in self._ending.doors:
-            door.disown()
+            door._disown()
         self._connection.close(in_child=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import select
 import selectors
@@ -32,6 +31,7 @@ from bossworker.pool.caller.link_reading import LinkReading
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.caller.replies import Replies
+from bossworker.pool.caller.said_by_boss import SaidByBoss
 from bossworker.pool.launch import Launched
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.frames import Frame, Part, pack
@@ -47,7 +47,6 @@ from bossworker.watch.relayed_lines import RelayedLines
 
 FORCE_SECONDS = 0.95  # for the boss to end everything; then it is killed itself
 UNSENT_TICK = 0.005  # seconds between tries to send the rest of a frame, while results are waited for
-MOST_EXIT_ERRORS = 100  # that are kept until shut_down; one tells what is wrong
 DEATH_TICK = 0.05  # seconds between looks at the boss where it has no descriptor
 
 
@@ -58,20 +57,15 @@ class Connection:
 
     def __init__(self, launched: Launched, inbox: Inbox) -> None:
         self.pid, self.link, self.memory = launched
-        self.pool = ""  # what it is called
         self.inbox = inbox
         self.memory_files = MemoryFiles(self.memory, inbox.jobs)
-        self.up = False
+        self.said = SaidByBoss()
         self.gone = False  # the boss has ended, in order or not; all it sent is here
-        self.orderly = False  # it said that it was through
         self._let_go = False  # it ends, or has ended, because we want it to
-        self.exit_errors: dict[int, str] = {}  # what exit_handlers raised, by the workers' pids
         self.output = RelayedLines(inbox.jobs)
         inbox.output = self.output
-        self.last_events: dict[str, Any] | None = None  # once the pool has ended in order, if anybody watched it
         self.all_recalled = True  # whether all is here that somebody before us has left
         self.bars: list[Callable[[], None]] = []  # to be called ten times a second while somebody waits
-        self.failure = ""  # why no worker can be started
         self.turns = ListenerTurns(self._give_back)
         self._given_back = False
         self._replies = Replies()
@@ -156,12 +150,12 @@ class Connection:
     @property
     def died(self) -> bool:
         """Whether the boss ended before its time, and not because we ended it."""
-        return self.gone and not self.orderly and not self._let_go
+        return self.gone and not self.said.orderly and not self._let_go
 
     def why_not_up(self) -> str:
         """Why there are no workers: what the boss has said, or else how it ended."""
-        if self.failure:
-            return self.failure
+        if self.said.failure:
+            return self.said.failure
         if self._boss_fd is not None:
             processes.await_fd(self._boss_fd, select.POLLIN, 1.0)  # its link is closed before it has ended
         code = processes.exit_code_of(self.pid)
@@ -309,25 +303,8 @@ class Connection:
                 self._replies.add(number, json.loads(bytes(frame.body)))
             case Kind.OUTPUT_LINES:
                 self.output.add(json.loads(bytes(frame.body)), frame)
-            case Kind.LAST_EVENTS:
-                self.last_events = json.loads(bytes(frame.body))
-            case Kind.READY:
-                self.up = True
-            case Kind.NOTE:
-                (level,) = messages.NOTE.unpack(frame.head)
-                self._log(level, str(frame.body, "utf-8", "replace"))
-            case Kind.START_FAILED:
-                self.failure = str(frame.body, "utf-8", "replace")
-            case Kind.CLOSED:
-                self.orderly = True
-            case Kind.EXIT_ERROR if len(self.exit_errors) < MOST_EXIT_ERRORS:
-                (pid,) = messages.EXIT_ERROR.unpack(frame.head)
-                self.exit_errors[pid] = str(frame.body, "utf-8", "replace")
-
-    def _log(self, level: int, text: str) -> None:
-        """Say what the boss has to say, whatever the program's logging makes of it."""
-        with suppress(Exception):
-            logging.getLogger("bossworker").log(level, "%s pool=%r", text, self.pool)
+            case _:
+                self.said.take_in(frame)
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""

@@ -37,7 +37,7 @@ class DeferredPool(BossWorker):
             BossWorker._open_journal(self)
         with signals.held(), stdio.stdio_reserved():
             super()._launch(handlers)
-            self._handlers = None  # not before: who is interrupted may call again
+            self._handlers = None  # not before: whoever is interrupted may call again
 
     def __repr__(self) -> str:
         return super().__repr__() if self.started else f"<{type(self).__name__}, not started>"

@@ -43,7 +43,7 @@ class LentFiles(MemoryFiles):
     """Memory files for a few of our unfinished jobs at a time. More large ones travel in the frame."""
 
     def __init__(self, unfinished: Container[int]) -> None:
-        super().__init__(_Plenty(), unfinished)  # type: ignore[arg-type]
+        super().__init__(_Plenty(), unfinished)
         self._jobs: list[int] = []
 
     def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
@@ -88,7 +88,7 @@ class DoorConnection(Connection):
         super().__init__(attachment.launched(), inbox)
         if attachment.carries_files:
             self.memory_files = LentFiles(inbox.jobs)
-        self.up = True
+        self.said.up = True
         self.farewell = ""
         self.through = False  # we have said that no more will come
         self.drops_all = True  # whether to leave means that nothing is kept
@@ -261,7 +261,7 @@ class DoorConnection(Connection):
         if self._pool_line is not None and not self._pool_line.over:  # some of it may still be on its way there
             self._closed_told = True
             return
-        self.orderly = self.through or self.inbox.unfinished() <= 0
+        self.said.orderly = self.through or self.inbox.unfinished() <= 0
         if not self.through:
             self.farewell = self.farewell or "the pool was shut down"
             self._lose_boss()
@@ -316,7 +316,7 @@ class DoorConnection(Connection):
     def end(self, force: bool) -> None:
         """Leave."""
         self._let_go = not self.gone
-        if not self.gone and self.drops_all and (force or self.orderly):
+        if not self.gone and self.drops_all and (force or self.said.orderly):
             self.try_send(pack(Kind.FORGET))
             self._flush_soon()
         self.link.close()

@@ -46,9 +46,9 @@ class PoolEnding:
         line = self._connection
         deadline = None if timeout is None else time.monotonic() + timeout
         self._outbox.close(timeout)
-        if not line.wait_until(lambda: line.orderly, deadline) and not (line.gone or line.closed):
+        if not line.wait_until(lambda: line.said.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
-        if not line.orderly:
+        if not line.said.orderly:
             self._state.look_back()
         with signals.held():
             self._let_boss_go(force=False)
@@ -66,7 +66,7 @@ class PoolEnding:
                 state.closing = True
                 line.send(Kind.STOP)
                 line.wake()
-                line.wait_until(lambda: line.orderly, time.monotonic() + kill_grace + LEAVE_SECONDS)
+                line.wait_until(lambda: line.said.orderly, time.monotonic() + kill_grace + LEAVE_SECONDS)
         finally:
             self.at_once()
 
@@ -110,7 +110,7 @@ class PoolEnding:
             time.sleep(ENDING_TICK)
 
     def _warn_of_exit_errors(self) -> None:
-        errors = list(self._connection.exit_errors.values())
+        errors = list(self._connection.said.exit_errors.values())
         if errors:
             where = "one worker" if len(errors) == 1 else f"{len(errors)} workers, first"
             warn_caller(f"exit_handler raised in {where}: {errors[0]}", RuntimeWarning)

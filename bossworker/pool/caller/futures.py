@@ -141,7 +141,7 @@ class OpenFutures:
         job_id = result.job_id
         future = self.open.get(job_id)
         if future is not None and future._state == PENDING:
-            self._end(future, future.take_in(result))
+            self._end(future, future._take_in(result))
         self.open.pop(job_id, None)
 
     def _end(self, future: PoolFuture[Any], state: str) -> None:

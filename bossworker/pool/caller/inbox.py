@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat, starmap
 
 from bossworker.pool.caller.result_queue import ResultQueue
 from bossworker.pool.caller.sent_jobs import Job, SentJobs, SentRun
@@ -32,7 +33,7 @@ class Inbox:
     def __init__(self) -> None:
         self.jobs = SentJobs()
         self.ready = ResultQueue()  # of the results that are nobody's in particular
-        self.pops = iter(self.ready.popleft, None)  # pops from there whenever it is advanced
+        self.pops = starmap(self.ready.popleft, repeat(()))  # pops from there whenever it is advanced
         self._queues: dict[int, ResultQueue] = {}  # the others, by their id()
         self._segments: deque[Segment] = deque()
         self._unpacking = threading.RLock()

@@ -30,6 +30,7 @@ from bossworker.pool.caller.controls import Handler, prepare_of
 from bossworker.pool.caller.inbox import Inbox
 from bossworker.pool.caller.listener_turns import ListenerTurns
 from bossworker.pool.caller.readiness import ReadinessFd
+from bossworker.pool.caller.said_by_boss import SaidByBoss
 from bossworker.pool.options import Handlers
 from bossworker.pool.wire import codec, messages
 from bossworker.pool.wire.batch import Batch
@@ -131,11 +132,9 @@ class InlineConnection(Connection):
         self.pid = os.getpid()
         self.link: Any = _NoLink()
         self.memory_files: Any = _NoFiles()
-        self.up = self.gone = self.orderly = False
-        self.failure = ""
-        self.exit_errors: dict[int, str] = {}
+        self.said = SaidByBoss()
+        self.gone = False
         self.output = RelayedLines(inbox.jobs)
-        self.last_events = None
         self.bars = []
         self.turns = ListenerTurns(lambda: None)
         self.running: tuple[int, int] | None = None  # the job's id, and the thread that runs it
@@ -233,7 +232,7 @@ class InlineConnection(Connection):
         if self._take_in() or self.gone:
             return
         with self._lock:
-            done = self._closing and not self.paused and not self.orderly
+            done = self._closing and not self.paused and not self.said.orderly
         if done:
             self._leave()
         else:
@@ -266,8 +265,8 @@ class InlineConnection(Connection):
 
     def _leave(self) -> None:
         if error := self.worker.leave():
-            self.exit_errors[self.pid] = error
-        self.orderly = self.gone = True
+            self.said.exit_errors[self.pid] = error
+        self.said.orderly = self.gone = True
 
     def wake(self) -> None:
         self._news.set()
@@ -314,7 +313,7 @@ class InlinePool(BossWorker):
         """Its init_handler may ask for the keyboard: no signal is held back any more."""
         if error := self._connection.worker.start():
             raise WorkerStartError(error)
-        self._connection.up = True
+        self._connection.said.up = True
 
     def resize(self, n: int) -> NoReturn:
         """Cannot be done."""

@@ -37,7 +37,7 @@ class ListenerTurns:
         self.closed = False  # no thread may begin to
         self.waiters: deque[_Waiter] = deque()  # that are not patient
         self._patient_waiters: deque[_Waiter] = deque()
-        self._wanted_at = -PATIENCE_SECONDS  # when somebody last had a turn, or wanted one, who is not patient
+        self._wanted_at = -PATIENCE_SECONDS  # when somebody who is not patient last had a turn, or wanted one
 
     def take(self, listen: Callable[[], object], patient: bool = False) -> bool:
         """Call `listen` when no other thread does so now; whether it was called."""

@@ -74,7 +74,7 @@ class PoolLooks:
 
         number = check_since(since)
         self._state.check_owner()
-        if self._state.ended and self._connection.last_events is None:
+        if self._state.ended and self._connection.said.last_events is None:
             self._state.check_death()
             raise self._state.why_unwatched()
         return EventReader(self._ask_events, number)
@@ -111,7 +111,7 @@ class PoolLooks:
         if answer is None:
             from bossworker.watch.pool_events import events_left
 
-            answer = events_left(line.last_events, seen)
+            answer = events_left(line.said.last_events, seen)
         if answer is None:
             self._state.check_death()
         return answer

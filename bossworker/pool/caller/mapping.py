@@ -162,7 +162,7 @@ class Map:
 
     def _drop(self) -> None:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
-        if self.state.foreign:
+        if self.state.is_foreign():
             return
         self.inbox.close_queue(self.queue)
         if self.queue.waiting:

@@ -266,7 +266,7 @@ class Outbox:
         finally:
             if held:
                 self._lock.release()
-        self._connection.wake()  # who waits for room does so in vain now
+        self._connection.wake()  # whoever waits for room does so in vain now
 
 
 def loads(ids: range, blocks: Blocks, job_options: JobOptions) -> Iterator[tuple[range, Batch | Parcel]]:

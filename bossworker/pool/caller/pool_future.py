@@ -6,12 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from bossworker.result import Answer_co, Result
-
-if TYPE_CHECKING:
-    from bossworker.pool.caller.futures import OpenFutures
 
 # States, as Future has them.
 PENDING, CANCELLED, FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"
@@ -21,13 +18,25 @@ T = TypeVar("T")
 _logger = logging.getLogger("concurrent.futures")  # where the other futures tell of what their callbacks raise
 
 
+class FutureBook(Protocol):
+    """What a future asks of whoever made it, and resolves it: ``OpenFutures`` (``futures.py``)."""
+
+    lock: threading.RLock
+
+    def look(self) -> None: ...
+    def watch(self, future: PoolFuture[Any]) -> bool: ...
+    def wait_for(self, future: PoolFuture[Any], timeout: float | None) -> None: ...
+    def cancel(self, future: PoolFuture[Any]) -> bool: ...
+    def is_running(self, future: PoolFuture[Any]) -> bool: ...
+
+
 class PoolFuture(Future[T]):
     """What the futures of a pool have in common. ``OpenFutures`` (``futures.py``) makes and resolves them."""
 
     job_id: int
     """The job's id, as ``add_work`` would have returned it."""
 
-    def __init__(self, book: OpenFutures) -> None:  # not Future's, which makes a lock and three containers
+    def __init__(self, book: FutureBook) -> None:  # not Future's, which makes a lock and three containers
         self._book = book
         self._state = PENDING
         self._result: Any = None
@@ -52,7 +61,7 @@ class PoolFuture(Future[T]):
                 self._book.watch(self)
             return self._watchers
 
-    def take_in(self, result: Result) -> str:
+    def _take_in(self, result: Result) -> str:
         """Keep a result; the state to be in with it. May be done twice."""
         self._result = result
         return FINISHED

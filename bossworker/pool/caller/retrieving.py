@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from bossworker.errors import NothingPending, PoolClosed, ResultHandlerError
@@ -115,15 +116,19 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         return self._inbox.outstanding > 0
 
     def _results(self) -> Iterator[Result[Answer_co]]:
+        """(A generator that yields from another costs each result as much again as a chain of them does.)"""
+        return chain.from_iterable(self._stretches())
+
+    def _stretches(self) -> Iterator[Iterable[Result[Answer_co]]]:
         while self._is_any_outstanding():
             try:
                 result = self.get_result()
             except NothingPending:  # another thread took the last one
                 return
             if result is not None:
-                yield result
+                yield (result,)
             if self._result_handler is None:
-                yield from self._those_here()
+                yield self._those_here()
         self._state.check_owner()
 
     def _those_here(self) -> Iterator[Result[Answer_co]]:

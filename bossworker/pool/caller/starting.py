@@ -73,7 +73,7 @@ class PoolStart:
     def _attach(self, connection: Connection, prepare: Callable[[Any], Any] | None) -> None:
         """Put the handle together, once it has a connection."""
         self._connection = connection
-        self._connection.pool = self._options.name
+        self._connection.said.pool = self._options.name
         self._waiters = self._connection.turns.waiters
         self._state = self._state_type(self._connection, self._inbox)
         self._outbox = self._outbox_type()(self._connection, self._inbox, self._state, self._options, prepare)
@@ -87,8 +87,8 @@ class PoolStart:
 
     def _await_start(self) -> None:
         line = self._connection
-        line.wait_until(lambda: line.up or bool(line.failure))
-        if not line.up:
+        line.wait_until(lambda: line.said.up or bool(line.said.failure))
+        if not line.said.up:
             raise WorkerStartError(line.why_not_up())
         if self._journal is not None:
             self._journal.await_recovery()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from bossworker.errors import BossDied, PoolClosed, UnfinishedJob, WorkerStartError
@@ -18,11 +19,16 @@ class HandleState:
         self._inbox = inbox
         self._owner = os.getpid()
         self._may_have_run: frozenset[int] | None = None  # once the boss is dead
+        self._death_logged = False
         self.foreign = False  # we are in a forked child
         self.closing = False  # no more work is taken
         self.ended = False  # the processes are gone
         self.tells_others = False  # whether others are to hear of each result that is given out
         self.fileno_used = False  # whether a program watches the descriptor that fileno() gives
+
+    def is_foreign(self) -> bool:
+        """`foreign`; also before a child's hooks have told us, when the garbage collector may come by already."""
+        return self.foreign or os.getpid() != self._owner
 
     def check_owner(self) -> None:
         if self.foreign:
@@ -40,7 +46,7 @@ class HandleState:
     def check_alive(self) -> None:
         """Raise BossDied when the boss ended before its time."""
         line = self._connection
-        if line.gone and not line.orderly and (not self.ended or self._inbox.pending()):
+        if line.gone and not line.said.orderly and (not self.ended or self._inbox.pending()):
             raise self._boss_died()
 
     def check_death(self) -> None:
@@ -50,15 +56,15 @@ class HandleState:
 
     def why_unwatched(self) -> PoolClosed:
         """What to tell those who ask for the events of a pool that has ended and left none."""
-        if self._connection.orderly:
+        if self._connection.said.orderly:
             return PoolClosed("the pool has been shut down, and nobody had watched it: ask for its events before that")
         return PoolClosed("the pool has been shut down by force, and its events are gone")
 
     def why_ended(self) -> Exception:
         """What to tell those who wait for a result that will not come, since the pool has ended."""
         line = self._connection
-        if line.failure and not line.up:
-            return WorkerStartError(line.failure)
+        if line.said.failure and not line.said.up:
+            return WorkerStartError(line.said.failure)
         try:
             self.check_alive()
         except BossDied as error:
@@ -84,7 +90,11 @@ class HandleState:
         unfinished = [
             UnfinishedJob(job_id, job, job_id in self._may_have_run) for job_id, job in inbox.unfinished_jobs()
         ]
-        return self.died(unfinished)
+        death = self.died(unfinished)
+        if not self._death_logged:
+            self._death_logged = True
+            self._connection.said.log(logging.ERROR, f"pool died: unfinished={len(unfinished)} reason={str(death)!r}")
+        return death
 
     def died(self, unfinished: list[UnfinishedJob]) -> BossDied:
         """How we say it."""

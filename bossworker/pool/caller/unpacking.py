@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bossworker.errors import CANCELLED
@@ -13,20 +12,24 @@ from bossworker.failure import KIND_BITS, ErrorData, Outcome, capture, describe,
 from bossworker.pool.wire.codec import load_error, load_result, load_results
 from bossworker.pool.wire.parcel import Arrived
 from bossworker.pool.wire.segments import Segment
-from bossworker.result import Origin, Result
+from bossworker.result import Origin, Result, bare_result
 from bossworker.system.compiled import core
 from bossworker.system.wall_clock import wall_clock
 
 _GIVEN_OUT = (Outcome.OK, Outcome.REPORTED)
-_new_result: Callable[[type[Result]], Result] = dict.__new__
-_fill_result: Callable[[Result, Mapping[Any, Any]], None] = dict.update
 _ORIGIN, _AT = Result.__dict__["_origin"], Result.__dict__["_at"]
+
+# Of pickle's instructions: a result begins with the protocol and an empty dict. In its place, an empty Result is made,
+# of the class that lies ready under number 255, in which no result has put anything itself.
+_HEAD, _HEAD_OF_RESULT = b"\x80\x03}", b"h\xff)\x81"
+_PUT_THERE = b"q\xff"
+_START, _END = b"\x80\x03c%b\n%b\n" % (Result.__module__.encode(), Result.__name__.encode()) + _PUT_THERE + b"0(", b"l."
 
 
 class Unpacked:
     """What is in a segment; Results are made of it once it is known whose they are."""
 
-    __slots__ = ("_clock", "_contents", "_errors", "_made", "_marks", "_outcomes", "segment")
+    __slots__ = ("_clock", "_errors", "_marks", "_outcomes", "_results", "segment")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
@@ -34,14 +37,12 @@ class Unpacked:
         self._marks = array("d", bytes(segment.marks))
         self._outcomes: Sequence[int] | None = None
         self._errors: Sequence[ErrorData | None] | None = None
-        self._contents: Sequence[dict[Any, Any]] = ()
         all_well = bytes(segment.outcomes) == bytes(segment.jobs)
-        self._made = _made_at_once(segment) if all_well else None
-        if self._made is None:
-            contents = _loaded_at_once(segment) if all_well else None
-            if contents is None:
-                contents, self._outcomes, self._errors = zip(*_one_by_one(segment))
-            self._contents = contents
+        results = _loaded_at_once(segment) if all_well else None
+        if results is None:
+            contents, self._outcomes, self._errors = zip(*_one_by_one(segment))
+            results = list(map(bare_result, contents))
+        self._results = results  # with nothing but their contents
 
     def results(self, start: int, stop: int, jobs: Sequence[Any], queued: float | Sequence[float]) -> list[Result]:
         """Those at positions start..stop-1, of these jobs, added then."""
@@ -57,7 +58,7 @@ class Unpacked:
             self._outcomes and self._outcomes[start:stop],
             self._errors and self._errors[start:stop],
         )
-        results = self._bare_results(start, stop)
+        results = self._results[start:stop]
         if self._errors is None:
             _attach(results, origin)
         else:
@@ -65,40 +66,38 @@ class Unpacked:
                 result._origin, result._at = origin.alone(at), 0  # failures are what programs keep
         return results
 
-    def _bare_results(self, start: int, stop: int) -> list[Result]:
-        """With nothing but their contents."""
-        if self._made is not None:
-            return self._made[start:stop]
-        contents = self._contents[start:stop]
-        results: list[Result] = list(map(_new_result, repeat(Result, len(contents))))  # not by its __init__
-        deque(map(_fill_result, results, contents), maxlen=0)  # a loop, without the cost of one
-        return results
-
 
 def _attach(results: list[Result], origin: Origin) -> None:
     """Have each know what it is of."""
     if core is not None:
         core.attach(results, origin, _ORIGIN, _AT)
-    else:
-        deque(map(_ORIGIN.__set__, results, repeat(origin)), maxlen=0)
-        deque(map(_AT.__set__, results, range(len(results))), maxlen=0)
+        return
+    for at, result in enumerate(results):  # three times as fast as what itertools has
+        result._origin, result._at = origin, at
 
 
-def _made_at_once(segment: Segment) -> list[Result] | None:
-    """Results that hold plain data alone, if there is the compiled core."""
-    results: list[Result] | None = core.load_results(segment.payload, Result) if core is not None else None
-    return results if results is not None and len(results) == segment.jobs else None
-
-
-def _loaded_at_once(segment: Segment) -> Sequence[dict[Any, Any]] | None:
-    """All contents at one go; None when something does not load."""
+def _loaded_at_once(segment: Segment) -> list[Result] | None:
+    """All at one go; None when something does not load."""
+    payload = bytes(segment.payload)
     try:
-        values = load_results(segment.payload)  # type: ignore[arg-type]
+        results: list[Result] | None = core.load_results(payload, Result) if core is not None else None
+        if results is None:
+            results = _loaded(payload, segment.jobs)
     except KeyboardInterrupt:
         raise
     except BaseException:  # loading may run anything, sys.exit for instance
         return None
-    return values if len(values) == segment.jobs else None
+    return results if len(results) == segment.jobs else None
+
+
+def _loaded(payload: bytes, count: int) -> list[Result]:
+    """By pickle, into Results rather than into dicts that they are made of, where each head is found for certain."""
+    made = payload.replace(_HEAD, _HEAD_OF_RESULT)
+    grown = (len(made) - len(payload)) // (len(_HEAD_OF_RESULT) - len(_HEAD))
+    if grown != count or _PUT_THERE in payload:  # what stands in a text may look like one
+        return list(map(bare_result, load_results(payload)))
+    results: list[Result] = pickle.loads(b"".join((_START, made, _END)))
+    return results
 
 
 def _one_by_one(segment: Segment) -> Iterator[tuple[dict[Any, Any], int, ErrorData | None]]:

@@ -7,7 +7,6 @@ import select
 import socket
 import sys
 import time
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bossworker.errors import BossWorkerError, DoorRefused
@@ -192,13 +191,17 @@ def _by_porter(
 
 
 def _await_answer(porter: SideProcess, deadline: float, address: Address) -> dict[str, Any]:
+    why = "no such pool, or it does not know our key"
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not processes.await_fd(porter.link.fileno(), select.POLLIN, left):
-            raise TimeoutError(f"nobody answers at {address.text}: no such pool, or it does not know our key")
-        with suppress(LinkClosed):
+            raise TimeoutError(f"nobody answers at {address.text}: {why}")
+        try:
             porter.link.pull()
-            if porter.link.frames:  # those behind the first are for the handle
-                return door_protocol.decode(bytes(porter.link.frames.pop(0).body))
-            continue
-        raise BossWorkerError(f"the process that should connect to {address.text} has ended")
+        except LinkClosed:
+            raise BossWorkerError(f"the process that should connect to {address.text} has ended") from None
+        while porter.link.frames:  # those behind the answer are for the handle
+            frame = porter.link.frames.pop(0)
+            if frame.kind is not Kind.NOTE:
+                return door_protocol.decode(bytes(frame.body))
+            why = str(frame.body, "utf-8")

@@ -245,7 +245,7 @@ class ClientRequests:
         self._ask(client, number, Kind.STACK, messages.JOB.pack(whole), b"", own)
 
     def _events(self, client: DoorClient, number: int, seen: object, wait: bool) -> None:
-        """Of its own jobs, under its own ids, and of the workers: who speaks JSON need not be trusted."""
+        """Of its own jobs, under its own ids, and of the workers: whoever speaks JSON need not be trusted."""
         asked = messages.EVENTS.pack(FROM_NOW if seen is None else _whole(seen), wait)
         whose = self._whole_id(client, 0) >> CLIENT_BITS
 

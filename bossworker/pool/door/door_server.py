@@ -8,7 +8,6 @@ this process may die of is no harm to the pool. It ends with the boss, or when i
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from bossworker.pool.door.boss_line import BossLine, decoded
 from bossworker.pool.door.client_mail import ClientMail
 from bossworker.pool.door.client_requests import ClientRequests
 from bossworker.pool.door.direct_lines import DirectLines
-from bossworker.pool.door.door_clients import ClientList, DoorClient, whole_segment
+from bossworker.pool.door.door_clients import ClientList, DoorClient
 from bossworker.pool.door.door_poller import DoorPoller
 from bossworker.pool.door.door_protocol import FORM_OF, FRAMES
 from bossworker.pool.door.door_router import DoorRouter, Taken
@@ -34,26 +33,22 @@ from bossworker.pool.door.greeting import Reception
 from bossworker.pool.door.journaled_clients import JournaledClients
 from bossworker.pool.door.keys import keys_of
 from bossworker.pool.door.operators import Operators
+from bossworker.pool.door.presence import Presence
+from bossworker.pool.door.results_out import ResultsOut
 from bossworker.pool.wire.batch import JobOptions
 from bossworker.pool.wire.frames import Frame, frame_of
 from bossworker.pool.wire.link import Link, LinkClosed, close_fds
 from bossworker.pool.wire.messages import (
-    CLIENT_BITS,
     FIRST_KEPT_CLIENT,
     INFO,
     LAST_CLIENT,
-    OWN_ID,
     Kind,
     ProtocolError,
 )
-from bossworker.pool.wire.parcel import give_back
 from bossworker.pool.wire.segments import Segment, read_segments
 from bossworker.system import processes
 
-PROBE_SECONDS = 1.0  # between looks whether all clients are there, besides those when somebody hangs up
-SETTLE_SECONDS = 0.02  # after a hang-up, for ZeroMQ to forget the route
 LINGER_SECONDS = 0.5  # at the end of the pool, for clients to take what they have not taken
-SUSPECT_TICK = 0.001  # between looks whether all has been read from those who seem to be gone
 ENDING_TICK = 0.02  # between looks whether they have
 NOBODY_SECONDS = 3600.0
 _NO_REQUEST = (ProtocolError, StructError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
@@ -72,24 +67,24 @@ class DoorServer:
         self.program = program
         self.program_is_there = True
         self.clients = ClientList(LAST_CLIENT if scribe is None else FIRST_KEPT_CLIENT - 1)
+        self.presence = Presence(self.clients)
         self.poller = DoorPoller()
         self.boss = BossLine(boss, self.poller)
-        self.mail = ClientMail(self.router, self.form, self.suspect)
+        self.mail = ClientMail(self.router, self.form, self.presence.suspect)
         self.reception = Reception(self.clients, self.mail, settings, self.lose)
         self.mail.lines = self.lines = DirectLines(self.poller, self.reception.begin, self.read_line, self.line_to_boss)
+        self.results = ResultsOut(self.clients, self.mail, self.lose)
         default = JobOptions(0, options["global_timeout"], options["retries"], 1)
         around = (self.poller, self.clients, self.mail, self.on_results)
         self.journal = JournaledClients(scribe, *around) if scribe is not None else None
         self.requests = ClientRequests(self.boss, self.mail, settings["door"], default, self.lose, self.journal)
         self.operators = Operators(self.boss, self.router, settings, self.describe_clients)
         self.arrivals = Arrivals(
-            self.reception, self.operators, self.journal, self.mail, self.boss, self.address, self.suspect
+            self.reception, self.operators, self.journal, self.mail, self.boss, self.address, self.presence.suspect
         )
         self.malformed = 0
         self.ends_at: float | None = None  # when the door is closed, whatever clients have not taken
         self.said_closed = False  # all clients have been told that they have got, or will get, what is theirs
-        self.probe_at = time.monotonic() + PROBE_SECONDS
-        self.suspects: list[DoorClient] = []  # who are gone, as it seems
         self.note_at = 0.0
         self.over = False
         self.poller.watch_socket(self.router.socket, self.read_strangers, clients=True)
@@ -111,11 +106,10 @@ class DoorServer:
 
     def seconds_to_sleep(self) -> float:
         """Until something is due."""
-        if self.suspects:
-            return SUSPECT_TICK
-        if self.ends_at is not None:
-            return ENDING_TICK
-        return self.probe_at - time.monotonic() if len(self.clients) else NOBODY_SECONDS
+        seconds = self.presence.seconds_until_due()
+        if seconds is None:
+            seconds = NOBODY_SECONDS
+        return seconds if self.ends_at is None else min(seconds, ENDING_TICK)
 
     def end_if_due(self) -> None:
         """Once the pool is through: as soon as all clients have what is theirs, or have had time for it.
@@ -144,9 +138,8 @@ class DoorServer:
             self.arrivals.note_refused(turned_away, "its key is not admitted")
 
     def on_hang_up(self) -> None:
-        """Somebody has hung up: ZeroMQ does not tell who, and what it knows of each it knows a little later."""
         self.router.read_monitor()
-        self.probe_at = min(self.probe_at, time.monotonic() + SETTLE_SECONDS)
+        self.presence.look_soon()
 
     def read_strangers(self) -> None:
         for one in self.router.take(self.clients.by_route):
@@ -166,7 +159,7 @@ class DoorServer:
         """What has come over one."""
         frames = self.lines.receive(client)
         if frames is None:
-            self.suspect(client)
+            self.presence.suspect(client)
             return
         for frame in frames:
             try:
@@ -233,27 +226,18 @@ class DoorServer:
             tell({})
 
     def look_who_is_there(self) -> None:
-        """Find out, once it is time, who has hung up; and lose those."""
-        if time.monotonic() >= self.probe_at:
-            self.probe_at = time.monotonic() + PROBE_SECONDS
-            for client in list(self.clients.by_route.values()):
-                if self.mail.is_gone(client):
-                    self.suspect(client)
-        # What one had sent before it hung up may still be there to be read, since nothing can be sent to it any more
-        # at once: it is lost only when nothing is left to be read.
-        if self.suspects and not self.router.has_more():
-            suspects, self.suspects = self.suspects, []
-            for client in suspects:
+        """Lose those who have hung up, once nothing is left to be read.
+
+        What one had sent before it hung up may still be there, since nothing can be sent to it any more at once.
+        """
+        self.presence.probe(self.mail.is_gone)
+        if self.presence.suspects and not self.router.has_more():
+            for client in self.presence.take_suspects():
                 while client.line is not None and self.mail.is_gone(client):
                     self.read_line(client)
                 if self.mail.is_gone(client):  # not if another client of its identity has come meanwhile
                     self.lose(client)
             self.arrivals.greet_late()
-
-    def suspect(self, client: DoorClient) -> None:
-        """It seems to be gone."""
-        if client not in self.suspects:
-            self.suspects.append(client)
 
     def lose(self, client: DoorClient) -> None:
         """A client is gone. What it has is kept where it wanted that, for the next of its identity, or dropped."""
@@ -308,34 +292,10 @@ class DoorServer:
                 self.ends_at = time.monotonic() + LINGER_SECONDS
 
     def on_results(self, segments: list[Segment], file: int | None) -> None:
-        """To each client its own, under its own ids."""
-        concerned: dict[int, DoorClient] = {}
+        """`file` has the data of the last one."""
         for segment in segments:
             self.requests.returned(segment)
-            client = self.clients.by_number.get(segment.first_id >> CLIENT_BITS & LAST_CLIENT)
-            if client is not None:
-                concerned[client.number] = client
-                own = segment._replace(first_id=segment.first_id & OWN_ID)
-                self.on_result(client, own, file if segment is segments[-1] else None)
-            elif file is not None and segment is segments[-1]:
-                give_back(file)
-        for client in concerned.values():
-            self.mail.pass_on(client)
-            if client.takes_too_little:
-                self.mail.say(client, "goodbye", "it has not taken its results")
-                self.lose(client)
-
-    def on_result(self, client: DoorClient, segment: Segment, file: int | None) -> None:
-        """A client's results; `file` has the data of a large one, and goes to the client itself, if that takes it."""
-        if file is None:
-            client.receive(segment)
-            return
-        with suppress(OSError):
-            if client.takes_file:
-                self.mail.send_file(client, segment, os.dup(file))
-                client.count(segment.jobs)
-                return
-        client.receive(whole_segment(segment, file))
+        self.results.hand_out(segments, file)
 
     # -- the program --------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ class Door:
                 addresses.remove_path(self._path, self._mark)
                 self._path = ""
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """In a forked child: it is the parent's."""
         if self._process is not None:
             self._process.link.drop()

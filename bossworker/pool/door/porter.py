@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 from array import array
 from contextlib import suppress
 from typing import Any
@@ -66,9 +67,19 @@ class Porter:
     def _connect(self, settings: dict[str, Any]) -> None:
         if not settings["path"]:
             self._socket.connect(settings["address"])
+            self._look_up(*settings["address"].removeprefix("tcp://").rsplit(":", 1))
             return
         self._way = short_way(settings["path"])
         self._socket.connect(f"ipc://{self._way.__enter__()}")  # which must be there as long as it connects
+
+    def _look_up(self, host: str, port: str) -> None:
+        """Tell a handle that waits in vain why. ZeroMQ looks again and again; the name may be known by then."""
+        try:
+            socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            why = f"the host {host!r} is not known ({error.strerror})"
+            with suppress(LinkClosed):
+                self.handle.send(Kind.NOTE, b"", [why.encode()])
 
     def run(self) -> None:
         while not self.over:

@@ -8,7 +8,7 @@ jobs belong to somebody else. So the boss cuts and joins batches without looking
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from struct import Struct
@@ -233,27 +233,28 @@ class BatchCursor:
         if not self.taken and batch.count <= most and len(batch.payload) <= most_bytes:
             self.taken = batch.count
             return batch
-        most = min(most, len(self))
-        ends = list(accumulate(batch.counts[self.block : self.block + most]))
-        bytes_to = list(accumulate(batch.sizes[self.block : self.block + most]))
-        last = bisect_left(ends, self.skip + most)
-        if bytes_to[last] > most_bytes:
-            last = max(0, bisect_right(bytes_to, most_bytes, 0, last) - 1)
-            most = min(most, ends[last] - self.skip)
+        counts, sizes, block = batch.counts, batch.sizes, self.block
+        wanted = self.skip + min(most, len(self))
+        held, size = counts[block], sizes[block]  # by the blocks up to here
+        while held < wanted and size + sizes[block + 1] <= most_bytes:
+            block += 1
+            held += counts[block]
+            size += sizes[block]
+        used = min(wanted, held)
         part = Batch(
             batch.first_id + self.taken,
-            most,
+            used - self.skip,
             self.skip,
             batch.job_options,
-            batch.counts[self.block : self.block + last + 1],
-            batch.sizes[self.block : self.block + last + 1],
-            bytes(memoryview(batch.payload)[self.offset : self.offset + bytes_to[last]]),
+            counts[self.block : block + 1],
+            sizes[self.block : block + 1],
+            bytes(memoryview(batch.payload)[self.offset : self.offset + size]),
             batch.file,
         )
-        used = self.skip + most
-        done = last + 1 if used == ends[last] else last  # blocks used up wholly
-        self.taken += most
-        self.skip = used - (ends[done - 1] if done else 0)
-        self.block += done
-        self.offset += bytes_to[done - 1] if done else 0
+        self.taken += part.count
+        if used == held:  # the last block is used up wholly
+            self.skip, self.block, self.offset = 0, block + 1, self.offset + size
+        else:
+            self.skip, self.block = used - (held - counts[block]), block
+            self.offset += size - sizes[block]
         return part

@@ -291,7 +291,7 @@ def type_phrase(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def load_results(payload: memoryview) -> list[dict[Any, Any]]:
+def load_results(payload: Buffer) -> list[dict[Any, Any]]:
     """All the results of a stretch of payload, none of which is WHOLE."""
     results: list[dict[Any, Any]] = pickle.loads(b"".join((b"(", payload, b"l.")))
     return results

@@ -34,7 +34,7 @@ from bossworker.pool.wire.shared_counter import exclusive, fence
 
 ORDERS, ORDER_SIZE = 16, 17  # words of the slot: those that the boss writes,
 ASLEEP, REPORTS = 32, 33  # and those that the worker writes, in another line of the cache
-ORDER_ROOM = 1 << 15  # bytes; a longer order comes over the wire
+ORDER_ROOM = 3 << 15  # bytes, for as many tiny jobs as make a batch; a longer order comes over the wire
 _SPILLED, _LEAVES, _COUNT_SHIFT = 1, 2, 2
 
 

@@ -44,6 +44,7 @@ class ProtocolError(Exception):
 class Kind(IntEnum):
     """What a frame means. A kind's number never changes its meaning within a VERSION."""
 
+    # to the boss; through a scribe or a door, where there is one
     SUBMIT = 1
     CANCEL = 2
     RESIZE = 3
@@ -55,6 +56,7 @@ class Kind(IntEnum):
     STACK = 12
     LISTEN = 13
     EVENTS = 15
+    # to a scribe
     RECORD = 7
     RETRIEVED = 8
     ATTACH = 9
@@ -64,6 +66,7 @@ class Kind(IntEnum):
     UNKEYED = 28
     WANTED = 29
 
+    # to the caller
     READY = 16
     START_FAILED = 17
     RESULTS = 18
@@ -77,25 +80,30 @@ class Kind(IntEnum):
     LAST_EVENTS = 30
     OUTPUT_LINES = 31
 
+    # to a worker
     BATCH = 32
     LEAVE = 33
     WAKE = 34
 
+    # from a worker
     UP = 48
     INIT_FAILED = 49
     DONE = 50
     SPILL = 51
     EXIT_FAILED = 52
 
+    # to the fork server
     SPAWN = 64
     KILL = 65
     HANDLERS = 66
 
+    # from the fork server
     SPAWNED = 80
     SPAWN_FAILED = 81
     EXITED = 82
     OUTPUT = 95
 
+    # between a door, its clients, and the boss or the scribe
     CLIENT_GONE = 96
     CREDIT = 97
     TAKEN = 98

@@ -34,6 +34,7 @@ SECRET_BYTES = 12
 MOST_LINE = 1 << 16  # bytes; a longer line is told in pieces
 MOST_UNKNOWN = 1000  # lines that wait for a mark
 MOST_RECORD = 1 << 18  # bytes of a log record; a longer one is dropped
+FILTERED = "filtered_in_worker"  # of a record: whether the filters of its logger have been asked
 
 _HEAD = Struct("<BqQH")  # kind, job id or NO_JOB, bytes of the second pipe that came before, bytes that follow
 _START = b"\x1e"

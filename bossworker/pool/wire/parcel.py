@@ -23,12 +23,9 @@ from contextlib import suppress
 from itertools import islice
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from bossworker.system.stdio import above_stdio
-
-if TYPE_CHECKING:
-    from bossworker.pool.wire.recorder import Memory
 
 LEAST_BYTES = 1 << 18  # of all parts; below this, the sockets are as quick
 KEEP_BYTES = 1 << 27  # a process keeps files of this many bytes for the next parcels,
@@ -43,6 +40,13 @@ _DATA_AT = 64  # where the parts begin in a file; the byte that says it is lent 
 _LENT, _FREE = b"\1", b"\0"
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Descriptors(Protocol):
+    """How many descriptors of memory files the boss holds, and can hold: noted in the pool's memory."""
+
+    held: int
+    most_held: int
 
 
 class Parcel:
@@ -185,21 +189,21 @@ def _memory(size: int) -> bytearray | mmap.mmap:
 
 
 class Held:
-    """A descriptor on its way through a process, closed with its last reference. `memory` keeps the boss's count."""
+    """A descriptor on its way through a process, closed with its last reference. `counted`: where that is noted."""
 
-    __slots__ = ("_memory", "fd")
+    __slots__ = ("_counted", "fd")
 
-    def __init__(self, fd: int, memory: Memory | None = None) -> None:
+    def __init__(self, fd: int, counted: Descriptors | None = None) -> None:
         self.fd = fd
-        self._memory = memory
-        if memory is not None:
-            memory.held += 1
+        self._counted = counted
+        if counted is not None:
+            counted.held += 1
 
     def __del__(self) -> None:
         with suppress(OSError):
             os.close(self.fd)
-        if self._memory is not None:
-            self._memory.held -= 1
+        if self._counted is not None:
+            self._counted.held -= 1
 
     def copies(self) -> tuple[int, ...]:
         """A descriptor to be sent; none if there are too many: the receiver then finds that its data is missing."""
@@ -209,28 +213,28 @@ class Held:
             return ()
 
 
-def held(fd: int | None, memory: Memory) -> Held | None:
+def held(fd: int | None, counted: Descriptors) -> Held | None:
     """Take charge of the file that came with a frame, if one did, until all who may need it have got it."""
-    return Held(fd, memory) if fd is not None else None
+    return Held(fd, counted) if fd is not None else None
 
 
 class MemoryFiles:
     """The memory files that a process lends out with its parcels.
 
     Args:
-        memory: Tells how many descriptors the boss holds, and can hold.
+        descriptors: How many the boss holds, and can hold.
         unfinished: A file lent for a job is not used again while the job is in here: another attempt may read it.
     """
 
-    def __init__(self, memory: Memory, unfinished: Container[int] = ()) -> None:
-        self._memory = memory
+    def __init__(self, descriptors: Descriptors, unfinished: Container[int] = ()) -> None:
+        self._descriptors = descriptors
         self._unfinished = unfinished
         self._kept: list[_File] = []  # the one lent last at the end
 
     def lend(self, parcel: Parcel, fds: list[int], job_id: int = 0) -> bool:
         """Write a parcel to a file, and append a descriptor of it, to be sent, to `fds`; False if that cannot be."""
-        memory = self._memory
-        if not hasattr(os, "memfd_create") or memory.held + ON_THEIR_WAY >= memory.most_held:
+        boss = self._descriptors
+        if not hasattr(os, "memfd_create") or boss.held + ON_THEIR_WAY >= boss.most_held:
             return False
         try:
             file = self._free_file(len(parcel)) or _File()

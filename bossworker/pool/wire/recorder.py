@@ -51,8 +51,8 @@ from bossworker.pool.wire.segments import Segment
 from bossworker.pool.wire.shared_counter import exclusive, fence, set_counter, shared_counter
 from bossworker.system.compiled import core
 
-MAX_BATCH = 2048  # jobs; at a microsecond each, 2 ms
-SLOT_SIZE = 1 << 18  # bytes; only pages that are written to cost memory
+MAX_BATCH = 4096  # jobs; at a microsecond each, 4 ms
+SLOT_SIZE = 3 << 17  # bytes; only pages that are written to cost memory
 
 _WORDS_SIZE = 4096
 _MARKS_AT = _WORDS_SIZE

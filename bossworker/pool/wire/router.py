@@ -29,7 +29,7 @@ class Router:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
-            (zmq.LINGER, 0),  # who has not read by our end will not
+            (zmq.LINGER, 0),  # whoever has not read by our end will not
             (zmq.SNDHWM, 0),  # a ROUTER drops what is above its high-water mark
             (zmq.RCVHWM, MOST_UNREAD),
             (zmq.ROUTER_MANDATORY, 1),  # or a message to a worker that is not there vanishes without a word

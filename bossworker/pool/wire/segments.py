@@ -16,7 +16,7 @@ class Segment(NamedTuple):
     """Results of jobs with consecutive ids, from one worker, in the order they finished.
 
     ``marks`` holds jobs + 1 monotonic times: job *i* ran from ``marks[i]`` to ``marks[i + 1]``. ``ends[i]`` is
-    where its payload ends, counted from ``base``. ``outcomes`` holds a byte a job.
+    where its payload ends, counted from ``base``. ``outcomes`` holds one byte per job.
     """
 
     first_id: int

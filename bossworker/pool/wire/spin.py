@@ -1,8 +1,8 @@
 """Staying awake for an instant while an answer is due: it mostly comes sooner than a process wakes from sleep.
 
 Only on a machine with more than one core, and not while others want the cores: each look gives ours to them, and they
-may keep it for long. And only where it pays: who had to wait for longer than that the last times, looks for a shorter
-time the next, and soon not at all; one answer that came in time makes it patient again.
+may keep it for long. And only where it pays: after answers that took longer, a process looks for a shorter time, and
+soon not at all; after one that came in time, it looks for the whole time again.
 """
 
 from __future__ import annotations

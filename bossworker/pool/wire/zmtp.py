@@ -65,7 +65,7 @@ def _ready(identity: bytes) -> bytes:
 
 
 def exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
-    """So many bytes. LinkClosed; TimeoutError when they are not there by the deadline (monotonic seconds)."""
+    """That many bytes. LinkClosed; TimeoutError when they are not there by the deadline (monotonic seconds)."""
     found = b""
     while len(found) < size:
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -80,7 +80,7 @@ def current_job() -> CurrentJob | None:
 
 
 def answer_by(find: Callable[[], CurrentJob | None]) -> None:
-    """In a worker: who knows what runs."""
+    """In a worker: what knows which job runs."""
     global _in_worker
     _in_worker = find
 

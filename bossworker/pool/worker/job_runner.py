@@ -36,11 +36,11 @@ from bossworker.pool.wire.recorder import (
     Recorder,
 )
 from bossworker.pool.wire.worker_wire import WorkerWire
-from bossworker.pool.worker.compiled_loop import compiled_loop
 from bossworker.pool.worker.current_job import CurrentJob, answer_by
 from bossworker.pool.worker.job_steps import blocks_of, failure_of
 from bossworker.pool.worker.leaving import leave_as_child
 from bossworker.pool.worker.offspring import Offspring
+from bossworker.pool.worker.plain_jobs import plain_jobs
 from bossworker.pool.worker.relayed_output import RelayedOutput
 from bossworker.system import descendants, memory, signals
 
@@ -82,7 +82,7 @@ class JobRunner:
         self.file: int | None = None  # with the data of the batch's job, if it is a large one
         self.armed = 0  # 1 + id of the job that JobTimeout may be raised in
         self.copy = False  # whether this is a child that a handler forked
-        self.compiled_loop = compiled_loop(self)
+        self.plain_jobs = plain_jobs(self)
         if output is not None:
             output.running = self._running_id
         signals.first_in_children.append(self._forked)
@@ -96,8 +96,8 @@ class JobRunner:
         self.batch, self.file, self.spilled = batch, file, False
         ours = batch.first_id < FIRST_CLIENT_ID
         self.by_value = self.callers_by_value if ours else True
-        if self.compiled_loop is not None and ours and not self.max_job_memory:
-            self.compiled_loop.run(batch)
+        if self.plain_jobs is not None and ours and not self.max_job_memory:
+            self.plain_jobs.run(batch)
         else:
             self._run(batch)
         if self.output is not None:  # what its short jobs have written is told as the last one's
@@ -250,7 +250,7 @@ class JobRunner:
 
     def _expired(self) -> bool:
         """Whether it is the job that runs; then this is the only time."""
-        loop = self.compiled_loop
+        loop = self.plain_jobs
         armed = self.armed or (loop.armed if loop is not None else 0)
         if not armed or self.recorder.words[EXPIRED] != armed:
             return False
@@ -270,8 +270,8 @@ class JobRunner:
     def _disarm(self) -> None:
         """No JobTimeout is raised from now on."""
         self.armed = 0
-        if self.compiled_loop is not None:
-            self.compiled_loop.disarm()
+        if self.plain_jobs is not None:
+            self.plain_jobs.disarm()
 
     # -- what runs ---------------------------------------------------------------------------------------
 
@@ -308,5 +308,5 @@ class JobRunner:
         if self.output is not None:  # what it prints is its job's, however long it lives
             self.output.running = partial(int, self._running_id())
         self._disarm()
-        if self.compiled_loop is not None:
-            self.compiled_loop.note_copy()
+        if self.plain_jobs is not None:
+            self.plain_jobs.note_copy()

@@ -9,6 +9,7 @@ later job's of its batch. (The compiled loop looks by itself, and comes here onl
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import Any
 
 from bossworker.pool.options import Options
 from bossworker.pool.wire.output_frames import (
+    FILTERED,
     MARK,
     MOST_RECORD,
     NO_JOB,
@@ -33,6 +35,7 @@ from bossworker.pool.wire.output_frames import (
     unread_bytes,
 )
 from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, WRITES
+from bossworker.pool.wire.worker_wire import LINK_FD_FROM
 from bossworker.system.stdio import above_stdio
 
 SHORT_SECONDS = 1e-5  # a job that starts a program takes far longer than this; to look takes a tenth of it
@@ -47,7 +50,9 @@ class RelayedOutput:
     def __init__(self, ends: OutputEnds, words: memoryview) -> None:
         os.dup2(ends.stdout, 1)
         os.dup2(ends.stderr, 2)
-        self.pipes = [above_stdio(ends.stdout), above_stdio(ends.stderr)]  # whatever a handler does to 1 and 2
+        # Whatever a handler does to 1 and 2, and out of the way of files that it opens once it has closed these.
+        self.pipes = [_moved(ends.stdout), _moved(ends.stderr)]
+        self._identities = [os.fstat(pipe) for pipe in self.pipes]
         self.running: Callable[[], int] = lambda: NO_JOB  # the job that runs now
         self._words = words
         self._words[CAREFUL] = CAREFUL_JOBS
@@ -79,8 +84,24 @@ class RelayedOutput:
         with self._lock:
             before = self._written_to_stderr()
             for frame in self._writer.frames(kind, job_id, data, before):
-                _write_all(self.pipes[0], frame)
+                self._send(0, frame)
             self._words[WRITES] += 1
+
+    def _send(self, number: int, frame: bytes) -> None:
+        try:
+            _write_all(self.pipes[number], frame)
+        except OSError:
+            if not self._restored(number):
+                raise
+            _write_all(self.pipes[number], frame)
+
+    def _restored(self, number: int) -> bool:
+        """After ``os.closerange(3, ...)`` in a handler: whether descriptor 1 or 2, the same pipe, could help."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(number + 1), self._identities[number]):
+                os.dup2(number + 1, self.pipes[number], inheritable=False)
+                return True
+        return False
 
     def _written_to_stderr(self) -> int:
         """How many bytes have gone into the second pipe so far: those that the boss has read, and those in there."""
@@ -88,7 +109,7 @@ class RelayedOutput:
         while True:
             # In this order: if the boss had read, or begun to, since the first of these, we would see it.
             reads, taken = words[READS[1]], words[BYTES_READ]
-            there = self._unread(self.pipes[1])
+            there = self._unread(1)
             if reads % 2 == 0 and reads == words[READS[1]]:
                 return taken + there
             if not left:  # it is stopped: what it has just read counts as written later than this
@@ -108,7 +129,7 @@ class RelayedOutput:
             self._flush()
         for number in (0, 1):
             # In this order: if the boss has emptied the pipe, we see that it has counted that.
-            unread, reads = self._unread(self.pipes[number]), words[READS[number]]
+            unread, reads = self._unread(number), words[READS[number]]
             reading = reads % 2  # what it finds may have been written after our last mark
             if unread or reading or reads != words[LOOKED[number]] or (dirty and number == 0):
                 words[LOOKED[number]] = reads
@@ -124,15 +145,15 @@ class RelayedOutput:
 
     def _mark(self, number: int, job_id: int) -> None:
         with suppress(OSError):
-            _write_all(self.pipes[number], self._writer.frame(MARK, job_id))
+            self._send(number, self._writer.frame(MARK, job_id))
             self._words[WRITES] += 1
 
-    def _unread(self, pipe: int) -> int:
+    def _unread(self, number: int) -> int:
         """How many bytes are there that the boss has not read. (What it has read, it knows the job of.)"""
         try:
-            return unread_bytes(pipe)
+            return unread_bytes(self.pipes[number])
         except OSError:
-            return 1
+            return 1 if not self._restored(number) else unread_bytes(self.pipes[number])
 
 
 class _Stream(io.TextIOWrapper):
@@ -197,9 +218,19 @@ class _Handler(logging.Handler):
     def _portable(self, record: logging.LogRecord) -> dict[str, Any]:
         told = {name: value for name, value in record.__dict__.items() if name not in _OWN}
         told["msg"] = record.getMessage()
+        told[FILTERED] = bool(logging.getLogger(record.name).filters)
         if record.exc_info and not record.exc_text:
             told["exc_text"] = (self.formatter or logging.Formatter()).formatException(record.exc_info)
         return told
+
+
+def _moved(fd: int) -> int:
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
+    except OSError:  # a low limit on descriptors
+        return above_stdio(fd)
+    os.close(fd)
+    return moved
 
 
 def _write_all(fd: int, data: bytes) -> None:

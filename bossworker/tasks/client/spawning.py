@@ -23,7 +23,7 @@ from bossworker.tasks.wire.task_info import PATHS
 LOOK_SECONDS = 0.01  # between looks at the directory where there is no answer
 ANSWER_SECONDS = 60.0  # for a supervisor to say whether its command runs; a machine may be slow
 _ANSWER_SIZE = 1 << 16  # bytes
-SUPERVISOR = "bossworker.tasks.supervisor.startup:forked"  # what the launcher runs
+SUPERVISOR = "bossworker.tasks.supervisor.startup:supervise_task"  # what the launcher runs
 
 
 class Program(NamedTuple):

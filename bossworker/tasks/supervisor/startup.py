@@ -45,8 +45,8 @@ def main() -> None:
     os._exit(supervise(request, reply))
 
 
-def forked(data: bytes, reply: int) -> int:
-    """A child of the launcher that is to become a supervisor; the exit code."""
+def supervise_task(data: bytes, reply: int) -> int:
+    """What the launcher calls in its child: see a task through; the exit code."""
     request = loads(data.decode())
     if request["behavior"] == "daemon":
         descendants.mark_detached(descendants.TASK)

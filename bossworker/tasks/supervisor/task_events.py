@@ -1,4 +1,4 @@
-"""What a task's clients are told of: output, at most so often, and what happens to the command."""
+"""What a task's clients are told of: output, a few times a second at most, and what happens to the command."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The worker's loop over jobs of plain data, with the compiled core: what `JobRunner._run` does, to the byte.
+"""The worker's loop over jobs of plain data, compiled or in Python: to the byte what `JobRunner._run` does.
 
-A job whose handler raises, or returns what is no plain data, is brought to its end here, in Python; and so is one that
-is a block of its own, or that has written something which is relayed.
+A job whose handler raises, or returns what is no plain data, is brought to its end here; and so is one that is a block
+of its own, or that has written something which is relayed.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bossworker.errors import JobTimeout
 from bossworker.failure import Outcome
@@ -16,6 +16,7 @@ from bossworker.pool.wire.batch import Batch
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.shared_counter import exclusive
 from bossworker.pool.worker.job_steps import failure_of
+from bossworker.pool.worker.python_loop import PythonLoop
 from bossworker.pool.worker.relayed_output import SHORT_SECONDS
 from bossworker.system.compiled import core
 
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
 _EXCEPTION, _BAD_RESULT = int(Outcome.EXCEPTION), int(Outcome.BAD_RESULT)
 
 
-class CompiledLoop:
+class PlainJobs:
     """See the module."""
 
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
-        self._loop = runner.recorder.compiled_loop()
+        loop: Any
+        if core is not None:
+            loop = runner.recorder.compiled_loop()
+        else:
+            loop = PythonLoop(runner.recorder, lambda: runner.encode is codec.encode_result)
         if runner.output is not None:
-            self._loop.pipe, self._loop.error_pipe = runner.output.pipes
-            self._loop.short_seconds = SHORT_SECONDS
+            loop.pipe, loop.error_pipe = runner.output.pipes
+            loop.short_seconds = SHORT_SECONDS
+        self._loop = loop
 
     @property
     def armed(self) -> int:
@@ -106,6 +112,8 @@ class CompiledLoop:
             finally:
                 loop.armed = 0
         except BaseException as error:
+            if stage == _EXCEPTION and type(loop) is PythonLoop and error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next  # without the loop's own frame
             runner.stop_copies(error)
             if not loop.open:  # raised by a signal handler of the program's, between jobs
                 raise
@@ -120,6 +128,6 @@ class CompiledLoop:
         self._loop.end = self._runner.record(first_id, index, outcome, payload, time.monotonic(), self._loop.end)
 
 
-def compiled_loop(runner: JobRunner) -> CompiledLoop | None:
-    """None where there is no compiled core, or no semaphore that it could take."""
-    return CompiledLoop(runner) if core is not None and exclusive() else None
+def plain_jobs(runner: JobRunner) -> PlainJobs | None:
+    """None where there is no semaphore that a loop could take, and where output is relayed, unless it is compiled."""
+    return PlainJobs(runner) if exclusive() and (core is not None or runner.output is None) else None

@@ -1,18 +1,154 @@
-"""Commands that were added to a queue and have not started, as entries beside jobs; those that have are jobs."""
+"""Jobs, in the form of entries: those that have started, and commands that wait in a queue to become jobs."""
 
 from __future__ import annotations
 
 import os
+import signal as signals
 import time
+from pathlib import Path
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.entries import NAME, QUEUED, Entry, EntryError, JobEntry, short
+from bossworker.cli.entries import NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
-from bossworker.commands import jobdir, record
+from bossworker.commands import jobdir, output, record
+from bossworker.commands.ended_job import open_stream
+from bossworker.commands.record import Info, Status
+from bossworker.system import descendants, proc
 
+STARTING, _SOON = 2.0, 0.01  # seconds that a job may take to start; between looks whether it has
 LOOK_SECONDS = 0.1  # between looks whether it has started,
 TAKE_UP_SECONDS = 1.0  # and whether somebody sees to it
+
+
+class JobEntry:
+    """A job of `bossworker.jobs`, detached or one that has failed in `run`."""
+
+    kind = "job"
+
+    def __init__(self, jobid: str) -> None:
+        self.id = jobid
+        self._info: Info | None = None
+
+    def look(self) -> Info:
+        """How it stands. EntryError when it is gone."""
+        self._info = jobs.info(self.id)
+        if self._info is None:
+            raise EntryError(f"there is no job {self.id} any more")
+        return self._info
+
+    @property
+    def info(self) -> Info:
+        return self._info or self.look()
+
+    @property
+    def name(self) -> str:
+        return str(self.info.meta.get(NAME, ""))
+
+    def describe(self) -> dict[str, Any]:
+        """The documented form of a job, JSON values."""
+        info = self.look()
+        began = not info.reason.startswith(NOT_STARTED)
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": self.name or None,
+            "status": str(info.status.value),
+            "exit_code": info.exit_code,
+            "signal": info.signal,
+            "reason": info.reason or None,
+            "paused": _is_stopped(info.pid) if info.status is Status.RUNNING else False,
+            "command": info.args[2:] if info.shell else info.args,
+            "shell": info.shell,
+            "cwd": info.cwd,
+            "pid": info.pid if info.status is Status.RUNNING else None,
+            "created": info.created_at,
+            "started": info.started_at if began else None,
+            "ended": info.ended_at,
+            "elapsed": info.elapsed if began else None,
+            "user_time": info.user_time,
+            "system_time": info.system_time,
+            "max_rss": info.max_rss,
+            "timeout": info.timeout or None,
+            "meta": info.meta,
+            "directory": info.directory,
+        }
+
+    def wait(self, timeout: float | None) -> None:
+        """Until it has ended, or that many seconds are over."""
+        jobs.wait(self.id, timeout)
+
+    def signal(self, number: int) -> bool:
+        """Whether it was sent: something runs."""
+        until = time.monotonic() + STARTING
+        while not jobs.signal(self.id, number):
+            # Between its turn in a queue and the start of its process, there is nothing yet that could get it.
+            if time.monotonic() > until or not runs(self):
+                return False
+            time.sleep(_SOON)
+        return True
+
+    def pause(self, on: bool) -> bool:
+        """Stop all of it where it is, or let it go on."""
+        return self.signal(signals.SIGSTOP if on else signals.SIGCONT)
+
+    def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+        """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
+        return read_stream(record.open_job(self.id), stream, since, limit)
+
+    def send(self, text: str) -> None:
+        """EntryError: a job reads nothing but what it was started with."""
+        raise EntryError(f"job {self.id} reads nothing that is sent; tasks (bossworker.tasks.spawn) do")
+
+    def again(self) -> Entry:
+        """Start its command once more, as a new job. EntryError when what it read is not there any more.
+
+        One that was queued is queued again.
+        """
+        info = self.look()
+        if QUEUE in info.meta:
+            return add_again(info)
+        stdin = info.stdin
+        if stdin is not None and not os.path.isabs(stdin):
+            raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
+        command: Any = info.args[2] if info.shell else info.args
+        return JobEntry(
+            jobs.start(
+                command,
+                shell=info.shell,
+                timeout=info.timeout,
+                grace=info.grace,
+                memory=info.memory,
+                max_output=info.max_output,
+                stdin=None if stdin is None else Path(stdin),
+                pty=info.pty,
+                env=info.env,
+                cwd=info.cwd,
+                meta={**info.meta, "retry_of": self.id},
+            )
+        )
+
+    def delete(self) -> None:
+        """End it, and delete its files."""
+        jobs.clean(self.id)
+
+
+def read_stream(folder: int | None, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
+    """The same of a job directory that is open, and is closed here; None: there is none."""
+    if folder is None:
+        return max(0, since), b""
+    try:
+        fd = open_stream(folder, stream)
+    except OSError:
+        return max(0, since), b""
+    finally:
+        os.close(folder)
+    try:
+        size = os.fstat(fd).st_size
+        begin = output.begin_of(fd, min(size, max(0, size + since) if since < 0 else since))
+        return begin, output.read_at(fd, begin, limit)
+    finally:
+        os.close(fd)
 
 
 class QueuedEntry:
@@ -174,3 +310,11 @@ def add_again(info: record.Info) -> QueuedEntry:
         "meta": {**info.meta, "retry_of": info.jobid},
     }
     return add(QueueFolder(queue["group"]), command, after=[], not_before=0.0, priority=queue["priority"])
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a process is stopped; or cannot go on, since it waits for a child to execute that is stopped (vfork)."""
+    if pid is None:
+        return False
+    state, _ = proc.state_and_start(pid)
+    return state == "T" or (state == "D" and any(map(_is_stopped, descendants.children(pid))))
