@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import time
@@ -15,6 +16,8 @@ from bossworker.cli.entries import NAME, Entry, EntryError, described, has_faile
 from bossworker.cli.quantities import parse_duration, parse_size
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def start_parser() -> argparse.ArgumentParser:
@@ -71,12 +74,22 @@ def start(argv: Sequence[str]) -> int:
     command = command_of(parser, options)
 
     def work() -> int:
-        request = request_of(command, options)
-        jobid = jobs.start(request.pop("cmd"), **request)
+        jobid = _started(**request_of(command, options))
         show_json({"id": jobid, "short": short(jobid), NAME: options.name}) if options.json else print(jobid)
         return 0
 
     return told("start", work)
+
+
+def _started(cmd: Any, **request: Any) -> str:
+    """Its id. EntryError: there is no room for it."""
+    try:
+        return jobs.start(cmd, **request)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        folder = find_root()
+        raise EntryError(f"no job can be kept in {folder}: {error.strerror}; BOSSWORKER_ROOT names a folder") from error
 
 
 def _value(text: str) -> object:

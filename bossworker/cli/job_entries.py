@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.entries import NAME, QUEUE, QUEUED, Entry, EntryError, runs, short
+from bossworker.cli.entries import NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.commands import jobdir, output, record
 from bossworker.commands.ended_job import open_stream
@@ -48,6 +48,7 @@ class JobEntry:
     def describe(self) -> dict[str, Any]:
         """The documented form of a job, JSON values."""
         info = self.look()
+        began = not info.reason.startswith(NOT_STARTED)
         return {
             "id": self.id,
             "kind": self.kind,
@@ -62,9 +63,9 @@ class JobEntry:
             "cwd": info.cwd,
             "pid": info.pid if info.status is Status.RUNNING else None,
             "created": info.created_at,
-            "started": info.started_at,
+            "started": info.started_at if began else None,
             "ended": info.ended_at,
-            "elapsed": info.elapsed,
+            "elapsed": info.elapsed if began else None,
             "user_time": info.user_time,
             "system_time": info.system_time,
             "max_rss": info.max_rss,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import time
@@ -174,6 +175,10 @@ def _print_all(found: dict[str, Any]) -> None:
 def _readable(key: str, value: object) -> object:
     if key in ("created", "started", "ended"):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(value))))
+    if key == "max_rss":
+        return f"{int(str(value)) / (1 << 20):.1f} MiB"
+    if isinstance(value, dict):
+        return json.dumps(value)
     return f"{value:.3f} s" if isinstance(value, float) else value
 
 

@@ -17,6 +17,16 @@ from bossworker.commands.supervision import launching
 from bossworker.pool.door import addresses
 
 PROGRAM = [sys.executable, "-m", "bossworker"]
+_PATIENT = """
+import sys
+from bossworker.cli import command_crew
+from bossworker.cli.main import main
+from bossworker.commands.hosting import host
+host.GRACE = command_crew._GRACE = 60.0
+sys.exit(main(sys.argv[1:]))
+"""
+PATIENT = [sys.executable, "-c", _PATIENT]
+"""The same, whose commands have as long to tidy up as they need, also where the machine is busy."""
 
 
 class Said(NamedTuple):
@@ -86,7 +96,7 @@ def cli(root: Path, here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> It
     os.close(before)
 
 
-def start_program(*argv: str | Path, **settings: object) -> subprocess.Popen[str]:
+def start_program(*argv: str | Path, program: list[str] = PROGRAM, **settings: object) -> subprocess.Popen[str]:
     """The same as a process of its own."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*PROGRAM, *map(str, argv)], **{**pipes, **settings})  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen([*program, *map(str, argv)], **{**pipes, **settings})  # type: ignore[call-overload, no-any-return]

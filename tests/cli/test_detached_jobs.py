@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -38,6 +39,15 @@ def start(cli: Cli) -> Callable[..., str]:
     return call
 
 
+def test_where_no_job_can_be_kept(cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*args: object, **request: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(jobs, "start", start)
+    told = f"bossworker start: no job can be kept in {root}: No space left on device; BOSSWORKER_ROOT names a folder\n"
+    assert cli("start", "true") == (1, "", told)
+
+
 def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
@@ -58,6 +68,8 @@ def test_a_job_from_its_start_to_its_end(cli: Cli, start: Callable[..., str], he
         {"n": 3, "name": "build"},
     )
     assert found["command"] == ["sh", "-c", "echo $A; pwd; echo e >&2; exit 7"]
+    facts = {line[:12].strip(): line[13:] for line in cli("show", "last").out.splitlines()}
+    assert (facts["meta"], facts["max_rss"].split()[1]) == ('{"n": 3, "name": "build"}', "MiB")
     shown = cli("ps").out.splitlines()
     assert shown[0].split() == ["ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"]
     assert "failed (7)" in shown[1]

@@ -164,6 +164,7 @@ def test_what_comes_after_a_failure_is_told_and_not_run(cli: Cli, add: Add, here
     assert (told["status"], told["exit_code"]) == ("terminated by error", None)
     assert told["reason"] == f"not started: {first[-20:-12]}, which it comes after, has failed (exit code 4)"
     assert told["command"] == ["touch", "ran"]
+    assert (told["started"], told["elapsed"]) == (None, None)
     assert cli("log", third).err == f"bossworker: {why}\n"
     assert not (here / "ran").exists()
     detached = cli("start", "sleep", "0.2").out.strip()

@@ -16,7 +16,7 @@ import pytest
 
 from bossworker import jobs
 from bossworker.system import processes
-from tests.cli.conftest import Cli, start_program
+from tests.cli.conftest import PATIENT, Cli, start_program
 from tests.conftest import wait_for
 
 
@@ -164,7 +164,7 @@ def test_an_endless_pipe_is_not_read_ahead(root: Path, here: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_once_it_tidies_up(root: Path, here: Path, number: int, status: int) -> None:
     script = "trap 'echo tidied >> {}.tidied; exit 1' TERM; touch {}.begun; while :; do sleep 0.01; done"
-    program = start_program("run", "-j2", "--joblog", "log", "-c", script, ":::", "a", "b", "c")
+    program = start_program("run", "-j2", "--joblog", "log", "-c", script, ":::", "a", "b", "c", program=PATIENT)
     wait_for(lambda: (here / "a.begun").exists() and (here / "b.begun").exists())
     program.send_signal(number)
     _, err = program.communicate(timeout=30)
