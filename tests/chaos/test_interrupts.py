@@ -196,7 +196,7 @@ def test_jobs_and_calls_that_are_not_started_leave_no_descriptor(long: bool, tmp
         start()  # whose launcher an interrupted one may have closed
         assert descriptors() <= most, f"at instruction {n}"
 
-    for act, part in ((start, "/bossworker/"), (call, "/bossworker/"), (call, "ForkQueue.call")):
+    for act, part in ((start, "/bossworker/"), (call, "ForkQueue.call")):
         act()
         start()
         most = descriptors()

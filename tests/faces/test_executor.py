@@ -693,7 +693,8 @@ print(pool.get_result()["n"])
 
 def test_a_childs_garbage_collector_leaves_the_parents_pools_alone() -> None:
     """However early it comes by."""
-    done = subprocess.run([sys.executable, "-c", GARBAGE], capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", GARBAGE]  # of a fork among threads
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("True True\n100\n", "")
 
 
