@@ -274,7 +274,7 @@ FILES = {"tabs": "a\tb\n1\t2.x\n3\n\n", "commas": "a,c d\n1, 2.x \n3\n,,\n", "co
 OPTIONS = [["-N2"], ["-N3"], ["-n2"], ["--header", ":"], ["--colsep", ","], ["--colsep", "\\t"], ["--trim", "lr"]]
 OPTIONS += [["--tag"], ["--tagstring", "{#}-{1}"], ["--tagstring", "<{}>"], ["-k"]]
 OPTIONS += [["-k", "--retries", "2"], ["--results", "R"], ["--halt", "soon,fail=2"], ["--halt", "now,fail=1"]]
-OPTIONS += [["--halt", "soon,success=2"], ["--halt", "soon,fail=30%"], ["--trim", "n"]]
+OPTIONS += [["--halt", "soon,success=2"], ["--trim", "n"]]
 
 
 def random_line(rng: random.Random) -> list[str]:
