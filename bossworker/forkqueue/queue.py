@@ -167,7 +167,11 @@ class ForkQueue(Settings):
         with signals.held():  # what raises in between would leave a file that nobody closes
             file = nameless_file("bossworker-call")
             made: Call[T] = Call(self._children, file)
-        made.begin(self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))[0])
+        try:
+            made.begin(self._enter(weight, partial(self._fork_to, partial(calls.run, file, fn, args)))[0])
+        except BaseException:
+            made._close()
+            raise
         return made
 
     def system_back(self, *cmd: Argument, weight: int | None = None) -> int | None:
