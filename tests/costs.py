@@ -19,7 +19,7 @@ import pytest
 
 MEASURED = Path(__file__).parents[1] / "build" / "costs"
 COSTLY = Path(__file__).with_name("costly.txt")
-LITTLE = 0.15  # seconds of processor time of a test, with all processes that it has waited for
+LITTLE = 0.1  # seconds of processor time of a test, with all processes that it has waited for
 FOR_A_MODULE = 1.0  # seconds of those that cost more
 
 
