@@ -195,6 +195,11 @@ class DaskEngine(Adapter):
     def reclaim(self, number: int) -> Future[bool]:
         return self._soon(self._reclaim(number))
 
+    def is_unbegun(self, number: int) -> bool:
+        """One that never got to Dask, such as one that was tried once more when the client had been closed."""
+        batch = self._batches.get(number)
+        return batch is not None and not batch.submitted
+
     def _on_claim(self, event: tuple[float, tuple[int, str]]) -> None:
         """A node tells that it has taken a token: so it is known which, should it die."""
         self.events.on_claim(*event[1])

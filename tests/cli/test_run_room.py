@@ -55,7 +55,9 @@ def test_standard_streams_that_are_closed_lead_nowhere(root: Path, here: Path, h
     )
     assert subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False).returncode == 0
     lines = (here / "log").read_text().splitlines()
-    assert [line.split("\t")[6:] for line in lines[1:]] == [["0", "0", f"echo {n} >&2; echo {n}"] for n in (1, 2)]
+    assert [line.split("\t")[6:] for line in sorted(lines[1:])] == [
+        ["0", "0", f"echo {n} >&2; echo {n}"] for n in (1, 2)
+    ]
 
 
 def test_a_parent_that_ignores_the_ends_of_children(root: Path, here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -60,6 +61,21 @@ def test_a_cluster_or_a_client_is_closed(tmp_path: Path, pool: Callable[..., Bos
         bw.shut_down(force=True)
         if what == "cluster":
             wait_for(lambda: not pool_processes(), PATIENCE)
+
+
+@of_dask
+def test_what_had_not_got_to_dask_has_not_run(
+    tmp_path: Path, pool: Callable[..., BossWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(1) as (_, client):
+        bw = pool(leave_a_mark, engine=client, worker_count=1)
+        adapter = bw._adapter  # type: ignore[attr-defined]
+        monkeypatch.setattr(adapter, "_make_token", lambda *_: asyncio.sleep(PATIENCE))
+        bw.add_work({"n": 0, "folder": str(tmp_path), "waits": True})
+        wait_for(lambda: adapter._batches, PATIENCE)
+        client.close()
+        assert [one.may_have_run for one in all_there_is(bw, "the connection to the scheduler is")[1]] == [False]
+        bw.shut_down(force=True)
 
 
 def of_processes() -> Executor:
