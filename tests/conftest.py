@@ -27,6 +27,7 @@ from bossworker import BossWorker, pickling
 from bossworker.pool import reloading
 from bossworker.system import processes
 from bossworker.system.cpython import signal as _signal  # enums would take longer than all the rest
+from tests.costs import COSTLY
 from tests.large_pages import use_large_pages
 from tests.turns import Turns
 
@@ -34,7 +35,6 @@ OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
-COSTLY = Path(__file__).with_name("costly.txt")  # see costs.py
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
 
 turns: Turns | None = None

@@ -78,11 +78,10 @@ def _attach(results: list[Result], origin: Origin) -> None:
 
 def _loaded_at_once(segment: Segment) -> list[Result] | None:
     """All at one go; None when something does not load."""
-    payload = bytes(segment.payload)
     try:
-        results: list[Result] | None = core.load_results(payload, Result) if core is not None else None
+        results: list[Result] | None = core.load_results(segment.payload, Result) if core is not None else None
         if results is None:
-            results = _loaded(payload, segment.jobs)
+            results = _loaded(bytes(segment.payload), segment.jobs)
     except KeyboardInterrupt:
         raise
     except BaseException:  # loading may run anything, sys.exit for instance

@@ -105,7 +105,7 @@ class JobRunner:
         self.batch = None
 
     def _run(self, batch: Batch) -> None:
-        """This loop is what the throughput of tiny jobs hangs on: no system call, and nothing looked up twice."""
+        """What is not for `plain_jobs`; no system call a job here either, and nothing looked up twice."""
         recorder = self.recorder
         marks, ends, area = recorder.marks, recorder.ends, recorder.payload
         claim, publish = recorder.unclaimed.acquire, recorder.published.release
