@@ -20,8 +20,8 @@ from bossworker.engines.flight_notes import FlightNotes
 from bossworker.journal.job_lanes import MOST_WINDOW, Lanes
 from bossworker.pool.wire.filed_memory import MOST_PASSED, FiledMemory
 from bossworker.system import processes
-from tests.conftest import wait_for
-from tests.engines.conftest import Face
+from tests.conftest import alive, wait_for
+from tests.engines.conftest import Face, descendants
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
 from tests.engines.test_batch_book import batch_of
 
@@ -64,6 +64,20 @@ if __name__ == "__main__":
 """
 
 
+def executor_processes(program: int) -> dict[int, bool]:
+    """Those that multiprocessing has started for a program; whether it is the one that sees to semaphores."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(program)}
+    return {pid: b"resource_tracker" in one for pid, one in commands.items() if b"multiprocessing" in one}
+
+
+def end_executor(started: dict[int, bool]) -> None:
+    """Which does not end with its program; and the semaphores go once nobody has them any more."""
+    for pid, tracks in started.items():
+        if not tracks and alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, started)), PATIENCE)
+
+
 @pytest.mark.parametrize("interrupted", ["report", "rerun"])
 def test_the_program_is_killed(
     face: Face, engine: Callable[[str], Any], kind: str, tmp_path: Path, interrupted: str
@@ -78,6 +92,7 @@ def test_the_program_is_killed(
         assert program.stdout is not None
         assert program.stdout.read(5) == b"added"
         wait_for(lambda: 2 in runs(tmp_path), PATIENCE)
+        executors = executor_processes(program.pid)
         program.kill()
     (tmp_path / "go").touch()
     bw = face(kind, leave_a_mark, worker_count=1, journal=path, interrupted=interrupted)
@@ -93,6 +108,7 @@ def test_the_program_is_killed(
     assert all(ran[n] == 1 for n in range(100) if n not in suspects)
     assert all(ran[n] <= (1 if interrupted == "report" else 2) for n in suspects)
     bw.shut_down()
+    end_executor(executors)
 
 
 def test_the_scribe_is_killed(face: Face, kind: str, tmp_path: Path) -> None:
