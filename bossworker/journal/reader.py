@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Self
 
-from bossworker.display import short_record, shorten
+from bossworker.display import shorten
 from bossworker.errors import JournalError, JournalInUse
 from bossworker.failure import KIND_BITS, ErrorData, ErrorKind, Outcome, kind_of, reported
 from bossworker.journal.answers import ENDED, STATUSES
@@ -86,7 +86,9 @@ class JournalJob:
         except Exception:
             return self.error_kind
 
-    __repr__ = short_record
+    def __repr__(self) -> str:
+        error = "" if self.error is None else f": {self.error:.120}"
+        return f"<JournalJob {self.id}, {self.status}{error}>"
 
 
 class Journal:

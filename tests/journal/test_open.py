@@ -82,6 +82,7 @@ def test_what_is_in_it_and_what_is_retried(tmp_path: Path, start_method: Any, tr
             "jobs": [(job.id, job.status, job.error_kind, job.attempts) for job in journal.jobs()],
             "good": [dict(journal.result({ids[2]})), journal.job({ids[2]})["n"]],
             "bad": [journal.result({bad[0]}).error, [job.error for job in journal.jobs("failed")][0]],
+            "reprs": [repr(job) for job in journal.jobs()][2:4],
             "none": journal.result({ids[6]}),
         }}""",
     )
@@ -96,6 +97,10 @@ def test_what_is_in_it_and_what_is_retried(tmp_path: Path, start_method: Any, tr
     ]
     assert told["good"] == [{"n": 2, "twice": 4}, 2]
     assert told["bad"] == ["ValueError: no flag for 3"] * 2
+    assert told["reprs"] == [
+        f"<JournalJob {ids[2]}, done>",
+        f"<JournalJob {ids[3]}, failed: ValueError: no flag for 3>",
+    ]
     assert told["none"] is None
     path.with_suffix(".flag").touch()
     new, of = in_another_process(
