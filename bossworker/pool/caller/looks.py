@@ -53,7 +53,8 @@ class PoolLooks:
 
         The events are `JobQueued`, `JobStarted`, `JobEnded`, `JobProgress`, `JobLog`, `WorkerUp` and `WorkerDown`,
         each with its number (``seq``) and time. Numbers are in the order in which the boss learned of them, which
-        for events of different workers may differ from that of their times by some hundredths of a second.
+        for events of different workers may differ from that of their times by some hundredths of a second. Of a short
+        job, the boss learns that it has started when it has ended: then its `JobLog` events come before `JobStarted`.
 
         Any number of iterators may read, in any threads, each at its own pace. The boss keeps the last 32,768 events:
         whoever falls behind gets one `Missed`, with how many were dropped, and goes on with the oldest that is left. An
