@@ -23,7 +23,6 @@ from bossworker.system.eventloop import Loop
 from bossworker.tasks import StreamClosed, Task, TaskGone, TaskLocked, TaskPool, TaskRefused
 from bossworker.tasks.client.shared_connection import MOST_KEPT
 from bossworker.tasks.supervisor.clients import MOST_CLIENTS
-from bossworker.tasks.supervisor.task_supervisor import TaskSupervisor
 from bossworker.tasks.wire.protocol import HEADER, MARK, encode
 from tests.commands.disk import fill, small_disk
 from tests.tasks.programs import CAT, SLEEP, nested, python, shell, wait_for_info, wait_for_output
@@ -352,23 +351,6 @@ def test_a_signal_that_was_survived_is_no_request(pool: TaskPool, name: str, sta
     status = task.wait(20)
     assert status is not None
     assert (status["exit_code"], status["state"]) == (3, state)
-
-
-def test_a_request_does_not_stand_for_ever() -> None:
-    """What fails long after it was told to end has survived that."""
-
-    def requested(asked: dict[int, float], wait_status: int) -> int:
-        one = TaskSupervisor.__new__(TaskSupervisor)
-        one._asked, one._started = asked, 1000.0
-        one._exit = wait_status, resource.getrusage(resource.RUSAGE_SELF), 100.0
-        return one.requested_signal()
-
-    assert requested({15: 1099.0}, 1 << 8) == 15
-    assert requested({15: 1050.0}, 1 << 8) == 0
-    assert requested({1: 1099.0}, 1 << 8) == 0
-    assert requested({15: 1050.0, 1: 1060.0}, 15) == 15
-    assert requested({1: 1050.0}, 1) == 1
-    assert requested({15: 1050.0}, 11) == 0
 
 
 def test_a_pool_is_a_directory(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import pytest
 from bossworker.commands import safe_files
 from bossworker.system import identity
 from bossworker.tasks import TaskError, TaskPool
+from bossworker.tasks.wire.protocol import encode
 from tests.commands.privileges import NOBODY, as_nobody, make_sudo, need_root
 from tests.conftest import alive
 from tests.tasks.programs import SLEEP, python, shell, wait_for_output
+from tests.tasks.test_clients import connected
 from tests.tasks.test_deaths import kill
 
 PROJECT = str(Path(__file__).parents[2])
@@ -198,6 +200,27 @@ def test_a_command_that_cannot_be_ended_keeps_nobody_waiting(open_pool: TaskPool
     status = task.wait(20)
     assert status is not None
     assert status["signal"] == 9
+    task.delete()
+
+
+def test_all_who_ask_for_the_end_hear_that_it_cannot_be(open_pool: TaskPool, tmp_path: Path) -> None:
+    """Those, too, who ask while it is tried."""
+    sudo = make_sudo(tmp_path / "sudo")
+    code = "import sys; from bossworker.tasks import TaskPool; TaskPool(sys.argv[1]).spawn(sys.argv[2:], grace=0.5)"
+    command = [*sudo, "sh", "-c", "echo $$; exec sleep 3600"]
+    argv = [*as_nobody(), sys.executable, "-c", code, open_pool.path, *command]
+    subprocess.run(argv, env=ENVIRONMENT, timeout=60, check=True)
+    (task,) = open_pool.search()
+    wait_for_output(task, b"\n")
+    pid = int(task.stream(1).read())
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(open_pool, task.pid)) for _ in range(3)]
+        for client in clients:
+            client.sendall(encode({"op": "terminate"}))
+        for client in clients:
+            assert f"process {pid} cannot be ended" in client.recv(1000).decode()
+    kill(pid)
+    assert task.wait(20)
     task.delete()
 
 

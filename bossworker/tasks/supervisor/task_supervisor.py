@@ -1,7 +1,8 @@
 """The supervisor of one task: a small process, one poll loop over the command, its streams and its clients.
 
 It stays for a while after the command's end, to start it again if it is asked to, until somebody ends it or deletes
-the task. All that it knows is also in the task's job directory, so that nothing is lost with it.
+the task. All that it knows is also in the task's job directory, so that nothing is lost with it. What is decided is in
+``task_ledger.py``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from bossworker.commands.supervision.supervisor import Supervisor
 from bossworker.system import descendants, program
 from bossworker.system.cpython import dumps, signal
 from bossworker.tasks.supervisor.pipes import RETRY_SECONDS
-from bossworker.tasks.supervisor.restarts import NEVER, Restarts
+from bossworker.tasks.supervisor.restarts import Restarts
 from bossworker.tasks.supervisor.streams import Streams
 from bossworker.tasks.supervisor.task_events import TaskEvents
+from bossworker.tasks.supervisor.task_ledger import TaskLedger
 from bossworker.tasks.wire import protocol, task_info
 
 TYPE_CHECKING = False
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
     from bossworker.tasks.supervisor.clients import Client
     from bossworker.tasks.wire.lockfile import LockFile
 
+    _Then = Callable[[], object]
+    _Refuse = Callable[[str], object]
+
 TASK_FD = 3  # the number of the command's descriptor for messages: one digit, or some shells cannot name it
-END_SECONDS = 5.0  # in which a command that was told to end may fail, and be counted as having done so
-_MEANS_END = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))  # whoever may handle it
 _WHOLE_TREE = frozenset((signal.SIGSTOP, signal.SIGCONT))  # whoever pauses a task means all that it has started
 
 
@@ -57,21 +60,14 @@ class TaskSupervisor(Supervisor):
             changed=self._output_came,
         )
         self.events = TaskEvents(loop, self.streams, self._exit_event)
-        self._restarts = Restarts(
-            task["restart"], task["restart_limit"], task["restart_backoff"], task["restart_backoff_max"]
+        self.ledger = TaskLedger(
+            Restarts(task["restart"], task["restart_limit"], task["restart_backoff"], task["restart_backoff_max"])
         )
         self._linger: float | None = task["linger"]
-        self._linger_timer = 0
-        self._left = False
-        self._starts = 0
-        self._restart_timer = 0
-        self._next_start: float | None = None  # Unix seconds
-        self._postponed = ""  # why a restart that is due cannot be
-        self._asked: dict[int, float] = {}  # signals that clients had sent, and when, in monotonic seconds
-        self._leaving: Callable[[], object] | None = None
-        self._leaves_next = False  # as soon as the command has ended
-        self._refuse_to_leave: Callable[[str], object] | None = None
-        self.remove_files: Callable[[], object] = lambda: None
+        self._timer = 0  # of a restart that is due, or until we leave; never of both
+        self._waiting: list[tuple[_Then, _Refuse]] = []
+        """To be called for those who have asked us to leave: when all are gone, or with the reason why we cannot."""
+        self.remove_files: _Then = lambda: None
         """Removes all that there is of the task."""
 
     # -- the command's life -----------------------------------------------------------------------------
@@ -79,7 +75,7 @@ class TaskSupervisor(Supervisor):
     def start(self) -> None:
         """Connect the streams and start the command, or note why it cannot be. OSError: nothing has changed."""
         self._connect()
-        self._start_connected()
+        self._start_connected(due=False)
 
     def _connect(self) -> None:
         """Take all that may be short: room on the disk, and descriptors. OSError: then nothing has changed."""
@@ -89,22 +85,21 @@ class TaskSupervisor(Supervisor):
         os.close(data)
         self.order.keep = (TASK_FD,)
 
-    def _start_connected(self) -> None:
-        self.streams.goes_on = self._restarts.policy != NEVER
-        self.loop.cancel(self._linger_timer)
-        self.failure, self._postponed = None, ""
-        self._asked, self._next_start = {}, None
+    def _start_connected(self, due: bool) -> None:
+        self.streams.goes_on = self.ledger.on_start(due)
+        self.failure = None
+        self.loop.cancel(self._timer)
         try:
             super().start()
         finally:
             os.dup2(0, TASK_FD, inheritable=False)  # ours stays open only for the command's
 
     def on_started(self) -> None:
-        self._starts += 1
+        starts = self.ledger.on_started()
         super().on_started()
-        if self._starts > 1:
-            self.note(jobdir.INFO, "started again", starts=self._starts)
-            self.events.tell({"event": protocol.RESTART, "pid": self.pid, "count": self._starts - 1})
+        if starts > 1:
+            self.note(jobdir.INFO, "started again", starts=starts)
+            self.events.tell({"event": protocol.RESTART, "pid": self.pid, "count": starts - 1})
 
     def on_cannot_start(self, error: program.CannotStart) -> None:
         self.failure = error
@@ -120,91 +115,61 @@ class TaskSupervisor(Supervisor):
         self._exit, self.reason = None, ""
         self._ended(status, status["elapsed"])
 
-    def _restart_delay(self, status: dict[str, Any], elapsed: float) -> float | None:
-        """Seconds after which the command is started again; None: it is not."""
-        if self._leaving is not None or self._leaves_next:
-            return None
-        delay = self._restarts.delay(
-            failed=status["state"] != jobdir.COMPLETED,
-            requested=status["state"] == jobdir.BY_REQUEST,
-            ran_seconds=elapsed,
-        )
+    def _ended(self, status: dict[str, Any], elapsed: float) -> None:
+        self.status = status
+        delay = self.ledger.on_end(status["state"], elapsed, time.time())
         if delay is not None:
             facts = {"delay": delay, "state": status["state"], "exit_code": status["exit_code"]}
             self.note(jobdir.WARNING, "to be started again", **facts)
-        return delay
+        self._settle(delay)
+        if self.ledger.must_leave:
+            self.leave()
 
-    def _ended(self, status: dict[str, Any], elapsed: float) -> None:
-        delay = self._restart_delay(status, elapsed)
-        self._next_start = None if delay is None else time.time() + delay
-        self.status = status
+    def _settle(self, delay: float | None) -> None:
+        """The command has ended: see to what comes next, and say so. It is started again after `delay`, or it is over.
+
+        When it is over, the lock is given up before anybody hears of the end, and we leave some day.
+        """
         self.streams.goes_on = delay is not None
         self.streams.command_ended()
         self.write_status(last=True)
-        if delay is not None:
-            self._restart_timer = self.loop.after(delay, self._start_again)
-        else:
-            self._is_over()
-        self.events.tell(self._exit_event())
-        if self._leaves_next and self._leaving is None:
-            self.leave(_nothing)
-
-    def _is_over(self) -> None:
-        """No restart is due: the lock is given up before anybody hears of the end, and we leave some day."""
-        if self.lock is not None:
+        self.loop.cancel(self._timer)
+        if delay is None and self.lock is not None:
             self.lock.release()
-        if self._linger is not None:
-            self._linger_timer = self.loop.after(self._linger, self._depart)
+        seconds, step = (self._linger, self._depart) if delay is None else (delay, self._start_again)
+        if seconds is not None:
+            self._timer = self.loop.after(seconds, step)
+        self.events.tell(self._exit_event())
 
     def _depart(self) -> None:
         """Leave, unless the command has left something behind, or somebody has a stream of it: then look again."""
         if self.streams.connected or self.members():
-            self._linger_timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
+            self._timer = self.loop.after(max(self._linger or 0.0, RETRY_SECONDS), self._depart)
         else:
-            self.leave(_nothing)
+            self.leave()
 
     def _start_again(self) -> None:
-        self._restart_timer = 0
         try:
             self._connect()
         except OSError as error:
-            self._postpone(error)
+            why = f"the command cannot be started again: {error.strerror}"
+            self.ledger.on_postponed(why, time.time() + RETRY_SECONDS)
+            self._timer = self.loop.after(RETRY_SECONDS, self._start_again)
+            self.status[task_info.TASK] = self.ledger.facts()
         else:
-            self._restarts.started()
-            self._start_connected()
-
-    def _postpone(self, error: OSError) -> None:
-        """No room for another start: the restart stays due."""
-        self._postponed = f"the command cannot be started again: {error.strerror}"
-        self._next_start = time.time() + RETRY_SECONDS
-        self._restart_timer = self.loop.after(RETRY_SECONDS, self._start_again)
-        self.status[task_info.TASK]["next_start"] = self._next_start
-
-    def _cancel_restart(self) -> None:
-        if self._restart_timer:
-            self.loop.cancel(self._restart_timer)
-            self._restart_timer, self._next_start, self._postponed = 0, None, ""
-            self.streams.goes_on = False
-            self.streams.command_ended()
-            self.write_status(last=True)
-            self._is_over()
-            self.events.tell(self._exit_event())
+            self._start_connected(due=True)
 
     def requested_signal(self) -> int:
-        """The one that the command ended by: at once, or by its own doing and soon. What it survived does not count."""
         assert self._exit is not None
         wait_status, _, elapsed = self._exit
-        if os.WIFSIGNALED(wait_status) and os.WTERMSIG(wait_status) in self._asked:
-            return os.WTERMSIG(wait_status)
-        ended = self._started + elapsed
-        return next((one for one, at in self._asked.items() if one in _MEANS_END and ended - at < END_SECONDS), 0)
+        ended_by = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
+        return self.ledger.requested(ended_by, self._started + elapsed)
 
     # -- the record -------------------------------------------------------------------------------------
 
     def write_status(self, last: bool = False) -> None:
         """Put on record how it stands. On a full disk the old status stands, until there is another."""
-        restarts = max(0, self._starts - 1)
-        self.status[task_info.TASK] = {"restarts": restarts, "next_start": self._next_start, "left": self._left}
+        self.status[task_info.TASK] = self.ledger.facts()
         try:
             (self.directory.write_last_status if last else self.directory.write_status)(self.status)
         except OSError:
@@ -213,7 +178,7 @@ class TaskSupervisor(Supervisor):
     def _exit_event(self) -> dict[str, Any]:
         status = self.status
         told = {key: status.get(key) for key in ("state", "exit_code", "signal", "core", "reason")}
-        return {"event": protocol.EXIT, **told, "final": self._next_start is None}
+        return {"event": protocol.EXIT, **told, "final": self.ledger.next_start is None}
 
     def info(self) -> dict[str, Any]:
         """The account of the task, as of now."""
@@ -228,7 +193,7 @@ class TaskSupervisor(Supervisor):
             clients=self.events.clients,
             paused=paused,
             usage=usage,
-            trouble=[*self.streams.trouble(), *filter(None, [self._postponed])],
+            trouble=[*self.streams.trouble(), *filter(None, [self.ledger.postponed])],
         )
 
     # -- what clients ask for ---------------------------------------------------------------------------
@@ -246,11 +211,10 @@ class TaskSupervisor(Supervisor):
     def signal(self, number: int) -> bool:
         """Send a signal to the command and its process group, or to all that it has started; whether there is one."""
         if not self.pid:
-            if number in job_status.ENDING_SIGNALS:
-                self._cancel_restart()
+            if number in job_status.ENDING_SIGNALS and self.ledger.on_restart_unwanted():
+                self._settle(None)
             return False
-        if number in job_status.ENDING_SIGNALS:
-            self._asked[number] = time.monotonic()
+        self.ledger.on_signal(number, time.monotonic())
         if number == signal.SIGKILL:
             self.end("", grace=0.0)
         elif number in _WHOLE_TREE:
@@ -268,25 +232,21 @@ class TaskSupervisor(Supervisor):
         try:
             self._connect()
         except OSError:
-            if self.lock is not None and not self._restart_timer:
+            if self.lock is not None and self.ledger.next_start is None:
                 self.lock.release()
             raise
-        self.loop.cancel(self._restart_timer)
-        self._restart_timer = 0
-        self._start_connected()
+        self._start_connected(due=False)
         return True
 
-    def leave(
-        self, then: Callable[[], object], refuse: Callable[[str], object] | None = None, grace: float | None = None
-    ) -> None:
+    def leave(self, then: _Then | None = None, refuse: _Refuse | None = None, grace: float | None = None) -> None:
         """End the command and all that it has started, and then the supervisor; `then` is called in between.
 
         When somebody cannot be ended, `refuse` is called with the reason instead, and the supervisor stays.
         """
-        if self._leaving is not None and grace is None:
-            return
-        self._leaving, self._refuse_to_leave = then, refuse
-        self._cancel_restart()
+        if then and refuse:
+            self._waiting.append((then, refuse))
+        if self.ledger.on_leave(refusable=refuse is not None):
+            self._settle(None)
         self.end_all("its supervisor was ended", grace)
         if self._ending is not None and self._ending.hopeless:  # it was tried before
             self._stay(self._ending.hopeless)
@@ -297,11 +257,11 @@ class TaskSupervisor(Supervisor):
         The command is told in the same way, for it may handle the one and not the other. If the signal was sent to all
         processes alike, TERM in its place would end the command before it has done what it does on that signal.
         """
-        self._leaves_next = True
-        if number != signal.SIGTERM and self._leaving is None and self.signal(number):
-            self.loop.after(self.order.grace, lambda: self.leave(_nothing))  # TERM, then, and KILL
+        self.ledger.on_told_to_end()
+        if number != signal.SIGTERM and not self.ledger.leaving and self.signal(number):
+            self.loop.after(self.order.grace, self.leave)  # TERM, then, and KILL
         else:
-            self.leave(_nothing)
+            self.leave()
 
     def watch(self, client: Client) -> None:
         """Tell a client what happens from now on, and first what has happened already."""
@@ -317,22 +277,19 @@ class TaskSupervisor(Supervisor):
 
     def _stay(self, why: str) -> None:
         """Tell whoever wanted us to leave that we cannot. Without anybody to tell, we leave when it is over."""
-        refuse, self._refuse_to_leave = self._refuse_to_leave, None
-        if refuse is not None:
-            self._leaving = None
+        self.ledger.on_cannot_leave()
+        waiting, self._waiting = self._waiting, []
+        for _, refuse in waiting:
             refuse(why)
 
     def on_all_gone(self) -> None:
         super().on_all_gone()
-        if self._leaving is not None:
-            self._left = True
+        if self.ledger.on_all_gone():
             self.write_status()
-            self._leaving()
+            waiting, self._waiting = self._waiting, []
+            for then, _ in waiting:
+                then()
             self.loop.stop()
-
-
-def _nothing() -> None:
-    pass
 
 
 def merged(old: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
