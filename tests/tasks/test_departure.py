@@ -10,8 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from bossworker.tasks import Task, TaskGone, TaskPool
+from bossworker.tasks.wire.protocol import encode
 from tests.conftest import alive, wait_for
 from tests.tasks.programs import CAT, shell, wait_for_info, wait_for_output
+from tests.tasks.test_clients import connected
 
 
 def test_a_supervisor_leaves_some_time_after_the_end(pool: TaskPool) -> None:
@@ -95,6 +97,21 @@ def test_what_an_ended_command_had_left_to_a_supervisor_that_was_killed(
     assert alive(left)
     end(task)
     assert not alive(left)
+
+
+@pytest.mark.parametrize("op", ["terminate", "delete"])
+def test_whoever_wants_a_restart_too_late_hears_of_none(pool: TaskPool, op: str) -> None:
+    """Its request is there when the supervisor leaves for somebody else, who came first."""
+    task = pool.spawn(["true"])
+    assert task.wait(20)
+    with connected(pool, task.pid) as first, connected(pool, task.pid) as second:
+        wait_for_info(task, lambda info: info["clients"] == 3)
+        os.kill(task.pid, signal.SIGSTOP)
+        first.sendall(encode({"op": op}))
+        second.sendall(encode({"op": "restart"}))
+        os.kill(task.pid, signal.SIGCONT)
+        assert b'"ok": true' in first.recv(1000)
+        assert second.recv(1000) == b""
 
 
 def test_two_tasks_of_one_pid_are_two(pool: TaskPool) -> None:

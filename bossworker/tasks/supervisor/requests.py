@@ -33,6 +33,8 @@ class Requests:
 
     def serve(self, client: Client, head: Head, body: bytes) -> None:
         """See to one request; its answer may come later."""
+        if self.supervisor.ledger.left:  # the request was there already; its client sees us hang up
+            return
         op = head.get("op")
         see_to = _OPS.get(op) if isinstance(op, str) else None
         try:
