@@ -12,7 +12,8 @@ private                                      here                 the public one
 ``posix``                                    `close`              ``os.close`` may be gevent's, which closes later
 ``sys._getframe``                            `current_frame`      ``inspect`` takes 5 ms to load
 ``_json``                                    `dumps`, `loads`     ``json`` loads regular expressions: 1 MiB for a
-                                                                  supervisor alone, and 10 ms for the first
+                                                                  supervisor alone, 0.2 MiB for each of ten of one
+                                                                  launcher; and 15 ms for the first
 ``_posixsubprocess.fork_exec``               `fork_exec`          ``subprocess`` costs 10 ms to import, and half a
                                                                   millisecond a call
 ``_multiprocessing.SemLock._rebuild``        `semaphore_at`       there is none without a name in /dev/shm
