@@ -28,6 +28,7 @@ from bossworker.pool.wire.codec import encode_jobs, encode_result
 from bossworker.pool.wire.parcel import Parcel
 from bossworker.pool.wire.segments import Segment, read_segments, single
 from bossworker.result import Result
+from bossworker.system import one_step
 from bossworker.system.compiled import core as compiled_core
 from tests.unit.payloads import in_one
 from tests.unit.storm import Interruption, Storm
@@ -194,6 +195,21 @@ def test_a_job_forgotten_after_its_result_arrived_is_not_waited_for_a_second_tim
     inbox.forget([1, 2])
     assert [result.job_id for result in drain(inbox)] == [2, 3, 4]  # whoever forgets it knows what to do with it
     assert (inbox.pending(), inbox.unfinished()) == (0, 0)
+
+
+def test_a_job_that_is_forgotten_while_its_result_is_handed_over_is_waited_for_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inbox = expecting(1, 3)
+    inbox.receive(good(1, 1))
+
+    def late(steps: Any) -> Any:
+        inbox.forget([1])  # another thread, or a signal handler
+        return one_step.steps_of(steps)
+
+    monkeypatch.setattr(inbox_module, "steps_of", late)
+    inbox.unpack()
+    assert (inbox.unfinished(), inbox.ready.forgotten) == (2, set())
 
 
 def test_results_of_forgotten_jobs_do_not_make_others_count_as_finished() -> None:

@@ -99,8 +99,8 @@ class Connection:
                 raise
 
     def was_queued(self, parts: list[Part]) -> bool:
-        """Whether these frames, the last for which `send_packed` was called, go out, though it was interrupted."""
-        return self.link.queued is parts
+        """Whether frames go out for which `send_packed` was called, though it was interrupted: see `Link.queue`."""
+        return not parts
 
     def _flush(self) -> None:
         try:
@@ -213,7 +213,7 @@ class Connection:
                 return False
             if self.bars and not patient:
                 seconds = self._look_at_bars(seconds)
-            if self.turns.take(lambda: self._listen(seconds), patient):  # noqa: B023
+            if self.turns.take(lambda: self._listen_for(ready, seconds), patient):  # noqa: B023
                 if self.output.waiting:
                     self.output.show()
             elif patient:
@@ -222,6 +222,12 @@ class Connection:
                 self._ask_for_turn()
                 self.turns.wait(ready, seconds)
         return True
+
+    def _listen_for(self, ready: Callable[[], bool], seconds: float | None) -> None:
+        # Between our last look and our turn, another thread may have had one, and have taken in what we wait for. It
+        # found us neither listening nor waiting, so it has woken nobody; and nothing more need ever come.
+        if not ready():
+            self._listen(seconds)
 
     def _ask_for_turn(self) -> None:
         """From whoever would rather not listen."""

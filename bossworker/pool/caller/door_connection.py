@@ -122,9 +122,6 @@ class DoorConnection(Connection):
                 self._flush_pool_line()
         super().send_packed(parts)
 
-    def was_queued(self, parts: list[Part]) -> bool:
-        return super().was_queued(parts) or (self._pool_line is not None and self._pool_line.link.queued is parts)
-
     def try_send(self, parts: Sequence[Part] = ()) -> bool:
         line = self._pool_line
         if line is not None and line.link.unsent:

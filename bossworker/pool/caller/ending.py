@@ -92,10 +92,13 @@ class PoolEnding:
 
     def _let_boss_go(self, force: bool) -> None:
         self._state.closing = True
+        thread = threading.get_ident()
+        # Two threads may end the pool at once. Between this look and the marks below there is no call, so one of them
+        # ends it. The other finds both marks: with `ended` alone, it would take the processes for gone already.
         if self._state.ended:
             self.await_end()
             return
-        self._ender, self._state.ended = threading.get_ident(), True
+        self._ender, self._state.ended = thread, True
         try:
             self._connection.end(force)
         finally:

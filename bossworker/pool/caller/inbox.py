@@ -231,13 +231,13 @@ class Inbox:
             at = first - segment.first_id
             results = unpacked.results(at, at + count, jobs, run.queued(start, start + count))
             steps.insert(0, (queue.extend, self._finished(results, queue)))
-        if queue.forgotten:
-            steps.append((queue.forgotten.difference_update, range(first, stop)))
-        delivery = steps_of(steps)
-        # Between this look and the delivery there is no call: so no signal handler can clear everything, and then find
-        # these results there.
+        strike: Step = queue.forgotten.difference_update, range(first, stop)
+        delivery, with_forgotten = steps_of(steps), steps_of([*steps, strike])
+        # Between these looks and the delivery there is no call: so no signal handler can clear everything, and then
+        # find these results there; and `forget` can note none of these jobs that would stay noted, and be taken for
+        # ever for one more whose result has come.
         if self._segments and self._segments[0] is segment:
-            take_steps(delivery)
+            take_steps(with_forgotten if queue.forgotten else delivery)
 
     def _finished(self, results: list[Result], queue: ResultQueue) -> list[Result]:
         """What is to be done to results before they are handed over."""

@@ -112,7 +112,6 @@ def _drop(job_id: int, progress: Progress) -> None:
 class _NoLink:
     """What is asked of a link where there is none: all that was queued has been sent."""
 
-    queued: list[Part]
     unsent = left_over = False
 
 
@@ -155,13 +154,14 @@ class InlineConnection(Connection):
     # -- what comes from the handle -----------------------------------------------------------------------
 
     def send_packed(self, parts: list[Part]) -> None:
-        self.link.queued = parts
-        self.try_send(parts)
+        frames = _frames_of(parts)
+        self._orders += frames  # no call: see `Link.queue`
+        del parts[:]
+        self._readiness.raise_()
         self.wake()
 
     def try_send(self, parts: Sequence[Part] = ()) -> bool:
-        frames, _, _ = cut_frames(memoryview(b"".join(part for part, _ in parts)), [])
-        self._orders.extend(frames)
+        self._orders.extend(_frames_of(parts))
         self._readiness.raise_()
         return True
 
@@ -294,6 +294,11 @@ class InlineConnection(Connection):
         if not in_child:
             self.wake()
             self.turns.close()
+
+
+def _frames_of(parts: Sequence[Part]) -> list[Frame]:
+    """What a boss would read."""
+    return cut_frames(memoryview(b"".join(part for part, _ in parts)), [])[0]
 
 
 class InlinePool(BossWorker):

@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -236,10 +237,13 @@ class Outbox:
     ) -> None:
         """The same for one large job. Its file's descriptor is the link's once it is queued; until then it is ours."""
         fds: list[int] = []
-        parts: list[Part] = []
         try:
             lent = self._connection.memory_files.lend(parcel, fds, ids[0])
             parts = pack_one(ids[0], job_options, parcel.table() if lent else parcel.inline(), fds)
+        except BaseException:
+            close_fds(fds)
+            raise
+        try:
             self._submit(parts, ids, jobs, queue)
         except BaseException:
             if not self._connection.was_queued(parts):
@@ -250,8 +254,11 @@ class Outbox:
         """Cancel what closed maps have left in flight, if that can be done at once."""
         ids = list(self.dropped)
         if ids and self._connection.try_send(pack(Kind.CANCEL, messages.REQUEST.pack(0), [array("Q", ids).tobytes()])):
-            for _ in ids:
-                self.dropped.popleft()
+            # Each by its id: another thread, or a map that the garbage collector has closed amid this, may have
+            # cancelled some of them, and have added others. To cancel a job twice does no harm.
+            for job_id in ids:
+                with suppress(ValueError):
+                    self.dropped.remove(job_id)
 
     def close(self, timeout: float | None) -> None:
         """Tell the boss that no more jobs will come. TimeoutError: others add some, and do not stop in time."""

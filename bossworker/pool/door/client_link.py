@@ -24,8 +24,8 @@ class ClientLink(DealerLink):
 
     def queue(self, parts: list[Part]) -> None:
         wrapped = [part for frame in _frames(parts) for part in _wrap(frame)]
-        self._out += wrapped  # no call: a signal handler runs before these two statements, or after
-        self.queued = parts
+        self._out += wrapped  # no call: see `Link.queue`
+        del parts[:]
 
     def send(self, *frame: Any, **more: Any) -> bool:
         """As of any link."""

@@ -56,7 +56,6 @@ class Link:
         sock.setblocking(False)
         self.sock = sock
         self._out: list[Part] = []
-        self.queued: list[Part] = []  # what was queued last
         self._sent: list[int] = []  # bytes sent of _out, not yet accounted for
         self._in = _Assembler([], self.cut)
         self._read: list[tuple[bytes, list[_Ancillary], int, Any]] = []  # what came in, not yet cut into frames
@@ -127,9 +126,11 @@ class Link:
         return self.flush()
 
     def queue(self, parts: list[Part]) -> None:
-        """Queue packed frames: all of them, then `queued` is this very list; or, if interrupted, none."""
-        self._out += parts  # no call: a signal handler runs before these two statements, or after
-        self.queued = parts
+        """Queue packed frames: all of them, then the list is empty; or, if interrupted, none."""
+        # Neither is a call, so a signal handler runs before both or after both. The list itself says that its frames
+        # go out: what another thread queues meanwhile does not change that.
+        self._out += parts
+        del parts[:]
 
     def flush(self) -> bool:
         """Send what the socket takes now; True when nothing is left. Raises LinkClosed."""
