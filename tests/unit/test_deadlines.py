@@ -10,11 +10,14 @@ from bossworker.pool.boss.actions import (
     Finish,
     Interrupt,
     Kill,
+    TakeBack,
 )
 from bossworker.pool.boss.deadlines import GLANCE_SECONDS, OVERDUE_SECONDS, REPEAT_SECONDS
 from bossworker.pool.wire.recorder import Snapshot
 from tests.unit.ledgers import (
+    GRACE,
     KILLED,
+    NOTHING_YET,
     assigned,
     complete,
     exactly,
@@ -92,8 +95,33 @@ def test_a_limit_that_passed_for_one_job_does_no_harm_to_the_next() -> None:
         assert not of(Interrupt, ledger.on_look(0, after, now))
         assert not of(Kill, ledger.on_look(0, after, now))
     assert of(Interrupt, ledger.on_look(0, after, 4.01)) == [Interrupt(0, 2)]
+    ledger.on_taken_back(0, after, 4.01)
     assert not of(Kill, ledger.on_look(0, after, 4.5))
     assert of(Kill, ledger.on_look(0, after, 5.02)) == [Kill(0)]
+
+
+def test_a_worker_that_is_being_killed_gets_no_more_jobs_though_it_reports_in_time() -> None:
+    """They would die of what another job has done."""
+    ledger = timed(2.0)
+    ledger.on_submit(run_of(2, 1), 0.0)
+    ledger.on_look(0, running(1), 2.0)
+    assert exactly(ledger.on_look(0, running(1), 3.0), Kill(0))
+    assert complete(ledger, 0, now=3.0) == []
+    assert assigned(ledger.on_submit(run_of(3, 1), 3.0)) == []
+    assert of(Finish, ledger.on_exit(0, KILLED, NOTHING_YET, 3.01)) == []
+    assert queued(ledger) == [(2, 1), (3, 1)]
+    assert ledger.staff.restart_reasons == {"timeout": 1}
+
+
+def test_the_jobs_behind_one_that_must_stop_are_taken_back_before_the_kill() -> None:
+    ledger = with_batch(3, timeout=0.001)
+    first = ledger.on_look(0, running(1), 0.001)
+    assert exactly(first, Interrupt(0, 1), TakeBack(0))
+    late = 0.002 + GRACE
+    assert exactly(ledger.on_look(0, running(1), late), Interrupt(0, 1), TakeBack(0))
+    ledger.on_taken_back(0, running(1), late)
+    assert ledger.due(late) == [0]
+    assert exactly(ledger.on_look(0, running(1), late), Kill(0))
 
 
 def test_after_a_limit_that_passed_the_boss_sleeps_until_the_next_one() -> None:

@@ -338,8 +338,11 @@ def test_each_look_moves_the_next_one_on() -> None:
         assert seconds > 0
         now += seconds
         assert ledger.due(now) == [0]
-        if of(Kill, ledger.on_look(0, running(1), now)):
+        actions = ledger.on_look(0, running(1), now)
+        if of(Kill, actions):
             break
+        if of(TakeBack, actions):
+            ledger.on_taken_back(0, running(1), now)
         assert ledger.due(now) == []
     else:
         pytest.fail("the kill never came")

@@ -100,6 +100,7 @@ class Storm:
     def assign(self, worker: FakeWorker, batch: Batch) -> None:
         assert worker.batch is None
         assert not worker.told_to_leave
+        assert not worker.doomed
         assert batch.count > 0
         assert not self.max_jobs or batch.count <= self.max_jobs
         worker.batch, worker.limit, worker.claimed, worker.published = batch, batch.count, 0, 0

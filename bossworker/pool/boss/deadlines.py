@@ -41,7 +41,10 @@ class Deadlines:
         """Hold the running job to its time: a signal first, then SIGKILL."""
         position = snapshot.claimed - 1
         if worker.expired == position:
-            if now < worker.kill_at:  # the first signal may have come too early
+            # The first signal may have come before the job was armed, or a handler may have swallowed JobTimeout. And
+            # SIGKILL ends whatever it finds: while the worker could still claim a job behind this one, it might find
+            # that. So there is none before those have been taken back, as this look has asked for.
+            if now < worker.kill_at or snapshot.claimed < worker.limit:
                 return [Interrupt(worker.slot, batch.first_id + position, worker.excess)]
             worker.killed = True
             worker.why = worker.reason.name.lower() if worker.reason is not None else ""

@@ -176,6 +176,10 @@ class Ledger:
         if worker.batch is not None and worker.taken:
             self._lengths.learn(seconds / worker.taken, worker.result_bytes / worker.taken)
         worker.batch = None
+        # SIGKILL is on its way to this worker, whose job has ended just in time. What it was given now would die for
+        # that job's sake: so it is given nothing, and counts as busy until its exit is told.
+        if worker.killed:
+            return self._dispatch(now)
         if leaves:
             self.staff.send_away(worker)  # it goes by itself
             actions = self.staff.replace(worker, "outgrown", now)
@@ -196,7 +200,7 @@ class Ledger:
         actions = self._deadlines.enforce(worker, batch, snapshot, now) if snapshot.running else []
         unclaimed = snapshot.claimed < worker.limit
         slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
-        if unclaimed and (slow or (self.staff.idle and not self.queue.jobs)):
+        if unclaimed and (slow or worker.expired >= 0 or (self.staff.idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
         worker.look_at = self._deadlines.next_look(worker, snapshot.started if snapshot.claimed else now, now)
         if not snapshot.claimed:  # the worker itself may be stopped

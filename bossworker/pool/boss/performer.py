@@ -103,8 +103,13 @@ class Performer:
         if processes.output_is_full() or self._delivery.holds_up_output:
             self.ledger.on_waits_for_output(action.slot, time.monotonic())
         else:
-            self.ledger.workers[action.slot].why = "stuck"
-            self._kill(Kill(action.slot))
+            # It had begun nothing when we looked, but may have since: the jobs that it can still claim are taken back
+            # first, so that none of them dies of this; and whoever has begun one is not stuck.
+            self._take_back(TakeBack(action.slot))
+            worker = self.ledger.workers[action.slot]
+            if not worker.limit and not worker.condemned:
+                worker.why, worker.killed = "stuck", True
+                self._kill(Kill(action.slot))
 
     def _take_back(self, action: TakeBack) -> None:
         snapshot = self.look(action.slot, Intake.take_back)
