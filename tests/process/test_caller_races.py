@@ -11,6 +11,7 @@ import pytest
 from bossworker import BossWorker
 from bossworker.pool.caller import ending
 from bossworker.pool.wire.frames import Part
+from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
 
@@ -90,6 +91,25 @@ def test_an_interrupted_call_knows_what_it_has_sent_whatever_others_send_since(
         bw.add_work({"n": 1})
     assert bw.pending() == 1
     assert bw.get_result(timeout=20) == {"n": 1}
+
+
+def test_a_result_that_is_put_back_wakes_a_thread_that_has_found_none_meanwhile(pool: Pool) -> None:
+    bw = pool(echo, worker_count=1)
+    bw.add_work({"n": 1}, {"n": 2})
+    wait_for(lambda: bw.stats().done == 2)
+    line, got = bw._connection, list[object]()
+    first, second = bw.get_result(), bw.get_result()
+    assert first is not None
+    assert second is not None
+    bw._inbox.ready.sent += 1  # a third, which is still to come
+    other = threading.Thread(target=lambda: got.append(bw.get_result()), daemon=True)
+    other.start()
+    wait_for(lambda: line.turns.taken)
+    bw._inbox.ready.appendleft(second)
+    line.tell_of_news()
+    other.join(20)
+    bw._inbox.ready.sent -= 1
+    assert got == [{"n": 2}]
 
 
 def test_one_of_two_threads_that_end_a_pool_at_once_lets_its_boss_go(

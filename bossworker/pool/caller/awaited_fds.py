@@ -41,6 +41,8 @@ class AwaitedFds:
 
         After `end_wait`, one is among them that is nobody else's.
         """
+        # A byte that `end_wait` has sent before we got here ends this wait at once: so whoever changes something and
+        # then calls it need not know whether we sleep already.
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         fds = []
         for fd, events in ready:
@@ -49,6 +51,8 @@ class AwaitedFds:
                     self._poll.unregister(fd)
             else:
                 fds.append(fd)
+        # Taken off after the wait, before the caller looks at its condition. A byte that comes later ends the next
+        # wait.
         if self._woken.fileno() in fds:
             with suppress(BlockingIOError):
                 self._woken.recv(4096)

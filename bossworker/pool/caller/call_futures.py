@@ -132,6 +132,8 @@ class CallFutures(OpenFutures):
         self.check_open()
         future = CallFuture(self)
         try:
+            # The attendant may leave just after this look. Then nobody looks for the call's result but whoever asks for
+            # it, which starts another one.
             if not self._unsent and len(self.open) < self._busy and self._attendant is not None:
                 return self._add_at_once(future, job, job_options)
             return self._collect(future, job, job_options)
@@ -142,6 +144,8 @@ class CallFutures(OpenFutures):
     def _collect(self, future: CallFuture, job: Job, job_options: JobOptions) -> CallFuture:
         """Put it with the others that are collected, and see to it that they are sent."""
         with self.lock:
+            # `close_entry` sets this under the lock, and sends what is collected after it: so a call that gets in here
+            # is sent or cancelled by it.
             if self.closing:  # since we looked
                 self.check_open()
             self._unsent.append((future, job, job_options))
@@ -171,6 +175,8 @@ class CallFutures(OpenFutures):
         (Another thread may be sending it; then it looks at the state once more, after that.)
         """
         with self.lock:
+            # It may be among those that another thread sends at this moment; that one looks at the state once it has
+            # sent them.
             if not future.job_id and future._state == PENDING:
                 future._state = CANCELLED
 
@@ -287,6 +293,8 @@ class CallFutures(OpenFutures):
                 self._recall_one(future)
 
     def _recall_one(self, future: CallFuture) -> None:
+        # What has gone out in spite of the interruption has an id for good; and one that was cancelled meanwhile must
+        # not be sent again.
         if not self._inbox.jobs.knows(future.job_id) and future._state == PENDING:
             self.open.pop(future.job_id, None)
             future.job_id = 0
@@ -319,6 +327,7 @@ class CallFutures(OpenFutures):
             self.closing = True
         if cancel:
             for future, _, _ in list(self._unsent):
+                # Another thread may be sending it: it stays in the list until it is sent, and is stopped then.
                 future.cancel()
         self.flush()
 

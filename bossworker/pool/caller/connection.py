@@ -90,6 +90,8 @@ class Connection:
 
     def send_packed(self, parts: list[Part]) -> None:
         """As `send`, for several frames at once: all of them or, if interrupted before they are queued, none."""
+        # Up to the end of the flush no other frame gets between ours: what a garbage collection sends amid this finds
+        # the lock taken (`try_send`).
         with self._sending:
             self.link.queue(parts)
             try:
@@ -117,6 +119,8 @@ class Connection:
         """
         if self.closed:
             return False
+        # Whatever interrupts us here, and sends by itself, finds the lock taken or free; Ctrl-C behind the taking finds
+        # that noted in `held`.
         held: list[bool] = []
         try:
             if not taken_at_once(self._sending, held):
@@ -183,6 +187,7 @@ class Connection:
         try:
             self.send_packed(parts)
         except BaseException:
+            # If it does not go out, no answer comes, and a number that is marked as unwanted would stay so for ever.
             if self.was_queued(parts):
                 self.disown(number)
             raise
@@ -233,6 +238,7 @@ class Connection:
         """From whoever would rather not listen."""
         if self.turns.patient:
             self.turns.claim()
+            # Claimed first: the patient thread that is woken here must not take its turn again.
             self._selector.end_wait()
 
     def _look_at_bars(self, seconds: float | None) -> float:
@@ -269,6 +275,8 @@ class Connection:
             ticks.append(UNSENT_TICK)
         if self._boss_fd is None and self.pid:
             ticks.append(DEATH_TICK)
+        # What an interrupted call has read will not make the socket readable again: so there is no sleep while some of
+        # it is left.
         ready = self._selector.wait(0.0 if self._has_read() else min(ticks, default=None))
         self._take_in()
         if not self.gone and (self._boss_fd in ready or (not ready and self._boss_fd is None)):
@@ -276,7 +284,9 @@ class Connection:
 
     def _check_boss(self) -> None:
         if not self.alive():
-            while self._take_in():  # all that it sent, before it counts as gone
+            # It may have sent results and then ended, both since our last read. They must be here before it counts as
+            # gone, which other threads take for "nothing more will come".
+            while self._take_in():
                 pass
             self._lose_boss()
 
@@ -314,6 +324,7 @@ class Connection:
 
     def wake(self) -> None:
         """Make the threads that wait look at their condition again."""
+        # A thread that takes its turn after this look finds by itself what has changed (`_listen_for`).
         if self.turns.taken:
             self._selector.end_wait()
         self.turns.wake_waiters()
@@ -327,8 +338,9 @@ class Connection:
         self._readiness.show(lambda: has_news() or self._has_read() or self.link.unsent)
 
     def tell_of_news(self) -> None:
-        """Have it readable: there is something to do here."""
+        """There is something to do here, whoever watches that descriptor, or waits."""
         self._readiness.raise_()
+        self.wake()
 
     @property
     def closed(self) -> bool:
@@ -342,6 +354,7 @@ class Connection:
 
         It takes our hanging up for an order; so does a dead boss's fork server.
         """
+        # Before we hang up: a thread that listens must not take for a death what we want.
         self._let_go = not self.gone
         if force or not processes.wait_for(self.pid, FORCE_SECONDS):
             self.link.close()
@@ -366,6 +379,8 @@ class Connection:
             self.link.drop()
             self._give_back()
             return
+        # First the link, then the mark, then the wake-up: a thread that is about to listen sees the mark, one that
+        # listens is woken, and one that sends finds the link closed.
         self.link.close()
         self.turns.closed = True
         self.wake()

@@ -45,6 +45,7 @@ class PoolEnding:
         """What is queued is done, the workers leave, the results stay. TimeoutError after this many seconds."""
         line = self._connection
         deadline = None if timeout is None else time.monotonic() + timeout
+        # No job can be sent behind this: whoever adds some holds the outbox's lock, or finds it closed.
         self._outbox.close(timeout)
         if not line.wait_until(lambda: line.said.orderly, deadline) and not (line.gone or line.closed):
             raise TimeoutError(f"the pool was not through with its work after {timeout} seconds")
@@ -77,7 +78,8 @@ class PoolEnding:
             self._state.fileno_used = False
             self._inbox.clear()
             self._let_boss_go(force=True)
-            self._inbox.clear()  # what came in until then
+            # Until the boss was gone, another thread may have taken results in.
+            self._inbox.clear()
             self._connection.close()
         self._close_books()
         self.over = True
@@ -105,10 +107,9 @@ class PoolEnding:
             self._ender = 0
 
     def await_end(self) -> None:
-        """Another thread is ending the pool: its processes are gone once it is through, which does not take long.
-
-        A signal handler may be called in the very thread that is at it; there is nothing to wait for then.
-        """
+        """Another thread is ending the pool: its processes are gone once it is through, which does not take long."""
+        # But we may be a signal handler that has interrupted the very thread that is at it, which does not get on
+        # before we return.
         while self._ender not in (0, threading.get_ident()):
             time.sleep(ENDING_TICK)
 

@@ -88,6 +88,8 @@ class OpenFutures:
         try:
             self._outbox.add_one(job, job_options, self._queue, partial(self.admit, future))
         except BaseException:
+            # Ctrl-C may have come before the job was sent, or after. If it is known, it will have a result, which looks
+            # for its future here.
             if not self._inbox.jobs.knows(future.job_id):
                 self.open.pop(future.job_id, None)
             raise
@@ -131,6 +133,8 @@ class OpenFutures:
         """Resolve the futures whose results are here."""
         while self._inbox.fill(self._queue):
             with self.lock:
+                # Taken out only once all that follows from them is done: Ctrl-C before that has them come again.
+                # Another thread that settles waits for the lock, and finds them gone.
                 run = list(self._queue)
                 for result in run:
                     self._resolve(result)
@@ -139,6 +143,7 @@ class OpenFutures:
 
     def _resolve(self, result: Result) -> None:
         job_id = result.job_id
+        # None, or not pending: it was cancelled, or given up, under the lock that we hold now.
         future = self.open.get(job_id)
         if future is not None and future._state == PENDING:
             self._end(future, future._take_in(result))
@@ -178,6 +183,8 @@ class OpenFutures:
         if future._state not in ENDED:
             self._state.check_owner()
             self.look(glance=True)
+        # The result may have been settled between our look and here: so its state is asked for once more, under the
+        # lock that `settle` takes.
         with self.lock:
             if future._state in ENDED:
                 return future._state == CANCELLED
@@ -240,6 +247,7 @@ class OpenFutures:
             # Between this look and the next, `_attend` may have woken us again; then the next look sees why.
             if self._is_idle() and not self._closed:
                 self._needed.wait(LINGER_SECONDS)
+        # Whoever starts to watch holds the lock, too: it finds us here, or, if we have left, starts another thread.
         with self.lock:
             idle = self._is_idle()
             if idle:
@@ -262,6 +270,7 @@ class OpenFutures:
         """Wake those that wait for what was resolved, and call callbacks."""
         told: list[tuple[PoolFuture[Any], Iterable[Any]]] = []
         with self.lock:
+            # Taken under the lock, told outside it: a callback may take locks of the program's, and call us.
             resolved, self._resolved = self._resolved, {}
             for future, waiters in resolved.items():
                 if future in self._watched and future._state in ENDED:

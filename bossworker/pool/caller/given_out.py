@@ -41,6 +41,8 @@ class GivenOut:
         """Find those that the program has got by now."""
         began = time.thread_time()  # of this thread alone: on a busy machine it stands still now and then
         found = self._inbox.given_out(list(self._here))
+        # Into the next set before out of this one: Ctrl-C in between, or a second thread that looks, finds an id twice.
+        # Told of twice, it does no harm; left out, its result would come again after a restart.
         self._found.update(found)
         self._here.difference_update(found)
         cost = time.thread_time() - began

@@ -74,6 +74,8 @@ class Inbox:
         self._unwanted = True
         for job_id in ids:
             run = self.jobs.find(job_id)
+            # Another thread may hand this result over just now. Between this look and the note there is no call, so
+            # with the GIL it comes before both or after; where there is none, the look behind the note finds it.
             if run is None or run.marks[job_id - run.first_id]:
                 continue
             run.queue.forgotten.add(job_id)
@@ -133,7 +135,10 @@ class Inbox:
 
     def given_out(self, ids: Iterable[int]) -> list[int]:
         """Those of the jobs whose results the program has got, or does not want."""
-        arrived = [job_id for job_id in ids if job_id not in self.jobs]  # first: what comes later is in neither
+        # A result is marked as arrived in the step that queues it. So what is marked now, and is in no queue
+        # afterwards, has been taken out in between: the other way round, one that came between the two looks would
+        # count as got.
+        arrived = [job_id for job_id in ids if job_id not in self.jobs]
         here = {result.job_id for queue in (self.ready, *list(self._queues.values())) for result in list(queue)}
         return [job_id for job_id in arrived if job_id not in here]
 
@@ -158,6 +163,9 @@ class Inbox:
         """The next result, from the common queue or the given one; None when there is none."""
         while True:
             try:
+                # A pop gives each result to one thread only. Nor can Ctrl-C lose one: CPython runs signal handlers at
+                # calls, at jumps back and as a function is entered, and from the pop, which is no call but the loop's
+                # own step, to the return there is none of these.
                 for result in self.pops if queue is None else iter(queue.popleft, None):
                     return result
             except IndexError:
@@ -168,6 +176,8 @@ class Inbox:
     def fill(self, queue: ResultQueue | None) -> bool:
         """Take segments apart until there is something in a queue (None: the common one); whether there is."""
         wanted = self.ready if queue is None else queue
+        # Two threads may both find that there is nothing. One takes the segments apart; the other waits for the lock,
+        # and finds the queue filled, or nothing left.
         if not wanted and self._segments:
             with self._unpacking:
                 self._unpack_for(wanted)
@@ -204,6 +214,8 @@ class Inbox:
         unpacked = Unpacked(segment)
         for run, first, stop in self._shares(segment):
             self._deliver(unpacked, run, first, stop)
+        # Struck off last: whoever interrupts us before this line has the segment come again, and those of its results
+        # that have been handed over are marked by then.
         if self._segments and self._segments[0] is segment:  # not so if a signal handler cleared everything
             self._segments.popleft()
 

@@ -44,12 +44,15 @@ class LinkReading:
             if frame.fd is not None:
                 self._act_on_file(link, frame, on_frame)
                 continue
+            # Acted on, then struck off: Ctrl-C in between has it come again. The other way round, it would be lost.
             on_frame(frame)
             del link.frames[0]
         return came, hung_up
 
     def _act_on_file(self, link: Link, frame: Frame, on_frame: Callable[[Frame], None]) -> None:
         """The same of a frame with a file: once it has been given back, it must not be read again."""
+        # Ctrl-C between the action and the end of this function has the frame come again: its file may have been lent
+        # anew by then, and would be read with another job's data.
         if frame is not self._acted_on:
             on_frame(frame)
             self._acted_on = frame  # no signal handler runs between the two

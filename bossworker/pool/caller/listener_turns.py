@@ -52,6 +52,8 @@ class ListenerTurns:
                 listen()
         finally:
             if mine:
+                # First the turn, then the others: one that is woken, or that is just about to sleep, must find it free.
+                # The other way round, it would find it taken, sleep, and be woken by nobody.
                 self.taken = False
                 try:
                     self._pass_on(patient)
@@ -93,6 +95,8 @@ class ListenerTurns:
     def _sleep(self, waiters: deque[_Waiter], waiter: _Waiter, must: Callable[[], bool], seconds: float | None) -> None:
         patient = waiters is self._patient_waiters
         try:
+            # In this order. Whoever listens leaves its turn, then wakes those that are listed: if it does so before we
+            # are on the list, `must` sees that it has left; if after, it wakes us.
             waiters.append(waiter)
             # The listener may have left, or have brought the news, before it could see us among the waiters.
             if must() and not self.closed:
@@ -115,6 +119,8 @@ class ListenerTurns:
 
     def close(self) -> None:
         """Let no thread listen any more; the last to leave, or else this one, gives back what was listened to."""
+        # Before the look: a thread that is about to listen finds this, or is found here to be listening, and then is
+        # the one that gives back.
         self.closed = True
         with self._lock:
             if not self.taken and not self.waiters and not self._patient_waiters:

@@ -164,6 +164,8 @@ class Map:
         """Forget what is still in flight, and have it cancelled. Takes no lock: the garbage collector may call this."""
         if self.state.is_foreign():
             return
+        # Closed before we ask for what is on its way: a result that comes in between goes nowhere, and its job is
+        # cancelled in vain, which does no harm.
         self.inbox.close_queue(self.queue)
         if self.queue.waiting:
             self.outbox.dropped.extend(self.inbox.jobs.waited_for_in(self.queue))

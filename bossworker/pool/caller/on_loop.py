@@ -198,6 +198,7 @@ class LoopJobs:
         if not inbox.fill(queue):
             return False
         for _ in range(min(SLICE_JOBS, len(queue))):
+            # Other threads add to this queue, at its other end; only the loop's thread takes from it.
             result = queue[0]  # until it is given out: a signal handler may raise in between
             ticket = self._open.get(result.job_id)
             if ticket is not None and not ticket.future.done():

@@ -194,6 +194,7 @@ class Outbox:
         """
         while True:
             if self._options.max_pending:
+                # No lock is held here: `close` needs it, and must not wait for the results that make room.
                 self._connection.wait_until(lambda: self._state.closing or self.room() >= wanted)
             with self._lock:
                 self._state.check_open()
@@ -215,12 +216,16 @@ class Outbox:
     ) -> None:
         """Note the jobs, then send them: a result must not arrive before its job is known."""
         try:
+            # Noted first: the boss may answer before `send_packed` returns, and the thread that listens drops results
+            # of jobs that it does not know.
             if len(jobs) == 1:
                 self._inbox.expect_one(ids[0], jobs[0], queue)
             else:
                 self._inbox.expect(ids[0], jobs, queue)
             self._connection.send_packed(parts)
         except BaseException:
+            # Ctrl-C may have come before the frames were queued, or while they were being sent. In the second case the
+            # rest goes out with the next call: the jobs will run, and are waited for.
             if not self._connection.was_queued(parts):
                 self._inbox.jobs.retract(ids)
             raise
@@ -267,6 +272,8 @@ class Outbox:
             if not taken_at_once(self._lock, held, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
                 raise TimeoutError(f"another thread was adding jobs for more than {timeout} seconds")
             if not self._close_told:
+                # Under the lock: a call that has passed `check_open` there has sent its jobs by now, so they stand
+                # before the CLOSE.
                 self._state.closing = True
                 self._connection.send(Kind.CLOSE)
                 self._close_told = True

@@ -49,6 +49,8 @@ class ReadinessFd:
     def show(self, has_news: Callable[[], bool]) -> None:
         """Raise it if there is something, lower it if not."""
         try:
+            # Lowered, then looked: news that come before the look are seen by it, and whoever brings news after it
+            # raises the sign again. The other way round, we would take down the sign of news that came in between.
             self.lower()
             if has_news():
                 self.raise_()

@@ -20,6 +20,8 @@ class Replies:
 
     def add(self, number: int, answer: dict[str, Any]) -> None:
         """One has come."""
+        # In this order, and `disown` in the other one: whoever asked gives up just as the answer comes, and at least
+        # one of the two finds both the answer and the mark, and drops it.
         self._here[number] = answer
         if self._unwanted:
             self._drop(number)

@@ -91,6 +91,8 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         except ResultHandlerError:
             raise
         except BaseException:  # Ctrl-C: as if it had not been asked for
+            # It is the next one again. Meanwhile another thread may have found nothing, and have fallen asleep over it:
+            # so those that wait are woken, too.
             self._inbox.ready.appendleft(result)
             self._connection.tell_of_news()
             raise
@@ -165,6 +167,8 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         while (result := inbox.next()) is None:
             if not self._is_any_outstanding():
                 raise NothingPending("no job is outstanding: add_work first, or ask without blocking")
+            # Another thread may take what we have waited for: so the loop asks again, and only what `next` gives is
+            # ours.
             if not line.wait_until(self._has_news, deadline):
                 self._state.check_results()
                 return inbox.next()

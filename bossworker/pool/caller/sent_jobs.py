@@ -169,13 +169,17 @@ class SentJobs:
     def _add(self, run: SentRun) -> None:
         runs, queue = self._runs, run.queue
         if len(runs) > self._most:
+            # Other threads look for jobs in the list that they have got, without a lock: so what is through is left out
+            # of another list, and never taken out of this one.
             runs = [one for one in runs if one.arrived < len(one.marks)]
             self._most = 2 * len(runs) + SPARE_RUNS
         counted: Step = setattr, queue, "sent", queue.sent + len(run.marks)
         if runs is self._runs and (not runs or runs[-1].first_id < run.first_id):
             take_steps(steps_of([(runs.append, run), counted]))
             return
-        at = bisect_right(runs, run.first_id, key=_first_id)  # another thread got later ids, and was quicker
+        # A call takes the outbox's lock once for its ids, and again for its jobs. Another thread that got later ids may
+        # have been quicker, and others may look for jobs now: so it is another list that is put in place, sorted.
+        at = bisect_right(runs, run.first_id, key=_first_id)
         take_steps(steps_of([(setattr, self, "_runs", [*runs[:at], run, *runs[at:]]), counted]))
 
     def retract(self, ids: range) -> None:
@@ -221,7 +225,8 @@ class SentJobs:
         for run in self._runs:
             jobs = run.jobs
             for at in run.unfinished():
-                if at < len(jobs):  # not all of them have arrived since we looked
+                # All results may have arrived, and the jobs been let go, between the choice of the run and `jobs`.
+                if at < len(jobs):
                     yield run.first_id + at, jobs[at]
 
     def waited_for_in(self, queue: ResultQueue) -> list[int]:

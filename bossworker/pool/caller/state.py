@@ -27,7 +27,8 @@ class HandleState:
         self.fileno_used = False  # whether a program watches the descriptor that fileno() gives
 
     def is_foreign(self) -> bool:
-        """`foreign`; also before a child's hooks have told us, when the garbage collector may come by already."""
+        """Whether we are in a forked child."""
+        # A garbage collection may come there before our hook has run, and set `foreign`: then only the pid tells.
         return self.foreign or os.getpid() != self._owner
 
     def check_owner(self) -> None:
