@@ -28,6 +28,7 @@ class Loop:
         self._watched: dict[int, Callable[[int], object]] = {}
         self._timers: dict[int, tuple[float, Callable[[], object]]] = {}
         self._next_timer = 0
+        self._soon: list[Callable[[], object]] = []
         self._stopped = False
         self._child_ended: Callable[[], object] | None = None
         self._wake, self._waker = os.pipe()
@@ -51,6 +52,12 @@ class Loop:
         self._timers[self._next_timer] = (time.monotonic() + seconds, call)
         return self._next_timer
 
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call once, in the next turn. Signal handlers may call this, and nothing else of ours."""
+        # They run between any two steps of the loop: amid a look at all timers, for instance, which a new one would
+        # break; or as `after` is about to set one, which would then take the number of theirs. This is one step.
+        self._soon.append(call)
+
     def cancel(self, timer: int) -> None:
         """Forget a timer, if it is not past."""
         self._timers.pop(timer, None)
@@ -72,10 +79,15 @@ class Loop:
 
     def turn(self) -> None:
         """Sleep until something happens, and make the calls for it."""
+        # A signal that comes between the question how long to sleep and the sleep has written to our pipe: so what its
+        # handler wants done soon does not wait for anything else.
         for fd, events in self._poll.poll(self._milliseconds()):
-            call = self._watched.get(fd)  # an earlier call of this turn may have let go of it
+            # An earlier call of this turn may have let go of it.
+            call = self._watched.get(fd)
             if call is not None:
                 call(events)
+        while self._soon:
+            self._soon.pop(0)()
         self._call_due()
 
     def close(self) -> None:
@@ -85,6 +97,8 @@ class Loop:
         os.close(self._waker)
 
     def _milliseconds(self) -> float | None:
+        if self._soon:
+            return 0.0
         if not self._timers:
             return None
         first = min(at for at, _ in self._timers.values())
@@ -96,11 +110,13 @@ class Loop:
         for at, number in sorted((at, number) for number, (at, _) in self._timers.items()):
             if at > now:
                 break
-            timer = self._timers.pop(number, None)  # an earlier call may have cancelled it
+            # An earlier call may have cancelled it.
+            timer = self._timers.pop(number, None)
             if timer is not None:
                 timer[1]()
 
     def _drain(self, events: int) -> None:
+        # Emptied before we look for children: one that ends behind that look writes into it again.
         try:
             while os.read(self._wake, 4096):
                 pass

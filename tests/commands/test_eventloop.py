@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from bossworker.system import eventloop
 from bossworker.system.eventloop import READ, Loop
 
 
@@ -59,8 +64,6 @@ def test_the_loop_hears_of_children() -> None:
         said.append(os.waitpid(-1, os.WNOHANG)[0])
         loop.stop()
 
-    import signal
-
     before = signal.getsignal(signal.SIGCHLD)
     loop.on_child(reap)
     pid = os.fork()
@@ -70,3 +73,22 @@ def test_the_loop_hears_of_children() -> None:
     loop.close()
     signal.signal(signal.SIGCHLD, before)
     assert said == [pid]
+
+
+def test_a_signal_handler_has_its_call_made_whatever_it_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it comes whenever the loop asks what time it is: as a timer is set, and amid looks at all of them."""
+    loop, said = Loop(), list[str]()
+
+    def interrupted() -> float:
+        signal.raise_signal(signal.SIGUSR1)
+        return time.monotonic()
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: loop.soon(lambda: said.append("handler")))
+    monkeypatch.setattr(eventloop, "time", SimpleNamespace(monotonic=interrupted))
+    loop.after(0.0, lambda: said.append("timer"))
+    loop.turn()
+    loop.turn()
+    loop.close()
+    signal.signal(signal.SIGUSR1, before)
+    assert said.count("timer") == 1
+    assert said.count("handler") >= 2

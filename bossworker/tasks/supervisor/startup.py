@@ -82,6 +82,7 @@ class _Startup:
     def __init__(self, request: dict[str, Any]) -> None:
         self.request = request
         self.loop = Loop()
+        # First: a signal that a service manager sends to all must not end us between here and the first status.
         self._outlive_signals()
         self.pool = os.fsdecode(request["pool"].encode(PATHS))
         self.pool_fd = os.open(self.pool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,12 +105,16 @@ class _Startup:
             signal.signal(number, lambda number, frame: None)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self.loop.after(0.0, lambda: self.supervisor.told_to_end(number))
+        # Not here: the handler may have interrupted anything, the start of the command for instance. The loop does it
+        # between two calls, once there is a supervisor.
+        self.loop.soon(lambda: self.supervisor.told_to_end(number))
 
     def start(self) -> dict[str, Any]:
         """Start the command; the answer for whoever asked for it."""
         try:
             if self.lock is not None:
+                # Before the directory is made, and before anything runs: of two tasks with one lock file, one gets
+                # here.
                 self.lock.acquire()
             self.supervisor = self._prepare()
             self.supervisor.begin()
