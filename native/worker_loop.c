@@ -74,11 +74,12 @@ static double now(void)
     return (double)((int64_t)time.tv_sec * 1000000000 + time.tv_nsec) / 1e9;
 }
 
-/* Whether something lies in a pipe, or was read from it since the last look, or just is (then the count is odd). In this
-   order: if the boss has emptied it, we see that it has counted that. */
+/* Whether something lies in a pipe, or was read from it since the last look, or just is (then the count is odd). */
 static int was_written_to(Loop *self, int pipe, int which)
 {
     int unread = 0;
+    /* The pipe first, then the count: the boss counts before it reads, so if it emptied the pipe before our look at that, we
+       see that it has counted. */
     if (ioctl(pipe, FIONREAD, &unread) != 0 || unread != 0) return 1;
     uint64_t reads = __atomic_load_n(&self->reads[which], __ATOMIC_ACQUIRE);
     return reads % 2 || reads != self->output[LOOKED + which];
@@ -119,6 +120,8 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
         }
         self->at = position;
         self->open = 1;
+        /* Claimed before it is armed: a signal that comes in between finds no job, and is repeated by the boss. The other
+           way round, it could stop a job that the boss has just taken back. */
         self->armed = number;
         PyObject *value = PyObject_CallFunctionObjArgs(work, PyList_GetItem(jobs, position), NULL);
         if (value == NULL) return NULL;
@@ -131,11 +134,13 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
         int plain = !self->copy && !may_have_written(self, self->marks[index]);
         Py_ssize_t size = plain ? pack_result(start, self->payload_end, value) : -1;
         if (size < 0 || (self->by_value && names_main(start, size))) return value;
+        /* From here to the next job no Python runs, so no signal handler does: the result cannot be torn from its count. */
         self->armed = 0;
         Py_DECREF(value); /* plain data: no code runs */
         self->end += size;
         self->ends[index] = self->end;
         self->marks[index + 1] = now();
+        /* Releases all that was written above: whoever sees the count sees the result, its end and its mark. */
         sem_post(self->published);
         self->open = 0;
     }

@@ -36,6 +36,7 @@ def keep(root: int, jobid: str, job: dict[str, Any], status: dict[str, Any], str
             _fill(JobDirectory(hidden, folder), {"format": FORMAT, **job, ENDED: status}, streams)
         finally:
             os.close(folder)
+        # As for every job directory: it has its name once all is in it.
         os.rename(hidden, jobid, src_dir_fd=root, dst_dir_fd=root)
     except BaseException:
         folders.remove_at(root, hidden)

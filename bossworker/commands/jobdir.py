@@ -149,6 +149,8 @@ class JobDirectory:
         """Make sure that the last status will find room. OSError when it would not."""
         if self._spare >= 0:
             return
+        # Two supervisors may have been sent for one job, by launchers of which one counted as dead. The file can be
+        # made by one of them alone: the other gets FileExistsError.
         self._spare = self.create_file(NEXT)
         try:
             write_all(self._spare, b" " * ROOM)
@@ -163,8 +165,12 @@ class JobDirectory:
         """
         self.take_room()
         try:
-            if self.has_status():  # looked at in this order: the room taken becomes the last status
+            # Only now: the room is free again once it has become the last status, so one that comes after the whole
+            # life of the other takes the room, and finds the status. Looked at before, it might see neither.
+            if self.has_status():
                 raise FileExistsError(errno.EEXIST, f"{STATUS} is there already", self.path)
+            # Whoever deletes the job renames the directory first. If that comes before this look, nothing is started;
+            # if after, the command runs, and whoever deletes it finds its status.
             here = os.stat(f"../{self.id}", dir_fd=self.fd, follow_symlinks=False)
             if not os.path.samestat(here, os.fstat(self.fd)):
                 raise FileNotFoundError(errno.ENOENT, "it is another directory", self.path)
@@ -199,6 +205,8 @@ class JobDirectory:
         Where somebody else is faster to take that, the last status is written over this one.
         """
         write_all(self._spare, _fill_room(status), at=0)
+        # Readers see the old status or the new one. What is written over it in place later, on a disk that is full,
+        # they may meet half written, and look again (`read_status`).
         os.rename(NEXT, STATUS, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         if self._status_fd >= 0:
             os.close(self._status_fd)
@@ -218,6 +226,7 @@ class JobDirectory:
             raise
         finally:
             os.close(fd)
+        # Whole before it has its name: readers, and whoever looks after a crash, find the old file or this one.
         os.rename(_NEW, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def write_last_status(self, status: dict[str, Any]) -> None:
@@ -301,6 +310,7 @@ def create_at(
             os.close(fd)
         directory._create_files()
         streams = directory.create_streams()
+        # All is in it by now: who lists the root at any moment sees a whole job or none.
         os.rename(hidden, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         if directory is not None:
@@ -350,6 +360,7 @@ def read_status(folder: int) -> dict[str, Any]:
     try:
         return read_json(folder, STATUS)
     except Damaged:
+        # It may be written in place just now. One that is damaged for good is so at the second look.
         time.sleep(REWRITE_SECONDS)
         return read_json(folder, STATUS)
 

@@ -45,6 +45,7 @@ class Quota:
         if self.max_output:
             for fd in self._streams:
                 try:
+                    # The command writes on while it is cut: see there.
                     output.trim(fd, self.max_output, at_last)
                 except OSError:  # where neither is possible: it grows
                     pass

@@ -206,11 +206,14 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
     """The same of a directory that is open."""
     record = JobRecord(jobid, path)
     try:
+        # All by one descriptor: a job that is deleted and whose name is taken again meanwhile is not mixed up with the
+        # other.
         record.job = safe_files.read_json(fd, jobdir.JOB)
         record.status = _read_status(fd, record.job)
         _judge(record)
         if not (record.known or record.elsewhere):
-            # Nobody runs it. Or its last word was written between our look at it and our look at the processes.
+            # Nobody runs it. Or its supervisor has written the last word and gone, both between our look at the status
+            # and our look at the processes: so it is read once more, and only that counts.
             record.status = _read_status(fd, record.job)
             _judge(record, at_last=True)
             if record.finished and "exit_code" not in record.status and _was_asked_to_end(fd):

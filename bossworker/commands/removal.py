@@ -18,7 +18,10 @@ def discard(root: int, jobid: str) -> int:
     what is left of it.
     """
     hidden = f"{HIDDEN}{jobid}"
+    # First of all: of two that delete it one gets it, and the other FileNotFoundError; and no reader sees half of it. A
+    # supervisor that is about to claim it finds it gone (`JobDirectory.claim`).
     os.rename(jobid, hidden, src_dir_fd=root, dst_dir_fd=root)
+    # These two go last: should we be killed meanwhile, or have to give it back, it still says what it was.
     removed = folders.remove_at(root, hidden, spare=(JOB, STATUS))
     if removed.failure is not None:
         os.rename(hidden, jobid, src_dir_fd=root, dst_dir_fd=root)

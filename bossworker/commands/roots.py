@@ -69,6 +69,7 @@ def open_root(root: Root = None) -> int:
     path = find_root(root)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        # Asked of the open folder: between a look at the path and its opening, somebody could put another one there.
         owner = os.fstat(fd).st_uid
         if owner != os.geteuid():
             told = f"root must be a folder of yours; it is another user's (uid {owner})"
@@ -103,6 +104,7 @@ def _make_folders(path: str) -> None:
 def _make_folder(path: str, private: bool) -> None:
     """As the umask has it, but never so that we could not get in."""
     try:
+        # Two programs may make it at the same time: the second one finds it there, which is as good.
         os.mkdir(path, 0o700 if private else 0o777)
     except FileExistsError:
         if os.path.isdir(path):  # somebody else has just made it

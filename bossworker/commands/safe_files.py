@@ -31,6 +31,7 @@ def open_file(folder: int, name: str) -> int:
     """The descriptor of a regular file, which is no link; OSError when it is none. Never waits."""
     fd = os.open(name, _OPEN, dir_fd=folder)
     try:
+        # Asked of what is open, not of the name: another file may have that by now.
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"{name!r} is not a regular file")
     except BaseException:

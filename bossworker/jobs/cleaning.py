@@ -119,6 +119,7 @@ def _clean_one(folder: int, jobid: str, root: Root, elsewhere: bool) -> int:
     if not (is_id(jobid) and _is_ours(folder, jobid) and _end(jobid, root, elsewhere)):
         return 0
     try:
+        # It has ended, so nobody writes there any more, or starts it; another one that deletes it may be quicker.
         return discard(folder, jobid)
     except FileNotFoundError:  # somebody else has just deleted it
         return 0

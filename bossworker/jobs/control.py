@@ -109,6 +109,8 @@ def _start(request: Request, root: Root) -> str:
     finally:
         os.close(folder)
     try:
+        # From here on two may be at the directory: we, who delete it if this fails, and a supervisor that was sent.
+        # Whoever claims it first has it.
         launching.start(directory, streams, request)
     except BaseException as error:
         with suppress(OSError):
@@ -160,6 +162,8 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
     try:
         now = record.read_open(folder, jobid, "")
         command = now.status.get("command")
+        # It may end between this look and the signal. `identity.send` looks once more, at a process that it holds on
+        # to.
         if now.state != jobdir.RUNNING or not identity.holds(command):
             return False
         return _send(folder, now, command, number)
@@ -172,6 +176,7 @@ def _send(folder: int, now: JobRecord, command: identity.Identity, number: int) 
     with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
         jobdir.request_signal(folder, number)
     left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
+    # Before the command is killed: what it has started is only found below it, and nobody adopts it who would tell.
     doomed = _identities(int(command[0])) if left_alone else []
     sent = identity.send(command, number, group=number in GROUP_SIGNALS)
     for one in doomed:

@@ -250,7 +250,9 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
 def _until_end(fd: int, watch: JobWatch) -> Iterator[bytes]:
     ended = False
     while not ended:
-        ended = not watch.look().may_change  # before we read: what is read then is all
+        # Before we read, so that what is read then is all. The other way round, what it writes between our last read and
+        # its end would never be told.
+        ended = not watch.look().may_change
         yield from _new(fd)
         if not ended:
             watch.sleep(time.monotonic() + FOLLOW_TICK)
@@ -258,6 +260,7 @@ def _until_end(fd: int, watch: JobWatch) -> Iterator[bytes]:
 
 def _new(fd: int) -> Iterator[bytes]:
     """What has come since; not what was not kept."""
+    # Where its output is limited, the file may be cut, or begin anew, while we are in it: its size tells.
     at = os.lseek(fd, 0, os.SEEK_CUR)
     if os.fstat(fd).st_size < at:  # it starts anew, with its end
         at = 0

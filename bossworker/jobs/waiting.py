@@ -67,7 +67,9 @@ class JobWatch:
                 self._pidfd = os.pidfd_open(int(command[0]))
             except OSError:
                 return False
-        if identity.holds(command):  # asked once more: the descriptor may have come too late, and mean another
+        # Between the first question and the opening, the command may have ended, and its pid have been given to another
+        # process. If it is still there now, the descriptor is its own.
+        if identity.holds(command):
             return self._pidfd >= 0
         self._unwatch()
         return False

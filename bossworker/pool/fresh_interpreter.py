@@ -75,6 +75,7 @@ def spawn_boss(
     command += map(str, (*links, os.getpid(), len(surroundings), len(pickled)))
     with signals.endings_blocked():  # they stay so there, until the boss disregards them
         boss = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL, start_new_session=True)
+    # At once: subprocess looks after children whose object is gone, at any later start, and would take the exit status.
     boss.returncode = 0  # its end is the handle's to wait for
     ours.setblocking(True)
     with suppress(BrokenPipeError, ConnectionResetError):  # then its end will be noticed

@@ -141,6 +141,8 @@ def _fork_boss(
     note_main_definitions()
     look_where_titles_are()
     start = Start(handlers, options, os.getpid(), memory, cpython.has_other_threads())
+    # A service manager may end all processes of the program just now: the child would still have the program's
+    # handlers. The signals wait until it has its own.
     with signals.endings_blocked():
         pid = forking.fork()
         if pid == 0:
@@ -201,6 +203,8 @@ def _start_fork_server(
     ours, theirs = link_pair()
     pid = native("fork")()
     if pid == 0:
+        # Only the boss may hold the caller's link: while another process had it, the caller would not see the boss's
+        # end.
         caller.close()
         ours.close()
         if doorway is not None:

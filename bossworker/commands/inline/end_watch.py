@@ -55,6 +55,8 @@ class EndWatch:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._interruption.let_through()
+            # JobTimeout may be raised here, and up to the next line: nothing has been reaped or copied by then, so what
+            # this call has found is found again.
             found = dict(poll.poll(left * 1000))
             self._interruption.hold_back()
             if self._terminal is not None and self._terminal.fd in found and not self._terminal.take():

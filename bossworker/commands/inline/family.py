@@ -89,6 +89,7 @@ class Family:
         if not descendants.has_children():
             self._gone = True
             return []
+        # A child may end, and be adopted, while this is listed: so whoever ends a family asks until nobody is found.
         ours = [child for child in descendants.children(os.getpid()) if not descendants.is_detached(child)]
         if self._in_pool and threading.active_count() == 1:
             return [child for child in ours if child not in self._before]
@@ -101,6 +102,7 @@ class Family:
         return child == self.pid or self._was_seen(child) or self._mark in _environment(child)
 
     def _was_seen(self, child: int) -> bool:
+        # By its start time, too: its number may be another child's by now, of another thread's perhaps.
         return child in self._known and self._known[child] == _started(child)
 
 
@@ -217,6 +219,8 @@ def _environment(pid: int) -> bytes:
         while True:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 variables = file.readall()
+            # An empty environment may mean that exec is taking place just now. Whether it does is asked after the
+            # reading, so a program that has none is not waited for.
             if variables or not proc.amid_exec(pid) or time.monotonic() >= give_up_at:
                 return b"\0" + variables
             time.sleep(_PAUSE)

@@ -40,6 +40,8 @@ class Interruption:
 
     def let_through(self) -> None:
         """Raise it if it has come, or whenever it comes."""
+        # Before the look: a signal that comes between the two is raised by its own handler. The other way round, it
+        # would only be noted, and we would sleep on it.
         self.held = False
         if self.came:
             self.handler(_NUMBER, None)

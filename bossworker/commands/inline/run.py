@@ -73,6 +73,8 @@ class CommandRun:
             raise
         try:
             self._started_at, self._started = start_times()
+            # Ctrl-C may come when the command runs and its pid has not been stored. `give_up` finds it as a child that
+            # was not there before, or by its job's id.
             self.pid = self.family.pid = self._execute(stdin)
         except program.CannotStart as failure:
             self.failure = failure
@@ -134,6 +136,7 @@ class CommandRun:
 
     def _record(self) -> None:
         """That it runs, and as what."""
+        # We have not reaped it, so the pid is still its own, dead or alive.
         self.status["command"] = identity.of(self.pid)
         try:
             self.directory.write_status(self.status)
@@ -148,6 +151,7 @@ class CommandRun:
         Args:
             pool_leaves: Seconds until the pool kills this worker, if it will.
         """
+        # It may have ended in the very moment that its time was up: then it ended by itself.
         self._reap()
         if self.exit is None and self.failure is None:
             self.reason = reason
@@ -180,13 +184,17 @@ class CommandRun:
                 self.family.reap_group()
             if self._terminal is not None:
                 self._terminal.take()
-            pool_leaves = self.interruption.take()  # its time may be up as well
+            # The job's own time may be up as well. That is held back all the while, so that it cannot cut off the ending,
+            # and asked for at each step.
+            pool_leaves = self.interruption.take()
         self.hopeless = ending.hopeless
 
     def _reap(self) -> None:
         """Reap the command and the orphans that came to us by it; nobody else's children."""
         if self.pid and self.exit is None and not self.lost:
             try:
+                # Another part of the program may wait for all children, and be quicker: then the exit status is lost,
+                # and said to be.
                 reaped, status, usage = os.wait4(self.pid, os.WNOHANG)
             except ChildProcessError:
                 self.lost = True

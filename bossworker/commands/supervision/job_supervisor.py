@@ -39,6 +39,8 @@ def supervise_job(data: bytes, fd: int, stdin: int, stdout: int, stderr: int, re
     )
     supervisor = JobSupervisor(directory, order, Loop(), asked)
     try:
+        # The answer comes behind this: whoever has got it finds the job on record, and its command running or found not
+        # to.
         supervisor.begin()
     except OSError as error:
         orders.answer(reply, error)
@@ -95,6 +97,7 @@ class JobSupervisor(Supervisor):
             self.loop.after(TICK, self._check_quota)
 
     def _check_quota(self) -> None:
+        # The timer was set while the command ran; it may have ended since.
         if not self.pid:
             return
         if why := self._quota.check():

@@ -46,10 +46,13 @@ def main(fd: int, detached: bool) -> None:
         os.setsid()
     shed(fd)
     warm_up()
+    # Once all is shed: whoever reads this may rely on our holding nothing open that it closes.
     os.write(fd, orders.hello())
     program = socket.socket(fileno=fd)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
+    # An order may come just after this has given up. Whoever sent it sees us hang up without an answer, and starts
+    # another launcher.
     while poll.poll(IDLE_SECONDS * 1000):
         order = orders.receive(program)
         if order is None:
@@ -101,7 +104,8 @@ def shed(keep: int) -> None:
     os.close(null)
     close_all_but(keep)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
+    # The kernel reaps supervisors: nobody here looks at their pids, so it does not matter that these are used again.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for number in OUTLIVED:  # a handler, not "ignored", which a command would inherit
         signal.signal(number, lambda number, frame: None)
 

@@ -62,18 +62,23 @@ class LauncherLine:
 
     def _send(self, data: bytes, fds: list[int]) -> int:
         now = inherited()
+        # It may still leave, being idle, between this look and the order: then no answer comes, and the order is given
+        # again.
         if self._sock is not None and (self._inherited != now or _has_hung_up(self._sock)):
             self._close()
         if self._sock is None:
             self._sock = start_launcher(self._detached)
             self._inherited = now
         try:
+            # A launcher that is stopped takes nothing, so this may last: Ctrl-C must be able to end it. Half an order
+            # may have gone by then, behind which no other makes sense: so the launcher is given up.
             let_through(partial(_send, self._sock, data, fds))
         except ConnectionError:  # the answer, which does not come, tells the caller
             pass
         except BaseException:  # a part of it may have been sent: nothing can follow
             self._close()
             raise
+        # A descriptor of the caller's own: another thread may replace the launcher while this one waits for its answer.
         return os.dup(self._sock.fileno())
 
     def _send_apart(self, data: bytes, fds: list[int]) -> int:
@@ -149,6 +154,8 @@ def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -
 
 def _is_taken(directory: JobDirectory, data: bytes, fds: list[int], attempt: int) -> bool:
     """Whether an order was taken; if not, its launcher was killed, which is put on record."""
+    # In this order: without an answer, the launcher is dead. What it forked before that may claim the directory a
+    # moment after this look; then a second supervisor finds it claimed, and nothing runs twice.
     if _order(data, fds) or directory.has_status():
         return True
     directory.note(WARNING, "launcher killed", attempt=attempt, of=ATTEMPTS)
@@ -212,6 +219,8 @@ def _await_answer(answer: int, launcher_alive: int) -> bytes:
     look = partial(poll.poll, _POLL_SECONDS * 1000)
     while not (found := dict(let_through(look))):
         pass
+    # The launcher is gone, which hangs up here at once; its supervisor may have been forked before, and still be about
+    # to answer.
     if answer not in found:
         poll.unregister(launcher_alive)
         if not poll.poll(LAST_ANSWER_SECONDS * 1000):

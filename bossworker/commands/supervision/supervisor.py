@@ -95,7 +95,11 @@ class Supervisor:
 
     def begin(self) -> None:
         """Prepare and start. OSError when the directory cannot be written to; then nothing was started."""
+        # Before anything is started: what a command leaves behind must find us as its next parent, however soon it
+        # does.
         adopt_orphans()
+        # Before the start, too: a command that ends at once writes into the loop's pipe, and is reaped in the first
+        # turn.
         self.loop.on_child(self.reap)
         self.prepare()
         self.start()
@@ -129,6 +133,7 @@ class Supervisor:
 
     def prepare(self) -> None:
         """Take room for the last word, and go on record as the one in charge. FileExistsError when another one is."""
+        # Nothing is started before this: of two supervisors that were sent for one job, one gets through here.
         self.directory.claim()
         self.status = job_status.created(identity.own())
         self.directory.write_status(self.status)
@@ -139,6 +144,8 @@ class Supervisor:
         self._peak, self._oom = ChildPeak(), None
         self._started_at, self._started = start_times()  # before it: its time is never told too short
         try:
+            # The command may have ended by now. It is not reaped before the loop turns, so its pid and its start time
+            # are its own until then.
             self.pid = self._execute(order)
         except program.CannotStart as error:
             self.on_cannot_start(error)
@@ -194,8 +201,10 @@ class Supervisor:
     def on_exit(self) -> None:
         """The command has ended. What it left running lives on, unless somebody asked for its end."""
         assert self._exit is not None
+        # Its end was asked for while it ended by itself: the ending goes on, and concludes when nobody is left.
         if self._ending is not None:
             return
+        # Whoever sends a signal puts that on record first: so the word is there by now if the command has ended by it.
         number = self.requested_signal()
         if job_status.ends_all(self._exit[0], number):
             self._begin_ending(0.0 if number == signal.SIGKILL else self.order.grace)
@@ -255,6 +264,7 @@ class Supervisor:
 
     def _look(self, pid: int, wait: float) -> None:
         """See how much memory it takes, now and again, while it is this command that runs."""
+        # The command may have ended since the timer was set, and, of a task, another one run.
         if pid == self.pid:
             self._oom = self._oom or OomWatch()
             self._peak.look(pid)
@@ -279,6 +289,7 @@ class Supervisor:
         ended = self.pid
         while True:
             try:
+                # Until nothing is left: one SIGCHLD may stand for several ends.
                 pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
@@ -296,6 +307,8 @@ class Supervisor:
 
     def _go_on_ending(self) -> None:
         assert self._ending is not None
+        # Before each step: whoever has ended is reaped, so that its number is not signalled once it means another, and
+        # a zombie is not waited for.
         self.reap()
         was_hopeless = self._ending.hopeless
         pause = self._ending.step()

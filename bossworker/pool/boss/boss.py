@@ -134,6 +134,8 @@ class Boss:
         self.performer.perform(self.ledger.on_tick(time.monotonic()))
         while not (self.ledger.closing and self.through()):
             self.wait()
+            # Behind `wait`, in which the links are read: a report stands in memory, and would overtake what its worker
+            # has sent before it.
             self.workers.read_reports()
             if not self.first_workers.up:
                 self.first_workers.announce()
@@ -173,6 +175,8 @@ class Boss:
         seconds = self.seconds_until_due(began)
         if self.parent_fd is None:
             self.poller.wait(PARENT_TICK if seconds is None else min(seconds, PARENT_TICK))
+            # Where there is no descriptor of the caller, it may have ended before we came to ask: whoever has adopted
+            # us has another pid.
             if os.getppid() != self.parent:
                 raise CallerGone
         else:

@@ -28,6 +28,8 @@ class Cancelling:
         count = len(actions) + self._mark_condemned(wanted)
         for slot, snapshot in looks.items():
             worker, position = self._workers[slot], snapshot.claimed - 1
+            # The job may have ended between the request and this look. Then it has its result, and is not counted; if
+            # it ends after the look, its result is turned into a cancelled one as it comes.
             if worker.batch is None or position < snapshot.published or position in worker.spilled:
                 continue
             job_id = worker.batch.first_id + position

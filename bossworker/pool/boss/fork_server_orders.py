@@ -45,6 +45,8 @@ class ForkServerOrders:
         slot, workers = action.slot, len(self._ledger.workers)
         self._intake.open(slot)
         self._memory.most_held = max(0, self._most_descriptors - OWN_DESCRIPTORS - 2 * workers)
+        # The fork server has started these by itself, perhaps before we were even here: to ask for one would make it
+        # two.
         if slot in self._unasked:
             self._unasked.remove(slot)
         else:

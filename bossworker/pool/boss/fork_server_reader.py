@@ -91,6 +91,8 @@ class ForkServerReader:
     def _on_exited(self, slot: int, pid: int, status: int) -> None:
         """A worker is dead: take everything it left, then let the ledger decide."""
         worker = self._ledger.workers.get(slot)
+        # The slot may have another worker since, where this one was given up before it was up: its end means nothing to
+        # that one.
         if worker is None or worker.pid != pid:
             return
         self._take_rest(slot)
@@ -113,7 +115,10 @@ class ForkServerReader:
         """One that was up is dead, or has left."""
         snapshot = None
         with suppress(ProtocolError):
+            # The worker is reaped, so its recorder changes no more; and all that it has sent was read before this look.
             snapshot = self._intake.collect(worker.slot)
+        # Before the slot is wiped for the next worker: whoever looks behind a boss that was killed meanwhile finds the
+        # batch here or there.
         self._memory.note_exit(worker.slot)
         now = time.monotonic()
         doing = None
@@ -129,6 +134,8 @@ class ForkServerReader:
         if condemned:
             hint = f"), ended by the boss: {condemned}"
         elif processes.killed(status):
+            # The kernel counts for the whole machine: another process may have been killed at the same time. So the
+            # text says "likely".
             before, self._oom_kills = self._oom_kills, processes.oom_kills()
             hint = "), likely out of memory" if self._oom_kills > before else ")"
         return Exit(processes.describe_exit(status) + hint, os.waitstatus_to_exitcode(status))

@@ -53,6 +53,8 @@ class Intake:
         if batch is None or start >= stop:
             return snapshot
         if self.before_results is not None:
+            # Behind the look at what is published, before its results are passed on: a job has marked its output before
+            # it was published, so all of it is in the pipes by now, and goes ahead of the result.
             self.before_results(slot)
         results = self.recorders[slot].results(
             start, stop, batch.first_id, worker.pid, batch.job_options.attempt, bool(worker.cancelled)
@@ -76,6 +78,8 @@ class Intake:
         job_id, outcome, started, finished = messages.unpack(messages.SPILL, frame.head)
         recorder, worker = self.recorders[slot], self._ledger.workers[slot]
         snapshot, batch = recorder.snapshot(), worker.batch
+        # The worker claims, runs, and then sends: so what it owes has been claimed by the time that the frame is here,
+        # and this look, which comes later, shows it.
         if batch is None or not worker.owes(job_id, snapshot.claimed):
             raise ProtocolError(f"a result of job {job_id} that it does not owe")
         # Its times are as true as those in the recorder: neither before the batch nor to come.

@@ -44,10 +44,14 @@ class JobMemory:
         position = before.claimed - 1
         if batch is None or not before.running or worker.expired == position:
             return
+        # The worker claims the job first, then measures, then notes the number: until it has, the figures are of the
+        # job before.
         if recorder.words[MEASURED_JOB] != batch.first_id + position + 1:  # it begins just now
             return
         words = recorder.words
         excess = memory.growth(worker.pid, words[OWN_BEFORE], words[BELOW_BEFORE], self._limit)
         after = recorder.snapshot()
+        # It takes a while to add up the memory. If another job has begun meanwhile, what was counted may be either's,
+        # and neither is blamed.
         if excess and after.running and after.claimed == before.claimed:
             self._perform(self._ledger.on_excess(worker.slot, position, excess, now))

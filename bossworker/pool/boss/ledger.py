@@ -229,6 +229,7 @@ class Ledger:
         """Queue again what a worker was given but can no longer claim."""
         worker = self.workers[slot]
         batch = worker.batch
+        # The worker may have claimed the last of them while we were about to take them back.
         if batch is None or snapshot.claimed >= worker.limit:
             return
         self.queue.put_back(batch.part(snapshot.claimed, worker.limit))

@@ -53,6 +53,8 @@ class OutputPipes:
             before = job_id
             if not errors:  # just before: what programs have written by then is told before their errors
                 there = len(output) + self._there()
+            # The second pipe first. What Python printed says how much was in there before it: so whatever is read from
+            # the first pipe afterwards finds those errors here, or they are read on demand.
             errors = self._read(STDERR)
             # What was printed before any of these errors is in the first pipe by now; what comes behind them stays.
             until = self._bytes_read
@@ -61,6 +63,8 @@ class OutputPipes:
             output += more
             most = max(most, len(errors), len(more))
             job_id = running()
+            # A job may have ended, and another have begun, while we read: then nobody knows whose the last lines are.
+            # The end of the first is marked in the pipe by now.
             if job_id == before:
                 break
             # The end of the one before is marked there by now: read on to that.
@@ -105,6 +109,8 @@ class OutputPipes:
 
     def _read(self, stream: int) -> bytes:
         """What is in a pipe; the worker is told of it, before and afterwards (see output_frames.py)."""
+        # Odd while we read: a worker that marks the end of a job meanwhile cannot know what we have got, and leaves a
+        # mark in any case.
         self._count(stream)
         data = read_some(self.fds[stream])
         if data is None:

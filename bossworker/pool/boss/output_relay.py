@@ -88,6 +88,7 @@ class OutputRelay:
         for fd in pipes.fds.values():
             self._poller.forget_fd(fd)
         if pipes.complete:
+            # Its children may write on for ever: so there is an end to this, and they find a broken pipe.
             for _ in range(LAST_READS):
                 lines, more = pipes.read(lambda: running)
                 self._take(pipes, lines)
@@ -106,6 +107,8 @@ class OutputRelay:
     def before_results(self, slot: int) -> None:
         """Results are about to be taken: read what belongs to them. (Their worker has noted that it wrote.)"""
         writes = self._recorders[slot].words[WRITES]
+        # The worker counts after it has written, and before it publishes: results that are about to be taken have all
+        # their output behind this number.
         if self._writes.get(slot, 0) != writes:
             self._writes[slot] = writes
             self.read(slot, READS_AT_ONCE)

@@ -85,6 +85,7 @@ class Performer:
 
     def end_misbehaving(self, slot: int, error: ProtocolError) -> None:
         """A handler has written into its worker's sockets or recorder: end that worker, and read no more of it."""
+        # First: what it has sent after this must not be acted on, though it lives until the kill arrives.
         self._lines.stop_reading(slot)
         self.perform(self.ledger.on_misbehaved(slot, str(error)))
 
@@ -92,6 +93,8 @@ class Performer:
 
     def _interrupt(self, action: Interrupt) -> None:
         self.chronicle.job_stopped(self.ledger.workers[action.slot], action.job_id)
+        # The mark, then the signal: the worker's handler looks there. If the job has ended by then, the mark names none
+        # that runs.
         self._intake.recorders[action.slot].expire(action.job_id, action.excess)
         self._fork_server.signal(action.slot, signals.INTERRUPT)
 

@@ -82,6 +82,8 @@ class Poller:
             self._patience.learn(time.monotonic() - self._asked_at)
             self._asked_at = 0.0
         for fd, events in ready:
+            # One call may have closed another's descriptor. A new one may have its number by now; then it gets events
+            # that are not its own, finds nothing to read, and goes on.
             if fd in self._watched:  # not so if one of those before it has ended it
                 self._watched[fd](events)
 
@@ -95,6 +97,8 @@ class Poller:
 
     def _sleep(self, seconds: float | None) -> list[tuple[int, int]]:
         try:
+            # The word that we sleep goes before the last look at the mailboxes, and that before the sleep; what comes
+            # in between wakes us over its link.
             return self._look(0 if self._reports.fall_asleep() else seconds)
         finally:
             self._reports.wake_up()

@@ -92,6 +92,8 @@ class PoolAccess:
             assert worker.batch is not None
             if wanted.isdisjoint(worker.batch.ids):
                 continue
+            # Taken back, then looked at: a job that the worker claims at this moment is either ours again, or in the
+            # snapshot as claimed. With the look first, it could be neither.
             snapshot = self._look(worker.slot, Intake.take_back)
             if snapshot is not None:
                 self.ledger.reclaim(worker.slot, snapshot, now)

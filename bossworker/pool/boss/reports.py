@@ -46,10 +46,14 @@ class Reports:
     def fall_asleep(self) -> bool:
         """Have the workers wake us; whether one of them has reported already."""
         if self.before_sleep is not None:
+            # Whatever ZeroMQ holds without its descriptor saying so must be off before we sleep: no later event would
+            # tell of it.
             self.before_sleep()
         self._words[BOSS_ASLEEP] = 1
         self._fence.release()  # see mailbox.py: they look whether we sleep after they have reported
         self._fence.acquire(False)
+        # Once more, after our word and the fence: a worker that has reported before it could see that word sends no
+        # message.
         return self.waiting()
 
     def wake_up(self) -> None:

@@ -61,6 +61,8 @@ class RouterStart:
             return
         self._chores.remove(self)
         try:
+            # The last of them may be taken by another process between this try and libzmq's own start. Then it aborts;
+            # that is rare, and the caller is told.
             _try_threads(ZEROMQ_THREADS)
             router = Router(self._listener)
         except Exception as error:  # no threads, no descriptors; pyzmq has errors of its own
@@ -84,6 +86,8 @@ def _try_threads(number: int) -> None:
             its_end.release()
 
     try:
+        # All of them at once, each held back by `over`: one after the other would need only one at a time, which says
+        # nothing.
         for _ in range(number):
             its_end = _thread.allocate_lock()
             its_end.acquire()

@@ -47,6 +47,9 @@ class _Dump:
         """Whether the worker can be asked. What a handler may have closed, or reset, is looked at before."""
         path = f"{proc.ROOT}/{self.pid}/fd/{recorder.words[STACK_FD]}"
         try:
+            # A handler may still close the file, or reset the signal, between this look and the signal itself. The file
+            # is open here by then; the signal would end the worker, and its job with it: to look is all that can be
+            # done.
             if not os.readlink(path).startswith(f"/memfd:{STACK_FILE}") or not self._is_caught():
                 raise FileNotFoundError
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -70,6 +73,8 @@ class _Dump:
         if self._file is None:
             return True
         if not os.fstat(self._file).st_size:
+            # Nothing is there yet: the signal may not have been delivered. The handler's own end is only asked for once
+            # it has begun to write.
             return proc.state_and_start(self.pid)[0] in "XZ"  # it has ended meanwhile
         threads = proc.names(f"{self.pid}/task")
         return not any(_has_signal(f"{self.pid}/task/{thread}/status", b"SigBlk:") for thread in threads)

@@ -103,6 +103,8 @@ class Watchers:
         if not self.waiting or news:
             self._not_before = now + (PACE_SECONDS if most == MOST_AT_ONCE else BUSY_PACE_SECONDS)
             self._seen_next = self.ring.next
+        # Answered by number: what comes between this answer and the next question is in the ring, behind the number
+        # that the watcher asks from.
         if news:
             self._count_as_watched(now)
             self._answer(most)

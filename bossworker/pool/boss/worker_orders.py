@@ -31,6 +31,8 @@ class WorkerOrders:
     def assign(self, action: Assign) -> None:
         """Note who gets what before sending it, so that nothing can be in two places."""
         slot, batch, soon = action
+        # Before the order: whoever finds a boss that was killed in between takes the jobs for begun. The other way
+        # round, one that ran would count as one that never had, and run again.
         self._memory.note_assigned(slot, batch.first_id + batch.count)
         now = time.monotonic()
         recorder = self._recorders[slot]
@@ -38,6 +40,7 @@ class WorkerOrders:
         if soon:
             self._poller.expect_answer(now)
         head, body, mailbox = batch.head(), batch.body(), recorder.mailbox
+        # Before the order, too: the worker may be through with it before `give` returns.
         self._reports.expect(slot, mailbox)
         if batch.file is None and fits(head, body):
             if mailbox.give(Kind.BATCH, head, body):
@@ -45,6 +48,8 @@ class WorkerOrders:
             return
         if self.router_start is not None:
             self.router_start.make()  # for the next one: it does not know the worker yet
+        # First the word, then the batch itself. The other way round, a worker that sleeps would be woken by the batch,
+        # find no word of it, and sleep again: nothing else is sent to wake it.
         mailbox.give(Kind.BATCH, by_wire=True)
         self._lines.send(slot, Kind.BATCH, head, body, batch.file.copies() if batch.file is not None else ())
 

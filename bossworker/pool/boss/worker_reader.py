@@ -67,6 +67,8 @@ class WorkerReader:
 
     def remove(self, slot: int) -> None:
         """A worker is dead: take everything it left, and hang up."""
+        # A dead worker sends nothing more: what is read now is all. A report may be missing that it was about to make;
+        # then its recorder tells what it did.
         with suppress(ProtocolError):
             self._read_all(slot)
         if slot in self._reports.slots():
@@ -90,6 +92,8 @@ class WorkerReader:
         try:
             report = self._intake.recorders[slot].mailbox.read_report()
             if report.spilled:
+                # Results that it has sent by themselves are in the socket by now, since the worker reports once they
+                # are. They must be here before the batch counts as done.
                 self._read_all(slot)  # a report overtakes what was sent before it
             if report.first:
                 self._on_up(slot)
@@ -122,6 +126,8 @@ class WorkerReader:
             link.pull()
             self._take_frames(slot, link)
         except LinkClosed:  # the fork server will tell how it ended
+            # It has closed its end, but may still be alive, or be one whose end the fork server has not told yet: that
+            # word decides, and comes in any case.
             self._poller.forget(link)
         except ProtocolError as error:
             self._performer.end_misbehaving(slot, error)

@@ -101,6 +101,8 @@ class FiledMemory(Memory):
         claimed = min(limit, max(0, limit - recorder.unclaimed._get_value()))  # a handler may have written over it
         if not claimed or first_id >= FIRST_CLIENT_ID:
             return
+        # The entry, then its number: whoever reads behind a boss that was killed in between does not find it, but finds
+        # the batch in the recorder still, since the next one is opened only after this.
         written = self._log[_WRITTEN]
         at = _HEAD + _ENTRY * (written % MOST_PASSED)
         self._log[at], self._log[at + 1] = first_id, claimed
@@ -115,6 +117,8 @@ class FiledMemory(Memory):
         self._log[at + 1] = 0
         self._log[at], self._log[at + 1] = first_id, count
         self._log[_WRITTEN] = max(self._log[_WRITTEN], entry + 1)
+        # We write, then look; `claimed` says that it reads, then reads. So it finds this note, or we find that it
+        # reads, and give the jobs to nobody.
         return not self._log[_SHUT]
 
     def running(self) -> Iterator[int]:
@@ -130,6 +134,7 @@ class FiledMemory(Memory):
 
     def claimed(self) -> Iterator[range]:
         """Ids of the jobs that may have run. No worker that still lives can claim another one from then on."""
+        # Before anything is read: see `note_given`.
         self._log[_SHUT] = 1
         for slot in range(min(self.slots, MAX_WORKERS)):
             recorder = self.recorder(slot)

@@ -40,6 +40,8 @@ class KeptResults:
         left = RING_BYTES - place % RING_BYTES
         if size > left:  # no result is in two pieces
             place += left
+        # Before the bytes are overwritten: a scribe that looks behind a boss that was killed in the middle must not
+        # take what stood here before for a result.
         words[_REACH] = place + size
         at = place % RING_BYTES
         for part in parts:
@@ -48,6 +50,7 @@ class KeptResults:
         entry = _HEAD + _WORDS * (count % _ENTRIES)
         for offset, word in enumerate((place, size, *segment[:5])):
             words[entry + offset] = word
+        # Last: before it, the entry is nobody's.
         words[_COUNT] = count + 1
 
     def __iter__(self) -> Iterator[Segment]:

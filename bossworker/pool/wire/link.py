@@ -104,6 +104,8 @@ class Link:
 
     def drop(self) -> None:
         """Close this process's copy of the descriptor; the link itself goes on elsewhere."""
+        # First of all: another thread that is about to send then fails, instead of sending to whoever gets this number
+        # next.
         self.sock.close()
         while self._out:
             close_fds(self._out.pop()[1])
@@ -153,6 +155,8 @@ class Link:
         """One system call, whose result is then in `_sent`; False when the socket takes nothing now."""
         try:
             if len(self._out) == 1 and not self._out[0][1]:
+                # In C from the system call to the list: a signal handler that raises right behind it finds the count in
+                # the list, and the next call strikes it off.
                 self._sent.extend(map(self.sock.send, (self._out[0][0],), _FLAGS))
             else:
                 buffers, rights = self._next_parts()
@@ -193,6 +197,8 @@ class Link:
         if left:
             rest[0] = (rest[0][0][left:], ())
         closing = map(os.close, fds)  # they left with the first byte
+        # One after the other, without a call in between: with one of the two done, what was sent would be struck off
+        # twice, or be sent twice.
         self._out, self._sent = rest, []
         _exhaust(closing)  # the first call since `closing` was made: what is struck off is closed
 
@@ -240,6 +246,7 @@ class Link:
                 self._filled.extend(map(self.sock.recv_into, (self._in.place[self._in.have :],)))
                 return self._account_filled()
             size = LONG_READ_SIZE if self._in.missing > READ_SIZE else READ_SIZE
+            # As in `_send_some`: what was read is in the list before anything can interrupt us.
             self._read.extend(map(self.sock.recvmsg, (size,), (FD_SPACE,)))
         except BlockingIOError:
             return 0
@@ -275,6 +282,8 @@ class Link:
             frames = [*self.frames]
             for data, ancillary, flags, _ in reads:
                 frames += assembler.feed(data, _fds(ancillary, flags))
+            # The three are computed before and stored without a call in between: whoever is interrupted before starts
+            # over from the same bytes, with `_in` and `frames` as they were.
             self._in, self._read, self.frames = assembler, self._read[len(reads) :], frames
 
     def _cut_simply(self) -> bool:

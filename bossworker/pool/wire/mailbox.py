@@ -70,9 +70,12 @@ class Mailbox:
         self._post()
         self._take(False)
         self._orders += 1
+        # Counted once it is written, with a fence before: a worker that sees the count sees the order.
         words[ORDERS] = self._orders
         self._post()
         self._take(False)
+        # The worker says that it sleeps, then looks for an order; we leave the order, then look whether it sleeps; each
+        # with a fence in between. So it sees the order, or we see that it sleeps.
         return self.always or words[ASLEEP] != 0
 
     def _write(self, *parts: Buffer) -> int:
@@ -89,6 +92,8 @@ class Mailbox:
 
     def read_report(self) -> WorkerReport:
         """The report that is there. ProtocolError when it cannot be the worker's."""
+        # The fence behind this read has its counterpart in `report`: what the report is about is there once the report
+        # is.
         found = self._words[REPORTS]
         self._post()
         self._take(False)
@@ -116,6 +121,8 @@ class Mailbox:
         self._words[ASLEEP] = 1
         self._post()
         self._take(False)
+        # After the word that we sleep, and the fence: an order that came before that word is seen here, and for one
+        # that comes after it we are woken.
         return self.has_order()
 
     def wake_up(self) -> None:
@@ -127,6 +134,7 @@ class Mailbox:
         self._reports += 1
         self._post()
         self._take(False)
+        # Between two fences: behind the results that it is about, and before the caller's look whether the boss sleeps.
         self._words[REPORTS] = self._reports << _COUNT_SHIFT | _SPILLED * spilled | _LEAVES * leaves
         self._post()
         self._take(False)

@@ -240,6 +240,8 @@ class MemoryFiles:
             file = self._free_file(len(parcel)) or _File()
             file.write(parcel.parts)
             file.job_id = job_id
+            # The byte that says that it is lent has been written by now, so no other parcel goes into it, whatever
+            # interrupts us before its descriptor is on its way: then it is only kept in vain.
             self._keep(file)
             fds.extend(map(os.dup, (file.fd,)))  # in one step: a signal handler finds it there, or not made
         except OSError:  # no memory, no descriptor, a limit on files
@@ -248,6 +250,8 @@ class MemoryFiles:
 
     def _free_file(self, size: int) -> _File | None:
         """One that nobody reads; the smallest that is large enough, or the largest."""
+        # The first attempt clears the byte once it has read all. But until the job has a result, another attempt may
+        # come to read the file: so both are asked for.
         free = [file for file in self._kept if file.job_id not in self._unfinished and file.free()]
         if not free:
             return None

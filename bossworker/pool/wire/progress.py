@@ -37,12 +37,16 @@ def write_progress(area: memoryview, job_id: int, progress: Progress) -> None:
     text = progress.text.encode("utf-8", "replace")[:TEXT_BYTES]
     total = nan if progress.total is None else progress.total
     record = _HEAD.pack(len(text), job_id, progress.done, total) + text
+    # Readers in other processes may see half of this copy, and threads of ours may write at the same time: the checksum
+    # tells.
     area[: _CHECKSUM.size + len(record)] = _CHECKSUM.pack(crc32(record)) + record
 
 
 def read_progress(area: memoryview, job_id: int) -> Progress | None:
     """What was said of this job; None if nothing was."""
     for _ in range(_TRIES):  # it may be written just now
+        # Copied first, and judged by the copy: what is looked at in place could change between the checksum and the
+        # use.
         copy = bytes(area)
         size, said_of, done, total = _HEAD.unpack_from(copy, _CHECKSUM.size)
         record = copy[_CHECKSUM.size : _TEXT_AT + min(size, TEXT_BYTES)]

@@ -270,12 +270,10 @@ class Recorder:
     # -- the boss's side --------------------------------------------------------------------------------
 
     def open_batch(self, first_id: int, count: int, attempt: int, now: float) -> None:
-        """Make ready for a batch. The worker is idle: nobody else touches the slot.
-
-        Whoever looks behind a boss that was killed in here must not take one batch's counts for those of the other:
-        meanwhile, there is none.
-        """
+        """Make ready for a batch. The worker is idle: nobody else touches the slot."""
         notes, words = self.notes, self.words
+        # Whoever looks behind a boss that was killed in here must not take one batch's counts for the other's: so there
+        # is none meanwhile. Nothing counts as begun, and as the order is still to be given, nothing is.
         notes[LIMIT] = 0
         notes[FIRST_ID], notes[ATTEMPT], notes[EXCESS] = first_id, attempt, 0
         words[EXPIRED], words[SENDING] = 0, 0
@@ -284,10 +282,14 @@ class Recorder:
         self.outcomes[:count] = bytes(count)
         set_counter(self.published, 0)
         set_counter(self.unclaimed, count)
+        # Last: from here on the counts mean this batch. The order for it comes later still, so the worker claims
+        # nothing before.
         notes[LIMIT] = count
 
     def snapshot(self) -> Snapshot:
         """What the worker has done so far. ProtocolError, here and below: somebody has written over the slot."""
+        # The worker may claim, and publish, between any two of our reads. Claims are read first: what is missing then
+        # is one that began since, and the next look finds it.
         return self._snapshot(self.notes[LIMIT] - self.unclaimed._get_value())
 
     def take_back(self) -> Snapshot:
@@ -298,6 +300,8 @@ class Recorder:
         if not exclusive():
             snapshot = self.snapshot()
             return snapshot._replace(claimed=limit, running=limit > snapshot.published and not self.words[SENDING])
+        # A boss that is killed amid the taking leaves a count that is too low, with LIMIT as it was: jobs that it took
+        # back would look like claimed. The mark tells whoever looks then.
         self.notes[TAKING] = 1
         try:
             limit -= self._withdraw(limit)
@@ -308,6 +312,7 @@ class Recorder:
 
     def _withdraw(self, limit: int) -> int:
         withdrawn = 0
+        # The worker claims from the same count: each job goes to the one whose step came first, and neither waits.
         while withdrawn < limit and self.unclaimed.acquire(False):
             withdrawn += 1
         if self.unclaimed._get_value():
@@ -379,6 +384,7 @@ class Recorder:
 
     def expire(self, job_id: int, excess: int = 0) -> None:
         """Mark the job that must stop; the worker's signal handler looks here. `excess`: bytes that it has taken."""
+        # Before the mark: the worker may look between the two, and takes what it finds for the reason.
         self.notes[EXCESS] = excess
         self.words[EXPIRED] = job_id + 1
 

@@ -67,6 +67,8 @@ class Router:
     def take(self) -> list[tuple[bytes, str]]:
         """Take all messages off; the senders of those that no worker of ours sends, and what is wrong with them."""
         zmq, wrong = self._zmq, []
+        # Asked again after each reading: a message that comes between the last one and this question may not show on
+        # the descriptor any more.
         while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             with suppress(zmq.Again):
                 while True:

@@ -77,6 +77,7 @@ def set_counter(counter: Counter, value: int) -> None:
     if isinstance(counter, _PlainCounter):
         counter.word[0] = value
     else:
+        # No single step, as acquire and release are: it is for times at which no other process claims or counts.
         _sem_init()(counter.handle, 1, value)  # type: ignore[attr-defined]
 
 

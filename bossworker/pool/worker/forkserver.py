@@ -103,6 +103,8 @@ class ForkServer:
         poll.register(self.boss.sock, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
         while True:
+            # The pipe is emptied before we reap: a child that ends after the last look of `_reap` writes into it again,
+            # and the next poll returns at once.
             poll.poll()
             with suppress(BlockingIOError):
                 os.read(self.wake, 4096)
@@ -148,6 +150,8 @@ class ForkServer:
             handlers = self.handlers.get(generation, b"")
             work = partial(self.worker_main, recorder, ends.theirs, index, route, handlers, ends.output)
             self._become_worker(server, work)
+        # Before anything can be reaped: there is one thread, and it reaps in `_reap` alone. So the worker's end is told
+        # after its start, however soon it dies.
         self.slots[pid] = slot
         ends.close_worker_ends()
         for stream, fd in zip((STDOUT, STDERR), ends.output_fds):
@@ -161,6 +165,7 @@ class ForkServer:
         """In the child: shut what is the fork server's, lead a group of our own, work, and never return."""
         status = 1
         try:
+            # The fork server may end between the fork and this: `die_with` asks for its parent behind the request.
             processes.die_with(server)
             os.setpgid(0, 0)
             processes.adopt_orphans()  # what a handler starts stays its worker's, and goes with it
@@ -179,6 +184,8 @@ class ForkServer:
 
     def _kill(self, slot: int, pid: int, number: int) -> None:
         """Signal a worker of ours, or end its whole tree. It is not reaped yet, so the pid can be no one else's."""
+        # The order may have crossed the word of the worker's end. Its pid is no longer its own then, and perhaps
+        # another worker's: the slot tells.
         if self.slots.get(pid) != slot:
             return
         if number:
@@ -205,6 +212,8 @@ class ForkServer:
         Each of its own children comes to us as it dies, and its death brings us here again, until none is left; but
         for those that stand apart, as detached jobs do.
         """
+        # A child that dies after this list was made brings its own children to us with its SIGCHLD: `_reap` comes back
+        # here.
         for pid in processes.children(os.getpid()):
             if pid not in self.slots and not is_detached(pid):
                 processes.kill_tree(pid)

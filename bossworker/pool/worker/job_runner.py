@@ -142,6 +142,7 @@ class JobRunner:
             end = reach if outcome & _WHOLE else reach - 1
             if outcome:
                 self.encode = encode_result
+        # All of a result is written before it counts: the boss reads at any moment, as far as the count says.
         recorder.ends[index] = end
         recorder.marks[index + 1] = now
         recorder.published.release()
@@ -158,6 +159,8 @@ class JobRunner:
 
     def run_one(self, job: object, number: int) -> tuple[int, bytes | Parcel]:
         """Outcome and payload of one job, whatever it does. `number` is 1 + its id."""
+        # From here to where it is put back, JobTimeout may be raised, in this job alone: a signal that was sent for the
+        # job before finds another number here, and one that comes before this line is repeated by the boss.
         self.armed = number
         work = self.work
         stage = _BAD_JOB
@@ -204,6 +207,8 @@ class JobRunner:
 
     def _spill(self, job_id: int, outcome: int, started: float, now: float, payload: bytes | Parcel) -> None:
         """Send a result that the recorder has no room for. It is noted as finished only once it is safe."""
+        # The job has ended, but its result is not counted before it is safe: the boss sees by this that its time is
+        # over, and does not interrupt it.
         self.recorder.words[SENDING] = 1
         if len(payload) >= LEAST_BYTES:
             self.encode = encode_large_result  # the next one is likely to be as large
@@ -217,6 +222,8 @@ class JobRunner:
         else:
             body = (payload if outcome & _WHOLE else memoryview(payload)[:-1],)
         head = messages.SPILL.pack(job_id, outcome, started, now)
+        # Returns once all bytes are in the socket, which outlives us: if we are killed behind this line, the boss finds
+        # the result there; if before, the job counts as lost.
         self.wire.send(Kind.SPILL, head, body, fds)
         self.spilled = True
         self.recorder.words[SENDING] = 0
@@ -252,6 +259,8 @@ class JobRunner:
         """Whether it is the job that runs; then this is the only time."""
         loop = self.plain_jobs
         armed = self.armed or (loop.armed if loop is not None else 0)
+        # The boss marks the job that it means, then sends the signal. By the time that it comes, that job may have
+        # ended, and the next one run: only the mark tells which one is meant.
         if not armed or self.recorder.words[EXPIRED] != armed:
             return False
         self._disarm()
@@ -282,7 +291,9 @@ class JobRunner:
             return None
         if batch is None:
             return CurrentJob(0, 0, self.index, None, self._tell_progress)
-        position = recorder.published._get_value()  # those before it have ended
+        # Those before it have ended. A thread that asks just as its job ends may be told of the next one, which begins
+        # now: there is no lock between the two.
+        position = recorder.published._get_value()
         timeout = batch.job_options.timeout
         deadline = recorder.marks[position] + timeout if timeout else None
         job_id = batch.first_id + position
@@ -300,6 +311,7 @@ class JobRunner:
     def _tell_progress(self, job_id: int, progress: Progress) -> None:
         """Keep it where the boss looks, if that is the job that runs."""
         batch = self.batch
+        # A thread may outlive its job: what it says then must not be taken for the next one's.
         if batch is not None and job_id == batch.first_id + self.recorder.published._get_value():
             write_progress(self.recorder.progress, job_id, progress)
 

@@ -58,6 +58,8 @@ class PythonLoop:
                 if not claimed:
                     self.over = True
                     break
+                # As in `JobRunner.run_one`: claimed and armed are two steps, and a signal that comes between them is
+                # repeated.
                 self.armed = ahead + index
                 value = work(job)
                 if value is None:
@@ -79,6 +81,8 @@ class PythonLoop:
                 end = reach - 1  # the next one writes over the pickle's full stop
                 ends[index] = end
                 marks[index] = clock()
+                # Counted, then struck off as claimed: where a signal handler raises between the two, `open` sees by the
+                # count that the job has its result.
                 publish()
                 claimed = False
                 index += 1

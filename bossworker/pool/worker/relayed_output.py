@@ -81,10 +81,13 @@ class RelayedOutput:
         """Send what was printed, or a record."""
         self.note_printed()
         job_id = self.running()
+        # Threads of a handler write at the same time: a text that takes several frames must not be mixed with another.
         with self._lock:
             before = self._written_to_stderr()
             for frame in self._writer.frames(kind, job_id, data, before):
                 self._send(0, frame)
+            # After the writing: a boss that finds the new number finds the frames, and one that finds the old one comes
+            # again for the next results.
             self._words[WRITES] += 1
 
     def _send(self, number: int, frame: bytes) -> None:
@@ -108,6 +111,8 @@ class RelayedOutput:
         words, left = self._words, BOSS_LOOKS
         while True:
             # In this order: if the boss had read, or begun to, since the first of these, we would see it.
+            # The boss may read between any two of these lines. It counts a read before and after, so an even number
+            # that has not changed says that nothing was read from the first look to the second.
             reads, taken = words[READS[1]], words[BYTES_READ]
             there = self._unread(1)
             if reads % 2 == 0 and reads == words[READS[1]]:
@@ -129,6 +134,7 @@ class RelayedOutput:
             self._flush()
         for number in (0, 1):
             # In this order: if the boss has emptied the pipe, we see that it has counted that.
+            # The boss counts before it reads: if it emptied the pipe before our look there, its count is seen here.
             unread, reads = self._unread(number), words[READS[number]]
             reading = reads % 2  # what it finds may have been written after our last mark
             if unread or reading or reads != words[LOOKED[number]] or (dirty and number == 0):

@@ -27,5 +27,7 @@ def offer_stack(recorder: Recorder) -> None:
         finally:
             os.close(made)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)  # the boss empties it
+        # The handler before the word where it writes: the boss asks only those whose word is there, and by default the
+        # signal would end us.
         faulthandler.register(SHOW_STACK, file=fd, all_threads=True)
         recorder.words[STACK_FD] = fd

@@ -144,6 +144,8 @@ class Worker:
         """Until an order is given, or about to come."""
         if not self.mailbox.fall_asleep():
             self.orders += self.wire.orders()
+        # Once we are awake. Until then a boss that leaves an order sends a message for it, also one that nobody needs:
+        # such a message is read at the next sleep.
         self.mailbox.wake_up()
 
     def _order_by_wire(self) -> Frame:
@@ -154,6 +156,8 @@ class Worker:
     def _report(self, kind: Kind, spilled: bool = False, leaves: bool = False) -> None:
         """Tell the boss that we are up, or through with a batch."""
         must = self.mailbox.report(spilled, leaves)
+        # After the report, and its fence: a boss that is about to sleep has said so before it looked for reports, so it
+        # has seen this one, or we see its word.
         if must or self.memory.words[BOSS_ASLEEP]:
             self.wire.ring(kind)
 

@@ -82,6 +82,8 @@ class EventWatch:
         while True:
             try:
                 connection = self._contact.connect()
+                # The task's id goes along: the socket's name could be another task's by now. What has happened before
+                # the supervisor hears this it tells first, so there is no gap.
                 connection.send({"op": "watch", "task": self._contact.record.id})
                 connection.answer(deadline)
                 return connection
@@ -102,6 +104,7 @@ class EventWatch:
         if self._contact.may_live():
             time.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        # It may have ended while we waited: asked after the pause, so that no connection is tried to one that is gone.
         if not self._contact.may_live():
             raise error
 

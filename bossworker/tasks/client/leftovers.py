@@ -28,6 +28,7 @@ def end_leftovers(job_id: str, status: dict[str, Any], owner: int) -> None:
     if identity.holds(command) and _is_of(owner, int(command[0])):
         identity.send(command, signal.SIGKILL, group=True)  # all that can be found where there is no /proc
     deadline = time.monotonic() + _SECONDS
+    # One that is listed may start another before it is killed: so all are looked for until none is found.
     while _kill_all(job_id, command, owner) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
 
@@ -38,6 +39,8 @@ def _kill_all(job_id: str, command: Any, owner: int) -> bool:
     killed = False
     for pid in _pids():
         who = identity.of(pid)
+        # The pid may be another process's by the time that it is signalled: so it is signalled by its identity, which
+        # includes when it was started.
         if who is None or not identity.holds(who) or not _is_of(owner, pid) or descendants.is_detached(pid):
             continue
         if _belongs(pid, mark, session):

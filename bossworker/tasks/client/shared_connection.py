@@ -64,6 +64,7 @@ class SharedConnection:
     def _ask_once_or_again(
         self, request: dict[str, Any], body: bytes | memoryview, seconds: float | None, again: bool
     ) -> Frame:
+        # The lock lets its own thread in again: other threads wait for it, and never see this.
         if self._busy:  # a signal handler's, amid a request of the same thread
             return self._ask_apart(request, body, seconds)
         kept = self._connection is not None
@@ -116,6 +117,8 @@ class SharedConnection:
         """
         if self._owner != os.getpid():
             with _forked:
+                # Asked again under the lock: of the child's threads that come at once, one begins anew, and the others
+                # must not take its connection away.
                 if self._owner != os.getpid():
                     self._begin()
         lock, held = self._lock, list[bool]()

@@ -131,6 +131,8 @@ class Stream:
         """
         timeout = None if timeout is None else check_seconds("timeout", timeout)
         try:
+            # Watched before the first read: what comes after that is told, and what came before is read. The other way
+            # round, output in between would wait for the next one.
             with EventWatch(self._contact) as watch:
                 if not (yield from self._followed(watch, timeout)):
                     return
@@ -141,6 +143,7 @@ class Stream:
 
     def _followed(self, watch: EventWatch, timeout: float | None) -> Generator[Any, None, bool]:
         """Whether the stream has ended."""
+        # Whether it has ended is asked before we read, so what is read behind the last question is all.
         while not self._extent().ended:
             yield from self._new()
             if not self._await_more(watch, timeout):

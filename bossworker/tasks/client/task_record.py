@@ -91,6 +91,8 @@ class TaskRecord:
     def info(self) -> dict[str, Any]:
         """All about the task, by what is on the disk alone. Ends what a dead supervisor could not end any more."""
         facts = self.facts()
+        # The supervisor writes its last status and ends. We read the status, then look at the process: if it has done
+        # both in between, what we have read is of before.
         if facts.sight == identity.GONE:
             # Its last status may have been written between our look at the file and our look at the process.
             facts = self.facts()

@@ -164,6 +164,7 @@ class Client:
             return False
         if frame is None:
             return False
+        # Before it is served: the answer may be given at once, and takes this back.
         self._asked = True
         self._service.heard(self)
         self._service.serve(self, *frame)
@@ -263,6 +264,7 @@ class Service:
     def _accept(self, events: int) -> None:
         for _ in range(MOST_ACCEPTED):
             try:
+                # Whoever connected may have hung up since: then this connection is read once, and dropped.
                 fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, ConnectionAbortedError):
                 return

@@ -43,6 +43,7 @@ class Pump:
 
     def drain(self) -> None:
         """Take what is in the pipe now."""
+        # What the command has left behind may write as fast as we read.
         for _ in range(DRAIN_TAKES):
             if not (self.open and self._take()):
                 return

@@ -42,6 +42,8 @@ class TaskEvents:
         """Tell it what happens from now on, and first what has happened already; `over`: also the command's end."""
         if self.service is not None:
             self.service.begin_watching(client)
+        # Watching first, then told what is so already: what happens from now on is sent behind that. It may be told
+        # twice, but not missed.
         client.answer({})
         for stream, store in self._streams.stores.items():
             if store.limit > store.start or store.ended:
@@ -51,6 +53,7 @@ class TaskEvents:
 
     def output_came(self, stream: int) -> None:
         """Tell of it now, and again after a pause if more has come by then."""
+        # Output that comes within the pause is told at its end: its last piece is never left untold.
         if stream in self._told:
             self._told[stream] = True
         else:

@@ -44,6 +44,7 @@ class ControlConnection:
         try:
             self._sock.setblocking(False)
             self._connect(folder, name)
+            # Asked of the connection: a look at the path before it would be of what may have been exchanged since.
             self._check_peer(name, pid, owner)
         except BaseException:
             self._sock.close()

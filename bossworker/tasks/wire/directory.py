@@ -40,6 +40,7 @@ def _make(path: str, mode: int | None, uid: int | None, gid: int | None) -> None
     """Make the directory and its parents, which are private to the user, and give it the mode and owners wanted."""
     os.makedirs(os.path.dirname(path), mode=jobdir.PRIVATE, exist_ok=True)
     try:
+        # Private from its first moment; it is opened up once it is known to be ours.
         os.mkdir(path, jobdir.PRIVATE)
     except FileExistsError:  # somebody else makes it just now
         return

@@ -32,6 +32,8 @@ class LockFile:
             return
         fd = _open(self.path)
         try:
+            # Nobody removes the file. Otherwise one process could lock the old file, which it had opened before, and
+            # another a new one of the same name.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._fd, fd = fd, -1
         except BlockingIOError:
@@ -71,4 +73,5 @@ def _holder(fd: int) -> int | None:
         return None
     # The lock outlives whoever took it, in the descriptors that others have of it.
     pids = [int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5] == wanted]
+    # It may have let go of it by now, and others hold it: the pid is for people, nothing hangs on it.
     return next((pid for pid in pids if pid > 0 and identity.exists(pid)), None)

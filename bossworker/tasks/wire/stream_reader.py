@@ -49,7 +49,9 @@ class Reader:
         raise Gone(f"{self.folder}: {self.name} is not there, or is given up faster than it can be read")
 
     def _extent(self, folder: int) -> Extent:
-        floor, cap, ended = self._marks(folder)  # first: when it had ended by now, the sizes are the last ones
+        # The writer appends, and then says that it has ended. Read the other way round, more could have come between
+        # the sizes and that word, and whoever follows the stream would leave before it.
+        floor, cap, ended = self._marks(folder)
         found = self._bases(folder)
         limit = self._limit(folder, found[-1])
         return Extent(max(floor, found[0], self._capped(limit, cap)), limit, ended)
@@ -63,6 +65,8 @@ class Reader:
 
     def _files(self, folder: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The files that the units lie in: the first unit of each, and which are wanted of it."""
+        # The writer may have removed files since the extent was looked at. If the first wanted one is gone, all is
+        # looked at anew.
         found = self._bases(folder)
         if found[0] > start:
             raise FileNotFoundError(self.name)
@@ -145,6 +149,7 @@ class MessageReader(Reader):
         while at + SIZE_BYTES <= len(data):
             begin = at + SIZE_BYTES
             at = begin + int.from_bytes(data[at:begin], "little")
+            # The writer may be in the middle of this message: its size is there, and the rest not yet.
             if at <= len(data):
                 messages.append(data[begin:at])
         return messages
