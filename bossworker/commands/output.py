@@ -55,6 +55,7 @@ def trim(fd: int, most: int, at_last: bool = False) -> None:
     spare = (found.st_size - most) // BLOCK * BLOCK
     if spare <= 0 or found.st_blocks * 512 <= most:
         return
+    # The command appends while this is done: a hole in front moves nothing, so it loses nothing by it.
     if not _punch(fd, spare) and (at_last or found.st_size > most + max(3 * most, SLACK)):
         _start_anew(fd, most)
 

@@ -75,6 +75,8 @@ class HomeDoor:
             future.set_exception(EOFError(f"{node} is gone"))
             return future
         number = next(self._numbers)
+        # Noted before it is sent: the answer may come at once. The node may have been lost since we looked; then the
+        # sending fails, and that ends the future, too.
         self._asked[number] = _Asked(line, future, None if seconds is None else time.monotonic() + seconds)
         self._unsent.append((line, pickle.dumps((ASK, number, packed(request)))))
         self._wake()
@@ -173,6 +175,7 @@ class HomeDoor:
             self._send(line, pickle.dumps((CLAIM, number, self._claims(number, self._lines[line]))))
         elif what == ANSWER:
             number, answer = facts
+            # None: its time is up already.
             asked = self._asked.pop(number, None)
             if asked is not None:
                 _settle(asked.future, answer)
@@ -210,7 +213,10 @@ class WayHome:
 
     def claim(self, number: int) -> bool:
         """Whether the batch is ours."""
+        # Before the claim is sent: the answer may be here before `_send` returns.
         event, said = self._claims[number] = threading.Event(), []
+        # The line may break just now. Whoever reads it sets `gone`, then wakes all that have an event: so we see the
+        # one or get the other.
         if not self._send(CLAIM, number) or self.gone:
             return False
         event.wait()
@@ -235,6 +241,7 @@ class WayHome:
                     event.set()
                 elif what == ASK:  # which may have to wait for the boss
                     threading.Thread(target=self._answer, args=(number, facts[0]), daemon=True).start()
+        # Before the events are gone through: see `claim`.
         self.gone = True
         for event, _ in list(self._claims.values()):
             event.set()

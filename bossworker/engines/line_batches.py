@@ -67,6 +67,7 @@ class LineBatches:
         return sent
 
     def _send(self, flight: Flight) -> None:
+        # Noted before the engine gets it: whoever reads the notes behind us takes it for begun.
         if not self._notes.begin(flight.number, flight.batch):
             raise LinkClosed
         batch = flight.batch
@@ -109,6 +110,8 @@ class LineBatches:
         self._adapter.release(number)
         match answer.verdict:
             case "done":
+                # The batch may have been given up, or taken back, before its answer came: the book then knows nothing
+                # of it, and the answer is dropped.
                 node.batches += number in self.book.flights
                 self._failures, self._not_before, self.start_error = 0, 0.0, ""
                 self._program.relay(answer.lines)
@@ -123,6 +126,7 @@ class LineBatches:
 
     def on_claimed(self, number: int, node: str) -> None:
         flight = self.book.flights.get(number)
+        # Word of a claim comes by several ways, and may come behind the batch's answer.
         if flight is None or flight.node:
             return
         self.book.on_claimed(number, node)
@@ -132,6 +136,8 @@ class LineBatches:
 
     def on_failure(self, number: int, error: BaseException) -> None:
         """The engine gave a batch up: it is lost if it was claimed."""
+        # The engine's word that it failed says nothing about whether a node had begun it: that is decided by the token,
+        # which one of the two takes.
         if number in self.book.flights and not self.ended:
             text = f"{type(error).__name__}: {error}"
             self._calls.then(self._adapter.reclaim(number), partial(self._on_given_up, number, text), False)
@@ -141,6 +147,7 @@ class LineBatches:
         flight = self.book.flights.get(number)
         if flight is None:
             return
+        # We have the token, so no node will ever begin it. Otherwise one has, and what it ran is lost.
         if ours:
             self._could_not_start(text)
             self._on_unstarted(number)
@@ -158,6 +165,7 @@ class LineBatches:
 
     def _on_taken_back(self, number: int, ours: bool) -> None:
         """A batch makes place for what is more urgent; unless it has been begun."""
+        # Its answer may have come while we asked for it back.
         if ours and number in self.book.flights:
             self.take_back(number)
 

@@ -54,6 +54,7 @@ class LineBeats:
 
     def ask_back(self, flight: Flight) -> None:
         """Its node is to give back what it has not begun of it."""
+        # Before the node hears of it: what comes back cancelled from now on is queued again, and not told as cancelled.
         flight.asked_back |= set(flight.open_ids())
         ids = array("Q", sorted(flight.asked_back)).tobytes()
         request = NodeRequest("ask", Kind.CANCEL, messages.UNBEGUN, ids)
@@ -63,6 +64,7 @@ class LineBeats:
         """What the nodes have told."""
         self._asking = False
         for node, report in reports.items():
+            # A node tells of what it has claimed by the time of its report; the batch may have come back by now.
             for number in report.claimed:
                 self._batches.on_claimed(number, node)
             if not self._program.over:

@@ -30,6 +30,8 @@ class LineCalls:
 
     def post(self, act: Callable[[], None]) -> None:
         """Have the line's thread call it."""
+        # Put there first, then the wake-up: the line's thread looks here before it sleeps, and the byte ends a sleep
+        # that it has begun.
         self._posted.append(act)
         with suppress(OSError):
             self._waker.send(b"w")
@@ -46,6 +48,7 @@ class LineCalls:
         """Until there is a call, or the link is ready, or that many seconds are over; whether the link is ready."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._link.unsent else 0)
         self._selector.modify(self._link.sock, events)
+        # A call that is posted between the look and the sleep has sent its byte, too.
         ready = {key.fileobj for key, _ in self._selector.select(0.0 if self._posted else seconds)}
         if self._woken in ready:
             with suppress(BlockingIOError):

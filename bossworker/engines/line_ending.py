@@ -49,6 +49,7 @@ class LineEnding:
     def soon(self) -> None:
         """Run nothing more; what runs gets JobTimeout."""
         batches = self._batches
+        # First: an answer that comes from now on must not have anything given out again.
         batches.ended = batches.book.closing = True
         batches.book.stop()
         batches.release_all()  # they stay in the book: of some results, nodes have yet to tell
@@ -97,6 +98,7 @@ class LineEnding:
         if batches.ended:
             return
         batches.ended, self.reason = True, reason
+        # What the engine never gave to a node is queued again, so that it counts as not run; all else may have run.
         for number in list(filter(self._adapter.is_unbegun, batches.book.flights)):
             batches.take_back(number)
         self._program.add(batches.book.on_engine_gone(time.monotonic()))

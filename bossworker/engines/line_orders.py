@@ -151,6 +151,8 @@ class LineOrders:
             self._program.note(WARNING, f"not cancelled, since they may run: jobs={order.beyond} reason={why!r}")
 
     def _on_reclaimed(self, flight: Flight, hits: set[int], order: _CancelOrder, ours: bool) -> None:
+        # While the token was asked for, jobs may have ended, or the whole batch have come back: what it holds now
+        # counts.
         hits = {job_id for job_id in hits if flight.holds(job_id)}
         if flight.number not in self._book.flights or not hits:  # it came back meanwhile, and may be queued again
             struck = self._book.cancel_queued(hits, time.monotonic())
@@ -167,6 +169,8 @@ class LineOrders:
         """A node has them; all are asked as long as it is not known which."""
         adapter, least = self._adapter, 0
         if order.how != messages.QUEUED_ONLY:
+            # Noted before the nodes are asked: one that claims the batch after they were asked is told once we hear of
+            # its claim (`LineBatches.on_claimed`).
             flight.cancelled |= hits
             if not flight.node and not adapter.reclaims:  # the engine may still have it: then they end as it is claimed
                 least = len(hits)

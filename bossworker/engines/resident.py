@@ -132,6 +132,7 @@ class Resident:
 
     def _enter(self, order: BatchOrder, body: Body) -> tuple[NodeBatch, bool]:
         with self._lock:
+            # Under the lock, as the end is: a batch that gets in here keeps the pool from ending.
             if self._ending or not self._lives():  # since it was found here
                 raise NodeStartError(f"the pool on {self.node} has just ended")
             self._heard_at = time.monotonic()
@@ -144,6 +145,8 @@ class Resident:
     def _begin(self, batch: NodeBatch, claim: Callable[[], bool]) -> None:
         """Claim it, and hand it to the boss."""
         try:
+            # Without the lock, since it may take long: what is cancelled meanwhile is noted in the batch, and goes to
+            # the boss behind its jobs (`_submit`).
             batch.claimed = claim()
             if batch.claimed:
                 with self._lock:

@@ -51,6 +51,8 @@ class Admission:
         def ready() -> tuple[Child, int] | None:
             nonlocal now
             now = time.monotonic()
+            # This is called under the lock, and so is `_start`: between the look for room and the start, nobody starts
+            # another child.
             if not at_once and not (self._threads[0] == me and self._has_room(weight)):
                 self._warn_of_stall(now - came)
                 return None
@@ -72,6 +74,7 @@ class Admission:
         with self._children.lock:
             if thread in self._threads:  # not in the child, whose line is empty
                 self._threads.remove(thread)
+            # Whoever is first now may have looked while we were, and have fallen asleep.
             self._children.wake()
 
     def _start(self, weight: int, start: Callable[[], Started]) -> tuple[Child, int]:

@@ -93,6 +93,8 @@ class Call(Generic[T]):
             raise RuntimeError(f"the call of process {self.pid} belongs to process {self._owner}")
         self._await_end(timeout, deadline)
         with self._lock:
+            # Two threads may ask for one result: the first one reads it, and takes the status; the other finds what it
+            # found.
             if self._outcome is None:
                 self._outcome = self._read()
                 self._close()
@@ -114,6 +116,8 @@ class Call(Generic[T]):
 
     def _read(self) -> Callable[[], T]:
         with self._children.lock:
+            # The child has ended, so what it has written is all there; its status is taken under the lock, before a
+            # `wait` gets it.
             status = self._children.collect(self._child)
         kind, data = _read(self._file)
         os.ftruncate(self._file, 0)  # a child forked meanwhile may hold it open, and its memory with it
@@ -186,6 +190,7 @@ def _write(file: int, kind: bytes, data: bytes) -> None:
     with open(file, "wb", closefd=False) as stream:
         stream.seek(_HEADER.size)
         stream.write(data)
+    # Last: a child that is killed before this has written nothing that counts.
     os.pwrite(file, _HEADER.pack(kind, len(data)), 0)
 
 

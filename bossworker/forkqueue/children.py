@@ -73,6 +73,13 @@ class Kept(NamedTuple):
         return self.report[:3]
 
 
+@dataclass(slots=True, eq=False)
+class KernelWait:
+    """One call of a thread that waits inside the kernel for `target`: a pid, or what ``os.waitpid`` takes for one."""
+
+    target: int
+
+
 class Children:
     """The children of one queue. All but `until` and `wake` are for holders of the lock.
 
@@ -91,7 +98,7 @@ class Children:
         self._running: dict[int, Child] = {}
         self._zombies: dict[int, Child] = {}
         self._kept: dict[int, list[Kept]] = {}  # a pid may come back before its first status is asked for
-        self._targets: list[int] = []  # what other threads are waiting for inside the kernel
+        self._targets: list[KernelWait] = []  # what other threads are waiting for inside the kernel
         self._lost: dict[int, Child] = {}  # gone without a status, while such a thread may be about to tell it
         self._sleepers: set[Sleeper] = set()
         self._starting = self._missed = False
@@ -110,6 +117,8 @@ class Children:
         Between the two, the program's SIGCHLD handler may look for just this child and not find it. It is then called
         again: for a child that has ended by now, no other signal would come.
         """
+        # A SIGCHLD handler that runs between the fork and `add` looks for a child that is not counted yet. It leaves
+        # word of that (`found_none`), and is called once more.
         self._starting, self._missed = True, False
         try:
             pid, fd = start()
@@ -166,10 +175,12 @@ class Children:
             self.reap(child)
             return
         try:
+            # Looked at without reaping: the program may ask for the status, or signal the pid, at any moment.
             ended = _peek(os.P_PID, child.pid) is not None
         except ChildProcessError:
             self._lose(child.pid)
         else:
+            # A signal handler may have reaped it since that look, and even have forked another that has its pid now.
             if ended and self.is_running(child):
                 self._zombies[child.pid] = child
                 self._running.pop(child.pid, None)
@@ -201,6 +212,8 @@ class Children:
         try:
             info = _peek(os.P_PID, child.pid) if hasattr(os, "waitid") else None
             group = _group(child.pid)
+            # From here to `_keep` nobody else knows of this status: the lock is held, so no other thread looks for it
+            # meanwhile.
             report = Report(*native("wait4")(child.pid, os.WNOHANG))
         except ChildProcessError:
             self._lose(child.pid)
@@ -221,7 +234,7 @@ class Children:
             self._kept[kept.report.pid] = [*before, kept]
 
     def _is_awaited(self, pid: int) -> bool:
-        targets = set(self._targets)
+        targets = {wait.target for wait in list(self._targets)}
         groups = {-target or os.getpgrp() for target in targets if target <= 0 and target != -1}
         return not targets.isdisjoint((-1, pid)) or bool(groups and _group(pid) in groups)
 
@@ -251,6 +264,7 @@ class Children:
         """Somebody has reaped this pid and did not say so; or not yet, with the status on its way out of the kernel."""
         child = self._running.get(pid) or self._zombies.get(pid)
         self.settle(pid, None)
+        # A thread that waits in the kernel has it, and has not come to say so: it finds the child here when it does.
         if child is not None and self._is_awaited(pid):
             self._lost[pid] = child
 
@@ -296,6 +310,8 @@ class Children:
 
     def wake(self) -> None:
         """Have every sleeping thread look again."""
+        # Under the lock: a sleeper is closed under it as well, so nobody writes to a descriptor that means something
+        # else by now.
         with self.lock:
             for sleeper in list(self._sleepers):
                 sleeper.wake()
@@ -320,6 +336,8 @@ class Children:
                         return value
                     longest, pids = seconds(), (watched or self.running)()
                     sleeper = Sleeper()
+                    # Added with the lock still held since `ready` said no: whoever changes something after that finds
+                    # it here. It may be woken before it sleeps; then it does not.
                     self._sleepers.add(sleeper)
                 sleeper.sleep(pids, longest)
             finally:
@@ -331,14 +349,16 @@ class Children:
             self._sleepers.discard(sleeper)
             sleeper.close()
 
-    def enter_kernel(self, target: int) -> None:
-        """This thread is about to wait for `target` in a call of its own."""
-        self._targets.append(target)
+    def enter_kernel(self, wait: KernelWait) -> None:
+        """This thread is about to wait in a call of its own."""
+        self._targets.append(wait)
 
-    def leave_kernel(self, target: int) -> None:
+    def leave_kernel(self, wait: KernelWait) -> None:
         """That is over, well or not."""
-        with suppress(ValueError):  # a child forked by a signal handler in the middle of the wait has no targets
-            self._targets.remove(target)
+        # It may not be there: Ctrl-C came before it was, or we are in a child that a signal handler has forked in the
+        # middle of it. Another thread's wait for the same must stay; so it is this very one that is taken out.
+        with suppress(ValueError):
+            self._targets.remove(wait)
         if not self._targets:
             self._lost.clear()
 

@@ -286,6 +286,7 @@ class ForkQueue(Settings):
     def _on_change(self) -> None:
         """Settings are heeded at once."""
         with self._children.lock:
+            # Under the lock, and then all are woken: a thread that has looked by the old settings looks again.
             self._children.ignored = self.ignore_children
             if self.ignore_children:
                 self._children.drop_all_kept()

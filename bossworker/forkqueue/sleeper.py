@@ -26,9 +26,10 @@ class Sleeper:
 
     def wake(self) -> None:
         """End the sleep, also one that has not begun."""
+        # In this order: Ctrl-C in between has the next one write once more. The other way round, nobody would.
         if not self._woken:
-            self._woken = True
             os.write(self._fds[1], b"!")
+            self._woken = True
 
     def sleep(self, pids: Sequence[int], seconds: float | None) -> None:
         """Until one of these children ends, somebody calls `wake`, the time is up; or for no reason."""

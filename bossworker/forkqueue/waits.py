@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from bossworker.forkqueue.children import Children, Kept, Report
+from bossworker.forkqueue.children import Children, Kept, KernelWait, Report
 from bossworker.forkqueue.sleeper import TICK_SECONDS
 from bossworker.system.originals import native
 
@@ -101,19 +101,24 @@ class Waits:
         """A kept status, if there is one; otherwise what the kernel says, as often as that is to be ignored."""
         children = self._children
         while True:
+            wait = KernelWait(target)
             try:
                 with children.lock:
-                    children.enter_kernel(target)
+                    # Before the look, under one lock: a queue that reaps has kept the status by now, where we look for
+                    # it, or sees us here and does not reap.
+                    children.enter_kernel(wait)
                     found = kept()
                 if found is not None:
                     return of_kept(found)
+                # Without the lock, for as long as it takes. The child that ends this may be counted, or looked at, by
+                # others until we hold the lock again: to them it is lost, not gone (`Children._lose`).
                 answer = call()
                 with children.lock:
                     if handed_out(answer):
                         return answer
             finally:
                 with children.lock:
-                    children.leave_kernel(target)
+                    children.leave_kernel(wait)
 
     # -- of the queue's own children ----------------------------------------------------------------------------
 
@@ -136,6 +141,7 @@ class Waits:
             return kept.report
         for pid in self._children.unreaped():
             try:
+                # One by one, and never -1: that could take the status of a child that is not the queue's.
                 report = Report(*native("wait4")(pid, options | os.WNOHANG))
             except ChildProcessError:
                 self._children.settle(pid, None)
@@ -153,6 +159,7 @@ class Waits:
         left = list(pids)
 
         def ready() -> bool | None:
+            # Only the last one is watched: those before it may end meanwhile, and are looked at in their turn.
             while left and self._children.has_ended(left[-1]):
                 left.pop()
             if left and deadline is not None and time.monotonic() >= deadline:

@@ -250,8 +250,8 @@ def _chunks(jobid: str, stream: str, root: Root) -> Iterator[bytes]:
 def _until_end(fd: int, watch: JobWatch) -> Iterator[bytes]:
     ended = False
     while not ended:
-        # Before we read, so that what is read then is all. The other way round, what it writes between our last read and
-        # its end would never be told.
+        # Before we read, so that what is read then is all. The other way round, what it writes between our last read
+        # and its end would never be told.
         ended = not watch.look().may_change
         yield from _new(fd)
         if not ended:

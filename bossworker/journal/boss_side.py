@@ -62,6 +62,7 @@ class BossSide(LineSide):
         """
         frames, self.frames = self.frames, []
         for frame in frames:
+            # What is not on the disk stays here, and whatever says that nothing more will come stays behind it.
             if not recorded and frame.kind in (Kind.RESULTS, Kind.CLOSED):
                 self.frames.append(frame)
             elif frame.kind is Kind.REPLY:

@@ -40,6 +40,7 @@ class LineSide:
                 if len(self.link.frames) > 1000:
                     break
         except LinkClosed:
+            # Only now: what came before the other end hung up has been pulled by then, and is returned below.
             self.ended = True
         frames, self.link.frames = self.link.frames, []
         return frames

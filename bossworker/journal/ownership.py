@@ -57,6 +57,8 @@ class Ownership:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
+                # Not waited for in the kernel: who holds it may be a program that runs for days, which is found out
+                # below.
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except OSError as error:
@@ -81,6 +83,8 @@ class Ownership:
 def _owner(fd: int) -> tuple[int, bool]:
     """Who holds it, as far as the file tells; whether it is going to hold it for long."""
     with suppress(OSError, ValueError, TypeError, KeyError):
+        # Its owner may have taken it and not have written this yet, so it may be of the one before, or half there: then
+        # it counts as about to be given up, and is asked for again.
         told = json.loads(os.pread(fd, 4096, 0))
         return int(told["pid"]), not told["brief"] and identity.look(told["owner"]) != identity.GONE
     return 0, False

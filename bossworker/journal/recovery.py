@@ -110,6 +110,8 @@ def await_end(memory: FiledMemory) -> None:
     """Wait until no job of a session can start any more, nor end: boss and fork server are gone, and so the workers."""
     deadline = time.monotonic() + END_SECONDS
     while left := memory.processes_left():
+        # These are noted by pid and start time, so they are those that were meant when they were looked for; between
+        # that look and the signal lies an instant.
         if time.monotonic() > deadline:
             for pid in left:
                 with suppress(OSError):
@@ -126,6 +128,8 @@ def take_stock(store: Database) -> Books:
         await_end(earlier)
     books = read_books(store)
     with store.transaction:
+        # In one transaction with the session's name: if we are killed before it is committed, the next owner finds the
+        # recorders as they are; if after, it needs them no more.
         settle(store, books, earlier)
         store.set_meta("session", "")
     if earlier is not None:

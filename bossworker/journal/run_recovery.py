@@ -33,6 +33,7 @@ def settle(store: RunDatabase) -> None:
             store.end(row, StoredCommand(INTERRUPTED, kind=INTERRUPTED_KIND, reason=_RESTARTED))
             continue
         found = cells.read(cell)
+        # The host marks a cell before it starts a command: so this one never was, whenever the host was killed.
         if found.state == QUEUED:
             store.forget(row)
             continue

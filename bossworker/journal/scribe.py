@@ -162,6 +162,8 @@ class Scribe:
         self.recorded += ended
         gone = {job_id for job_id, _ in removed}
         rest = [job_id for job_id in ids if job_id not in gone]
+        # Noted before the boss hears of it: a result that comes as cancelled while the pool is being ended counts only
+        # if somebody had asked for that (`_wanted`).
         self.cancelled.update(job_id for job_id in rest if self.lanes.is_passed(job_id))
         self.boss.cancel(number, rest, how, len(removed))
 
@@ -179,6 +181,8 @@ class Scribe:
         if not (calls or self.unrecorded or taken or due):
             return
         try:
+            # All of it before a word of it goes out. A scribe that is killed before the commit has told nobody of
+            # these; behind it, whoever opens the journal next finds all that anybody was told.
             self._commit(calls, accepted, taken)
         except DiskFull as problem:
             self._do_without(calls, accepted, taken, str(problem))
@@ -186,6 +190,8 @@ class Scribe:
         for call in calls:
             call.accept()
         for piece in taken:
+            # The horizon says on the disk that these were passed. If we are killed before they are, the recorders say
+            # that they never ran.
             self.boss.submit(self.store.jobs.filled(piece.batch, piece.seq))
         _empty(accepted)
 
@@ -289,6 +295,7 @@ class Scribe:
 
     def pass_on(self) -> None:
         """Send what is written down."""
+        # Behind the write: what the disk had no room for stays, and with it what came later.
         if self.recorded and not self.unrecorded:
             own = self.doors.send_theirs(self.recorded)
             self.caller.send_results(self.resuming.renamed(own) or own)
@@ -314,6 +321,8 @@ class Scribe:
         """The boss is gone: write down what became of its jobs, and tell the program; whether that could be done."""
         if not self._write_rest():
             return False
+        # Workers may live on for an instant behind the boss, and begin jobs: nothing is read from their recorders
+        # before they are gone.
         recovery.await_end(self.memory)
         settled = self._settle()
         self.pass_on()

@@ -56,6 +56,7 @@ def _serve(caller: CallerSide, settings: dict[str, Any]) -> None:
         boss = caller.await_boss()
         forgetting = Forgetting(store, settings["max_age"], settings["max_size"], caller.note)
         if boss is None or Scribe(caller, BossSide(boss), store, lanes, memory, left, forgetting).run():
+            # While the lock is held: another owner must not find these recorders, nor lose its own.
             flights.remove()
     finally:
         store.close()

@@ -49,6 +49,8 @@ def die_with_parent() -> Callable[[], object] | None:
     prctl, parent = load_prctl(), os.getpid()
 
     def ask() -> None:
+        # The parent may have ended before this request: then nothing would come of it, and whoever adopted us is asked
+        # for instead.
         prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it ended before the request was in place
             os._exit(1)
@@ -119,6 +121,8 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     waiting = _below(pid)
     while waiting:  # a chain may be longer than calls may be nested
+        # While this goes on, processes fork and end. One that was missed is found at the next step: whoever ends a tree
+        # looks until nobody is left.
         found.append(waiting.pop())
         waiting += _below(found[-1])
     return found
@@ -211,11 +215,13 @@ def _describe(found: list[int], refused: list[int]) -> str:
 def send(number: int, pids: list[int]) -> list[int]:
     """Send a signal to all of these, as far as they are there; those to whom we may not send any.
 
-    They must be descendants: their numbers are theirs.
+    They must be descendants that were listed just now.
     """
     refused = []
     for pid in pids:
         try:
+            # A process that was listed may have ended since, and its own parent have reaped it. The kernel gives its
+            # number again only when it has gone through all others: an instant is too short for that.
             os.kill(pid, number)
         except PermissionError:
             refused.append(pid)

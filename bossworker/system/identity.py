@@ -194,6 +194,8 @@ def send(identity: Identity, number: int, group: bool = False) -> bool:
     if not hasattr(os, "pidfd_open"):
         return holds(identity) and _kill(pid, number, group)
     try:
+        # The descriptor first, then the identity: if it holds now, the descriptor is of this very process, whatever
+        # becomes of the number.
         fd = os.pidfd_open(pid)
     except OSError:
         return False
@@ -206,6 +208,8 @@ def send(identity: Identity, number: int, group: bool = False) -> bool:
 def _send(fd: int, pid: int, number: int, group: bool) -> bool:
     if not group:
         return _succeeds(signal.pidfd_send_signal, fd, number)
+    # An older kernel signals groups by number alone. It was the process's own a moment ago; nothing better can be had
+    # there.
     return _succeeds(signal.pidfd_send_signal, fd, number, None, _PROCESS_GROUP) or _kill(pid, number, group)
 
 

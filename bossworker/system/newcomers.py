@@ -46,6 +46,7 @@ class Newcomers:
         if not _HAS_GENERATIONS or _young() > MOST_YOUNG:
             return now
         before = self._known
+        # A collection that runs while we look moves objects on, and is counted: then all are looked at.
         if before is None or before.counted != now.counted or not any(one is before.witness for one in young):
             return now
         return None if all(_is_among(before.young, one) for one in ours) else now

@@ -29,5 +29,6 @@ def taken_at_once(lock: Any, held: list[bool], seconds: float = 0.0) -> bool:
 
     Ctrl-C may come as soon as it is taken: so `held` is looked at by whoever has to release it, not what this returns.
     """
+    # All in C: between the taking of the lock and the note of it no signal handler runs.
     held.extend(filter(None, map(lock.acquire, (seconds != 0,), (seconds or -1,))))
     return bool(held)

@@ -146,6 +146,8 @@ def wait_for(pid: int, seconds: float) -> bool:
     try:
         while True:
             try:
+                # Asked before each sleep: the descriptor is readable once the child has ended, so one that ends in
+                # between ends the sleep at once.
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     return True
             except ChildProcessError:  # somebody else reaped it
@@ -173,6 +175,7 @@ def end_children(seconds: float) -> None:
     while time.monotonic() < deadline:
         ours = children(os.getpid())
         doomed = [child for child in ours if not is_detached(child)]
+        # A child that dies leaves us its own: so we list, kill and reap until nobody is left.
         for child in doomed:
             kill_tree(child)
         if not reap_all() or (ours and not doomed):
@@ -194,6 +197,7 @@ def reap_one(leaders: Container[int]) -> tuple[int, int] | None:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is None:
             return None
+        # Not reaped yet: until it is, nobody else can have its number, and so its group's.
         if found.si_pid in leaders:
             kill_group(found.si_pid)
         return os.waitpid(found.si_pid, 0)

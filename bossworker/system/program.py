@@ -87,10 +87,14 @@ def start(
         OSError: No process could be made.
     """
     check_name(argv)
+    # Closed by exec. A fork of another thread just now would hold it open, until that child ends or executes something
+    # itself: we hear of our program's start only then.
     failure, reporter = os.pipe()
     try:
         kept = tuple(sorted((*keep, reporter))) if keep else (reporter,)
         files = files or candidates(argv[0], environment)
+        # What comes for these signals until they are ignored again is handled by doing nothing: as if it had been
+        # ignored.
         ignored = [] if none_ignored else let_go_of_ignored()
         try:
             pid = fork_exec(argv, files, cwd, environment, stdio, (failure, reporter), kept, umask, session, last_step)

@@ -34,5 +34,7 @@ class SignalPipe:
     def drain(self) -> None:
         """Whoever was woken says so, or the next poll returns at once. Handlers run in any case."""
         with suppress(BlockingIOError):
+            # Before the signals' consequences are looked at: one that comes behind that look writes again, and the next
+            # poll returns at once.
             while os.read(self._reading, 4096):
                 pass

@@ -102,6 +102,7 @@ def _hold(number: int, handlers: dict[int, Any], due: dict[int, FrameType | None
     """Note that the signal came, instead of running its handler."""
     handler = _signal.getsignal(number)
     if callable(handler) and number not in handlers:
+        # Noted before it is replaced: should it run, and raise, between the two, it is put back all the same.
         handlers[number] = handler
         _signal.signal(number, due.__setitem__)
 
@@ -127,6 +128,8 @@ def held() -> Iterator[None]:
             _hold(number, handlers, due)
         yield
     finally:
+        # Struck off before handlers are put back: one of them may run at once, and call `let_through`, which must not
+        # find this block any more.
         _holds[:] = [one for one in _holds if one is not hold]
         _put_back(handlers)
         _run_due(handlers, due)
@@ -139,6 +142,7 @@ def let_through(wait: Callable[[], T]) -> T:
     """
     if not _holds or threading.current_thread() is not threading.main_thread():
         return wait()
+    # While handlers run, this block holds nothing back: a nested call must not let them through once more.
     handlers, due = hold = _holds.pop()
     try:
         _put_back(handlers)
@@ -167,6 +171,7 @@ def _run_due(handlers: dict[int, Callable[[int, FrameType | None], object]], due
         return
     number = next(iter(due))
     frame = due[number]
+    # Struck off, then run: a handler that raises is not run again by the `finally` below.
     del due[number]
     try:
         handlers[number](number, frame)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from bossworker.forkqueue import ChildDied, ForkQueue, children
+from bossworker.forkqueue.children import KernelWait
+from bossworker.forkqueue.sleeper import Sleeper
 from tests.conftest import wait_for
 from tests.forkqueue.conftest import Gate, ended, in_thread, interrupted, leaving, until_ended
 
@@ -539,3 +541,28 @@ def test_a_timeout_is_checked() -> None:
     for value in (-1, "soon", float("nan")):
         with pytest.raises((TypeError, ValueError), match="timeout must be"):
             ForkQueue().waitpids(timeout=value)  # type: ignore[arg-type]
+
+
+def test_a_wait_that_was_interrupted_before_it_began_leaves_that_of_another_thread() -> None:
+    table, other = ForkQueue(1)._children, KernelWait(-1)
+    table.enter_kernel(other)
+    table.leave_kernel(KernelWait(-1))
+    assert table._is_awaited(1)
+    table.leave_kernel(other)
+    assert not table._is_awaited(1)
+
+
+def test_a_thread_is_woken_though_ctrl_c_has_come_into_the_first_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper, write, calls = Sleeper(), os.write, iter((True,))
+
+    def interrupted(fd: int, data: bytes) -> int:
+        if next(calls, False):
+            raise KeyboardInterrupt
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sleeper.wake()
+    sleeper.wake()
+    sleeper.sleep([], None)
+    sleeper.close()

@@ -184,8 +184,8 @@ class CommandRun:
                 self.family.reap_group()
             if self._terminal is not None:
                 self._terminal.take()
-            # The job's own time may be up as well. That is held back all the while, so that it cannot cut off the ending,
-            # and asked for at each step.
+            # The job's own time may be up as well: that is held back all the while, so that it cannot cut off the
+            # ending, and is asked for at each step.
             pool_leaves = self.interruption.take()
         self.hopeless = ending.hopeless
 

@@ -103,6 +103,8 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
         if self._futures is None:
             from bossworker.pool.caller.futures import OpenFutures  # loads concurrent.futures, which takes a while
 
+            # Two threads may submit their first jobs at once: both must have the same book, or one of them is never
+            # looked at.
             with self._first_future:
                 self._futures = self._futures or self._keep(OpenFutures(self._parts()))
         return self._futures
@@ -132,6 +134,7 @@ class PoolJobs(Generic[Job_contra, Answer_co]):
         for job_id in ids:
             check_count("job id", job_id, most=(1 << 63) - 1)
         self._state.check_owner()
+        # One of them may end before the boss reads this: it passes over those, and does not count them.
         live = [job_id for job_id in dict.fromkeys(ids) if job_id in self._inbox.jobs]
         how = messages.QUEUED_ONLY if check_bool("queued_only", queued_only) else b""
         nothing = {"count": 0}

@@ -299,6 +299,7 @@ class BossWorker(
         try:
             self.shut_down()
         except BaseException:
+            # A second thread may have ended it while we were interrupted.
             if not self._state.ended:  # it is Ctrl-C that comes while we wait
                 self._ending.soon(self._options.kill_grace)
             raise
@@ -335,6 +336,7 @@ class BossWorker(
     def _disown(self) -> None:
         """In a forked child: let go of the parent's pool."""
         self._state.foreign = True
+        # Other threads of the program are not here, but whatever lock they had at the fork is taken for ever.
         self._inbox = Inbox()  # the old one's lock may be held by a thread that is not here
         for book in self._books:
             book.disown()

@@ -183,6 +183,8 @@ class DoorConnection(Connection):
         return super()._has_read() or (self._pool_line is not None and self._pool_line.link.left_over)
 
     def _take_in(self) -> bool:
+        # Results come from the boss itself, the word that there are no more from the door. They travel by two ways, so
+        # the first is read before the second, and once more when the door hangs up.
         came_first = self._read_pool_line()
         came, hung_up = self._reading.take_in(self.link, self._on_frame)
         if hung_up:

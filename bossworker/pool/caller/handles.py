@@ -27,6 +27,7 @@ def register(handle: Handle) -> None:
 
 
 def _in_child() -> None:
+    # A copy: a garbage collection may drop some meanwhile.
     for handle in list(_handles):
         handle._disown()
 

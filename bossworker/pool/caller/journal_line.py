@@ -89,6 +89,8 @@ class JournalConnection(Connection):
                 self._trouble = json.loads(bytes(frame.body))["text"]
                 _logger.error("journal closed: %s", self._trouble)
             case Kind.RESULTS:
+                # Before the inbox has it: a result that is handed out at once must be known to be here, or it would not
+                # count as got.
                 self._given_out.arrived(read_segments(frame.head, frame.body))
         super()._on_frame(frame)
         if frame.kind is Kind.REPLY and self._unanswered:
@@ -139,6 +141,7 @@ class JournalConnection(Connection):
         if not ids or self._dropped or self.closed:
             return
         body = array("Q", [number for one in as_ranges(ids) for number in (one.start, len(one))]).tobytes()
+        # Struck off only if it goes out. Several threads may be at this: then some are told twice, which does no harm.
         if self.try_send(pack(Kind.RETRIEVED, b"", [body])):
             self._given_out.told(ids)
 
@@ -152,6 +155,7 @@ class JournalConnection(Connection):
             self._tell_given_out()
             if self.closed:
                 self.mark_alone()
+            # Behind the telling: from here on, what is thrown away must not be taken for what the program has got.
             self._dropped = True
 
     def mark_alone(self) -> None:

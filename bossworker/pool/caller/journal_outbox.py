@@ -102,6 +102,7 @@ class JournalOutbox(Outbox):
                 raise JournalError(f"job {at} has {size} bytes, and a journal keeps at most {MOST_BYTES} of one")
 
     def _await_record(self, ids: range) -> None:
+        # The answer may be here already: the number was given before the frames were sent.
         refused = self._connection.await_record(self._numbers.pop(ids.start), ids)
         if refused:
             self._inbox.forget(ids)

@@ -89,6 +89,8 @@ class LoopConnection(Connection):
 
     def _tell_loop(self) -> None:
         loop = self._loop
+        # Another thread has taken something in, of which the loop's selector will never tell: so the loop is told, and
+        # looks once more.
         if loop is not None and threading.get_ident() != self._thread:
             try:
                 loop.call_soon_threadsafe(self._look)

@@ -45,6 +45,7 @@ class LoopMap:
         try:
             while self._problem is None:
                 while len(self._flight) >= self._window:
+                    # No other task runs between the look at the window and the wait, so no room is given back unseen.
                     self._room.clear()
                     await self._room.wait()
                 self._add(await take())
@@ -75,6 +76,7 @@ class LoopMap:
             await asyncio.sleep(0)
         while self._flight or not self._fed:
             if not self._ready or not self._ready[0].future.done():
+                # The same: what is done sets it, and cannot come between the look and the wait.
                 self._changed.clear()
                 await self._changed.wait()
                 continue

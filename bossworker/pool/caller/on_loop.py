@@ -213,6 +213,8 @@ class LoopJobs:
             return False
         if self._connection.link.unsent:
             # The boss takes no more now; or another thread is at it, and would not tell us when it is through.
+            # It may have been sent between that look and here: then the socket takes more at once, and we are called
+            # again.
             self._connection.send_rest()
             return False
         if (room := self._outbox.room()) <= 0:
@@ -254,6 +256,7 @@ class LoopJobs:
     def _recall(self, run: list[Ticket]) -> None:
         """Those that were not sent after all may be sent again."""
         for ticket in run:
+            # Known jobs have gone out, or will: they keep their ids, and their results find their tickets.
             if not self._inbox.jobs.knows(ticket.job_id):
                 self._open.pop(ticket.job_id, None)
                 ticket.job_id = 0

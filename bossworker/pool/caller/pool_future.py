@@ -57,6 +57,7 @@ class PoolFuture(Future[T]):
             """Only ``wait`` and ``as_completed`` ask for it, with the lock held: somebody must listen for them."""
             if self._watchers is None:
                 self._watchers = []
+            # Whoever reads this holds the lock: a future that is resolved from now on has this waiter in its list.
             if self._state == PENDING:
                 self._book.watch(self)
             return self._watchers
@@ -130,6 +131,8 @@ class PoolFuture(Future[T]):
         Callbacks are called in the order in which they were added. What they raise is logged (``concurrent.futures``).
         """
         with self._book.lock:
+            # Under the lock under which futures are resolved: it is resolved later, and the callback is found then; or
+            # it is done, and called below.
             if self._book.watch(self):
                 self._done_callbacks = [*self._done_callbacks, fn]
                 return
