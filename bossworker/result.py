@@ -84,7 +84,7 @@ class Origin:
         )
 
     def with_error(self, error: ErrorData) -> Origin:
-        """The same of one, with another error."""
+        """The same for one, with another error."""
         changed = self.alone(0)
         changed.errors = (error,)
         return changed

@@ -78,8 +78,8 @@ static double now(void)
 static int was_written_to(Loop *self, int pipe, int which)
 {
     int unread = 0;
-    /* The pipe first, then the count: the boss counts before it reads, so if it emptied the pipe before our look at that, we
-       see that it has counted. */
+    /* The pipe first, then the count: the boss counts before it reads, so if it emptied the pipe before our look at it,
+       we see that it has counted. */
     if (ioctl(pipe, FIONREAD, &unread) != 0 || unread != 0) return 1;
     uint64_t reads = __atomic_load_n(&self->reads[which], __ATOMIC_ACQUIRE);
     return reads % 2 || reads != self->output[LOOKED + which];
@@ -120,8 +120,7 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
         }
         self->at = position;
         self->open = 1;
-        /* Claimed before it is armed: a signal that comes in between finds no job, and is repeated by the boss. The other
-           way round, it could stop a job that the boss has just taken back. */
+        /* Claimed, then armed: a signal that comes in between finds no job, and is repeated by the boss. */
         self->armed = number;
         PyObject *value = PyObject_CallFunctionObjArgs(work, PyList_GetItem(jobs, position), NULL);
         if (value == NULL) return NULL;
@@ -134,7 +133,8 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
         int plain = !self->copy && !may_have_written(self, self->marks[index]);
         Py_ssize_t size = plain ? pack_result(start, self->payload_end, value) : -1;
         if (size < 0 || (self->by_value && names_main(start, size))) return value;
-        /* From here to the next job no Python runs, so no signal handler does: the result cannot be torn from its count. */
+        /* From here to the next job no Python runs, so no signal handler does: none can raise between the result and
+           its count. */
         self->armed = 0;
         Py_DECREF(value); /* plain data: no code runs */
         self->end += size;

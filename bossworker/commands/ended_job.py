@@ -93,7 +93,7 @@ def open_stream(folder: int, name: str) -> int:
 
 
 def _open_short(folder: int, name: str) -> int:
-    """The same of one that stands in job.json. FileNotFoundError when none does."""
+    """The same for one that stands in job.json. FileNotFoundError when none does."""
     import tempfile
 
     try:

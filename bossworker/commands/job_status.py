@@ -20,7 +20,7 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxr
 ENDING_SIGNALS = frozenset(
     (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)
 )
-"""Who sends one of these means the command to end."""
+"""Whoever sends one of these means the command to end."""
 
 
 def requested(wait_status: int, asked: set[int]) -> int:

@@ -203,7 +203,7 @@ def read(jobid: object, root: Root = None) -> JobRecord:
 
 
 def read_open(fd: int, jobid: str, path: str) -> JobRecord:
-    """The same of a directory that is open."""
+    """The same for a directory that is open."""
     record = JobRecord(jobid, path)
     try:
         # All by one descriptor: a job that is deleted and whose name is taken again meanwhile is not mixed up with the

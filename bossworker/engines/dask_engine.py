@@ -90,7 +90,9 @@ class DaskEngine(Adapter):
         self._newest: _DaskBatch | None = None
         self._late: deque[str] = deque()  # tokens of batches that Dask may run yet, though we want nothing more of them
         self._watch: Future[None] | None = None
-        self._looking = asyncio.Lock()  # or an older look may end last
+        # Looks may overlap, each with a call to the scheduler in it: without this, an older one could end last, and
+        # bring back a node that is gone.
+        self._looking = asyncio.Lock()
 
     def open(self) -> None:
         if not self._own:
@@ -177,6 +179,8 @@ class DaskEngine(Adapter):
         # The calls before this, each on a connection of its own, may have overtaken those of batches that are more
         # urgent. From here on, Dask keeps the order: a less urgent task that came first would find a node idle.
         await batch.turn()
+        # Taken back while the token was made, or the body was sent: then no task is made. From this look to `submitted`
+        # nothing is awaited, so `_reclaim` comes before both or after.
         if batch.taken_back:
             return None
         batch.submitted = True
@@ -208,9 +212,11 @@ class DaskEngine(Adapter):
         batch = self._batches.get(number)
         if batch is None:
             return False
+        # No task of it exists, nor will one: it need not be asked for at the scheduler.
         if not batch.submitted:
             batch.taken_back = True
             return True
+        # The scheduler gives the token once: to us, or to the node that is about to begin the batch.
         return bool(await self.client.scheduler.queue_get(name=batch.token, batch=True))
 
     def release(self, number: int) -> None:
@@ -245,6 +251,7 @@ class DaskEngine(Adapter):
         return self._soon(self._ask(request, nodes, seconds))
 
     async def _ask(self, request: NodeRequest, nodes: list[str] | None, seconds: float | None) -> dict[str, Any]:
+        # A program may close its client at any moment; what we would ask then raises, or waits for ever.
         if self.client.status != "running":
             return {}
         if request.act in ("end", "end now"):
@@ -336,6 +343,8 @@ def run_on_dask(spec: bytes, order: bytes, body: Body, token: str) -> tuple[byte
             return False
 
     def claim(number: int) -> bool:
+        # The token is gone if the program has taken the batch back, or another worker has begun it (Dask runs a task
+        # again whose worker seemed to be lost).
         mine = asyncio.run_coroutine_threadsafe(take(), worker.loop.asyncio_loop).result()
         if mine:
             worker.log_event(token.rpartition("-")[0], [number, worker.address])

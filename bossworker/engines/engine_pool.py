@@ -214,7 +214,7 @@ def on_engine(kind: type[BossWorker]) -> type[EnginePool]:
 
 
 def _connection_type(kind: type[Connection]) -> type[EngineConnection]:
-    """The same of a connection."""
+    """The same for a connection."""
     if kind is Connection:
         return EngineConnection
     return type(f"Engine{kind.__name__}", (kind, EngineConnection), {})

@@ -104,6 +104,7 @@ class ExecutorEngine(Adapter):
         return self._window
 
     def run(self, number: int, order: bytes, body: Body, priority: int) -> None:
+        # Before the executor has it: a node may claim it before `submit` returns.
         self._unclaimed.add(number)
         try:
             future = self.executor.submit(run_on_executor, self.packed_spec, order, body)
@@ -153,6 +154,7 @@ class ExecutorEngine(Adapter):
 
     def _take(self, number: int, noted: set[int] | None = None) -> bool:
         """Take the only token of a batch; False: it is taken. `noted`: where to note that it is ours."""
+        # A node's claim comes in the thread of its line, the wish to have it back in another: one of the two gets it.
         with self._deciding:
             there = number in self._unclaimed
             self._unclaimed.discard(number)
@@ -232,6 +234,7 @@ def gathered(futures: dict[str, Future[Any]]) -> Future[dict[str, Any]]:
             left.discard(node)
             if answer is not None:
                 answers[node] = answer
+            # Under the lock: two answers that come at once must not both be the last.
             over = not left
         if over and not whole.done():
             whole.set_result(answers)
@@ -324,6 +327,7 @@ def _way_home(spec: PoolSpec, node: Node) -> WayHome | None:
 
 
 def _make_way(spec: PoolSpec, node: Node) -> WayHome | None:
+    # Several tasks of the executor may come to this process at once: they share one line.
     with _making:
         way = _ways.get(spec.pool)
         resident = find_resident(spec.pool)

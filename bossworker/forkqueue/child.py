@@ -107,7 +107,7 @@ def leave_as_told(value: object) -> NoReturn:
 
 
 def exit_code(value: object) -> int:
-    """The exit code for what ``sys.exit`` takes: None is 0, and what is no int goes to stderr and is 1."""
+    """The exit code for what ``sys.exit`` takes: None is 0, and what is not an int goes to stderr and is 1."""
     if value is None:
         return 0
     if isinstance(value, int):

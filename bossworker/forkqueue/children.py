@@ -187,7 +187,7 @@ class Children:
                 self._note("process %d ended", child.pid)
 
     def has_ended(self, pid: int) -> bool:
-        """Whether a child of this process has ended, the queue's own or not. What is no child has."""
+        """Whether a child of this process has ended, the queue's own or not. What is not a child counts as ended."""
         if pid in self._kept:
             return True
         child = self._running.get(pid) or self._zombies.get(pid) or Child(pid, 0)

@@ -100,7 +100,7 @@ def stderr(
     limit: int | None = None,
     root: Root = None,
 ) -> str | bytes:
-    """The same of stderr. Of a program that could not be run, it holds the reason."""
+    """The same for stderr. For a program that could not be run, it holds the reason."""
     return _stream(jobid, STDERR, text, encoding, offset, limit, root)
 
 

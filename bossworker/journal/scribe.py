@@ -4,7 +4,7 @@
              <-----RESULTS------          <--RESULTS--
 
 Jobs are committed, and then passed to the boss; results are committed, and then passed to the program. What has come
-while a commit was under way is one transaction, with one sync: so many threads that add a job each share it, and the
+while a commit was under way is one transaction, with one sync: many threads that add a job each share it, and the
 results of a thousand short jobs do. Whatever else the two say to each other passes through, in its order.
 
 One turn: read what has come; write it down; pass it on. Nothing is passed on that was not written down.

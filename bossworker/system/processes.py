@@ -221,7 +221,7 @@ def describe_exit(status: int) -> str:
 
 
 def describe_code(code: int) -> str:
-    """The same of an exit code, or minus the signal."""
+    """The same for an exit code, or minus the signal."""
     if code >= 0:
         return f"exit code {code}"
     try:

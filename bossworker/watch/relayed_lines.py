@@ -49,6 +49,8 @@ class RelayedLines:
             job_id = line[0]
             if job_id in self._unfinished:
                 self._tail(job_id).add(line[3], line[5])
+            # Put in the queue and counted in one step: Ctrl-C has the same content come again, and it goes on behind
+            # this line.
             taken: Step = setattr, self, "_taken", self._taken + 1
             take_steps(steps_of([(self.waiting.append, (clock, line)), taken]))
 
@@ -65,8 +67,10 @@ class RelayedLines:
         return tail.text() if tail is not None else ""
 
     def show(self) -> None:
-        """Hand everything to the program's logging. Each line once, whatever interrupts us."""
+        """Hand everything to the program's logging. Each line once at the most, whatever interrupts us."""
         if missed := self._missed:
+            # No call lies between the look and this, so of two threads that show one tells of them; and what another
+            # thread adds meanwhile stays.
             self._missed -= missed
             _logger.warning("output missed: lines=%d reason='the program took nothing from the pool'", missed)
         with bars_hidden():

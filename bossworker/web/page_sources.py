@@ -27,7 +27,7 @@ class PageSources:
         return pool
 
     def journal(self, request: Request) -> WatchedJournal:
-        """The same of a journal. JournalAway."""
+        """The same for a journal. JournalAway."""
         journal = self.room.journal(request.path_params["journal"])
         if journal is None:
             raise JournalAway(f"there is no journal {request.path_params['journal']} here")

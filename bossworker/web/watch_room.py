@@ -107,6 +107,7 @@ class WatchRoom:
         return not self.over and (self._always or self._watchers > 0 or lately)
 
     def _start_threads(self) -> None:
+        # Two threads may find the same journal: `_add_journal` looks once more.
         with self._lock:
             if self.over:
                 return
@@ -119,6 +120,8 @@ class WatchRoom:
 
     def _start(self, key: str, work: Callable[[], None]) -> None:
         thread = self._threads.get(key)
+        # One that is about to leave still counts as alive, so nobody may watch for now: whoever looks at the page asks
+        # again within a second, and has another started.
         if thread is None or not thread.is_alive():
             self._threads[key] = thread = threading.Thread(target=work, name=f"bossworker page {key}", daemon=True)
             thread.start()

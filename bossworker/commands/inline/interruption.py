@@ -50,6 +50,8 @@ class Interruption:
         """While it is held back: if it has come, the seconds of grace that it leaves us; else None."""
         if not self.came:
             return None
+        # Struck off before the handler is asked: one that comes meanwhile is noted anew. Whether the job's time is up,
+        # the recorder says.
         self.came = False
         try:
             self.handler(_NUMBER, None)

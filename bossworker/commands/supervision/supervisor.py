@@ -172,7 +172,7 @@ class Supervisor:
         self.directory.note(level, what, pid=self.pid or "", **facts)
 
     def note_end(self, status: dict[str, Any]) -> None:
-        """The same of how the command has ended, if there is a log."""
+        """The same for how the command has ended, if there is a log."""
         if self.noted:
             self.note(
                 jobdir.INFO, "ended", state=status["state"], exit_code=status["exit_code"], signal=status["signal"]

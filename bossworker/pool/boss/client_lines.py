@@ -81,6 +81,8 @@ class ClientLine(Allowance):
         if self.lent and segment.first_id in self.lent:
             self.lent.discard(segment.first_id)
             return False
+        # While something is unsent, everything goes by the door: nothing may overtake what was begun here, nor wait
+        # behind it.
         if self._results is None or self.unsent or segment.beside is not None:
             return False
         self._results.waiting.append(segment._replace(first_id=segment.first_id & OWN_ID))
@@ -198,6 +200,8 @@ class DoorResults(Undelivered):
         line = self.lines.get(client)
         if line is None:
             return None
+        # What the client has sent over it by now counts, whatever it says by its door from here on: so that is taken in
+        # first.
         line.read()
         del self.lines[client]
         if line in self._ready:

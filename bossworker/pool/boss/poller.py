@@ -56,7 +56,7 @@ class Poller:
         self.forget_fd(link.fileno())
 
     def forget_fd(self, fd: int) -> None:
-        """The same of a descriptor."""
+        """The same for a descriptor."""
         if self._watched.pop(fd, None) is not None:
             self._poll.unregister(fd)
 

@@ -1,4 +1,4 @@
-"""Who watches the pool: asks for the events behind a number, and gets its answer when there are some.
+"""Those who watch the pool: each asks for the events behind a number, and is answered when there are some.
 
 What the boss is not told, which job a worker is in, it reads in the recorders, and only while somebody waits for it.
 

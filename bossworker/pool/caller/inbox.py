@@ -25,9 +25,7 @@ class Inbox:
     those of jobs that had none yet are put into their queue, the jobs are marked, and the segment is struck off. A
     segment that comes twice, because Ctrl-C came between its frame and its end, thus yields nothing the second time.
 
-    From a queue a result is popped, which only one thread can do. Nor can a Ctrl-C lose it: CPython runs signal
-    handlers at calls, at jumps back and as a function is entered, and there is none of these from the pop to the
-    return. (So it is an iterator that pops.)
+    From a queue a result is popped, by an iterator: see `next`.
     """
 
     def __init__(self) -> None:
@@ -53,7 +51,7 @@ class Inbox:
         self.jobs.add(first_id, jobs, self._known(queue))
 
     def expect_one(self, job_id: int, job: Job, queue: ResultQueue | None = None) -> None:
-        """The same of one."""
+        """The same for one."""
         self.jobs.add_one(job_id, job, self._known(queue))
 
     def _known(self, queue: ResultQueue | None) -> ResultQueue:

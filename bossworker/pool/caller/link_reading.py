@@ -50,7 +50,7 @@ class LinkReading:
         return came, hung_up
 
     def _act_on_file(self, link: Link, frame: Frame, on_frame: Callable[[Frame], None]) -> None:
-        """The same of a frame with a file: once it has been given back, it must not be read again."""
+        """The same for a frame with a file: once it has been given back, it must not be read again."""
         # Ctrl-C between the action and the end of this function has the frame come again: its file may have been lent
         # anew by then, and would be read with another job's data.
         if frame is not self._acted_on:

@@ -175,6 +175,7 @@ class LoopJobs:
 
     def _work(self) -> None:
         """A slice of all that there is to do."""
+        # Before the work: what is asked for while it is done is scheduled anew, and not taken for seen to.
         self._scheduled = False
         try:
             self._do_slice()

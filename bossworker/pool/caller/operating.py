@@ -213,7 +213,7 @@ class Operator:
         return self.jobs([job_id]).get(job_id)
 
     def jobs(self, ids: Iterable[int]) -> dict[int, JobContent]:
-        """The same of some hundred jobs, in one request: those that are known, as far as there is room for them."""
+        """The same for some hundred jobs, in one request: those that are known, as far as there is room for them."""
         return contents_of(self._ask("jobs", ids=list(ids))["runs"])
 
     def output(self, job_id: int, since: int = 0) -> JobOutput:

@@ -189,8 +189,7 @@ class Outbox:
     def _in_turn(self, act: Callable[[int], T], wanted: int = 1) -> T:
         """Call it with our lock taken, as soon as there is room for as many jobs as are wanted: with how many.
 
-        (Room seen without the lock may be gone with it. This is no context manager: one that is written in Python may
-        be interrupted before it gives a lock back.)
+        (This is no context manager: one that is written in Python may be interrupted before it gives a lock back.)
         """
         while True:
             if self._options.max_pending:
@@ -198,6 +197,8 @@ class Outbox:
                 self._connection.wait_until(lambda: self._state.closing or self.room() >= wanted)
             with self._lock:
                 self._state.check_open()
+                # The room may have gone to another thread since it was seen, and the pool may have been closed since:
+                # both are looked at under the lock that whoever changes them takes.
                 room = self.room()
                 if room >= wanted:
                     return act(room)

@@ -212,7 +212,7 @@ class PoolResults(Generic[Job_contra, Answer_co]):
         Lazy: takes from `jobs` only as results are taken from it, and keeps a bounded number in flight: eight a worker
         at first, and as many more as have come back, up to 4,096. Results of other jobs are left for ``get_result``.
         When it is closed early, the jobs in flight are cancelled and their results dropped. When `jobs` raises, or
-        gives what is no job (TypeError, with its index), map raises that after the results of the jobs before it.
+        gives what is not a job (TypeError, with its index), map raises that after the results of the jobs before it.
 
         Args:
             ordered: Yield in the order of `jobs`; otherwise, as completed.

@@ -2,7 +2,7 @@
 
 A **run** is what one frame to the boss held: jobs with consecutive ids, and of one queue. Of small jobs of plain data
 only the bytes that were sent are kept, block by block, and loaded again when somebody asks for one of them: 17 bytes a
-job in place of 300. What is no plain data is kept as it is.
+job in place of 300. What is not plain data is kept as it is.
 
 Jobs that are added one at a time share a run, which grows.
 """
@@ -152,7 +152,7 @@ class SentJobs:
         self._add(SentRun(first_id, jobs, queue, time.monotonic()))
 
     def add_one(self, job_id: int, job: Job, queue: ResultQueue) -> None:
-        """The same of one job."""
+        """The same for one job."""
         last = self._runs[-1] if self._runs else None
         now = time.monotonic()
         if last is None or last.queue is not queue or last.stop != job_id or not _may_grow(last):

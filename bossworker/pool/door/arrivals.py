@@ -60,9 +60,11 @@ class Arrivals:
             self.greet(*hello)
 
     def _greet_client(self, route: bytes, told: dict[str, Any], key: str) -> None:
-        """The same of one that adds jobs. Refused."""
+        """The same for one that adds jobs. Refused."""
         if (before := self._reception.gone_before(told, key)) is not None:
             self._suspect(before)
+            # Not let in yet: what the one before has sent must be read to its end, or its jobs and this one's would
+            # mix.
             self._late.append((route, told, key))
             return
         again, refused = partial(self.greet, route, told, key), partial(self._turn_away, route, told)

@@ -32,6 +32,7 @@ class ClientMail:
     def send(self, client: DoorClient, message: bytes) -> bool:
         """Send one, in pieces if need be; False when the client is gone."""
         if not self._sent(client, message):
+            # Only suspected: what it has sent before it hung up may still lie here, and counts.
             self._suspect(client)
             return False
         return True

@@ -63,6 +63,7 @@ class DirectLines:
         if self._listener is None:
             return None
         token = secrets.token_bytes(TOKEN_BYTES)
+        # Before it is told: it may connect at once.
         self._expected[token] = client
         client.expects_line = True
         return {"name": self._name, "token": token.hex()}
@@ -135,6 +136,8 @@ class DirectLines:
         token = b""
         with suppress(OSError):
             token = sock.recv(TOKEN_BYTES)
+        # Popped: of two that come with one token, one gets the line. It may have been withdrawn meanwhile; then nobody
+        # does.
         client = self._expected.pop(token, None)
         if client is None:
             sock.close()

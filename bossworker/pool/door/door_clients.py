@@ -81,7 +81,7 @@ class DoorClient(Allowance):
         return "" if self.counted_by_boss else self.why_full(batch, size, self.waiting_bytes)
 
     def why_none(self, call: list[tuple[Batch, int]]) -> str:
-        """The same of a call, which is taken as a whole."""
+        """The same for a call, which is taken as a whole."""
         unfinished, job_bytes = self.unfinished, self.job_bytes
         try:
             for batch, size in call:

@@ -28,6 +28,7 @@ class Presence:
 
     def look_soon(self) -> None:
         """Somebody has hung up. ZeroMQ knows a little later what that means for each client."""
+        # The hang-up is told before the route is forgotten: a message that is sent right now would still count as sent.
         self._probe_at = min(self._probe_at, time.monotonic() + SETTLE_SECONDS)
 
     def suspect(self, client: DoorClient) -> None:

@@ -70,7 +70,7 @@ def frame_of(view: memoryview) -> Frame:
 def cut_frames(view: memoryview, fds: list[int]) -> Cut:
     """The whole frames in `view`. They take from `fds` what they say they carry.
 
-    ProtocolError when `view` begins with what is no frame. What comes behind some is left, with nothing said to lack.
+    ProtocolError when `view` begins with what is not a frame. What comes behind frames is left, and not said to lack.
     """
     frames: list[Frame] = []
     start, total = 0, len(view)

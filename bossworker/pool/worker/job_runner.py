@@ -71,7 +71,7 @@ class JobRunner:
         self.max_job_memory = options.max_job_memory
         # What of __main__ must travel to the caller by value: all of it, or what has been defined since the fork.
         self.callers_by_value: bool | MainDefinitions = options.start_method == "spawn" or inherited_main_definitions()
-        # The same of the batch that is being run: other programs know none of it.
+        # The same for the batch that is being run: other programs know none of it.
         self.by_value: bool | MainDefinitions = self.callers_by_value
         self.offspring = Offspring()
         self.batch: Batch | None = None  # that is being worked on

@@ -1,6 +1,6 @@
 """The worker's loop over jobs of plain data, compiled or in Python: to the byte what `JobRunner._run` does.
 
-A job whose handler raises, or returns what is no plain data, is brought to its end here; and so is one that is a block
+A job whose handler raises, or returns what is not plain data, is brought to its end here; and so is one that is a block
 of its own, or that has written something which is relayed.
 """
 

@@ -46,7 +46,7 @@ class PythonLoop:
         self._claimed = value
 
     def run(self, work: Callable[[Any], object], jobs: list[Any], position: int, index: int, number: int) -> object:
-        """As that of the core. What is no dict, fails in being pickled or may be large is handed over as well."""
+        """As that of the core. What is not a dict, fails in being pickled or may be large is handed over as well."""
         claim, publish, clock = self._claim, self._publish, time.monotonic
         marks, ends, area = self._columns
         before, ahead, end = index - position, number - index, self.end

@@ -9,7 +9,7 @@ What one of them does must not cost the others anything:
 - When there are too many, the one goes whose last request is the longest ago: whoever holds connections open in
   silence keeps nobody out. Those who watch are silent by nature: they have places of their own, and when those are
   taken, the one that has watched for the longest goes.
-- What is no message of the protocol ends the connection.
+- What is not a message of the protocol ends the connection.
 """
 
 from __future__ import annotations
