@@ -107,7 +107,6 @@ class WatchRoom:
         return not self.over and (self._always or self._watchers > 0 or lately)
 
     def _start_threads(self) -> None:
-        # Two threads may find the same journal: `_add_journal` looks once more.
         with self._lock:
             if self.over:
                 return
@@ -140,6 +139,7 @@ class WatchRoom:
     def _note_journal_of(self, pool: WatchedPool) -> None:
         now = pool.now
         if now is not None and now.journal and all(now.journal != one.path for one in self.journals):
+            # Two threads may find the same journal: `_add_journal` looks once more.
             with self._lock:
                 self._add_journal(now.journal)
             self._start_threads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from bossworker import BossWorker
 from bossworker.pool.caller import ending
+from bossworker.pool.caller.readiness import ReadinessFd
 from bossworker.pool.wire.frames import Part
 from tests.conftest import wait_for
 
@@ -110,6 +112,21 @@ def test_a_result_that_is_put_back_wakes_a_thread_that_has_found_none_meanwhile(
     other.join(20)
     bw._inbox.ready.sent -= 1
     assert got == [{"n": 2}]
+
+
+def test_two_threads_that_ask_for_the_descriptor_at_once_get_the_same() -> None:
+    readiness, found, others = ReadinessFd(), list[int](), list[threading.Thread]()
+
+    def watch(selector: selectors.BaseSelector) -> None:
+        if not others:
+            others.append(threading.Thread(target=lambda: found.append(readiness.fileno(watch))))
+            others[0].start()
+            others[0].join(0.2)  # it gets on, or waits for us
+
+    found.append(readiness.fileno(watch))
+    others[0].join(20)
+    assert found == [readiness.fileno(watch)] * 2
+    readiness.close()
 
 
 def test_one_of_two_threads_that_end_a_pool_at_once_lets_its_boss_go(

@@ -200,6 +200,7 @@ class Ledger:
         actions = self._deadlines.enforce(worker, batch, snapshot, now) if snapshot.running else []
         unclaimed = snapshot.claimed < worker.limit
         slow = snapshot.claimed and now - snapshot.started >= OVERDUE_SECONDS
+        # A worker whose job must stop may have to be killed for it: see `Deadlines.enforce`.
         if unclaimed and (slow or worker.expired >= 0 or (self.staff.idle and not self.queue.jobs)):
             actions.append(TakeBack(slot))
         worker.look_at = self._deadlines.next_look(worker, snapshot.started if snapshot.claimed else now, now)

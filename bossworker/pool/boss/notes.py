@@ -13,9 +13,8 @@ from bossworker.pool.wire.link import Link, LinkClosed
 from bossworker.pool.wire.messages import INFO, WARNING, Kind
 
 MOST_UNREAD = 1000  # notes that wait for a program that reads nothing; it may do so for weeks, and serve others
-HELD_SECONDS = (
-    0.05  # what is not a warning waits this long for a frame to travel with: each by itself wakes the program
-)
+# What is not a warning waits this long for a frame to travel with: each by itself wakes the program.
+HELD_SECONDS = 0.05
 
 
 class Notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,17 +25,24 @@ class ReadinessFd:
         self.selector: selectors.BaseSelector | None = None
         self._seen: socket.socket | None = None
         self._shown: socket.socket | None = None
+        self._making = threading.RLock()
 
     def fileno(self, watch: Callable[[selectors.BaseSelector], None]) -> int:
-        if self.selector is None:
-            self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
-            self._seen.setblocking(False)
-            self._shown.setblocking(False)
-            selector = selectors.DefaultSelector()
-            selector.register(self._seen, selectors.EVENT_READ)
-            watch(selector)
-            self.selector = selector
-        return self.selector.fileno()  # type: ignore[attr-defined, no-any-return]
+        # Two threads may ask for it for the first time at once. If each made one, the first would be closed as the
+        # second takes its place, and whoever has got it would watch a number that means nothing, or something else.
+        with self._making:
+            if self.selector is None:
+                self._make(watch)
+            return self.selector.fileno()  # type: ignore[union-attr, no-any-return]
+
+    def _make(self, watch: Callable[[selectors.BaseSelector], None]) -> None:
+        self._seen, self._shown = (_QuietSocket(fileno=one.detach()) for one in socket.socketpair())
+        self._seen.setblocking(False)
+        self._shown.setblocking(False)
+        selector = selectors.DefaultSelector()
+        selector.register(self._seen, selectors.EVENT_READ)
+        watch(selector)
+        self.selector = selector
 
     def raise_(self) -> None:
         if self._shown is not None:

@@ -110,7 +110,6 @@ class RelayedOutput:
         """How many bytes have gone into the second pipe so far: those that the boss has read, and those in there."""
         words, left = self._words, BOSS_LOOKS
         while True:
-            # In this order: if the boss had read, or begun to, since the first of these, we would see it.
             # The boss may read between any two of these lines. It counts a read before and after, so an even number
             # that has not changed says that nothing was read from the first look to the second.
             reads, taken = words[READS[1]], words[BYTES_READ]
@@ -133,7 +132,6 @@ class RelayedOutput:
         if dirty:
             self._flush()
         for number in (0, 1):
-            # In this order: if the boss has emptied the pipe, we see that it has counted that.
             # The boss counts before it reads: if it emptied the pipe before our look there, its count is seen here.
             unread, reads = self._unread(number), words[READS[number]]
             reading = reads % 2  # what it finds may have been written after our last mark
