@@ -557,3 +557,13 @@ def test_to_hang_up_under_a_thread_that_sends_is_no_harm(monkeypatch: pytest.Mon
     with pytest.raises(LinkClosed, match="another thread has hung up"):
         link.send(Kind.CLOSE)
     theirs.close()
+
+
+def test_descriptors_that_are_queued_just_after_another_thread_has_hung_up_are_closed(ends: tuple[Link, Link]) -> None:
+    here, _ = ends
+    fd = os.dup(here.fileno())
+    here.close()
+    with pytest.raises(LinkClosed):
+        here.send(Kind.SPAWNED, b"", [b"x"], (fd,))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

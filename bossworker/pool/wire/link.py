@@ -107,8 +107,7 @@ class Link:
         # First of all: another thread that is about to send then fails, instead of sending to whoever gets this number
         # next.
         self.sock.close()
-        while self._out:
-            close_fds(self._out.pop()[1])
+        self._drop_unsent()
         while self.frames:
             close_fds(self.frames.pop().fds)
         close_fds(self._in.fds)
@@ -116,6 +115,10 @@ class Link:
         while self._read:
             _, ancillary, flags, _ = self._read.pop()
             close_fds(_fds(ancillary, flags))
+
+    def _drop_unsent(self) -> None:
+        while self._out:
+            close_fds(self._out.pop()[1])
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -166,6 +169,9 @@ class Link:
         except OSError as error:
             if error.errno not in HUNG_UP:  # a signal handler's, a TimeoutError for instance
                 raise
+            # Another thread may have hung up before this was queued: nobody else closes the descriptors in it then.
+            if self.sock.fileno() < 0:
+                self._drop_unsent()
             raise LinkClosed(str(error)) from error
         return True
 
