@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from bossworker.forkqueue.sleeper import Sleeper
 from bossworker.system import processes
@@ -93,7 +94,7 @@ class Children:
         self._kept: dict[int, list[Kept]] = {}  # a pid may come back before its first status is asked for
         self._targets: list[int] = []  # what other threads are waiting for inside the kernel
         self._lost: dict[int, Child] = {}  # gone without a status, while such a thread may be about to tell it
-        self._sleepers: set[Sleeper] = set()
+        self._sleepers: WeakSet[Sleeper] = WeakSet()  # so that one which an interrupt keeps from `_dismiss` goes, too
         self._starting = self._missed = False
 
     def forget_in_child(self) -> None:
