@@ -100,9 +100,10 @@ class Children:
 
     def forget_in_child(self) -> None:
         """In a forked child, which has no children yet; the threads that slept here are not there any more."""
-        for sleeper in self._sleepers:
+        sleepers = list(self._sleepers)
+        self._reset()  # first: whatever is closed must be woken no more
+        for sleeper in sleepers:
             sleeper.close()
-        self._reset()
 
     # -- what there is --------------------------------------------------------------------------------------
 
