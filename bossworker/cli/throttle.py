@@ -26,7 +26,7 @@ class Throttle:
     def pause(self, running: int) -> float:
         """Seconds to wait until it is asked again; 0: one may be started, and counts as started.
 
-        When none is running, neither load nor want of memory keeps the next one for ever: there is no other way on.
+        Want of memory keeps all but the only one, which would wait for ever. Load keeps all, as with GNU parallel.
         """
         left = self._next - time.monotonic()
         if left > 0:

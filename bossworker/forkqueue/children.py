@@ -5,7 +5,8 @@ status. So every call of the ``os.wait`` family gives what it gives without a qu
 a program that still means to signal a child cannot hit another process that got its number; and code that holds a
 reference to the real ``os.waitpid`` works as ever. Only when a program lets more than MOST_ZOMBIES pile up, or where
 the platform cannot look without reaping (macOS before Python 3.13), does the queue reap; it then keeps the status and
-hands it out once.
+hands it out once. (Never to reap would save a hundred lines, and leave a program that waits for none of its children
+without pids: with 800 of them, fork fails after 798.)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from bossworker.forkqueue.sleeper import Sleeper
 from bossworker.system import processes
@@ -100,14 +102,15 @@ class Children:
         self._kept: dict[int, list[Kept]] = {}  # a pid may come back before its first status is asked for
         self._targets: list[KernelWait] = []  # what other threads are waiting for inside the kernel
         self._lost: dict[int, Child] = {}  # gone without a status, while such a thread may be about to tell it
-        self._sleepers: set[Sleeper] = set()
+        self._sleepers: WeakSet[Sleeper] = WeakSet()  # so that one which an interrupt keeps from `_dismiss` goes, too
         self._starting = self._missed = False
 
     def forget_in_child(self) -> None:
         """In a forked child, which has no children yet; the threads that slept here are not there any more."""
-        for sleeper in self._sleepers:
+        sleepers = list(self._sleepers)
+        self._reset()  # first: whatever is closed must be woken no more
+        for sleeper in sleepers:
             sleeper.close()
-        self._reset()
 
     # -- what there is --------------------------------------------------------------------------------------
 

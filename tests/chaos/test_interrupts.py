@@ -11,6 +11,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,6 +203,26 @@ def test_jobs_and_calls_that_are_not_started_leave_no_descriptor(long: bool, tmp
         most = descriptors()
         storm(part, long, act, check, 25)
     launching.close_launcher()
+
+
+def test_a_wait_for_a_child_leaves_no_descriptor(long: bool) -> None:
+    queue = ForkQueue(2)
+    held = queue.run_back(signal.pause)
+    with suppress(TimeoutError):
+        queue.waitpids(held, timeout=0)
+    most = descriptors()
+
+    def wait() -> None:
+        with suppress(TimeoutError):
+            queue.waitpids(held, timeout=0.001)
+
+    def check(n: int) -> None:
+        assert descriptors() <= most, f"at instruction {n}"
+        assert not queue._children._sleepers
+
+    storm("/forkqueue/", long, wait, check, 200)
+    os.kill(held, signal.SIGKILL)
+    assert queue.wait() == (held, signal.SIGKILL)
 
 
 def descriptors() -> int:

@@ -18,6 +18,8 @@ from bossworker.cli.quantities import MOST_JOBS, parse_duration, parse_jobs, par
 from bossworker.cli.replacements import Row, Template
 from bossworker.cli.run_arguments import parse_run
 from bossworker.cli.runner import median
+from bossworker.cli.throttle import TICK, Throttle
+from bossworker.system import proc
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
 COMMANDS = st.lists(TEXTS, min_size=1, max_size=4).filter(lambda words: bool(words[0]))
@@ -176,3 +178,37 @@ def test_command_lines_that_make_no_sense(argv: Sequence[str], capsys: pytest.Ca
         parse_run(argv)
     assert exit.value.code == 255
     assert "--help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "load", "pause"),
+    [
+        (b"9.00 9.00 9.00 4/200 77", (3.0, False), 0.0),  # this process is one of the four
+        (b"0.00 0.00 0.00 5/200 77", (3.0, False), TICK),
+        (b"0.00 0.00 0.00 5/200 77", (50.0, True), 0.0),  # of eight cores
+        (b"0.00 0.00 0.00 6/200 77", (50.0, True), TICK),
+        (b"", (0.0, False), TICK),  # the load average then
+        (b"", (2.0, False), 0.0),
+    ],
+)
+@pytest.mark.parametrize("running", [0, 1])
+def test_load_keeps_all_of_them(
+    told: bytes, load: tuple[float, bool], pause: float, running: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proc, "read", lambda name: {"loadavg": told}[name])
+    monkeypatch.setattr("os.getloadavg", lambda: (1.0, 9.0, 9.0))
+    assert Throttle(0.0, load, 0, 8).pause(running) == pause
+
+
+@pytest.mark.parametrize(
+    ("told", "short", "very_short"),
+    [(b"99", True, True), (b"100", True, False), (b"200", False, False), (b"", False, False)],
+)
+def test_want_of_memory_keeps_all_but_one(
+    told: bytes, short: bool, very_short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"MemFree: 1 kB\nMemAvailable: %s kB\nBuffers: 1 kB\n" % told if told else b""
+    monkeypatch.setattr(proc, "read", lambda name: {"meminfo": text}[name])
+    found = Throttle(0.0, None, 200 << 10, 8)
+    assert [found.pause(running) for running in (0, 1)] == [0.0, TICK * short]
+    assert found.memory_is_short is very_short

@@ -6,17 +6,20 @@ import gc
 import json
 import os
 import pty
+import resource
 import select
 import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import bossworker
+from bossworker.cli import doctor
 from bossworker.cli.entries import short
 from bossworker.cli.main import COMMANDS
 from bossworker.cli.manual_page import PLACES, write_all
@@ -176,6 +179,23 @@ def test_doctor(cli: Cli, root: Path) -> None:
     assert found["bossworker"]["text"].startswith(bossworker.__version__)
     assert str(root) in found["job directories"]["text"]
     assert "warning" in cli("doctor").out
+
+
+def test_doctor_on_a_machine_that_lacks_much(cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", lacks)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (100, 4096))
+    monkeypatch.setattr(doctor, "file_system_of", lambda path: ("nfs4", ""))
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    said = cli("doctor", "--json")
+    found = {one["what"]: one["text"] for one in map(json.loads, said.out.splitlines()) if one["state"] == "warning"}
+    assert said.status == 1
+    assert found["pyzmq"] == "it is not installed: pip install pyzmq"
+    assert found["open files"] == "RLIMIT_NOFILE is 100; raise it: ulimit (up to 4096)"
+    assert "over a network, others' jobs may be unknown here: set BOSSWORKER_ROOT" in found["job directories"]
+    assert found["temporary files"] == "/nowhere: No such file or directory"
 
 
 def test_what_is_garbage_in_a_program_that_calls_it_stays_so(cli: Cli) -> None:

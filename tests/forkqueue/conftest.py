@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bossworker.forkqueue import ForkQueue, children
-from bossworker.system import processes
+from bossworker.forkqueue.sleeper import Sleeper
 from tests.conftest import wait_for
 
 
@@ -94,7 +94,7 @@ def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if "no waitid" in how:
         monkeypatch.delattr(os, "waitid")
     if "no pidfd" in how:
-        monkeypatch.setattr(processes, "pidfd", lambda pid: None)
+        monkeypatch.setattr(Sleeper, "_watch", lambda *_: False)
     return how
 
 

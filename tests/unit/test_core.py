@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import itertools
@@ -10,6 +11,7 @@ import pickle
 import random
 import re
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -421,6 +423,34 @@ def test_what_is_started_is_a_child_and_what_is_not_leaves_none() -> None:
         assert refusal(environment=[line], folder=folder, stdio=(null, null, null)) == (0, 2)
     assert (sys.getrefcount(line), sys.getrefcount(folder), os.listdir("/proc/self/fd")) == before
     os.close(null)
+
+
+FORBID, KILL = 0x50000 | errno.EPERM, 0x80000000  # of seccomp
+CLOSE_RANGE, EXECVE = 436, {"x86_64": 59, "aarch64": 221}.get(os.uname().machine, -1)
+
+
+def forbid(number: int, verdict: int) -> None:
+    """A filter of this process's system calls."""
+    libc = ctypes.CDLL(None)
+    steps = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, verdict), (0x06, 0, 0, 0x7FFF0000)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+        os._exit(77)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or EXECVE < 0, reason="the numbers of its system calls are not known here")
+@pytest.mark.parametrize(("number", "verdict"), [(CLOSE_RANGE, FORBID), (CLOSE_RANGE, KILL), (EXECVE, FORBID)])
+def test_where_a_child_may_not_do_its_part_nothing_is_prepared(number: int, verdict: int) -> None:
+    assert core.prepare_starts() is not None
+    pid = os.fork()
+    if pid == 0:
+        forbid(number, verdict)
+        os._exit(core.prepare_starts() is not None)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 77:
+        pytest.skip("no filter can be set here")
+    assert code == 0
 
 
 def test_what_is_compiled_can_be_done_without() -> None:
