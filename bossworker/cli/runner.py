@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from bossworker.cli.crews import TIMEOUT, Crew
@@ -111,7 +112,7 @@ class Runner:
         self._register = register
         self._flight: set[int] = set()  # the places of what is with the crew
         self._rested = 0.0  # monotonic seconds
-        self._again: list[Planned] = []
+        self._again: deque[Planned] = deque()  # in the order in which they failed
         self._index = 0
         self._slots = options.slots
         self._free_slots = list(range(self._slots, 0, -1)) if planner.template.uses_slot else []
@@ -159,7 +160,7 @@ class Runner:
                 self._pause = pause
                 break
             # What is tried again comes first, also when all is full: the others may be waiting for its output.
-            plan = self._again.pop() if self._again else None if self._is_full() else self._next()
+            plan = self._again.popleft() if self._again else None if self._is_full() else self._next()
             if plan is None:
                 break
             plans.append(plan)

@@ -342,6 +342,15 @@ def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkey
     assert others == [str(number) for number in range(1, 150)]
 
 
+def test_what_failed_first_is_tried_again_first(cli: Cli, here: Path) -> None:
+    script = "echo {} >> begun; exit $(({} % 2))"
+    assert cli("run", "-j1", "--retries", "3", "-c", script, ":::", *map(str, range(60))).status == 30
+    begun = (here / "begun").read_text().split()
+    tried_again = [one for at, one in enumerate(begun) if one in begun[:at]]
+    may_be_tried_again = [one for at, one in enumerate(begun) if int(one) % 2 and begun[:at].count(one) < 2]
+    assert tried_again == may_be_tried_again
+
+
 def test_what_all_wait_for_is_tried_again(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bossworker.cli import printers
 
