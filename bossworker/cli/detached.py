@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import time
@@ -14,10 +13,9 @@ from bossworker import jobs
 from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, pairs, show_json, told
 from bossworker.cli.entries import NAME, Entry, EntryError, described, has_failed, is_cancelled, is_running, short
 from bossworker.cli.quantities import parse_duration, parse_size
+from bossworker.cli.room import room_for
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def start_parser() -> argparse.ArgumentParser:
@@ -74,22 +72,13 @@ def start(argv: Sequence[str]) -> int:
     command = command_of(parser, options)
 
     def work() -> int:
-        jobid = _started(**request_of(command, options))
+        request = request_of(command, options)
+        with room_for("job"):
+            jobid = jobs.start(request.pop("cmd"), **request)
         show_json({"id": jobid, "short": short(jobid), NAME: options.name}) if options.json else print(jobid)
         return 0
 
     return told("start", work)
-
-
-def _started(cmd: Any, **request: Any) -> str:
-    """Its id. EntryError: there is no room for it."""
-    try:
-        return jobs.start(cmd, **request)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        folder = find_root()
-        raise EntryError(f"no job can be kept in {folder}: {error.strerror}; BOSSWORKER_ROOT names a folder") from error
 
 
 def _value(text: str) -> object:

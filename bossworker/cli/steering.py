@@ -57,6 +57,8 @@ def _nothing_is_known(found: dict[str, Any]) -> bool:
 def _how_it_ended(found: dict[str, Any]) -> str:
     """In words; with the reason where no exit status tells more."""
     state, reason = state_of(found), found["reason"]
+    if reason and is_running(found):  # what it waits for
+        return f"{state}: {reason}"
     if not reason or not state.startswith((NOT_STARTED, "failed")) or not _nothing_is_known(found):
         return state
     return str(reason) if state == NOT_STARTED else f"{state.split(' (')[0]}: {reason}"

@@ -44,8 +44,8 @@ def test_where_no_job_can_be_kept(cli: Cli, root: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(jobs, "start", start)
-    told = f"bossworker start: no job can be kept in {root}: No space left on device; BOSSWORKER_ROOT names a folder\n"
-    assert cli("start", "true") == (1, "", told)
+    told = "No space left on device; make room, or have BOSSWORKER_ROOT name another folder"
+    assert cli("start", "true") == (1, "", f"bossworker start: no job can be kept in {root}: {told}\n")
 
 
 def objects(text: str) -> list[dict[str, Any]]:
