@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import FAILED, TIME_IS_UP, check_with, complain, make_parser, show_json, told
+from bossworker.cli.command_parser import FAILED, TIME_IS_UP, complain, make_parser, show_json, told
 from bossworker.cli.entries import NOT_STARTED, Entry, EntryError, exit_status, is_running, runs
 from bossworker.cli.looking import state_of
-from bossworker.cli.quantities import parse_duration
+from bossworker.cli.quantities import check_with, parse_duration
 from bossworker.cli.selecting import Choice, choose, select
 from bossworker.system.checks import check_signal
 

@@ -287,7 +287,7 @@ def test_what_makes_no_sense(cli: Cli) -> None:
     said = cli("log", "--since", "yesterday", "last")
     assert (said.status, "argument --since: 'yesterday': it is a whole number\n" in said.err) == (2, True)
     assert cli("wait", "last").status == 125
-    assert cli("start", "--env", "A", "true").status == 1
+    assert cli("start", "--env", "A", "true").status == 2
 
 
 def test_a_job_is_listed_at_once(cli: Cli, start: Callable[..., str]) -> None:
