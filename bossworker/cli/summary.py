@@ -34,13 +34,14 @@ class Summary:
 
     def __init__(self, slowest: int = _SLOWEST) -> None:
         self.failures: list[FailedJob] = []
-        self.failed = 0
+        self.ended = self.failed = 0
         self.interrupted = 0
         self._most_slow = slowest
         self._slowest: list[tuple[float, int, str]] = []
 
     def add(self, ended: Ended) -> None:
         """One has ended."""
+        self.ended += 1
         heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
         if len(self._slowest) > self._most_slow:
             heapq.heappop(self._slowest)
@@ -61,7 +62,7 @@ class Summary:
             if one.jobid:
                 told.append(f"    all of it: bossworker log {one.jobid}")
         if self.failed > len(self.failures):
-            told.append(f"... and {self.failed - len(self.failures):,} more failed")
+            told.append(f"... and {self.failed - len(self.failures):,} more: {self.failed:,} of {self.ended:,} failed")
         told += self._slow_lines()
         if self.failed and rerun:
             told.append(f"rerun them: {shlex.join(rerun)}")

@@ -215,6 +215,10 @@ def test_a_timeout_in_per_cent_of_the_median(cli: Cli, here: Path) -> None:
     assert "sleep 600: timed out" in said.err
 
 
+def test_a_timeout_in_per_cent_spares_short_jobs(cli: Cli) -> None:
+    assert cli("run", "-j2", "--timeout", "200%", "sleep", ":::", *["0.01"] * 6, "0.4").status == 0
+
+
 def test_memory_and_nice_and_env_and_wd(cli: Cli, here: Path) -> None:
     said = cli("run", "--memory", "64M", sys.executable, "-c", "b = b'x' * (300 << 20); import time; time.sleep({})",
                ":::", "600")  # fmt: skip
