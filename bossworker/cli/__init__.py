@@ -7,7 +7,8 @@ arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding a
 function_crew.py (who runs the jobs), outcomes.py, printers.py, progress_line.py, summary.py, reruns.py, joblog.py,
 junit.py (what is told of jobs), run_journal.py, cell_book.py (``--journal``)
 
-add: queue_commands.py, queue_files.py (what is on the disk), spooler.py (the process that runs them)
+add: queue_commands.py, queue_files.py (what is on the disk), spooler.py (the process that runs them), room.py (a
+disk that is full)
 
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
 resume, send), on entries.py (the one form that all have: job_entries.py, task_entries.py, pool_entries.py),

@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 from bossworker.cli.entries import EntryError
+from bossworker.cli.main import USAGE
+from bossworker.cli.quantities import shortened
 from bossworker.cli.selecting import SelectError
 
 NO_SUCH, TIME_IS_UP = 125, 124  # exit statuses: no such job; `wait` has waited long enough
@@ -16,7 +18,12 @@ FAILED = 1
 
 IDS = "ID: a unique beginning of an id, a name, last, all or failed"
 
-Given = TypeVar("Given")
+
+class CommandParser(argparse.ArgumentParser):
+    """What makes no sense is told in a line, with the next step."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {shortened(message)}\n({self.prog} --help shows how it is used)\n")
 
 
 def make_parser(
@@ -28,7 +35,7 @@ def make_parser(
         ids: How many ids it takes, as argparse has it ("+", "*"); empty: it has no such arguments.
     """
     told = "\n".join(f"  bossworker {name} {one}".rstrip() for one in examples)
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"bossworker {name}",
         description=text,
         epilog=f"examples:\n{told}",
@@ -42,18 +49,6 @@ def make_parser(
     return parser
 
 
-def check_with(parse: Callable[[str], Given]) -> Callable[[str], Given]:
-    """For argparse: so that the parser's own words are told."""
-
-    def check(text: str) -> Given:
-        try:
-            return parse(text)
-        except (TypeError, ValueError) as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-    return check
-
-
 def show_json(value: object) -> None:
     """A line to stdout."""
     print(json.dumps(value, default=str), flush=True)
@@ -61,7 +56,7 @@ def show_json(value: object) -> None:
 
 def complain(command: str, error: object) -> None:
     """A line to stderr."""
-    print(f"bossworker {command}: {error}", file=sys.stderr)
+    print(f"bossworker {command}: {shortened(str(error))}", file=sys.stderr)
 
 
 def told(command: str, work: Callable[[], int]) -> int:
@@ -78,9 +73,6 @@ def told(command: str, work: Callable[[], int]) -> int:
         return FAILED
 
 
-def pairs(texts: Sequence[str], what: str) -> Mapping[str, Any]:
-    """``K=V`` each. ValueError names what is none."""
-    for one in texts:
-        if "=" not in one:
-            raise ValueError(f"{what} {one!r}: it is written K=V")
+def pairs(texts: Sequence[str]) -> Mapping[str, Any]:
+    """Of ``K=V`` each."""
     return dict(one.split("=", 1) for one in texts)

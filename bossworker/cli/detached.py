@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import time
@@ -11,13 +10,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, pairs, show_json, told
-from bossworker.cli.entries import NAME, Entry, EntryError, described, has_failed, is_cancelled, is_running, short
-from bossworker.cli.quantities import parse_duration, parse_size
+from bossworker.cli.command_parser import FAILED, complain, make_parser, pairs, show_json, told
+from bossworker.cli.entries import (
+    ENDED,
+    NAME,
+    Entry,
+    EntryError,
+    described,
+    has_failed,
+    is_cancelled,
+    is_running,
+    short,
+)
+from bossworker.cli.quantities import check_with, parse_duration, parse_given, parse_pair, parse_size
+from bossworker.cli.room import room_for
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def start_parser() -> argparse.ArgumentParser:
@@ -34,11 +42,25 @@ def start_parser() -> argparse.ArgumentParser:
 def add_command_options(parser: argparse.ArgumentParser) -> None:
     """What `start` and `add` know of a command."""
     add = parser.add_argument
-    add("--name", help="to be found by, besides its id")
+    add("--name", type=check_with(parse_given), help="to be found by, besides its id")
     add("--timeout", type=check_with(parse_duration), default=0.0, metavar="S", help="end it after this: 90, 2m, 1h30m")
-    add("--env", action="append", default=[], metavar="K=V", help="a variable to add; several times")
-    add("--wd", "--workdir", metavar="DIR", help="where it runs, instead of here")
-    add("--meta", action="append", default=[], metavar="K=V", help="kept with it; V is JSON or text")
+    add(
+        "--env",
+        type=check_with(parse_pair),
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a variable to add; several times",
+    )
+    add("--wd", "--workdir", type=check_with(parse_given), metavar="DIR", help="where it runs, instead of here")
+    add(
+        "--meta",
+        type=check_with(parse_pair),
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="kept with it; V is JSON or text",
+    )
     add("--memory", type=check_with(parse_size), default=0, metavar="SIZE", help="end it above this: 512M, 2G")
     add("-c", dest="shell", action="store_true", help="CMD is one command line for a shell")
     add("cmd", nargs=argparse.REMAINDER, metavar="CMD ...", help="the program and its arguments")
@@ -56,13 +78,13 @@ def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 def request_of(command: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """As ``jobs.start`` and `run_command` take it."""
-    meta = {key: _value(text) for key, text in pairs(options.meta, "--meta").items()}
+    meta = {key: _value(text) for key, text in pairs(options.meta).items()}
     return {
         "cmd": command[0] if options.shell else command,
         "shell": options.shell,
         "timeout": options.timeout,
         "memory": options.memory,
-        "env": pairs(options.env, "--env"),
+        "env": pairs(options.env),
         "cwd": os.path.abspath(options.wd or os.getcwd()),
         "meta": meta if options.name is None else {**meta, NAME: options.name},
     }
@@ -74,22 +96,13 @@ def start(argv: Sequence[str]) -> int:
     command = command_of(parser, options)
 
     def work() -> int:
-        jobid = _started(**request_of(command, options))
+        request = request_of(command, options)
+        with room_for("job"):
+            jobid = jobs.start(request.pop("cmd"), **request)
         show_json({"id": jobid, "short": short(jobid), NAME: options.name}) if options.json else print(jobid)
         return 0
 
     return told("start", work)
-
-
-def _started(cmd: Any, **request: Any) -> str:
-    """Its id. EntryError: there is no room for it."""
-    try:
-        return jobs.start(cmd, **request)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        folder = find_root()
-        raise EntryError(f"no job can be kept in {folder}: {error.strerror}; BOSSWORKER_ROOT names a folder") from error
 
 
 def _value(text: str) -> object:
@@ -152,8 +165,19 @@ def clean_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--older-than", type=check_with(parse_duration), metavar="S", help="only what is older: 7d, 12h"
     )
-    parser.add_argument("--status", action="append", help="only these: completed, terminated by error, unknown, ...")
+    parser.add_argument(
+        "--status",
+        type=check_with(_status),
+        action="append",
+        help="only these: completed, terminated by error, unknown, ...",
+    )
     return parser
+
+
+def _status(text: str) -> str:
+    if text not in ENDED:
+        raise ValueError(f"it is one of {', '.join(ENDED)}")
+    return text
 
 
 def clean(argv: Sequence[str]) -> int:

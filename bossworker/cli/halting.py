@@ -71,13 +71,12 @@ class RunTally:
 
     @property
     def exit_status(self) -> int:
-        """0, or how many failed, at most 101; of a run that halted, as GNU parallel's."""
+        """0, or how many failed, at most 101; of a run that one job halted, that job's, as GNU parallel's."""
         if self.halted and self.rule.what == "success":
             return 0
         if self.rule.percent:
             return min(
                 math.ceil(100 * (self.failed + self.known_failed) / (self.total or self.done or 1)), MOST_FAILURES
             )
-        if self.halted and self.rule.what == "fail" and self.rule.number == 1:
-            return self._last_exit or 1
-        return min(self.failed + self.known_failed, MOST_FAILURES + 1)
+        failed = min(self.failed + self.known_failed, MOST_FAILURES + 1)
+        return self._last_exit or failed if self.halted and self.rule.number == 1 else failed

@@ -11,6 +11,7 @@ from typing import Any
 from bossworker import jobs
 from bossworker.cli.entries import NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
+from bossworker.cli.room import full_disk, room_for
 from bossworker.commands import jobdir, output, record
 from bossworker.commands.ended_job import open_stream
 from bossworker.commands.record import Info, Status
@@ -112,8 +113,8 @@ class JobEntry:
         if stdin is not None and not os.path.isabs(stdin):
             raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
         command: Any = info.args[2] if info.shell else info.args
-        return JobEntry(
-            jobs.start(
+        with room_for("job"):
+            jobid = jobs.start(
                 command,
                 shell=info.shell,
                 timeout=info.timeout,
@@ -126,7 +127,7 @@ class JobEntry:
                 cwd=info.cwd,
                 meta={**info.meta, "retry_of": self.id},
             )
-        )
+        return JobEntry(jobid)
 
     def delete(self) -> None:
         """End it, and delete its files."""
@@ -215,7 +216,7 @@ class QueuedEntry:
         if self._folder.trouble:
             return f"the process of its queue had to be started again: {self._folder.trouble}"
         before = [short(one) for one in request["after"] if record.read(one).state != jobdir.COMPLETED]
-        return f"after {', '.join(before)}" if before else ""
+        return f"after {', '.join(before)}" if before else full_disk()
 
     def wait(self, timeout: float | None) -> None:
         """Until the job that it becomes has ended."""

@@ -17,7 +17,12 @@ class JUnitReport:
     """Written as jobs end, so that memory does not grow; the counts in its first line are filled in at last."""
 
     def __init__(self, path: str) -> None:
-        self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        self._name = f"--junit {path}"
+        try:
+            self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            error.filename = self._name
+            raise
         self._tests = self._failed = 0
         self._seconds = 0.0
         with self._named():
@@ -31,7 +36,7 @@ class JUnitReport:
         try:
             yield
         except OSError as error:
-            error.filename = self._file.name
+            error.filename = self._name
             with suppress(OSError):
                 self._file.close()
             raise

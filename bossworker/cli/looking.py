@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
-from bossworker.cli.command_parser import check_with, make_parser, show_json, told
+from bossworker.cli.command_parser import make_parser, show_json, told
 from bossworker.cli.entries import (
+    ENDED,
     LOOK,
     NOT_STARTED,
     QUEUE,
+    QUEUED,
     STREAMS,
     Entry,
     EntryError,
@@ -26,7 +28,8 @@ from bossworker.cli.entries import (
 )
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
-from bossworker.cli.quantities import parse_whole
+from bossworker.cli.quantities import check_with, parse_whole, printable
+from bossworker.cli.queue_files import check_group
 from bossworker.cli.selecting import choose, everything, pools_there, select
 from bossworker.system import descendants, proc
 
@@ -45,10 +48,21 @@ def ps_parser() -> argparse.ArgumentParser:
         ["", "--all --status running", "--json"],
     )
     parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
-    parser.add_argument("--status", help="only these: running, completed, failed, ...")
+    parser.add_argument("--status", type=check_with(_status), help="only these: running, completed, failed, ...")
     parser.add_argument("--name", help="only those of this name")
-    parser.add_argument("-g", "--group", help="only those of this group of queued commands")
+    parser.add_argument(
+        "-g", "--group", type=check_with(check_group), help="only those of this group of queued commands"
+    )
     return parser
+
+
+_WORDS = (QUEUED, "created", "running", "paused", *ENDED, "failed", "cancelled", NOT_STARTED)
+
+
+def _status(text: str) -> str:
+    if text not in _WORDS:
+        raise ValueError(f"it is one of {', '.join(_WORDS)}")
+    return text
 
 
 def ps(argv: Sequence[str]) -> int:
@@ -80,7 +94,7 @@ def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
         return False
     if options.group is not None and one["meta"].get(QUEUE, {}).get("group") != options.group:
         return False
-    return options.status is None or options.status in (one["status"], state_of(one).split(" ")[0])
+    return options.status is None or options.status in (one["status"], state_of(one).split(" (")[0])
 
 
 def state_of(one: dict[str, Any]) -> str:
@@ -127,7 +141,7 @@ def _coloured(line: str, state: str) -> str:
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     started = time.strftime("%m-%d %H:%M", time.localtime(one["started"])) if one["started"] else "-"
     elapsed = clock(one["elapsed"]) if one["elapsed"] is not None else "-"
-    return short(one["id"]), one["name"] or "-", state_of(one), started, elapsed, command_line(one)
+    return short(one["id"]), printable(one["name"] or "-"), state_of(one), started, elapsed, command_line(one)
 
 
 def command_line(one: dict[str, Any]) -> str:
@@ -135,7 +149,7 @@ def command_line(one: dict[str, Any]) -> str:
     if one["kind"] == "pool":
         return _pool_line(one["command"][0], one["pool"])
     line = one["command"][0] if one["shell"] and one["command"] else shlex.join(map(str, one["command"] or ()))
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable(line)
 
 
 def _pool_line(program: str, pool: dict[str, Any]) -> str:
@@ -172,14 +186,14 @@ def _print_all(found: dict[str, Any]) -> None:
         print(f"{key:12} {_readable(key, value)}")
 
 
-def _readable(key: str, value: object) -> object:
+def _readable(key: str, value: object) -> str:
     if key in ("created", "started", "ended"):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(value))))
     if key == "max_rss":
         return f"{int(str(value)) / (1 << 20):.1f} MiB"
     if isinstance(value, dict):
         return json.dumps(value)
-    return f"{value:.3f} s" if isinstance(value, float) else value
+    return f"{value:.3f} s" if isinstance(value, float) else printable(str(value))
 
 
 def log_parser() -> argparse.ArgumentParser:

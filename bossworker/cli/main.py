@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"bossworker {__version__}")
         return 0
-    print(f"bossworker: there is no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+    print(f"bossworker: there is no command {name!r:.200}; there are {', '.join(COMMANDS)}", file=sys.stderr)
     return USAGE
 
 

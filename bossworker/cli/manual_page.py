@@ -55,7 +55,9 @@ def page() -> str:
 
 _EXIT = """\
 run: 0, the number of failed jobs up to 100, 101 if there were more, 130 after Ctrl-C, 143 after TERM, 255 for any other
-error. With --halt: what GNU parallel exits with.
+error. With --halt, as GNU parallel: of fail=1 and done=1, the exit status of the job that made it halt (128 and the
+signal's number, if one ended it); of N%, how many of a hundred failed; of success, 0 if so many did well; or else the
+number of failed jobs.
 wait: that of the command; 128 and the number of the signal that ended it; 124 when time is up.
 Others: 0, 1 when something could not be done, 2 for a command line that makes no sense, 125 when there is no such
 job."""

@@ -46,7 +46,11 @@ class CommandPlanner:
         argv = [SHELL, "-c", text] if self.template.shell else self.template.argv(row)
         folder = self._folder(row)
         if self._wd is not None:
-            os.makedirs(folder, exist_ok=True)
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except OSError as error:
+                error.filename = f"--wd {folder}"
+                raise
         return Planned(row, text, index, tag, (argv, folder, tag, env))
 
     def _folder(self, row: Row) -> str:

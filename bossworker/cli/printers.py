@@ -296,7 +296,7 @@ class ResultFolders:
         try:
             self._fill(folder, ended)
         except OSError as error:
-            error.filename = error.filename or folder
+            error.filename = f"--results {error.filename or folder}"
             raise
 
     def _fill(self, folder: str, ended: Ended) -> None:
@@ -332,7 +332,12 @@ class ResultTable:
     def __init__(self, path: str, append: bool = False) -> None:
         import csv
 
-        self._file = open(path, "a" if append else "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        mode = "a" if append else "w"
+        try:
+            self._file = open(path, mode, newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        except OSError as error:
+            error.filename = f"--results {path}"
+            raise
         self._writer = csv.writer(self._file, "excel-tab" if path.endswith(".tsv") else "excel", lineterminator="\n")
         self._begun = append and os.path.getsize(path) > 0
 

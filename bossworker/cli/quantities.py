@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from bossworker.system.checks import MAX_SECONDS
+
+Given = TypeVar("Given")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)", re.ASCII)
 _SIZES = {"": 1, **{letter: 1024 ** (at + 1) for at, letter in enumerate("KMGT")}}
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*)([KMGT]?)(?:I?B)?", re.ASCII)
+_SHARE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(%?)", re.ASCII)
+_LARGEST = (1 << 63) - 1  # what 64 bits hold
 MOST_JOBS = 250  # at once, of ``-j 0``
+_MOST_SLOTS = 10_000  # there are no machines that run more at once; each takes memory
+_MOST_TOLD = 600  # characters of an error
+
+
+def shortened(text: str) -> str:
+    """An error's text, cut in the middle where a value makes it long: its end says what is allowed."""
+    return text if len(text) <= _MOST_TOLD else f"{text[: _MOST_TOLD // 2]}...{text[-_MOST_TOLD // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """Without what a terminal might obey."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def check_with(parse: Callable[[str], Given]) -> Callable[[str], Given]:
+    """For argparse: so that the parser's own words are told."""
+
+    def check(text: str) -> Given:
+        try:
+            return parse(text)
+        except (OSError, TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return check
+
+
+def parse_given(text: str) -> str:
+    """Anything but nothing."""
+    if not text:
+        raise ValueError("it is empty")  # a variable of the shell that is not set, perhaps
+    return text
+
+
+def parse_pair(text: str) -> str:
+    """``K=V``."""
+    if text.find("=") < 1:
+        raise ValueError("it is written K=V")
+    return text
 
 
 def parse_duration(text: str) -> float:
@@ -22,15 +69,23 @@ def parse_duration(text: str) -> float:
         at = found.end()
     if not text or at != len(text):
         raise ValueError("it is a number of seconds, or one with s, m, h or d, such as 1h30m")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"it is at most {MAX_SECONDS:.0f} seconds, which are some thirty years")
     return seconds
 
 
 def parse_whole(text: str) -> int:
     """``4096``, ``-1``."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("it is a whole number") from None
+    if re.fullmatch("[+-]?[0-9]{1,19}", text, re.ASCII) is None or abs(int(text)) > _LARGEST:
+        raise ValueError("it is a whole number")
+    return int(text)
+
+
+def parse_count(text: str) -> int:
+    """``4096``; not below 0."""
+    if re.fullmatch("[0-9]{1,18}", text, re.ASCII) is None:
+        raise ValueError("it is a whole number, 0 or more")
+    return int(text)
 
 
 def parse_size(text: str) -> int:
@@ -38,19 +93,18 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.upper())
     if found is None:
         raise ValueError("it is a number of bytes, or one with K, M, G or T, such as 512M")
-    return int(float(found[1]) * _SIZES[found[2]])
+    size = float(found[1]) * _SIZES[found[2]]
+    if size >= _LARGEST:
+        raise ValueError("it is less than 8388608T")
+    return int(size)
 
 
 def parse_share(text: str) -> tuple[float, bool]:
     """A number, and whether it is of a hundred: ``400%``, ``2.5``."""
-    percent = text.endswith("%")
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
+    found = _SHARE.fullmatch(text)
+    if found is None or float(found[1]) > _LARGEST:
         raise ValueError("it is a number, or one with %, such as 50%")
-    return number, percent
+    return float(found[1]), bool(found[2])
 
 
 def parse_jobs(text: str, cores: int) -> int:
@@ -58,7 +112,7 @@ def parse_jobs(text: str, cores: int) -> int:
     if os.path.isfile(text):
         with open(text) as file:
             text = file.read(100).strip()
-    found = re.fullmatch(r"([+-]?)([0-9]+)(%?)", text, re.ASCII)
+    found = re.fullmatch(r"([+-]?)([0-9]{1,18})(%?)", text, re.ASCII)
     if found is None:
         raise ValueError("it is a number, +N or -N, N%, 0, or a file that holds one of these")
     number = int(found[2])
@@ -68,4 +122,6 @@ def parse_jobs(text: str, cores: int) -> int:
         number = cores + number if found[1] == "+" else cores - number
     elif not number and not found[3]:
         return MOST_JOBS
+    if number > _MOST_SLOTS:
+        raise ValueError(f"it is at most {_MOST_SLOTS:,} at once")
     return max(1, number)

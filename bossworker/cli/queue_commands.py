@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import check_with, make_parser, show_json, told
+from bossworker.cli.command_parser import make_parser, show_json, told
 from bossworker.cli.detached import add_command_options, command_of, request_of
 from bossworker.cli.entries import EntryError, short
 from bossworker.cli.job_entries import add as add_to_queue
-from bossworker.cli.quantities import parse_duration, parse_whole
+from bossworker.cli.quantities import check_with, parse_duration, parse_whole
 from bossworker.cli.queue_files import DEFAULT, GroupSettings, QueueFolder, all_groups, check_group
 from bossworker.cli.selecting import select
 from bossworker.commands import jobdir, record
@@ -79,7 +79,7 @@ def group_parser() -> argparse.ArgumentParser:
 
 
 def _slots(text: str) -> int:
-    return check_count("N", int(text), 1, MAX_WORKERS)
+    return check_count("N", parse_whole(text), 1, MAX_WORKERS)
 
 
 def group(argv: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bossworker.cli.entries import EntryError
+from bossworker.cli.room import room_for
 from bossworker.commands.roots import find_root, is_id, make_root
 from bossworker.pool.door.addresses import dial
 from bossworker.system.syncing import sync_folder_of
@@ -74,18 +75,25 @@ class QueueFolder:
     # -- what is waiting ------------------------------------------------------------------------------------
 
     def put(self, request: Mapping[str, Any]) -> None:
-        """Add a command. It is on the disk when this returns."""
-        self.make()
-        self._write(f"waiting/{request['id']}.json", request)
+        """Add a command. It is on the disk when this returns. EntryError: there is no room."""
+        with room_for("command"):
+            self._write(f"waiting/{request['id']}.json", request)
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Whole, or not at all."""
+        self.make()
         path = f"{self.path}/{name}"
         new = f"{path}.{os.getpid()}.new"
-        with open(new, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(new, path)
+        try:
+            with open(new, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+                json.dump(value, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(new, path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(new)
+            raise OSError(error.errno, error.strerror, self.path) from error
         sync_folder_of(path)
 
     def waiting_ids(self) -> list[str]:
@@ -117,8 +125,8 @@ class QueueFolder:
 
     @settings.setter
     def settings(self, settings: GroupSettings) -> None:
-        self.make()
-        self._write("settings.json", settings._asdict())
+        with room_for("setting"):
+            self._write("settings.json", settings._asdict())
 
     # -- the process that sees to it ------------------------------------------------------------------------
 
@@ -170,8 +178,9 @@ class QueueFolder:
 
     def _start_if_free(self) -> bool:
         """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""
-        self.make()
-        lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with room_for("queue"):
+            self.make()
+            lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._start(lock)

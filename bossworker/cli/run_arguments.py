@@ -9,7 +9,17 @@ from typing import NoReturn
 
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import TRIMS, Source
-from bossworker.cli.quantities import parse_duration, parse_jobs, parse_share, parse_size, parse_whole
+from bossworker.cli.quantities import (
+    check_with,
+    parse_count,
+    parse_duration,
+    parse_given,
+    parse_jobs,
+    parse_share,
+    parse_size,
+    parse_whole,
+    shortened,
+)
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
@@ -116,38 +126,14 @@ class RunParser(argparse.ArgumentParser):
     """Errors are told with exit status 255, as everything that is no job's."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(OTHER, f"bossworker run: {message}\n(bossworker run --help shows how it is used)\n")
+        self.exit(OTHER, f"bossworker run: {shortened(message)}\n(bossworker run --help shows how it is used)\n")
 
     def format_help(self) -> str:
         return HELP
 
 
-def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """For argparse: so that the parser's own words are told."""
-
-    def check(text: str) -> object:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-    return check
-
-
 def _timeout(text: str) -> tuple[float, bool]:
     return parse_share(text) if text.endswith("%") else (parse_duration(text), False)
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError("it is a whole number, 0 or more")
-    return int(text)
-
-
-def _given(text: str) -> str:
-    if not text:
-        raise ValueError("it is empty")  # a variable of the shell that is not set, perhaps
-    return text
 
 
 def _expression(text: str) -> str:
@@ -168,9 +154,28 @@ def _delimiter_of(text: str) -> bytes:
 
 def _delimiter(text: str) -> str:
     try:
-        _delimiter_of(_given(text))
+        _delimiter_of(parse_given(text))
     except UnicodeError:
         raise ValueError(r"it is a text, in which \n, \t, \0 and \x1f mean what they mean in C") from None
+    return text
+
+
+def _header(text: str) -> str:
+    if text != ":":
+        raise ValueError("it is : (the first line has the names)")
+    return text
+
+
+def _nice(text: str) -> int:
+    number = parse_whole(text)
+    if not -20 <= number <= 19:
+        raise ValueError("it is a whole number from -20 to 19")
+    return number
+
+
+def _variable(text: str) -> str:
+    if text not in os.environ and text.find("=") < 1:
+        raise ValueError("it is K=V, or the name of a variable that is there")
     return text
 
 
@@ -197,21 +202,40 @@ def _add_what_is_run(add: Add) -> None:
     """What is run, and how many at once."""
     add("-c", "--command", dest="shell_command", metavar="STRING", help="a shell's command line, not a program")
     add(
-        "-f", "--function", type=checked(_given), metavar="PKG.MOD:FN", help="a Python handler of JSON objects or lines"
+        "-f",
+        "--function",
+        type=check_with(parse_given),
+        metavar="PKG.MOD:FN",
+        help="a Python handler of JSON objects or lines",
     )
-    add("-j", "--jobs", type=checked(_slots), default="+0", metavar="N", help="jobs at once: N, N%%, +N, -N, 0 or FILE")
+    add(
+        "-j",
+        "--jobs",
+        type=check_with(_slots),
+        default="+0",
+        metavar="N",
+        help="jobs at once: N, N%%, +N, -N, 0 or FILE",
+    )
 
 
 def _add_input(add: Add) -> None:
     """Where arguments come from, and what they are cut into."""
-    add("-a", "--arg-file", action="append", default=[], metavar="FILE", help="arguments from a file; - is stdin")
+    add(
+        "-a",
+        "--arg-file",
+        type=check_with(parse_given),
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="arguments from a file; - is stdin",
+    )
     add("-0", "--null", action="store_true", help="arguments end with NUL")
-    add("-d", "--delimiter", type=checked(_delimiter), default=_NEWLINE, metavar="D", help="arguments end with D")
-    add("--colsep", "-C", type=checked(_expression), metavar="REGEX", help="what separates columns of an argument")
+    add("-d", "--delimiter", type=check_with(_delimiter), default=_NEWLINE, metavar="D", help="arguments end with D")
+    add("--colsep", "-C", type=check_with(_expression), metavar="REGEX", help="what separates columns of an argument")
     add("--trim", choices=TRIMS, help="white space that is taken from arguments: none, left, right; with --colsep lr")
-    add("-N", "--max-replace-args", dest="repeated", type=checked(_count), metavar="N", help="arguments a job")
-    add("-n", "--max-args", dest="per_job", type=checked(_count), default=1, metavar="N", help="the same")
-    add("--header", metavar=":", help="the first line of each input names its columns")
+    add("-N", "--max-replace-args", dest="repeated", type=check_with(parse_count), metavar="N", help="arguments a job")
+    add("-n", "--max-args", dest="per_job", type=check_with(parse_count), default=1, metavar="N", help="the same")
+    add("--header", type=check_with(_header), metavar=":", help="the first line of each input names its columns")
 
 
 def _add_output(add: Add) -> None:
@@ -227,13 +251,13 @@ def _add_output(add: Add) -> None:
 
 def _add_earlier_runs(add: Add) -> None:
     """What earlier runs have left."""
-    add("--joblog", type=checked(_given), metavar="FILE", help="a line for each job that has ended")
+    add("--joblog", type=check_with(parse_given), metavar="FILE", help="a line for each job that has ended")
     add("--resume", action="store_true", help="leave out what is in the joblog")
     add("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed")
     add("--retry-failed", action="store_true", help="run what has failed, according to the joblog")
     add(
         "--journal",
-        type=checked(_given),
+        type=check_with(parse_given),
         metavar="FILE",
         help="go on with what an earlier run has left, and run nothing twice",
     )
@@ -242,26 +266,44 @@ def _add_earlier_runs(add: Add) -> None:
 
 def _add_limits(add: Add) -> None:
     """How often, when and how long jobs run, and with how much."""
-    add("--retries", type=checked(_count), default=1, metavar="N", help="how often a job is tried")
-    add("--halt", "--halt-on-error", type=checked(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
-    add("--timeout", type=checked(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
-    add("--delay", type=checked(parse_duration), default=0.0, metavar="S", help="seconds between two starts")
-    add("--load", type=checked(parse_share), metavar="N", help="start none while more processes want to run")
-    add("--memfree", type=checked(parse_size), default=0, metavar="SIZE", help="start none while less is free")
-    add("--memory", type=checked(parse_size), default=0, metavar="SIZE", help="what a job may hold")
+    add("--retries", type=check_with(parse_count), default=1, metavar="N", help="how often a job is tried")
+    add("--halt", "--halt-on-error", type=check_with(parse_halt), default=HaltRule(), metavar="RULE", help="stop early")
+    add("--timeout", type=check_with(_timeout), default=(0.0, False), metavar="S", help="seconds, or N%% of the median")
+    add("--delay", type=check_with(parse_duration), default=0.0, metavar="S", help="seconds between two starts")
+    add("--load", type=check_with(parse_share), metavar="N", help="start none while more processes want to run")
+    add("--memfree", type=check_with(parse_size), default=0, metavar="SIZE", help="start none while less is free")
+    add("--memory", type=check_with(parse_size), default=0, metavar="SIZE", help="what a job may hold")
 
 
 def _add_reports(add: Add) -> None:
     """Where and how commands run, and what is told of them."""
-    add("--results", type=checked(_given), metavar="DIR", help="output into files below DIR, or into X.csv or X.tsv")
-    add("--wd", "--workdir", type=checked(_given), metavar="DIR", help="where commands run; made if it is not there")
-    add("--nice", type=checked(parse_whole), default=0, metavar="N", help="how nice commands are")
+    add(
+        "--results",
+        type=check_with(parse_given),
+        metavar="DIR",
+        help="output into files below DIR, or into X.csv or X.tsv",
+    )
+    add(
+        "--wd",
+        "--workdir",
+        type=check_with(parse_given),
+        metavar="DIR",
+        help="where commands run; made if it is not there",
+    )
+    add("--nice", type=check_with(_nice), default=0, metavar="N", help="how nice commands are")
     add("--bar", action="store_true", help="show progress")
     add("--eta", action="store_true", help="show progress")
-    add("--env", action="append", default=[], metavar="K=V", help="a variable for the commands")
+    add(
+        "--env",
+        type=check_with(_variable),
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a variable for the commands",
+    )
     add("--quiet", "-q", action="store_true", help="no bar, no summary")
     add("--json", action="store_true", help="a JSON line a job on stdout")
-    add("--junit", type=checked(_given), metavar="FILE", help="a JUnit report")
+    add("--junit", type=check_with(parse_given), metavar="FILE", help="a JUnit report")
 
 
 def parse_run(argv: Sequence[str]) -> RunOptions:
@@ -291,10 +333,6 @@ def _check(parser: RunParser, options: RunOptions) -> None:
         parser.error("--journal resumes by itself; --resume and --retry-failed are for a joblog alone")
     if options.interrupted and not options.journal:
         parser.error("--interrupted needs --journal FILE")
-    if options.header not in (None, ":"):
-        parser.error("--header is : (the first line has the names)")
-    if any("=" not in one and one not in os.environ for one in options.env):
-        parser.error("--env is K=V, or the name of a variable that is there")
     if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):
         parser.error(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
     if options.function is not None and options.how != "group":
@@ -326,7 +364,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[Source]]:
 def _joined(argv: list[str]) -> list[str]:
     """``-j -1`` as ``-j-1``: with an option ``-0``, argparse takes a negative number for an option."""
     for at, one in enumerate(argv[:-1]):
-        if one in ("-j", "--jobs") and argv[at + 1].startswith("-"):
+        if one in ("-j", "--jobs") and argv[at + 1].startswith("-") and argv[at + 1] != "--":
             glue = "=" if one == "--jobs" else ""
             return [*argv[:at], f"{one}{glue}{argv[at + 1]}", *_joined(argv[at + 2 :])]
     return argv

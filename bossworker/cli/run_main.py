@@ -19,6 +19,7 @@ from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
+from bossworker.cli.quantities import shortened
 from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions, parse_run
 from bossworker.cli.runner import Feed, Planner, Runner, await_either
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (InputError, JobLogError, JournalError, OSError, UsageError) as error:
-        printers.say(f"bossworker run: {error}")
+        printers.say(f"bossworker run: {shortened(str(error))}")
     return OTHER
 
 

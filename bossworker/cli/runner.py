@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from bossworker.cli.crews import TIMEOUT, Crew
@@ -20,6 +21,7 @@ from bossworker.cli.throttle import TICK, Throttle
 from bossworker.system.signal_pipe import SignalPipe
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
+_LEAST_TIMEOUT = 1.0  # seconds of a timeout in per cent: of short jobs, those that a busy machine holds up do not hang
 _REST = 0.01  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
 _MANY = 2000  # rows that are left out, until we look whether somebody wants us to stop
 _PACE = 0.2  # seconds: with a journal, no more is given to the crew ahead than ends in these
@@ -111,7 +113,7 @@ class Runner:
         self._register = register
         self._flight: set[int] = set()  # the places of what is with the crew
         self._rested = 0.0  # monotonic seconds
-        self._again: list[Planned] = []
+        self._again: deque[Planned] = deque()  # in the order in which they failed
         self._index = 0
         self._slots = options.slots
         self._free_slots = list(range(self._slots, 0, -1)) if planner.template.uses_slot else []
@@ -159,7 +161,7 @@ class Runner:
                 self._pause = pause
                 break
             # What is tried again comes first, also when all is full: the others may be waiting for its output.
-            plan = self._again.pop() if self._again else None if self._is_full() else self._next()
+            plan = self._again.popleft() if self._again else None if self._is_full() else self._next()
             if plan is None:
                 break
             plans.append(plan)
@@ -256,7 +258,7 @@ class Runner:
     def _look(self) -> None:
         self._progress.draw()
         if self._percent and len(self._times) >= LEAST_MEDIAN:
-            self._end_overdue(median(self._times) * self._percent / 100)
+            self._end_overdue(max(_LEAST_TIMEOUT, median(self._times) * self._percent / 100))
         if len(self._flight) > 1 and self._throttle.memory_is_short:
             self._put_back_youngest()
 

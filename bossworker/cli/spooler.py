@@ -20,13 +20,14 @@ from typing import Any
 from bossworker import journal
 from bossworker.cli.entries import NOT_STARTED, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
+from bossworker.cli.room import is_no_room
 from bossworker.commands import ended_job, job_status, jobdir, record
 from bossworker.commands.inline.handler import CommandHandler
 from bossworker.commands.jobdir import JobDirectory
 from bossworker.commands.record import JobRecord
 from bossworker.commands.request import Request, check
 from bossworker.commands.roots import find_root, open_root
-from bossworker.errors import BossWorkerError
+from bossworker.errors import BossWorkerError, JournalError
 from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.door.addresses import bind_path, remove_path
 from bossworker.result import Result
@@ -37,6 +38,7 @@ IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
 TICK_SECONDS = (
     1.0  # between looks whether it is time to leave, and at the folder if nobody says that there is something
 )
+ROOM_SECONDS = 5.0  # between looks whether a disk that was full has room
 OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
 MOST_QUESTION = 1 << 20  # bytes
 FORGET_EVERY = 500  # results, until they are taken out of the journal: their job directories tell of them
@@ -116,6 +118,8 @@ class Spooler:
         self.idle = _idle_seconds()
         self.idle_since = time.monotonic()
         self.look_again_at = 0.0  # at what waits in the folder; there may be much
+        self.verdicts: dict[str, tuple[str, str]] = {}  # of what never starts, while there is no room to keep it
+        self.full_until = 0.0  # monotonic seconds: nothing is started before
 
     def run(self) -> None:
         """Until there has been nothing to do for a while."""
@@ -153,6 +157,7 @@ class Spooler:
         waiting = [one for jobid, one in self.requests.items() if jobid not in self.ids]
         due: list[float] = [one["not_before"] - time.time() for one in waiting if one["not_before"] > time.time()]
         due += [OTHERS_SECONDS] if any(one["after"] for one in waiting) else []
+        due += [self.full_until - time.monotonic()] if self.is_full else []
         return max(0.0, min([*due, 3600.0]))
 
     def may_leave(self) -> bool:
@@ -184,7 +189,7 @@ class Spooler:
         """One that waits never runs; one that runs is ended as by a timeout."""
         if jobid in self.ids:
             self.pool.cancel(self.ids[jobid])
-        elif (request := self.requests.pop(jobid, None)) is not None:
+        elif (request := self.requests.get(jobid)) is not None:
             self.conclude(request, "cancelled before it started", jobdir.BY_REQUEST)
 
     # -- what is due ----------------------------------------------------------------------------------------
@@ -194,6 +199,8 @@ class Spooler:
         self.apply_settings()
         if time.monotonic() >= self.look_again_at:
             self.take_in()
+        if self.is_full:
+            return
         new = [request for jobid, request in self.requests.items() if jobid not in self.ids]
         new.sort(key=lambda one: (-one["priority"], one["id"]))  # an idle pool takes the first
         due = [request for request in new if self.is_due(request)]
@@ -203,7 +210,11 @@ class Spooler:
     def hand_over(self, requests: list[dict[str, Any]], priority: int) -> None:
         """To the pool: all by one call, which is one write to the disk."""
         jobs = [{key: request[key] for key in ("id", "command", "environment", "created")} for request in requests]
-        ids = self.pool.add_work(*jobs, priority=priority)
+        try:
+            ids = self.pool.add_work(*jobs, priority=priority)
+        except JournalError:
+            self.wait_for_room()
+            return
         self.ids.update(zip((job["id"] for job in jobs), ids, strict=True))
 
     def take_in(self) -> None:
@@ -225,14 +236,15 @@ class Spooler:
         """Whether it may run now. One that never will is done with."""
         jobid = request["id"]
         if record.read(jobid).known:  # it has run, and the process before did not live to strike it off
-            del self.requests[jobid]
-            self.folder.remove(jobid)
+            self.strike_off(jobid)
+            return False
+        if jobid in self.verdicts:
+            self.conclude(request, *self.verdicts[jobid])
             return False
         if request["not_before"] > time.time():
             return False
         failed, waits = self.dependencies(request["after"])
         if failed:
-            del self.requests[jobid]
             self.conclude(request, failed, jobdir.BY_ERROR)
         return not failed and not waits
 
@@ -257,38 +269,72 @@ class Spooler:
         """A command has ended: its job directory tells how, if it ever started."""
         jobid = result.job["id"]
         self.ids.pop(jobid, None)
-        request = self.requests.pop(jobid, None) or self.folder.request(jobid)
-        if request is not None and not record.read(jobid).known:
-            cancelled = result.error_kind == "cancelled"
-            why = "cancelled before it started" if cancelled else INTERRUPTED
-            if result.error_kind not in ("cancelled", "interrupted"):
-                why = str(result.error)
-            self.conclude(request, why, jobdir.BY_REQUEST if cancelled else jobdir.BY_ERROR)
-        self.folder.remove(jobid)
+        request = self.requests.get(jobid) or self.folder.request(jobid)
+        if request is None or record.read(jobid).known:
+            self.strike_off(jobid)
+        else:
+            self.requests[jobid] = request
+            self.on_unstarted(request, result)
         self.idle_since = time.monotonic()
         self.ended += 1
         if self.ended % FORGET_EVERY == 0:
             journal.open(self.folder.journal).forget()
 
+    def on_unstarted(self, request: dict[str, Any], result: Result[Any]) -> None:
+        """One has ended that never started."""
+        if is_no_room(result.exception):  # for its job directory: its turn comes again
+            self.wait_for_room()
+        elif result.error_kind == "cancelled":
+            self.conclude(request, "cancelled before it started", jobdir.BY_REQUEST)
+        else:
+            why = INTERRUPTED if result.error_kind == "interrupted" else str(result.error)
+            self.conclude(request, why, jobdir.BY_ERROR)
+
     def conclude(self, request: dict[str, Any], why: str, state: str) -> None:
         """Keep a job directory of one that never started, which says why; and so does its stderr."""
-        now = time.time()
-        status = {**job_status.lost({"started": now}, why, now), "state": state}
-        jobid, text = request["id"], f"bossworker: {why}\n".encode()
-        out, err = os.memfd_create("out"), os.memfd_create("err")
+        jobid = request["id"]
         try:
-            os.write(err, text)
-            root = open_root()
-            try:
-                job = {**check(request["command"]).record(), "created": request["created"]}
-                with suppress(FileExistsError):
-                    ended_job.keep(root, jobid, job, status, {"stdout": out, "stderr": err})
-            finally:
-                os.close(root)
-        finally:
-            os.close(out)
-            os.close(err)
+            _keep_verdict(request, why, state)
+        except OSError as error:
+            if not is_no_room(error):
+                raise
+            self.verdicts[jobid] = why, state
+            self.wait_for_room()
+            return
+        self.verdicts.pop(jobid, None)
+        self.strike_off(jobid)
+
+    def strike_off(self, jobid: str) -> None:
+        """It is told of by its job directory from now on."""
+        self.requests.pop(jobid, None)
         self.folder.remove(jobid)
+
+    def wait_for_room(self) -> None:
+        """Start nothing for a while: what was queued stays so, and what runs goes on."""
+        self.full_until = time.monotonic() + ROOM_SECONDS
+
+    @property
+    def is_full(self) -> bool:
+        return time.monotonic() < self.full_until
+
+
+def _keep_verdict(request: dict[str, Any], why: str, state: str) -> None:
+    """OSError: there is no room."""
+    now = time.time()
+    status = {**job_status.lost({"started": now}, why, now), "state": state}
+    out, err = os.memfd_create("out"), os.memfd_create("err")
+    try:
+        os.write(err, f"bossworker: {why}\n".encode())
+        root = open_root()
+        try:
+            job = {**check(request["command"]).record(), "created": request["created"]}
+            with suppress(FileExistsError):
+                ended_job.keep(root, request["id"], job, status, {"stdout": out, "stderr": err})
+        finally:
+            os.close(root)
+    finally:
+        os.close(out)
+        os.close(err)
 
 
 def _idle_seconds() -> float:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import FAILED, TIME_IS_UP, check_with, complain, make_parser, show_json, told
+from bossworker.cli.command_parser import FAILED, TIME_IS_UP, complain, make_parser, show_json, told
 from bossworker.cli.entries import NOT_STARTED, Entry, EntryError, exit_status, is_running, runs
 from bossworker.cli.looking import state_of
-from bossworker.cli.quantities import parse_duration
+from bossworker.cli.quantities import check_with, parse_duration
 from bossworker.cli.selecting import Choice, choose, select
 from bossworker.system.checks import check_signal
 
@@ -57,6 +57,8 @@ def _nothing_is_known(found: dict[str, Any]) -> bool:
 def _how_it_ended(found: dict[str, Any]) -> str:
     """In words; with the reason where no exit status tells more."""
     state, reason = state_of(found), found["reason"]
+    if reason and is_running(found):  # what it waits for
+        return f"{state}: {reason}"
     if not reason or not state.startswith((NOT_STARTED, "failed")) or not _nothing_is_known(found):
         return state
     return str(reason) if state == NOT_STARTED else f"{state.split(' (')[0]}: {reason}"

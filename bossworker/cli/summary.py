@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bossworker.cli.outcomes import INTERRUPTED, Ended, last_bytes
+from bossworker.cli.quantities import printable
 
 MOST_SHOWN = 20  # failures that are told of one by one
 _LINES, _BYTES = 5, 4096
@@ -33,13 +34,14 @@ class Summary:
 
     def __init__(self, slowest: int = _SLOWEST) -> None:
         self.failures: list[FailedJob] = []
-        self.failed = 0
+        self.ended = self.failed = 0
         self.interrupted = 0
         self._most_slow = slowest
         self._slowest: list[tuple[float, int, str]] = []
 
     def add(self, ended: Ended) -> None:
         """One has ended."""
+        self.ended += 1
         heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
         if len(self._slowest) > self._most_slow:
             heapq.heappop(self._slowest)
@@ -53,14 +55,14 @@ class Summary:
         """For people. `rerun`: the command that runs the failures again."""
         told: list[str] = []
         for one in self.failures:
-            text = _printable(" ".join(one.text.split()))
+            text = printable(" ".join(one.text.split()))
             seconds = f", {one.seconds:.3g} s" if one.seconds else ""
             told.append(f"{bold}{one.what}{plain} {one.seq}: {text:.200}: {one.words}{seconds}")
             told += [f"    {line}" for line in one.lines]
             if one.jobid:
                 told.append(f"    all of it: bossworker log {one.jobid}")
         if self.failed > len(self.failures):
-            told.append(f"... and {self.failed - len(self.failures):,} more failed")
+            told.append(f"... and {self.failed - len(self.failures):,} more: {self.failed:,} of {self.ended:,} failed")
         told += self._slow_lines()
         if self.failed and rerun:
             told.append(f"rerun them: {shlex.join(rerun)}")
@@ -72,20 +74,15 @@ class Summary:
             return []
         return [
             "slowest:",
-            *(f"    {seconds:.1f} s  {seq}: {_printable(' '.join(text.split())):.200}" for seconds, seq, text in slow),
+            *(f"    {seconds:.1f} s  {seq}: {printable(' '.join(text.split())):.200}" for seconds, seq, text in slow),
         ]
 
 
 def _failure(ended: Ended) -> FailedJob:
     stream = ended.stderr or ended.stdout
     text = last_bytes(stream, _BYTES).decode("utf-8", "replace") if stream else ""
-    lines = [_printable(line)[:300] for line in text.splitlines()[-_LINES:]]
+    lines = [printable(line)[:300] for line in text.splitlines()[-_LINES:]]
     if ended.kind and not lines and len(ended.reason.splitlines()) > 1:
         lines = ended.reason.splitlines()[-_LINES:]
     what = INTERRUPTED if ended.kind == INTERRUPTED else "failed"
     return FailedJob(what, ended.plan.row.seq, ended.plan.text, ended.words, ended.seconds, lines, ended.jobid)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal might obey."""
-    return "".join(one if one.isprintable() else "?" for one in text)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import check_with, make_parser, show_json, told
+from bossworker.cli.command_parser import make_parser, show_json, told
 from bossworker.cli.progress_line import is_terminal
-from bossworker.cli.quantities import parse_duration, parse_whole
+from bossworker.cli.quantities import check_with, parse_count, parse_duration
 from bossworker.cli.top_board import (
     ENTRY_COLUMNS,
     POOL_COLUMNS,
@@ -36,7 +36,7 @@ def top_parser() -> argparse.ArgumentParser:
         ["", "-n 1", "--interval 5 --plain"],
     )
     add = parser.add_argument
-    add("-n", "--count", type=check_with(parse_whole), default=0, metavar="N", help="print the tables N times, and end")
+    add("-n", "--count", type=check_with(parse_count), default=0, metavar="N", help="print the tables N times, and end")
     add("-i", "--interval", type=check_with(parse_duration), default=1.0, metavar="S", help="seconds between two looks")
     add("--plain", action="store_true", help="print tables, also on a terminal")
     return parser

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import FAILED, check_with, complain, make_parser, show_json
+from bossworker.cli.command_parser import FAILED, complain, make_parser, show_json
+from bossworker.cli.quantities import check_with, parse_whole
 
 PORT = 8765
 
@@ -47,7 +48,7 @@ def web_parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    number = int(text)
+    number = parse_whole(text)
     if not 0 <= number <= 65535:
         raise ValueError("a port is a number from 0 to 65535")
     return number

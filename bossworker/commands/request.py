@@ -184,8 +184,8 @@ def _check_rare(job: Mapping[str, Any]) -> dict[str, Any]:
     """What few jobs have: not looked for where there is none of it, since this is a part of each command's time."""
     return {
         "grace": _check_optional("grace", job, check_seconds),
-        "memory": _check_optional("memory", job, check_count) or 0,
-        "max_output": _check_optional("max_output", job, check_count) or 0,
+        "memory": _check_optional("memory", job, _check_bytes) or 0,
+        "max_output": _check_optional("max_output", job, _check_bytes) or 0,
         "merged": _check_stderr(job.get("stderr")),
         "pty": _check_flag("pty", job),
         "encoding": _check_encoding(job),
@@ -203,6 +203,10 @@ def _check_flag(name: str, job: Mapping[str, Any], default: bool = False) -> boo
 def _check_optional(name: str, job: Mapping[str, Any], check: Callable[[str, object], Checked]) -> Checked | None:
     value = job.get(name)
     return None if value is None else check(name, value)
+
+
+def _check_bytes(name: str, value: object) -> int:
+    return check_count(name, value, most=(1 << 63) - 1)
 
 
 def check_keep(name: str, value: object) -> str:

@@ -215,6 +215,10 @@ def test_a_timeout_in_per_cent_of_the_median(cli: Cli, here: Path) -> None:
     assert "sleep 600: timed out" in said.err
 
 
+def test_a_timeout_in_per_cent_spares_short_jobs(cli: Cli) -> None:
+    assert cli("run", "-j2", "--timeout", "200%", "sleep", ":::", *["0.01"] * 6, "0.4").status == 0
+
+
 def test_memory_and_nice_and_env_and_wd(cli: Cli, here: Path) -> None:
     said = cli("run", "--memory", "64M", sys.executable, "-c", "b = b'x' * (300 << 20); import time; time.sleep({})",
                ":::", "600")  # fmt: skip
@@ -340,6 +344,15 @@ def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkey
     first, *others = said.out.split()
     assert int(first) <= 5 + 36  # those that wait, and those that were with the crew
     assert others == [str(number) for number in range(1, 150)]
+
+
+def test_what_failed_first_is_tried_again_first(cli: Cli, here: Path) -> None:
+    script = "echo {} >> begun; exit $(({} % 2))"
+    assert cli("run", "-j1", "--retries", "3", "-c", script, ":::", *map(str, range(60))).status == 30
+    begun = (here / "begun").read_text().split()
+    tried_again = [one for at, one in enumerate(begun) if one in begun[:at]]
+    may_be_tried_again = [one for at, one in enumerate(begun) if int(one) % 2 and begun[:at].count(one) < 2]
+    assert tried_again == may_be_tried_again
 
 
 def test_what_all_wait_for_is_tried_again(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

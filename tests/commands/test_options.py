@@ -89,6 +89,13 @@ def test_the_grace_of_a_detached_job() -> None:
 
 # -- memory -----------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("name", ["memory", "max_output"])
+def test_more_than_32_bits_hold(run: Run, name: str) -> None:
+    assert run(["true"], **{name: 1 << 40}).ok
+    assert "must be an int from 0 to" in str(run(["true"], **{name: 1 << 63}).error)
+
+
 GROWS = [sys.executable, "-c", "import time; data = bytearray(200 << 20); print(len(data), flush=True); time.sleep(60)"]
 GROWS_BELOW = ["sh", "-c", '"$@" & wait', "sh", *GROWS]
 SHARES = """
