@@ -19,7 +19,8 @@ import pytest
 
 from bossworker import AsyncBossWorker, BossWorker, JobLog
 from bossworker.pool.boss import output_pipes, output_relay
-from bossworker.pool.wire.output_frames import unread_bytes
+from bossworker.pool.boss.output_pipes import OutputPipes
+from bossworker.pool.wire.output_frames import STDERR, STDOUT, unread_bytes
 from tests.conftest import wait_for
 
 Pool = Callable[..., BossWorker]
@@ -110,6 +111,25 @@ def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
         return data
 
     monkeypatch.setattr(output_pipes, "read_some", read_and_wait)  # before the boss is forked
+    bw = pool(say, worker_count=1, logs="relay", start_method="fork")
+    (job_id,) = bw.add_work({"n": 0})
+    assert bw.get_result().ok
+    assert seen.lines(job_id) == expected(0)
+
+
+def test_a_boss_that_is_held_up_before_it_reads_errors_keeps_their_order(
+    pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program writes after it looked what is in stdout, and before it reads stderr: both are new to it."""
+    unread = OutputPipes._unread
+
+    def look_and_wait(self: OutputPipes, stream: int) -> int:
+        count = unread(self, stream)
+        if stream == STDOUT and count and not self._bytes_read:
+            wait_for(lambda: unread(self, STDERR))  # the program writes on meanwhile
+        return count
+
+    monkeypatch.setattr(OutputPipes, "_unread", look_and_wait)  # before the boss is forked
     bw = pool(say, worker_count=1, logs="relay", start_method="fork")
     (job_id,) = bw.add_work({"n": 0})
     assert bw.get_result().ok

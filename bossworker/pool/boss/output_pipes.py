@@ -2,8 +2,8 @@
 
 Each pipe has its order. What Python prints goes into the first, and says how much had been written to the second before
 it. So its place among what is in there is known, however late we read either. Of what programs and C code write into
-both, nobody knows the order: of that, what lies in the first pipe as we begin to read comes first, then what is in the
-second, then what has come into the first meanwhile.
+both, nobody knows the order: of that, what lies in the first pipe as we read the second comes first, then what is in
+the second, then what has come into the first meanwhile.
 """
 
 from __future__ import annotations
@@ -51,11 +51,13 @@ class OutputPipes:
         output = errors = b""
         for _ in range(TRIES):
             before = job_id
-            if not errors:  # just before: what programs have written by then is told before their errors
-                there = len(output) + self._there()
             # The second pipe first. What Python printed says how much was in there before it: so whatever is read from
             # the first pipe afterwards finds those errors here, or they are read on demand.
-            errors = self._read(STDERR)
+            if errors:
+                errors = self._read(STDERR)
+            else:
+                errors, ahead = self._read_errors()
+                there = len(output) + ahead
             # What was printed before any of these errors is in the first pipe by now; what comes behind them stays.
             until = self._bytes_read
             more = self._read(STDOUT)
@@ -101,9 +103,17 @@ class OutputPipes:
         self._bytes_told += count
         return self._readers[STDERR].feed(part, job_id) if part else []
 
-    def _there(self) -> int:
+    def _read_errors(self) -> tuple[bytes, int]:
+        """What is in the second pipe, and how many bytes of what is in the first come before it."""
+        known, ahead = self._unread(STDERR), self._unread(STDOUT)
+        errors = self._read(STDERR)
+        if len(errors) > known:  # we were held up: what a program wrote before these is in the first pipe by now
+            ahead = self._unread(STDOUT)
+        return errors, ahead
+
+    def _unread(self, stream: int) -> int:
         try:
-            return unread_bytes(self.fds[STDOUT])
+            return unread_bytes(self.fds[stream])
         except OSError:
             return READ_BYTES
 
