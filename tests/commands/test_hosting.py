@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -364,6 +365,27 @@ def test_whoever_does_not_listen_holds_up_starts_but_no_timeouts(tmp_path: Path)
         found = ends(made, len(scripts))
         assert (tmp_path / "last").exists()
         assert [at for at, one in found.items() if one is None or not one.ok] == [0]
+
+
+def test_whoever_begins_to_listen_as_the_last_one_ends_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host could send nothing a moment ago, and now it can, with nothing left to wait for but that."""
+    send = host.Host._send
+
+    def send_and_wait(self: host.Host) -> None:
+        send(self)
+        if self._unsent and self._records and not self._running:
+            (tmp_path / "waits").touch()
+            processes.await_fd(self._link, select.POLLOUT, 60)
+            time.sleep(0.3)  # until all has been read
+
+    monkeypatch.setattr(host.Host, "_send", send_and_wait)  # before the host is forked
+    scripts = ["sleep 600", *["head -c 100000 /dev/zero"] * 20]
+    with crew(tmp_path, timeout=1.0) as made:
+        made.add([plan(one, at, tmp_path) for at, one in enumerate(scripts)])
+        wait_for((tmp_path / "waits").exists)
+        assert len(ends(made, len(scripts))) == len(scripts)
 
 
 def test_messages_come_however_they_are_cut() -> None:

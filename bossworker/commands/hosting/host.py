@@ -154,9 +154,8 @@ class Host:
 
     def _start(self) -> None:
         """Start what may run; and send what is to be told, in one message with what begins."""
-        if self._unsent:
-            self._send()
-        while starting := [] if self._unsent else self._take_from_queue():
+        self._send()
+        while not self._unsent and (starting := self._take_from_queue()):
             self._tell()
             if self._unsent:
                 # The run has not heard of them yet: if we died now, it would have them run a second time.
@@ -164,7 +163,8 @@ class Host:
                 return
             for job in starting:
                 self._begin(job)  # which may have ended at once, if it cannot be run
-        self._tell()
+        if not self._unsent:  # if all that waits went out here, the poll would not bring us back to start what may run
+            self._tell()
 
     def _take_from_queue(self) -> list[HostedJob]:
         starting: list[HostedJob] = []
