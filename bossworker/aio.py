@@ -22,7 +22,7 @@ from bossworker.pool.reloading import pack_renewed
 from bossworker.pool.wire import messages
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
-from bossworker.system.checks import check_seconds
+from bossworker.system.checks import check_bool, check_seconds
 from bossworker.watch.event_records import FROM_NOW
 from bossworker.watch.pool_events import Event, check_since, events_left, last_number, unpack_events
 from bossworker.watch.progress_bar import check_progress, length_of
@@ -289,6 +289,7 @@ class AsyncBossWorker(Generic[Job_contra, Answer_co]):
             TimeoutError: The work was not done in `timeout` seconds.
             BossDied: The boss died before it was.
         """
+        check_bool("force", force)
         if timeout is not None:
             check_seconds("timeout", timeout)
         self._check_loop()

@@ -452,6 +452,8 @@ async def test_shut_down_has_a_limit_and_can_be_forced() -> None:
     await pool.stats()
     task = asyncio.create_task(pool.run({"seconds": 300}))
     await until(lambda: pool.pool.stats().running)
+    with pytest.raises(TypeError, match="force must be True or False, not 10"):
+        await pool.shut_down(10)  # type: ignore[arg-type]
     with pytest.raises(TimeoutError, match=r"not through with its work after 0\.1 seconds"):
         await pool.shut_down(timeout=0.1)
     with pytest.raises(PoolClosed):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import copy
 import gc
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from bossworker import CANCELLED, BossDied, BossWorker, JobFuture, NothingPending, PoolClosed, Result
+from bossworker import CANCELLED, BossDied, BossWorker, Executor, JobFuture, NothingPending, PoolClosed, Result
 from tests.conftest import alive, wait_for
 
 Pool = Callable[..., BossWorker]
@@ -579,6 +581,17 @@ def test_an_open_future_takes_little_memory() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert float(told) < 2048
+
+
+def test_a_future_can_be_neither_copied_nor_pickled(pool: Pool) -> None:
+    """Nobody would resolve the copy."""
+    bw = pool(work, worker_count=1)
+    future = bw.submit({"n": 1})
+    for take in (copy.copy, copy.deepcopy, pickle.dumps, lambda future: bw.submit({"future": future})):
+        with pytest.raises(TypeError, match=r"a JobFuture belongs to its pool: copy or pickle its result\(\)"):
+            take(future)
+    with Executor(1) as executor, pytest.raises(TypeError, match="a CallFuture belongs to its pool"):
+        executor.submit(str, executor.submit(int)).result()
 
 
 def test_the_future_is_public() -> None:

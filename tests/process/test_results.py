@@ -607,6 +607,14 @@ def test_shut_down_with_a_timeout_gives_up_waiting_but_not_the_work(pool: Pool) 
     assert bw.get_result() == {"n": 1}
 
 
+def test_a_number_of_seconds_is_not_taken_for_force(pool: Pool) -> None:
+    bw = pool(nap, worker_count=1)
+    bw.add_work({"n": 1})
+    with pytest.raises(TypeError, match="force must be True or False, not 10"):
+        bw.shut_down(10)  # type: ignore[arg-type]
+    assert bw.get_result() == {"n": 1}
+
+
 def test_leaving_the_with_block_is_orderly_or_forced() -> None:
     with BossWorker(nap, worker_count=1) as bw:
         bw.add_work({"n": 1, "seconds": 0.05})

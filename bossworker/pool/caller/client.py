@@ -24,7 +24,7 @@ from bossworker.pool.options import Handlers, StartMethod, check_options
 from bossworker.pool.reloading import LoadedModules
 from bossworker.pool.wire.messages import Kind
 from bossworker.result import Result
-from bossworker.system.checks import check_callable, check_seconds
+from bossworker.system.checks import check_bool, check_callable, check_seconds
 
 if TYPE_CHECKING:
     from bossworker.pool.caller.futures import OpenFutures
@@ -271,6 +271,7 @@ class BossWorker(
 
         Warns (RuntimeWarning) of workers whose ``exit_handler`` has failed.
         """
+        check_bool("force", force)  # or shut_down(10) would end at once what it is to wait for
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
         self._state.check_owner()

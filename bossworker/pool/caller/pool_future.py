@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from bossworker.result import Answer_co, Result
 
@@ -72,6 +72,10 @@ class PoolFuture(Future[T]):
         if self._state == CANCELLED:
             return "add_cancelled"
         return "add_result" if self._exception is None else "add_exception"
+
+    def __reduce__(self) -> NoReturn:
+        """A copy would be resolved by nobody: whoever waited for it would wait for ever."""
+        raise TypeError(f"a {type(self).__name__} belongs to its pool: copy or pickle its result(), or its job_id")
 
     def done(self) -> bool:
         """Whether it has a result, or was cancelled."""
