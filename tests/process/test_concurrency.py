@@ -247,12 +247,17 @@ def test_what_an_interrupted_add_work_left_in_the_middle_is_sent_on(pool: Pool) 
     bw = pool(lambda job: {"size": len(job["data"])}, worker_count=1)
     previous = signal.signal(signal.SIGUSR1, interrupt)
     os.kill(bw.boss_pid, signal.SIGSTOP)  # so that the socket fills up
+
+    def interrupt_once_it_is_sending() -> None:
+        wait_for(lambda: bw._connection.link.unsent)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     try:
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
-        timer.start()
+        sender = threading.Thread(target=interrupt_once_it_is_sending)
+        sender.start()
         with pytest.raises(Interruption):
             bw.add_work(*[{"data": bytes(200_000)}] * 50)
-        timer.join()
+        sender.join()
     finally:
         os.kill(bw.boss_pid, signal.SIGCONT)
         signal.signal(signal.SIGUSR1, previous)
