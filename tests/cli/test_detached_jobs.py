@@ -131,8 +131,12 @@ def test_pause_resume_and_stack(cli: Cli, start: Callable[..., str]) -> None:
     assert cli("pause", jobid).status == 0
     wait_for(lambda: objects(cli("ps", "--json").out)[0]["paused"])
     assert "paused" in cli("ps").out
-    (tree,) = objects(cli("stack", "--json", jobid).out)
-    assert [(one["depth"], one["state"]) for one in tree["processes"]] == [(0, "T"), (1, "T")]
+
+    def states() -> list[tuple[int, str]]:
+        (tree,) = objects(cli("stack", "--json", jobid).out)
+        return [(one["depth"], one["state"]) for one in tree["processes"]]
+
+    wait_for(lambda: states() == [(0, "T"), (1, "T")])  # each stops when it is next to run
     assert cli("resume", jobid).status == 0
     wait_for(lambda: not objects(cli("ps", "--json").out)[0]["paused"])
     assert cli("kill", jobid).status == 0
