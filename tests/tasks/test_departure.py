@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -111,7 +112,8 @@ def test_whoever_wants_a_restart_too_late_hears_of_none(pool: TaskPool, op: str)
         second.sendall(encode({"op": "restart"}))
         os.kill(task.pid, signal.SIGCONT)
         assert b'"ok": true' in first.recv(1000)
-        assert second.recv(1000) == b""
+        with suppress(ConnectionResetError):  # the supervisor has hung up, and not read it at all
+            assert second.recv(1000) == b""
 
 
 def test_two_tasks_of_one_pid_are_two(pool: TaskPool) -> None:
