@@ -43,7 +43,8 @@ def is_file(status: os.stat_result) -> bool:
 
 def to_the_boss(data: bytes) -> None:
     for fd in descriptors(lambda status: stat.S_ISSOCK(status.st_mode)):
-        os.write(fd, data)
+        with suppress(BrokenPipeError):  # it has hung up, because of what came by another one of them
+            os.write(fd, data)
 
 
 def own_recorder() -> Recorder:
