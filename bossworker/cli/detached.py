@@ -22,10 +22,12 @@ from bossworker.cli.entries import (
     is_running,
     short,
 )
-from bossworker.cli.quantities import check_with, parse_duration, parse_given, parse_pair, parse_size
+from bossworker.cli.quantities import check_with, one_of, parse_duration, parse_given, parse_pair, parse_size
 from bossworker.cli.room import room_for
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
+
+_PAIRS: Any = {"type": check_with(parse_pair), "action": "append", "default": [], "metavar": "K=V"}
 
 
 def start_parser() -> argparse.ArgumentParser:
@@ -44,23 +46,9 @@ def add_command_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--name", type=check_with(parse_given), help="to be found by, besides its id")
     add("--timeout", type=check_with(parse_duration), default=0.0, metavar="S", help="end it after this: 90, 2m, 1h30m")
-    add(
-        "--env",
-        type=check_with(parse_pair),
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="a variable to add; several times",
-    )
+    add("--env", **_PAIRS, help="a variable to add; several times")
     add("--wd", "--workdir", type=check_with(parse_given), metavar="DIR", help="where it runs, instead of here")
-    add(
-        "--meta",
-        type=check_with(parse_pair),
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="kept with it; V is JSON or text",
-    )
+    add("--meta", **_PAIRS, help="kept with it; V is JSON or text")
     add("--memory", type=check_with(parse_size), default=0, metavar="SIZE", help="end it above this: 512M, 2G")
     add("-c", dest="shell", action="store_true", help="CMD is one command line for a shell")
     add("cmd", nargs=argparse.REMAINDER, metavar="CMD ...", help="the program and its arguments")
@@ -167,17 +155,11 @@ def clean_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--status",
-        type=check_with(_status),
+        type=check_with(one_of(ENDED)),
         action="append",
         help="only these: completed, terminated by error, unknown, ...",
     )
     return parser
-
-
-def _status(text: str) -> str:
-    if text not in ENDED:
-        raise ValueError(f"it is one of {', '.join(ENDED)}")
-    return text
 
 
 def clean(argv: Sequence[str]) -> int:

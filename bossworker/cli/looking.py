@@ -28,7 +28,7 @@ from bossworker.cli.entries import (
 )
 from bossworker.cli.printers import write
 from bossworker.cli.progress_line import clock, colours
-from bossworker.cli.quantities import check_with, parse_whole, printable
+from bossworker.cli.quantities import check_with, one_of, parse_whole, printable
 from bossworker.cli.queue_files import check_group
 from bossworker.cli.selecting import choose, everything, pools_there, select
 from bossworker.system import descendants, proc
@@ -48,7 +48,7 @@ def ps_parser() -> argparse.ArgumentParser:
         ["", "--all --status running", "--json"],
     )
     parser.add_argument("-a", "--all", action="store_true", help="all, however many there are")
-    parser.add_argument("--status", type=check_with(_status), help="only these: running, completed, failed, ...")
+    parser.add_argument("--status", type=check_with(one_of(_WORDS)), help="only these: running, completed, failed, ...")
     parser.add_argument("--name", help="only those of this name")
     parser.add_argument(
         "-g", "--group", type=check_with(check_group), help="only those of this group of queued commands"
@@ -57,12 +57,6 @@ def ps_parser() -> argparse.ArgumentParser:
 
 
 _WORDS = (QUEUED, "created", "running", "paused", *ENDED, "failed", "cancelled", NOT_STARTED)
-
-
-def _status(text: str) -> str:
-    if text not in _WORDS:
-        raise ValueError(f"it is one of {', '.join(_WORDS)}")
-    return text
 
 
 def ps(argv: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bossworker.system.checks import MAX_SECONDS
@@ -29,7 +29,7 @@ def shortened(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without what a terminal might obey."""
+    """On one line, without what steers a terminal."""
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
@@ -50,6 +50,17 @@ def parse_given(text: str) -> str:
     if not text:
         raise ValueError("it is empty")  # a variable of the shell that is not set, perhaps
     return text
+
+
+def one_of(words: Sequence[str]) -> Callable[[str], str]:
+    """A parser that takes these words, and no others."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"it is one of {', '.join(words)}")
+        return text
+
+    return parse
 
 
 def parse_pair(text: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bossworker.cli.entries import EntryError
+from bossworker.commands.output import is_full
 from bossworker.commands.roots import find_root
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-_LEAST_SPACE = 65536  # bytes; a disk with less is full
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
@@ -27,7 +27,7 @@ def full_disk() -> str:
         found = os.statvfs(folder)
     except OSError:
         return ""
-    full = found.f_bavail * found.f_frsize < _LEAST_SPACE or (found.f_files and not found.f_favail)
+    full = is_full(found) or (found.f_files and not found.f_favail)
     return f"waits for room in {folder}: the disk is full" if full else ""
 
 

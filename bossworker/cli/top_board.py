@@ -14,6 +14,7 @@ from bossworker.cli.entries import NOT_STARTED, QUEUED, Entry, EntryError, is_ru
 from bossworker.cli.looking import command_line, state_of
 from bossworker.cli.pool_entries import PoolEntry
 from bossworker.cli.progress_line import clock
+from bossworker.cli.quantities import printable
 from bossworker.cli.selecting import everything
 from bossworker.errors import BossWorkerError
 from bossworker.pool.boss.stats import Stats, WorkerStats
@@ -297,11 +298,6 @@ def size(bytes_: int) -> str:
         unit = ("G", 30) if bytes_ >= 1 << 30 else ("M", 20)
         return f"{bytes_ >> unit[1]}{unit[0]}"
     return f"{bytes_ / (1 << 30):.1f}G" if bytes_ >= 1 << 30 else f"{bytes_ >> 10}K"
-
-
-def printable(text: str) -> str:
-    """On one line, without what steers a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 # -- what keys do -------------------------------------------------------------------------------------------------

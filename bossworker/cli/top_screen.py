@@ -16,7 +16,8 @@ from textual.widgets import DataTable, Footer, RichLog, Static
 from bossworker.cli import top_board
 from bossworker.cli.entries import STREAMS, Entry, EntryError, short
 from bossworker.cli.pool_entries import PoolEntry
-from bossworker.cli.top_board import Board, BoardRow, Picture, Room, printable
+from bossworker.cli.quantities import printable
+from bossworker.cli.top_board import Board, BoardRow, Picture, Room
 from bossworker.pool.caller.operating import name_of
 
 LOG_SECONDS = 0.5  # between looks for more output

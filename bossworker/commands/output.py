@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SLACK = 16 << 20  # bytes at least that a file may be too large, where it has to start anew
+LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for a command
 BLOCK = 4096  # bytes; the beginning of a file is given back to the disk in blocks
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
 _fallocate: Callable[..., int] | None = None
+
+
+def is_full(disk: os.statvfs_result) -> bool:
+    """Whether there is no room on it; what is on no disk, as a pipe, is not full."""
+    return bool(disk.f_blocks) and disk.f_bavail * disk.f_frsize < LEAST_SPACE
 
 
 def begin_of(fd: int, at: int = 0) -> int:

@@ -98,6 +98,14 @@ def test_everything_comes_with_its_job_in_its_order(pool: Pool, seen: Seen, star
         assert results[record.job_id].started_at - 1 < record.created < time.time() + 1
 
 
+def check_one(pool: Pool, seen: Seen) -> None:
+    """The lines of one job come in their order."""
+    bw = pool(say, worker_count=1, logs="relay", start_method="fork")
+    (job_id,) = bw.add_work({"n": 0})
+    assert bw.get_result().ok
+    assert seen.lines(job_id) == expected(0)
+
+
 @pytest.mark.parametrize("held_up", ["sub 0\n", "suberr 0\n"])
 def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
     pool: Pool, seen: Seen, monkeypatch: pytest.MonkeyPatch, held_up: str
@@ -111,10 +119,7 @@ def test_a_boss_that_is_held_up_between_the_pipes_keeps_their_order(
         return data
 
     monkeypatch.setattr(output_pipes, "read_some", read_and_wait)  # before the boss is forked
-    bw = pool(say, worker_count=1, logs="relay", start_method="fork")
-    (job_id,) = bw.add_work({"n": 0})
-    assert bw.get_result().ok
-    assert seen.lines(job_id) == expected(0)
+    check_one(pool, seen)
 
 
 def test_a_boss_that_is_held_up_before_it_reads_errors_keeps_their_order(
@@ -130,10 +135,7 @@ def test_a_boss_that_is_held_up_before_it_reads_errors_keeps_their_order(
         return count
 
     monkeypatch.setattr(OutputPipes, "_unread", look_and_wait)  # before the boss is forked
-    bw = pool(say, worker_count=1, logs="relay", start_method="fork")
-    (job_id,) = bw.add_work({"n": 0})
-    assert bw.get_result().ok
-    assert seen.lines(job_id) == expected(0)
+    check_one(pool, seen)
 
 
 def test_what_is_written_while_the_boss_reads_is_of_the_job_that_wrote_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from bossworker.commands import output
 from bossworker.commands.hosting.capture import Capture
 from bossworker.commands.hosting.hosting_wire import (
     BAD_JOB,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from bossworker.system.starter import StartedProgram, Starter
 
 OOM_AFTER = 0.02  # seconds after which the kernel's counters are read, too; to fill a memory takes longer
-LEAST_SPACE = 65536  # bytes; a disk with less is full
 TIMED_OUT = "BossWorkerAsync: timed out"
 
 
@@ -171,9 +171,7 @@ class Hosted:
         """Why it may have failed: there was no memory, or it had nowhere to write to."""
         if self.oom is not None and self.oom.likely(status):
             return ", likely out of memory"
-        disk = os.fstatvfs(self.capture.streams[0])
-        full = disk.f_blocks and disk.f_bavail * disk.f_frsize < LEAST_SPACE
-        return " (no space left for its output)" if full else ""
+        return " (no space left for its output)" if output.is_full(os.fstatvfs(self.capture.streams[0])) else ""
 
     def _keep(self, settings: HostSettings) -> str:
         from bossworker.commands.hosting import kept

@@ -24,7 +24,6 @@ from bossworker.system import identity
 from bossworker.system.checks import check_count
 
 INLINE_OUTPUT = 65536  # bytes
-LEAST_SPACE = 65536  # bytes; a disk with less is full: what is freed now need not have been free for the command
 STOPPED = "stopped by the pool"
 
 
@@ -213,6 +212,4 @@ def _why(run: CommandRun) -> str:
     """Why a command may have failed: there was no memory, or it had nowhere to write to."""
     if run.out_of_memory:
         return ", likely out of memory"
-    disk = os.fstatvfs(run.directory.fd)
-    full = disk.f_blocks and disk.f_bavail * disk.f_frsize < LEAST_SPACE  # a pipe is on no disk
-    return "" if not full else " (no space left on the job directory's disk)"
+    return " (no space left on the job directory's disk)" if output.is_full(os.fstatvfs(run.directory.fd)) else ""
