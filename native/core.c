@@ -9,7 +9,7 @@
    Python's own is looked into. */
 #include "core.h"
 
-#define INTERFACE 4 /* bossworker/system/compiled.py must expect the same */
+#define INTERFACE 5 /* bossworker/system/compiled.py must expect the same */
 
 static PyMethodDef functions[] = {
     {"pack_result", core_pack_result, METH_O, NULL},
@@ -26,17 +26,21 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "bossworker._core", NULL, -1, functions};
 
+static int add_type(PyObject *module, const char *name, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromSpec(spec);
+    int failed = type == NULL || PyModule_AddObjectRef(module, name, type);
+    Py_XDECREF(type);
+    return failed;
+}
+
 PyMODINIT_FUNC PyInit__core(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    PyObject *loop = PyType_FromSpec(&loop_spec);
     ERROR_KEY = PyUnicode_InternFromString("ERROR");
-    if (module && loop && ERROR_KEY && !PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) &&
-        !PyModule_AddObjectRef(module, "Loop", loop)) {
-        Py_DECREF(loop);
+    if (module && ERROR_KEY && !PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) &&
+        !add_type(module, "Loop", &loop_spec) && !add_type(module, "Lanes", &lanes_spec))
         return module;
-    }
-    Py_XDECREF(loop);
     Py_XDECREF(module);
     return NULL;
 }

@@ -32,4 +32,8 @@ PyObject *core_prepare_starts(PyObject *module, PyObject *unused);
 PyObject *core_start(PyObject *module, PyObject *args);
 PyObject *core_look_at_start(PyObject *module, PyObject *capsule);
 
+
+/* lanes.c */
+extern PyType_Spec lanes_spec;
+
 #endif

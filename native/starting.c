@@ -1,9 +1,8 @@
 /* The start of programs. */
 
-#include "core.h"
+#include "starting.h"
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,19 +16,6 @@
    used. aarch64 was compiled and read, not run. valgrind does not know such a clone, and ends us. */
 enum { SETTING_UP, CHANGING_FOLDER, EXECUTING }; /* as in starter.py */
 enum { NOT_FOUND = 127, NOT_EXECUTABLE = 126 };  /* exit codes, as in program.py */
-
-typedef struct {
-    char **argv, **files, **environment;
-    const char *folder;
-    int stdio[3];
-    char handled[NSIG]; /* not 0: this signal is not at its default with us */
-    sigset_t blocked;
-    PyObject *held;      /* what the texts are in */
-    volatile int error;  /* why it was not executed; negative: as the kernel says it */
-    volatile int step;   /* what had been begun then */
-    volatile pid_t busy; /* not 0 while it may use any of this: the kernel stores a 0 when it executes or ends */
-    char stack[8192] __attribute__((aligned(16)));
-} Start;
 
 #if defined(__linux__) && defined(__x86_64__) && defined(__LP64__)
 #define CAN_ASK 1
@@ -80,7 +66,7 @@ static inline long set_up(Start *start)
 
 /* No handler of ours may run in it: all signals are blocked until they have their defaults, and whatever has come
    meanwhile ends it then. */
-static int be_program(void *given)
+int be_program(void *given)
 {
     Start *start = given;
     long error = set_up(start);
@@ -99,23 +85,30 @@ static int be_program(void *given)
     return 0;
 }
 
-static pid_t begin_unheard(int (*call)(void *), Start *start)
+/* With all signals blocked. */
+pid_t begin(int (*call)(void *), Start *start, Stack *stack)
 {
-    sigset_t all;
-    sigfillset(&all);
     start->busy = 1;
-    pthread_sigmask(SIG_BLOCK, &all, &start->blocked);
-    pid_t pid = clone(call, start->stack + sizeof start->stack, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, start, NULL,
-                      NULL, (void *)&start->busy);
-    int error = errno;
-    pthread_sigmask(SIG_SETMASK, &start->blocked, NULL);
-    errno = error;
+    pid_t pid = clone(call, stack + 1, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, start, NULL, NULL,
+                      (void *)&start->busy);
     if (pid < 0) start->busy = 0;
     return pid;
 }
 
+static pid_t begin_unheard(int (*call)(void *), LoneStart *lone)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &lone->start.blocked);
+    pid_t pid = begin(call, &lone->start, &lone->stack);
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &lone->start.blocked, NULL);
+    errno = error;
+    return pid;
+}
+
 /* Before anything else of it is looked at, or freed. (The kernel stores it when it is through with our memory.) */
-static int is_busy(Start *start)
+int is_busy(Start *start)
 {
     return __atomic_load_n(&start->busy, __ATOMIC_ACQUIRE) != 0;
 }
@@ -154,7 +147,7 @@ static int try_child(void *given)
     return 0;
 }
 
-static void give_up(Start *start)
+void give_up(Start *start)
 {
     PyMem_Free(start->argv);
     Py_XDECREF(start->held);
@@ -171,9 +164,10 @@ PyObject *core_prepare_starts(PyObject *module, PyObject *unused)
 {
     struct sigaction now;
     char handled[NSIG] = {0};
-    Start *start = PyMem_Calloc(1, sizeof(Start));
-    if (start == NULL) return PyErr_NoMemory();
-    pid_t pid = CAN_ASK ? begin_unheard(try_child, start) : -1;
+    LoneStart *lone = PyMem_Calloc(1, sizeof(LoneStart));
+    if (lone == NULL) return PyErr_NoMemory();
+    Start *start = &lone->start;
+    pid_t pid = CAN_ASK ? begin_unheard(try_child, lone) : -1;
     int works = pid > 0 && exit_status(pid) == 0 && start->error && !is_busy(start);
     if (!works) Py_RETURN_NONE; /* and that memory is given up, whoever has it */
     give_up(start);
@@ -191,7 +185,13 @@ static void forget_start(PyObject *capsule)
     if (!is_busy(start)) give_up(start);
 }
 
-static int fill_start(Start *start, PyObject *args)
+PyObject *start_capsule(Start *start)
+{
+    return PyCapsule_New(start, START, forget_start);
+}
+
+/* From what `start` is given. 0: with an exception. */
+int fill_start(Start *start, PyObject *args)
 {
     PyObject *argv, *files, *environment, *more, *folder, *prepared;
     if (!PyArg_ParseTuple(args, "O!O!O!O!O&(iii)S", &PyList_Type, &argv, &PyList_Type, &files, &PyList_Type,
@@ -222,10 +222,10 @@ out:
    executed. `more` is environment, too. */
 PyObject *core_start(PyObject *module, PyObject *args)
 {
-    Start *start = PyMem_Calloc(1, sizeof(Start));
-    PyObject *capsule = start == NULL ? PyErr_NoMemory() : PyCapsule_New(start, START, forget_start);
-    if (capsule == NULL) return PyMem_Free(start), NULL;
-    pid_t pid = fill_start(start, args) ? begin_unheard(be_program, start) : -1;
+    LoneStart *lone = PyMem_Calloc(1, sizeof(LoneStart));
+    PyObject *capsule = lone == NULL ? PyErr_NoMemory() : start_capsule(&lone->start);
+    if (capsule == NULL) return PyMem_Free(lone), NULL;
+    pid_t pid = fill_start(&lone->start, args) ? begin_unheard(be_program, lone) : -1;
     if (pid > 0) return Py_BuildValue("(iN)", (int)pid, capsule);
     if (!PyErr_Occurred()) PyErr_SetFromErrno(PyExc_OSError);
     Py_DECREF(capsule);

@@ -10,7 +10,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-INTERFACE = 4  # of the one that goes with this Python; another, left over from an older version, is not used
+INTERFACE = 5  # of the one that goes with this Python; another, left over from an older version, is not used
 PURE = "BOSSWORKER_PURE"  # in the environment, other than empty or 0: do without
 
 

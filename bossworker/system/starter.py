@@ -51,6 +51,11 @@ class Starter:
         self._environment = environment
         self._prepared = core.prepare_starts() if core is not None else None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the core starts them."""
+        return self._prepared is not None
+
     def start(
         self, argv: list[str], files: list[bytes], cwd: str, more: list[str], stdio: tuple[int, int, int]
     ) -> StartedProgram:
@@ -65,5 +70,11 @@ class Starter:
             own = [*self._environment, *map(os.fsencode, more)]
             words = list(map(os.fsencode, argv))
             return StartedProgram(program.start(words, own, os.fsencode(cwd), stdio, files=files, none_ignored=True))
+        return StartedProgram(*core.start(*self.describe(argv, files, cwd, more, stdio)))
+
+    def describe(
+        self, argv: list[str], files: list[bytes], cwd: str, more: list[str], stdio: tuple[int, int, int]
+    ) -> tuple[object, ...]:
+        """What the core takes to start one; as for `start`. CannotStart where the name is none."""
         program.check_name(argv)
-        return StartedProgram(*core.start(argv, files, self._environment, more, cwd, stdio, self._prepared))
+        return argv, files, self._environment, more, cwd, stdio, self._prepared

@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 
 from bossworker import jobs
-from bossworker.cli.command_crew import CommandCrew
-from bossworker.cli.outcomes import Ended, Planned
-from bossworker.cli.replacements import Row
 from bossworker.commands.hosting import host
-from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, HostSettings, Unpacker, pack
+from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, Unpacker, pack
+from bossworker.commands.hosting.lanes import LaneStarts
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
+from bossworker.commands.hosting.run_link import RunLink
+from bossworker.commands.hosting.starts import Environment, SingleStarts
 from bossworker.system import compiled, processes
 from bossworker.system.starter import StartedProgram, Starter
+from tests.commands.crews import crew, ends, pid_in, plan, runs
 from tests.conftest import wait_for
 
 
@@ -32,43 +33,6 @@ from tests.conftest import wait_for
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
     return tmp_path / "jobs"
-
-
-@contextmanager
-def crew(folder: Path, slots: int = 2, **settings: Any) -> Iterator[CommandCrew]:
-    told = HostSettings(
-        slots, str(folder / "long"), settings.pop("how", GROUP), True, settings.pop("env", {}), **settings
-    )
-    made = CommandCrew(told, "test")
-    try:
-        yield made
-    finally:
-        made.close(force=True)
-
-
-def plan(script: str, place: int, folder: Path) -> Planned:
-    return Planned(Row(place + 1, ()), script, place, "", (["/bin/sh", "-c", script], str(folder), "", {}))
-
-
-def ends(made: CommandCrew, count: int, seconds: float = 60.0) -> dict[int, Ended | None]:
-    """How the next so many ended, by their places."""
-    found: dict[int, Ended | None] = {}
-    until = time.monotonic() + seconds
-    while len(found) < count:
-        assert processes.await_fd(made.fileno(), 1, until - time.monotonic())
-        found |= {plan.place: ended for plan, ended in made.receive()}
-    return found
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def pid_in(path: Path) -> int:
-    return int(wait_for(lambda: path.exists() and path.read_text().strip()) or 0)
 
 
 def test_a_host_that_is_killed_costs_what_it_ran(tmp_path: Path) -> None:
@@ -92,24 +56,36 @@ def test_a_host_that_is_killed_costs_what_it_ran(tmp_path: Path) -> None:
         assert not any(map(runs, pids))
 
 
-def dies_once(monkeypatch: pytest.MonkeyPatch, flag: Path, method: str) -> None:
-    """The first host is killed as it calls this method of its own."""
-    whole: Callable[..., Any] = getattr(host.Host, method)
+def dies_once(monkeypatch: pytest.MonkeyPatch, flag: Path, kind: type, method: str) -> None:
+    """The first host is killed as it calls this method."""
+    whole: Callable[..., Any] = getattr(kind, method)
 
-    def killed(self: host.Host, *told: Any) -> Any:
+    def killed(*told: Any) -> Any:
         if not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return whole(self, *told)
+        return whole(*told)
 
-    monkeypatch.setattr(host.Host, method, killed)
+    monkeypatch.setattr(kind, method, killed)
 
 
+def without_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts start one after the other, as they do without the core, and where output is passed on."""
+    monkeypatch.setattr(
+        host, "make_starts", lambda settings, cells, link, _: SingleStarts(settings, cells, link, Environment(settings))
+    )
+
+
+@pytest.mark.parametrize("method", ["_lend", "_begin"])
 def test_what_was_about_to_start_when_the_host_died_runs_in_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Though it was told of as one that begins."""
-    dies_once(monkeypatch, tmp_path / "died", "_begin")
+    if method == "_begin":
+        without_lanes(monkeypatch)
+    elif compiled.core is None:
+        pytest.skip("there are no lanes without the core")
+    dies_once(monkeypatch, tmp_path / "died", SingleStarts if method == "_begin" else LaneStarts, method)
     with crew(tmp_path) as made:
         made.add([plan(f"echo {at} >> ran; echo {at}", at, tmp_path) for at in range(4)])
         found = ends(made, 4)
@@ -150,9 +126,10 @@ def test_what_had_ended_and_was_not_reaped_when_the_host_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """It comes to us, with its status; not with its output, where that was captured."""
-    dies_once(monkeypatch, tmp_path / "died", "_on_end")
+    in_lanes = compiled.core is not None and how == GROUP
+    dies_once(monkeypatch, tmp_path / "died", *((LaneStarts, "_handed_in") if in_lanes else (host.Host, "_on_end")))
     with crew(tmp_path, slots=1, how=how) as made:
-        made.add([plan("exit 0", 0, tmp_path), plan("exit 5", 1, tmp_path)])
+        made.add([plan("exit 0" if how == DIRECT else "echo a", 0, tmp_path), plan("exit 5", 1, tmp_path)])
         found = ends(made, 2)
     first, second = found[0], found[1]
     assert first is not None
@@ -173,7 +150,8 @@ def test_a_host_that_dies_of_each_command_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Though it says each time that the command begins."""
-    monkeypatch.setattr(host.Host, "_begin", lambda *told: os.environ["NO_SUCH_NAME"])
+    without_lanes(monkeypatch)
+    monkeypatch.setattr(SingleStarts, "_begin", lambda *told: os.environ["NO_SUCH_NAME"])
     with crew(tmp_path) as made:
         made.add([plan("true", 0, tmp_path)])
         with pytest.raises(ChildProcessError, match=r"has ended 4 times: exit code 1"):
@@ -182,12 +160,13 @@ def test_a_host_that_dies_of_each_command_is_given_up(
 
 
 def test_what_goes_wrong_as_one_is_started_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = Starter.start
+    step = "start" if compiled.core is None else "describe"
+    whole = getattr(Starter, step)
 
-    def start_some(self: Starter, argv: list[str], *told: Any) -> Any:
-        return start(self, argv, *told) if "b" not in argv[-1] else os.environ[argv[-1]]
+    def take_some(self: Starter, argv: list[str], *told: Any) -> Any:
+        return whole(self, argv, *told) if "b" not in argv[-1] else os.environ[argv[-1]]
 
-    monkeypatch.setattr(Starter, "start", start_some)
+    monkeypatch.setattr(Starter, step, take_some)
     with crew(tmp_path, slots=1) as made:
         pid = made._pid
         made.add([plan(f"echo {one}", at, tmp_path) for at, one in enumerate("abc")])
@@ -341,9 +320,11 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def with_little(*told: Any) -> None:
         if limit is not None:
             resource.setrlimit(limit, (30, 30))
-        else:
-            monkeypatch.setattr(Starter, "start", start_some)
         become_host(*told)
+
+    if limit is None:
+        without_lanes(monkeypatch)
+        monkeypatch.setattr(Starter, "start", start_some)
 
     monkeypatch.setattr(host, "become_host", with_little)
     with crew(tmp_path, slots=40) as made:
@@ -371,16 +352,22 @@ def test_whoever_begins_to_listen_as_the_last_one_ends_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host could send nothing a moment ago, and now it can, with nothing left to wait for but that."""
-    send = host.Host._send
+    send, run = RunLink.send, host.Host.run
+    hosts: list[host.Host] = []
 
-    def send_and_wait(self: host.Host) -> None:
+    def send_and_wait(self: RunLink) -> None:
         send(self)
-        if self._unsent and self._records and not self._running:
+        if self.is_jammed and self.records and not hosts[0]._running:
             (tmp_path / "waits").touch()
-            processes.await_fd(self._link, select.POLLOUT, 60)
+            processes.await_fd(self.fd, select.POLLOUT, 60)
             time.sleep(0.3)  # until all has been read
 
-    monkeypatch.setattr(host.Host, "_send", send_and_wait)  # before the host is forked
+    def run_and_note(self: host.Host) -> None:
+        hosts.append(self)
+        run(self)
+
+    monkeypatch.setattr(RunLink, "send", send_and_wait)  # before the host is forked
+    monkeypatch.setattr(host.Host, "run", run_and_note)
     scripts = ["sleep 600", *["head -c 100000 /dev/zero"] * 20]
     with crew(tmp_path, timeout=1.0) as made:
         made.add([plan(one, at, tmp_path) for at, one in enumerate(scripts)])

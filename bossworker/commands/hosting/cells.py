@@ -43,18 +43,19 @@ class Cells:
         """
         self.count = count
         self._memory = mmap.mmap(fd, size_of_cells(count))
-        self._words = memoryview(self._memory).cast("q")
+        self.words = memoryview(self._memory).cast("q")
+        """As they lie there: ``native/lanes.c`` writes them, too."""
 
     # -- the run ----------------------------------------------------------------------------------------
 
     def clear(self, cell: int) -> None:
         """It is another command's from now on, which is queued."""
-        self._words[_WORDS * cell + _STATE] = QUEUED
+        self.words[_WORDS * cell + _STATE] = QUEUED
 
     def read(self, cell: int) -> CellContents:
         """Of a cell that nobody writes to any more."""
         at = _WORDS * cell
-        state, pid, started, status, output, taken = self._words[at : at + _WORDS]
+        state, pid, started, status, output, taken = self.words[at : at + _WORDS]
         state = state if QUEUED <= state < CORRUPT else CORRUPT
         return CellContents(state, pid, started / _MICRO, status, output, taken / _MICRO)
 
@@ -62,25 +63,25 @@ class Cells:
 
     def starting(self, cell: int, started_at: float) -> None:
         """It may run from now on."""
-        at, words = _WORDS * cell, self._words
+        at, words = _WORDS * cell, self.words
         words[at + _STARTED] = int(started_at * _MICRO)
         words[at + _STATE] = STARTING
 
     def running(self, cell: int, pid: int) -> None:
         """This is its process; 0: no process could be made of it."""
-        at, words = _WORDS * cell, self._words
+        at, words = _WORDS * cell, self.words
         words[at + _PID] = pid
         words[at + _STATE] = RUNNING if pid else QUEUED
 
     def ended(self, cell: int, status: int, output: bool, seconds: float) -> None:
         """By itself; it was reaped."""
-        at, words = _WORDS * cell, self._words
+        at, words = _WORDS * cell, self.words
         words[at + _STATUS], words[at + _OUTPUT], words[at + _TAKEN] = status, output, int(seconds * _MICRO)
         words[at + _STATE] = ENDED
 
     def close(self) -> None:
         """Give up the memory."""
-        self._words.release()
+        self.words.release()
         self._memory.close()
 
 

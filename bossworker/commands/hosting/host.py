@@ -12,39 +12,32 @@ import gc
 import os
 import select
 import time
-from collections import deque
 from heapq import heappop, heappush
 from typing import Any
 
-from bossworker.commands import jobdir
 from bossworker.commands.hosting import hosting_wire
-from bossworker.commands.hosting.capture import Capture, make_capture, own_stream
 from bossworker.commands.hosting.cells import Cells
 from bossworker.commands.hosting.hosted import Hosted
 from bossworker.commands.hosting.hosting_wire import (
-    DIRECT,
-    EXCEPTION,
     LINES,
     MEMORY,
     TIMEOUT,
     EndRecord,
     HostedJob,
     HostSettings,
-    Unpacker,
 )
+from bossworker.commands.hosting.lanes import make_starts
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.remainder import Remainder, reap_all
+from bossworker.commands.hosting.run_link import RunLink
+from bossworker.commands.hosting.starts import FIRST_LOOK, FOREVER
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
-from bossworker.system.starter import Starter
 
 GRACE = 0.5  # seconds between TERM and KILL
-FIRST_LOOK, LONGEST_LOOK = 0.005, 60.0  # seconds between looks at one that has no limits: each after four times as long
+LONGEST_LOOK = 60.0  # seconds between looks at one that has no limits: each after four times as long
 _UNWATCHED = 0.01  # seconds between looks whether one has ended, where there are no descriptors of processes
-_CHUNK = 1 << 16
-_MOST_KNOWN = 64  # programs
-_OF_ONE_COMMAND = (b"BOSSWORKER_JOB", b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT")
 
 LOOK, END, STEP, FINISH = range(4)
 """What may be due: a look at a command, its time is up, another step of its ending, the rest of its output."""
@@ -58,95 +51,53 @@ class Host:
         Args:
             link: A descriptor: the run's end of it is what we live for.
         """
-        self._link = link
+        if settings.nice:
+            os.nice(settings.nice)
         self._cells = cells
         self._settings = settings
-        self._mail = Unpacker()
-        self._records: list[tuple[Any, ...]] = []
-        self._unsent = b""
-        self._queue: deque[HostedJob] = deque()
-        self._free = settings.slots
-        self._captures: list[Capture] = []
+        self._poll = select.poll()
+        self._link = RunLink(link, self._poll)
+        self._starts = make_starts(settings, cells, self._link, self._poll)
         self._running: dict[int, Hosted] = {}  # by pid
         self._watched: dict[int, Hosted] = {}  # by the descriptor that tells of its end
         self._due: list[tuple[float, int, int, Hosted, float]] = []
         self._number = 0
         self._left = self._force = False
         self._turns = RelayTurns()
-        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._ours = (own_stream(1), own_stream(2)) if settings.how == DIRECT else None
         self._remainder = Remainder()
-        variables = {**cpython.environment(), **{os.fsencode(one): os.fsencode(v) for one, v in settings.env.items()}}
-        self._path = variables.get(b"PATH", os.defpath.encode())
-        self._starter = Starter([b"%b=%b" % item for item in variables.items() if item[0] not in _OF_ONE_COMMAND])
-        self._files: dict[str, list[bytes]] = {}
-        self._poll = select.poll()
-        self._poll.register(link, select.POLLIN)
-        os.set_blocking(link, False)
 
     def run(self) -> None:
         """Until the run hangs up."""
-        if self._settings.nice:
-            os.nice(self._settings.nice)
         while True:
             self._start()
             for fd, events in self._poll.poll(self._pause()):
-                if fd != self._link:
-                    self._on_end(self._watched[fd])
-                elif not self._on_link(events):
-                    self._end_all()
-                    return
+                if fd == self._link.fd:
+                    self._on_link(events)
+                elif one := self._watched.get(fd):
+                    self._on_end(one)
+            if not self._link.is_open:
+                self._end_all()
+                return
             self._do_what_is_due()
 
     # -- the run ----------------------------------------------------------------------------------------
 
-    def _on_link(self, events: int) -> bool:
-        """False: the run has hung up."""
-        if events & select.POLLOUT:
-            self._send()
-        if not events & ~select.POLLOUT:
-            return True
-        try:
-            data = os.read(self._link, _CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        for kind, *told in self._mail.feed(data):
+    def _on_link(self, events: int) -> None:
+        for kind, *told in self._link.receive(events):
             if kind == hosting_wire.JOBS:
-                self._queue.extend(map(HostedJob._make, told[0]))
+                self._starts.add(list(map(HostedJob._make, told[0])))
             elif kind == hosting_wire.CANCEL:
                 self._cancel(*told)
             else:
                 self._left, (self._force,) = True, told
-        return bool(data)
-
-    def _tell(self) -> None:
-        """Send what is to be told."""
-        if self._records:
-            self._unsent += hosting_wire.pack(self._records)
-            self._records = []
-            self._send()
-
-    def _send(self) -> None:
-        waited = bool(self._unsent)
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._link, self._unsent) :]
-        except BlockingIOError:
-            self._poll.register(self._link, select.POLLIN | select.POLLOUT)
-            return
-        except OSError:  # it is gone; the poll says so
-            self._unsent = b""
-        if waited:
-            self._poll.register(self._link, select.POLLIN)
 
     def _cancel(self, ids: list[int], kind: str, queued_only: bool) -> None:
         doomed = set(ids)
-        for job in [one for one in self._queue if one.id in doomed]:
-            self._queue.remove(job)
-            self._records.append(tuple(EndRecord(job.id, kind, "", None, None, 0.0, time.time())))
+        for job_id in self._starts.withdraw(doomed):
+            self._link.records.append(tuple(EndRecord(job_id, kind, "", None, None, 0.0, time.time())))
         if not queued_only:
+            for one in self._starts.running():
+                self._see_to(one)
             for one in [one for one in self._running.values() if one.job.id in doomed]:
                 self._stop(one, kind, "stopped by the run")
 
@@ -154,67 +105,17 @@ class Host:
 
     def _start(self) -> None:
         """Start what may run; and send what is to be told, in one message with what begins."""
-        self._send()
-        while not self._unsent and (starting := self._take_from_queue()):
-            self._tell()
-            if self._unsent:
-                # The run has not heard of them yet: if we died now, it would have them run a second time.
-                self._queue.extendleft(reversed(starting))
-                return
-            for job in starting:
-                self._begin(job)  # which may have ended at once, if it cannot be run
-        if not self._unsent:  # if all that waits went out here, the poll would not bring us back to start what may run
-            self._tell()
-
-    def _take_from_queue(self) -> list[HostedJob]:
-        starting: list[HostedJob] = []
-        while self._queue and len(starting) < self._free and self._has_capture(len(starting)):
-            starting.append(self._queue.popleft())
-            self._records.append((starting[-1].id,))
-        return starting
-
-    def _has_capture(self, taken: int) -> bool:
-        """Whether there is one more than these. Where descriptors are short, as many run at once as there are."""
-        if len(self._captures) > taken:
-            return True
-        try:
-            self._captures.append(make_capture(taken + 1))
-        except OSError:
-            if not (taken or self._running):
-                raise
-            self._free = taken
-            return False
-        return True
-
-    def _begin(self, job: HostedJob) -> None:
-        self._free -= 1
-        one = Hosted(job, jobdir.new_id(), self._captures.pop())
-        try:
-            out, err = self._ours or one.capture.streams
-            one.start(self._starter, self._files_of(job.argv[0]), (self._null, out, err), self._cells)
-        except Exception as error:  # whatever it is, it costs this command, and no other
-            if isinstance(error, BlockingIOError) and self._running:  # when one of ours ends, a process is to be had
-                self._captures.append(one.capture)
-                self._queue.appendleft(job)
-                return
-            one.kind, one.reason = EXCEPTION, f"{type(error).__name__}: {error}"
-        if one.pid:
+        self._link.send()
+        for one in self._starts.go_on():
             self._see_to(one)
-        else:
-            self._finish(one)
-
-    def _files_of(self, name: str) -> list[bytes]:
-        """What a program's name may mean; first of all what it meant when it was first asked for, as a shell has it."""
-        if (files := self._files.get(name)) is None:
-            files = program.candidates(os.fsencode(name), [b"PATH=" + self._path])
-            found = next((one for one in files if os.access(one, os.X_OK) and os.path.isfile(one)), None)
-            files = self._files[name] = files if found is None else [found, *files]
-            if len(self._files) > _MOST_KNOWN:
-                self._files = {}
-        return files
+        if not self._link.is_jammed:  # if all that waits went out here, nothing would bring us back to start more
+            self._link.tell()
 
     def _see_to(self, one: Hosted) -> None:
         """While it runs: hear of its end, and look at it now and again."""
+        if not one.pid or one.exit is not None:
+            self._finish(one)
+            return
         self._running[one.pid] = one
         one.fd = _pidfd(one.pid)
         if one.fd >= 0:
@@ -222,9 +123,9 @@ class Host:
             self._poll.register(one.fd, select.POLLIN)
         if self._settings.how == LINES:
             one.relay = LineRelay(one.capture.streams, os.fsencode(one.job.tag), self._turns)
-        self._later(self._until_look(one, FIRST_LOOK), LOOK, one)
+        self._later(self._until_look(one, FIRST_LOOK), LOOK, one, one.started)
         if self._settings.timeout:
-            self._later(self._settings.timeout, END, one)
+            self._later(self._settings.timeout, END, one, one.started)
 
     def _until_look(self, one: Hosted, seconds: float) -> float:
         """Seconds until the next look at it; as many as these if there is nothing special about it."""
@@ -234,16 +135,17 @@ class Host:
 
     # -- what is due ------------------------------------------------------------------------------------
 
-    def _later(self, seconds: float, what: int, one: Hosted) -> None:
+    def _later(self, seconds: float, what: int, one: Hosted, since: float = 0.0) -> None:
         self._number += 1
-        heappush(self._due, (time.monotonic() + seconds, self._number, what, one, seconds))
+        heappush(self._due, ((since or time.monotonic()) + seconds, self._number, what, one, seconds))
 
     def _pause(self) -> float | None:
         """Milliseconds until something is due."""
         due = self._due
         while due and due[0][3].gone:
             heappop(due)
-        return 1000 * max(0.0, due[0][0] - time.monotonic()) if due else None
+        at = min(due[0][0] if due else FOREVER, self._starts.next_look)
+        return 1000 * max(0.0, at - time.monotonic()) if at < FOREVER else None
 
     def _do_what_is_due(self) -> None:
         due, now = self._due, time.monotonic()
@@ -287,7 +189,7 @@ class Host:
         try:
             return one.relay.pass_on(at_last)
         except OSError as error:  # nobody reads any more, or the disk is full: that ends the run
-            self._records.append((None, error.errno))
+            self._link.records.append((None, error.errno))
             return True
 
     # -- ends -------------------------------------------------------------------------------------------
@@ -350,15 +252,12 @@ class Host:
         record = one.record(self._settings)
         if one.exit is not None and not one.kind:
             self._cells.ended(one.job.cell, one.exit[0], one.wrote, one.exit[2])
-        self._records.append(tuple(record))
-        self._free += 1
-        if one.pid and self._remainder.is_left_by(one.pid, self._running):
-            one.capture.close()
-        else:
-            self._captures.append(one.capture)
+        self._link.records.append(tuple(record))
+        self._starts.over(one, bool(one.pid) and self._remainder.is_left_by(one.pid, self._running))
 
     def _end_all(self) -> None:
         """And what the run itself would have tidied up."""
+        self._starts.close()
         ending = Ending(0.0 if self._force else GRACE)
         while True:
             reap_all()

@@ -12,6 +12,7 @@ from bossworker.commands.hosting.hosting_wire import (
     CANCELLED,
     CRASH,
     DIRECT,
+    EXCEPTION,
     GROUP,
     MEMORY,
     REPORTED,
@@ -76,17 +77,30 @@ class Hosted:
             files: What its program may be.
         """
         job = self.job
-        own = [f"BOSSWORKER_JOB={self.jobid}", *[f"{name}={value}" for name, value in job.env.items()]]
         self.started_at, self.started = start_times()
         self._stderr = stdio[2]
         cells.starting(job.cell, self.started_at)
         try:
-            self._start = starter.start(job.argv, files, job.cwd, own, stdio)
+            self._start = starter.start(job.argv, files, job.cwd, own_variables(job, self.jobid), stdio)
             self.pid = self._start.pid
         except program.CannotStart as refusal:
             self._refuse(refusal)
         finally:
             cells.running(job.cell, self.pid)
+
+    def could_not_start(self, error: Exception) -> None:
+        """So it will not run."""
+        if isinstance(error, program.CannotStart):
+            self._stderr = self.capture.streams[1]
+            self._refuse(error)
+        else:
+            self.kind, self.reason = EXCEPTION, f"{type(error).__name__}: {error}"
+
+    def was_started(self, begun: StartedProgram, started_at: float, started: float) -> None:
+        """By a lane."""
+        self._start, self.pid = begun, begun.pid
+        self.started_at, self.started = started_at, started
+        self._stderr = self.capture.streams[1]
 
     def _see_whether_refused(self, status: int) -> None:
         if status and self._start is not None and (refusal := self._start.refusal(self.job.argv, self.job.cwd)):
@@ -203,6 +217,11 @@ class Hosted:
             max_rss=(self.peak or ChildPeak()).of(usage),
             out_of_memory=not self.kind and self.oom is not None and self.oom.likely(code),
         )
+
+
+def own_variables(job: HostedJob, jobid: str) -> list[str]:
+    """What a command finds in its environment, and no other: ``NAME=value`` each."""
+    return [f"BOSSWORKER_JOB={jobid}", *[f"{name}={value}" for name, value in job.env.items()]]
 
 
 def _signal_name(number: int) -> str:

@@ -19,11 +19,8 @@ class Remainder:
     """Looks for it."""
 
     def __init__(self) -> None:
-        """For a process with one thread."""
-        try:
-            self._children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # there is no such list; then what has left its command's group is not seen
-            self._children = -1
+        """For a process whose main thread alone uses it."""
+        self._children = open_children()  # without it, what has left its command's group is not seen
 
     def is_left_by(self, pid: int, running: Pids) -> bool:
         """Whether anything of a command that is reaped, or of one before it, may still write; what has ended is reaped.
@@ -35,12 +32,18 @@ class Remainder:
         whole = listed is not None and len(listed) < _WHOLE
         if not whole and identity.exists(-pid):
             return True
-        children = (listed or b"").split()
         # Nobody leaves that list but whom we reap. Whatever the command has left came there before it could be reaped.
-        if whole and len(children) == len(running):
-            return False
-        left = [child for child in map(int, children) if child not in running and not _reap(child)]
+        children = map(int, (listed or b"").split())
+        left = [child for child in children if child not in running and not _reap(child)]
         return bool(left)
+
+
+def open_children() -> int:
+    """A list of those whom our main thread has started, or who came to us as orphans; -1: there is none."""
+    try:
+        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def reap_all() -> None:
