@@ -5,8 +5,8 @@
    bytes that `pickle` makes of it, and loaded from them; and a worker's loop runs jobs of plain data. Whatever is
    anything else is left to Python: a function then returns None, and has changed nothing.
 
-   Everything is done with the GIL held. While a value is packed no Python code can run: nothing but exact types of
-   Python's own is looked into. */
+   Everything is done with the GIL held, but what spawners do by themselves (spawners.c). While a value is packed no
+   Python code can run: nothing but exact types of Python's own is looked into. */
 #include "core.h"
 
 #define INTERFACE 5 /* bossworker/system/compiled.py must expect the same */
@@ -39,7 +39,7 @@ PyMODINIT_FUNC PyInit__core(void)
     PyObject *module = PyModule_Create(&definition);
     ERROR_KEY = PyUnicode_InternFromString("ERROR");
     if (module && ERROR_KEY && !PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) &&
-        !add_type(module, "Loop", &loop_spec) && !add_type(module, "Lanes", &lanes_spec))
+        !add_type(module, "Loop", &loop_spec) && !add_type(module, "Spawners", &spawners_spec))
         return module;
     Py_XDECREF(module);
     return NULL;

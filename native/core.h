@@ -33,7 +33,7 @@ PyObject *core_start(PyObject *module, PyObject *args);
 PyObject *core_look_at_start(PyObject *module, PyObject *capsule);
 
 
-/* lanes.c */
-extern PyType_Spec lanes_spec;
+/* spawners.c */
+extern PyType_Spec spawners_spec;
 
 #endif

@@ -19,10 +19,10 @@ import pytest
 from bossworker import jobs
 from bossworker.commands.hosting import host
 from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, Unpacker, pack
-from bossworker.commands.hosting.lanes import LaneStarts
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.run_link import RunLink
-from bossworker.commands.hosting.starts import Environment, SingleStarts
+from bossworker.commands.hosting.spawners import ThreadedSpawning
+from bossworker.commands.hosting.spawning import CommandEnvironment, SingleSpawning
 from bossworker.system import compiled, processes
 from bossworker.system.starter import StartedProgram, Starter
 from tests.commands.crews import crew, ends, pid_in, plan, runs
@@ -69,10 +69,12 @@ def dies_once(monkeypatch: pytest.MonkeyPatch, flag: Path, kind: type, method: s
     monkeypatch.setattr(kind, method, killed)
 
 
-def without_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_spawners(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts start one after the other, as they do without the core, and where output is passed on."""
     monkeypatch.setattr(
-        host, "make_starts", lambda settings, cells, link, _: SingleStarts(settings, cells, link, Environment(settings))
+        host,
+        "make_spawning",
+        lambda settings, cells, link, _: SingleSpawning(settings, cells, link, CommandEnvironment(settings)),
     )
 
 
@@ -82,10 +84,10 @@ def test_what_was_about_to_start_when_the_host_died_runs_in_the_next_one(
 ) -> None:
     """Though it was told of as one that begins."""
     if method == "_begin":
-        without_lanes(monkeypatch)
+        without_spawners(monkeypatch)
     elif compiled.core is None:
-        pytest.skip("there are no lanes without the core")
-    dies_once(monkeypatch, tmp_path / "died", SingleStarts if method == "_begin" else LaneStarts, method)
+        pytest.skip("there are no spawners without the core")
+    dies_once(monkeypatch, tmp_path / "died", SingleSpawning if method == "_begin" else ThreadedSpawning, method)
     with crew(tmp_path) as made:
         made.add([plan(f"echo {at} >> ran; echo {at}", at, tmp_path) for at in range(4)])
         found = ends(made, 4)
@@ -126,8 +128,10 @@ def test_what_had_ended_and_was_not_reaped_when_the_host_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """It comes to us, with its status; not with its output, where that was captured."""
-    in_lanes = compiled.core is not None and how == GROUP
-    dies_once(monkeypatch, tmp_path / "died", *((LaneStarts, "_handed_in") if in_lanes else (host.Host, "_on_end")))
+    by_spawners = compiled.core is not None and how == GROUP
+    dies_once(
+        monkeypatch, tmp_path / "died", *((ThreadedSpawning, "_handed_in") if by_spawners else (host.Host, "_on_end"))
+    )
     with crew(tmp_path, slots=1, how=how) as made:
         made.add([plan("exit 0" if how == DIRECT else "echo a", 0, tmp_path), plan("exit 5", 1, tmp_path)])
         found = ends(made, 2)
@@ -150,8 +154,8 @@ def test_a_host_that_dies_of_each_command_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Though it says each time that the command begins."""
-    without_lanes(monkeypatch)
-    monkeypatch.setattr(SingleStarts, "_begin", lambda *told: os.environ["NO_SUCH_NAME"])
+    without_spawners(monkeypatch)
+    monkeypatch.setattr(SingleSpawning, "_begin", lambda *told: os.environ["NO_SUCH_NAME"])
     with crew(tmp_path) as made:
         made.add([plan("true", 0, tmp_path)])
         with pytest.raises(ChildProcessError, match=r"has ended 4 times: exit code 1"):
@@ -323,7 +327,7 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         become_host(*told)
 
     if limit is None:
-        without_lanes(monkeypatch)
+        without_spawners(monkeypatch)
         monkeypatch.setattr(Starter, "start", start_some)
 
     monkeypatch.setattr(host, "become_host", with_little)

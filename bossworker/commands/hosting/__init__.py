@@ -1,7 +1,8 @@
 """Commands by the thousand: one process, the host, sees many of them through at once. `bossworker run` stands on it.
 
 hosting_wire.py  what is said between a run and its host
-host.py          the host: starts what may run, hears of ends, sees to limits
+host.py          the host: hears of ends, sees to limits;  run_link.py: its end of the line to its run
+spawning.py      how it starts commands: one after the other;  spawners.py: in threads of the core (native/spawners.c)
 hosted.py        one command in it
 capture.py       the files that its output goes to;  relaying.py: or passes it on line by line
 cells.py         what has begun and ended, in memory that both share: true also when one of them is killed

@@ -44,7 +44,7 @@ class Cells:
         self.count = count
         self._memory = mmap.mmap(fd, size_of_cells(count))
         self.words = memoryview(self._memory).cast("q")
-        """As they lie there: ``native/lanes.c`` writes them, too."""
+        """As they lie there: ``native/spawners.c`` writes them, too."""
 
     # -- the run ----------------------------------------------------------------------------------------
 

@@ -26,11 +26,11 @@ from bossworker.commands.hosting.hosting_wire import (
     HostedJob,
     HostSettings,
 )
-from bossworker.commands.hosting.lanes import make_starts
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.hosting.run_link import RunLink
-from bossworker.commands.hosting.starts import FIRST_LOOK, FOREVER
+from bossworker.commands.hosting.spawners import make_spawning
+from bossworker.commands.hosting.spawning import FIRST_LOOK, FOREVER
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
@@ -57,7 +57,7 @@ class Host:
         self._settings = settings
         self._poll = select.poll()
         self._link = RunLink(link, self._poll)
-        self._starts = make_starts(settings, cells, self._link, self._poll)
+        self._spawning = make_spawning(settings, cells, self._link, self._poll)
         self._running: dict[int, Hosted] = {}  # by pid
         self._watched: dict[int, Hosted] = {}  # by the descriptor that tells of its end
         self._due: list[tuple[float, int, int, Hosted, float]] = []
@@ -85,7 +85,7 @@ class Host:
     def _on_link(self, events: int) -> None:
         for kind, *told in self._link.receive(events):
             if kind == hosting_wire.JOBS:
-                self._starts.add(list(map(HostedJob._make, told[0])))
+                self._spawning.add(list(map(HostedJob._make, told[0])))
             elif kind == hosting_wire.CANCEL:
                 self._cancel(*told)
             else:
@@ -93,10 +93,10 @@ class Host:
 
     def _cancel(self, ids: list[int], kind: str, queued_only: bool) -> None:
         doomed = set(ids)
-        for job_id in self._starts.withdraw(doomed):
+        for job_id in self._spawning.withdraw(doomed):
             self._link.records.append(tuple(EndRecord(job_id, kind, "", None, None, 0.0, time.time())))
         if not queued_only:
-            for one in self._starts.running():
+            for one in self._spawning.running():
                 self._see_to(one)
             for one in [one for one in self._running.values() if one.job.id in doomed]:
                 self._stop(one, kind, "stopped by the run")
@@ -106,7 +106,7 @@ class Host:
     def _start(self) -> None:
         """Start what may run; and send what is to be told, in one message with what begins."""
         self._link.send()
-        for one in self._starts.go_on():
+        for one in self._spawning.go_on():
             self._see_to(one)
         if not self._link.is_jammed:  # if all that waits went out here, nothing would bring us back to start more
             self._link.tell()
@@ -144,7 +144,7 @@ class Host:
         due = self._due
         while due and due[0][3].gone:
             heappop(due)
-        at = min(due[0][0] if due else FOREVER, self._starts.next_look)
+        at = min(due[0][0] if due else FOREVER, self._spawning.next_look)
         return 1000 * max(0.0, at - time.monotonic()) if at < FOREVER else None
 
     def _do_what_is_due(self) -> None:
@@ -253,11 +253,11 @@ class Host:
         if one.exit is not None and not one.kind:
             self._cells.ended(one.job.cell, one.exit[0], one.wrote, one.exit[2])
         self._link.records.append(tuple(record))
-        self._starts.over(one, bool(one.pid) and self._remainder.is_left_by(one.pid, self._running))
+        self._spawning.over(one, bool(one.pid) and self._remainder.is_left_by(one.pid, self._running))
 
     def _end_all(self) -> None:
         """And what the run itself would have tidied up."""
-        self._starts.close()
+        self._spawning.close()
         ending = Ending(0.0 if self._force else GRACE)
         while True:
             reap_all()

@@ -97,7 +97,7 @@ class Hosted:
             self.kind, self.reason = EXCEPTION, f"{type(error).__name__}: {error}"
 
     def was_started(self, begun: StartedProgram, started_at: float, started: float) -> None:
-        """By a lane."""
+        """By a spawner."""
         self._start, self.pid = begun, begun.pid
         self.started_at, self.started = started_at, started
         self._stderr = self.capture.streams[1]

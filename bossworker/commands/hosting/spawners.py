@@ -1,4 +1,4 @@
-"""How a host starts its commands where there is a core: in lanes, threads of it that need no Python between two.
+"""How a host starts its commands where there is a core: by spawners, threads that need no Python between two.
 
 Of what ends within milliseconds, well, and without a word, the host only hears, of several at a time. It sees to all
 others: to those that have ended otherwise, and from the first look on to those that run longer.
@@ -16,7 +16,7 @@ from bossworker.commands.hosting.capture import Capture, make_capture
 from bossworker.commands.hosting.hosted import Hosted, own_variables
 from bossworker.commands.hosting.hosting_wire import GROUP, HostedJob, HostSettings
 from bossworker.commands.hosting.remainder import open_children
-from bossworker.commands.hosting.starts import FIRST_LOOK, FOREVER, Environment, SingleStarts, Starts
+from bossworker.commands.hosting.spawning import FIRST_LOOK, FOREVER, CommandEnvironment, SingleSpawning, Spawning
 from bossworker.system.compiled import core
 from bossworker.system.starter import StartedProgram
 
@@ -32,26 +32,26 @@ _LOW = 4  # commands a slot: with fewer that wait, we are woken by each end, and
 _WELL = 3  # items of what is told of those that have ended well: their records
 
 
-def make_starts(settings: HostSettings, cells: Cells, link: RunLink, poll: select.poll) -> Starts:
-    """In lanes, if that works here, and nothing is to be passed on while commands run."""
-    environment = Environment(settings)
+def make_spawning(settings: HostSettings, cells: Cells, link: RunLink, poll: select.poll) -> Spawning:
+    """By spawners, if that works here, and nothing is to be passed on while commands run."""
+    environment = CommandEnvironment(settings)
     if environment.starter.is_compiled and settings.how == GROUP and (children := open_children()) >= 0:
         event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         poll.register(event, select.POLLIN)
-        lanes = core.Lanes(cells.words, settings.slots, _LOW * settings.slots, event, children)
-        return LaneStarts(settings, lanes, link, environment)
-    return SingleStarts(settings, cells, link, environment)
+        spawners = core.Spawners(cells.words, settings.slots, _LOW * settings.slots, event, children)
+        return ThreadedSpawning(settings, spawners, link, environment)
+    return SingleSpawning(settings, cells, link, environment)
 
 
-class LaneStarts:
-    """Of all the commands that are in lanes, or are to be."""
+class ThreadedSpawning:
+    """All the commands that spawners have, or are to have."""
 
-    def __init__(self, settings: HostSettings, lanes: Any, link: RunLink, environment: Environment) -> None:
+    def __init__(self, settings: HostSettings, spawners: Any, link: RunLink, environment: CommandEnvironment) -> None:
         """
         Args:
-            lanes: As the core makes them.
+            spawners: As the core makes them.
         """
-        self._lanes = lanes
+        self._spawners = spawners
         self._link = link
         self._environment = environment
         self._jobs: dict[int, tuple[HostedJob, str]] = {}  # and their ids as jobs, by their ids
@@ -68,21 +68,21 @@ class LaneStarts:
         for job in jobs:
             jobid = jobdir.new_id()
             try:
-                self._lanes.add(job.id, job.cell, self._describe(job, jobid))
+                self._spawners.add(job.id, job.cell, self._describe(job, jobid))
             except Exception as error:  # whatever it is, it costs this command, and no other
                 self._bad.append((job, jobid, error))
             else:
                 self._jobs[job.id] = job, jobid
 
     def withdraw(self, ids: Collection[int]) -> list[int]:
-        found: list[int] = self._lanes.withdraw(ids)
+        found: list[int] = self._spawners.withdraw(ids)
         for job_id in found:
             del self._jobs[job_id]
         return found
 
     def go_on(self) -> Iterator[Hosted]:
         self._hold(self._link.is_jammed)
-        begun, ended, self._oldest = self._lanes.collect()
+        begun, ended, self._oldest = self._spawners.collect()
         self._link.records += begun
         for one in ended:
             if len(one) == _WELL:
@@ -95,9 +95,9 @@ class LaneStarts:
             yield from self._take_over(time.monotonic() - self._age)
 
     def running(self) -> Iterator[Hosted]:
-        self._lanes.hold(True)  # so that none is about to begin
+        self._spawners.hold(True)  # so that none is about to begin
         yield from self._take_over(FOREVER)
-        self._lanes.hold(False)
+        self._spawners.hold(False)
 
     @property
     def next_look(self) -> float:
@@ -108,26 +108,29 @@ class LaneStarts:
             self._captures.pop(one.capture.streams[0], None)
             one.capture.close()
         elif one.capture.streams[0] in self._captures:
-            self._lanes.lend(*one.capture.streams)
+            self._spawners.lend(*one.capture.streams)
         else:
             one.capture.close()
         if one.pid in self._taken_over:
             self._taken_over.discard(one.pid)
-            self._lanes.release()
+            self._spawners.release()
         self._lend(0)
 
     def close(self) -> None:
-        self._lanes.hold(True)
+        self._spawners.hold(True)
 
     def _describe(self, job: HostedJob, jobid: str) -> tuple[object, ...]:
         environment, own = self._environment, own_variables(job, jobid)
-        files, stdio = environment.files_of(job.argv[0]), (environment.null, -1, -1)  # where it writes, its lane knows
+        files, stdio = (
+            environment.files_of(job.argv[0]),
+            (environment.null, -1, -1),
+        )  # where it writes, its spawner knows
         return environment.starter.describe(job.argv, files, job.cwd, own, stdio)
 
     def _hold(self, holds: bool) -> None:
         if holds != self._holds:
             self._holds = holds
-            self._lanes.hold(holds)
+            self._spawners.hold(holds)
 
     def _refused(self) -> Iterator[Hosted]:
         while self._bad:
@@ -152,10 +155,10 @@ class LaneStarts:
                     raise
                 return
             self._captures[capture.streams[0]] = capture
-            self._lanes.lend(*capture.streams)
+            self._spawners.lend(*capture.streams)
 
     def _take_over(self, started: float) -> Iterator[Hosted]:
-        for told in self._lanes.take_over(started):
+        for told in self._spawners.take_over(started):
             one = self._found(*told)
             self._taken_over.add(one.pid)
             yield one

@@ -1,13 +1,13 @@
-/* Lanes: threads that start commands, one after the other, and see them through.
+/* Spawners: threads, each of which starts one command after the other, and sees it through.
 
    All that ends at once and well, writes nothing and leaves nothing, is done with here. Python hears of it later, of
    many at a time, and need not be waited for between the end of one and the start of the next. Whatever ends in another
    way is handed to Python as it lies there, not yet reaped; and what runs longer is taken over by Python, with all that
    may become of it.
 
-   No lane ever runs Python or takes the GIL, and it does not look at anything of Python's but the texts that a command
-   is started with. All that lanes share with Python is looked at with the lock held, which is held for microseconds. A
-   process is reaped with it held, too: so whoever finds a command in its lane may rely on its pid. */
+   No spawner ever runs Python or takes the GIL, and of Python's it looks at nothing but the texts that a command is
+   started with. All that spawners share with Python is looked at with the lock held, which is held for microseconds. A
+   process is reaped with it held, too: so whoever finds a command with its spawner may rely on its pid. */
 
 #include "starting.h"
 #include <errno.h>
@@ -20,7 +20,7 @@
 
 enum { QUEUED, STARTING, RUNNING, ENDED };             /* states of a cell, as in cells.py */
 enum { STATE, PID, STARTED, STATUS, OUTPUT, TOOK, WORDS }; /* its words */
-enum { STACK_SIZE = 1 << 16 };                         /* bytes of a lane; hardly any is used */
+enum { STACK_SIZE = 1 << 16 };                         /* bytes of a spawner; hardly any is used */
 
 typedef struct {
     int out, err;
@@ -43,18 +43,18 @@ typedef struct {
     Py_ssize_t length;
 } Queue;
 
-typedef struct Lane {
+typedef struct Spawner {
     struct Shared *shared;
-    struct Lane *next;
+    struct Spawner *next;
     Command *command; /* that runs in it, and that Python has not taken over */
     Stack stack;      /* of the child that is being started */
-} Lane;
+} Spawner;
 
 typedef struct Shared {
     pthread_mutex_t lock;
     pthread_cond_t may_begin, none_starts;
     Queue queue, ended;
-    Lane *lanes;
+    Spawner *spawners;
     Capture *free; /* that no command has */
     Py_ssize_t free_count;
     long long *begun; /* ids that Python has not heard of */
@@ -62,11 +62,11 @@ typedef struct Shared {
     Py_ssize_t slots, low;  /* commands at once; so few in the queue that Python is to know of each end */
     Py_ssize_t busy;        /* commands that run */
     Py_ssize_t starting;    /* of these: whose processes are being made */
-    Py_ssize_t idle;        /* lanes that have no command */
+    Py_ssize_t idle;        /* spawners that have no command */
     int held;               /* not 0: nothing may begin */
     int exhausted;          /* no process was to be had; until one has ended */
     int told;               /* whether Python knows that there is something to collect */
-    int watched;            /* whether Python comes by itself, since it knows of one that runs in a lane */
+    int watched;            /* whether Python comes by itself, since it knows of one that runs */
     int event, children;    /* descriptors: by which it is told; the list of those that came to us as orphans */
     sigset_t blocked;       /* by commands */
 } Shared;
@@ -75,7 +75,7 @@ typedef struct {
     PyObject_HEAD
     Shared *shared;
     Py_buffer cells;
-} Lanes;
+} Spawners;
 
 static void append(Queue *queue, Command *command)
 {
@@ -125,7 +125,7 @@ static int64_t micro(double seconds)
     return (int64_t)(seconds * 1e6);
 }
 
-/* -- in a lane, with the lock held ------------------------------------------------------------------------------- */
+/* -- in a spawner, with the lock held ---------------------------------------------------------------------------- */
 
 static Py_ssize_t may_begin(const Shared *shared)
 {
@@ -154,38 +154,38 @@ static void tell(Shared *shared)
     if (!shared->told) shared->told = write(shared->event, &one, sizeof one) > 0;
 }
 
-static void *be_lane(void *lane);
+static void *be_spawner(void *spawner);
 
-static int add_lane(Shared *shared)
+static int add_spawner(Shared *shared)
 {
     pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
-    Lane *lane = calloc(1, sizeof *lane);
-    if (lane == NULL) return 0;
-    lane->shared = shared;
+    Spawner *spawner = calloc(1, sizeof *spawner);
+    if (spawner == NULL) return 0;
+    spawner->shared = shared;
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    int failed = pthread_create(&thread, &attributes, be_lane, lane);
+    int failed = pthread_create(&thread, &attributes, be_spawner, spawner);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (failed) return free(lane), errno = failed, 0;
-    lane->next = shared->lanes;
-    shared->lanes = lane;
+    if (failed) return free(spawner), errno = failed, 0;
+    spawner->next = shared->spawners;
+    shared->spawners = spawner;
     shared->idle++;
     return 1;
 }
 
-/* There may be more that may begin. Where no lane is free for it, another is added, when a process has been made in the
-   one before: so where processes are short, lanes do not take those that commands need. A lane that waits for what does
+/* There may be more that may begin. Where no spawner is free for it, another is added, once the one before has made a
+   process: so where processes are short, spawners do not take those that commands need. One that waits for what does
    not end is not free either. */
 static void go_on(Shared *shared)
 {
     Py_ssize_t count = may_begin(shared);
-    if (count > 0 && shared->idle == 0 && shared->starting == 0) add_lane(shared);
+    if (count > 0 && shared->idle == 0 && shared->starting == 0) add_spawner(shared);
     while (count-- > 0) pthread_cond_signal(&shared->may_begin);
 }
 
@@ -232,9 +232,9 @@ static void fail(Shared *shared, Command *command)
     }
 }
 
-static int start(Lane *lane, Command *command)
+static int start(Spawner *spawner, Command *command)
 {
-    Shared *shared = lane->shared;
+    Shared *shared = spawner->shared;
     int64_t *cell = command->cell;
     shared->busy++;
     shared->starting++;
@@ -248,7 +248,7 @@ static int start(Lane *lane, Command *command)
     __atomic_store_n(&cell[STATE], STARTING, __ATOMIC_RELEASE);
 
     pthread_mutex_unlock(&shared->lock);
-    command->pid = begin(be_program, &command->start, &lane->stack);
+    command->pid = begin(be_program, &command->start, &spawner->stack);
     command->error = command->pid < 0 ? errno : 0;
     pthread_mutex_lock(&shared->lock);
 
@@ -259,16 +259,16 @@ static int start(Lane *lane, Command *command)
     return command->pid > 0;
 }
 
-static void see_through(Lane *lane, Command *command)
+static void see_through(Spawner *spawner, Command *command)
 {
-    Shared *shared = lane->shared;
-    if (!start(lane, command)) {
+    Shared *shared = spawner->shared;
+    if (!start(spawner, command)) {
         fail(shared, command);
         return;
     }
     note_begun(shared, command->id);
     if (!shared->watched) tell(shared);
-    lane->command = command;
+    spawner->command = command;
     pid_t pid = command->pid;
     siginfo_t end = {0};
 
@@ -277,8 +277,8 @@ static void see_through(Lane *lane, Command *command)
     double now = read_clock(CLOCK_MONOTONIC);
     pthread_mutex_lock(&shared->lock);
 
-    if (lane->command == NULL) return; /* Python sees to it, or has done so: it may be freed */
-    lane->command = NULL;
+    if (spawner->command == NULL) return; /* Python sees to it, or has done so: it may be freed */
+    spawner->command = NULL;
     shared->busy--;
     command->seconds = now - command->started;
     if (is_all(shared, command, &end)) end_well(shared, command);
@@ -286,15 +286,15 @@ static void see_through(Lane *lane, Command *command)
     shared->exhausted = 0;
 }
 
-static void *be_lane(void *given)
+static void *be_spawner(void *given)
 {
-    Lane *lane = given;
-    Shared *shared = lane->shared;
+    Spawner *spawner = given;
+    Shared *shared = spawner->shared;
     pthread_mutex_lock(&shared->lock);
     for (;;) {
         while (!may_begin(shared)) pthread_cond_wait(&shared->may_begin, &shared->lock);
         shared->idle--;
-        see_through(lane, take_first(&shared->queue));
+        see_through(spawner, take_first(&shared->queue));
         shared->idle++;
     }
     return NULL;
@@ -319,7 +319,7 @@ static void release_all(Shared *shared)
 
 static Shared *lock(PyObject *self)
 {
-    Shared *shared = ((Lanes *)self)->shared;
+    Shared *shared = ((Spawners *)self)->shared;
     pthread_mutex_lock(&shared->lock);
     return shared;
 }
@@ -330,13 +330,13 @@ static PyObject *unlock(Shared *shared)
     Py_RETURN_NONE;
 }
 
-static PyObject *lanes_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+static PyObject *spawners_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     PyObject *cells;
     Py_ssize_t slots, low;
     int event, children;
     if (!PyArg_ParseTuple(args, "Onnii", &cells, &slots, &low, &event, &children)) return NULL;
-    Lanes *self = (Lanes *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    Spawners *self = (Spawners *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (self == NULL || PyObject_GetBuffer(cells, &self->cells, PyBUF_WRITABLE) < 0) goto failed;
     Shared *shared = self->shared = calloc(1, sizeof *shared);
     if (shared == NULL || (shared->free = calloc(slots, sizeof *shared->free)) == NULL) {
@@ -353,15 +353,15 @@ static PyObject *lanes_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     shared->event = event;
     shared->children = children;
     pthread_sigmask(SIG_BLOCK, NULL, &shared->blocked);
-    if (add_lane(shared)) return (PyObject *)self;
+    if (add_spawner(shared)) return (PyObject *)self;
     PyErr_SetFromErrno(PyExc_OSError);
 failed:
     Py_XDECREF((PyObject *)self);
     return NULL;
 }
 
-/* Its lanes may still be at work: what is theirs stays. */
-static void lanes_free(PyObject *object)
+/* Its spawners may still be at work: what is theirs stays. */
+static void spawners_free(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
@@ -369,9 +369,9 @@ static void lanes_free(PyObject *object)
 }
 
 /* add(id, cell, what `start` takes): to the end of the queue */
-static PyObject *lanes_add(PyObject *object, PyObject *args)
+static PyObject *spawners_add(PyObject *object, PyObject *args)
 {
-    Lanes *self = (Lanes *)object;
+    Spawners *self = (Spawners *)object;
     PyObject *told;
     long long id;
     Py_ssize_t cell;
@@ -390,7 +390,7 @@ static PyObject *lanes_add(PyObject *object, PyObject *args)
 }
 
 /* lend(out, err): two files that commands may write into, one after the other */
-static PyObject *lanes_lend(PyObject *object, PyObject *args)
+static PyObject *spawners_lend(PyObject *object, PyObject *args)
 {
     Capture capture;
     if (!PyArg_ParseTuple(args, "ii", &capture.out, &capture.err)) return NULL;
@@ -403,7 +403,7 @@ static PyObject *lanes_lend(PyObject *object, PyObject *args)
 }
 
 /* release(): a command that was taken over has ended, and another may begin */
-static PyObject *lanes_release(PyObject *object, PyObject *unused)
+static PyObject *spawners_release(PyObject *object, PyObject *unused)
 {
     Shared *shared = lock(object);
     shared->busy--;
@@ -413,7 +413,7 @@ static PyObject *lanes_release(PyObject *object, PyObject *unused)
 }
 
 /* hold(whether nothing may begin for now): what is about to has begun when this returns */
-static PyObject *lanes_hold(PyObject *object, PyObject *holds)
+static PyObject *spawners_hold(PyObject *object, PyObject *holds)
 {
     Shared *shared = lock(object);
     if (PyObject_IsTrue(holds))
@@ -424,7 +424,7 @@ static PyObject *lanes_hold(PyObject *object, PyObject *holds)
 }
 
 /* withdraw(ids) -> those of them that have not begun, and will not */
-static PyObject *lanes_withdraw(PyObject *object, PyObject *args)
+static PyObject *spawners_withdraw(PyObject *object, PyObject *args)
 {
     PyObject *ids, *found;
     if (!PyArg_ParseTuple(args, "O!", &PySet_Type, &ids) || (found = PyList_New(0)) == NULL) return NULL;
@@ -480,17 +480,17 @@ static PyObject *tell_each(Queue *queue, PyObject *(*tell_one)(Command *))
 }
 
 /* take_over(started) -> those that have begun by then (monotonic seconds), and run: see `describe` */
-static PyObject *lanes_take_over(PyObject *object, PyObject *started)
+static PyObject *spawners_take_over(PyObject *object, PyObject *started)
 {
     double last = PyFloat_AsDouble(started);
     if (PyErr_Occurred()) return NULL;
     Queue taken;
     empty(&taken);
     Shared *shared = lock(object);
-    for (Lane *lane = shared->lanes; lane; lane = lane->next)
-        if (lane->command && lane->command->started <= last) {
-            append(&taken, lane->command);
-            lane->command = NULL;
+    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next)
+        if (spawner->command && spawner->command->started <= last) {
+            append(&taken, spawner->command);
+            spawner->command = NULL;
         }
     Py_DECREF(unlock(shared));
     return tell_each(&taken, describe);
@@ -498,7 +498,7 @@ static PyObject *lanes_take_over(PyObject *object, PyObject *started)
 
 /* collect() -> the ids of those that have begun; those that have ended, in the order of their ends: (id, seconds,
    started_at) if well, else as `describe` has it; when the oldest of those that are not taken over began, or 0.0 */
-static PyObject *lanes_collect(PyObject *object, PyObject *unused)
+static PyObject *spawners_collect(PyObject *object, PyObject *unused)
 {
     uint64_t count;
     double oldest = 0.0;
@@ -510,8 +510,8 @@ static PyObject *lanes_collect(PyObject *object, PyObject *unused)
     Py_ssize_t begun_count = shared->begun_count;
     shared->begun = NULL;
     shared->begun_count = shared->begun_room = 0;
-    for (Lane *lane = shared->lanes; lane; lane = lane->next)
-        if (lane->command && (oldest == 0.0 || lane->command->started < oldest)) oldest = lane->command->started;
+    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next)
+        if (spawner->command && (oldest == 0.0 || spawner->command->started < oldest)) oldest = spawner->command->started;
     shared->watched = oldest > 0.0;
     Py_DECREF(unlock(shared));
 
@@ -528,18 +528,18 @@ static PyObject *lanes_collect(PyObject *object, PyObject *unused)
     return NULL;
 }
 
-static PyMethodDef lanes_methods[] = {
-    {"add", lanes_add, METH_VARARGS, NULL},          {"lend", lanes_lend, METH_VARARGS, NULL},
-    {"release", lanes_release, METH_NOARGS, NULL},   {"hold", lanes_hold, METH_O, NULL},
-    {"withdraw", lanes_withdraw, METH_VARARGS, NULL},      {"take_over", lanes_take_over, METH_O, NULL},
-    {"collect", lanes_collect, METH_NOARGS, NULL},   {NULL},
+static PyMethodDef spawners_methods[] = {
+    {"add", spawners_add, METH_VARARGS, NULL},          {"lend", spawners_lend, METH_VARARGS, NULL},
+    {"release", spawners_release, METH_NOARGS, NULL},   {"hold", spawners_hold, METH_O, NULL},
+    {"withdraw", spawners_withdraw, METH_VARARGS, NULL},      {"take_over", spawners_take_over, METH_O, NULL},
+    {"collect", spawners_collect, METH_NOARGS, NULL},   {NULL},
 };
 
-static PyType_Slot lanes_slots[] = {
-    {Py_tp_new, lanes_new},
-    {Py_tp_dealloc, lanes_free},
-    {Py_tp_methods, lanes_methods},
+static PyType_Slot spawners_slots[] = {
+    {Py_tp_new, spawners_new},
+    {Py_tp_dealloc, spawners_free},
+    {Py_tp_methods, spawners_methods},
     {0},
 };
 
-PyType_Spec lanes_spec = {"bossworker._core.Lanes", sizeof(Lanes), 0, Py_TPFLAGS_DEFAULT, lanes_slots};
+PyType_Spec spawners_spec = {"bossworker._core.Spawners", sizeof(Spawners), 0, Py_TPFLAGS_DEFAULT, spawners_slots};

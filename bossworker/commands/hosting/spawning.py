@@ -1,6 +1,6 @@
 """How a host starts its commands: one after the other, as its own loop comes to it.
 
-Where there is a core, and nothing of a command is to be passed on while it runs, lanes do so: see ``lanes.py``.
+Where there is a core, and nothing of a command is to be passed on while it runs, spawners do it: see ``spawners.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_KNOWN = 64  # programs
 _OF_ONE_COMMAND = (b"BOSSWORKER_JOB", b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT")
 
 
-class Starts(Protocol):
+class Spawning(Protocol):
     """Commands that are to run, and those that run, as far as they have slots."""
 
     def add(self, jobs: Sequence[HostedJob]) -> None:
@@ -55,7 +55,7 @@ class Starts(Protocol):
         """Start nothing more."""
 
 
-class Environment:
+class CommandEnvironment:
     """What all commands of a run find."""
 
     def __init__(self, settings: HostSettings) -> None:
@@ -76,10 +76,10 @@ class Environment:
         return files
 
 
-class SingleStarts:
+class SingleSpawning:
     """Each is told of before it begins, and heard of by its descriptor."""
 
-    def __init__(self, settings: HostSettings, cells: Cells, link: RunLink, environment: Environment) -> None:
+    def __init__(self, settings: HostSettings, cells: Cells, link: RunLink, environment: CommandEnvironment) -> None:
         self._cells = cells
         self._link = link
         self._environment = environment

@@ -20,15 +20,15 @@ from bossworker.cli.outcomes import Ended
 from bossworker.commands.hosting import host
 from bossworker.commands.hosting.capture import Capture
 from bossworker.commands.hosting.cells import ENDED, QUEUED, Cells
-from bossworker.commands.hosting.lanes import LaneStarts
 from bossworker.commands.hosting.remainder import open_children
+from bossworker.commands.hosting.spawners import ThreadedSpawning
 from bossworker.system import compiled, processes
 from bossworker.system.starter import Starter
 from tests.commands.crews import crew, ends, pid_in, plan, runs
 from tests.commands.privileges import need_root
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.skipif(compiled.core is None, reason="there are no lanes without the core")
+pytestmark = pytest.mark.skipif(compiled.core is None, reason="there are no spawners without the core")
 
 NUMBER = 123_456  # of a user that has no other processes
 
@@ -140,7 +140,7 @@ def test_a_host_that_is_killed_again_and_again(tmp_path: Path) -> None:
 
 
 def test_processes_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many run at once as there can be: lanes are processes, too, as the system counts them."""
+    """As many run at once as there can be: spawners are processes, too, as the system counts them."""
     need_root()
     become_host = host.become_host
 
@@ -167,7 +167,7 @@ def test_a_lane_that_waits_for_what_cannot_be_ended_is_replaced(tmp_path: Path) 
         assert found[1].stdout == b"on\n"
 
 
-def test_a_host_ends_with_all_its_lanes(tmp_path: Path) -> None:
+def test_a_host_ends_with_all_its_spawners(tmp_path: Path) -> None:
     with crew(tmp_path, slots=3) as made:
         made.add([plan(f"echo $$ > {at}.pid; exec sleep 600", at, tmp_path) for at in range(3)])
         pids = [pid_in(tmp_path / f"{at}.pid") for at in range(3)]
@@ -178,18 +178,18 @@ def test_a_host_ends_with_all_its_lanes(tmp_path: Path) -> None:
 def test_one_that_is_refused_as_descriptors_are_short_is_told_of_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = LaneStarts._refused
+    refused = ThreadedSpawning._refused
     failed = tmp_path / "failed"
 
-    def none_at_first(self: LaneStarts) -> Iterator[Any]:
+    def none_at_first(self: ThreadedSpawning) -> Iterator[Any]:
         if self._bad and not failed.exists():
             failed.touch()
-            monkeypatch.setattr("bossworker.commands.hosting.lanes.Capture", _no_capture)
+            monkeypatch.setattr("bossworker.commands.hosting.spawners.Capture", _no_capture)
             yield from refused(self)
-            monkeypatch.setattr("bossworker.commands.hosting.lanes.Capture", Capture)
+            monkeypatch.setattr("bossworker.commands.hosting.spawners.Capture", Capture)
         yield from refused(self)
 
-    monkeypatch.setattr(LaneStarts, "_refused", none_at_first)
+    monkeypatch.setattr(ThreadedSpawning, "_refused", none_at_first)
     with crew(tmp_path) as made:
         made.add([plan("echo a", 0, tmp_path), plan("a\0b", 1, tmp_path)])
         found = ends(made, 2)
@@ -204,8 +204,8 @@ def _no_capture() -> Capture:
 # -- alone --------------------------------------------------------------------------------------------------------
 
 
-class AloneLanes:
-    """Lanes in this process: what they are given, and what they tell."""
+class AloneSpawners:
+    """Spawners in this process: what they are given, and what they tell."""
 
     def __init__(self, slots: int) -> None:
         self.null = os.open(os.devnull, os.O_RDONLY)
@@ -215,7 +215,7 @@ class AloneLanes:
         self.cells = Cells(8)
         self.capture = Capture()
         self.starter = Starter([b"PATH=/usr/bin:/bin"])
-        self.made = compiled.core.Lanes(self.cells.words, slots, 1, self.event, self.children)
+        self.made = compiled.core.Spawners(self.cells.words, slots, 1, self.event, self.children)
 
     def add(self, number: int, *argv: str) -> None:
         words = list(argv)
@@ -242,72 +242,72 @@ class AloneLanes:
 
 
 @pytest.fixture
-def lanes() -> Iterator[AloneLanes]:
-    made = AloneLanes(1)
+def spawners() -> Iterator[AloneSpawners]:
+    made = AloneSpawners(1)
     yield made
     made.close()
 
 
-def test_well_and_otherwise(lanes: AloneLanes) -> None:
-    lanes.made.lend(*lanes.capture.streams)
-    lanes.add(0, "true")
-    number, seconds, started_at = lanes.ended()
+def test_well_and_otherwise(spawners: AloneSpawners) -> None:
+    spawners.made.lend(*spawners.capture.streams)
+    spawners.add(0, "true")
+    number, seconds, started_at = spawners.ended()
     assert number == 0
     assert 0 < seconds < 60
     assert abs(time.time() - started_at) < 60
-    cell = lanes.cells.read(0)
+    cell = spawners.cells.read(0)
     assert (cell.state, cell.status, cell.output, cell.seconds > 0) == (ENDED, 0, 0, True)
-    lanes.add(1, "sh", "-c", "exit 3")
-    number, pid, error, *_, out, _ = lanes.ended()
-    assert (number, error, out) == (1, 0, lanes.capture.streams[0])
+    spawners.add(1, "sh", "-c", "exit 3")
+    number, pid, error, *_, out, _ = spawners.ended()
+    assert (number, error, out) == (1, 0, spawners.capture.streams[0])
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-    lanes.add(2, "true")
-    assert not processes.await_fd(lanes.event, select.POLLIN, 0.05), "the files are not given back"
-    lanes.made.lend(*lanes.capture.streams)
-    assert lanes.ended()[0] == 2
+    spawners.add(2, "true")
+    assert not processes.await_fd(spawners.event, select.POLLIN, 0.05), "the files are not given back"
+    spawners.made.lend(*spawners.capture.streams)
+    assert spawners.ended()[0] == 2
 
 
-def test_what_is_taken_over_is_not_reaped(lanes: AloneLanes) -> None:
-    lanes.made.lend(*lanes.capture.streams)
-    lanes.add(0, "sleep", "600")
-    begun, ended, oldest = lanes.collect()
+def test_what_is_taken_over_is_not_reaped(spawners: AloneSpawners) -> None:
+    spawners.made.lend(*spawners.capture.streams)
+    spawners.add(0, "sleep", "600")
+    begun, ended, oldest = spawners.collect()
     assert (begun, ended) == ([(0,)], [])
-    assert lanes.made.take_over(oldest - 1) == []
-    ((number, pid, error, _, started, _, _),) = lanes.made.take_over(oldest)
+    assert spawners.made.take_over(oldest - 1) == []
+    ((number, pid, error, _, started, _, _),) = spawners.made.take_over(oldest)
     assert (number, error, started) == (0, 0, oldest)
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    lanes.add(1, "true")
-    lanes.made.lend(*lanes.capture.streams)
+    spawners.add(1, "true")
+    spawners.made.lend(*spawners.capture.streams)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    assert lanes.made.collect()[1:] == ([], 0.0)
-    lanes.made.release()
-    assert lanes.ended()[0] == 1
+    assert spawners.made.collect()[1:] == ([], 0.0)
+    spawners.made.release()
+    assert spawners.ended()[0] == 1
 
 
-def test_held_and_withdrawn(lanes: AloneLanes) -> None:
-    lanes.made.hold(True)
-    lanes.made.lend(*lanes.capture.streams)
+def test_held_and_withdrawn(spawners: AloneSpawners) -> None:
+    spawners.made.hold(True)
+    spawners.made.lend(*spawners.capture.streams)
     for number in range(4):
-        lanes.add(number, "true")
-    assert lanes.made.withdraw({1, 3, 7}) == [1, 3]
-    assert lanes.cells.read(0).state == QUEUED
-    lanes.made.hold(False)
-    found = [lanes.ended()[0], lanes.ended()[0]]
+        spawners.add(number, "true")
+    assert spawners.made.withdraw({1, 3, 7}) == [1, 3]
+    assert spawners.cells.read(0).state == QUEUED
+    spawners.made.hold(False)
+    found = [spawners.ended()[0], spawners.ended()[0]]
     assert found == [0, 2]
 
 
-def test_bad_input(lanes: AloneLanes) -> None:
+def test_bad_input(spawners: AloneSpawners) -> None:
     with pytest.raises(IndexError, match="there is no cell 8"):
-        lanes.add(8, "true")
+        spawners.add(8, "true")
     with pytest.raises(TypeError):
-        lanes.made.add(0, 0, ())
+        spawners.made.add(0, 0, ())
     with pytest.raises(ValueError, match="embedded null byte"):
-        lanes.add(0, "a\0b")
+        spawners.add(0, "a\0b")
     with pytest.raises(TypeError):
-        lanes.made.take_over("x")
+        spawners.made.take_over("x")
     with pytest.raises(TypeError):
-        lanes.made.withdraw([1])
-    lanes.made.lend(*lanes.capture.streams)
+        spawners.made.withdraw([1])
+    spawners.made.lend(*spawners.capture.streams)
     with pytest.raises(ValueError, match="there are enough"):
-        lanes.made.lend(*lanes.capture.streams)
+        spawners.made.lend(*spawners.capture.streams)
