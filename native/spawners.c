@@ -510,8 +510,10 @@ static PyObject *spawners_collect(PyObject *object, PyObject *unused)
     Py_ssize_t begun_count = shared->begun_count;
     shared->begun = NULL;
     shared->begun_count = shared->begun_room = 0;
-    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next)
-        if (spawner->command && (oldest == 0.0 || spawner->command->started < oldest)) oldest = spawner->command->started;
+    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next) {
+        const Command *command = spawner->command;
+        if (command && (oldest == 0.0 || command->started < oldest)) oldest = command->started;
+    }
     shared->watched = oldest > 0.0;
     Py_DECREF(unlock(shared));
 

@@ -18,11 +18,12 @@ import pytest
 
 from bossworker import jobs
 from bossworker.commands.hosting import host
-from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, Unpacker, pack
+from bossworker.commands.hosting.cells import Cells
+from bossworker.commands.hosting.hosting_wire import DIRECT, GROUP, HostSettings, Unpacker, pack
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.run_link import RunLink
-from bossworker.commands.hosting.spawners import ThreadedSpawning
-from bossworker.commands.hosting.spawning import CommandEnvironment, SingleSpawning
+from bossworker.commands.hosting.single_spawning import CommandEnvironment, SingleSpawning
+from bossworker.commands.hosting.threaded_spawning import ThreadedSpawning
 from bossworker.system import compiled, processes
 from bossworker.system.starter import StartedProgram, Starter
 from tests.commands.crews import crew, ends, pid_in, plan, runs
@@ -71,11 +72,11 @@ def dies_once(monkeypatch: pytest.MonkeyPatch, flag: Path, kind: type, method: s
 
 def without_spawners(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts start one after the other, as they do without the core, and where output is passed on."""
-    monkeypatch.setattr(
-        host,
-        "make_spawning",
-        lambda settings, cells, link, _: SingleSpawning(settings, cells, link, CommandEnvironment(settings)),
-    )
+
+    def make(settings: HostSettings, cells: Cells, link: RunLink, poll: select.poll) -> SingleSpawning:
+        return SingleSpawning(settings, cells, link, CommandEnvironment(settings))
+
+    monkeypatch.setattr(host, "make_spawning", make)
 
 
 @pytest.mark.parametrize("method", ["_lend", "_begin"])
@@ -128,10 +129,10 @@ def test_what_had_ended_and_was_not_reaped_when_the_host_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """It comes to us, with its status; not with its output, where that was captured."""
-    by_spawners = compiled.core is not None and how == GROUP
-    dies_once(
-        monkeypatch, tmp_path / "died", *((ThreadedSpawning, "_handed_in") if by_spawners else (host.Host, "_on_end"))
-    )
+    if compiled.core is not None and how == GROUP:
+        dies_once(monkeypatch, tmp_path / "died", ThreadedSpawning, "_handed_in")
+    else:
+        dies_once(monkeypatch, tmp_path / "died", host.Host, "_on_end")
     with crew(tmp_path, slots=1, how=how) as made:
         made.add([plan("exit 0" if how == DIRECT else "echo a", 0, tmp_path), plan("exit 5", 1, tmp_path)])
         found = ends(made, 2)

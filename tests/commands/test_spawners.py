@@ -21,7 +21,7 @@ from bossworker.commands.hosting import host
 from bossworker.commands.hosting.capture import Capture
 from bossworker.commands.hosting.cells import ENDED, QUEUED, Cells
 from bossworker.commands.hosting.remainder import open_children
-from bossworker.commands.hosting.spawners import ThreadedSpawning
+from bossworker.commands.hosting.threaded_spawning import ThreadedSpawning
 from bossworker.system import compiled, processes
 from bossworker.system.starter import Starter
 from tests.commands.crews import crew, ends, pid_in, plan, runs
@@ -107,6 +107,16 @@ def test_as_many_run_at_once_as_there_are_slots(tmp_path: Path) -> None:
         assert len(ends(made, 30)) == 30
 
 
+def test_a_long_one_leaves_the_other_slots_to_those_that_come_later(tmp_path: Path) -> None:
+    with crew(tmp_path, slots=2) as made:
+        made.add([plan("sleep 600", 0, tmp_path)])
+        wait_for(lambda: made.receive() == [] and made.running() and made.running()[0][1] > 0.05)
+        for at in range(1, 5):
+            made.add([plan(f"echo {at}; exit {at % 2}", at, tmp_path)])
+            (found,) = ends(made, 1).items()
+            assert (found[0], found[1] and found[1].stdout) == (at, b"%d\n" % at)
+
+
 def test_all_are_ended_at_once_whatever_they_do_just_now(tmp_path: Path) -> None:
     """Those that are to begin, that begin, run or have ended: each is told of once, and nothing goes on."""
     for number in range(20):
@@ -184,9 +194,9 @@ def test_one_that_is_refused_as_descriptors_are_short_is_told_of_later(
     def none_at_first(self: ThreadedSpawning) -> Iterator[Any]:
         if self._bad and not failed.exists():
             failed.touch()
-            monkeypatch.setattr("bossworker.commands.hosting.spawners.Capture", _no_capture)
+            monkeypatch.setattr("bossworker.commands.hosting.threaded_spawning.Capture", _no_capture)
             yield from refused(self)
-            monkeypatch.setattr("bossworker.commands.hosting.spawners.Capture", Capture)
+            monkeypatch.setattr("bossworker.commands.hosting.threaded_spawning.Capture", Capture)
         yield from refused(self)
 
     monkeypatch.setattr(ThreadedSpawning, "_refused", none_at_first)

@@ -2,7 +2,8 @@
 
 hosting_wire.py  what is said between a run and its host
 host.py          the host: hears of ends, sees to limits;  run_link.py: its end of the line to its run
-spawning.py      how it starts commands: one after the other;  spawners.py: in threads of the core (native/spawners.c)
+single_spawning.py     how it starts commands: one after the other
+threaded_spawning.py   or by threads of the core (native/spawners.c)
 hosted.py        one command in it
 capture.py       the files that its output goes to;  relaying.py: or passes it on line by line
 cells.py         what has begun and ended, in memory that both share: true also when one of them is killed

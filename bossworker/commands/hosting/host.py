@@ -29,8 +29,8 @@ from bossworker.commands.hosting.hosting_wire import (
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.hosting.run_link import RunLink
-from bossworker.commands.hosting.spawners import make_spawning
-from bossworker.commands.hosting.spawning import FIRST_LOOK, FOREVER
+from bossworker.commands.hosting.single_spawning import FIRST_LOOK, FOREVER
+from bossworker.commands.hosting.threaded_spawning import make_spawning
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending

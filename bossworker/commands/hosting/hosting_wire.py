@@ -4,7 +4,7 @@ The run says JOBS (a list of `HostedJob`), CANCEL (ids, a kind, whether of those
 (whether what runs has no time to tidy up) before it hangs up; if it does not, it was killed. The host answers with
 lists of records, each of them one of::
 
-    (id,)                        it begins, or has begun (what may have run when a host dies, cells tell: see ``cells.py``)
+    (id,)                        it begins, or has begun (when a host dies, cells tell what may have run: ``cells.py``)
     (id, seconds, started_at)    it has ended well, and has written nothing that is for us
     (id, kind, reason, ...)      it has ended: an `EndRecord`
     (None, errno)                the lines that are passed on cannot be written

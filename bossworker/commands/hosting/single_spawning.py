@@ -1,6 +1,7 @@
 """How a host starts its commands: one after the other, as its own loop comes to it.
 
-Where there is a core, and nothing of a command is to be passed on while it runs, spawners do it: see ``spawners.py``.
+Where there is a core, and nothing of a command is to be passed on while it runs, spawners do it: see
+``threaded_spawning.py``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,13 @@ from bossworker.commands.hosting.capture import Capture, make_capture
 from bossworker.commands.hosting.hosted import Hosted, own_variables
 from bossworker.commands.hosting.hosting_wire import GROUP, HostedJob, HostSettings
 from bossworker.commands.hosting.remainder import open_children
-from bossworker.commands.hosting.spawning import FIRST_LOOK, FOREVER, CommandEnvironment, SingleSpawning, Spawning
+from bossworker.commands.hosting.single_spawning import (
+    FIRST_LOOK,
+    FOREVER,
+    CommandEnvironment,
+    SingleSpawning,
+    Spawning,
+)
 from bossworker.system.compiled import core
 from bossworker.system.starter import StartedProgram
 
@@ -58,7 +64,8 @@ class ThreadedSpawning:
         self._bad: deque[tuple[HostedJob, str, Exception]] = deque()  # that cannot be started
         self._captures: dict[int, Capture] = {}  # by the descriptors of their stdout
         self._slots = settings.slots
-        self._taken_over: set[int] = set()  # pids
+        self._seen_to = 0  # by the host, with their files
+        self._taken_over: set[int] = set()  # pids of those that ran then
         self._age = min(FIRST_LOOK, settings.timeout or FIRST_LOOK)
         self._oldest = 0.0
         self._holds = False
@@ -104,13 +111,12 @@ class ThreadedSpawning:
         return self._oldest + self._age if self._oldest else FOREVER
 
     def over(self, one: Hosted, leaves: bool) -> None:
-        if leaves:
-            self._captures.pop(one.capture.streams[0], None)
+        lent = self._captures.pop(one.capture.streams[0], None)
+        self._seen_to -= lent is not None
+        if leaves or lent is None:
             one.capture.close()
-        elif one.capture.streams[0] in self._captures:
-            self._spawners.lend(*one.capture.streams)
         else:
-            one.capture.close()
+            self._give(one.capture)
         if one.pid in self._taken_over:
             self._taken_over.discard(one.pid)
             self._spawners.release()
@@ -120,12 +126,10 @@ class ThreadedSpawning:
         self._spawners.hold(True)
 
     def _describe(self, job: HostedJob, jobid: str) -> tuple[object, ...]:
-        environment, own = self._environment, own_variables(job, jobid)
-        files, stdio = (
-            environment.files_of(job.argv[0]),
-            (environment.null, -1, -1),
-        )  # where it writes, its spawner knows
-        return environment.starter.describe(job.argv, files, job.cwd, own, stdio)
+        environment = self._environment
+        files = environment.files_of(job.argv[0])
+        stdio = environment.null, -1, -1  # where it writes is decided when it begins
+        return environment.starter.describe(job.argv, files, job.cwd, own_variables(job, jobid), stdio)
 
     def _hold(self, holds: bool) -> None:
         if holds != self._holds:
@@ -147,15 +151,18 @@ class ThreadedSpawning:
 
     def _lend(self, coming: int) -> None:
         """As many pairs of files as commands can use. Where descriptors are short, as many as there are."""
-        while len(self._captures) < min(self._slots, len(self._jobs) + coming):
+        while len(self._captures) < min(self._slots, self._seen_to + len(self._jobs) + coming):
             try:
                 capture = make_capture(len(self._captures) + 1 - len(self._taken_over))
             except OSError:
                 if not self._captures:
                     raise
                 return
-            self._captures[capture.streams[0]] = capture
-            self._spawners.lend(*capture.streams)
+            self._give(capture)
+
+    def _give(self, capture: Capture) -> None:
+        self._captures[capture.streams[0]] = capture
+        self._spawners.lend(*capture.streams)
 
     def _take_over(self, started: float) -> Iterator[Hosted]:
         for told in self._spawners.take_over(started):
@@ -175,5 +182,6 @@ class ThreadedSpawning:
         self, job_id: int, pid: int, error: int, started_at: float, started: float, out: int, begun: object
     ) -> Hosted:
         one = Hosted(*self._jobs.pop(job_id), self._captures[out])
+        self._seen_to += 1
         one.was_started(StartedProgram(0 if error else pid, begun), started_at, started)
         return one
