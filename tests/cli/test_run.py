@@ -337,12 +337,13 @@ def test_keeping_the_order_of_much_output(cli: Cli, here: Path, monkeypatch: pyt
 
 def test_output_that_waits_for_its_turn_has_a_bound(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bossworker.cli import printers
+    from bossworker.cli.command_crew import CommandCrew
 
     monkeypatch.setattr(printers, "MOST_WAITING", 5)
     script = "if [ {} = 0 ]; then sleep 0.7; ls | wc -l; else touch {}; echo {}; fi"
     said = cli("run", "-j2", "-k", "-c", script, ":::", *map(str, range(150)))
     first, *others = said.out.split()
-    assert int(first) <= 5 + 36  # those that wait, and those that were with the crew
+    assert int(first) <= 5 + 2 * CommandCrew.ahead + 4  # those that wait, and those that were with the crew
     assert others == [str(number) for number in range(1, 150)]
 
 
