@@ -28,7 +28,7 @@ from bossworker.commands.supervision import launching
 WORKERS = 2
 COMMAND = "/bin/true"
 FLOORS = {"xargs": 0.9, "parallel": 8.0}
-PARALLEL_SHARE = 10  # GNU parallel is given this part of the commands
+PARALLEL_SHARE = 10  # GNU parallel is given this part of the commands that a pool is
 STARTS = 300
 DIRECTORIES = 10_000
 
@@ -79,14 +79,16 @@ def _timed(command: list[str], count: int) -> float:
 SIDES: dict[str, Side] = {"bossworker": ours, "xargs": xargs, "parallel": parallel}
 
 
-def measure_rates(folder: Path, count: int, rounds: int, sides: dict[str, Side]) -> dict[str, list[float]]:
+def measure_rates(
+    folder: Path, count: int, rounds: int, sides: dict[str, Side], parallel_share: int = 1
+) -> dict[str, list[float]]:
     """Commands a second of each side that is installed, a figure a turn. The first side is ours."""
     ours = next(iter(sides))
     sides = {name: side for name, side in sides.items() if name == ours or shutil.which(name)}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, side in sides.items():
-            share = max(20, count // PARALLEL_SHARE) if name == "parallel" else count
+            share = max(20, count // parallel_share) if name == "parallel" else count
             rates[name].append(share / side(folder / f"{name}{number}", share))
     return rates
 
@@ -223,7 +225,7 @@ def main() -> None:
         folder = Path(name)
         xargs(folder, int(options.count))
         print(f"load average {os.getloadavg()[0]:.1f}, job directories in {folder.parent}")
-        print_rates(measure_rates(folder, options.count, options.rounds, SIDES), FLOORS)
+        print_rates(measure_rates(folder, options.count, options.rounds, SIDES, PARALLEL_SHARE), FLOORS)
         (folder / "run").mkdir()
         print_rates(measure_rates(folder / "run", 2 * options.count, options.rounds, RUN_SIDES), RUN_FLOORS)
         print_first_command()
