@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
 from bossworker.cli.cell_book import CellBook, cells_for
@@ -57,8 +57,7 @@ class CommandCrew:
         self._settings = settings
         self._title = f"bossworker {name}: host"
         self._next_id = 0
-        self._plans: dict[int, Planned] = {}  # of what is with the host
-        self._cells: dict[int, int] = {}  # of the same
+        self._given: dict[int, tuple[Planned, int]] = {}  # what is with the host, and in which cell
         self._began: dict[int, float] = {}  # monotonic seconds, of what runs
         self._others = frozenset(descendants.children(os.getpid()))
         self._adopted = descendants.adopts_orphans()
@@ -86,9 +85,9 @@ class CommandCrew:
     def add(self, plans: Sequence[Planned]) -> None:
         begin = self._next_id
         self._next_id += len(plans)
-        self._plans.update(enumerate(plans, begin))
-        self._cells.update(enumerate(self._book.give(plans), begin))
-        self._give(range(begin, self._next_id))
+        given = dict(enumerate(zip(plans, self._book.give(plans), strict=True), begin))
+        self._given |= given
+        self._give(given)
 
     def fileno(self) -> int:
         return self._link
@@ -116,12 +115,12 @@ class CommandCrew:
         return [self._told(one) for one in ended]
 
     def cancel(self, places: Collection[int], kind: str = CANCELLED, queued_only: bool = False) -> None:
-        ids = [job_id for job_id, plan in self._plans.items() if plan.place in places]
+        ids = [job_id for job_id, (plan, _) in self._given.items() if plan.place in places]
         self._say((hosting_wire.CANCEL, ids, kind, queued_only))
 
     def running(self) -> list[tuple[Planned, float]]:
         now = time.monotonic()
-        return [(self._plans[job_id], now - began) for job_id, began in self._began.items()]
+        return [(self._given[job_id][0], now - began) for job_id, began in self._began.items()]
 
     def close(self, force: bool = False) -> None:
         self._say((hosting_wire.LEAVE, force))
@@ -142,9 +141,8 @@ class CommandCrew:
 
     # -- the host -----------------------------------------------------------------------------------------
 
-    def _give(self, ids: Iterable[int]) -> None:
-        plans, cells = self._plans, self._cells
-        self._say((hosting_wire.JOBS, [(job_id, *plans[job_id].job, cells[job_id]) for job_id in ids]))
+    def _give(self, given: dict[int, tuple[Planned, int]]) -> None:
+        self._say((hosting_wire.JOBS, [(job_id, *plan.job, cell) for job_id, (plan, cell) in given.items()]))
 
     def _say(self, message: object) -> None:
         data = hosting_wire.pack(message)
@@ -157,7 +155,7 @@ class CommandCrew:
     def _note_begun(self, ids: list[int]) -> None:
         self._began |= dict.fromkeys(ids, time.monotonic())
         if self._on_begin is not None:
-            self._on_begin([self._plans[one].text for one in ids])
+            self._on_begin([self._given[one][0].text for one in ids])
 
     def _told(self, record: tuple[Any, ...]) -> tuple[Planned, Ended | None]:
         if len(record) > _OF_WELL_ENDED:
@@ -170,8 +168,9 @@ class CommandCrew:
         """It has ended."""
         self._barren = 0
         self._began.pop(job_id, None)
-        self._book.take_back(self._cells.pop(job_id))
-        return self._plans.pop(job_id)
+        plan, cell = self._given.pop(job_id)
+        self._book.take_back(cell)
+        return plan
 
     def _ended(self, record: EndRecord) -> tuple[Planned, Ended | None]:
         plan = self._forget(record.id)
@@ -208,11 +207,11 @@ class CommandCrew:
         lost = self._what_was_lost(LostRecords(self._settings.how, f"({_how(status)})", ended))
         self._began.clear()
         self._launch()
-        self._give(list(self._plans))
+        self._give(self._given)
         return lost
 
     def _what_was_lost(self, records: LostRecords) -> list[tuple[Planned, Ended | None]]:
-        found = [(job_id, self._book.cells.read(cell)) for job_id, cell in self._cells.items()]
+        found = [(job_id, self._book.cells.read(cell)) for job_id, (_, cell) in self._given.items()]
         now = time.time()
         return [self._ended(records.make(job_id, cell, now)) for job_id, cell in found if cell.state != QUEUED]
 

@@ -44,7 +44,7 @@ class CommandPlanner:
         if row.slot:
             env["PARALLEL_JOBSLOT"] = str(row.slot)
         argv = [SHELL, "-c", text] if self.template.shell else self.template.argv(row)
-        folder = self._folder(row)
+        folder = self._cwd if self._wd is None else self._folder(row)
         if self._wd is not None:
             try:
                 os.makedirs(folder, exist_ok=True)

@@ -73,7 +73,7 @@ class Token(NamedTuple):
     def values(self, row: Row, among: Sequence[str]) -> list[str]:
         """What it stands for. `among`: which of the arguments, where it stands for all."""
         if self.which is None:
-            return [self.operation(one) for one in among]
+            return list(among if self.operation is str else map(self.operation, among))
         if isinstance(self.which, str):
             return [str(row.seq if self.which == NUMBER else row.slot)]
         at = self.which if self.which < 0 else self.which - 1
@@ -94,6 +94,7 @@ class Word:
         self.parts = list(_parts(text, names))
         self._repeated = repeat and any(token.which is None for token in self.tokens)
         self._constant = [text] if not self.tokens else None
+        self._lone = self.tokens[0] if len(self.parts) == 1 and self.tokens else None
 
     @property
     def tokens(self) -> list[Token]:
@@ -103,17 +104,18 @@ class Word:
     def uses_slot(self) -> bool:
         return any(token.which == SLOT for token in self.tokens)
 
-    def words(self, row: Row, quote: Callable[[str], str] = str) -> list[str]:
+    def words(self, row: Row, quote: Callable[[str], str] | None = None) -> list[str]:
         """As words of a command. A lone ``{}`` stands for as many as there are arguments."""
         if self._constant is not None:
             return self._constant
         if self._repeated and len(row.args) > 1:
-            return [self._filled(row, (one,), quote) for one in row.args]
-        if len(self.parts) == 1 and isinstance(self.parts[0], Token):
-            return list(map(quote, self.parts[0].values(row, row.args)))
-        return [self._filled(row, row.args, quote)]
+            return [self._filled(row, (one,), quote or str) for one in row.args]
+        if self._lone is not None:
+            values = self._lone.values(row, row.args)
+            return values if quote is None else list(map(quote, values))
+        return [self._filled(row, row.args, quote or str)]
 
-    def text(self, row: Row, quote: Callable[[str], str] = str) -> str:
+    def text(self, row: Row, quote: Callable[[str], str] | None = None) -> str:
         """As one text."""
         return " ".join(self.words(row, quote))
 
@@ -187,6 +189,8 @@ class Template:
         if self._raw:
             return " ".join(row.args)
         if not self.shell:
-            program, words = self.argv(row)[:1], self.argv(row)[1:]
-            return " ".join((*map(quote, program), *map(shlex.quote, words)))
+            argv = self.argv(row)
+            if all(argv) and _PLAIN.fullmatch("".join(argv)):  # as most are: then no word is to be quoted
+                return " ".join(argv)
+            return " ".join((*map(quote, argv[:1]), *map(shlex.quote, argv[1:])))
         return "".join(word.text(row, quote) for word in self._words)

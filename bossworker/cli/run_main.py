@@ -69,6 +69,7 @@ class RunCommand:
         self._begun: Begun | None = None
         self._journal: RunJournal | None = None
         self._printer: printers.Printer = printers.Nothing()
+        self._in_order: printers.InOrder | None = None
         self._on_end: list[Callable[[Ended], None]] = []
 
     # -- before it begins -------------------------------------------------------------------------------
@@ -219,8 +220,7 @@ class RunCommand:
         if not ended.ok:
             self._summary.add(ended)
             if self._options.json or self._folded:
-                printer = self._printer
-                (printer.inner if isinstance(printer, printers.InOrder) else printer).show(ended)
+                (self._printer if self._in_order is None else self._in_order.inner).show(ended)
         return True
 
     def _make_printer(self) -> printers.Printer:
@@ -241,7 +241,9 @@ class RunCommand:
             printer = printers.Grouped(before)
         if self._folded:
             printer = printers.Folded(printer, before)
-        return printers.InOrder(printer, self._folder) if options.keep_order else printer
+        if options.keep_order:
+            printer = self._in_order = printers.InOrder(printer, self._folder)
+        return printer
 
     def _run_crew(self, interrupts: Interrupts) -> bool:
         """Whether it was ended by force."""
@@ -327,7 +329,7 @@ class RunCommand:
         self._printer.show(ended)
         if self._journal is not None:
             self._journal.end(ended)
-        if not isinstance(self._printer, printers.InOrder):
+        if self._in_order is None:
             printers.discard_files(ended)
 
     def _keep_for_rerun(self, ended: Ended) -> None:
@@ -336,14 +338,14 @@ class RunCommand:
             printers.say(f"bossworker run: what fails is not kept: {trouble}")
 
     def _is_full(self) -> bool:
-        return isinstance(self._printer, printers.InOrder) and self._printer.is_full
+        return self._in_order is not None and self._in_order.is_full
 
     def _drop(self, plan: Planned) -> None:
         self._summary.interrupted += 1
         if self._journal is not None:
             self._journal.drop(plan)
-        if isinstance(self._printer, printers.InOrder):
-            self._printer.drop(plan.place)
+        if self._in_order is not None:
+            self._in_order.drop(plan.place)
 
     def _rest(self) -> None:
         if self._log is not None:

@@ -156,12 +156,13 @@ class Runner:
         if self._stopping or len(self._flight) > self._least:
             return
         plans: list[Planned] = []
+        full, throttled = self._is_full(), bool(self._throttle)
         while len(self._flight) + len(plans) < self._most:
-            if self._throttle and (pause := self._throttle.pause(len(self._flight) + len(plans))):
+            if throttled and (pause := self._throttle.pause(len(self._flight) + len(plans))):
                 self._pause = pause
                 break
             # What is tried again comes first, also when all is full: the others may be waiting for its output.
-            plan = self._again.popleft() if self._again else None if self._is_full() else self._next()
+            plan = self._again.popleft() if self._again else None if full else self._next()
             if plan is None:
                 break
             plans.append(plan)

@@ -42,14 +42,18 @@ class Summary:
     def add(self, ended: Ended) -> None:
         """One has ended."""
         self.ended += 1
-        heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
-        if len(self._slowest) > self._most_slow:
-            heapq.heappop(self._slowest)
+        if ended.seconds >= _SLOW:
+            self._keep_slowest(ended)
         if ended.ok:
             return
         self.failed += 1
         if len(self.failures) < MOST_SHOWN:
             self.failures.append(_failure(ended))
+
+    def _keep_slowest(self, ended: Ended) -> None:
+        heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
+        if len(self._slowest) > self._most_slow:
+            heapq.heappop(self._slowest)
 
     def lines(self, rerun: Sequence[str], bold: str = "", plain: str = "") -> list[str]:
         """For people. `rerun`: the command that runs the failures again."""
@@ -69,7 +73,7 @@ class Summary:
         return told
 
     def _slow_lines(self) -> list[str]:
-        slow = sorted((one for one in self._slowest if one[0] >= _SLOW), reverse=True)
+        slow = sorted(self._slowest, reverse=True)
         if len(slow) < 2:
             return []
         return [
