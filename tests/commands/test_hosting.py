@@ -129,10 +129,8 @@ def test_what_had_ended_and_was_not_reaped_when_the_host_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """It comes to us, with its status; not with its output, where that was captured."""
-    if compiled.core is not None and how == GROUP:
-        dies_once(monkeypatch, tmp_path / "died", ThreadedSpawning, "_handed_in")
-    else:
-        dies_once(monkeypatch, tmp_path / "died", host.Host, "_on_end")
+    dies_once(monkeypatch, tmp_path / "died", ThreadedSpawning, "_handed_in")
+    dies_once(monkeypatch, tmp_path / "died", host.Host, "_on_end")
     with crew(tmp_path, slots=1, how=how) as made:
         made.add([plan("exit 0" if how == DIRECT else "echo a", 0, tmp_path), plan("exit 5", 1, tmp_path)])
         found = ends(made, 2)
