@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import shlex
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bossworker.cli.outcomes import INTERRUPTED, Ended, last_bytes
 from bossworker.cli.quantities import printable
+from bossworker.system.records import NamedTuple
 
 MOST_SHOWN = 20  # failures that are told of one by one
 _LINES, _BYTES = 5, 4096
@@ -42,9 +40,10 @@ class Summary:
     def add(self, ended: Ended) -> None:
         """One has ended."""
         self.ended += 1
-        heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
-        if len(self._slowest) > self._most_slow:
-            heapq.heappop(self._slowest)
+        if len(self._slowest) < self._most_slow or ended.seconds > self._slowest[-1][0]:
+            self._slowest.append((ended.seconds, ended.plan.row.seq, ended.plan.text))
+            self._slowest.sort(reverse=True)
+            del self._slowest[self._most_slow :]
         if ended.ok:
             return
         self.failed += 1
@@ -65,11 +64,13 @@ class Summary:
             told.append(f"... and {self.failed - len(self.failures):,} more: {self.failed:,} of {self.ended:,} failed")
         told += self._slow_lines()
         if self.failed and rerun:
+            import shlex
+
             told.append(f"rerun them: {shlex.join(rerun)}")
         return told
 
     def _slow_lines(self) -> list[str]:
-        slow = sorted((one for one in self._slowest if one[0] >= _SLOW), reverse=True)
+        slow = [one for one in self._slowest if one[0] >= _SLOW]
         if len(slow) < 2:
             return []
         return [

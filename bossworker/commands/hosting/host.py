@@ -14,7 +14,6 @@ import select
 import time
 from collections import deque
 from heapq import heappop, heappush
-from typing import Any
 
 from bossworker.commands import jobdir
 from bossworker.commands.hosting import hosting_wire
@@ -37,6 +36,7 @@ from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.quota import TICK
 from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
+from bossworker.system.records import Any
 from bossworker.system.starter import Starter
 
 GRACE = 0.5  # seconds between TERM and KILL
