@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -73,6 +72,8 @@ def give_children_defaults() -> None:
 
     They are blocked from before the fork until the child has its defaults, so that none is lost in between.
     """
+    import threading
+
     masks = threading.local()  # several threads may fork at once
 
     def block() -> None:
@@ -115,6 +116,8 @@ def held() -> Iterator[None]:
 
     To block the signals would not do in a program with threads: another takes one, and we still run its handler.
     """
+    import threading
+
     if threading.current_thread() is not threading.main_thread():  # where no handler runs anyway
         yield
         return
@@ -142,6 +145,8 @@ def let_through(wait: Callable[[], T]) -> T:
 
     (A `with` would not do: one that raises as that is left would keep its end from being run until much later.)
     """
+    import threading
+
     if not _holds or threading.current_thread() is not threading.main_thread():
         return wait()
     # While handlers run, this block holds nothing back: a nested call must not let them through once more.

@@ -1,6 +1,7 @@
 """Commands by the thousand: one process, the host, sees many of them through at once. `bossworker run` stands on it.
 
 hosting_wire.py  what is said between a run and its host
+preparing.py     what its process does before it is told of its run
 host.py          the host: starts what may run, hears of ends, sees to limits
 hosted.py        one command in it
 capture.py       the files that its output goes to;  relaying.py: or passes it on line by line

@@ -8,7 +8,6 @@ When the run is gone, in whatever way, it ends all that the commands have starte
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import time
@@ -34,10 +33,11 @@ from bossworker.commands.hosting.hosting_wire import (
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.quota import TICK
-from bossworker.system import cpython, descendants, program
+from bossworker.system import cpython, program
 from bossworker.system.descendants import Ending
 from bossworker.system.records import Any
 from bossworker.system.starter import Starter
+from bossworker.system.titles import set_title
 
 GRACE = 0.5  # seconds between TERM and KILL
 FIRST_LOOK, LONGEST_LOOK = 0.005, 60.0  # seconds between looks at one that has no limits: each after four times as long
@@ -379,22 +379,7 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-def become_host(link: int, settings: HostSettings, title: str, cells: Cells, keep: int = -1) -> None:
-    """The main of a process that was just forked from a run. `keep`: a descriptor that is to be closed when it ends."""
-    from bossworker.system import signals
-    from bossworker.system.descriptors import close_all_but
-    from bossworker.system.titles import set_title
-
-    os.setsid()
-    signals.disregard_endings()
-    cpython.signal.signal(cpython.signal.SIGPIPE, cpython.signal.SIG_IGN)
-    close_all_but(*(fd for fd in (link, keep) if fd >= 0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
+def become_host(link: int, settings: HostSettings, title: str, cells: Cells) -> None:
+    """The main of a process that was forked from a run, and has prepared for it (``preparing.py``)."""
     set_title("bossworker host", title)
-    program.let_go_of_ignored()
-    descendants.adopt_orphans()
-    gc.freeze()
-    gc.disable()  # what goes in circles here are commands that were made to end
     Host(link, settings, cells).run()
