@@ -5,7 +5,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST_REPR = 120  # characters of a value; what is shown around it makes less than 80 more
 LONGEST_RECORD = 199  # characters of a dataclass or a named tuple, with all its fields

@@ -22,11 +22,14 @@ The tree::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bossworker.display import short_record
+from bossworker.system.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from bossworker.result import Result
 
 TIMED_OUT = "BossWorkerAsync: timed out"

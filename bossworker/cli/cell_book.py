@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from bossworker.cli.outcomes import Planned
-from bossworker.commands.hosting.cells import Cells
+from bossworker.commands.hosting.cells import Cells, size_of_cells
+from bossworker.system import descriptors
 
 _SPARE = 4
 
@@ -24,10 +26,20 @@ class CellBook:
     def __init__(self, count: int, fd: int = -1) -> None:
         """
         Args:
-            fd: As for `Cells`.
+            fd: Of a file to keep them in, as for `Cells`.
         """
-        self.cells = Cells(count, fd)
+        self.file = os.dup(fd) if fd >= 0 else descriptors.nameless_file("bossworker-cells")
+        """Its descriptor, for a host."""
+        if fd < 0:
+            os.ftruncate(self.file, size_of_cells(count))
+        self.cells = Cells(count, self.file)
         self._free = list(range(count - 1, -1, -1))  # the last ones stay untouched, if they are not needed
+
+    def close(self) -> None:
+        """Give up the file. What is in the cells can still be read."""
+        if self.file >= 0:
+            os.close(self.file)
+        self.file = -1
 
     def give(self, plans: Sequence[Planned]) -> list[int]:
         """A cell for each. Nothing of them has begun."""

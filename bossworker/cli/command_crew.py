@@ -14,12 +14,13 @@ from itertools import chain
 
 from bossworker.cli.cell_book import CellBook, cells_for
 from bossworker.cli.crews import CANCELLED
+from bossworker.cli.host_process import HostProcess
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.commands.hosting import hosting_wire
-from bossworker.commands.hosting.cells import QUEUED, Cells
+from bossworker.commands.hosting.cells import QUEUED
 from bossworker.commands.hosting.hosting_wire import EndRecord, HostSettings, Unpacker
-from bossworker.system import descendants, forking
-from bossworker.system.cpython import signal, socket
+from bossworker.system import descendants
+from bossworker.system.cpython import signal
 
 HANG_UP_SECONDS = 0.9  # for a host to end by force; then we do so ourselves
 _MOST_BARREN = 3  # hosts, one after the other, that have ended before a command of theirs had run
@@ -45,13 +46,16 @@ class CommandCrew:
         name: str,
         on_begin: Callable[[list[str]], None] | None = None,
         book: CellBook | None = None,
+        host: HostProcess | None = None,
     ) -> None:
         """
         Args:
             name: Of the run, for whoever looks at processes.
             on_begin: Called with the command lines of those that have begun.
             book: Gives the cells, where they have to outlive us.
+            host: The first one, if it is forked already.
         """
+        host = host or HostProcess()
         self._book = book or CellBook(cells_for(self.ahead, settings.slots))
         self._on_begin = on_begin
         self._settings = settings
@@ -59,26 +63,16 @@ class CommandCrew:
         self._next_id = 0
         self._given: dict[int, tuple[Planned, int]] = {}  # what is with the host, and in which cell
         self._began: dict[int, float] = {}  # monotonic seconds, of what runs
-        self._others = frozenset(descendants.children(os.getpid()))
+        self._others = frozenset(descendants.children(os.getpid())) - {host.pid}
         self._adopted = descendants.adopts_orphans()
         descendants.adopt_orphans()
         self._barren = 0
-        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no exit status of a host would be kept for us
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._launch()
+        self._launch(host)
 
-    def _launch(self) -> None:
+    def _launch(self, host: HostProcess) -> None:
         self._mail = Unpacker()
-        ours, theirs = socket.socketpair()
-        self._link, link = ours.detach(), theirs.detach()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-        try:
-            self._pid = forking.fork()
-            if not self._pid:
-                _be_host(link, self._settings, self._title, self._book.cells, self._book.lock)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(link)
+        self._pid = host.pid
+        self._link = host.tell(self._settings, self._title, self._book)
 
     # -- what a run asks ----------------------------------------------------------------------------------
 
@@ -130,6 +124,7 @@ class CommandCrew:
         elif self._pid:
             os.waitpid(self._pid, 0)
         self._pid = 0
+        self._book.close()
         self._end_orphans(0.0)
         if not self._adopted:
             descendants.adopt_orphans(False)
@@ -206,7 +201,7 @@ class CommandCrew:
 
         lost = self._what_was_lost(LostRecords(self._settings.how, f"({_how(status)})", ended))
         self._began.clear()
-        self._launch()
+        self._launch(HostProcess())
         self._give(self._given)
         return lost
 
@@ -242,23 +237,6 @@ class CommandCrew:
 
 
 _GRACE = 0.5  # seconds
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-
-
-def _be_host(link: int, settings: HostSettings, title: str, cells: Cells, lock: int) -> None:
-    """In the child: never return."""
-    status = 1
-    try:
-        from bossworker.commands.hosting.host import become_host
-
-        become_host(link, settings, title, cells, lock)
-        status = 0
-    except BaseException:
-        import traceback
-
-        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
-    finally:
-        os._exit(status)
 
 
 def _is_readable(fd: int) -> bool:

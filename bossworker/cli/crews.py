@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from bossworker.cli.outcomes import Ended, Planned
+from bossworker.system.records import Protocol
 
 CANCELLED, TIMEOUT = "cancelled", "timeout"
 

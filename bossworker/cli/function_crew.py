@@ -72,6 +72,8 @@ class FunctionCrew:
 
     def close(self, force: bool = False) -> None:
         self._pool.shut_down(force=force)
+        if self._book is not None:
+            self._book.close()
 
     def _ended(self, result: Result) -> tuple[Planned, Ended | None]:
         plan = self._plans.pop(result.job_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import NamedTuple
+
+from bossworker.system.records import NamedTuple
 
 NEVER, SOON, NOW = "never", "soon", "now"
 _OLD = {"0": "never", "1": "soon,fail=1", "2": "now,fail=1", "-1": "soon,success=1", "-2": "now,success=1"}
@@ -75,8 +75,7 @@ class RunTally:
         if self.halted and self.rule.what == "success":
             return 0
         if self.rule.percent:
-            return min(
-                math.ceil(100 * (self.failed + self.known_failed) / (self.total or self.done or 1)), MOST_FAILURES
-            )
+            rounded_up = -(-100 * (self.failed + self.known_failed) // (self.total or self.done or 1))
+            return min(rounded_up, MOST_FAILURES)
         failed = min(self.failed + self.known_failed, MOST_FAILURES + 1)
         return self._last_exit or failed if self.halted and self.rule.number == 1 else failed

@@ -8,7 +8,8 @@ import select
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+
+from bossworker.system.records import NamedTuple
 
 NOT_YET = ("\0not yet",)
 """In the place of a row: there is none just now, but there may be later."""

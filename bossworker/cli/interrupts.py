@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVar
 
+from bossworker.system.cpython import signal
 from bossworker.system.signal_pipe import SignalPipe
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BASE = 128
 
-Given = TypeVar("Given")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Given = TypeVar("Given")
 
 
 class Stopped(BaseException):
@@ -73,7 +76,9 @@ class Interrupts:
     @property
     def name(self) -> str:
         """Of the first one: ``SIGINT``."""
-        return signal.Signals(self.number).name
+        from signal import Signals  # an enum, which takes as long to make as all of this module
+
+        return Signals(self.number).name
 
     @property
     def exit_status(self) -> int:

@@ -7,9 +7,9 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bossworker.cli.outcomes import Ended
+from bossworker.system.records import NamedTuple
 
 _MOST_LOOKED_AT = 1 << 20  # bytes of the first line: a command may be long
 HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"

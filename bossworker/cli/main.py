@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 COMMANDS = {  # the module, the function in it, and what it does
-    "run": ("run_main", "main", "run a command for each argument, as xargs and GNU parallel do"),
+    "run": ("run_start", "begin", "run a command for each argument, as xargs and GNU parallel do"),
     "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
     "add": ("queue_commands", "add", "queue a command; it survives restarts"),
     "group": ("queue_commands", "group", "list groups of queued commands, or change one"),
@@ -82,16 +82,15 @@ def _open_standard_streams() -> None:
 
 
 def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
-    module, function, _ = COMMANDS[name]
     gc.disable()  # of what is loaded, nothing is garbage: to look for it takes milliseconds
     try:
-        command = getattr(import_module(f"bossworker.cli.{module}"), function)
+        command = _load(name)
     finally:
         if is_program:  # where all that there is has just been loaded; or else garbage of others would stay for good
             gc.freeze()  # or the first look goes through all of that, and so does one at the end
         gc.enable()
     try:
-        status = int(command(argv))
+        status = command(argv)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -106,6 +105,12 @@ def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
         return exit.code if isinstance(exit.code, int) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _load(name: str) -> Callable[[Sequence[str]], int]:
+    module, function, _ = COMMANDS[name]
+    found = getattr(import_module(f"bossworker.cli.{module}"), function)
+    return found() if name == "run" else found  # type: ignore[no-any-return] # see run_start.py
 
 
 def _drop_output() -> None:

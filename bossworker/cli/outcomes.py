@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from bossworker.cli.replacements import Row
+from bossworker.system.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 UNKNOWN_EXIT = -1  # in a joblog: of one that was made to end
 INTERRUPTED = "interrupted"

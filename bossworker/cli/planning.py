@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bossworker.cli.outcomes import Planned
-from bossworker.cli.replacements import Row, Template, Word
+from bossworker.cli.replacements import Row, Template, Word, quote_word
 from bossworker.cli.run_arguments import RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHELL = "/bin/sh"
 
@@ -93,7 +95,7 @@ class FunctionPlanner:
         self.tag = _tag_of(options, names)
 
     def text(self, row: Row) -> str:
-        return shlex.join(row.args)
+        return " ".join(map(quote_word, row.args))
 
     def plan(self, row: Row, text: str, index: int) -> Planned:
         return Planned(row, text, index, self.tag(row), self._job(row.args))

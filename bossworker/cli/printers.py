@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
 
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output, last_bytes
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.relaying import tagged
+from bossworker.system.records import Protocol
 
 MOST_WAITING = 10_000  # jobs whose output waits for its turn (-k)
 _CHUNK = 1 << 20

@@ -6,20 +6,23 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-from bossworker.system.checks import MAX_SECONDS
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
 
-Given = TypeVar("Given")
+    Given = TypeVar("Given")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)", re.ASCII)
+# Patterns are compiled when they are needed: of most command lines, none is.
+_DURATION = r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)"
 _SIZES = {"": 1, **{letter: 1024 ** (at + 1) for at, letter in enumerate("KMGT")}}
-_SIZE = re.compile(r"([0-9]+\.?[0-9]*)([KMGT]?)(?:I?B)?", re.ASCII)
-_SHARE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(%?)", re.ASCII)
+_SIZE = r"([0-9]+\.?[0-9]*)([KMGT]?)(?:I?B)?"
+_SHARE = r"([0-9]+\.?[0-9]*|\.[0-9]+)(%?)"
 _LARGEST = (1 << 63) - 1  # what 64 bits hold
 MOST_JOBS = 250  # at once, of ``-j 0``
 _MOST_SLOTS = 10_000  # there are no machines that run more at once; each takes memory
+_MOST_DIGITS = 18
 _MOST_TOLD = 600  # characters of an error
 
 
@@ -73,13 +76,15 @@ def parse_pair(text: str) -> str:
 def parse_duration(text: str) -> float:
     """Seconds: ``90``, ``1.5``, ``2m``, ``1h30m``."""
     at, seconds = 0, 0.0
-    for found in _DURATION.finditer(text):
+    for found in re.finditer(_DURATION, text, re.ASCII):
         if found.start() != at:
             break
         seconds += float(found[1]) * _UNITS[found[2]]
         at = found.end()
     if not text or at != len(text):
         raise ValueError("it is a number of seconds, or one with s, m, h or d, such as 1h30m")
+    from bossworker.system.checks import MAX_SECONDS  # which loads what most runs do without
+
     if seconds > MAX_SECONDS:
         raise ValueError(f"it is at most {MAX_SECONDS:.0f} seconds, which are some thirty years")
     return seconds
@@ -101,7 +106,7 @@ def parse_count(text: str) -> int:
 
 def parse_size(text: str) -> int:
     """Bytes: ``1000``, ``512M``, ``2G``; K, M, G and T are powers of 1,024."""
-    found = _SIZE.fullmatch(text.upper())
+    found = re.fullmatch(_SIZE, text.upper(), re.ASCII)
     if found is None:
         raise ValueError("it is a number of bytes, or one with K, M, G or T, such as 512M")
     size = float(found[1]) * _SIZES[found[2]]
@@ -112,7 +117,7 @@ def parse_size(text: str) -> int:
 
 def parse_share(text: str) -> tuple[float, bool]:
     """A number, and whether it is of a hundred: ``400%``, ``2.5``."""
-    found = _SHARE.fullmatch(text)
+    found = re.fullmatch(_SHARE, text, re.ASCII)
     if found is None or float(found[1]) > _LARGEST:
         raise ValueError("it is a number, or one with %, such as 50%")
     return float(found[1]), bool(found[2])
@@ -123,15 +128,16 @@ def parse_jobs(text: str, cores: int) -> int:
     if os.path.isfile(text):
         with open(text) as file:
             text = file.read(100).strip()
-    found = re.fullmatch(r"([+-]?)([0-9]{1,18})(%?)", text, re.ASCII)
-    if found is None:
+    sign, share = text[:1] if text[:1] in ("+", "-") else "", text.endswith("%")
+    digits = text.removeprefix(sign).removesuffix("%")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
         raise ValueError("it is a number, +N or -N, N%, 0, or a file that holds one of these")
-    number = int(found[2])
-    if found[3]:
+    number = int(digits)
+    if share:
         number = int(cores * number / 100)
-    if found[1]:
-        number = cores + number if found[1] == "+" else cores - number
-    elif not number and not found[3]:
+    if sign:
+        number = cores + number if sign == "+" else cores - number
+    elif not number and not share:
         return MOST_JOBS
     if number > _MOST_SLOTS:
         raise ValueError(f"it is at most {_MOST_SLOTS:,} at once")

@@ -8,15 +8,15 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
+from bossworker.system.records import NamedTuple
 
 NUMBER, SLOT = "#", "%"
 _OPERATION = r"(?://|/\.|/|\.)?"
-_TOKEN = re.compile(rf"\{{([^{{}}]*?)({_OPERATION})\}}")
-_SPACE = re.compile(r"(\s+)")
-_PLAIN = re.compile(r"[-+_./a-zA-Z0-9]+")
+_TOKEN = rf"\{{([^{{}}]*?)({_OPERATION})\}}"
+_PLAIN = bytes.maketrans(b"-+_./", b"a" * 5)
+_SAFE = bytes.maketrans(b"-+_./@%=:,", b"a" * 10)  # as shlex has it
 
 
 def without_extension(value: str) -> str:
@@ -50,10 +50,24 @@ _OPERATIONS: dict[str, Callable[[str], str]] = {
 
 def quote(word: str) -> str:
     """For a shell, as GNU parallel does it: also an ``=``, which may come to stand where it would set a variable."""
-    if _PLAIN.fullmatch(word):
+    if _is_plain(word, _PLAIN):
         return word
     quoted = "'" + word.replace("'", "'\"'\"'") + "'"
     return quoted.removeprefix("''").removesuffix("''") or quoted
+
+
+def quote_word(word: str) -> str:
+    """As `shlex.quote`, which is loaded only where there is something to quote."""
+    if _is_plain(word, _SAFE):
+        return word
+    import shlex
+
+    return shlex.quote(word)
+
+
+def _is_plain(word: str, marks: bytes) -> bool:
+    """Whether it has ASCII letters, digits and these marks alone. (A regular expression takes long to compile.)"""
+    return word.isascii() and word.encode().translate(marks).isalnum()
 
 
 class Row(NamedTuple):
@@ -128,7 +142,7 @@ class Word:
 def _parts(text: str, names: Sequence[str]) -> list[Part]:
     parts: list[Part] = []
     at = 0
-    for found in _TOKEN.finditer(text):
+    for found in re.finditer(_TOKEN, text) if "{" in text else ():
         which = _which(found[1], names)
         if which == "":
             continue
@@ -154,7 +168,7 @@ def _which(name: str, names: Sequence[str]) -> str | int | None:
 def _pieces(text: str, names: Sequence[str]) -> list[str]:
     """The words of a command line, and what is between them. There may be space in a name within braces."""
     spaced = "|".join(re.escape(name) for name in names if name.split() != [name])
-    return re.split(rf"((?:\{{(?:{spaced}){_OPERATION}\}}|\S)+)", text) if spaced else _SPACE.split(text)
+    return re.split(rf"((?:\{{(?:{spaced}){_OPERATION}\}}|\S)+)" if spaced else r"(\s+)", text)
 
 
 class Template:
@@ -190,7 +204,7 @@ class Template:
             return " ".join(row.args)
         if not self.shell:
             argv = self.argv(row)
-            if all(argv) and _PLAIN.fullmatch("".join(argv)):  # as most are: then no word is to be quoted
+            if all(argv) and _is_plain("".join(argv), _PLAIN):  # as most are: then no word is to be quoted
                 return " ".join(argv)
-            return " ".join((*map(quote, argv[:1]), *map(shlex.quote, argv[1:])))
+            return " ".join((*map(quote, argv[:1]), *map(quote_word, argv[1:])))
         return "".join(word.text(row, quote) for word in self._words)

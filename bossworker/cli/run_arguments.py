@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import TRIMS, Source
@@ -20,6 +19,10 @@ from bossworker.cli.quantities import (
     parse_whole,
     shortened,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"

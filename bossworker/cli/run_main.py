@@ -31,6 +31,7 @@ from bossworker.errors import JournalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bossworker.cli.host_process import HostProcess
     from bossworker.cli.reruns import Reruns
     from bossworker.cli.run_journal import RunJournal
 
@@ -38,11 +39,11 @@ _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to
 _SLOWEST_IN_CI = 10
 
 
-def main(argv: Sequence[str]) -> int:
-    """The exit status."""
+def main(argv: Sequence[str], host: HostProcess | None = None) -> int:
+    """The exit status. `host`: the process that is to run the commands, if it is forked already."""
     options = parse_run(argv)
     try:
-        return RunCommand(options, argv).run()
+        return RunCommand(options, argv, host).run()
     except BrokenPipeError:
         raise
     except (InputError, JobLogError, JournalError, OSError, UsageError) as error:
@@ -53,8 +54,9 @@ def main(argv: Sequence[str]) -> int:
 class RunCommand:
     """One run, with all that is open for it."""
 
-    def __init__(self, options: RunOptions, argv: Sequence[str]) -> None:
+    def __init__(self, options: RunOptions, argv: Sequence[str], host: HostProcess | None = None) -> None:
         self._options = options
+        self._host = host
         self._argv = argv
         self._name = f"run-{os.urandom(3).hex()}"
         self._folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"bossworker-{self._name}-{os.getpid()}")
@@ -295,11 +297,13 @@ class RunCommand:
             nice=options.nice,
         )
         book = None if self._journal is None else self._journal.open_book(CommandCrew.ahead, settings.slots)
-        return CommandCrew(settings, self._name, None if self._begun is None else self._begun.add, book)
+        return CommandCrew(settings, self._name, None if self._begun is None else self._begun.add, book, self._host)
 
     def _functions(self) -> Crew:
         from bossworker.cli.function_crew import FunctionCrew
 
+        if self._host is not None:
+            self._host.drop()
         options = self._options
         for one in options.env:
             if "=" in one:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import shlex
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bossworker.cli.outcomes import INTERRUPTED, Ended, last_bytes
 from bossworker.cli.quantities import printable
+from bossworker.system.records import NamedTuple
 
 MOST_SHOWN = 20  # failures that are told of one by one
 _LINES, _BYTES = 5, 4096
@@ -43,17 +41,14 @@ class Summary:
         """One has ended."""
         self.ended += 1
         if ended.seconds >= _SLOW:
-            self._keep_slowest(ended)
+            self._slowest.append((ended.seconds, ended.plan.row.seq, ended.plan.text))
+            self._slowest.sort(reverse=True)
+            del self._slowest[self._most_slow :]
         if ended.ok:
             return
         self.failed += 1
         if len(self.failures) < MOST_SHOWN:
             self.failures.append(_failure(ended))
-
-    def _keep_slowest(self, ended: Ended) -> None:
-        heapq.heappush(self._slowest, (ended.seconds, ended.plan.row.seq, ended.plan.text))
-        if len(self._slowest) > self._most_slow:
-            heapq.heappop(self._slowest)
 
     def lines(self, rerun: Sequence[str], bold: str = "", plain: str = "") -> list[str]:
         """For people. `rerun`: the command that runs the failures again."""
@@ -69,17 +64,16 @@ class Summary:
             told.append(f"... and {self.failed - len(self.failures):,} more: {self.failed:,} of {self.ended:,} failed")
         told += self._slow_lines()
         if self.failed and rerun:
+            import shlex
+
             told.append(f"rerun them: {shlex.join(rerun)}")
         return told
 
     def _slow_lines(self) -> list[str]:
-        slow = sorted(self._slowest, reverse=True)
-        if len(slow) < 2:
+        if len(self._slowest) < 2:
             return []
-        return [
-            "slowest:",
-            *(f"    {seconds:.1f} s  {seq}: {printable(' '.join(text.split())):.200}" for seconds, seq, text in slow),
-        ]
+        slow = [(seconds, seq, printable(" ".join(text.split()))) for seconds, seq, text in self._slowest]
+        return ["slowest:", *(f"    {seconds:.1f} s  {seq}: {text:.200}" for seconds, seq, text in slow)]
 
 
 def _failure(ended: Ended) -> FailedJob:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bossworker.commands import output
-from bossworker.system import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +35,12 @@ class Quota:
     def check(self) -> str:
         """Cut its output to the limit; why the command has to end, if it has to."""
         self.trim()
-        if self.memory and (held := memory.excess(self._members(), self.memory)):
-            return memory.describe_excess(held, self.memory)
-        return ""
+        if not self.memory:
+            return ""
+        from bossworker.system import memory  # loaded where there is a limit
+
+        held = memory.excess(self._members(), self.memory)
+        return memory.describe_excess(held, self.memory) if held else ""
 
     def trim(self, at_last: bool = False) -> None:
         """Cut its output to the limit; `at_last` once it has ended."""

@@ -15,6 +15,7 @@ titles.py       what ps shows of it
 forking.py, originals.py    os.fork in the program's name; it and its kin under a fork queue
 one_step.py     several changes as one;  compiled.py: the compiled core, where there is one
 checks.py       checks of values that several parts take;  callers_line.py: the line of the program that called us
+records.py      what is needed of `typing`, without it
 cpython.py      what is private to CPython;  multiprocess.py: to multiprocessing;  newcomers.py: whether there are new
                 classes;  wall_clock.py: Unix times of monotonic ones
 """

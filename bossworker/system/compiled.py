@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 INTERFACE = 5  # of the one that goes with this Python; another, left over from an older version, is not used
 PURE = "BOSSWORKER_PURE"  # in the environment, other than empty or 0: do without

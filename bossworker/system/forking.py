@@ -10,10 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
 
 from bossworker.system.callers_line import callers_frame
 from bossworker.system.originals import native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _WARNS = sys.version_info >= (3, 12)
 _CALL = (lambda function: function()).__code__

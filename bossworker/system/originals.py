@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 replaced: dict[str, Callable[..., Any]] = {}
 """What ``install`` found in ``os``, by name. Empty when nothing is installed; ``forkqueue/installed.py`` owns it."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
 
-from bossworker.system.cpython import signal as _signal  # enums would cost more than the rest of a fork's set-up
+from bossworker.system.cpython import signal  # enums would cost more than the rest of a fork's set-up
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+    T = TypeVar("T")
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 """What ``signal.signal`` takes and gives; None: one that was not installed by Python."""
 
 INTERRUPT = signal.SIGURG
@@ -38,11 +39,11 @@ def _disregard(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def endings_blocked() -> Iterator[None]:
     """Around the start of a process that will disregard them: until it does, they wait for it."""
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDINGS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         yield
     finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def disregard_endings() -> None:
@@ -51,15 +52,15 @@ def disregard_endings() -> None:
     What the program ignores stays ignored, and what C code handles (``faulthandler.register``) stays handled.
     """
     for number in range(1, signal.NSIG):
-        current = _signal.getsignal(number)
+        current = signal.getsignal(number)
         if number in ENDINGS:
-            if callable(current) or current == _signal.SIG_DFL:
-                _signal.signal(number, _disregard)
+            if callable(current) or current == signal.SIG_DFL:
+                signal.signal(number, _disregard)
         elif callable(current):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # those that waited find the new handler
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that waited find the new handler
 
 
 first_in_children: list[Callable[[], None]] = []
@@ -71,24 +72,26 @@ def give_children_defaults() -> None:
 
     They are blocked from before the fork until the child has its defaults, so that none is lost in between.
     """
+    import threading
+
     masks = threading.local()  # several threads may fork at once
 
     def block() -> None:
-        masks.before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDINGS)
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
 
     def unblock() -> None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, masks.before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
     def be_as_usual() -> None:
         for step in first_in_children:
             step()
-        ours = [number for number in ENDINGS if _signal.getsignal(number) is _disregard]
+        ours = [number for number in ENDINGS if signal.getsignal(number) is _disregard]
         for number in ours:
-            _signal.signal(number, _signal.default_int_handler if number == signal.SIGINT else _signal.SIG_DFL)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         try:
             unblock()
         except KeyboardInterrupt:  # SIGINT has come already; and what a hook of a fork raises is dropped
-            _signal.signal(signal.SIGINT, _signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=be_as_usual)
@@ -100,11 +103,11 @@ _holds: list[tuple[dict[int, Any], dict[int, FrameType | None]]] = []
 
 def _hold(number: int, handlers: dict[int, Any], due: dict[int, FrameType | None]) -> None:
     """Note that the signal came, instead of running its handler."""
-    handler = _signal.getsignal(number)
+    handler = signal.getsignal(number)
     if callable(handler) and number not in handlers:
         # Noted before it is replaced: should it run, and raise, between the two, it is put back all the same.
         handlers[number] = handler
-        _signal.signal(number, due.__setitem__)
+        signal.signal(number, due.__setitem__)
 
 
 @contextmanager
@@ -113,13 +116,15 @@ def held() -> Iterator[None]:
 
     To block the signals would not do in a program with threads: another takes one, and we still run its handler.
     """
+    import threading
+
     if threading.current_thread() is not threading.main_thread():  # where no handler runs anyway
         yield
         return
     due: dict[int, FrameType | None] = {}
     number: int
     # SIGINT is put back last: it is the one that raises.
-    handled = [number for number in (signal.SIGINT, *_signal.valid_signals()) if callable(_signal.getsignal(number))]
+    handled = [number for number in (signal.SIGINT, *signal.valid_signals()) if callable(signal.getsignal(number))]
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     hold = handlers, due
     try:
@@ -140,6 +145,8 @@ def let_through(wait: Callable[[], T]) -> T:
 
     (A `with` would not do: one that raises as that is left would keep its end from being run until much later.)
     """
+    import threading
+
     if not _holds or threading.current_thread() is not threading.main_thread():
         return wait()
     # While handlers run, this block holds nothing back: a nested call must not let them through once more.
@@ -159,7 +166,7 @@ def _put_back(handlers: dict[int, Callable[[int, FrameType | None], object]]) ->
     """All of them, though one that is back may run at once, and raise."""
     try:
         for number in reversed(handlers):
-            _signal.signal(number, handlers[number])
+            signal.signal(number, handlers[number])
     except BaseException:
         _put_back(handlers)
         raise

@@ -40,6 +40,19 @@ class StartedProgram:
         return program.refusal(number, os.fsencode(argv[0]), folder) if number else None
 
 
+_found: list[object] = []
+
+
+def prepare_starts() -> None:
+    """Find out ahead of the next `Starter`, since it takes milliseconds, how the core is to start programs."""
+    _found.append(_find_out())
+
+
+def _find_out() -> object:
+    """None: not at all."""
+    return core.prepare_starts() if core is not None else None
+
+
 class Starter:
     """For a process with one thread, that ignores no signal and sets no handler any more."""
 
@@ -49,7 +62,7 @@ class Starter:
             environment: ``NAME=value`` each, of all programs.
         """
         self._environment = environment
-        self._prepared = core.prepare_starts() if core is not None else None
+        self._prepared = _found.pop() if _found else _find_out()
 
     @property
     def is_compiled(self) -> bool:

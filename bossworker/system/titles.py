@@ -16,9 +16,12 @@ import os
 import struct
 import sys
 from contextlib import suppress
-from typing import Any
 
 from bossworker.system import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SET_NAME, _SET_MM, _SET_MM_MAP = 15, 35, 14
 _NAME_BYTES = 15

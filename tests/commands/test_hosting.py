@@ -337,6 +337,14 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (tmp_path / "refused").exists() == (limit is None)
 
 
+def test_what_a_host_is_told_may_be_long(tmp_path: Path) -> None:
+    with crew(tmp_path, env={f"LONG{at}": "\udc80" * 50_000 for at in range(10)}) as made:
+        made.add([plan("echo ${#LONG0} ${#LONG9}", 0, tmp_path)])
+        one = ends(made, 1)[0]
+        assert one is not None
+        assert one.stdout == b"50000 50000\n"
+
+
 def test_whoever_does_not_listen_holds_up_starts_but_no_timeouts(tmp_path: Path) -> None:
     """Records wait; nothing is started that the run has not heard of."""
     scripts = ["sleep 600", *["head -c 200000 /dev/zero"] * 40, "touch last"]

@@ -8,7 +8,8 @@ In a file, cells outlive both.
 from __future__ import annotations
 
 import mmap
-from typing import NamedTuple
+
+from bossworker.system.records import NamedTuple
 
 QUEUED, STARTING, RUNNING, ENDED, CORRUPT = range(5)
 """States: STARTING may have become a process, RUNNING has. CORRUPT stands for anything else that is read."""

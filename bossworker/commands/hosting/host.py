@@ -8,12 +8,10 @@ When the run is gone, in whatever way, it ends all that the commands have starte
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import time
 from heapq import heappop, heappush
-from typing import Any
 
 from bossworker.commands.hosting import hosting_wire
 from bossworker.commands.hosting.cells import Cells
@@ -32,8 +30,9 @@ from bossworker.commands.hosting.run_link import RunLink
 from bossworker.commands.hosting.single_spawning import FIRST_LOOK, FOREVER
 from bossworker.commands.hosting.threaded_spawning import make_spawning
 from bossworker.commands.quota import TICK
-from bossworker.system import cpython, descendants, program
 from bossworker.system.descendants import Ending
+from bossworker.system.records import Any
+from bossworker.system.titles import set_title
 
 GRACE = 0.5  # seconds between TERM and KILL
 LONGEST_LOOK = 60.0  # seconds between looks at one that has no limits: each after four times as long
@@ -278,22 +277,7 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-def become_host(link: int, settings: HostSettings, title: str, cells: Cells, keep: int = -1) -> None:
-    """The main of a process that was just forked from a run. `keep`: a descriptor that is to be closed when it ends."""
-    from bossworker.system import signals
-    from bossworker.system.descriptors import close_all_but
-    from bossworker.system.titles import set_title
-
-    os.setsid()
-    signals.disregard_endings()
-    cpython.signal.signal(cpython.signal.SIGPIPE, cpython.signal.SIG_IGN)
-    close_all_but(*(fd for fd in (link, keep) if fd >= 0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
+def become_host(link: int, settings: HostSettings, title: str, cells: Cells) -> None:
+    """The main of a process that was forked from a run, and has prepared for it (``preparing.py``)."""
     set_title("bossworker host", title)
-    program.let_go_of_ignored()
-    descendants.adopt_orphans()
-    gc.freeze()
-    gc.disable()  # what goes in circles here are commands that were made to end
     Host(link, settings, cells).run()

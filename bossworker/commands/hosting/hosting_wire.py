@@ -14,7 +14,12 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+
+from bossworker.system.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 JOBS, CANCEL, LEAVE = range(3)
 

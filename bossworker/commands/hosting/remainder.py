@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Sized
-from typing import Protocol
 
 from bossworker.system import identity
+from bossworker.system.records import Protocol
 
 _LISTED, _WHOLE = 1 << 12, 3000  # bytes of a list of children that are given at most; those of one that is whole
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Protocol
 
 from bossworker.commands import jobdir
 from bossworker.commands.hosting.capture import Capture, make_capture, own_stream
 from bossworker.commands.hosting.hosted import Hosted
 from bossworker.commands.hosting.hosting_wire import DIRECT, HostedJob, HostSettings
 from bossworker.system import cpython, program
+from bossworker.system.records import Protocol
 from bossworker.system.starter import Starter
 
 TYPE_CHECKING = False

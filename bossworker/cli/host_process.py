@@ -1,0 +1,100 @@
+"""The process that is to be the host of a run's commands (``commands/hosting``), until it is told to.
+
+It is forked before the run has loaded what it needs itself, and loads what a host needs meanwhile.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from struct import Struct
+
+from bossworker.commands.hosting.cells import Cells
+from bossworker.commands.hosting.hosting_wire import HostSettings
+from bossworker.system import descendants, forking
+from bossworker.system.cpython import signal, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bossworker.cli.cell_book import CellBook
+
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+_INTEGER = Struct("i")  # the length of what is told, and descriptors
+_MOST_PASSED = 2  # descriptors
+
+
+class HostProcess:
+    """As the run has it."""
+
+    def __init__(self) -> None:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no exit status of it would be kept for us
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if sys.platform == "linux":
+            descendants.load_prctl()  # which both need
+        self._link, theirs = socket.socketpair()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)  # which a host lets through and disregards
+        try:
+            self.pid = forking.fork()
+            if not self.pid:
+                self._link.close()  # or it would never see that we are gone
+                _become_host(theirs)
+        except BaseException:
+            self._link.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def tell(self, settings: HostSettings, title: str, book: CellBook) -> int:
+        """Have it be the host from now on; the descriptor of its link."""
+        data = marshal.dumps((tuple(settings), title, book.cells.count))
+        passed = [_INTEGER.pack(fd) for fd in (book.file, book.lock) if fd >= 0]
+        try:
+            self._link.sendmsg([_INTEGER.pack(len(data))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(passed))])
+            self._link.sendall(data)
+        except ConnectionError:  # it is gone, as whoever reads from the link will see
+            pass
+        return self._link.detach()
+
+    def drop(self) -> None:
+        """End it, unless it was told to be a host: nothing has begun in it."""
+        if self._link.fileno() >= 0:
+            self._link.close()
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+def _become_host(link: socket.socket) -> None:
+    """In the child: never return."""
+    status = 1
+    try:
+        from bossworker.commands.hosting import host, preparing
+
+        preparing.prepare(link.fileno())
+        if (told := _receive(link)) is not None:
+            (settings, title, count), file = told
+            cells = Cells(count, file)
+            os.close(file)
+            host.become_host(link.detach(), HostSettings._make(settings), title, cells)
+        status = 0
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def _receive(link: socket.socket) -> tuple[Any, int] | None:
+    """What we are told, and the descriptor of the cells; None: the run is gone. Another descriptor just stays open."""
+    size, passed, *_ = link.recvmsg(_INTEGER.size, socket.CMSG_SPACE(_MOST_PASSED * _INTEGER.size))
+    missing, data = *_INTEGER.unpack(size or bytes(_INTEGER.size)), b""
+    while len(data) < missing and (part := link.recv(missing - len(data))):
+        data += part
+    fds = [fd for _, _, some in passed for (fd,) in _INTEGER.iter_unpack(some)]
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return (marshal.loads(data), fds[0]) if fds and len(data) == missing else None

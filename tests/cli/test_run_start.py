@@ -1,0 +1,69 @@
+"""How a run begins: it is to reach its first command soon."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bossworker
+from bossworker.cli.host_process import HostProcess
+from bossworker.cli.main import main
+from bossworker.system import forking
+
+ROOT = Path(bossworker.__file__).parents[1]
+PROGRAM = f"import sys; sys.path.append({str(ROOT)!r}); from bossworker.cli.main import main; sys.exit(main())"
+SPARED = """
+    asyncio bossworker.pool bossworker.tasks bossworker.system.checks concurrent.futures csv dataclasses decimal
+    fractions inspect json logging math multiprocessing numbers pathlib pickle random shlex shutil signal socket sqlite3
+    statistics subprocess tempfile textwrap traceback typing
+"""
+
+
+def test_a_run_loads_what_it_needs_and_no_more() -> None:
+    """Neither itself nor its host, until both have ended."""
+    command = [sys.executable, "-I", "-S", "-X", "importtime", "-c", PROGRAM, "run", "-j2", "echo", "{}", ":::", "a"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert told.stdout == "a\n"
+    assert {"bossworker.cli.runner", "bossworker.commands.hosting.host", "argparse"} <= loaded
+    assert not loaded & {*SPARED.split()}
+
+
+def test_a_host_that_is_of_no_use_is_ended() -> None:
+    host = HostProcess()
+    host.drop()
+    host.drop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(host.pid, 0)
+
+
+def test_a_host_ends_whose_run_is_gone_before_it_tells_what_to_do() -> None:
+    host = HostProcess()
+    host._link.close()
+    assert os.waitpid(host.pid, 0) == (host.pid, 0)
+
+
+def test_signals_that_end_a_run_do_not_end_its_host() -> None:
+    """At no time: it ends what the run has started."""
+    host = HostProcess()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(host.pid, number)
+    host._link.close()
+    assert os.waitpid(host.pid, 0) == (host.pid, 0)
+
+
+def test_without_a_process_to_be_had_the_run_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(forking, "fork", refuse)
+    assert main(["run", "echo", ":::", "a"]) == 255
+    assert capfd.readouterr().err == "bossworker run: [Errno 11] Resource temporarily unavailable\n"
