@@ -232,6 +232,46 @@ def test_one_that_is_refused_as_descriptors_are_short_is_told_of_later(
     assert failed.exists()
 
 
+def test_one_that_is_refused_waits_for_descriptors_while_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all of them have been taken over."""
+    add = ThreadedSpawning.add
+    few = "bossworker.commands.hosting.threaded_spawning.Capture"
+
+    def short(self: ThreadedSpawning, jobs: Any) -> None:
+        add(self, jobs)
+        monkeypatch.setattr(few, _no_capture if self._bad else Capture)
+
+    monkeypatch.setattr(ThreadedSpawning, "add", short)
+    with crew(tmp_path) as made:
+        made.add([plan("while [ ! -e go ]; do sleep 0.01; done", 0, tmp_path)])
+        wait_for(lambda: made.receive() == [] and made.running() and made.running()[0][1] > 0.05)
+        made.add([plan("a\0b", 1, tmp_path)])
+        assert not processes.await_fd(made.fileno(), select.POLLIN, 0.05)
+        made.add([plan("exit 0", 2, tmp_path)])
+        assert list(ends(made, 1)) == [2]
+        made.cancel([1])
+        assert ends(made, 1) == {1: None}
+        (tmp_path / "go").touch()
+        found = ends(made, 1)
+    assert found[0] is not None
+    assert found[0].ok
+
+
+def test_without_a_thread_the_host_starts_them_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoSpawners:
+        def __init__(self, *told: Any) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(compiled.core, "Spawners", NoSpawners)
+    with crew(tmp_path) as made:
+        made.add([plan("echo a", 0, tmp_path)])
+        (found,) = ends(made, 1).values()
+    assert found is not None
+    assert found.stdout == b"a\n"
+
+
 def _no_capture() -> Capture:
     raise OSError(24, "Too many open files")
 
