@@ -34,6 +34,7 @@ typedef struct Command {
     Capture capture;
     pid_t pid;                           /* -1: no process could be made */
     int error;                           /* why */
+    int alone;                           /* whether nothing else has changed while it was to be made */
     int well;                            /* whether nothing is left to be seen to */
     double started_at, started, seconds; /* Unix, monotonic, until its end */
 } Command;
@@ -60,9 +61,11 @@ typedef struct Shared {
     long long *begun; /* ids that Python has not heard of */
     Py_ssize_t begun_count, begun_room;
     Py_ssize_t slots, low;  /* commands at once; so few in the queue that Python is to know of each end */
-    Py_ssize_t busy;        /* commands that run */
+    Py_ssize_t busy;        /* commands that run, or have ended and are not reaped */
     Py_ssize_t starting;    /* of these: whose processes are being made */
+    long long changes;      /* so far, of what may decide whether one can be made */
     Py_ssize_t idle;        /* spawners that have no command */
+    Py_ssize_t coming;      /* those that are about to be idle: their commands were taken over, and are reaped */
     int held;               /* not 0: nothing may begin */
     int exhausted;          /* no process was to be had; until one has ended */
     int told;               /* whether Python knows that there is something to collect */
@@ -180,12 +183,12 @@ static int add_spawner(Shared *shared)
 }
 
 /* There may be more that may begin. Where no spawner is free for it, another is added, once the one before has made a
-   process: so where processes are short, spawners do not take those that commands need. One that waits for what does
-   not end is not free either. */
+   process: so where processes are short, spawners do not take those that commands need. Nor is one added for one that is
+   just coming back. One that waits for what does not end is not free either. */
 static void go_on(Shared *shared)
 {
     Py_ssize_t count = may_begin(shared);
-    if (count > 0 && shared->idle == 0 && shared->starting == 0) add_spawner(shared);
+    if (count > 0 && shared->idle == 0 && shared->coming <= 0 && shared->starting == 0) add_spawner(shared);
     while (count-- > 0) pthread_cond_signal(&shared->may_begin);
 }
 
@@ -210,6 +213,8 @@ static void end_well(Shared *shared, Command *command)
     __atomic_store_n(&cell[STATE], ENDED, __ATOMIC_RELEASE);
     while (waitpid(command->pid, NULL, 0) < 0 && errno == EINTR);
     command->well = 1;
+    shared->busy--;
+    shared->changes++;
     shared->free[shared->free_count++] = command->capture;
 }
 
@@ -219,12 +224,14 @@ static void hand_in(Shared *shared, Command *command)
     if (!command->well || shared->queue.length < shared->low) tell(shared);
 }
 
-/* No process could be made of it. When one that runs has ended, one is to be had. */
+/* No process could be made of it. When one that runs has ended, one is to be had. Two that are made at once may both be
+   refused the last one there is (the kernel counts first, and looks then), and another may have been reaped just after:
+   so one that was not alone is tried again. */
 static void fail(Shared *shared, Command *command)
 {
     shared->busy--;
-    if (command->error == EAGAIN && shared->busy > shared->starting) {
-        shared->exhausted = 1;
+    shared->exhausted = command->error == EAGAIN && shared->busy > 0;
+    if (shared->exhausted || (command->error == EAGAIN && !command->alone)) {
         shared->free[shared->free_count++] = command->capture;
         put_first(&shared->queue, command);
     } else {
@@ -237,7 +244,8 @@ static int start(Spawner *spawner, Command *command)
     Shared *shared = spawner->shared;
     int64_t *cell = command->cell;
     shared->busy++;
-    shared->starting++;
+    command->alone = shared->starting++ == 0;
+    long long change = ++shared->changes;
     command->capture = shared->free[--shared->free_count];
     command->start.stdio[1] = command->capture.out;
     command->start.stdio[2] = command->capture.err;
@@ -252,6 +260,7 @@ static int start(Spawner *spawner, Command *command)
     command->error = command->pid < 0 ? errno : 0;
     pthread_mutex_lock(&shared->lock);
 
+    command->alone = command->alone && change == shared->changes;
     cell[PID] = command->pid < 0 ? 0 : command->pid;
     __atomic_store_n(&cell[STATE], command->pid < 0 ? QUEUED : RUNNING, __ATOMIC_RELEASE);
     if (--shared->starting == 0) pthread_cond_broadcast(&shared->none_starts);
@@ -277,9 +286,11 @@ static void see_through(Spawner *spawner, Command *command)
     double now = read_clock(CLOCK_MONOTONIC);
     pthread_mutex_lock(&shared->lock);
 
-    if (spawner->command == NULL) return; /* Python sees to it, or has done so: it may be freed */
+    if (spawner->command == NULL) { /* Python sees to it, or has done so: it may be freed */
+        shared->coming--;
+        return;
+    }
     spawner->command = NULL;
-    shared->busy--;
     command->seconds = now - command->started;
     if (is_all(shared, command, &end)) end_well(shared, command);
     hand_in(shared, command);
@@ -402,11 +413,14 @@ static PyObject *spawners_lend(PyObject *object, PyObject *args)
     return fits ? done : (Py_DECREF(done), PyErr_Format(PyExc_ValueError, "there are enough"));
 }
 
-/* release(): a command that was taken over has ended, and another may begin */
-static PyObject *spawners_release(PyObject *object, PyObject *unused)
+/* release(whether its spawner comes back now): Python has seen to a command, and another may begin. The spawner of one
+   that was taken over comes back when that is reaped. */
+static PyObject *spawners_release(PyObject *object, PyObject *comes)
 {
     Shared *shared = lock(object);
     shared->busy--;
+    shared->changes++;
+    shared->coming += PyObject_IsTrue(comes);
     shared->exhausted = 0;
     go_on(shared);
     return unlock(shared);
@@ -497,7 +511,9 @@ static PyObject *spawners_take_over(PyObject *object, PyObject *started)
 }
 
 /* collect() -> the ids of those that have begun; those that have ended, in the order of their ends: (id, seconds,
-   started_at) if well, else as `describe` has it; when the oldest of those that are not taken over began, or 0.0 */
+   started_at) if well, else as `describe` has it; when the oldest of those that are not taken over began, or 0.0
+
+   If no process or no spawner was to be had before, there may be one now: those who had them need not be ours. */
 static PyObject *spawners_collect(PyObject *object, PyObject *unused)
 {
     uint64_t count;
@@ -515,6 +531,8 @@ static PyObject *spawners_collect(PyObject *object, PyObject *unused)
         if (command && (oldest == 0.0 || command->started < oldest)) oldest = command->started;
     }
     shared->watched = oldest > 0.0;
+    shared->exhausted = 0;
+    go_on(shared);
     Py_DECREF(unlock(shared));
 
     PyObject *ids = PyList_New(0), *ends = tell_each(&ended, tell_end);
@@ -532,7 +550,7 @@ static PyObject *spawners_collect(PyObject *object, PyObject *unused)
 
 static PyMethodDef spawners_methods[] = {
     {"add", spawners_add, METH_VARARGS, NULL},          {"lend", spawners_lend, METH_VARARGS, NULL},
-    {"release", spawners_release, METH_NOARGS, NULL},   {"hold", spawners_hold, METH_O, NULL},
+    {"release", spawners_release, METH_O, NULL},        {"hold", spawners_hold, METH_O, NULL},
     {"withdraw", spawners_withdraw, METH_VARARGS, NULL},      {"take_over", spawners_take_over, METH_O, NULL},
     {"collect", spawners_collect, METH_NOARGS, NULL},   {NULL},
 };

@@ -7,9 +7,11 @@ import random
 import resource
 import select
 import signal
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -149,21 +151,44 @@ def test_a_host_that_is_killed_again_and_again(tmp_path: Path) -> None:
     assert sum(not one.ok for one in found.values()) <= 8 * 2
 
 
-def test_processes_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many run at once as there can be: spawners are processes, too, as the system counts them."""
+def as_user_of_few(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host of a crew is another user's, who may have so many processes, threads counted."""
     need_root()
     become_host = host.become_host
 
     def with_few(*told: Any) -> None:
         os.setresuid(NUMBER, NUMBER, NUMBER)
-        resource.setrlimit(resource.RLIMIT_NPROC, (14, 14))
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         become_host(*told)
 
     monkeypatch.setattr(host, "become_host", with_few)
     monkeypatch.setenv("TMPDIR", "/tmp")  # which is for everybody
+
+
+@pytest.mark.parametrize("most", [3, 4, 6, 14])
+def test_processes_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As many run at once as there can be: spawners are processes, too, as the system counts them."""
+    as_user_of_few(most, monkeypatch)
+    scripts = ["exec sleep 0.02", "exit 3", "exec sleep 0.006", "exit 0"]
     with crew(tmp_path, slots=40) as made:
-        made.add([plan("exec sleep 0.02", at, Path("/")) for at in range(60)])
-        assert all(one is not None and one.ok for one in ends(made, 60).values())
+        made.add([plan(scripts[at % 4], at, Path("/")) for at in range(80)])
+        found = ends(made, 80)
+    assert [one and one.exit_code for _, one in sorted(found.items())] == [0, 3, 0, 0] * 20
+
+
+def test_processes_are_short_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since others have them. Once there are some again, they are used, though none of ours has ended."""
+    as_user_of_few(5, monkeypatch)
+    with ExitStack() as others, crew(tmp_path, slots=2) as made:
+        for _ in range(2):
+            other = others.enter_context(subprocess.Popen(["sleep", "600"], user=NUMBER))
+            others.callback(other.kill)
+        made.add([plan("exec sleep 600", 0, Path("/"))])
+        wait_for(lambda: made.receive() == [] and made.running() and made.running()[0][1] > 0.05)
+        made.add([plan("echo on", 1, Path("/"))])
+        wait_for(lambda: not made.receive() and made.running()[0][1] > 0.1)
+        others.close()
+        assert list(ends(made, 1)) == [1]
 
 
 def test_a_lane_that_waits_for_what_cannot_be_ended_is_replaced(tmp_path: Path) -> None:
@@ -205,6 +230,46 @@ def test_one_that_is_refused_as_descriptors_are_short_is_told_of_later(
         found = ends(made, 2)
     assert [one and one.reason for _, one in sorted(found.items())] == ["", "ValueError: embedded null byte"]
     assert failed.exists()
+
+
+def test_one_that_is_refused_waits_for_descriptors_while_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all of them have been taken over."""
+    add = ThreadedSpawning.add
+    few = "bossworker.commands.hosting.threaded_spawning.Capture"
+
+    def short(self: ThreadedSpawning, jobs: Any) -> None:
+        add(self, jobs)
+        monkeypatch.setattr(few, _no_capture if self._bad else Capture)
+
+    monkeypatch.setattr(ThreadedSpawning, "add", short)
+    with crew(tmp_path) as made:
+        made.add([plan("while [ ! -e go ]; do sleep 0.01; done", 0, tmp_path)])
+        wait_for(lambda: made.receive() == [] and made.running() and made.running()[0][1] > 0.05)
+        made.add([plan("a\0b", 1, tmp_path)])
+        assert not processes.await_fd(made.fileno(), select.POLLIN, 0.05)
+        made.add([plan("exit 0", 2, tmp_path)])
+        assert list(ends(made, 1)) == [2]
+        made.cancel([1])
+        assert ends(made, 1) == {1: None}
+        (tmp_path / "go").touch()
+        found = ends(made, 1)
+    assert found[0] is not None
+    assert found[0].ok
+
+
+def test_without_a_thread_the_host_starts_them_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoSpawners:
+        def __init__(self, *told: Any) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(compiled.core, "Spawners", NoSpawners)
+    with crew(tmp_path) as made:
+        made.add([plan("echo a", 0, tmp_path)])
+        (found,) = ends(made, 1).values()
+    assert found is not None
+    assert found.stdout == b"a\n"
 
 
 def _no_capture() -> Capture:
@@ -271,6 +336,7 @@ def test_well_and_otherwise(spawners: AloneSpawners) -> None:
     number, pid, error, *_, out, _ = spawners.ended()
     assert (number, error, out) == (1, 0, spawners.capture.streams[0])
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    spawners.made.release(False)
     spawners.add(2, "true")
     assert not processes.await_fd(spawners.event, select.POLLIN, 0.05), "the files are not given back"
     spawners.made.lend(*spawners.capture.streams)
@@ -291,7 +357,7 @@ def test_what_is_taken_over_is_not_reaped(spawners: AloneSpawners) -> None:
     spawners.made.lend(*spawners.capture.streams)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert spawners.made.collect()[1:] == ([], 0.0)
-    spawners.made.release()
+    spawners.made.release(True)
     assert spawners.ended()[0] == 1
 
 

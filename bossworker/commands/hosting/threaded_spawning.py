@@ -44,8 +44,12 @@ def make_spawning(settings: HostSettings, cells: Cells, link: RunLink, poll: sel
     if environment.starter.is_compiled and settings.how == GROUP and (children := open_children()) >= 0:
         event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         poll.register(event, select.POLLIN)
-        spawners = core.Spawners(cells.words, settings.slots, _LOW * settings.slots, event, children)
-        return ThreadedSpawning(settings, spawners, link, environment)
+        try:
+            spawners = core.Spawners(cells.words, settings.slots, _LOW * settings.slots, event, children)
+        except OSError:  # there can be no thread
+            poll.unregister(event)
+        else:
+            return ThreadedSpawning(settings, spawners, link, environment)
     return SingleSpawning(settings, cells, link, environment)
 
 
@@ -85,7 +89,10 @@ class ThreadedSpawning:
         found: list[int] = self._spawners.withdraw(ids)
         for job_id in found:
             del self._jobs[job_id]
-        return found
+        bad = [one for one in self._bad if one[0].id in ids]
+        for one in bad:
+            self._bad.remove(one)
+        return found + [job.id for job, *_ in bad]
 
     def go_on(self) -> Iterator[Hosted]:
         self._hold(self._link.is_jammed)
@@ -111,15 +118,16 @@ class ThreadedSpawning:
         return self._oldest + self._age if self._oldest else FOREVER
 
     def over(self, one: Hosted, leaves: bool) -> None:
+        if one.pid:
+            comes = one.pid in self._taken_over and one.exit is not None
+            self._taken_over.discard(one.pid)
+            self._spawners.release(comes)
         lent = self._captures.pop(one.capture.streams[0], None)
         self._seen_to -= lent is not None
         if leaves or lent is None:
             one.capture.close()
         else:
             self._give(one.capture)
-        if one.pid in self._taken_over:
-            self._taken_over.discard(one.pid)
-            self._spawners.release()
         self._lend(0)
 
     def close(self) -> None:
@@ -141,7 +149,7 @@ class ThreadedSpawning:
             try:
                 capture = Capture()
             except OSError:
-                if not self._jobs:
+                if not (self._jobs or self._seen_to):
                     raise
                 return  # once others have ended, there are descriptors
             job, jobid, error = self._bad.popleft()
