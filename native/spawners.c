@@ -9,78 +9,16 @@
    started with. All that spawners share with Python is looked at with the lock held, which is held for microseconds. A
    process is reaped with it held, too: so whoever finds a command with its spawner may rely on its pid. */
 
-#include "starting.h"
+#include "spawners.h"
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <structmember.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { QUEUED, STARTING, RUNNING, ENDED };             /* states of a cell, as in cells.py */
-enum { STATE, PID, STARTED, STATUS, OUTPUT, TOOK, WORDS }; /* its words */
-enum { STACK_SIZE = 1 << 16 };                         /* bytes of a spawner; hardly any is used */
+enum { STACK_SIZE = 1 << 16 }; /* bytes of a spawner; hardly any is used */
 
-typedef struct {
-    int out, err;
-} Capture;
-
-typedef struct Command {
-    Start start; /* first: it is freed by its address */
-    struct Command *next;
-    long long id;
-    int64_t *cell;
-    Capture capture;
-    pid_t pid;                           /* -1: no process could be made */
-    int error;                           /* why */
-    int alone;                           /* whether nothing else has changed while it was to be made */
-    int well;                            /* whether nothing is left to be seen to */
-    double started_at, started, seconds; /* Unix, monotonic, until its end */
-} Command;
-
-typedef struct {
-    Command *first, **end;
-    Py_ssize_t length;
-} Queue;
-
-typedef struct Spawner {
-    struct Shared *shared;
-    struct Spawner *next;
-    Command *command; /* that runs in it, and that Python has not taken over */
-    Stack stack;      /* of the child that is being started */
-} Spawner;
-
-typedef struct Shared {
-    pthread_mutex_t lock;
-    pthread_cond_t may_begin, none_starts;
-    Queue queue, ended;
-    Spawner *spawners;
-    Capture *free; /* that no command has */
-    Py_ssize_t free_count;
-    long long *begun; /* ids that Python has not heard of */
-    Py_ssize_t begun_count, begun_room;
-    Py_ssize_t slots, low;  /* commands at once; so few in the queue that Python is to know of each end */
-    Py_ssize_t busy;        /* commands that run, or have ended and are not reaped */
-    Py_ssize_t starting;    /* of these: whose processes are being made */
-    long long changes;      /* so far, of what may decide whether one can be made */
-    Py_ssize_t idle;        /* spawners that have no command */
-    Py_ssize_t coming;      /* those that are about to be idle: their commands were taken over, and are reaped */
-    int held;               /* not 0: nothing may begin */
-    int exhausted;          /* no process was to be had; until one has ended */
-    int told;               /* whether Python knows that there is something to collect */
-    int watched;            /* whether Python comes by itself, since it knows of one that runs */
-    int event, children;    /* descriptors: by which it is told; the list of those that came to us as orphans */
-    sigset_t blocked;       /* by commands */
-} Shared;
-
-typedef struct {
-    PyObject_HEAD
-    Shared *shared;
-    Py_buffer cells;
-} Spawners;
-
-static void append(Queue *queue, Command *command)
+void append(Queue *queue, Command *command)
 {
     command->next = NULL;
     *queue->end = command;
@@ -88,7 +26,7 @@ static void append(Queue *queue, Command *command)
     queue->length++;
 }
 
-static Command *take_first(Queue *queue)
+Command *take_first(Queue *queue)
 {
     Command *command = queue->first;
     queue->first = command->next;
@@ -105,12 +43,12 @@ static void put_first(Queue *queue, Command *command)
     queue->length++;
 }
 
-static void empty(Queue *queue)
+void empty(Queue *queue)
 {
     *queue = (Queue){NULL, &queue->first, 0};
 }
 
-static void move_all(Queue *from, Queue *to)
+void move_all(Queue *from, Queue *to)
 {
     empty(to);
     while (from->first) append(to, take_first(from));
@@ -159,7 +97,7 @@ static void tell(Shared *shared)
 
 static void *be_spawner(void *spawner);
 
-static int add_spawner(Shared *shared)
+int add_spawner(Shared *shared)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -178,18 +116,19 @@ static int add_spawner(Shared *shared)
     if (failed) return free(spawner), errno = failed, 0;
     spawner->next = shared->spawners;
     shared->spawners = spawner;
+    shared->count++;
     shared->idle++;
     return 1;
 }
 
 /* There may be more that may begin. Where no spawner is free for it, another is added, once the one before has made a
-   process: so where processes are short, spawners do not take those that commands need. Nor is one added for one that is
-   just coming back. One that waits for what does not end is not free either. */
-static void go_on(Shared *shared)
+   process: so where processes are short, spawners do not take those that commands need. Nor is one added while another
+   is coming back, which has no command of those that are busy any more. */
+void go_on(Shared *shared)
 {
-    Py_ssize_t count = may_begin(shared);
-    if (count > 0 && shared->idle == 0 && shared->coming <= 0 && shared->starting == 0) add_spawner(shared);
-    while (count-- > 0) pthread_cond_signal(&shared->may_begin);
+    int none_comes = shared->idle == 0 && shared->starting == 0 && shared->count - shared->stuck <= shared->busy;
+    if (none_comes && may_begin(shared)) add_spawner(shared);
+    for (Py_ssize_t count = may_begin(shared); count > 0; count--) pthread_cond_signal(&shared->may_begin);
 }
 
 static int is_empty(int file)
@@ -286,10 +225,7 @@ static void see_through(Spawner *spawner, Command *command)
     double now = read_clock(CLOCK_MONOTONIC);
     pthread_mutex_lock(&shared->lock);
 
-    if (spawner->command == NULL) { /* Python sees to it, or has done so: it may be freed */
-        shared->coming--;
-        return;
-    }
+    if (spawner->command == NULL) return; /* Python sees to it, or has done so: it may be freed */
     spawner->command = NULL;
     command->seconds = now - command->started;
     if (is_all(shared, command, &end)) end_well(shared, command);
@@ -314,252 +250,14 @@ static void *be_spawner(void *given)
 /* -- in Python, with the lock held ------------------------------------------------------------------------------- */
 
 /* Nothing may begin until they go on, and nothing is just about to. */
-static void hold_all(Shared *shared)
+void hold_all(Shared *shared)
 {
     shared->held++;
     while (shared->starting) pthread_cond_wait(&shared->none_starts, &shared->lock);
 }
 
-static void release_all(Shared *shared)
+void release_all(Shared *shared)
 {
     shared->held--;
     go_on(shared);
 }
-
-/* -- what Python calls ------------------------------------------------------------------------------------------- */
-
-static Shared *lock(PyObject *self)
-{
-    Shared *shared = ((Spawners *)self)->shared;
-    pthread_mutex_lock(&shared->lock);
-    return shared;
-}
-
-static PyObject *unlock(Shared *shared)
-{
-    pthread_mutex_unlock(&shared->lock);
-    Py_RETURN_NONE;
-}
-
-static PyObject *spawners_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-    PyObject *cells;
-    Py_ssize_t slots, low;
-    int event, children;
-    if (!PyArg_ParseTuple(args, "Onnii", &cells, &slots, &low, &event, &children)) return NULL;
-    Spawners *self = (Spawners *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self == NULL || PyObject_GetBuffer(cells, &self->cells, PyBUF_WRITABLE) < 0) goto failed;
-    Shared *shared = self->shared = calloc(1, sizeof *shared);
-    if (shared == NULL || (shared->free = calloc(slots, sizeof *shared->free)) == NULL) {
-        PyErr_NoMemory();
-        goto failed;
-    }
-    pthread_mutex_init(&shared->lock, NULL);
-    pthread_cond_init(&shared->may_begin, NULL);
-    pthread_cond_init(&shared->none_starts, NULL);
-    empty(&shared->queue);
-    empty(&shared->ended);
-    shared->slots = slots;
-    shared->low = low;
-    shared->event = event;
-    shared->children = children;
-    pthread_sigmask(SIG_BLOCK, NULL, &shared->blocked);
-    if (add_spawner(shared)) return (PyObject *)self;
-    PyErr_SetFromErrno(PyExc_OSError);
-failed:
-    Py_XDECREF((PyObject *)self);
-    return NULL;
-}
-
-/* Its spawners may still be at work: what is theirs stays. */
-static void spawners_free(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
-    Py_DECREF(type);
-}
-
-/* add(id, cell, what `start` takes): to the end of the queue */
-static PyObject *spawners_add(PyObject *object, PyObject *args)
-{
-    Spawners *self = (Spawners *)object;
-    PyObject *told;
-    long long id;
-    Py_ssize_t cell;
-    if (!PyArg_ParseTuple(args, "LnO!", &id, &cell, &PyTuple_Type, &told)) return NULL;
-    if (cell < 0 || (cell + 1) * WORDS * (Py_ssize_t)sizeof(int64_t) > self->cells.len)
-        return PyErr_Format(PyExc_IndexError, "there is no cell %zd", cell);
-    Command *command = PyMem_Calloc(1, sizeof(Command));
-    if (command == NULL) return PyErr_NoMemory();
-    if (!fill_start(&command->start, told)) return give_up(&command->start), NULL;
-    command->id = id;
-    command->cell = (int64_t *)self->cells.buf + cell * WORDS;
-    Shared *shared = lock(object);
-    append(&shared->queue, command);
-    go_on(shared);
-    return unlock(shared);
-}
-
-/* lend(out, err): two files that commands may write into, one after the other */
-static PyObject *spawners_lend(PyObject *object, PyObject *args)
-{
-    Capture capture;
-    if (!PyArg_ParseTuple(args, "ii", &capture.out, &capture.err)) return NULL;
-    Shared *shared = lock(object);
-    int fits = shared->free_count < shared->slots;
-    if (fits) shared->free[shared->free_count++] = capture;
-    go_on(shared);
-    PyObject *done = unlock(shared);
-    return fits ? done : (Py_DECREF(done), PyErr_Format(PyExc_ValueError, "there are enough"));
-}
-
-/* release(whether its spawner comes back now): Python has seen to a command, and another may begin. The spawner of one
-   that was taken over comes back when that is reaped. */
-static PyObject *spawners_release(PyObject *object, PyObject *comes)
-{
-    Shared *shared = lock(object);
-    shared->busy--;
-    shared->changes++;
-    shared->coming += PyObject_IsTrue(comes);
-    shared->exhausted = 0;
-    go_on(shared);
-    return unlock(shared);
-}
-
-/* hold(whether nothing may begin for now): what is about to has begun when this returns */
-static PyObject *spawners_hold(PyObject *object, PyObject *holds)
-{
-    Shared *shared = lock(object);
-    if (PyObject_IsTrue(holds))
-        hold_all(shared);
-    else
-        release_all(shared);
-    return unlock(shared);
-}
-
-/* withdraw(ids) -> those of them that have not begun, and will not */
-static PyObject *spawners_withdraw(PyObject *object, PyObject *args)
-{
-    PyObject *ids, *found;
-    if (!PyArg_ParseTuple(args, "O!", &PySet_Type, &ids) || (found = PyList_New(0)) == NULL) return NULL;
-    Queue all, withdrawn;
-    empty(&withdrawn);
-    Shared *shared = lock(object);
-    move_all(&shared->queue, &all);
-    while (all.first) {
-        Command *command = take_first(&all);
-        PyObject *id = PyLong_FromLongLong(command->id);
-        append(id != NULL && PySet_Contains(ids, id) > 0 ? &withdrawn : &shared->queue, command);
-        Py_XDECREF(id);
-    }
-    Py_DECREF(unlock(shared));
-    while (withdrawn.first) {
-        Command *command = take_first(&withdrawn);
-        PyObject *id = PyLong_FromLongLong(command->id);
-        if (id != NULL) PyList_Append(found, id);
-        Py_XDECREF(id);
-        give_up(&command->start);
-    }
-    return found;
-}
-
-/* What Python needs to see to a command; it has the process, if there is one, and the capture from then on. */
-static PyObject *describe(Command *command)
-{
-    long long id = command->id;
-    Capture capture = command->capture;
-    PyObject *capsule = start_capsule(&command->start);
-    if (capsule == NULL) return NULL;
-    return Py_BuildValue("(LiiddiN)", id, (int)command->pid, command->error, command->started_at, command->started,
-                         capture.out, capsule);
-}
-
-static PyObject *tell_end(Command *command)
-{
-    if (!command->well) return describe(command);
-    PyObject *told = Py_BuildValue("(Ldd)", command->id, command->seconds, command->started_at);
-    give_up(&command->start);
-    return told;
-}
-
-static PyObject *tell_each(Queue *queue, PyObject *(*tell_one)(Command *))
-{
-    PyObject *all = PyList_New(0);
-    while (queue->first) {
-        PyObject *one = tell_one(take_first(queue));
-        if (all == NULL || one == NULL || PyList_Append(all, one)) Py_CLEAR(all);
-        Py_XDECREF(one);
-    }
-    return all;
-}
-
-/* take_over(started) -> those that have begun by then (monotonic seconds), and run: see `describe` */
-static PyObject *spawners_take_over(PyObject *object, PyObject *started)
-{
-    double last = PyFloat_AsDouble(started);
-    if (PyErr_Occurred()) return NULL;
-    Queue taken;
-    empty(&taken);
-    Shared *shared = lock(object);
-    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next)
-        if (spawner->command && spawner->command->started <= last) {
-            append(&taken, spawner->command);
-            spawner->command = NULL;
-        }
-    Py_DECREF(unlock(shared));
-    return tell_each(&taken, describe);
-}
-
-/* collect() -> the ids of those that have begun; those that have ended, in the order of their ends: (id, seconds,
-   started_at) if well, else as `describe` has it; when the oldest of those that are not taken over began, or 0.0
-
-   If no process or no spawner was to be had before, there may be one now: those who had them need not be ours. */
-static PyObject *spawners_collect(PyObject *object, PyObject *unused)
-{
-    uint64_t count;
-    double oldest = 0.0;
-    Queue ended;
-    Shared *shared = lock(object);
-    if (shared->told && read(shared->event, &count, sizeof count) > 0) shared->told = 0;
-    move_all(&shared->ended, &ended);
-    long long *begun = shared->begun;
-    Py_ssize_t begun_count = shared->begun_count;
-    shared->begun = NULL;
-    shared->begun_count = shared->begun_room = 0;
-    for (Spawner *spawner = shared->spawners; spawner; spawner = spawner->next) {
-        const Command *command = spawner->command;
-        if (command && (oldest == 0.0 || command->started < oldest)) oldest = command->started;
-    }
-    shared->watched = oldest > 0.0;
-    shared->exhausted = 0;
-    go_on(shared);
-    Py_DECREF(unlock(shared));
-
-    PyObject *ids = PyList_New(0), *ends = tell_each(&ended, tell_end);
-    for (Py_ssize_t n = 0; n < begun_count && ids != NULL; n++) {
-        PyObject *one = Py_BuildValue("(L)", begun[n]);
-        if (one == NULL || PyList_Append(ids, one)) Py_CLEAR(ids);
-        Py_XDECREF(one);
-    }
-    free(begun);
-    if (ids && ends) return Py_BuildValue("(NNd)", ids, ends, oldest);
-    Py_XDECREF(ids);
-    Py_XDECREF(ends);
-    return NULL;
-}
-
-static PyMethodDef spawners_methods[] = {
-    {"add", spawners_add, METH_VARARGS, NULL},          {"lend", spawners_lend, METH_VARARGS, NULL},
-    {"release", spawners_release, METH_O, NULL},        {"hold", spawners_hold, METH_O, NULL},
-    {"withdraw", spawners_withdraw, METH_VARARGS, NULL},      {"take_over", spawners_take_over, METH_O, NULL},
-    {"collect", spawners_collect, METH_NOARGS, NULL},   {NULL},
-};
-
-static PyType_Slot spawners_slots[] = {
-    {Py_tp_new, spawners_new},
-    {Py_tp_dealloc, spawners_free},
-    {Py_tp_methods, spawners_methods},
-    {0},
-};
-
-PyType_Spec spawners_spec = {"bossworker._core.Spawners", sizeof(Spawners), 0, Py_TPFLAGS_DEFAULT, spawners_slots};

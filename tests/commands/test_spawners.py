@@ -357,7 +357,7 @@ def test_what_is_taken_over_is_not_reaped(spawners: AloneSpawners) -> None:
     spawners.made.lend(*spawners.capture.streams)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert spawners.made.collect()[1:] == ([], 0.0)
-    spawners.made.release(True)
+    spawners.made.release(False)
     assert spawners.ended()[0] == 1
 
 

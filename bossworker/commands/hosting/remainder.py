@@ -28,14 +28,18 @@ class Remainder:
         Args:
             running: The pids of those that run, which are our children as well.
         """
-        listed = os.pread(self._children, _LISTED, 0) if self._children >= 0 else None
-        whole = listed is not None and len(listed) < _WHOLE
-        if not whole and identity.exists(-pid):
-            return True
-        # Nobody leaves that list but whom we reap. Whatever the command has left came there before it could be reaped.
-        children = map(int, (listed or b"").split())
-        left = [child for child in children if child not in running and not _reap(child)]
-        return bool(left)
+        while True:
+            listed = os.pread(self._children, _LISTED, 0) if self._children >= 0 else None
+            whole = listed is not None and len(listed) < _WHOLE
+            if not whole and identity.exists(-pid):
+                return True
+            # Nobody leaves that list but whom we reap. Whatever the command has left came there before it could be
+            # reaped; and so, once one of these has ended, did whatever that has left.
+            left = [child for child in map(int, (listed or b"").split()) if child not in running]
+            if not left:
+                return False
+            if not all([_reap(child) for child in left]):
+                return True
 
 
 def open_children() -> int:

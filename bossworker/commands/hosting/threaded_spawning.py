@@ -119,9 +119,8 @@ class ThreadedSpawning:
 
     def over(self, one: Hosted, leaves: bool) -> None:
         if one.pid:
-            comes = one.pid in self._taken_over and one.exit is not None
             self._taken_over.discard(one.pid)
-            self._spawners.release(comes)
+            self._spawners.release(one.exit is None)
         lent = self._captures.pop(one.capture.streams[0], None)
         self._seen_to -= lent is not None
         if leaves or lent is None:
