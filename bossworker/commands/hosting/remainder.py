@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sized
+from collections.abc import Container
 
 from bossworker.system import identity
-from bossworker.system.records import Protocol
 
 _LISTED, _WHOLE = 1 << 12, 3000  # bytes of a list of children that are given at most; those of one that is whole
-
-
-class Pids(Container[int], Sized, Protocol):
-    """Such as a dict's keys."""
 
 
 class Remainder:
@@ -22,7 +17,7 @@ class Remainder:
         """For a process whose main thread alone uses it."""
         self._children = open_children()  # without it, what has left its command's group is not seen
 
-    def is_left_by(self, pid: int, running: Pids) -> bool:
+    def is_left_by(self, pid: int, running: Container[int]) -> bool:
         """Whether anything of a command that is reaped, or of one before it, may still write; what has ended is reaped.
 
         Args:
@@ -35,10 +30,10 @@ class Remainder:
                 return True
             # Nobody leaves that list but whom we reap. Whatever the command has left came there before it could be
             # reaped; and so, once one of these has ended, did whatever that has left.
-            left = [child for child in map(int, (listed or b"").split()) if child not in running]
-            if not left:
+            strange = [child for child in map(int, (listed or b"").split()) if child not in running]
+            if not strange:
                 return False
-            if not all([_reap(child) for child in left]):
+            if [child for child in strange if not _reap(child)]:
                 return True
 
 
