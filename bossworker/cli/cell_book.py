@@ -28,10 +28,8 @@ class CellBook:
         Args:
             fd: Of a file to keep them in, as for `Cells`.
         """
-        self.file = os.dup(fd) if fd >= 0 else descriptors.nameless_file("bossworker-cells")
-        """Its descriptor, for a host."""
-        if fd < 0:
-            os.ftruncate(self.file, size_of_cells(count))
+        self.file = os.dup(fd) if fd >= 0 else _nameless(size_of_cells(count))
+        """Its descriptor, for a host; -1: there is none, and a host has to inherit the cells."""
         self.cells = Cells(count, self.file)
         self._free = list(range(count - 1, -1, -1))  # the last ones stay untouched, if they are not needed
 
@@ -51,3 +49,14 @@ class CellBook:
     def take_back(self, cell: int) -> None:
         """There is a record of what was in it."""
         self._free.append(cell)
+
+
+def _nameless(size: int) -> int:
+    """A file of so many bytes; -1: it may not be that long (``ulimit -f``)."""
+    fd = descriptors.nameless_file("bossworker-cells")
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd

@@ -70,6 +70,9 @@ class CommandCrew:
         self._launch(host)
 
     def _launch(self, host: HostProcess) -> None:
+        if self._book.file < 0:
+            host.drop()
+            host = HostProcess(self._book.cells)
         self._mail = Unpacker()
         self._pid = host.pid
         self._link = host.tell(self._settings, self._title, self._book)

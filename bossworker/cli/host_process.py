@@ -29,7 +29,11 @@ _MOST_PASSED = 2  # descriptors
 class HostProcess:
     """As the run has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, cells: Cells | None = None) -> None:
+        """
+        Args:
+            cells: Those that it inherits, where they are in no file that it could be told of.
+        """
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no exit status of it would be kept for us
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if sys.platform == "linux":
@@ -40,7 +44,7 @@ class HostProcess:
             self.pid = forking.fork()
             if not self.pid:
                 self._link.close()  # or it would never see that we are gone
-                _become_host(theirs)
+                _become_host(theirs, cells)
         except BaseException:
             self._link.close()
             raise
@@ -51,9 +55,10 @@ class HostProcess:
     def tell(self, settings: HostSettings, title: str, book: CellBook) -> int:
         """Have it be the host from now on; the descriptor of its link."""
         data = marshal.dumps((tuple(settings), title, book.cells.count))
-        passed = [_INTEGER.pack(fd) for fd in (book.file, book.lock) if fd >= 0]
+        passed = b"".join(_INTEGER.pack(fd) for fd in (book.file, book.lock) if fd >= 0)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)] if passed else []
         try:
-            self._link.sendmsg([_INTEGER.pack(len(data))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(passed))])
+            self._link.sendmsg([_INTEGER.pack(len(data))], rights)
             self._link.sendall(data)
         except ConnectionError:  # it is gone, as whoever reads from the link will see
             pass
@@ -67,17 +72,18 @@ class HostProcess:
             os.waitpid(self.pid, 0)
 
 
-def _become_host(link: socket.socket) -> None:
-    """In the child: never return."""
+def _become_host(link: socket.socket, cells: Cells | None) -> None:
+    """In the child: never return. `cells`: None: we shall be told of a file."""
     status = 1
     try:
         from bossworker.commands.hosting import host, preparing
 
         preparing.prepare(link.fileno())
         if (told := _receive(link)) is not None:
-            (settings, title, count), file = told
-            cells = Cells(count, file)
-            os.close(file)
+            (settings, title, count), fds = told
+            if cells is None:
+                cells = Cells(count, fds[0])
+                os.close(fds[0])
             host.become_host(link.detach(), HostSettings._make(settings), title, cells)
         status = 0
     except BaseException:
@@ -88,8 +94,8 @@ def _become_host(link: socket.socket) -> None:
         os._exit(status)
 
 
-def _receive(link: socket.socket) -> tuple[Any, int] | None:
-    """What we are told, and the descriptor of the cells; None: the run is gone. Another descriptor just stays open."""
+def _receive(link: socket.socket) -> tuple[Any, list[int]] | None:
+    """What we are told, and descriptors: that of the cells, and one that just stays open; None: the run is gone."""
     size, passed, *_ = link.recvmsg(_INTEGER.size, socket.CMSG_SPACE(_MOST_PASSED * _INTEGER.size))
     missing, data = *_INTEGER.unpack(size or bytes(_INTEGER.size)), b""
     while len(data) < missing and (part := link.recv(missing - len(data))):
@@ -97,4 +103,4 @@ def _receive(link: socket.socket) -> tuple[Any, int] | None:
     fds = [fd for _, _, some in passed for (fd,) in _INTEGER.iter_unpack(some)]
     for fd in fds:
         os.set_inheritable(fd, False)
-    return (marshal.loads(data), fds[0]) if fds and len(data) == missing else None
+    return (marshal.loads(data), fds) if data and len(data) == missing else None

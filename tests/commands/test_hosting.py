@@ -337,6 +337,21 @@ def test_as_many_run_at_once_as_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (tmp_path / "refused").exists() == (limit is None)
 
 
+def test_cells_may_be_longer_than_a_file_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under ``ulimit -f`` a host inherits them, and so does the next one."""
+    dies_once(monkeypatch, tmp_path / "flag", host.Host, "run")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+        with crew(tmp_path, slots=8) as made:
+            assert made._book.file == -1
+            made.add([plan("true", at, tmp_path) for at in range(9)])
+            found = ends(made, 9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all(one is not None and one.ok for one in found.values())
+
+
 def test_what_a_host_is_told_may_be_long(tmp_path: Path) -> None:
     with crew(tmp_path, env={f"LONG{at}": "\udc80" * 50_000 for at in range(10)}) as made:
         made.add([plan("echo ${#LONG0} ${#LONG9}", 0, tmp_path)])
