@@ -85,6 +85,8 @@ def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
     gc.disable()  # of what is loaded, nothing is garbage: to look for it takes milliseconds
     try:
         command = _load(name)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         if is_program:  # where all that there is has just been loaded; or else garbage of others would stay for good
             gc.freeze()  # or the first look goes through all of that, and so does one at the end

@@ -13,7 +13,12 @@ def begin() -> Callable[[Sequence[str]], int]:
         host = HostProcess()
     except OSError:  # the run will try again, and say so
         host = None
-    from bossworker.cli import run_main
+    try:
+        from bossworker.cli import run_main
+    except BaseException:
+        if host is not None:
+            host.drop()
+        raise
 
     def main(argv: Sequence[str]) -> int:
         try:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import bossworker
+from bossworker import cli
 from bossworker.cli.host_process import HostProcess
 from bossworker.cli.main import main
 from bossworker.system import forking
+from bossworker.system.descendants import children
 
 ROOT = Path(bossworker.__file__).parents[1]
 PROGRAM = f"import sys; sys.path.append({str(ROOT)!r}); from bossworker.cli.main import main; sys.exit(main())"
@@ -41,6 +43,23 @@ def test_a_host_that_is_of_no_use_is_ended() -> None:
     host.drop()
     with pytest.raises(ProcessLookupError):
         os.kill(host.pid, 0)
+
+
+def test_a_run_that_is_interrupted_while_it_loads_leaves_no_host(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *told: object) -> None:
+            if name == "bossworker.cli.run_main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delattr(cli, "run_main", raising=False)
+    monkeypatch.delitem(sys.modules, "bossworker.cli.run_main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    before = children(os.getpid())
+    assert main(["run", "echo", ":::", "a"]) == 130
+    assert children(os.getpid()) == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_host_ends_whose_run_is_gone_before_it_tells_what_to_do() -> None:
