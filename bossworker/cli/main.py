@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from bossworker.system.cpython import signal
+
 COMMANDS = {  # the module, the function in it, and what it does
     "run": ("run_start", "begin", "run a command for each argument, as xargs and GNU parallel do"),
     "start": ("detached", "start", "start a command that goes on when this terminal is gone"),
@@ -83,13 +85,18 @@ def _open_standard_streams() -> None:
 
 def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
     gc.disable()  # of what is loaded, nothing is garbage: to look for it takes milliseconds
+    loads = is_program and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
+        if loads:  # to be interrupted is to end: imports have callbacks, in which a KeyboardInterrupt is lost
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         command = _load(name)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         if is_program:  # where all that there is has just been loaded; or else garbage of others would stay for good
             gc.freeze()  # or the first look goes through all of that, and so does one at the end
+        if loads:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         gc.enable()
     try:
         status = command(argv)

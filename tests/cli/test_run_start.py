@@ -62,6 +62,21 @@ def test_a_run_that_is_interrupted_while_it_loads_leaves_no_host(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_program_that_is_interrupted_while_it_loads_ends_without_a_word() -> None:
+    """Python would tell of it at length, or lose it in a callback of an import."""
+    program = f"""
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *told):
+        if name == "bossworker.cli.run_main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+{PROGRAM}"""
+    command = [sys.executable, "-c", program, "run", "echo", ":::", "a"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_a_host_ends_whose_run_is_gone_before_it_tells_what_to_do() -> None:
     host = HostProcess()
     host._link.close()

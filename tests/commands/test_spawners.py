@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,15 +192,19 @@ def test_processes_are_short_for_a_while(tmp_path: Path, monkeypatch: pytest.Mon
         assert list(ends(made, 1)) == [1]
 
 
-def test_a_lane_that_waits_for_what_cannot_be_ended_is_replaced(tmp_path: Path) -> None:
-    """It is given up; another command has its slot."""
+def test_a_spawner_that_waits_for_what_cannot_be_ended_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up, as what sleeps in the kernel for good; another command has its slot."""
+    hopeless = SimpleNamespace(hopeless="it cannot be ended", step=lambda: 0.1)
+    monkeypatch.setattr(host, "Ending", lambda *told: hopeless)
     with crew(tmp_path, slots=1, timeout=0.3) as made:
-        made.add([plan("trap '' TERM; sleep 600", 0, tmp_path), plan("echo on", 1, tmp_path)])
+        made.add([plan("sleep 600", 0, tmp_path), plan("echo on", 1, tmp_path)])
         found = ends(made, 2)
-        assert found[0] is not None
-        assert found[0].kind == "timeout"
-        assert found[1] is not None
-        assert found[1].stdout == b"on\n"
+    assert found[0] is not None
+    assert (found[0].kind, found[0].words) == ("timeout", "timed out; it cannot be ended")
+    assert found[1] is not None
+    assert found[1].stdout == b"on\n"
 
 
 def test_a_host_ends_with_all_its_spawners(tmp_path: Path) -> None:
