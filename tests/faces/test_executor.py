@@ -631,6 +631,24 @@ def test_ctrl_c_in_a_with_stops_what_runs(
     assert not (tmp_path / "waited").exists()
 
 
+def test_calls_that_wait_are_cancelled_before_the_one_that_runs(
+    pool: Callable[..., BossWorker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they would begin."""
+    cancelled: list[CallFuture] = []
+    whole = CallFuture.cancel
+
+    def cancel(future: CallFuture) -> bool:
+        cancelled.append(future)
+        return whole(future)
+
+    monkeypatch.setattr(CallFuture, "cancel", cancel)
+    ex = Executor(pool=pool(lambda job: {}, worker_count=1))
+    futures = begin_three(ex, tmp_path)
+    ex.terminate_workers()
+    assert cancelled == futures[::-1]
+
+
 def test_ctrl_c_ends_a_program_though_calls_run(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path

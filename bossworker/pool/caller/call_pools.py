@@ -141,7 +141,7 @@ class ForeignPool:
     def terminate(self) -> None:
         """The pool is not ours: only our calls are cancelled."""
         self._book.close_entry(cancel=True)
-        for future in list(self._book.open.values()):
+        for future in list(self._book.open.values())[::-1]:  # or those that wait would begin as others are stopped
             future.cancel()
 
     stop = terminate
