@@ -22,7 +22,7 @@ from bossworker.system.signal_pipe import SignalPipe
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
 _LEAST_TIMEOUT = 1.0  # seconds of a timeout in per cent: of short jobs, those that a busy machine holds up do not hang
-_REST = 0.01  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
+_REST = 0.02  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
 _MANY = 2000  # rows that are left out, until we look whether somebody wants us to stop
 _PACE = 0.2  # seconds: with a journal, no more is given to the crew ahead than ends in these
 _LOOK = 0.05  # seconds between looks at jobs whose time may be up

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bossworker.commands.hosting.run_link import RunLink
 
 FOREVER = float("inf")  # seconds
-FIRST_LOOK = 0.005  # seconds after its start at which one that still runs is looked at
+FIRST_LOOK = 0.01  # seconds after its start at which one that still runs is looked at
 _MOST_KNOWN = 64  # programs
 _OF_ONE_COMMAND = (b"BOSSWORKER_JOB", b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT")
 
