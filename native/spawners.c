@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { STACK_SIZE = 1 << 16 }; /* bytes of a spawner; hardly any is used */
@@ -52,13 +51,6 @@ void move_all(Queue *from, Queue *to)
 {
     empty(to);
     while (from->first) append(to, take_first(from));
-}
-
-static double read_clock(clockid_t clock)
-{
-    struct timespec time; /* as Python's: rounded in the same way */
-    clock_gettime(clock, &time);
-    return (double)((int64_t)time.tv_sec * 1000000000 + time.tv_nsec) / 1e9;
 }
 
 static int64_t micro(double seconds)

@@ -231,10 +231,14 @@ static PyObject *spawners_collect(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef spawners_methods[] = {
-    {"add", spawners_add, METH_VARARGS, NULL},          {"lend", spawners_lend, METH_VARARGS, NULL},
-    {"release", spawners_release, METH_O, NULL},        {"hold", spawners_hold, METH_O, NULL},
-    {"withdraw", spawners_withdraw, METH_VARARGS, NULL},      {"take_over", spawners_take_over, METH_O, NULL},
-    {"collect", spawners_collect, METH_NOARGS, NULL},   {NULL},
+    {"add", spawners_add, METH_VARARGS, NULL},
+    {"lend", spawners_lend, METH_VARARGS, NULL},
+    {"release", spawners_release, METH_O, NULL},
+    {"hold", spawners_hold, METH_O, NULL},
+    {"withdraw", spawners_withdraw, METH_VARARGS, NULL},
+    {"take_over", spawners_take_over, METH_O, NULL},
+    {"collect", spawners_collect, METH_NOARGS, NULL},
+    {NULL},
 };
 
 static PyType_Slot spawners_slots[] = {

@@ -4,7 +4,6 @@
 #include <semaphore.h>
 #include <structmember.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 typedef struct {
     PyObject_HEAD
@@ -67,13 +66,6 @@ static void loop_free(PyObject *object)
     Py_DECREF(type);
 }
 
-static double now(void)
-{
-    struct timespec time; /* as time.monotonic: of the same clock, rounded in the same way */
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)((int64_t)time.tv_sec * 1000000000 + time.tv_nsec) / 1e9;
-}
-
 /* Whether something lies in a pipe, or was read from it since the last look, or just is (then the count is odd). */
 static int was_written_to(Loop *self, int pipe, int which)
 {
@@ -90,7 +82,7 @@ static int may_have_written(Loop *self, double began)
 {
     if (self->pipe < 0) return 0;
     if (self->output[DIRTY]) return 1;
-    if (!self->output[CAREFUL] && now() - began <= self->short_seconds) return 0;
+    if (!self->output[CAREFUL] && read_clock(CLOCK_MONOTONIC) - began <= self->short_seconds) return 0;
     if (was_written_to(self, self->pipe, 0) || was_written_to(self, self->error_pipe, 1)) return 1;
     if (self->output[CAREFUL]) self->output[CAREFUL]--;
     return 0;
@@ -139,7 +131,7 @@ static PyObject *loop_run(PyObject *object, PyObject *args)
         Py_DECREF(value); /* plain data: no code runs */
         self->end += size;
         self->ends[index] = self->end;
-        self->marks[index + 1] = now();
+        self->marks[index + 1] = read_clock(CLOCK_MONOTONIC);
         /* Releases all that was written above: whoever sees the count sees the result, its end and its mark. */
         sem_post(self->published);
         self->open = 0;

@@ -14,6 +14,7 @@ from bossworker.commands.hosting.cells import Cells
 from bossworker.commands.hosting.hosting_wire import HostSettings
 from bossworker.system import descendants, forking
 from bossworker.system.cpython import signal, socket
+from bossworker.system.signals import endings_blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from bossworker.cli.cell_book import CellBook
 
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 _INTEGER = Struct("i")  # the length of what is told, and descriptors
 _MOST_PASSED = 2  # descriptors
 
@@ -39,17 +39,16 @@ class HostProcess:
         if sys.platform == "linux":
             descendants.load_prctl()  # which both need
         self._link, theirs = socket.socketpair()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)  # which a host lets through and disregards
         try:
-            self.pid = forking.fork()
-            if not self.pid:
-                self._link.close()  # or it would never see that we are gone
-                _become_host(theirs, cells)
+            with endings_blocked():
+                self.pid = forking.fork()
+                if not self.pid:
+                    self._link.close()  # or it would never see that we are gone
+                    _become_host(theirs, cells)
         except BaseException:
             self._link.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     def tell(self, settings: HostSettings, title: str, book: CellBook) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-__all__ = ["Any", "NamedTuple", "Protocol"]
+__all__ = ["NamedTuple", "Protocol"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple, Protocol
+    from typing import NamedTuple, Protocol
 else:
-    Any = object
 
     class _Maker(type):
         """Has ``collections`` make the class of what stands in its body, where annotations are text."""

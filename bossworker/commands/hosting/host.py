@@ -16,14 +16,7 @@ from heapq import heappop, heappush
 from bossworker.commands.hosting import hosting_wire
 from bossworker.commands.hosting.cells import Cells
 from bossworker.commands.hosting.hosted import Hosted
-from bossworker.commands.hosting.hosting_wire import (
-    LINES,
-    MEMORY,
-    TIMEOUT,
-    EndRecord,
-    HostedJob,
-    HostSettings,
-)
+from bossworker.commands.hosting.hosting_wire import LINES, MEMORY, TIMEOUT, EndRecord, HostedJob, HostSettings
 from bossworker.commands.hosting.relaying import LineRelay, RelayTurns
 from bossworker.commands.hosting.remainder import Remainder, reap_all
 from bossworker.commands.hosting.run_link import RunLink
@@ -31,8 +24,11 @@ from bossworker.commands.hosting.single_spawning import FIRST_LOOK, FOREVER
 from bossworker.commands.hosting.threaded_spawning import make_spawning
 from bossworker.commands.quota import TICK
 from bossworker.system.descendants import Ending
-from bossworker.system.records import Any
 from bossworker.system.titles import set_title
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 GRACE = 0.5  # seconds between TERM and KILL
 LONGEST_LOOK = 60.0  # seconds between looks at one that has no limits: each after four times as long

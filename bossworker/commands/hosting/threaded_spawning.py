@@ -105,8 +105,8 @@ class ThreadedSpawning:
             else:
                 yield self._handed_in(*one)
         yield from self._refused()
-        if self._oldest and self._oldest + self._age <= time.monotonic():
-            yield from self._take_over(time.monotonic() - self._age)
+        if self.next_look <= (now := time.monotonic()):
+            yield from self._take_over(now - self._age)
 
     def running(self) -> Iterator[Hosted]:
         self._spawners.hold(True)  # so that none is about to begin
