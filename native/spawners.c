@@ -98,6 +98,7 @@ int add_spawner(Shared *shared)
     if (spawner == NULL) return 0;
     spawner->shared = shared;
     sigfillset(&all);
+    sigdelset(&all, SIGCHLD); /* if a child's parent blocked it, it would count as heard, and wake another thread */
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);

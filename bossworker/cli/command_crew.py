@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class CommandCrew:
     """A host, and what is with it."""
 
-    ahead = 32  # some hundredths of a second for commands as short as can be
+    ahead = 48  # some hundredths of a second for commands as short as can be
 
     def __init__(
         self,

@@ -125,16 +125,14 @@ def parse_share(text: str) -> tuple[float, bool]:
 
 def parse_jobs(text: str, cores: int) -> int:
     """``4``, ``+1`` and ``-1`` (more or less than cores), ``50%`` of them, ``0`` (many), or a file that says it."""
-    if os.path.isfile(text):
+    found = _jobs_in(text)
+    if found is None and os.path.isfile(text):
         with open(text) as file:
-            text = file.read(100).strip()
-    sign, share = text[:1] if text[:1] in ("+", "-") else "", text.endswith("%")
-    digits = text.removeprefix(sign).removesuffix("%")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
+            found = _jobs_in(file.read(100).strip())
+    if found is None:
         raise ValueError("it is a number, +N or -N, N%, 0, or a file that holds one of these")
-    number = int(digits)
-    if share:
-        number = int(cores * number / 100)
+    sign, digits, share = found
+    number = int(cores * float(digits) / 100) if share else int(digits)
     if sign:
         number = cores + number if sign == "+" else cores - number
     elif not number and not share:
@@ -142,3 +140,12 @@ def parse_jobs(text: str, cores: int) -> int:
     if number > _MOST_SLOTS:
         raise ValueError(f"it is at most {_MOST_SLOTS:,} at once")
     return max(1, number)
+
+
+def _jobs_in(text: str) -> tuple[str, str, bool] | None:
+    """A sign, a number, and whether it is one of a hundred."""
+    sign, share = text[:1] if text[:1] in ("+", "-") else "", text.endswith("%")
+    digits = text.removeprefix(sign).removesuffix("%")
+    whole = digits.replace(".", "", 1) if share else digits
+    is_number = whole.isascii() and whole.isdigit() and len(digits) <= _MOST_DIGITS
+    return (sign, digits, share) if is_number else None

@@ -149,6 +149,17 @@ def test_sizes_and_numbers_of_jobs(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("3\n")
     found = [parse_jobs(one, 4) for one in ("2", "50%", "+1", "-1", "-9", "0", "1%", str(tmp_path / "jobs"))]
     assert found == [2, 2, 5, 3, 1, MOST_JOBS, 1, 3]
+    assert [parse_jobs(one, 8) for one in ("12.5%", "37.5%")] == [1, 3]
+
+
+def test_a_number_of_jobs_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in {"2": "7", "+1": "no number", "share": "12.5%\n", "bad": "two"}.items():
+        (tmp_path / name).write_text(content)
+    assert [parse_jobs(one, 8) for one in ("2", "+1", "share")] == [2, 9, 1]
+    for text in ("bad", "none", "1.5", "%", "."):
+        with pytest.raises(ValueError, match="it is a number"):
+            parse_jobs(text, 8)
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1))

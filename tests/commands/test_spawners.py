@@ -284,6 +284,9 @@ def _no_capture() -> Capture:
 # -- alone --------------------------------------------------------------------------------------------------------
 
 
+_CELLS = 50
+
+
 class AloneSpawners:
     """Spawners in this process: what they are given, and what they tell."""
 
@@ -292,7 +295,7 @@ class AloneSpawners:
         self.known: list[tuple[Any, ...]] = []
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.children = open_children()
-        self.cells = Cells(8)
+        self.cells = Cells(_CELLS)
         self.capture = Capture()
         self.starter = Starter([b"PATH=/usr/bin:/bin"])
         self.made = compiled.core.Spawners(self.cells.words, slots, 1, self.event, self.children)
@@ -366,6 +369,18 @@ def test_what_is_taken_over_is_not_reaped(spawners: AloneSpawners) -> None:
     assert spawners.ended()[0] == 1
 
 
+def test_an_end_wakes_only_its_spawner(spawners: AloneSpawners) -> None:
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+    spawners.made.hold(True)
+    spawners.made.lend(*spawners.capture.streams)
+    for number in range(_CELLS):
+        spawners.add(number, "true")
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    spawners.made.hold(False)
+    assert [spawners.ended()[0] for _ in range(_CELLS)] == list(range(_CELLS))
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < _CELLS / 2
+
+
 def test_held_and_withdrawn(spawners: AloneSpawners) -> None:
     spawners.made.hold(True)
     spawners.made.lend(*spawners.capture.streams)
@@ -379,8 +394,8 @@ def test_held_and_withdrawn(spawners: AloneSpawners) -> None:
 
 
 def test_bad_input(spawners: AloneSpawners) -> None:
-    with pytest.raises(IndexError, match="there is no cell 8"):
-        spawners.add(8, "true")
+    with pytest.raises(IndexError, match=f"there is no cell {_CELLS}"):
+        spawners.add(_CELLS, "true")
     with pytest.raises(TypeError):
         spawners.made.add(0, 0, ())
     with pytest.raises(ValueError, match="embedded null byte"):
