@@ -144,7 +144,7 @@ def _parts(text: str, names: Sequence[str]) -> list[Part]:
     at = 0
     for found in re.finditer(_TOKEN, text) if "{" in text else ():
         which = _which(found[1], names)
-        if which == "":
+        if which == "" or (which in (NUMBER, SLOT) and found[2]):
             continue
         parts += [text[at : found.start()]] if found.start() > at else []
         parts.append(Token(which, _OPERATIONS[found[2]]))

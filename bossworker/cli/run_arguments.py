@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import TRIMS, Source
@@ -22,7 +22,7 @@ from bossworker.cli.quantities import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
@@ -133,6 +133,12 @@ class RunParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         return HELP
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Before Python 3.13, argparse takes ``--`` away, also where it is the value of an option."""
+        if arg_strings == ["--"] and action.nargs is None:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
 
 
 def _timeout(text: str) -> tuple[float, bool]:
@@ -313,7 +319,7 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
     """SystemExit with 255 when it makes no sense."""
     head, sources = _split(argv)
     parser = build_parser()
-    options = parser.parse_args(_joined(head), RunOptions())
+    options = parser.parse_args(_joined(head, parser._option_string_actions), RunOptions())
     if options.command[:1] == ["--"]:
         del options.command[0]
     options.sources = [Source(path=path) for path in options.arg_file] + sources
@@ -364,10 +370,30 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[Source]]:
     return list(argv[:at]), sources
 
 
-def _joined(argv: list[str]) -> list[str]:
-    """``-j -1`` as ``-j-1``: with an option ``-0``, argparse takes a negative number for an option."""
-    for at, one in enumerate(argv[:-1]):
-        if one in ("-j", "--jobs") and argv[at + 1].startswith("-") and argv[at + 1] != "--":
-            glue = "=" if one == "--jobs" else ""
-            return [*argv[:at], f"{one}{glue}{argv[at + 1]}", *_joined(argv[at + 2 :])]
-    return argv
+def _joined(argv: Sequence[str], known: Mapping[str, argparse.Action]) -> list[str]:
+    """``-j -1`` as ``-j-1``: argparse would take what begins with ``-`` for an option, also where a value belongs.
+
+    What is an option's name stays one: the value before it was forgotten. The command's own words stay as they are.
+    """
+    joined, at = list[str](), 0
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
+        option, value = argv[at], "".join(argv[at + 1 : at + 2])
+        is_option = value in known and not value[1:].isdigit()
+        has_value = at + 1 < len(argv) and _wants_value(option, known) and not is_option
+        if has_value and value.startswith("-") and value != "-":
+            joined.append(f"{option}={value}" if option.startswith("--") else option + value)
+        else:
+            joined += argv[at : at + 1 + has_value]
+        at += 1 + has_value
+    return [*joined, *argv[at:]]
+
+
+def _wants_value(option: str, known: Mapping[str, argparse.Action]) -> bool:
+    """Whether the next word is its value: so it is of ``--jobs``, ``-j`` and ``-kj``; not of ``-j2`` and ``-jk``."""
+    if option in known or option.startswith("--"):
+        return option in known and known[option].nargs is None
+    for at, letter in enumerate(option[1:], 2):
+        action = known.get(f"-{letter}")
+        if action is None or action.nargs is None:
+            return action is not None and at == len(option)
+    return False
