@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output, last_bytes
@@ -285,14 +285,22 @@ def discard_files(ended: Ended) -> None:
 
 
 class ResultFolders:
-    """``--results DIR``: ``DIR/1/ARG/{seq,stdout,stderr}``, and of more arguments ``DIR/1/ARG/2/ARG2/…``"""
+    """``--results DIR``: ``DIR/1/ARG/{seq,stdout,stderr}``, and of more arguments ``DIR/1/ARG/2/ARG2/…``
 
-    def __init__(self, folder: str) -> None:
+    With ``--header``, names stand in the place of numbers, in their order, as GNU parallel has it.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str]) -> None:
         self._folder = folder
+        self._names = names
 
     def show(self, ended: Ended) -> None:
-        parts = [part for at, arg in enumerate(ended.plan.row.args, 1) for part in (str(at), _as_name(arg))]
-        folder = os.path.join(self._folder, *parts)
+        args = ended.plan.row.args
+        named = zip(
+            (*self._names[: len(args)], *map(str, range(len(self._names) + 1, len(args) + 1))), args, strict=True
+        )
+        ordered = sorted(named, key=lambda one: _place(one[0])) if self._names else named
+        folder = os.path.join(self._folder, *(_as_name(part) for pair in ordered for part in pair))
         try:
             self._fill(folder, ended)
         except OSError as error:
@@ -319,6 +327,11 @@ class ResultFolders:
 _NAME_MOST = 255
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Numbers by their size, after what is none."""
+    return int(name) if name.isascii() and name.isdecimal() else 0, name
+
+
 def _as_name(arg: str) -> str:
     r"""As GNU parallel: a slash is ``\_``, a backslash ``\\``; and no way up."""
     name = arg.replace("\\", "\\\\").replace("/", "\\_").replace("\0", "\\0")
@@ -329,7 +342,7 @@ def _as_name(arg: str) -> str:
 class ResultTable:
     """``--results X.csv`` or ``X.tsv``: one line per job, in GNU parallel's columns."""
 
-    def __init__(self, path: str, append: bool = False) -> None:
+    def __init__(self, path: str, names: Sequence[str], append: bool = False) -> None:
         import csv
 
         mode = "a" if append else "w"
@@ -340,11 +353,13 @@ class ResultTable:
             raise
         self._writer = csv.writer(self._file, "excel-tab" if path.endswith(".tsv") else "excel", lineterminator="\n")
         self._begun = append and os.path.getsize(path) > 0
+        self._names = names
 
     def show(self, ended: Ended) -> None:
         args = ended.plan.row.args
         if not self._begun:
-            names = [f"V{at}" for at in range(1, len(args) + 1)]
+            numbers = range(len(self._names) + 1, len(args) + 1)
+            names = [*self._names[: len(args)], *(f"V{at}" for at in numbers)]
             self._writer.writerow([*HEADER.split("\t"), *names, "Stdout", "Stderr"])
             self._begun = True
         stdout, stderr = _text(ended.stdout), _text(ended.stderr)

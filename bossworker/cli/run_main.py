@@ -81,11 +81,12 @@ class RunCommand:
         self._check_joblog()
         if options.retry_failed:
             failures = joblog.failures(options.joblog or "")
-            planner = CommandPlanner(options, [])
+            self._names = list[str]()
+            planner = CommandPlanner(options, self._names)
             self._count: int | None = len(failures)
             return LinePlanner(planner), Feed(iter([(one.seq, one.command) for one in failures]), None)
         inputs = self._inputs()
-        self._count = inputs.total()
+        self._names, self._count = inputs.names, inputs.total()
         self._can_be_read_again = inputs.can_be_read_again
         if options.function is not None:
             return FunctionPlanner(options, inputs.names), Feed(inputs, None)
@@ -235,9 +236,9 @@ class RunCommand:
         elif options.results:
             table = options.results.endswith((".csv", ".tsv"))
             printer = (
-                printers.ResultTable(options.results, bool(options.journal))
+                printers.ResultTable(options.results, self._names, bool(options.journal))
                 if table
-                else printers.ResultFolders(options.results)
+                else printers.ResultFolders(options.results, self._names)
             )
         elif options.how == "group":
             printer = printers.Grouped(before)

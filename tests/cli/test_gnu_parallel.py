@@ -71,6 +71,14 @@ def columns(log: Path) -> list[list[str]]:
 HEAD = ["Seq", "Host", "Send", "Receive", "Exitval", "Signal", "Command"]
 
 
+def test_results_are_named_by_the_header(cli: Cli, here: Path) -> None:
+    arguments = ["--header", ":", "true", ":::", "n", "x", ":::", "m/..", "1"]
+    assert cli("run", "--results", "R", *arguments).status == 0
+    assert [str(one.relative_to(here)) for one in here.glob("R/**/seq")] == ["R/m\\_../1/n/x/seq"]
+    assert cli("run", "--results", "R.csv", *arguments).status == 0
+    assert (here / "R.csv").read_text().splitlines()[0].endswith(",Command,n,m/..,Stdout,Stderr")
+
+
 def test_joblog(cli: Cli, here: Path) -> None:
     log = here / "log"
     said = cli("run", "-j1", "--joblog", log, "-c", "echo {}; kill -{} $$", ":::", "0", "9", "15")
