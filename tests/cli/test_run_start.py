@@ -40,11 +40,11 @@ def test_a_run_loads_what_it_needs_and_no_more() -> None:
 
 
 @pytest.mark.skipif(core is None, reason="without a core, it is ctypes that calls the kernel")
-def test_ctypes_is_for_the_host_alone() -> None:
+def test_ctypes_and_struct_are_for_the_host_alone() -> None:
     program = f"""
 import sys; sys.path.append({str(ROOT)!r}); from bossworker.cli.run_start import begin
 assert begin()(["echo", ":::", "a"]) == 0
-sys.exit("ctypes" in sys.modules)"""
+sys.exit(not {{"ctypes", "struct"}}.isdisjoint(sys.modules))"""
     command = [sys.executable, "-I", "-S", "-c", program]
     assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "a\n"
 
