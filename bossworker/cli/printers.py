@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output, last_bytes
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.relaying import tagged
@@ -344,6 +343,8 @@ class ResultTable:
     def show(self, ended: Ended) -> None:
         args = ended.plan.row.args
         if not self._begun:
+            from bossworker.cli.joblog import HEADER
+
             names = [f"V{at}" for at in range(1, len(args) + 1)]
             self._writer.writerow([*HEADER.split("\t"), *names, "Stdout", "Stderr"])
             self._begun = True
