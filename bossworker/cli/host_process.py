@@ -8,10 +8,9 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from struct import Struct
 
 from bossworker.commands.hosting.cells import Cells
-from bossworker.commands.hosting.hosting_wire import HostSettings
+from bossworker.commands.hosting.hosting_wire import LENGTH, HostSettings
 from bossworker.system import descendants, forking
 from bossworker.system.cpython import signal, socket
 from bossworker.system.signals import endings_blocked
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
     from bossworker.cli.cell_book import CellBook
 
-_INTEGER = Struct("i")  # the length of what is told, and descriptors
 _MOST_PASSED = 2  # descriptors
+_INT = 4  # bytes: of a descriptor that is passed
 
 
 class HostProcess:
@@ -54,10 +53,10 @@ class HostProcess:
     def tell(self, settings: HostSettings, title: str, book: CellBook) -> int:
         """Have it be the host from now on; the descriptor of its link."""
         data = marshal.dumps((tuple(settings), title, book.cells.count))
-        passed = b"".join(_INTEGER.pack(fd) for fd in (book.file, book.lock) if fd >= 0)
+        passed = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in (book.file, book.lock) if fd >= 0)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)] if passed else []
         try:
-            self._link.sendmsg([_INTEGER.pack(len(data))], rights)
+            self._link.sendmsg([len(data).to_bytes(LENGTH, "little")], rights)
             self._link.sendall(data)
         except ConnectionError:  # it is gone, as whoever reads from the link will see
             pass
@@ -95,11 +94,11 @@ def _become_host(link: socket.socket, cells: Cells | None) -> None:
 
 def _receive(link: socket.socket) -> tuple[Any, list[int]] | None:
     """What we are told, and descriptors: that of the cells, and one that just stays open; None: the run is gone."""
-    size, passed, *_ = link.recvmsg(_INTEGER.size, socket.CMSG_SPACE(_MOST_PASSED * _INTEGER.size))
-    missing, data = *_INTEGER.unpack(size or bytes(_INTEGER.size)), b""
+    size, passed, *_ = link.recvmsg(LENGTH, socket.CMSG_SPACE(_MOST_PASSED * _INT))
+    missing, data = int.from_bytes(size, "little"), b""
     while len(data) < missing and (part := link.recv(missing - len(data))):
         data += part
-    fds = [fd for _, _, some in passed for (fd,) in _INTEGER.iter_unpack(some)]
+    fds = [fd for _, _, some in passed for fd in memoryview(some).cast("i")]
     for fd in fds:
         os.set_inheritable(fd, False)
     return (marshal.loads(data), fds) if data and len(data) == missing else None

@@ -107,6 +107,8 @@ class Inputs:
             per_job: Arguments (rows) that a job takes; 0: none of them is used, but each makes a job.
             trim: Of which ends of an argument white space is taken away: a key of TRIMS. Names keep theirs.
         """
+        if [source.path for source in sources].count("-") > 1:
+            raise InputError("stdin (-) is given twice, and can be read once; put it into a file, and give that twice")
         self._sources = sources
         self._delimiter = delimiter
         self._columns = re.compile(columns) if columns is not None else None

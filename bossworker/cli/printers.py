@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from bossworker.cli.joblog import HEADER
 from bossworker.cli.outcomes import Ended, Output, last_bytes
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.relaying import tagged
@@ -284,6 +283,11 @@ def discard_files(ended: Ended) -> None:
                 pass
 
 
+def results(path: str, names: Sequence[str], append: bool) -> Printer:
+    """``--results PATH``. `names`: of arguments that have some; `append`: to the table of a run before."""
+    return ResultTable(path, names, append) if path.endswith((".csv", ".tsv")) else ResultFolders(path, names)
+
+
 class ResultFolders:
     """``--results DIR``: ``DIR/1/ARG/{seq,stdout,stderr}``, and of more arguments ``DIR/1/ARG/2/ARG2/…``
 
@@ -358,6 +362,8 @@ class ResultTable:
     def show(self, ended: Ended) -> None:
         args = ended.plan.row.args
         if not self._begun:
+            from bossworker.cli.joblog import HEADER
+
             numbers = range(len(self._names) + 1, len(args) + 1)
             names = [*self._names[: len(args)], *(f"V{at}" for at in numbers)]
             self._writer.writerow([*HEADER.split("\t"), *names, "Stdout", "Stderr"])

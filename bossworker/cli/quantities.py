@@ -100,7 +100,7 @@ def parse_whole(text: str) -> int:
 def parse_count(text: str) -> int:
     """``4096``; not below 0."""
     if re.fullmatch("[0-9]{1,18}", text, re.ASCII) is None:
-        raise ValueError("it is a whole number, 0 or more")
+        raise ValueError("it is a whole number, 0 or more, of at most 18 digits")
     return int(text)
 
 

@@ -5,35 +5,33 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
-from bossworker.cli import joblog, printers
+from bossworker.cli import printers
 from bossworker.cli.command_crew import CommandCrew
 from bossworker.cli.crews import Crew
 from bossworker.cli.halting import OTHER, RunTally
 from bossworker.cli.inputs import InputError, Inputs
 from bossworker.cli.interrupts import Interrupts, Stopped
-from bossworker.cli.joblog import Begun, Finished, Joblog, JobLogError
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
 from bossworker.cli.quantities import shortened
-from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions, parse_run
-from bossworker.cli.runner import Feed, Planner, Runner, await_either
-from bossworker.cli.summary import Summary
+from bossworker.cli.runner import Feed, Planner, Runner
 from bossworker.cli.throttle import Throttle
 from bossworker.commands.hosting.hosting_wire import HostSettings
-from bossworker.commands.hosting.relaying import tagged
-from bossworker.errors import JournalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bossworker.cli.host_process import HostProcess
+    from bossworker.cli.joblog import Begun, Finished, Joblog
+    from bossworker.cli.replacements import Row
     from bossworker.cli.reruns import Reruns
     from bossworker.cli.run_journal import RunJournal
+    from bossworker.cli.summary import Summary
 
 _MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
@@ -46,9 +44,16 @@ def main(argv: Sequence[str], host: HostProcess | None = None) -> int:
         return RunCommand(options, argv, host).run()
     except BrokenPipeError:
         raise
-    except (InputError, JobLogError, JournalError, OSError, UsageError) as error:
+    except _what_is_told_in_a_line() as error:
         printers.say(f"bossworker run: {shortened(str(error))}")
     return OTHER
+
+
+def _what_is_told_in_a_line() -> tuple[type[Exception], ...]:
+    from bossworker.cli.joblog import JobLogError
+    from bossworker.errors import JournalError
+
+    return InputError, JobLogError, JournalError, OSError, UsageError
 
 
 class RunCommand:
@@ -60,10 +65,10 @@ class RunCommand:
         self._argv = argv
         self._name = f"run-{os.urandom(3).hex()}"
         self._folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"bossworker-{self._name}-{os.getpid()}")
-        in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-        self._summary = Summary(_SLOWEST_IN_CI) if in_actions else Summary()
-        self._folded = in_actions and options.how == "group" and options.function is None and not options.json
+        self._in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
+        self._folded = self._in_actions and options.how == "group" and options.function is None and not options.json
         self._can_be_read_again = True
+        self._names: Sequence[str] = ()  # of the arguments
         self._planner, self._feed = self._prepare()
         self._tally = RunTally(options.halt, self._count)
         self._progress = ProgressLine(is_terminal(2) and not options.quiet, self._tally)
@@ -80,13 +85,13 @@ class RunCommand:
         options = self._options
         self._check_joblog()
         if options.retry_failed:
-            failures = joblog.failures(options.joblog or "")
-            self._names = list[str]()
-            planner = CommandPlanner(options, self._names)
+            from bossworker.cli import joblog
+
+            failures = [(one.seq, one.command) for one in joblog.failures(options.joblog or "")]
             self._count: int | None = len(failures)
-            return LinePlanner(planner), Feed(iter([(one.seq, one.command) for one in failures]), None)
+            return LinePlanner(CommandPlanner(options, [])), Feed(iter(failures), None)
         inputs = self._inputs()
-        self._names, self._count = inputs.names, inputs.total()
+        self._count, self._names = inputs.total(), inputs.names
         self._can_be_read_again = inputs.can_be_read_again
         if options.function is not None:
             return FunctionPlanner(options, inputs.names), Feed(inputs, None)
@@ -96,9 +101,11 @@ class RunCommand:
         """Or a name that is mistyped would mean that nothing has failed, or nothing is done."""
         options = self._options
         if not options.journal and (options.resume or options.resume_failed or options.retry_failed):
+            from bossworker.cli import joblog
+
             there = joblog.check(options.joblog or "")
             if options.retry_failed and not there:
-                raise JobLogError(f"--retry-failed: there is no joblog {options.joblog!r} yet")
+                raise joblog.JobLogError(f"--retry-failed: there is no joblog {options.joblog!r} yet")
 
     def _inputs(self) -> Inputs:
         options = self._options
@@ -115,19 +122,21 @@ class RunCommand:
         options = self._options
         if options.journal or not (options.resume or options.resume_failed):
             return None
-        done = Finished(joblog.read(options.joblog or ""), failed_too=not options.resume_failed)
+        from bossworker.cli import joblog
+
+        done = joblog.Finished(joblog.read(options.joblog or ""), failed_too=not options.resume_failed)
         if done and self._can_be_read_again and (self._count or 0) <= _MOST_COUNTED:
-            self._count_what_is_left(done.copy())
+            self._count_what_is_left(done.copy(), joblog.Begun(options.joblog or "").interrupted())
         return done
 
-    def _count_what_is_left(self, done: Finished) -> None:
+    def _count_what_is_left(self, done: Finished, interrupted: Container[str]) -> None:
         inputs = self._inputs()
         feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names)
-        left, begun, known = 0, 0, Begun(self._options.joblog or "").interrupted()
+        left = begun = 0
         while (found := feed.next(planner.text)) is not None or feed.has_more:
             if found is not None:
                 left += 1
-                begun += found[1] in known
+                begun += found[1] in interrupted
         self._count = left
         if not self._options.quiet:
             told = f", {begun:,} of them were interrupted" if begun else ""
@@ -158,23 +167,13 @@ class RunCommand:
             self._tell(interrupts, stopped)
 
     def _print_only(self) -> int:
+        from bossworker.cli.dry_run import print_planned
+
         with ExitStack() as stack:
             if self._options.journal and os.path.exists(self._options.journal):
                 self._open_journal(self._options.journal, stack, keep=False)
-            self._print_all()
+            print_planned(self._feed, self._planner, self._options.json)
         return 0
-
-    def _print_all(self) -> None:
-        while (found := self._feed.next(self._planner.text)) is not None or not self._feed.exhausted:
-            if found is not None:
-                printers.write(1, self._only_told(*found))
-            else:
-                await_either(-1, self._feed.waits_for, 0.0 if self._feed.has_more else None)
-
-    def _only_told(self, row: Row, text: str) -> bytes:
-        if self._options.json:
-            return printers.json_line(printers.planned(row, text))
-        return tagged(os.fsencode(f"{text}\n"), os.fsencode(self._planner.tag(row)))
 
     def _open(self, stack: ExitStack) -> None:
         options = self._options
@@ -182,10 +181,12 @@ class RunCommand:
             self._open_journal(options.journal, stack)
         if options.joblog:
             append = not options.journal and (options.resume or options.resume_failed or options.retry_failed)
-            self._log = Joblog(options.joblog, append)
+            from bossworker.cli import joblog
+
+            self._log = joblog.Joblog(options.joblog, append)
             stack.callback(self._log.close)
             if options.function is None and not options.journal:
-                self._begun = Begun(options.joblog)
+                self._begun = joblog.Begun(options.joblog)
                 stack.callback(self._begun.close)
                 self._begun.begin()
             self._on_end.append(self._log.add_ended)
@@ -234,12 +235,7 @@ class RunCommand:
         elif options.function is not None:
             printer = printers.Answers(before)
         elif options.results:
-            table = options.results.endswith((".csv", ".tsv"))
-            printer = (
-                printers.ResultTable(options.results, self._names, bool(options.journal))
-                if table
-                else printers.ResultFolders(options.results, self._names)
-            )
+            printer = printers.results(options.results, self._names, append=bool(options.journal))
         elif options.how == "group":
             printer = printers.Grouped(before)
         if self._folded:
@@ -306,10 +302,7 @@ class RunCommand:
         if self._host is not None:
             self._host.drop()
         options = self._options
-        for one in options.env:
-            if "=" in one:
-                name, _, value = one.partition("=")
-                os.environ[name] = value
+        os.environ.update(dict(one.split("=", 1) for one in options.env if "=" in one))
         if options.wd:
             os.chdir(options.wd)
 
@@ -362,6 +355,12 @@ class RunCommand:
     def _register(self, poll: select.poll) -> None:
         if self._journal is not None:
             self._journal.register(poll)
+
+    @cached_property
+    def _summary(self) -> Summary:
+        from bossworker.cli.summary import Summary  # which is needed only once something has ended
+
+        return Summary(_SLOWEST_IN_CI) if self._in_actions else Summary()
 
     @cached_property
     def _reruns(self) -> Reruns:

@@ -11,7 +11,6 @@ from bossworker.cli.crews import TIMEOUT, Crew
 from bossworker.cli.halting import NEVER, NOW, RunTally
 from bossworker.cli.inputs import NOT_YET, Inputs
 from bossworker.cli.interrupts import Interrupts
-from bossworker.cli.joblog import Finished
 from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner
 from bossworker.cli.progress_line import INTERVAL, ProgressLine
@@ -19,6 +18,10 @@ from bossworker.cli.replacements import Row
 from bossworker.cli.run_arguments import RunOptions
 from bossworker.cli.throttle import TICK, Throttle
 from bossworker.system.signal_pipe import SignalPipe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bossworker.cli.joblog import Finished
 
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
 _LEAST_TIMEOUT = 1.0  # seconds of a timeout in per cent: of short jobs, those that a busy machine holds up do not hang

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-INTERFACE = 5  # of the one that goes with this Python; another, left over from an older version, is not used
+INTERFACE = 6  # of the one that goes with this Python; another, left over from an older version, is not used
 PURE = "BOSSWORKER_PURE"  # in the environment, other than empty or 0: do without
 
 

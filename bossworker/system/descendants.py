@@ -34,12 +34,13 @@ _APART = (JOB + b"\n", TASK + b"\n")
 
 children = proc.children
 
-_prctl: Callable[..., object] | None = None
+_prctl: Callable[[int, int | bytes | bytearray], int] | None = None
 _adopter = 0  # the process that was made to adopt orphans: this one, or one that it was forked from
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 _ADOPTS_ORPHANS = 37  # PR_GET_CHILD_SUBREAPER
 _SET_NAME = 15  # PR_SET_NAME
+_INT = 4  # bytes
 
 
 def die_with_parent() -> Callable[[], object] | None:
@@ -51,7 +52,7 @@ def die_with_parent() -> Callable[[], object] | None:
     def ask() -> None:
         # The parent may have ended before this request: then nothing would come of it, and whoever adopted us is asked
         # for instead.
-        prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+        prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the request was in place
             os._exit(1)
 
@@ -62,7 +63,7 @@ def adopt_orphans(adopt: bool = True) -> None:
     """Become the parent of every descendant whose own parent ends, or leave that to others (Linux)."""
     global _adopter
     if sys.platform == "linux":
-        load_prctl()(_ADOPT_ORPHANS, int(adopt), 0, 0, 0)
+        load_prctl()(_ADOPT_ORPHANS, int(adopt))
         _adopter = os.getpid() if adopt else 0
 
 
@@ -72,21 +73,36 @@ def adopts_orphans() -> bool:
         return True
     if sys.platform != "linux":
         return False
-    import ctypes
-
-    answer = ctypes.c_int()
-    load_prctl()(_ADOPTS_ORPHANS, ctypes.byref(answer), 0, 0, 0)
-    return bool(answer.value)
+    answer = bytearray(_INT)
+    load_prctl()(_ADOPTS_ORPHANS, answer)
+    return any(answer)
 
 
-def load_prctl() -> Callable[..., object]:
-    """The system call; found once, if possible before a fork, so that the pages for it are shared."""
+def load_prctl() -> Callable[[int, int | bytes | bytearray], int]:
+    """The system call, with an option and its argument: a number, or bytes that the kernel reads or fills.
+
+    Found once, if possible before a fork, so that the pages for it are shared.
+    """
     global _prctl
     if _prctl is None:
-        import ctypes
+        from bossworker.system.compiled import core
 
-        _prctl = ctypes.CDLL(None).prctl
+        _prctl = _prctl_of_libc() if core is None else core.prctl
     return _prctl
+
+
+def _prctl_of_libc() -> Callable[[int, int | bytes | bytearray], int]:
+    import ctypes
+
+    call = ctypes.CDLL(None).prctl
+
+    def prctl(option: int, argument: int | bytes | bytearray) -> int:
+        if isinstance(argument, bytearray):
+            argument = (ctypes.c_char * len(argument)).from_buffer(argument)  # type: ignore[assignment]
+        answer: int = call(option, argument, 0, 0, 0)
+        return answer
+
+    return prctl
 
 
 def has_children() -> bool:
@@ -104,7 +120,7 @@ def mark_detached(name: bytes) -> None:
     """Be a supervisor that ends with nobody, in a session of its own."""
     os.setsid()
     if sys.platform == "linux":
-        load_prctl()(_SET_NAME, name, 0, 0, 0)
+        load_prctl()(_SET_NAME, name)
 
 
 def is_detached(pid: int) -> bool:

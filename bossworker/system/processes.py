@@ -33,7 +33,7 @@ _prctl = load_prctl() if sys.platform == "linux" else lambda *_: None  # here, b
 
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which forked it, ends. Linux only; elsewhere sockets tell."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the request was in place
         os._exit(1)
 

@@ -16,14 +16,16 @@ from bossworker import cli
 from bossworker.cli.host_process import HostProcess
 from bossworker.cli.main import main
 from bossworker.system import forking
+from bossworker.system.compiled import core
 from bossworker.system.descendants import children
 
 ROOT = Path(bossworker.__file__).parents[1]
 PROGRAM = f"import sys; sys.path.append({str(ROOT)!r}); from bossworker.cli.main import main; sys.exit(main())"
 SPARED = """
-    asyncio bossworker.pool bossworker.tasks bossworker.system.checks concurrent.futures csv dataclasses decimal
-    fractions inspect json logging math multiprocessing numbers pathlib pickle random shlex shutil signal socket sqlite3
-    statistics subprocess tempfile textwrap traceback typing
+    asyncio bossworker.cli.dry_run bossworker.cli.joblog bossworker.errors bossworker.pool bossworker.tasks
+    bossworker.system.checks concurrent.futures csv dataclasses decimal fractions inspect json logging math
+    multiprocessing numbers pathlib pickle random shlex shutil signal socket sqlite3 statistics subprocess tempfile
+    textwrap traceback typing
 """
 
 
@@ -35,6 +37,16 @@ def test_a_run_loads_what_it_needs_and_no_more() -> None:
     assert told.stdout == "a\n"
     assert {"bossworker.cli.runner", "bossworker.commands.hosting.host", "argparse"} <= loaded
     assert not loaded & {*SPARED.split()}
+
+
+@pytest.mark.skipif(core is None, reason="without a core, it is ctypes that calls the kernel")
+def test_ctypes_and_struct_are_for_the_host_alone() -> None:
+    program = f"""
+import sys; sys.path.append({str(ROOT)!r}); from bossworker.cli.run_start import begin
+assert begin()(["echo", ":::", "a"]) == 0
+sys.exit(not {{"ctypes", "struct"}}.isdisjoint(sys.modules))"""
+    command = [sys.executable, "-I", "-S", "-c", program]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "a\n"
 
 
 def test_a_host_that_is_of_no_use_is_ended() -> None:

@@ -33,7 +33,7 @@ from bossworker.pool.wire.segments import Segment
 from bossworker.pool.worker import job_runner, plain_jobs
 from bossworker.pool.worker.job_runner import JobRunner
 from bossworker.result import Origin, Result
-from bossworker.system import compiled
+from bossworker.system import compiled, descendants
 from tests.conftest import wait_for
 from tests.unit.test_codec_properties import any_jobs, same
 
@@ -451,6 +451,22 @@ def test_where_a_child_may_not_do_its_part_nothing_is_prepared(number: int, verd
     if code == 77:
         pytest.skip("no filter can be set here")
     assert code == 0
+
+
+def test_prctl_is_that_of_the_c_library() -> None:
+    """Numbers, what the kernel reads, and what it fills."""
+    name, adopts = bytearray(16), 37
+    for prctl in (core.prctl, descendants._prctl_of_libc()):
+        pid = os.fork()
+        if pid == 0:
+            told = [prctl(15, b"by another name")]
+            told += [prctl(36, one) or prctl(adopts, answer := bytearray(4)) or answer[0] != one for one in (1, 0)]
+            told += [prctl(16, name), not name.startswith(b"by another name\0"), prctl(-1, 0) != -1]
+            os._exit(any(told))
+        assert os.waitpid(pid, 0)[1] == 0
+    for wrong in (-1, 2**64, None, "a"):
+        with pytest.raises((OverflowError, TypeError)):
+            core.prctl(15, wrong)
 
 
 def test_what_is_compiled_can_be_done_without() -> None:
