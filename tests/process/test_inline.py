@@ -287,8 +287,7 @@ def test_another_thread_sees_what_a_job_does(pool: Pool) -> None:
     (job_id,) = bw.add_work({})
     thread = threading.Thread(target=bw.get_result)
     thread.start()
-    wait_for(lambda: bw.stats().running)
-    assert "in wait_here" in bw.stack(job_id)
+    wait_for(lambda: bw.stats().running and "in wait_here" in bw.stack(job_id))
     assert bw.stack(job_id + 1) == ""
     assert bw.cancel(job_id) == 0
     go.set()

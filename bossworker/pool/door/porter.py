@@ -62,7 +62,8 @@ class Porter:
         self._poller = zmq.Poller()
         for one in (self._socket, self._monitor, handle.fileno()):
             self._poller.register(one, zmq.POLLIN)
-        self._socket.send(door_protocol.encode(settings["hello"]))
+        with suppress(zmq.Again):  # a door that refuses our key may have closed the line by now; nobody will answer
+            self._socket.send(door_protocol.encode(settings["hello"]))
 
     def _connect(self, settings: dict[str, Any]) -> None:
         if not settings["path"]:
