@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from bossworker.cli.argument_parser import ArgumentParser
 from bossworker.cli.entries import EntryError
 from bossworker.cli.main import USAGE
 from bossworker.cli.quantities import shortened
@@ -19,7 +20,7 @@ FAILED = 1
 IDS = "ID: a unique beginning of an id, a name, last, all or failed"
 
 
-class CommandParser(argparse.ArgumentParser):
+class CommandParser(ArgumentParser):
     """What makes no sense is told in a line, with the next step."""
 
     def error(self, message: str) -> NoReturn:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from bossworker.cli.argument_parser import ArgumentParser
 from bossworker.cli.halting import OTHER, HaltRule, parse_halt
 from bossworker.cli.inputs import TRIMS, Source
 from bossworker.cli.quantities import (
@@ -22,7 +23,7 @@ from bossworker.cli.quantities import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
 _NEWLINE = "\\n"
@@ -125,7 +126,7 @@ class RunOptions(argparse.Namespace):
         return b"\0" if self.null else _delimiter_of(self.delimiter)
 
 
-class RunParser(argparse.ArgumentParser):
+class RunParser(ArgumentParser):
     """Errors are told with exit status 255, as everything that is no job's."""
 
     def error(self, message: str) -> NoReturn:
@@ -133,12 +134,6 @@ class RunParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         return HELP
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """Before Python 3.13, argparse takes ``--`` away, also where it is the value of an option."""
-        if arg_strings == ["--"] and action.nargs is None:
-            return self._get_value(action, "--")
-        return super()._get_values(action, arg_strings)
 
 
 def _timeout(text: str) -> tuple[float, bool]:

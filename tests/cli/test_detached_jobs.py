@@ -237,6 +237,15 @@ def test_ids_of_strangers_lead_nowhere(cli: Cli, start: Callable[..., str], root
             assert "there is no job, task or pool" in said.err
 
 
+def test_a_name_may_be_two_dashes(cli: Cli) -> None:
+    started = cli("start", "--name=--", "true").out.strip()
+    assert [one["name"] for one in objects(cli("ps", "--json").out)] == ["--"]
+    assert cli("wait", "--", "--").status == 0
+    assert cli("show", "--", started).status == 0
+    refused = cli("wait", "--timeout=--", started)
+    assert (refused.status, "argument --timeout: '--': it is a number" in refused.err) == (2, True)
+
+
 def test_a_beginning_of_several_ids_is_told(cli: Cli, start: Callable[..., str]) -> None:
     first, _ = start("true"), start("true")
     said = cli("show", first[:5])
