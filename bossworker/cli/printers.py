@@ -300,9 +300,7 @@ class ResultFolders:
 
     def show(self, ended: Ended) -> None:
         args = ended.plan.row.args
-        named = zip(
-            (*self._names[: len(args)], *map(str, range(len(self._names) + 1, len(args) + 1))), args, strict=True
-        )
+        named = zip(_names_of(args, self._names), args, strict=True)
         ordered = sorted(named, key=lambda one: _place(one[0])) if self._names else named
         folder = os.path.join(self._folder, *(_as_name(part) for pair in ordered for part in pair))
         try:
@@ -329,6 +327,11 @@ class ResultFolders:
 
 
 _NAME_MOST = 255
+
+
+def _names_of(args: Sequence[str], names: Sequence[str], letter: str = "") -> list[str]:
+    """Those that have none are numbered, behind this letter."""
+    return [*names[: len(args)], *(f"{letter}{at}" for at in range(len(names) + 1, len(args) + 1))]
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -364,9 +367,7 @@ class ResultTable:
         if not self._begun:
             from bossworker.cli.joblog import HEADER
 
-            numbers = range(len(self._names) + 1, len(args) + 1)
-            names = [*self._names[: len(args)], *(f"V{at}" for at in numbers)]
-            self._writer.writerow([*HEADER.split("\t"), *names, "Stdout", "Stderr"])
+            self._writer.writerow([*HEADER.split("\t"), *_names_of(args, self._names, "V"), "Stdout", "Stderr"])
             self._begun = True
         stdout, stderr = _text(ended.stdout), _text(ended.stderr)
         times = f"{ended.started_at:.3f}", f"{ended.seconds:.3f}"

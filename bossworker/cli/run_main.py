@@ -277,6 +277,10 @@ class RunCommand:
         )
 
     @property
+    def _given_env(self) -> dict[str, str]:
+        return dict(one.split("=", 1) for one in self._options.env if "=" in one)
+
+    @property
     def _slots(self) -> int:
         slots = self._options.slots
         return max(1, slots if self._tally.total is None else min(slots, self._tally.total))
@@ -288,7 +292,7 @@ class RunCommand:
             folder=self._folder,
             how=options.how,
             shell=self._planner.template.shell,
-            env=dict(one.split("=", 1) for one in options.env if "=" in one),
+            env=self._given_env,
             timeout=0.0 if options.timeout[1] else options.timeout[0],
             memory=options.memory,
             nice=options.nice,
@@ -302,7 +306,7 @@ class RunCommand:
         if self._host is not None:
             self._host.drop()
         options = self._options
-        os.environ.update(dict(one.split("=", 1) for one in options.env if "=" in one))
+        os.environ.update(self._given_env)
         if options.wd:
             os.chdir(options.wd)
 
