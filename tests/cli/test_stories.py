@@ -52,6 +52,7 @@ def test_the_night_after(cli: Cli, here: Path) -> None:
     program = start_program("run", "-j", "2", "--joblog", "log", "-c", script, "::::", "list")
     wait_for(lambda: (here / "f5.begun").exists() and (here / "f6.begun").exists())
     wait_for(lambda: len((here / "log").read_text().splitlines()) >= 6)
+    wait_for(lambda: all(f"touch {name}.begun" in (here / "log.running").read_text() for name in ("f5", "f6")))
     program.send_signal(signal.SIGKILL)
     program.communicate()
     (here / "go").touch()

@@ -98,9 +98,9 @@ def check_all_are_told(book: OpenFutures, futures: list[JobFuture], waiter: Wait
 
 
 def insist(call: Callable[[], None], book: OpenFutures, seed: int) -> int:
-    """Call it, interrupted, until no future is open; how often it was interrupted."""
+    """Call it, interrupted, until no future is open and no result is left; how often it was interrupted."""
     with Storm(Interruption, random.Random(seed)) as storm:
-        while book.open:
+        while book.open or book._inbox.pending():
             try:
                 storm.open = True
                 call()
