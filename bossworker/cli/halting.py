@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from bossworker.system.records import NamedTuple
 
 NEVER, SOON, NOW = "never", "soon", "now"
@@ -28,6 +26,8 @@ class HaltRule(NamedTuple):
 
 def parse_halt(text: str) -> HaltRule:
     """ValueError says what is allowed."""
+    import re  # which takes 5 ms to load
+
     text = _OLD.get(text, text)
     if re.fullmatch(r"[0-9]+%", text, re.ASCII):
         text = f"soon,fail={text}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
 from bossworker.system.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 NOT_YET = ("\0not yet",)
 """In the place of a row: there is none just now, but there may be later."""
@@ -111,7 +114,7 @@ class Inputs:
             raise InputError("stdin (-) is given twice, and can be read once; put it into a file, and give that twice")
         self._sources = sources
         self._delimiter = delimiter
-        self._columns = re.compile(columns) if columns is not None else None
+        self._columns = _compiled(columns) if columns is not None else None
         self._per_job = per_job
         self.waits_for = -1
         self.names: list[str] = []
@@ -237,6 +240,12 @@ class Inputs:
         if source.args is not None:
             return len(source.args)
         return _count_records(source.path, self._delimiter) if _is_regular(source.path) else None
+
+
+def _compiled(separator: str) -> re.Pattern[str]:
+    import re  # which takes 5 ms to load
+
+    return re.compile(separator)
 
 
 def split_columns(separator: re.Pattern[str], value: str) -> Iterator[str]:

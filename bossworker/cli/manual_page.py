@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bossworker.cli.main import COMMANDS
 from bossworker.cli.parsers import all_parsers, options_of
-from bossworker.cli.run_arguments import HELP
+from bossworker.cli.run_parser import HELP
 from bossworker.cli.shells import script
 
 _JSON = """\

@@ -9,7 +9,7 @@ from bossworker.cli import (
     doctor,
     looking,
     queue_commands,
-    run_arguments,
+    run_parser,
     steering,
     top,
     web_command,
@@ -22,7 +22,7 @@ SHELLS = ("bash", "zsh", "fish")
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
     """By the commands' names."""
     return {
-        "run": run_arguments.build_parser(),
+        "run": run_parser.build_parser(),
         "start": detached.start_parser(),
         "add": queue_commands.add_parser(),
         "group": queue_commands.group_parser(),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from bossworker.cli.outcomes import Planned
 from bossworker.cli.replacements import Row, Template, Word, quote_word
-from bossworker.cli.run_arguments import RunOptions
+from bossworker.cli.run_options import RunOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

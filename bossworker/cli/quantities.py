@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 from collections.abc import Callable, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from typing import TypeVar
 
     Given = TypeVar("Given")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# Patterns are compiled when they are needed: of most command lines, none is.
 _DURATION = r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)"
 _SIZES = {"": 1, **{letter: 1024 ** (at + 1) for at, letter in enumerate("KMGT")}}
 _SIZE = r"([0-9]+\.?[0-9]*)([KMGT]?)(?:I?B)?"
@@ -43,7 +41,9 @@ def check_with(parse: Callable[[str], Given]) -> Callable[[str], Given]:
         try:
             return parse(text)
         except (OSError, TypeError, ValueError) as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+            from argparse import ArgumentTypeError
+
+            raise ArgumentTypeError(f"{text!r}: {error}") from None
 
     return check
 
@@ -75,6 +75,8 @@ def parse_pair(text: str) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds: ``90``, ``1.5``, ``2m``, ``1h30m``."""
+    import re
+
     at, seconds = 0, 0.0
     for found in re.finditer(_DURATION, text, re.ASCII):
         if found.start() != at:
@@ -92,21 +94,21 @@ def parse_duration(text: str) -> float:
 
 def parse_whole(text: str) -> int:
     """``4096``, ``-1``."""
-    if re.fullmatch("[+-]?[0-9]{1,19}", text, re.ASCII) is None or abs(int(text)) > _LARGEST:
+    if _match("[+-]?[0-9]{1,19}", text) is None or abs(int(text)) > _LARGEST:
         raise ValueError("it is a whole number")
     return int(text)
 
 
 def parse_count(text: str) -> int:
     """``4096``; not below 0."""
-    if re.fullmatch("[0-9]{1,18}", text, re.ASCII) is None:
+    if not _is_number(text):
         raise ValueError("it is a whole number, 0 or more, of at most 18 digits")
     return int(text)
 
 
 def parse_size(text: str) -> int:
     """Bytes: ``1000``, ``512M``, ``2G``; K, M, G and T are powers of 1,024."""
-    found = re.fullmatch(_SIZE, text.upper(), re.ASCII)
+    found = _match(_SIZE, text.upper())
     if found is None:
         raise ValueError("it is a number of bytes, or one with K, M, G or T, such as 512M")
     size = float(found[1]) * _SIZES[found[2]]
@@ -117,7 +119,7 @@ def parse_size(text: str) -> int:
 
 def parse_share(text: str) -> tuple[float, bool]:
     """A number, and whether it is of a hundred: ``400%``, ``2.5``."""
-    found = re.fullmatch(_SHARE, text, re.ASCII)
+    found = _match(_SHARE, text)
     if found is None or float(found[1]) > _LARGEST:
         raise ValueError("it is a number, or one with %, such as 50%")
     return float(found[1]), bool(found[2])
@@ -147,5 +149,15 @@ def _jobs_in(text: str) -> tuple[str, str, bool] | None:
     sign, share = text[:1] if text[:1] in ("+", "-") else "", text.endswith("%")
     digits = text.removeprefix(sign).removesuffix("%")
     whole = digits.replace(".", "", 1) if share else digits
-    is_number = whole.isascii() and whole.isdigit() and len(digits) <= _MOST_DIGITS
-    return (sign, digits, share) if is_number else None
+    return (sign, digits, share) if _is_number(whole) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def _match(pattern: str, text: str) -> re.Match[str] | None:
+    """Of all of it. Most command lines have no need of that, and to load ``re`` takes 5 ms."""
+    import re
+
+    return re.fullmatch(pattern, text, re.ASCII)

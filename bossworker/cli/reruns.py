@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bossworker.cli.joblog import Joblog, JobLogError
 from bossworker.cli.outcomes import Ended
-from bossworker.cli.run_arguments import RunOptions
+from bossworker.cli.run_options import RunOptions
 
 _MOST_COPIED = 2000  # characters of a command line that is told of once more
 _HOW = ("--resume", "--resume-failed", "--retry-failed")

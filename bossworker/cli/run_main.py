@@ -19,7 +19,8 @@ from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner, UsageError, load_function
 from bossworker.cli.progress_line import ProgressLine, colours, is_terminal
 from bossworker.cli.quantities import shortened
-from bossworker.cli.run_arguments import RunOptions, parse_run
+from bossworker.cli.run_arguments import parse_run
+from bossworker.cli.run_options import RunOptions
 from bossworker.cli.runner import Feed, Planner, Runner
 from bossworker.cli.throttle import Throttle
 from bossworker.commands.hosting.hosting_wire import HostSettings
@@ -293,7 +294,7 @@ class RunCommand:
             how=options.how,
             shell=self._planner.template.shell,
             env=self._given_env,
-            timeout=0.0 if options.timeout[1] else options.timeout[0],
+            timeout=options.fixed_timeout,
             memory=options.memory,
             nice=options.nice,
         )
@@ -315,10 +316,9 @@ class RunCommand:
             sys.stdout = sys.stderr
             os.nice(options.nice)
 
-        timeout = 0.0 if options.timeout[1] else options.timeout[0]
         handler = load_function(options.function or "")
         book = None if self._journal is None else self._journal.open_book(FunctionCrew.ahead, self._slots)
-        return FunctionCrew(handler, self._slots, begin, timeout, book)
+        return FunctionCrew(handler, self._slots, begin, options.fixed_timeout, book)
 
     # -- each job ---------------------------------------------------------------------------------------
 

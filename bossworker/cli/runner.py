@@ -15,7 +15,7 @@ from bossworker.cli.outcomes import Ended, Planned
 from bossworker.cli.planning import CommandPlanner, FunctionPlanner, LinePlanner
 from bossworker.cli.progress_line import INTERVAL, ProgressLine
 from bossworker.cli.replacements import Row
-from bossworker.cli.run_arguments import RunOptions
+from bossworker.cli.run_options import RunOptions
 from bossworker.cli.throttle import TICK, Throttle
 from bossworker.system.signal_pipe import SignalPipe
 

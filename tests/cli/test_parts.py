@@ -184,11 +184,11 @@ def test_the_median(values: list[float]) -> None:
         ["--nice", "very", "true"],
     ],
 )
-def test_command_lines_that_make_no_sense(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lines_that_make_no_sense(argv: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         parse_run(argv)
     assert exit.value.code == 255
-    assert "--help" in capsys.readouterr().err
+    assert "--help" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

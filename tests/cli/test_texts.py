@@ -24,7 +24,7 @@ from bossworker.cli.entries import short
 from bossworker.cli.main import COMMANDS
 from bossworker.cli.manual_page import PLACES, write_all
 from bossworker.cli.parsers import all_parsers, options_of
-from bossworker.cli.run_arguments import HELP
+from bossworker.cli.run_parser import HELP
 from tests.cli.conftest import PROGRAM, Cli
 
 SHARE = Path(bossworker.__file__).parent.parent / "data" / "share"

@@ -388,9 +388,9 @@ def test_whoever_begins_to_listen_as_the_last_one_ends_holds_up_nothing(
             processes.await_fd(self.fd, select.POLLOUT, 60)
             time.sleep(0.3)  # until all has been read
 
-    def run_and_note(self: host.Host) -> None:
+    def run_and_note(self: host.Host, title: str) -> None:
         hosts.append(self)
-        run(self)
+        run(self, title)
 
     monkeypatch.setattr(RunLink, "send", send_and_wait)  # before the host is forked
     monkeypatch.setattr(host.Host, "run", run_and_note)

@@ -24,7 +24,6 @@ from bossworker.commands.hosting.single_spawning import FIRST_LOOK, FOREVER
 from bossworker.commands.hosting.threaded_spawning import make_spawning
 from bossworker.commands.quota import TICK
 from bossworker.system.descendants import Ending
-from bossworker.system.titles import set_title
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 GRACE = 0.5  # seconds between TERM and KILL
 LONGEST_LOOK = 60.0  # seconds between looks at one that has no limits: each after four times as long
+_UNTITLED = 0.1  # seconds until we have a title: short runs do without
 _UNWATCHED = 0.01  # seconds between looks whether one has ended, where there are no descriptors of processes
 
 LOOK, END, STEP, FINISH = range(4)
@@ -61,18 +61,28 @@ class Host:
         self._turns = RelayTurns()
         self._remainder = Remainder()
 
-    def run(self) -> None:
-        """Until the run hangs up."""
-        while True:
-            self._start()
-            for fd, events in self._poll.poll(self._pause()):
-                if fd == self._link.fd:
-                    self._on_link(events)
-                elif one := self._watched.get(fd):
-                    self._on_end(one)
-            if not self._link.is_open:
-                self._end_all()
-                return
+    def run(self, title: str) -> None:
+        """Until the run hangs up. `title`: of this process, once it has lived for a while."""
+        until = time.monotonic() + _UNTITLED
+        while self._link.is_open and time.monotonic() < until:
+            self._turn(until)
+        if self._link.is_open:
+            from bossworker.system.titles import set_title  # which takes as long to load as a tenth of a short run
+
+            set_title("bossworker host", title)
+        while self._link.is_open:
+            self._turn()
+        self._end_all()
+
+    def _turn(self, until: float = FOREVER) -> None:
+        """Start what may run, wait until something happens or is due, and see to that."""
+        self._start()
+        for fd, events in self._poll.poll(self._pause(until)):
+            if fd == self._link.fd:
+                self._on_link(events)
+            elif one := self._watched.get(fd):
+                self._on_end(one)
+        if self._link.is_open:
             self._do_what_is_due()
 
     # -- the run ----------------------------------------------------------------------------------------
@@ -134,12 +144,12 @@ class Host:
         self._number += 1
         heappush(self._due, ((since or time.monotonic()) + seconds, self._number, what, one, seconds))
 
-    def _pause(self) -> float | None:
-        """Milliseconds until something is due."""
+    def _pause(self, until: float) -> float | None:
+        """Milliseconds until something is due, or it is `until`."""
         due = self._due
         while due and due[0][3].gone:
             heappop(due)
-        at = min(due[0][0] if due else FOREVER, self._spawning.next_look)
+        at = min(due[0][0] if due else FOREVER, self._spawning.next_look, until)
         return 1000 * max(0.0, at - time.monotonic()) if at < FOREVER else None
 
     def _do_what_is_due(self) -> None:
@@ -275,5 +285,4 @@ def _pidfd(pid: int) -> int:
 
 def become_host(link: int, settings: HostSettings, title: str, cells: Cells) -> None:
     """The main of a process that was forked from a run, and has prepared for it (``preparing.py``)."""
-    set_title("bossworker host", title)
-    Host(link, settings, cells).run()
+    Host(link, settings, cells).run(title)

@@ -28,7 +28,7 @@ complete -c bossworker -n '__fish_seen_subcommand_from run' -s a -l arg-file -d 
 complete -c bossworker -n '__fish_seen_subcommand_from run' -s 0 -l null -d 'arguments end with NUL'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -s d -l delimiter -d 'arguments end with D'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l colsep -s C -d 'what separates columns of an argument'
-complete -c bossworker -n '__fish_seen_subcommand_from run' -l trim -d 'white space that is taken from arguments: none, left, right; with --colsep lr'
+complete -c bossworker -n '__fish_seen_subcommand_from run' -l trim -d 'white space taken from arguments: none, left, right; with --colsep lr'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -s N -l max-replace-args -d 'arguments a job'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -s n -l max-args -d 'the same'
 complete -c bossworker -n '__fish_seen_subcommand_from run' -l header -d 'the first line of each input names its columns'
