@@ -44,6 +44,18 @@ class Source(NamedTuple):
     """Whether it goes along with the source before it (``:::+``), rather than being combined with it."""
 
 
+class Joined(tuple[str, ...]):
+    """The arguments of several rows, in one."""
+
+    rows: Sequence[tuple[str, ...]]
+
+
+def _in_one(rows: list[tuple[str, ...]]) -> Joined:
+    joined = Joined(sum(rows, ()))
+    joined.rows = rows
+    return joined
+
+
 class Records:
     """The records of a file, one after the other; or NOT_YET, when whoever writes it takes his time."""
 
@@ -102,6 +114,7 @@ class Inputs:
         header: bool = False,
         per_job: int = 1,
         trim: str = "n",
+        whole: bool = False,
     ) -> None:
         """
         Args:
@@ -109,11 +122,14 @@ class Inputs:
             header: Whether each source begins with the names of its arguments.
             per_job: Arguments (rows) that a job takes; 0: none of them is used, but each makes a job.
             trim: Of which ends of an argument white space is taken away: a key of TRIMS. Names keep theirs.
+            whole: Whether all is read before the first row is made, so that there is a total.
         """
         if [source.path for source in sources].count("-") > 1:
             raise InputError("stdin (-) is given twice, and can be read once; put it into a file, and give that twice")
-        self._sources = sources
+        self.can_be_read_again = all(one.args is not None or _is_regular(one.path) for one in sources)
+        """Whether the same command line would get the same arguments."""
         self._delimiter = delimiter
+        self._sources = list(map(self._held, sources)) if whole else sources
         self._columns = _compiled(columns) if columns is not None else None
         self._per_job = per_job
         self.waits_for = -1
@@ -121,6 +137,7 @@ class Inputs:
         self._first: Records | None = None
         groups = self._groups()
         self._opened = [self._open(group, lazy=not index) for index, group in enumerate(groups)]
+        self._has_header = header
         self._trim = TRIMS["n"]
         if header:
             self._take_names()
@@ -131,19 +148,18 @@ class Inputs:
         if self._first is not None:
             self._first.close()
 
-    @property
-    def can_be_read_again(self) -> bool:
-        """Whether the same command line would get the same arguments."""
-        return all(one.args is not None or _is_regular(one.path) for one in self._sources)
+    def name_by_files(self) -> None:
+        """``--header 0``: arguments that come from a file have its name, the others their numbers."""
+        self.names = [source.path or str(at) for at, source in enumerate(self._sources, 1)]
 
     def total(self) -> int | None:
         """How many jobs there will be, if that can be known without reading what can be read only once."""
-        rows, header = 1, bool(self.names)
+        rows = 1
         for group in self._groups():
             counts = [self._count(one) for one in group]
             if None in counts:
                 return None
-            rows *= max(0, min(count or 0 for count in counts) - header)
+            rows *= max(0, min(count or 0 for count in counts) - self._has_header)
         return -(-rows // max(1, self._per_job))
 
     def __iter__(self) -> Rows:
@@ -159,6 +175,12 @@ class Inputs:
             else:
                 groups.append([one])
         return groups
+
+    def _held(self, source: Source) -> Source:
+        """With its arguments, if it can be read only once."""
+        if source.args is not None or _is_regular(source.path):
+            return source
+        return source._replace(args=list(_patiently(Records(source.path, self._delimiter))))
 
     def _open(self, group: list[Source], lazy: bool) -> Iterator[tuple[str, ...]]:
         """The rows of sources that go along with each other."""
@@ -231,10 +253,10 @@ class Inputs:
                 continue
             taken.append(row)
             if len(taken) == self._per_job:
-                yield sum(taken, ())
+                yield _in_one(taken)
                 taken = []
         if taken:
-            yield sum(taken, ())
+            yield _in_one(taken)
 
     def _count(self, source: Source) -> int | None:
         if source.args is not None:

@@ -12,6 +12,7 @@ from bossworker.cli.outcomes import Ended
 from bossworker.system.records import NamedTuple
 
 _MOST_LOOKED_AT = 1 << 20  # bytes of the first line: a command may be long
+_STREAMS = ("/dev/std", "/dev/fd/", "/proc/")  # whatever these are, no file can be beside them
 HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 
 
@@ -40,7 +41,7 @@ class Joblog:
         self._path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if append else os.O_TRUNC)
         try:
-            self._fd = os.open(path, flags, 0o666)
+            self._fd = os.open(path, flags, 0o666) if path != "-" else os.dup(1)
         except OSError as error:
             raise JobLogError(f"--joblog {path!r} cannot be written: {error.strerror}") from None
         try:
@@ -50,8 +51,11 @@ class Joblog:
             raise
 
     def _begin(self) -> None:
-        size = os.fstat(self._fd).st_size
-        if not size:
+        stat_of = os.fstat(self._fd)
+        size = stat_of.st_size
+        self.is_file = stat.S_ISREG(stat_of.st_mode) and self._path != "-" and not self._path.startswith(_STREAMS)
+        """Rather than standard output, or another pipe or device: then it has nothing beside it."""
+        if not size or not self.is_file:
             self._write(f"{HEADER}\n")
         elif os.pread(self._fd, 1, size - 1) != b"\n":  # it was cut off amid a line, by a power failure perhaps
             self._write("\n")
@@ -139,18 +143,22 @@ class Begun:
             pass
 
 
-def check(path: str) -> bool:
-    """Whether there is a joblog. JobLogError: it is something else, to which nothing should be added."""
+def check(path: str, there: bool) -> None:
+    """JobLogError: it is something else, to which nothing should be added; or there is none, where one has to be.
+
+    Or a name that is mistyped would mean that nothing has failed.
+    """
     try:
         with open(path, "rb") as file:
             first = os.fsdecode(file.readline(_MOST_LOOKED_AT)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     except FileNotFoundError:
-        return False
+        if there:
+            raise JobLogError(f"--retry-failed: there is no joblog {path!r} yet") from None
+        return
     except OSError as error:
         raise JobLogError(f"--joblog {path!r} cannot be read: {error.strerror}") from None
     if not (first.startswith("Seq\t") or HEADER.startswith(first.rstrip("\n")) or _parsed(first)):
         raise JobLogError(f"--joblog {path!r} is no joblog: it begins with {first.rstrip()!r:.80}")
-    return True
 
 
 def read(path: str, begin: int = 0) -> Iterator[LogLine]:

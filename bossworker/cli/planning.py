@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from bossworker.cli.outcomes import Planned
-from bossworker.cli.replacements import Row, Template, Word, quote_word
+from bossworker.cli.replacements import Row, Template, Text, quote_word
 from bossworker.cli.run_options import RunOptions
 
 TYPE_CHECKING = False
@@ -30,9 +30,10 @@ class CommandPlanner:
         shell = options.shell_command is not None
         self.template = Template(words, shell=shell, names=names, repeat=options.repeated is not None)
         self.tag = _tag_of(options, names)
-        self._wd = Word(options.wd, names) if options.wd else None
+        self._wd = _text(options.wd, options, names) if options.wd else None
         self._cwd = os.getcwd()
-        if _tag_word(options, names).uses_slot or (self._wd is not None and self._wd.uses_slot):
+        others = options.tagstring, options.wd, options.results
+        if any(_text(one, options, names).uses_slot for one in others if one):
             self.template.uses_slot = True
 
     def text(self, row: Row) -> str:
@@ -58,7 +59,7 @@ class CommandPlanner:
     def _folder(self, row: Row) -> str:
         if self._wd is None:
             return self._cwd
-        return os.path.join(self._cwd, os.path.expanduser(self._wd.text(row)))
+        return os.path.join(self._cwd, os.path.expanduser(self._wd.of(row)))
 
     def key(self, row: Row, text: str) -> str:
         """What it is, for a journal: whatever slot it has, and wherever it stands in the list."""
@@ -124,15 +125,19 @@ class FunctionPlanner:
 def _tag_of(options: RunOptions, names: list[str]) -> Callable[[Row], str]:
     """What each line of a job's output begins with."""
     if options.tagstring:
-        word = _tag_word(options, names)
-        return lambda row: f"{word.text(row)}\t"
+        text = _text(_unescaped(options.tagstring), options, names)
+        return lambda row: f"{text.of(row)}\t"
     if options.tag:
         return lambda row: f"{' '.join(row.args)}\t"
     return lambda row: ""
 
 
-def _tag_word(options: RunOptions, names: list[str]) -> Word:
-    return Word((options.tagstring or "").replace("\\t", "\t"), names, options.repeated is not None)
+def _unescaped(text: str) -> str:
+    return text.replace("\\t", "\t").replace("\\n", "\n").replace("\\r", "\r")
+
+
+def _text(text: str, options: RunOptions, names: list[str]) -> Text:
+    return Text(text, names, options.repeated is not None)
 
 
 def load_function(name: str) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bossworker.cli.outcomes import Ended, Output, last_bytes
 from bossworker.cli.replacements import Row
@@ -169,10 +169,10 @@ def described(ended: Ended) -> dict[str, object]:
 
 def planned(row: Row, text: str) -> dict[str, object]:
     """What is known before it runs: all that ``--dry-run --json`` tells."""
-    return {"seq": row.seq, "args": [_printable(one) for one in row.args], "command": _printable(text)}
+    return {"seq": row.seq, "args": [printable(one) for one in row.args], "command": printable(text)}
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "replace")
 
 
@@ -281,98 +281,3 @@ def discard_files(ended: Ended) -> None:
                 os.unlink(one)
             except FileNotFoundError:
                 pass
-
-
-def results(path: str, names: Sequence[str], append: bool) -> Printer:
-    """``--results PATH``. `names`: of arguments that have some; `append`: to the table of a run before."""
-    return ResultTable(path, names, append) if path.endswith((".csv", ".tsv")) else ResultFolders(path, names)
-
-
-class ResultFolders:
-    """``--results DIR``: ``DIR/1/ARG/{seq,stdout,stderr}``, and of more arguments ``DIR/1/ARG/2/ARG2/…``
-
-    With ``--header``, names stand in the place of numbers, in their order, as GNU parallel has it.
-    """
-
-    def __init__(self, folder: str, names: Sequence[str]) -> None:
-        self._folder = folder
-        self._names = names
-
-    def show(self, ended: Ended) -> None:
-        args = ended.plan.row.args
-        named = zip(_names_of(args, self._names), args, strict=True)
-        ordered = sorted(named, key=lambda one: _place(one[0])) if self._names else named
-        folder = os.path.join(self._folder, *(_as_name(part) for pair in ordered for part in pair))
-        try:
-            self._fill(folder, ended)
-        except OSError as error:
-            error.filename = f"--results {error.filename or folder}"
-            raise
-
-    def _fill(self, folder: str, ended: Ended) -> None:
-        os.makedirs(folder, exist_ok=True)
-        with open(f"{folder}/seq", "w") as file:
-            file.write(str(ended.plan.row.seq))
-        for name, stream in (("stdout", ended.stdout), ("stderr", ended.stderr)):
-            if isinstance(stream, str):
-                from bossworker.commands import ended_job
-
-                ended_job.copy_file(stream, f"{folder}/{name}")
-            else:
-                with open(f"{folder}/{name}", "wb") as binary:
-                    binary.write(stream)
-
-    def close(self) -> None:
-        pass
-
-
-_NAME_MOST = 255
-
-
-def _names_of(args: Sequence[str], names: Sequence[str], letter: str = "") -> list[str]:
-    """Those that have none are numbered, behind this letter."""
-    return [*names[: len(args)], *(f"{letter}{at}" for at in range(len(names) + 1, len(args) + 1))]
-
-
-def _place(name: str) -> tuple[int, str]:
-    """Numbers by their size, after what is none."""
-    return int(name) if name.isascii() and name.isdecimal() else 0, name
-
-
-def _as_name(arg: str) -> str:
-    r"""As GNU parallel: a slash is ``\_``, a backslash ``\\``; and no way up."""
-    name = arg.replace("\\", "\\\\").replace("/", "\\_").replace("\0", "\\0")
-    name = {".": "\\.", "..": "\\..", "": "\\"}.get(name, name)
-    return os.fsdecode(os.fsencode(name)[:_NAME_MOST])
-
-
-class ResultTable:
-    """``--results X.csv`` or ``X.tsv``: one line per job, in GNU parallel's columns."""
-
-    def __init__(self, path: str, names: Sequence[str], append: bool = False) -> None:
-        import csv
-
-        mode = "a" if append else "w"
-        try:
-            self._file = open(path, mode, newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-        except OSError as error:
-            error.filename = f"--results {path}"
-            raise
-        self._writer = csv.writer(self._file, "excel-tab" if path.endswith(".tsv") else "excel", lineterminator="\n")
-        self._begun = append and os.path.getsize(path) > 0
-        self._names = names
-
-    def show(self, ended: Ended) -> None:
-        args = ended.plan.row.args
-        if not self._begun:
-            from bossworker.cli.joblog import HEADER
-
-            self._writer.writerow([*HEADER.split("\t"), *_names_of(args, self._names, "V"), "Stdout", "Stderr"])
-            self._begun = True
-        stdout, stderr = _text(ended.stdout), _text(ended.stderr)
-        times = f"{ended.started_at:.3f}", f"{ended.seconds:.3f}"
-        how = ended.exit_value, ended.signal or 0, ended.plan.text
-        self._writer.writerow([ended.plan.row.seq, ":", *times, 0, len(stdout), *how, *args, stdout, stderr])
-
-    def close(self) -> None:
-        self._file.close()

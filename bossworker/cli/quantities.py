@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = r"([0-9]+\.?[0-9]*|\.[0-9]+)([smhd]?)"
 _SIZES = {"": 1, **{letter: 1024 ** (at + 1) for at, letter in enumerate("KMGT")}}
-_SIZE = r"([0-9]+\.?[0-9]*)([KMGT]?)(?:I?B)?"
+_SIZE = r"([0-9]+\.?[0-9]*)(?:([KMGT])I?)?B?"
 _SHARE = r"([0-9]+\.?[0-9]*|\.[0-9]+)(%?)"
 _LARGEST = (1 << 63) - 1  # what 64 bits hold
 MOST_JOBS = 250  # at once, of ``-j 0``
@@ -78,7 +78,7 @@ def parse_duration(text: str) -> float:
     import re
 
     at, seconds = 0, 0.0
-    for found in re.finditer(_DURATION, text, re.ASCII):
+    for found in re.finditer(_DURATION, text.lower(), re.ASCII):
         if found.start() != at:
             break
         seconds += float(found[1]) * _UNITS[found[2]]
@@ -111,7 +111,7 @@ def parse_size(text: str) -> int:
     found = _match(_SIZE, text.upper())
     if found is None:
         raise ValueError("it is a number of bytes, or one with K, M, G or T, such as 512M")
-    size = float(found[1]) * _SIZES[found[2]]
+    size = float(found[1]) * _SIZES[found[2] or ""]
     if size >= _LARGEST:
         raise ValueError("it is less than 8388608T")
     return int(size)

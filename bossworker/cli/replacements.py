@@ -180,6 +180,23 @@ def _pieces(text: str, names: Sequence[str]) -> Iterator[str]:
     return iter(re.split(rf"((?:\{{(?:{each})(?:{operations})\}}|\S)+)", text))
 
 
+class Text:
+    """One text. With -N, ``x {}`` stands for ``x a b`` of two arguments: word by word, as in a command."""
+
+    def __init__(self, text: str, names: Sequence[str], repeat: bool) -> None:
+        """
+        Args:
+            repeat: As for `Word`.
+        """
+        self._words = [Word(one, names, repeat) for one in (_pieces(text, names) if repeat else [text])]
+        self.is_constant = not any(word.tokens for word in self._words)
+        self.uses_slot = any(word.uses_slot for word in self._words)
+
+    def of(self, row: Row) -> str:
+        """What it is for this one."""
+        return "".join(word.text(row) for word in self._words)
+
+
 class Template:
     """A command with replacement strings: words for a program, or one text for a shell."""
 

@@ -25,6 +25,9 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
     options.sources = [Source(path=path) for path in options.arg_file] + sources
     if not options.sources and not options.retry_failed:
         options.sources = [Source(path="-")]
+    options.joblog_grows = (options.joblog or "").startswith("+")
+    if options.joblog_grows:
+        options.joblog = (options.joblog or "")[1:]
     if options.repeated is not None:
         options.per_job = options.repeated
     _check(options)
@@ -70,16 +73,25 @@ def _halves(word: str) -> tuple[str, bool, str]:
 def _check(options: RunOptions) -> None:
     if sum((bool(options.command), options.shell_command is not None, options.function is not None)) > 1:
         fail("a command, -c STRING and -f PKG.MOD:FN exclude each other")
-    if (options.resume or options.resume_failed or options.retry_failed) and not (options.joblog or options.journal):
-        fail("--resume, --resume-failed and --retry-failed need --joblog FILE")
+    earlier = options.joblog or options.journal or (options.resume and _has_result_files(options))
+    if (options.resume or options.resume_failed or options.retry_failed) and not earlier:
+        fail("--resume, --resume-failed and --retry-failed need --joblog FILE (--resume: or --results with folders)")
     if options.journal and (options.resume or options.retry_failed):
         fail("--journal resumes by itself; --resume and --retry-failed are for a joblog alone")
     if options.interrupted and not options.journal:
         fail("--interrupted needs --journal FILE")
     if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):
         fail(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
+    if options.results and (options.json or options.function is not None):
+        fail("--results has what commands print: it goes neither with --json (but there is X.json) nor with -f")
     if options.function is not None and options.how != "group":
         fail("-f prints JSON lines: it goes neither with --line-buffer nor with -u")
+
+
+def _has_result_files(options: RunOptions) -> bool:
+    from bossworker.cli.result_files import is_table  # which few need
+
+    return options.results is not None and not is_table(options.results)
 
 
 def _is_program(options: RunOptions) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
@@ -28,13 +28,12 @@ from bossworker.commands.hosting.hosting_wire import HostSettings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bossworker.cli.host_process import HostProcess
-    from bossworker.cli.joblog import Begun, Finished, Joblog
+    from bossworker.cli.joblog import Begun, Joblog
     from bossworker.cli.replacements import Row
     from bossworker.cli.reruns import Reruns
     from bossworker.cli.run_journal import RunJournal
     from bossworker.cli.summary import Summary
 
-_MOST_COUNTED = 200_000  # jobs that --resume looks through before it begins, to tell how many are left
 _SLOWEST_IN_CI = 10
 
 
@@ -84,7 +83,10 @@ class RunCommand:
 
     def _prepare(self) -> tuple[Planner, Feed]:
         options = self._options
-        self._check_joblog()
+        if options.joblog and self._log_goes_on:
+            from bossworker.cli import joblog
+
+            joblog.check(options.joblog, there=options.retry_failed)
         if options.retry_failed:
             from bossworker.cli import joblog
 
@@ -96,52 +98,40 @@ class RunCommand:
         self._can_be_read_again = inputs.can_be_read_again
         if options.function is not None:
             return FunctionPlanner(options, inputs.names), Feed(inputs, None)
-        return CommandPlanner(options, inputs.names), Feed(inputs, self._finished())
+        return CommandPlanner(options, inputs.names), Feed(inputs, self._left_out())
 
-    def _check_joblog(self) -> None:
-        """Or a name that is mistyped would mean that nothing has failed, or nothing is done."""
+    @property
+    def _log_goes_on(self) -> bool:
         options = self._options
-        if not options.journal and (options.resume or options.resume_failed or options.retry_failed):
-            from bossworker.cli import joblog
-
-            there = joblog.check(options.joblog or "")
-            if options.retry_failed and not there:
-                raise joblog.JobLogError(f"--retry-failed: there is no joblog {options.joblog!r} yet")
+        again = options.resume or options.resume_failed or options.retry_failed
+        return options.joblog_grows or (again and not options.journal)
 
     def _inputs(self) -> Inputs:
         options = self._options
-        return Inputs(
+        inputs = Inputs(
             options.sources,
             delimiter=options.delimiter_bytes,
             columns="\t" if options.colsep is None and options.header else options.colsep,
-            header=options.header is not None,
+            header=options.header not in (None, "0"),
             per_job=options.per_job,
             trim=options.trim or ("n" if options.colsep is None else "lr"),
+            whole=options.halt.percent,
         )
+        if options.header == "0":
+            inputs.name_by_files()
+        return inputs
 
-    def _finished(self) -> Finished | None:
+    def _left_out(self) -> Callable[[Row, str], bool] | None:
+        """What of it an earlier run has done."""
         options = self._options
         if options.journal or not (options.resume or options.resume_failed):
             return None
-        from bossworker.cli import joblog
+        from bossworker.cli.earlier_runs import MOST_COUNTED, Earlier
 
-        done = joblog.Finished(joblog.read(options.joblog or ""), failed_too=not options.resume_failed)
-        if done and self._can_be_read_again and (self._count or 0) <= _MOST_COUNTED:
-            self._count_what_is_left(done.copy(), joblog.Begun(options.joblog or "").interrupted())
-        return done
-
-    def _count_what_is_left(self, done: Finished, interrupted: Container[str]) -> None:
-        inputs = self._inputs()
-        feed, planner = Feed(inputs, done), CommandPlanner(self._options, inputs.names)
-        left = begun = 0
-        while (found := feed.next(planner.text)) is not None or feed.has_more:
-            if found is not None:
-                left += 1
-                begun += found[1] in interrupted
-        self._count = left
-        if not self._options.quiet:
-            told = f", {begun:,} of them were interrupted" if begun else ""
-            printers.say(f"skipping {feed.skipped:,} done; {left:,} to do{told}")
+        earlier = Earlier(options, self._names)
+        if earlier and self._can_be_read_again and (self._count or 0) <= MOST_COUNTED:
+            self._count = earlier.count_left(self._inputs())
+        return earlier.leaves_out if earlier else None
 
     # -- the run ----------------------------------------------------------------------------------------
 
@@ -171,6 +161,7 @@ class RunCommand:
         from bossworker.cli.dry_run import print_planned
 
         with ExitStack() as stack:
+            stack.callback(self._feed.close)
             if self._options.journal and os.path.exists(self._options.journal):
                 self._open_journal(self._options.journal, stack, keep=False)
             print_planned(self._feed, self._planner, self._options.json)
@@ -181,12 +172,11 @@ class RunCommand:
         if options.journal:
             self._open_journal(options.journal, stack)
         if options.joblog:
-            append = not options.journal and (options.resume or options.resume_failed or options.retry_failed)
             from bossworker.cli import joblog
 
-            self._log = joblog.Joblog(options.joblog, append)
+            self._log = joblog.Joblog(options.joblog, self._log_goes_on)
             stack.callback(self._log.close)
-            if options.function is None and not options.journal:
+            if options.function is None and not options.journal and self._log.is_file:
                 self._begun = joblog.Begun(options.joblog)
                 stack.callback(self._begun.close)
                 self._begun.begin()
@@ -236,7 +226,7 @@ class RunCommand:
         elif options.function is not None:
             printer = printers.Answers(before)
         elif options.results:
-            printer = printers.results(options.results, self._names, append=bool(options.journal))
+            printer = self._result_files(options.results)
         elif options.how == "group":
             printer = printers.Grouped(before)
         if self._folded:
@@ -244,6 +234,13 @@ class RunCommand:
         if options.keep_order:
             printer = self._in_order = printers.InOrder(printer, self._folder)
         return printer
+
+    def _result_files(self, name: str) -> printers.Printer:
+        from bossworker.cli import result_files
+
+        options = self._options
+        repeat, append = options.repeated is not None, bool(options.journal)
+        return result_files.printer(name, self._names, repeat, append, self._progress.clear)
 
     def _run_crew(self, interrupts: Interrupts) -> bool:
         """Whether it was ended by force."""
@@ -326,7 +323,8 @@ class RunCommand:
         for one in self._on_end:
             one(ended)
         self._summary.add(ended)
-        if not ended.ok and self._log is None and self._journal is None and self._options.function is None:
+        log = self._options.joblog not in (None, "-")
+        if not (ended.ok or log or self._journal is not None or self._options.function is not None):
             self._keep_for_rerun(ended)
         self._printer.show(ended)
         if self._journal is not None:
@@ -379,7 +377,8 @@ class RunCommand:
         rerun = self._reruns.command() if self._summary.failed else []
         lines = self._summary.lines(rerun, bold, plain)
         if self._feed.skipped and not self._tally.done and not lines:
-            lines = [f"nothing to do: all of it is in the {'joblog' if self._journal is None else 'journal'}"]
+            where = "journal" if self._journal is not None else "joblog" if self._log is not None else "results"
+            lines = [f"nothing to do: all of it is in the {where}"]
         if self._options.retry_failed and not self._tally.total:
             lines.append("nothing to do: nothing in the joblog has failed")
         if self._journal is not None and self._summary.failed and not rerun:

@@ -49,6 +49,7 @@ class RunOptions:
     how: str
     dry_run: bool
     joblog: str | None
+    joblog_grows: bool
     resume: bool
     resume_failed: bool
     retry_failed: bool
@@ -108,6 +109,8 @@ def _expression(text: str) -> str:
 def _delimiter_of(text: str) -> bytes:
     if text == _NEWLINE:  # as it mostly is: the codec need not be loaded
         return b"\n"
+    if text == "\\":
+        return b"\\"
     return text.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
 
 
@@ -120,8 +123,16 @@ def _delimiter(text: str) -> str:
 
 
 def _header(text: str) -> str:
-    if text != ":":
-        raise ValueError("it is : (the first line has the names)")
+    if text not in (":", r".*\n", "1", "0"):
+        raise ValueError(
+            "it is : (the first line of each input has names), or 0 (what comes from a file has its name); others are"
+            " for --pipe, which is not here"
+        )
+    return text
+
+
+def _joblog(text: str) -> str:
+    parse_given(text.removeprefix("+"))
     return text
 
 
@@ -190,6 +201,8 @@ OPTIONS = (
     Option(
         "-j",
         "--jobs",
+        "-P",
+        "--max-procs",
         type=_slots,
         default="+0",
         metavar="N",
@@ -221,8 +234,10 @@ OPTIONS = (
     Option("-u", "--ungroup", dest="how", action="store_const", const="direct", help="output as it comes"),
     Option("--dry-run", "--dryrun", action="store_true", help="print what would be run"),
     # what earlier runs have left
-    Option("--joblog", type=parse_given, metavar="FILE", help="a line for each job that has ended"),
-    Option("--resume", action="store_true", help="leave out what is in the joblog"),
+    Option(
+        "--joblog", "--jl", type=_joblog, metavar="FILE", help="a line for each job that has ended; +FILE adds to it"
+    ),
+    Option("--resume", action="store_true", help="leave out what is in the joblog, or in --results"),
     Option("--resume-failed", action="store_true", help="leave out what is in the joblog and has not failed"),
     Option("--retry-failed", action="store_true", help="run what has failed, according to the joblog"),
     Option(
@@ -243,9 +258,10 @@ OPTIONS = (
     # where and how commands run, and what is told of them
     Option(
         "--results",
+        "--res",
         type=parse_given,
-        metavar="DIR",
-        help="output into files below DIR, or into X.csv or X.tsv",
+        metavar="NAME",
+        help="output into files below NAME, or into X.csv, X.tsv or X.json",
     ),
     Option(
         "--wd",

@@ -35,12 +35,13 @@ how many, how long
 what is seen
   -k, --tag, --tagstring T  output in order; each line begins with the argument, or with T
   --group, --line-buffer, -u               output when a job ends, line by line, or as it comes
-  --json, --results DIR or X.csv           a JSON line a job; output into files
+  --json                    a JSON line a job
+  --results DIR, X.csv, X.tsv, X.json or 'DIR/{}'    output into files, or into a table
   --bar, --eta, --quiet     progress (by itself on a terminal), no summary
   --junit FILE, --dry-run   a report for CI; only say what would be run
 again
-  --joblog FILE             a line for each job that has ended, as GNU parallel writes and reads it
-  --resume, --resume-failed, --retry-failed    not what is in the joblog; but what failed; only that
+  --joblog FILE or +FILE    a line for each job that has ended, as GNU parallel writes and reads it; + adds to it
+  --resume, --resume-failed, --retry-failed    not what is in the joblog (or --results); but what failed; only that
   --journal FILE            whatever was killed, the same command goes on, and runs nothing twice: --resume-failed has
                             run again what failed, --interrupted rerun what was running
 exit status: 0, the number of failed jobs up to 100, 101 if more, 130 after Ctrl-C, 255 for other errors

@@ -19,10 +19,6 @@ from bossworker.cli.run_options import RunOptions
 from bossworker.cli.throttle import TICK, Throttle
 from bossworker.system.signal_pipe import SignalPipe
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from bossworker.cli.joblog import Finished
-
 LEAST_MEDIAN = 3  # jobs that must have ended well before a timeout in per cent has a meaning
 _LEAST_TIMEOUT = 1.0  # seconds of a timeout in per cent: of short jobs, those that a busy machine holds up do not hang
 _REST = 0.02  # seconds that we leave to the jobs, while enough of them are with the crew: many ends cost one look
@@ -34,8 +30,10 @@ _LOOK = 0.05  # seconds between looks at jobs whose time may be up
 class Feed:
     """Rows, numbered; those of a joblog are left out."""
 
-    def __init__(self, inputs: Inputs | Iterator[tuple[int, str]], done: Finished | None) -> None:
-        self.leaves_out: Callable[[Row, str], bool] | None = None if not done else lambda _, text: done.takes(text)
+    def __init__(
+        self, inputs: Inputs | Iterator[tuple[int, str]], leaves_out: Callable[[Row, str], bool] | None
+    ) -> None:
+        self.leaves_out = leaves_out
         self.inputs = inputs if isinstance(inputs, Inputs) else None
         self._rows = enumerate(inputs, 1) if isinstance(inputs, Inputs) else ((seq, (text,)) for seq, text in inputs)
         self._seq = 0

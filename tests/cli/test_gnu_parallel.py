@@ -307,7 +307,8 @@ def random_line(rng: random.Random) -> list[str]:
 
 @needs_gnu
 @pytest.mark.timeout(900)  # of 500 lines
-def test_random_lines_as_gnu_parallel(cli: Cli, here: Path, long: bool) -> None:
+def test_random_lines_as_gnu_parallel(cli: Cli, here: Path, long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here / "home"))
     rng = random.Random(17)
     write_inputs(here)
     for name, text in FILES.items():
