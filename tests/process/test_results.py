@@ -165,6 +165,14 @@ def test_jobs_may_be_any_mapping(pool: Pool) -> None:
     assert sorted(r["a"] for r in bw.results()) == [1, 2]
 
 
+def test_jobs_that_are_added_together_may_hold_what_the_core_leaves_to_pickle(pool: Pool) -> None:
+    values: list[object] = [(1, 2), 1 << 70, {1}, "\udcff"]
+    bw = pool(echo)
+    bw.add_work(*[{"value": value} for value in values])
+    results = [bw.get_result(timeout=30) for _ in values]
+    assert [result and result["value"] for result in results] == values
+
+
 def test_a_handle_can_be_neither_copied_nor_pickled(pool: Pool) -> None:
     bw = pool(echo)
     for take in (copy.copy, copy.deepcopy, pickle.dumps, cloudpickle.dumps, lambda bw: bw.add_work({"pool": bw})):

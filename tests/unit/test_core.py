@@ -149,6 +149,12 @@ def test_many_jobs_are_encoded_to_the_same_with_it_and_without() -> None:
     assert encode_jobs(jobs[:129]) == without_core(encode_jobs, jobs[:129])
 
 
+@given(st.lists(any_jobs, min_size=2, max_size=4))
+def test_jobs_are_encoded_to_the_same_whatever_they_come_in(jobs: list[dict[Any, Any]]) -> None:
+    """`add_work` has a tuple of them; a worker's loop takes the jobs of a block from a list."""
+    assert encode_jobs(tuple(jobs)) == without_core(encode_jobs, tuple(jobs)) == encode_jobs(jobs)
+
+
 def without_core(function: Callable[..., Any], *args: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "core", None)

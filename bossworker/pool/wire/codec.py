@@ -67,7 +67,7 @@ class _BlockPickler(pickle.Pickler):
     def block(self, jobs: Sequence[object]) -> bytes:
         self._parts.clear()
         self._size = 0
-        self.dump(jobs)
+        self.dump(list(jobs))  # as the core packs it, and as its loop in a worker takes it: add_work has a tuple
         return b"".join(self._parts)
 
 
