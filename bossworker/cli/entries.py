@@ -7,6 +7,7 @@ from typing import Any, Protocol
 NAME = "name"  # in the metadata
 QUEUE = "queue"  # the same, of one that was queued: its group, and more
 NOT_STARTED = "not started"  # what the reason of one begins with whose turn never came
+CANCELLED = "cancelled before it started"  # the same, where somebody wanted that
 QUEUED = "queued"  # the status of one that has not started
 ENDED = ("completed", "terminated by request", "terminated by error", "unknown")  # the status of what has ended
 LOOK = 0.05  # seconds between two looks for more output

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.entries import NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
+from bossworker.cli.entries import CANCELLED, NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.cli.room import full_disk, room_for
 from bossworker.commands import jobdir, output, record
@@ -49,7 +49,7 @@ class JobEntry:
     def describe(self) -> dict[str, Any]:
         """The documented form of a job, JSON values."""
         info = self.look()
-        began = not info.reason.startswith(NOT_STARTED)
+        began = not info.reason.startswith((NOT_STARTED, CANCELLED))
         return {
             "id": self.id,
             "kind": self.kind,
@@ -214,7 +214,9 @@ class QueuedEntry:
         if request["not_before"] > time.time():
             return f"not before {time.strftime('%m-%d %H:%M:%S', time.localtime(request['not_before']))}"
         if self._folder.trouble:
-            return f"the process of its queue had to be started again: {self._folder.trouble}"
+            return self._folder.trouble
+        if self._folder.last_words:
+            return f"the process of its queue had to be started again: {self._folder.last_words}"
         before = [short(one) for one in request["after"] if record.read(one).state != jobdir.COMPLETED]
         return f"after {', '.join(before)}" if before else full_disk()
 
@@ -225,6 +227,8 @@ class QueuedEntry:
         while self._started is None:
             if time.monotonic() >= look:  # whoever sees to it may be killed meanwhile
                 self._folder.take_up()
+                if self._folder.trouble:
+                    raise EntryError(self._folder.trouble)
                 look = time.monotonic() + TAKE_UP_SECONDS
             if until is not None and time.monotonic() >= until:
                 return

@@ -95,7 +95,7 @@ def parse_duration(text: str) -> float:
 def parse_whole(text: str) -> int:
     """``4096``, ``-1``."""
     if _match("[+-]?[0-9]{1,19}", text) is None or abs(int(text)) > _LARGEST:
-        raise ValueError("it is a whole number")
+        raise ValueError("it is a whole number of at most 64 bits")
     return int(text)
 
 

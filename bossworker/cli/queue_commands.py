@@ -7,16 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import make_parser, show_json, told
+from bossworker.cli.command_parser import FAILED, complain, make_parser, show_json, told
 from bossworker.cli.detached import add_command_options, command_of, request_of
 from bossworker.cli.entries import EntryError, short
 from bossworker.cli.job_entries import add as add_to_queue
 from bossworker.cli.quantities import check_with, parse_duration, parse_whole
-from bossworker.cli.queue_files import DEFAULT, GroupSettings, QueueFolder, all_groups, check_group
+from bossworker.cli.queue_files import DEFAULT, MOST_SLOTS, GroupSettings, QueueFolder, all_groups, check_group
 from bossworker.cli.selecting import select
 from bossworker.commands import jobdir, record
 from bossworker.commands.request import check
-from bossworker.pool.options import MAX_WORKERS
 from bossworker.system.checks import check_count
 
 
@@ -73,13 +72,14 @@ def group_parser() -> argparse.ArgumentParser:
     add_option = parser.add_argument
     add_option("group", nargs="?", type=check_with(check_group), metavar="GROUP", help="which one; made if need be")
     add_option("--slots", type=check_with(_slots), metavar="N", help="how many run at once")
-    add_option("--pause", dest="paused", action="store_true", default=None, help="start no more; what runs goes on")
-    add_option("--resume", dest="paused", action="store_false", help="start them again")
+    either = parser.add_mutually_exclusive_group().add_argument
+    either("--pause", dest="paused", action="store_true", default=None, help="start no more; what runs goes on")
+    either("--resume", dest="paused", action="store_false", help="start them again")
     return parser
 
 
 def _slots(text: str) -> int:
-    return check_count("N", parse_whole(text), 1, MAX_WORKERS)
+    return check_count("N", parse_whole(text), 1, MOST_SLOTS)
 
 
 def group(argv: Sequence[str]) -> int:
@@ -94,14 +94,17 @@ def group(argv: Sequence[str]) -> int:
             folder = QueueFolder(options.group)
             folder.settings = folder.settings._replace(**changes)
             folder.nudge()  # _describe sees to it that there is a process, if one is needed
-        wanted = all_groups() if options.group is None else iter([QueueFolder(options.group)])
-        found = [_describe(folder) for folder in wanted]
+        folders = list(all_groups()) if options.group is None else [QueueFolder(options.group)]
+        found = [_describe(folder) for folder in folders]
         if options.json:
             for one in found:
                 show_json(one)
         elif not changes:
             _print_groups(found)
-        return 0
+        for folder in folders:
+            if trouble := folder.trouble or (folder.last_words and f"started again: {folder.last_words}"):
+                complain("group", f"{folder.group}: {trouble}")
+        return FAILED if any(folder.trouble for folder in folders) else 0
 
     return told("group", work)
 

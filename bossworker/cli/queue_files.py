@@ -20,11 +20,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from math import isfinite
 from typing import Any, NamedTuple
 
 from bossworker.cli.entries import EntryError
 from bossworker.cli.room import room_for
-from bossworker.commands.roots import find_root, is_id, make_root
+from bossworker.commands.request import check
+from bossworker.commands.roots import ROOT_VARIABLE, find_root, is_id, make_root
 from bossworker.pool.door.addresses import dial
 from bossworker.system.syncing import sync_folder_of
 
@@ -32,11 +34,24 @@ START_SECONDS = 20.0  # for the process to be there
 ANSWER_SECONDS = 30.0  # for it to answer
 LOOK_SECONDS = 0.02  # between looks whether it is there
 DEFAULT = "default"  # the group
+MOST_SLOTS = 1024  # as many workers as a pool may have
 _GROUP = re.compile(r"[A-Za-z0-9_][\w.-]{0,39}", re.ASCII)
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from bossworker.cli.spooler import main; sys.exit(main(sys.argv[2], int(sys.argv[3])))"
 )
+
+
+_COMMAND: dict[str, Any] = {"cmd": [], "shell": False, "cwd": None, "timeout": 0.0, "meta": {}}
+_UNKNOWN: dict[str, Any] = {
+    "command": _COMMAND,
+    "environment": {},
+    "created": None,
+    "after": [],
+    "not_before": 0.0,
+    "priority": 0,
+}
+"""Of one whose file is damaged."""
 
 
 class GroupSettings(NamedTuple):
@@ -63,6 +78,8 @@ class QueueFolder:
         self.socket = f"{self.path}/socket"
         self.lock = f"{self.path}/lock"
         self.trouble = ""
+        """Why nobody sees to it."""
+        self.last_words = ""
         """What the process before had to say, if it ended with work left, and we have started another one."""
 
     def make(self) -> None:
@@ -98,17 +115,22 @@ class QueueFolder:
 
     def waiting_ids(self) -> list[str]:
         """Of what has been added and has not ended, the oldest first."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             names = sorted(os.listdir(f"{self.path}/waiting"))
             return [name.removesuffix(".json") for name in names if is_id(name.removesuffix(".json"))]
         return []
 
     def request(self, jobid: str) -> dict[str, Any] | None:
-        """One of them, as it was added; None when it is gone."""
-        with suppress(FileNotFoundError, ValueError), open(f"{self.path}/waiting/{jobid}.json") as file:
-            found: dict[str, Any] = json.load(file)
-            return found
-        return None
+        """One of them, as it was added; None when it is gone. ``damaged`` says that nothing is known but its id."""
+        try:
+            with open(f"{self.path}/waiting/{jobid}.json") as file:
+                found: dict[str, Any] = json.load(file)
+            _check_request(found, jobid)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return {**_UNKNOWN, "id": jobid, "damaged": "what was kept of it is damaged"}
+        return found
 
     def remove(self, jobid: str) -> None:
         """It has ended."""
@@ -119,8 +141,11 @@ class QueueFolder:
 
     @property
     def settings(self) -> GroupSettings:
-        with suppress(FileNotFoundError, ValueError, TypeError), open(f"{self.path}/settings.json") as file:
-            return GroupSettings(**json.load(file))
+        """Those that were set; of what is damaged, as if nobody had."""
+        with suppress(OSError, ValueError, TypeError, RecursionError), open(f"{self.path}/settings.json") as file:
+            found = GroupSettings(**json.load(file))
+            if type(found.slots) is int and 1 <= found.slots <= MOST_SLOTS and isinstance(found.paused, bool):
+                return found
         return GroupSettings()
 
     @settings.setter
@@ -155,9 +180,8 @@ class QueueFolder:
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise EntryError(
-                f"the process of group {self.group} does not start: {self._last_words() or 'it says nothing'}"
-            )
+            why = self.last_words or self._last_words() or "it says nothing"
+            raise EntryError(f"the process of group {self.group} does not start: {why}")
         time.sleep(LOOK_SECONDS)
 
     def _ask_once(self, question: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -172,9 +196,15 @@ class QueueFolder:
         return answer
 
     def take_up(self) -> None:
-        """See to it that somebody attends to what is here: after a restart of the machine, nobody does."""
+        """See to it that somebody attends to what is here: after a restart of the machine, nobody does.
+
+        Where nobody can, `trouble` says why: whoever looks is to see what there is all the same.
+        """
         if self.waiting_ids() and not self.settings.paused:
-            self.poke()
+            try:
+                self.poke()
+            except (EntryError, OSError) as error:
+                self.trouble = str(error)
 
     def _start_if_free(self) -> bool:
         """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""
@@ -194,7 +224,7 @@ class QueueFolder:
         """It is nobody's child, has no terminal, and goes on when we end."""
         path = json.dumps(list(map(os.path.abspath, sys.path)))
         command = [sys.executable, "-c", _PROGRAM, path, self.group, str(lock)]
-        self.trouble = self._last_words()
+        self.last_words = self._last_words()
         with open(f"{self.path}/log", "wb") as log:
             subprocess.run(
                 ["/bin/sh", "-c", 'exec "$@" &', "sh", *command],
@@ -202,6 +232,7 @@ class QueueFolder:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env={**os.environ, ROOT_VARIABLE: find_root()},  # which may be relative to our folder
                 pass_fds=(lock,),
                 start_new_session=True,
                 check=True,
@@ -213,6 +244,23 @@ class QueueFolder:
         return ""
 
 
+def _check_request(found: Any, jobid: str) -> None:
+    """TypeError, ValueError, LookupError or AttributeError: it is not what was added under this id."""
+    command = found["command"]
+    check(command)
+    texts = [one for pair in found["environment"].items() for one in pair]
+    numbers = [found[name] for name in ("created", "not_before", "priority")]
+    if not (
+        found["id"] == jobid
+        and _COMMAND.keys() <= command.keys()
+        and isinstance(command["meta"], dict)
+        and all(map(is_id, found["after"]))
+        and all(isinstance(text, str) for text in texts)
+        and all(type(one) in (int, float) and isfinite(one) for one in numbers)
+    ):
+        raise ValueError(f"no request of {jobid}")
+
+
 def _home() -> str:
     return f"{find_root()}/.queue"
 
@@ -221,5 +269,5 @@ def all_groups() -> Iterator[QueueFolder]:
     """By name."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(os.listdir(_home())):
-            if _GROUP.fullmatch(name):
+            if _GROUP.fullmatch(name) and os.path.isdir(f"{_home()}/{name}"):
                 yield QueueFolder(name)

@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Any
 
 from bossworker import journal
-from bossworker.cli.entries import NOT_STARTED, short
+from bossworker.cli.entries import CANCELLED, NOT_STARTED, short
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.cli.room import is_no_room
 from bossworker.commands import ended_job, job_status, jobdir, record
@@ -190,7 +190,7 @@ class Spooler:
         if jobid in self.ids:
             self.pool.cancel(self.ids[jobid])
         elif (request := self.requests.get(jobid)) is not None:
-            self.conclude(request, "cancelled before it started", jobdir.BY_REQUEST)
+            self.conclude(request, CANCELLED, jobdir.BY_REQUEST)
 
     # -- what is due ----------------------------------------------------------------------------------------
 
@@ -241,6 +241,9 @@ class Spooler:
         if jobid in self.verdicts:
             self.conclude(request, *self.verdicts[jobid])
             return False
+        if "damaged" in request:
+            self.conclude(request, f"{NOT_STARTED}: {request['damaged']}", jobdir.BY_ERROR)
+            return False
         if request["not_before"] > time.time():
             return False
         failed, waits = self.dependencies(request["after"])
@@ -285,7 +288,7 @@ class Spooler:
         if is_no_room(result.exception):  # for its job directory: its turn comes again
             self.wait_for_room()
         elif result.error_kind == "cancelled":
-            self.conclude(request, "cancelled before it started", jobdir.BY_REQUEST)
+            self.conclude(request, CANCELLED, jobdir.BY_REQUEST)
         else:
             why = INTERRUPTED if result.error_kind == "interrupted" else str(result.error)
             self.conclude(request, why, jobdir.BY_ERROR)
@@ -327,7 +330,8 @@ def _keep_verdict(request: dict[str, Any], why: str, state: str) -> None:
         os.write(err, f"bossworker: {why}\n".encode())
         root = open_root()
         try:
-            job = {**check(request["command"]).record(), "created": request["created"]}
+            asked = {} if "damaged" in request else check(request["command"]).record()
+            job = {**asked, "created": request["created"]}
             with suppress(FileExistsError):
                 ended_job.keep(root, request["id"], job, status, {"stdout": out, "stderr": err})
         finally:
@@ -360,6 +364,10 @@ def _how(found: JobRecord) -> str:
     """How one has failed, in words."""
     if not found.known:
         return "is gone"
+    if found.reason.startswith(NOT_STARTED):
+        return "was not started"
+    if found.reason.startswith(CANCELLED):
+        return "was cancelled"
     status = found.status
     if status.get("signal") is not None:
         return f"has failed (signal {status['signal']})"

@@ -158,7 +158,7 @@ def test_what_comes_after_a_failure_is_told_and_not_run(cli: Cli, add: Add, here
     third = add("--after", f"{second[-20:-12]},{first[-20:-12]}", "touch", "ran")
     said = cli("wait", third)
     assert said.status == 1
-    why = f"not started: {second[-20:-12]}, which it comes after, has failed"
+    why = f"not started: {second[-20:-12]}, which it comes after, was not started"
     assert said.err == f"job {third}: {why}\n"
     (told,) = objects(cli("show", "--json", second).out)
     assert (told["status"], told["exit_code"]) == ("terminated by error", None)
@@ -225,9 +225,14 @@ def test_queued_ones_are_cancelled_and_tried_again(cli: Cli, add: Add, here: Pat
     assert cli("kill", queued, held).status == 0
     for jobid in (queued, held):
         wait_for(partial(is_cancelled, jobid))
-    assert cli("ps").out.splitlines()[2].split()[2] == "cancelled"
+    assert cli("ps").out.splitlines()[2].split()[2:5] == ["cancelled", "-", "-"]
     assert cli("kill", running).status == 0
     assert cli("wait", running).status == 143
+    later = add("--after", queued, "true")
+    assert (
+        cli("wait", later).err == f"job {later}: not started: {queued[-20:-12]}, which it comes after, was cancelled\n"
+    )
+    assert cli("clean", later).status == 0
     (failed,) = cli("retry", "--failed").out.split()  # nothing that was cancelled
     (told,) = objects(cli("show", "--json", failed).out)
     assert told["meta"]["retry_of"] == running
@@ -338,6 +343,7 @@ def test_a_command_that_cannot_be_run(cli: Cli, add: Add) -> None:
             assert cli("add", *wrong).status == 2
     assert cli("group", "--slots", "2").status == 2
     assert cli("group", "x", "--slots", "0").status == 2
+    assert cli("group", "x", "--pause", "--resume").status == 2
     assert json.loads(cli("add", "--json", "-g", "x", "true").out)["group"] == "x"
     assert cli("wait", "last").status == 0
 
