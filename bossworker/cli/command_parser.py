@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bossworker.cli.argument_parser import ArgumentParser
 from bossworker.cli.entries import EntryError
+from bossworker.cli.json_text import json_text
 from bossworker.cli.main import USAGE
 from bossworker.cli.quantities import shortened
 from bossworker.cli.selecting import SelectError
@@ -52,7 +52,7 @@ def make_parser(
 
 def show_json(value: object) -> None:
     """A line to stdout."""
-    print(json.dumps(value, default=str), flush=True)
+    print(json_text(value), flush=True)
 
 
 def complain(command: str, error: object) -> None:

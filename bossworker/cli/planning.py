@@ -115,7 +115,7 @@ class FunctionPlanner:
 
             try:
                 job = json.loads(args[0])
-            except ValueError:
+            except (ValueError, RecursionError):
                 job = None
             if isinstance(job, dict):
                 return job
@@ -143,15 +143,29 @@ def _text(text: str, options: RunOptions, names: list[str]) -> Text:
 def load_function(name: str) -> Callable[[Any], Any]:
     """``pkg.mod:fn``, looked for in the current folder, too. UsageError when it is not there."""
     module, colon, path = name.partition(":")
-    if not (module and colon and path):
+    if not (module and colon and path) or module.startswith("."):
         raise UsageError(f"-f {name!r}: it is PKG.MOD:FUNCTION, such as mypackage.jobs:handle")
+    from contextlib import redirect_stdout
+
     sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(module)
+        with redirect_stdout(sys.stderr):  # stdout is for what the function returns
+            found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"-f {name!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"-f {name!r} cannot be loaded: {_with_place(error)}") from error
     if not callable(found):
         raise UsageError(f"-f {name!r} is not a function: {found!r:.100}")
     return found  # type: ignore[no-any-return]
+
+
+def _with_place(error: BaseException) -> str:
+    """What a module has raised, and where."""
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {error}"
+    return told if isinstance(error, SyntaxError) else f"{told} ({place.filename}, line {place.lineno})"

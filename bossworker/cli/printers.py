@@ -121,10 +121,10 @@ def _property(text: str) -> str:
 
 
 def json_line(value: object) -> bytes:
-    """What JSON cannot say is said in words."""
-    import json  # which takes as long to load as a third of this package
+    """As `json_text`."""
+    from bossworker.cli.json_text import json_text  # json takes as long to load as a third of this package
 
-    return json.dumps(value, default=str, skipkeys=True).encode() + b"\n"
+    return json_text(value).encode() + b"\n"
 
 
 class JsonLines:

@@ -258,7 +258,7 @@ def _check_request(found: Any, jobid: str) -> None:
         and all(isinstance(text, str) for text in texts)
         and all(type(one) in (int, float) and isfinite(one) for one in numbers)
     ):
-        raise ValueError(f"no request of {jobid}")
+        raise ValueError
 
 
 def _home() -> str:

@@ -78,6 +78,10 @@ def _check(options: RunOptions) -> None:
         fail("--resume, --resume-failed and --retry-failed need --joblog FILE (--resume: or --results with folders)")
     if options.journal and (options.resume or options.retry_failed):
         fail("--journal resumes by itself; --resume and --retry-failed are for a joblog alone")
+    given = (options.joblog, options.journal, options.junit, options.results)
+    files = [os.path.abspath(one) for one in given if one and not one.startswith("/dev/")]
+    if len(set(files)) < len(files):
+        fail("--joblog, --journal, --junit and --results are files of their own: two of them have one name")
     if options.interrupted and not options.journal:
         fail("--interrupted needs --journal FILE")
     if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):

@@ -78,9 +78,15 @@ class Summary:
 
 def _failure(ended: Ended) -> FailedJob:
     stream = ended.stderr or ended.stdout
-    text = last_bytes(stream, _BYTES).decode("utf-8", "replace") if stream else ""
+    text = last_bytes(stream, _BYTES).decode("utf-8", "replace") if stream else _traceback_of(ended)
     lines = [printable(line)[:300] for line in text.splitlines()[-_LINES:]]
     if ended.kind and not lines and len(ended.reason.splitlines()) > 1:
-        lines = ended.reason.splitlines()[-_LINES:]
+        lines = [printable(line)[:300] for line in ended.reason.splitlines()[-_LINES:]]
     what = INTERRUPTED if ended.kind == INTERRUPTED else "failed"
-    return FailedJob(what, ended.plan.row.seq, ended.plan.text, ended.words, ended.seconds, lines, ended.jobid)
+    words = printable(ended.words)
+    return FailedJob(what, ended.plan.row.seq, ended.plan.text, words, ended.seconds, lines, ended.jobid)
+
+
+def _traceback_of(ended: Ended) -> str:
+    """Of a handler in Python that has raised."""
+    return getattr(ended.answer, "traceback", None) or "" if ended.kind == "exception" else ""
