@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from bossworker.cli.top_board import (
 )
 
 LEAST_SECONDS = 0.1  # between two looks
+_NO_KEYS = "no keys without Textual: pip install 'bossworker[top]'"
 
 
 def top_parser() -> argparse.ArgumentParser:
@@ -46,23 +47,24 @@ def top(argv: Sequence[str]) -> int:
     options = top_parser().parse_args(argv)
     interval = max(LEAST_SECONDS, options.interval)
     plain = options.plain or options.json or options.count or not (is_terminal(0) and is_terminal(1))
+    hint = ""
     if not plain:
         try:
             from bossworker.cli.top_screen import Top
         except ImportError:
-            print("bossworker top: no keys without Textual: pip install 'bossworker[top]'", file=sys.stderr)
+            hint = _NO_KEYS
         else:
             Top(interval).run()
             return 0
-    return told("top", lambda: _print_again_and_again(options, interval))
+    return told("top", lambda: _print_again_and_again(options, interval, hint))
 
 
-def _print_again_and_again(options: argparse.Namespace, interval: float) -> int:
+def _print_again_and_again(options: argparse.Namespace, interval: float, hint: str) -> int:
     board, shown = Board(), 0
     try:
         while True:
             picture = board.look()
-            _print_json(picture) if options.json else _print(picture)
+            _print_json(picture) if options.json else _print(picture, hint)
             shown += 1
             if shown == options.count:
                 return 0
@@ -80,11 +82,11 @@ def _object(columns: tuple[str, ...], row: BoardRow) -> dict[str, Any]:
     return {"key": row.key, "mood": row.mood, **dict(zip(map(str.lower, columns), row.cells, strict=True))}
 
 
-def _print(picture: Picture) -> None:
+def _print(picture: Picture, hint: str) -> None:
     terminal = is_terminal(1)
-    size = os.get_terminal_size(1) if terminal else None
+    size = shutil.get_terminal_size() if terminal else None
     width = sys.maxsize if size is None else size.columns
-    lines = [picture.header(width)]
+    lines = [picture.header(width), *([hint] if hint else [])]
     for columns, rows in (
         (POOL_COLUMNS, picture.pools),
         (WORKER_COLUMNS, picture.workers),

@@ -235,7 +235,7 @@ def _entry_row(entry: Entry, found: dict[str, Any]) -> BoardRow:
     began = found["started"]
     cells = (
         short(found["id"]),
-        found["name"] or "-",
+        printable(found["name"] or "-"),
         state,
         time.strftime("%m-%d %H:%M", time.localtime(began)) if began else "-",
         clock(found["elapsed"]) if found["elapsed"] is not None else "-",

@@ -1,4 +1,4 @@
-"""`run` on a terminal: its bar, its colours, and the keys that end it."""
+"""`run` on a terminal: its bar, its colours, and the keys that end it; and `top` without Textual."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,12 +40,14 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(*argv: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
-    """A run that has a terminal for itself, as a shell's foreground job has."""
+def on_terminal(
+    *argv: str, name: str = "run", **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
+    """A run, or another command, that has a terminal for itself, as a shell's foreground job has."""
     ours, theirs = pty.openpty()
     script = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     told = {**os.environ, "TERM": "xterm", **environment}
-    command = [PROGRAM[0], "-c", script, *PROGRAM, "run", *argv]
+    command = [PROGRAM[0], "-c", script, *PROGRAM, name, *argv]
     program = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=told)
     os.close(theirs)
     try:
@@ -101,3 +104,13 @@ def test_ctrl_c_typed(root: Path, here: Path, times: int) -> None:
     assert not (here / "c.begun").exists()
     if times == 1:
         assert "stopped by SIGINT: 3 of its jobs were interrupted or not begun" in text
+
+
+def test_top_without_textual_says_on_each_picture_what_is_missing(root: Path, here: Path) -> None:
+    (here / "textual.py").write_text("raise ImportError")
+    with on_terminal(name="top", PYTHONPATH=os.pathsep.join([str(here), *sys.path])) as (program, terminal):
+        wait_for(lambda: terminal.read().count("\x1b[2J") > 1, 30)
+        last = terminal.text.split("\x1b[2J")[1].splitlines()
+        assert last[1] == "no keys without Textual: pip install 'bossworker[top]'"
+        terminal.press(b"\x03")
+        assert program.wait(30) == 130

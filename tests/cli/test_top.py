@@ -113,6 +113,12 @@ def test_jobs_are_shown_and_those_that_have_ended_are_not_read_again(
     assert read == [running]
 
 
+@pytest.mark.usefixtures("all_leave")
+def test_a_name_stays_on_its_line(cli: Cli, board: Board) -> None:
+    cli("start", "--name", "a\n\x1b[31mb", "true")
+    assert board.look().entries[0].cells[1] == "a??[31mb"
+
+
 def test_what_keys_do(cli: Cli, mill: BossWorker, board: Board, here: Path) -> None:
     mill.add_work({"sleep": 60}, {"sleep": 60}, {"sleep": 60}, {"unless": str(here / "x")}, {})
     wait_for(lambda: mill.stats().running == 2)
