@@ -17,6 +17,7 @@ from bossworker.cli import (
 from bossworker.cli.command_parser import make_parser
 
 SHELLS = ("bash", "zsh", "fish")
+IDS, GROUPS = "ids", "groups"  # what their scripts ask for
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -53,7 +54,9 @@ def completion_parser() -> argparse.ArgumentParser:
          "fish > ~/.config/fish/completions/bossworker.fish"],
         as_json=False,
     )  # fmt: skip
-    parser.add_argument("shell", choices=SHELLS, help="which shell")
+    parser.add_argument(
+        "shell", choices=(*SHELLS, IDS, GROUPS), help="which shell; the others are what scripts ask for"
+    )
     return parser
 
 

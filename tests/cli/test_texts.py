@@ -61,15 +61,36 @@ def test_what_is_shipped_is_fresh(tmp_path: Path) -> None:
 def complete(*words: str) -> list[str]:
     """What bash offers for the last word."""
     line = f"COMP_WORDS=(bossworker {' '.join(words)}); COMP_CWORD={len(words)}; _bossworker; echo ${{COMPREPLY[@]}}"
-    script = f"bossworker() {{ :; }}; source {SHARE}/bash-completion/completions/bossworker; {line}"
+    script = f"source {SHARE}/bash-completion/completions/bossworker; {line}"
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_completion_in_bash() -> None:
+def test_completion_in_bash(one_job: str) -> None:
     assert complete("st") == ["start", "stack"]
     assert complete("run", "--jobl") == ["--joblog"]
     assert complete("wait", "la") == ["last"]
     assert complete("completion", "''") == ["bash", "zsh", "fish"]
+    assert complete("run", "--jobs", "''") == complete("doctor", "b") == []
+
+
+NAMES = ["my job", "$(touch${IFS}done)", "it's"]
+
+
+def test_completion_of_names_with_what_a_shell_would_run(cli: Cli, one_job: str, here: Path) -> None:
+    for name in (*NAMES, "two\nlines"):
+        assert cli("start", "--name", name, "true").status == 0
+    assert cli("group", "backup", "--pause").status == 0
+    assert cli("completion", "groups").out == "backup\n"
+    assert [line for line in cli("completion", "ids").out.splitlines() if line in NAMES] == NAMES[::-1]
+    assert complete("wait", "my") == ["my\\", "job"]
+    assert complete("wait", "it") == ["it\\'s"]
+    assert complete("wait", "'$'") == [r"\$\(touch\$\{IFS\}done\)"]
+    assert complete("add", "-g", "b") == complete("group", "b") == ["backup"]
+    assert one_job in complete("add", "--after", "''")
+    assert not (here / "done").exists()
+    if shutil.which("fish") is not None:
+        assert in_fish("bossworker wait my") == ["my job"]
+        assert in_fish("bossworker add -g ") == ["backup"]
 
 
 @pytest.fixture
