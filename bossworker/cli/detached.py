@@ -26,6 +26,7 @@ from bossworker.cli.quantities import check_with, one_of, parse_duration, parse_
 from bossworker.cli.room import room_for
 from bossworker.cli.selecting import everything, select
 from bossworker.commands.roots import find_root
+from bossworker.jobs.cleaning import clear_debris
 
 _PAIRS: Any = {"type": check_with(parse_pair), "action": "append", "default": [], "metavar": "K=V"}
 
@@ -195,10 +196,11 @@ def _may_go(entry: Entry, age: float | None, statuses: list[str] | None) -> bool
 
 
 def _delete_joblogs(age: float | None) -> None:
-    """Those that `run` has written for its failures, when nobody has asked for a joblog."""
+    """Those that `run` has written for its failures, when nobody has asked for a joblog; and what crashes have left."""
     root = find_root()
     if not os.path.isdir(root):
         return
+    clear_debris()
     for file in os.scandir(root):
         ours = file.name.startswith("run-") and file.name.endswith(".joblog") and file.is_file(follow_symlinks=False)
         if ours and (age is None or time.time() - file.stat().st_mtime >= age):

@@ -9,6 +9,7 @@ import resource
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import NamedTuple
@@ -16,8 +17,11 @@ from typing import NamedTuple
 from bossworker.cli.command_parser import make_parser, show_json
 from bossworker.cli.progress_line import colours
 from bossworker.commands import record
-from bossworker.commands.jobdir import HIDDEN
+from bossworker.commands.jobdir import HIDDEN, time_of
 from bossworker.commands.roots import find_root, is_id
+from bossworker.jobs.cleaning import DEBRIS_SECONDS
+from bossworker.pool.door.addresses import MOST_NAME, runtime_folders
+from bossworker.pool.wire.doorway import MOST_PATH_BYTES
 from bossworker.system import compiled, identity, proc
 from bossworker.system.cpus import usable_cpus
 from bossworker.system.mounts import file_system_of
@@ -49,7 +53,7 @@ def doctor_parser() -> argparse.ArgumentParser:
 
 def doctor(argv: Sequence[str]) -> int:
     options = doctor_parser().parse_args(argv)
-    findings = [finding for look in LOOKS for finding in look()]
+    findings = [finding for look in LOOKS for finding in _found(look)]
     for one in findings:
         if options.json:
             show_json(one._asdict())
@@ -57,6 +61,14 @@ def doctor(argv: Sequence[str]) -> int:
             mark = f"\x1b[33m{one.state}\x1b[0m" if colours(1) and one.state == WARNING else one.state
             print(f"{mark:8} {one.what}: {one.text}")
     return int(any(one.state == WARNING for one in findings))
+
+
+def _found(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What it finds; also where it cannot look, since there is no home, for instance."""
+    try:
+        yield from look()
+    except (OSError, RuntimeError) as error:
+        yield Finding(look.__name__.strip("_"), WARNING, str(error))
 
 
 def _finding(what: str, good: bool, text: str, advice: str = "") -> Finding:
@@ -103,7 +115,11 @@ def _kernel() -> Iterator[Finding]:
 
 
 def _disks() -> Iterator[Finding]:
-    yield from _disk("job directories", _existing(find_root()))
+    root = find_root()
+    if os.path.lexists(root) and not os.path.isdir(root):
+        yield Finding("job directories", WARNING, f"{root} is no folder; have BOSSWORKER_ROOT name another one")
+    else:
+        yield from _disk("job directories", _existing(root))
     yield from _disk("temporary files", os.environ.get("TMPDIR") or "/tmp")
 
 
@@ -129,15 +145,16 @@ def _disk(what: str, path: str) -> Iterator[Finding]:
 
 
 def _sockets() -> Iterator[Finding]:
-    folder = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"
-    short_enough = len(os.fsencode(folder)) < 60
+    folder = runtime_folders()[0]
+    short_enough = len(os.fsencode(folder)) + len("/") + MOST_NAME <= MOST_PATH_BYTES
     yield _finding("sockets", short_enough, f"in {folder}", "an address holds about 100 bytes: choose a shorter folder")
 
 
 def _leftovers() -> Iterator[Finding]:
     root, left = find_root(), 0
     if os.path.isdir(root):
-        left = sum(name.startswith(HIDDEN) and is_id(name[1:]) for name in os.listdir(root))
+        ids = [name[1:] for name in os.listdir(root) if name.startswith(HIDDEN) and is_id(name[1:])]
+        left = sum(time.time() - time_of(one) > DEBRIS_SECONDS for one in ids)
     total = len(record.listing())
     yield _finding("job directories left half made", not left, f"{left} (of {total})", "bossworker clean deletes them")
     folders = list(_folders_of_dead_runs())

@@ -65,6 +65,12 @@ def clean(
         return _clear(folder) + _clean_all(folder, doomed, root, elsewhere)
 
 
+def clear_debris(root: Root = None) -> int:
+    """Delete what a crash left half made or half deleted, a while ago; how many files were deleted."""
+    with _opened(root) as folder:
+        return 0 if folder is None else _clear(folder)
+
+
 def _check_statuses(status: str | Sequence[str] | None) -> set[Status] | None:
     if status is None:
         return None

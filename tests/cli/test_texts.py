@@ -192,7 +192,8 @@ def test_the_manual_page_is_a_page() -> None:
 
 
 def test_doctor(cli: Cli, root: Path) -> None:
-    (root / ".20261126-203438-017451-eaa56c7ef3b7b1cf2586").mkdir(parents=True)
+    half_made = root / ".20200101-203438-017451-eaa56c7ef3b7b1cf2586"
+    half_made.mkdir(parents=True)
     said = cli("doctor", "--json")
     found = {one["what"]: one for one in map(json.loads, said.out.splitlines())}
     assert said.status == 1
@@ -200,6 +201,22 @@ def test_doctor(cli: Cli, root: Path) -> None:
     assert found["bossworker"]["text"].startswith(bossworker.__version__)
     assert str(root) in found["job directories"]["text"]
     assert "warning" in cli("doctor").out
+    assert cli("clean").out == "0 deleted\n"
+    assert not half_made.exists()  # as is said there
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"), [("HOME", "here", "HOME is 'here'"), ("BOSSWORKER_ROOT", __file__, "is no folder")]
+)
+def test_doctor_where_no_job_can_be_kept(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, why: str
+) -> None:
+    monkeypatch.delenv("BOSSWORKER_ROOT")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv(variable, value)
+    said = cli("doctor", "--json")
+    assert said.status == 1
+    assert any(why in one["text"] and one["state"] == "warning" for one in map(json.loads, said.out.splitlines()))
 
 
 def test_doctor_on_a_machine_that_lacks_much(cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
