@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of ``bossworker`` with these arguments."""
     _open_standard_streams()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name == "help" and rest:
+        name, *rest = rest[0], "--help"
     if name in COMMANDS:
         return _call(name, rest, is_program=argv is None)
     if name in ("-h", "--help", "help"):

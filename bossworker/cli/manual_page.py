@@ -30,7 +30,9 @@ What was queued has queue in its meta: group, priority, after (ids). add: id, sh
 paused, running, queued.
 log: id, stream, since, next (for the next --since), text, status, exit_code, signal.
 start: id, short, name. retry: id, short, retry_of. kill, pause, resume, send: id, done. clean: deleted. stack: id,
-processes (pid, state, depth, command), or text of a pool. trace: id, file. doctor: what, state, text."""
+processes (pid, state, depth, command), or text of a pool. trace: id, file. doctor: what, state, text. web: url.
+top: an object a look, with pools, workers and entries: what its tables show, as text.
+What JSON has no word for, a handler's answer for instance, is text; NaN and infinities are null."""
 
 
 def page() -> str:

@@ -49,6 +49,8 @@ def test_help_of_run_names_every_option() -> None:
 def test_all_commands_are_told_of(cli: Cli) -> None:
     assert all(f"  {name} " in cli("--help").out for name in COMMANDS)
     assert set(all_parsers()) == set(COMMANDS)
+    assert cli("help", "group") == cli("group", "--help")
+    assert cli("help", "nonsense").status == 2
     assert cli("--version").out == f"bossworker {bossworker.__version__}\n"
 
 
