@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bossworker.cli.argument_parser import ArgumentParser
-from bossworker.cli.entries import EntryError
+from bossworker.cli.entries import EntryError, GoneError
 from bossworker.cli.json_text import json_text
 from bossworker.cli.main import USAGE
+from bossworker.cli.printers import say
 from bossworker.cli.quantities import shortened
 from bossworker.cli.selecting import SelectError
 
 NO_SUCH, TIME_IS_UP = 125, 124  # exit statuses: no such job; `wait` has waited long enough
 FAILED = 1
 
-IDS = "ID: a unique beginning of an id, a name, last, all or failed"
+IDS = "ID: a name, a unique beginning of an id, last, all or failed"
 
 
 class CommandParser(ArgumentParser):
     """What makes no sense is told in a line, with the next step."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {shortened(message)}\n({self.prog} --help shows how it is used)\n")
+        say(f"{self.prog}: {shortened(message)}\n({self.prog} --help shows how it is used)")
+        self.exit(USAGE)
 
 
 def make_parser(
@@ -57,17 +58,17 @@ def show_json(value: object) -> None:
 
 def complain(command: str, error: object) -> None:
     """A line to stderr."""
-    print(f"bossworker {command}: {shortened(str(error))}", file=sys.stderr)
+    say(f"bossworker {command}: {shortened(str(error))}")
 
 
 def told(command: str, work: Callable[[], int]) -> int:
     """Do it; errors that people can do something about are told without a traceback."""
     try:
         return work()
-    except SelectError as error:
+    except (SelectError, GoneError) as error:
         complain(command, error)
         return NO_SUCH
-    except (EntryError, OSError, ValueError, TypeError) as error:
+    except (EntryError, OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: there is no home
         if isinstance(error, BrokenPipeError):
             raise
         complain(command, error)

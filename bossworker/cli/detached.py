@@ -10,21 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.command_parser import FAILED, complain, make_parser, pairs, show_json, told
+from bossworker.cli.command_parser import FAILED, NO_SUCH, complain, make_parser, pairs, show_json, told
 from bossworker.cli.entries import (
     ENDED,
     NAME,
     Entry,
     EntryError,
+    GoneError,
     described,
     has_failed,
     is_cancelled,
     is_running,
+    runs,
     short,
 )
 from bossworker.cli.quantities import check_with, one_of, parse_duration, parse_given, parse_pair, parse_size
 from bossworker.cli.room import room_for
-from bossworker.cli.selecting import everything, select
+from bossworker.cli.selecting import check_name, choose, everything, select
 from bossworker.commands.roots import find_root
 from bossworker.jobs.cleaning import clear_debris
 
@@ -45,7 +47,7 @@ def start_parser() -> argparse.ArgumentParser:
 def add_command_options(parser: argparse.ArgumentParser) -> None:
     """What `start` and `add` know of a command."""
     add = parser.add_argument
-    add("--name", type=check_with(parse_given), help="to be found by, besides its id")
+    add("--name", type=check_with(check_name), help="to be found by, besides its id")
     add("--timeout", type=check_with(parse_duration), default=0.0, metavar="S", help="end it after this: 90, 2m, 1h30m")
     add("--env", **_PAIRS, help="a variable to add; several times")
     add("--wd", "--workdir", type=check_with(parse_given), metavar="DIR", help="where it runs, instead of here")
@@ -60,6 +62,8 @@ def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
     command: list[str] = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
     if not command:
         parser.error("CMD is missing: the program and its arguments")
+    if not (command[0] or options.shell):
+        parser.error("CMD begins with an empty word: it names no program")
     if options.shell and len(command) > 1:
         parser.error("with -c, CMD is one word")
     return command
@@ -96,9 +100,14 @@ def start(argv: Sequence[str]) -> int:
 
 def _value(text: str) -> object:
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
         return text
+
+
+def _no_json(name: str) -> object:
+    """NaN and Infinity, which Python's parser takes, are words."""
+    raise ValueError(name)
 
 
 def retry_parser() -> argparse.ArgumentParser:
@@ -126,7 +135,7 @@ def retry(argv: Sequence[str]) -> int:
                 again = entry.again()
             except EntryError as error:
                 complain("retry", error)
-                status = FAILED
+                status = NO_SUCH if isinstance(error, GoneError) else FAILED
                 continue
             show_json({"id": again.id, "short": short(again.id), "retry_of": entry.id}) if options.json else print(
                 again.id
@@ -139,15 +148,16 @@ def retry(argv: Sequence[str]) -> int:
 def _failed_ones() -> list[Entry]:
     """Those that no later job is a retry of, and that nobody has cancelled."""
     found = [(entry, one) for entry in everything() if (one := described(entry)) is not None]
-    spared = {one["meta"].get("retry_of") for _, one in found} | {one["id"] for _, one in found if is_cancelled(one)}
-    return [entry for entry, one in reversed(found) if has_failed(one) and entry.id not in spared]
+    tried = {str(one["meta"].get("retry_of")) for _, one in found}
+    failed = [entry for entry, one in reversed(found) if has_failed(one) and not is_cancelled(one)]
+    return [entry for entry in failed if entry.id not in tried]
 
 
 def clean_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "clean",
-        "Delete jobs and tasks with all their files: those that are named (what runs is killed), or else all that\n"
-        "have ended.",
+        "Delete jobs and tasks with all their files: those that are named (what runs is killed, unless it is meant by\n"
+        "all), or else all that have ended.",
         ["", "--older-than 7d", "last"],
         ids="*",
     )
@@ -171,17 +181,26 @@ def clean(argv: Sequence[str]) -> int:
 
     def work() -> int:
         if options.ids:
-            chosen = select(options.ids)
+            chosen = [one.entry for one in choose(options.ids) if one.named or not runs(one.entry)]
         else:
             chosen = [entry for entry in everything() if _may_go(entry, options.older_than, options.status)]
-        for entry in chosen:
-            entry.delete()
+        deleted = [entry.id for entry in chosen if _is_deleted(entry)]
         if not (options.ids or options.status):
             _delete_joblogs(options.older_than)
-        show_json({"deleted": [entry.id for entry in chosen]}) if options.json else print(f"{len(chosen)} deleted")
-        return 0
+        show_json({"deleted": deleted}) if options.json else print(f"{len(deleted)} deleted")
+        return 0 if len(deleted) == len(chosen) else FAILED
 
     return told("clean", work)
+
+
+def _is_deleted(entry: Entry) -> bool:
+    """Delete it, or tell why it stays."""
+    try:
+        entry.delete()
+    except (EntryError, OSError) as error:
+        complain("clean", error)
+        return False
+    return True
 
 
 def _may_go(entry: Entry, age: float | None, statuses: list[str] | None) -> bool:

@@ -19,6 +19,10 @@ class EntryError(Exception):
     """What cannot be done to a job or task; the text is for people."""
 
 
+class GoneError(EntryError):
+    """It is not there (any more)."""
+
+
 class Entry(Protocol):
     """A job, a task, a queued command or a pool: whatever `ps` lists. What it cannot do is an EntryError."""
 
@@ -51,6 +55,18 @@ class Entry(Protocol):
 
     def delete(self) -> None:
         """End it, and delete its files."""
+
+
+def name_in(meta: dict[str, Any]) -> str:
+    """As text, whatever a program has put there; empty if it has none."""
+    name = meta.get(NAME)
+    return "" if name is None else str(name)
+
+
+def queue_in(meta: dict[str, Any]) -> dict[str, Any]:
+    """Of one that was queued, how; nothing of another one, even if its own metadata has such a key."""
+    queue = meta.get(QUEUE)
+    return queue if isinstance(queue, dict) and {"group", "priority", "after"} <= queue.keys() else {}
 
 
 def is_running(found: dict[str, Any]) -> bool:

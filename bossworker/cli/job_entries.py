@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from bossworker import jobs
-from bossworker.cli.entries import CANCELLED, NAME, NOT_STARTED, QUEUE, QUEUED, Entry, EntryError, runs, short
+from bossworker.cli.entries import (
+    CANCELLED,
+    NOT_STARTED,
+    QUEUED,
+    Entry,
+    EntryError,
+    GoneError,
+    name_in,
+    queue_in,
+    runs,
+    short,
+)
 from bossworker.cli.queue_files import QueueFolder, all_groups
 from bossworker.cli.room import full_disk, room_for
 from bossworker.commands import jobdir, output, record
 from bossworker.commands.ended_job import open_stream
 from bossworker.commands.record import Info, Status
+from bossworker.commands.roots import find_root
 from bossworker.system import descendants, proc
 
 STARTING, _SOON = 2.0, 0.01  # seconds that a job may take to start; between looks whether it has
@@ -32,10 +44,10 @@ class JobEntry:
         self._info: Info | None = None
 
     def look(self) -> Info:
-        """How it stands. EntryError when it is gone."""
+        """How it stands. GoneError when it is gone."""
         self._info = jobs.info(self.id)
         if self._info is None:
-            raise EntryError(f"there is no job {self.id} any more")
+            raise GoneError(f"there is no job {self.id} any more")
         return self._info
 
     @property
@@ -44,7 +56,7 @@ class JobEntry:
 
     @property
     def name(self) -> str:
-        return str(self.info.meta.get(NAME, ""))
+        return name_in(self.info.meta)
 
     def describe(self) -> dict[str, Any]:
         """The documented form of a job, JSON values."""
@@ -107,8 +119,10 @@ class JobEntry:
         One that was queued is queued again.
         """
         info = self.look()
-        if QUEUE in info.meta:
+        if queue_in(info.meta):
             return add_again(info)
+        if not info.args:
+            raise EntryError(f"job {self.id} cannot be started again: what it ran is not known: {info.reason}")
         stdin = info.stdin
         if stdin is not None and not os.path.isabs(stdin):
             raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
@@ -130,8 +144,14 @@ class JobEntry:
         return JobEntry(jobid)
 
     def delete(self) -> None:
-        """End it, and delete its files."""
-        jobs.clean(self.id)
+        """End it, and delete its files. EntryError when they stay."""
+        try:
+            jobs.clean(self.id)
+        except OSError as error:
+            raise EntryError(f"job {self.id} cannot be deleted: {error.strerror or error}") from error
+        if os.path.lexists(os.path.join(find_root(), self.id)):
+            why = record.read(self.id).elsewhere or "it is another user's"
+            raise EntryError(f"job {self.id} is not deleted: {why}")
 
 
 def read_stream(folder: int | None, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
@@ -162,18 +182,18 @@ class QueuedEntry:
         self._folder = folder
 
     def _look(self) -> tuple[JobEntry | None, dict[str, Any]]:
-        """The job that it has become; or None, and what was asked for. EntryError when it is neither here nor there."""
+        """The job that it has become; or None, and what was asked for. GoneError when it is neither here nor there."""
         request = self._folder.request(self.id)  # first: it is deleted once the job is there, and has ended
         if record.read(self.id).known:
             return JobEntry(self.id), {}
         if request is None:
-            raise EntryError(f"there is no job {self.id} any more")
+            raise GoneError(f"there is no job {self.id} any more")
         return None, request
 
     @property
     def name(self) -> str:
         job, request = self._look()
-        return job.name if job is not None else str(request["command"]["meta"].get(NAME, ""))
+        return job.name if job is not None else name_in(request["command"]["meta"])
 
     @property
     def _started(self) -> JobEntry | None:
@@ -188,7 +208,7 @@ class QueuedEntry:
         return {
             "id": self.id,
             "kind": self.kind,
-            "name": command["meta"].get(NAME) or None,
+            "name": name_in(command["meta"]) or None,
             "status": QUEUED,
             "exit_code": None,
             "signal": None,
@@ -262,9 +282,11 @@ class QueuedEntry:
 
     def delete(self) -> None:
         """It will not be started, and nothing of it stays."""
-        if self._started is None:
+        started = self._started
+        self._folder.remove(self.id)  # first: whoever sees to the group keeps what is there and has not started
+        if started is None:
             self._folder.ask(cancel=[self.id])
-        jobs.clean(self.id)
+        JobEntry(self.id).delete()
 
 
 def queued_entries(take_up: bool = True) -> list[QueuedEntry]:
@@ -304,7 +326,7 @@ def add(
 
 def add_again(info: record.Info) -> QueuedEntry:
     """Queue a command once more that was queued, in its group, now that what it came after has ended."""
-    queue = info.meta["queue"]
+    queue = queue_in(info.meta)
     command = {
         "cmd": info.args[2] if info.shell else info.args,
         "shell": info.shell,

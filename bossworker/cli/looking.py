@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select as polling
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,13 @@ from bossworker.cli.entries import (
     ENDED,
     LOOK,
     NOT_STARTED,
-    QUEUE,
     QUEUED,
     STREAMS,
     Entry,
     EntryError,
     is_cancelled,
     is_running,
+    queue_in,
     runs,
     short,
 )
@@ -86,7 +87,7 @@ def _described(entries: Iterator[Entry]) -> Iterator[dict[str, Any]]:
 def _is_wanted(one: dict[str, Any], options: argparse.Namespace) -> bool:
     if options.name is not None and one["name"] != options.name:
         return False
-    if options.group is not None and one["meta"].get(QUEUE, {}).get("group") != options.group:
+    if options.group is not None and queue_in(one["meta"]).get("group") != options.group:
         return False
     return options.status is None or options.status in (one["status"], state_of(one).split(" (")[0])
 
@@ -108,7 +109,10 @@ def _unknown_end(one: dict[str, Any]) -> str:
     """Of one that has no exit code."""
     if str(one["reason"]).startswith(NOT_STARTED):
         return NOT_STARTED
-    return "cancelled" if is_cancelled(one) else "failed (how is not known)"
+    return "cancelled" if is_cancelled(one) else f"failed{HOW_IS_NOT_KNOWN}"
+
+
+HOW_IS_NOT_KNOWN = " (how is not known)"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -206,8 +210,9 @@ def log_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="from this byte on; a negative number counts from the end",
     )
-    add("--stderr", action="store_true", help="only its stderr, to stdout")
-    add("--stdout", action="store_true", help="only its stdout")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--stderr", action="store_true", help="only its stderr, to stdout")
+    either.add_argument("--stdout", action="store_true", help="only its stdout")
     return parser
 
 
@@ -233,14 +238,23 @@ def log(argv: Sequence[str]) -> int:
 def _log(entry: Entry, wanted: list[str], options: argparse.Namespace) -> None:
     places = dict.fromkeys(wanted, options.since or 0)
     while True:
-        ended = not options.follow or not is_running(entry.describe())  # before we read: what is read then is all
+        ended = not is_running(entry.describe()) or not options.follow  # before we read: what is read then is all
         for stream in wanted:
             to = 2 if len(wanted) > 1 and stream == STREAMS[1] else 1
             for data in _new(entry, stream, places):
                 write(to, data)
         if ended:
             return
-        time.sleep(LOOK)
+        _await_more()
+
+
+def _await_more() -> None:
+    """For an instant. BrokenPipeError when nobody reads what we print: there may never be more to print."""
+    time.sleep(LOOK)
+    poll = polling.poll()
+    poll.register(1, 0)
+    if any(told & (polling.POLLERR | polling.POLLHUP) for _, told in poll.poll(0)):
+        raise BrokenPipeError
 
 
 def _new(entry: Entry, stream: str, places: dict[str, int]) -> Iterator[bytes]:
@@ -265,7 +279,7 @@ def _log_json(entry: Entry, stream: str, since: int, follow: bool) -> None:
             show_json({**new, "status": found["status"], "exit_code": found["exit_code"], "signal": found["signal"]})
         if ended or not follow:
             return
-        time.sleep(LOOK)
+        _await_more()
 
 
 def _whole_characters(data: bytes) -> bytes:

@@ -66,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *rest = rest[0], "--help"
     if name in COMMANDS:
         return _call(name, rest, is_program=argv is None)
+    return _guarded("bossworker", lambda: _tell(name))
+
+
+def _tell(name: str) -> int:
+    """What there is; or that there is no such command."""
     if name in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"bossworker {__version__}")
         return 0
-    print(f"bossworker: there is no command {name!r:.200}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+    _say(f"bossworker: there is no command {name!r:.200}; there are {', '.join(COMMANDS)}")
     return USAGE
 
 
@@ -100,8 +105,16 @@ def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
         if loads:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         gc.enable()
+    return _guarded(f"bossworker {name}", lambda: command(argv))
+
+
+def _guarded(name: str, work: Callable[[], int]) -> int:
+    """Its exit status, also where nobody takes what is printed."""
     try:
-        status = command(argv)
+        try:
+            status = work()
+        except SystemExit as exit:  # argparse's
+            status = exit.code if isinstance(exit.code, int) else 1
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -110,10 +123,8 @@ def _call(name: str, argv: Sequence[str], is_program: bool) -> int:
         return PIPE_CLOSED
     except OSError as error:  # a full disk under stdout; a folder that may not be written to
         _drop_output()
-        print(f"bossworker {name}: {error}", file=sys.stderr)
+        _say(f"{name}: {error}")
         return 1
-    except SystemExit as exit:  # argparse's
-        return exit.code if isinstance(exit.code, int) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -122,6 +133,12 @@ def _load(name: str) -> Callable[[Sequence[str]], int]:
     module, function, _ = COMMANDS[name]
     found = getattr(import_module(f"bossworker.cli.{module}"), function)
     return found() if name == "run" else found  # type: ignore[no-any-return] # see run_start.py
+
+
+def _say(text: str) -> None:
+    from bossworker.cli.printers import say
+
+    say(text)
 
 
 def _drop_output() -> None:

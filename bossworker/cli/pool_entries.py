@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from bossworker.cli.entries import EntryError
+from bossworker.cli.entries import EntryError, GoneError
 from bossworker.errors import BossWorkerError, DoorRefused, PoolClosed
 from bossworker.pool.boss.stats import Stats
 from bossworker.pool.caller.remote_operator import RemoteOperator, operate, pools
@@ -35,7 +35,7 @@ class PoolEntry:
             return call()
         except PoolClosed:
             self.gone = True
-            raise EntryError(f"there is no pool {self.name} any more") from None
+            raise GoneError(f"there is no pool {self.name} any more") from None
         except (BossWorkerError, TimeoutError) as error:
             raise EntryError(f"pool {self.name}: {error}") from error
 
@@ -93,8 +93,10 @@ class PoolEntry:
             time.sleep(left)
 
     def signal(self, number: int) -> bool:
-        """Whatever the signal: cancel all its jobs. False when there are none."""
-        return self.told(self._cancel_all) > 0
+        """Whatever the signal: cancel all its jobs. EntryError when there are none."""
+        if not self.told(self._cancel_all):
+            raise EntryError(f"pool {self.name} has no jobs to cancel")
+        return True
 
     def _cancel_all(self) -> int:
         stretches = self.operator.queued()

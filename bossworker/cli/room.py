@@ -43,7 +43,7 @@ def room_for(what: str) -> Iterator[None]:
     except OSError as error:
         if not is_no_room(error) and error.errno not in _NOT_OURS:
             raise
-        where = error.filename or find_root()
+        where = error.filename if os.path.isabs(error.filename or "") else find_root()
         raise EntryError(
             f"no {what} can be kept in {where}: {error.strerror}; "
             "make room, or have BOSSWORKER_ROOT name another folder"

@@ -1,4 +1,4 @@
-"""Which jobs, tasks and pools are meant: a unique beginning of an id, a name, ``last``, ``all`` or ``failed``."""
+"""Which jobs, tasks and pools are meant: a name, a unique beginning of an id, ``last``, ``all`` or ``failed``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from itertools import islice
 from typing import NamedTuple
 
 from bossworker.cli.command_list import CommandList
-from bossworker.cli.entries import Entry, EntryError, described, has_failed, is_cancelled, is_meant
+from bossworker.cli.entries import Entry, EntryError, described, has_failed, is_cancelled, is_meant, short
 from bossworker.cli.task_entries import task_entries
 from bossworker.errors import BossWorkerError
 from bossworker.pool.door.addresses import all_doors
 
 LAST, ALL, FAILED = "last", "all", "failed"
 LEAST = 3  # letters of an id
+
+
+def check_name(text: str) -> str:
+    """A name that something may be found by. ValueError."""
+    if text in ("", LAST, ALL, FAILED):  # empty: a variable of the shell that is not set, perhaps
+        raise ValueError(f"it is anything but nothing, and {LAST}, {ALL} and {FAILED}, which mean others")
+    return text
 
 
 class SelectError(BossWorkerError):
@@ -64,14 +71,16 @@ def _meant(text: str) -> list[Entry]:
         return list(everything())
     if text == FAILED:
         return [entry for entry in everything() if _failed(entry)]
-    if len(text) >= LEAST and (entries := [one for one in everything() if is_meant(one.id, text)]):
-        if len(entries) > 1:
-            several = ", ".join(entry.id for entry in entries[:3])
-            raise SelectError(f"{text!r} is the beginning of {len(entries)} ids: {several}...; give more of it")
+    entries = [one for one in everything() if is_meant(one.id, text)] if len(text) >= LEAST else []
+    if len(entries) == 1 and (text == entries[0].id or text.startswith(short(entries[0].id))):
         return entries
-    return (
-        _named(text) or _pool_named(text) or _none(f"there is no job, task or pool {text!r}: bossworker ps lists them")
-    )
+    # A name comes before a shorter beginning: "add" and "2026" may be both, and kill must not end another one.
+    if named := _named(text) or _pool_named(text):
+        return named
+    if len(entries) > 1:
+        several = ", ".join(entry.id for entry in entries[:3])
+        raise SelectError(f"{text!r} is the beginning of {len(entries)} ids: {several}...; give more of it")
+    return entries or _none(f"there is no job, task or pool {text!r}: bossworker ps lists them")
 
 
 def _named(text: str) -> list[Entry]:

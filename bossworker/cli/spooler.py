@@ -165,6 +165,7 @@ class Spooler:
         running = self.pool.stats().running if self.settings.paused else self.pool.pending()
         if running or (self.requests and not self.settings.paused):
             self.idle_since = time.monotonic()
+            return False  # also of one that is to leave at once
         return time.monotonic() - self.idle_since >= self.idle
 
     # -- what is asked --------------------------------------------------------------------------------------
@@ -272,8 +273,7 @@ class Spooler:
         """A command has ended: its job directory tells how, if it ever started."""
         jobid = result.job["id"]
         self.ids.pop(jobid, None)
-        request = self.requests.get(jobid) or self.folder.request(jobid)
-        if request is None or record.read(jobid).known:
+        if record.read(jobid).known or (request := self.folder.request(jobid)) is None:  # somebody has deleted it
             self.strike_off(jobid)
         else:
             self.requests[jobid] = request

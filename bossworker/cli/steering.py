@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bossworker.cli.command_parser import FAILED, TIME_IS_UP, complain, make_parser, show_json, told
-from bossworker.cli.entries import NOT_STARTED, Entry, EntryError, exit_status, is_running, runs
-from bossworker.cli.looking import state_of
+from bossworker.cli.command_parser import FAILED, NO_SUCH, TIME_IS_UP, complain, make_parser, show_json, told
+from bossworker.cli.entries import Entry, EntryError, GoneError, exit_status, is_running, runs
+from bossworker.cli.looking import HOW_IS_NOT_KNOWN, state_of
+from bossworker.cli.printers import say
 from bossworker.cli.quantities import check_with, parse_duration
 from bossworker.cli.selecting import Choice, choose, select
 from bossworker.system.checks import check_signal
@@ -46,22 +46,16 @@ def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
     if as_json:
         show_json(found)
     elif status:
-        print(f"{entry.kind} {entry.id}: {_how_it_ended(found)}", file=sys.stderr)
+        say(f"{entry.kind} {entry.id}: {_how_it_ended(found)}")
     return status
 
 
-def _nothing_is_known(found: dict[str, Any]) -> bool:
-    return found["exit_code"] is None and found["signal"] is None
-
-
 def _how_it_ended(found: dict[str, Any]) -> str:
-    """In words; with the reason where no exit status tells more."""
-    state, reason = state_of(found), found["reason"]
-    if reason and is_running(found):  # what it waits for
-        return f"{state}: {reason}"
-    if not reason or not state.startswith((NOT_STARTED, "failed")) or not _nothing_is_known(found):
-        return state
-    return str(reason) if state == NOT_STARTED else f"{state.split(' (')[0]}: {reason}"
+    """In words; with the reason, or what it waits for."""
+    state, reason = state_of(found), found["reason"] or ""
+    if reason.startswith(state):  # not started, cancelled
+        return str(reason)
+    return f"{state.removesuffix(HOW_IS_NOT_KNOWN)}: {reason}" if reason else state
 
 
 def kill_parser() -> argparse.ArgumentParser:
@@ -108,26 +102,28 @@ def _to_each(name: str, options: argparse.Namespace, action: Callable[[Entry], b
     def work() -> int:
         status = 0
         for choice in choose(options.ids):
-            done = _try(name, choice, action)
-            status = status or (0 if done or not choice.named else FAILED)
-            if options.json and (done or choice.named):
-                show_json({"id": choice.entry.id, "done": done})
+            failed = _try(name, choice, action)
+            status = status or (failed if choice.named else 0)
+            if options.json and (choice.named or not failed):
+                show_json({"id": choice.entry.id, "done": not failed})
         return status
 
     return told(name, work)
 
 
-def _try(name: str, choice: Choice, action: Callable[[Entry], Any]) -> bool:
+def _try(name: str, choice: Choice, action: Callable[[Entry], bool]) -> int:
+    """The exit status."""
     entry = choice.entry
     try:
         if action(entry):
-            return True
+            return 0
         if choice.named:
             complain(name, f"{entry.kind} {entry.id} does not run: {state_of(entry.describe())}")
     except EntryError as error:
         if choice.named or runs(entry):
             complain(name, error)
-    return False
+        return NO_SUCH if isinstance(error, GoneError) else FAILED
+    return FAILED
 
 
 def send_parser() -> argparse.ArgumentParser:
@@ -137,7 +133,7 @@ def send_parser() -> argparse.ArgumentParser:
         ["last yes", "chat 'how are you?'", "-n --json 4f1c 'no newline'"],
     )
     parser.add_argument("-n", dest="bare", action="store_true", help="without a newline at the end")
-    parser.add_argument("id", metavar="ID", help="which one")
+    parser.add_argument("ids", metavar="ID", nargs=1, help="which one")
     parser.add_argument("text", metavar="TEXT", help="what to send")
     return parser
 
@@ -145,11 +141,8 @@ def send_parser() -> argparse.ArgumentParser:
 def send(argv: Sequence[str]) -> int:
     options = send_parser().parse_args(argv)
 
-    def work() -> int:
-        for entry in select([options.id]):
-            entry.send(options.text if options.bare else f"{options.text}\n")
-            if options.json:
-                show_json({"id": entry.id, "done": True})
-        return 0
+    def hand(entry: Entry) -> bool:
+        entry.send(options.text if options.bare else f"{options.text}\n")
+        return True
 
-    return told("send", work)
+    return _to_each("send", options, hand)

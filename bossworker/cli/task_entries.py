@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bossworker.cli.entries import NAME, EntryError
+from bossworker.cli.entries import EntryError, GoneError, name_in
 
 
 class TaskEntry:
@@ -21,16 +21,27 @@ class TaskEntry:
 
     @property
     def name(self) -> str:
-        return str(self._told(self._task.info).get("meta", {}).get(NAME, ""))
+        return name_in(self._told(self._task.info).get("meta", {}))
 
     def _told(self, call: Callable[[], Any]) -> Any:
-        """EntryError for what a task refuses."""
-        from bossworker.tasks import TaskError
+        """EntryError for what a task refuses; GoneError when it was deleted."""
+        from bossworker.tasks import TaskError, TaskGone
 
         try:
             return call()
         except TaskError as error:
+            if isinstance(error, TaskGone) and not self._is_there():
+                raise GoneError(f"there is no task {self.id} any more") from error
             raise EntryError(f"task {self.id}: {error}") from error
+
+    def _is_there(self) -> bool:
+        """Whether there are its files, at least: its supervisor may have ended."""
+        from bossworker.tasks import TaskGone
+
+        try:
+            return bool(self._task.info(fresh=True))
+        except TaskGone:
+            return False
 
     def describe(self) -> dict[str, Any]:
         """As of a job."""
@@ -40,7 +51,7 @@ class TaskEntry:
         return {
             "id": self.id,
             "kind": self.kind,
-            "name": info["meta"].get(NAME),
+            "name": name_in(info["meta"]) or None,
             "status": status["state"],
             "exit_code": status["exit_code"],
             "signal": status["signal"],
@@ -92,7 +103,7 @@ class TaskEntry:
 
     def send(self, text: str, stream: str = "stdin", timeout: float | None = None) -> None:
         """EntryError when it has not taken all of it in time."""
-        data = text.encode()
+        data = text.encode("utf-8", "surrogateescape")  # as it was typed
         taken = self._told(lambda: self._task.stream(stream).write(data, timeout))
         if taken < len(data):
             raise EntryError(f"task {self.id} has taken {taken} of {len(data)} bytes: it does not read")

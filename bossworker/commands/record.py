@@ -208,7 +208,7 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
     try:
         # All by one descriptor: a job that is deleted and whose name is taken again meanwhile is not mixed up with the
         # other.
-        record.job = safe_files.read_json(fd, jobdir.JOB)
+        record.job = _checked(safe_files.read_json(fd, jobdir.JOB), jobdir.JOB)
         record.status = _read_status(fd, record.job)
         _judge(record)
         if not (record.known or record.elsewhere):
@@ -222,7 +222,7 @@ def read_open(fd: int, jobid: str, path: str) -> JobRecord:
         record.reason = "" if not record.job else f"{jobdir.STATUS} is gone"
     except (OSError, Damaged) as error:
         reraise_if_out_of_fds(error)
-        record.state, record.reason = jobdir.UNKNOWN, str(error)
+        record.state, record.reason, record.status = jobdir.UNKNOWN, str(error), {}
     return record
 
 
@@ -234,10 +234,10 @@ def _was_asked_to_end(fd: int) -> bool:
 def _read_status(fd: int, job: dict[str, Any]) -> dict[str, Any]:
     """What is on record; before there is anything, whether somebody is in charge already."""
     try:
-        return jobdir.read_status(fd)
+        return _checked(jobdir.read_status(fd), jobdir.STATUS)
     except FileNotFoundError:
         if isinstance(ended := job.get(jobdir.ENDED), dict):  # it was kept once it had ended
-            return ended
+            return _checked(ended, jobdir.JOB)
         in_charge = {"supervisor": job["supervisor"]} if "supervisor" in job else {}
         return {"state": jobdir.CREATED, **in_charge}
 
@@ -278,8 +278,19 @@ def _why_killed(status: dict[str, Any]) -> str:
     return "likely out of memory" if status.get("out_of_memory") else ""
 
 
-_LARGEST = 1e18
+_LARGEST = 1e15  # of Unix seconds, it is a time that can be shown; of bytes, more than there is
+_KINDS = {"argv": list, "env": dict, "meta": dict, "exit_code": int | None, "signal": int | None}
+_TIMES = ("created", "started")
 _NUMBERS = ("started", "ended", "elapsed", "user_time", "system_time", "max_rss")
+
+
+def _checked(found: dict[str, Any], file: str) -> dict[str, Any]:
+    """The same. Damaged, if what readers rely on is not what it should be: one such job must not spoil a list."""
+    wrong = [name for name, kind in _KINDS.items() if name in found and not isinstance(found[name], kind)]
+    wrong += [name for name in _TIMES if found.get(name) is not None and not _is_number(found[name])]
+    if wrong:
+        raise Damaged(f"{file} is damaged: {wrong[0]} is {found[wrong[0]]!r:.100}")
+    return found
 
 
 def _check(status: dict[str, Any]) -> None:
