@@ -14,8 +14,8 @@ disk that is full)
 
 jobs and tasks: detached.py (start, retry, clean), looking.py (ps, show, log, stack), steering.py (wait, kill, pause,
 resume, send), on entries.py (the one form that all have: job_entries.py, task_entries.py, pool_entries.py),
-command_list.py (commands, those that wait in queues too), selecting.py (which ones are meant), command_parser.py
-(and argument_parser.py, which `run` has too)
+command_list.py (commands, those that wait in queues too), selecting.py (which ones are meant), text_cells.py (how wide
+a text is in a table), command_parser.py (and argument_parser.py, which `run` has too)
 
 top.py, top_board.py (what is shown), top_screen.py (on a whole terminal);  web_command.py
 

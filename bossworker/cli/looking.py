@@ -32,6 +32,7 @@ from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.quantities import check_with, one_of, parse_whole, printable
 from bossworker.cli.queue_files import check_group
 from bossworker.cli.selecting import choose, everything, pools_there, select
+from bossworker.cli.text_cells import cut, padded, width_of
 from bossworker.system import descendants, proc
 
 if TYPE_CHECKING:
@@ -117,11 +118,11 @@ HOW_IS_NOT_KNOWN = " (how is not known)"
 
 def _print_table(found: list[dict[str, Any]]) -> None:
     rows = [("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"), *map(_row, found)]
-    widths = [max(len(row[at]) for row in rows) for at in range(5)]
+    widths = [max(width_of(row[at]) for row in rows) for at in range(5)]
     width = _width()
     for row in rows:
-        line = "  ".join(text.ljust(size) for text, size in zip(row, widths, strict=False))
-        print(_coloured(f"{line}  {row[5]}"[:width], row[2]))
+        line = "  ".join(map(padded, row, widths)) + f"  {row[5]}"
+        print(_coloured(line if width is None else cut(line, width), row[2]))
 
 
 def _width() -> int | None:

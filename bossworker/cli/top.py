@@ -12,6 +12,7 @@ from typing import Any
 from bossworker.cli.command_parser import make_parser, show_json, told
 from bossworker.cli.progress_line import is_terminal
 from bossworker.cli.quantities import check_with, parse_count, parse_duration
+from bossworker.cli.text_cells import cut, padded, width_of
 from bossworker.cli.top_board import (
     ENTRY_COLUMNS,
     POOL_COLUMNS,
@@ -95,7 +96,7 @@ def _print(picture: Picture, hint: str) -> None:
         if rows:
             lines += ["", *_table(columns, rows, width)]
     if size is not None:
-        lines = [line[: size.columns] for line in lines[: size.lines - 1]]
+        lines = [cut(line, size.columns) for line in lines[: size.lines - 1]]
     clear = "\x1b[H\x1b[2J" if terminal else ""
     print(clear + "\n".join(lines) + ("" if terminal else "\n"), flush=True)
 
@@ -104,9 +105,9 @@ def _table(columns: tuple[str, ...], rows: list[BoardRow], width: int) -> list[s
     shown = columns_shown(columns, width)
     titles = [columns[at] for at in shown]
     lines = [titles, *([fitted(columns[at], row.cells[at], width) for at in shown] for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(_aligned, titles, line, widths)).rstrip() for line in lines]
 
 
 def _aligned(column: str, cell: str, width: int) -> str:
-    return cell.rjust(width) if column in RIGHT else cell.ljust(width)
+    return cell.rjust(width) if column in RIGHT else padded(cell, width)

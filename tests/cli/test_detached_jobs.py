@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from bossworker import jobs
+from bossworker.cli.entries import short
+from bossworker.cli.text_cells import cut
 from bossworker.tasks import TaskPool
 from tests.cli.conftest import Cli
 from tests.conftest import wait_for
@@ -290,6 +292,16 @@ def test_ps_chooses(cli: Cli, start: Callable[..., str]) -> None:
     cli("wait", "all")
     assert [one["name"] for one in objects(cli("ps", "--json", "--status", "failed").out)] == ["b"]
     assert [one["name"] for one in objects(cli("ps", "--json", "--name", "a").out)] == ["a"]
+
+
+def test_tables_are_straight_whatever_letters_a_name_has(cli: Cli, start: Callable[..., str]) -> None:
+    """Those of Chinese take two cells each, and an accent of its own takes none."""
+    ids = {name: short(start("--name", name, "true")) for name in ("abcdef", "\u540d\u524d", "e\u0301")}
+    cli("wait", "all")
+    lines = {line.split()[0]: line for line in cli("ps").out.splitlines()[1:]}
+    for name, spaces in zip(ids, (2, 4, 7), strict=True):
+        assert f"  {name}{' ' * spaces}completed  " in lines[ids[name]]
+    assert cut("\u540d\u524d!", 3) == "\u540d"
 
 
 def test_what_makes_no_sense(cli: Cli) -> None:
