@@ -14,7 +14,7 @@ class CommandList:
     def __init__(self, take_up: bool = True) -> None:
         """
         Args:
-            take_up: Where nobody sees to a queue, have somebody do so. EntryError: whoever should does not start.
+            take_up: Where nobody sees to a queue, have somebody do so.
         """
         # Queued ones first: what starts meanwhile is a job, and so is not passed over.
         self._queued = _queued(take_up)

@@ -200,11 +200,12 @@ class QueueFolder:
 
         Where nobody can, `trouble` says why: whoever looks is to see what there is all the same.
         """
-        if self.waiting_ids() and not self.settings.paused:
-            try:
+        self.trouble = ""
+        try:
+            if self.waiting_ids() and not self.settings.paused:
                 self.poke()
-            except (EntryError, OSError) as error:
-                self.trouble = str(error)
+        except (EntryError, OSError) as error:
+            self.trouble = str(error)
 
     def _start_if_free(self) -> bool:
         """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""

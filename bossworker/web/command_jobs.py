@@ -56,13 +56,10 @@ class CommandJobs:
             self._attendant.start()
 
     def _attend(self) -> None:
-        wrong = []
-        for folder in all_groups():
-            try:
-                folder.take_up()
-            except (EntryError, OSError) as error:
-                wrong.append(str(error))
-        self.trouble = "; ".join(wrong)
+        folders = list(all_groups())
+        for folder in folders:
+            folder.take_up()
+        self.trouble = "; ".join(folder.trouble for folder in folders if folder.trouble)
 
     def detail(self, jobid: str) -> dict[str, Any] | None:
         """The same as `describe`, with what it takes just now."""
