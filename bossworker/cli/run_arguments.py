@@ -39,8 +39,8 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
 def read_plain(words: Sequence[str]) -> RunOptions | None:
     """What they say, if all is written as it mostly is: ``-k``, ``-j2``, ``-j 2``, ``--jobs 2`` or ``--jobs=2``.
 
-    Otherwise None: then argparse reads them, and says what is wrong. It takes a quarter of the time that a run has
-    until its first command begins.
+    Otherwise None: then argparse reads them, and says what is wrong. To load it takes a sixth of the time until a run's
+    first command begins.
     """
     options, at = RunOptions(), 0
     for option in reversed(OPTIONS):  # of several with one destination, the first says what is the default
