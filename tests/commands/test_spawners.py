@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,6 +157,8 @@ def as_user_of_few(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The host of a crew is another user's, who may have so many processes, threads counted."""
     need_root()
     become_host = host.become_host
+    for name in ("bossworker.commands.hosting.kept", "bossworker.system.titles"):
+        import_module(name)  # now: that user may not be allowed to read where they lie
 
     def with_few(*told: Any) -> None:
         os.setresuid(NUMBER, NUMBER, NUMBER)
