@@ -85,6 +85,14 @@ def size_of(stream: Output) -> int:
     return len(stream) if isinstance(stream, bytes) else os.path.getsize(stream)
 
 
+def bytes_of(stream: Output) -> bytes:
+    """All of it."""
+    if isinstance(stream, bytes):
+        return stream
+    with open(stream, "rb") as file:
+        return file.read()
+
+
 def last_bytes(stream: Output, most: int) -> bytes:
     """The end of a stream."""
     if isinstance(stream, bytes):

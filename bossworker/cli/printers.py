@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bossworker.cli.outcomes import Ended, Output, last_bytes
+from bossworker.cli.outcomes import Ended, Output, bytes_of, last_bytes
 from bossworker.cli.replacements import Row
 from bossworker.commands.hosting.relaying import tagged
 from bossworker.system.records import Protocol
@@ -169,18 +169,16 @@ def described(ended: Ended) -> dict[str, object]:
 
 def planned(row: Row, text: str) -> dict[str, object]:
     """What is known before it runs: all that ``--dry-run --json`` tells."""
-    return {"seq": row.seq, "args": [printable(one) for one in row.args], "command": printable(text)}
+    return {"seq": row.seq, "args": [readable(one) for one in row.args], "command": readable(text)}
 
 
-def printable(text: str) -> str:
+def readable(text: str) -> str:
+    """Of names and command lines, which may be any bytes, what is no UTF-8 replaced."""
     return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _text(stream: Output) -> str:
-    if isinstance(stream, str):
-        with open(stream, "rb") as file:
-            stream = file.read()
-    return stream.decode("utf-8", "replace")
+    return bytes_of(stream).decode("utf-8", "replace")
 
 
 class Answers:

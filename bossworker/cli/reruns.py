@@ -18,7 +18,6 @@ class Reruns:
 
     def __init__(self, options: RunOptions, argv: Sequence[str], name: str, inputs_stay: bool) -> None:
         self._options = options
-        self._joblog = options.joblog if options.joblog != "-" else None
         self._argv = argv
         self._name = name
         # Nobody would read, or copy, a long command line once more.
@@ -53,11 +52,11 @@ class Reruns:
             return self._once_more("--resume-failed") if self._same_again else []
         if options.function is not None or self._no_own_log:
             return []
-        if self._joblog and options.retry_failed:
+        if options.kept_joblog and options.retry_failed:
             return self._once_more("--retry-failed")
-        if self._joblog and self._same_again:
+        if options.kept_joblog and self._same_again:
             return self._once_more("--resume-failed")
-        return ["bossworker", "run", "--retry-failed", "--joblog", self._joblog or self._own_log]
+        return ["bossworker", "run", "--retry-failed", "--joblog", options.kept_joblog or self._own_log]
 
     def _once_more(self, how: str) -> list[str]:
         return ["bossworker", "run", how, *(one for one in self._argv if one not in _HOW)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from bossworker.cli import printers
 from bossworker.cli.inputs import Joined
 from bossworker.cli.joblog import HEADER
-from bossworker.cli.outcomes import Ended, Output
+from bossworker.cli.outcomes import Ended, Output, bytes_of
 from bossworker.cli.replacements import Row, Text
 from bossworker.commands.hosting.relaying import tagged
 
@@ -190,9 +190,9 @@ class ResultLines:
 
     def show(self, ended: Ended) -> None:
         times = round(ended.started_at, 3), round(ended.seconds, 3)
-        facts = ended.stdout_bytes, ended.exit_value, ended.signal or 0, printers.printable(ended.plan.text)
+        facts = ended.stdout_bytes, ended.exit_value, ended.signal or 0, printers.readable(ended.plan.text)
         line: dict[str, object] = dict(zip(_COLUMNS, (ended.plan.row.seq, ":", *times, 0, *facts), strict=True))
-        line["V"] = [printers.printable(one) for one in ended.plan.row.args]
+        line["V"] = [printers.readable(one) for one in ended.plan.row.args]
         for name, stream in (("Stdout", ended.stdout), ("Stderr", ended.stderr)):
             line[name] = _tagged(stream, ended).decode("utf-8", "replace")
         self._sheet.write(printers.json_line(line).decode())
@@ -202,7 +202,4 @@ class ResultLines:
 
 
 def _tagged(stream: Output, ended: Ended) -> bytes:
-    if isinstance(stream, str):
-        with open(stream, "rb") as file:
-            stream = file.read()
-    return tagged(stream, os.fsencode(ended.plan.tag))
+    return tagged(bytes_of(stream), os.fsencode(ended.plan.tag))

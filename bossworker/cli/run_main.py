@@ -323,8 +323,8 @@ class RunCommand:
         for one in self._on_end:
             one(ended)
         self._summary.add(ended)
-        log = self._options.joblog not in (None, "-")
-        if not (ended.ok or log or self._journal is not None or self._options.function is not None):
+        kept = self._options.kept_joblog or self._options.journal or self._options.function
+        if not (ended.ok or kept):
             self._keep_for_rerun(ended)
         self._printer.show(ended)
         if self._journal is not None:

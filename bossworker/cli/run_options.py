@@ -83,6 +83,11 @@ class RunOptions:
         return parse_jobs(self.jobs, usable_cpus())
 
     @property
+    def kept_joblog(self) -> str | None:
+        """The joblog, if another run can read it."""
+        return self.joblog if self.joblog != "-" else None
+
+    @property
     def fixed_timeout(self) -> float:
         """Seconds; 0: none, or one that depends on the median."""
         return 0.0 if self.timeout[1] else self.timeout[0]
