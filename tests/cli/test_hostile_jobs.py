@@ -204,8 +204,11 @@ def test_where_there_is_no_room_is_told_whole(cli: Cli, root: Path, monkeypatch:
     assert f"no job can be kept in {root}: Read-only file system; make room" in cli("start", "true").err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["ps", "--help"], []])
-def test_nobody_reads_the_help(root: Path, argv: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["ps", "--help"], ["run", "--help"], []])
+def test_nobody_reads_the_help(root: Path, argv: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unbuffered, it is argparse that writes the help of a command."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     reading, writing = os.pipe()
     os.close(reading)
     with start_program(*argv, stdout=writing) as program:
