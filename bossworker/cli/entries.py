@@ -23,6 +23,10 @@ class GoneError(EntryError):
     """It is not there (any more)."""
 
 
+class LateError(EntryError):
+    """It has not been done in time."""
+
+
 class Entry(Protocol):
     """A job, a task, a queued command or a pool: whatever `ps` lists. What it cannot do is an EntryError."""
 
@@ -47,8 +51,8 @@ class Entry(Protocol):
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
         """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
 
-    def send(self, text: str) -> None:
-        """Hand it a text."""
+    def send(self, text: str, timeout: float | None = None) -> None:
+        """Hand it a text. LateError when it has not taken all of it within that many seconds."""
 
     def again(self) -> Entry:
         """Start it once more."""

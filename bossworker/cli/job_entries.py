@@ -109,7 +109,7 @@ class JobEntry:
         """What it has written to a stream, from a byte on (from the end, if negative), and where this begins."""
         return read_stream(record.open_job(self.id), stream, since, limit)
 
-    def send(self, text: str) -> None:
+    def send(self, text: str, timeout: float | None = None) -> None:
         """EntryError: a job reads nothing but what it was started with."""
         raise EntryError(f"job {self.id} reads nothing that is sent; tasks (bossworker.tasks.spawn) do")
 
@@ -272,8 +272,8 @@ class QueuedEntry:
         """Nothing yet."""
         return JobEntry(self.id).read(stream, since, limit)
 
-    def send(self, text: str) -> None:
-        JobEntry(self.id).send(text)
+    def send(self, text: str, timeout: float | None = None) -> None:
+        JobEntry(self.id).send(text, timeout)
 
     def again(self) -> Entry:
         if (job := self._started) is not None:

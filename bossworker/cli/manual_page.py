@@ -27,7 +27,7 @@ timeout, meta, directory.
 Of a pool also pool, an object with address, boss_pid, and, if it answers, workers, queued, running, done,
 failed, restarts (numbers); pid is that of its program, its status is running or unknown.
 What was queued has queue in its meta: group, priority, after (ids). add: id, short, name, group. group: group, slots,
-paused, running, queued.
+paused, running, queued; with --delete group, deleted.
 log: id, stream, since, next (for the next --since), text, status, exit_code, signal.
 start: id, short, name. retry: id, short, retry_of. kill, pause, resume, send: id, done. clean: deleted. stack: id,
 processes (pid, state, depth, command), or text of a pool. trace: id, file. doctor: what, state, text. web: url.
@@ -60,9 +60,9 @@ run: 0, the number of failed jobs up to 100, 101 if there were more, 130 after C
 error. With --halt, as GNU parallel: of fail=1 and done=1, the exit status of the job that made it halt (128 and the
 signal's number, if one ended it); of N%, how many of a hundred failed; of success, 0 if so many did well; or else the
 number of failed jobs.
-wait: that of the command; 128 and the number of the signal that ended it; 124 when time is up.
-Others: 0, 1 when something could not be done, 2 for a command line that makes no sense, 125 when there is no such
-job."""
+wait: that of the command; 128 and the number of the signal that ended it.
+Others: 0, 1 when something could not be done, 2 for a command line that makes no sense, 124 when time is up (wait,
+send), 125 when there is no such job or group."""
 
 _ENVIRONMENT = """\
 BOSSWORKER_ROOT: the folder of job directories. BOSSWORKER_TASKS: that of tasks. BOSSWORKER_QUEUE_IDLE: seconds with

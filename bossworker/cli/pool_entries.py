@@ -120,7 +120,7 @@ class PoolEntry:
     def read(self, stream: str, since: int, limit: int | None = None) -> tuple[int, bytes]:
         raise EntryError(f"pool {self.name} writes nothing: bossworker top shows what its jobs do")
 
-    def send(self, text: str) -> None:
+    def send(self, text: str, timeout: float | None = None) -> None:
         raise EntryError(f"pool {self.name} reads nothing")
 
     def again(self) -> PoolEntry:

@@ -13,6 +13,7 @@ from bossworker.cli.entries import EntryError, short
 from bossworker.cli.job_entries import add as add_to_queue
 from bossworker.cli.quantities import check_with, parse_duration, parse_whole
 from bossworker.cli.queue_files import DEFAULT, MOST_SLOTS, GroupSettings, QueueFolder, all_groups, check_group
+from bossworker.cli.room import room_for
 from bossworker.cli.selecting import select
 from bossworker.commands import jobdir, record
 from bossworker.commands.request import check
@@ -75,6 +76,7 @@ def group_parser() -> argparse.ArgumentParser:
     either = parser.add_mutually_exclusive_group().add_argument
     either("--pause", dest="paused", action="store_true", default=None, help="start no more; what runs goes on")
     either("--resume", dest="paused", action="store_false", help="start them again")
+    either("--delete", action="store_true", help="forget it, once all of its commands have ended; these stay jobs")
     return parser
 
 
@@ -86,8 +88,17 @@ def group(argv: Sequence[str]) -> int:
     parser = group_parser()
     options = parser.parse_args(argv)
     changes = {name: getattr(options, name) for name in ("slots", "paused") if getattr(options, name) is not None}
-    if changes and options.group is None:
+    if (changes or options.delete) and options.group is None:
         parser.error("GROUP is missing: which one?")
+    if changes and options.delete:
+        parser.error("--slots: not allowed with --delete, which forgets them")
+
+    def delete() -> int:
+        with room_for("lock"):
+            QueueFolder(options.group).delete()
+        if options.json:
+            show_json({"group": options.group, "deleted": True})
+        return 0
 
     def work() -> int:
         if changes:
@@ -106,7 +117,7 @@ def group(argv: Sequence[str]) -> int:
                 complain("group", f"{folder.group}: {trouble}")
         return FAILED if any(folder.trouble for folder in folders) else 0
 
-    return told("group", work)
+    return told("group", delete if options.delete else work)
 
 
 def _describe(folder: QueueFolder) -> dict[str, Any]:

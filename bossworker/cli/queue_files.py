@@ -5,6 +5,7 @@
     jobs.db                 the journal of the group's pool: what of it is queued, runs, or has ended
     socket, lock, log       of the process that sees to it (spooler.py)
 
+No group is deleted while ``<root>/.queue/.lock`` is held, which whoever puts something into one does.
 A command is on the disk once `add` has returned, whether or not that process runs. What becomes of it is for the
 journal to say; that it has started, for its job directory.
 """
@@ -15,15 +16,16 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import isfinite
 from typing import Any, NamedTuple
 
-from bossworker.cli.entries import EntryError
+from bossworker.cli.entries import EntryError, GoneError
 from bossworker.cli.room import room_for
 from bossworker.commands.request import check
 from bossworker.commands.roots import ROOT_VARIABLE, find_root, is_id, make_root
@@ -84,10 +86,37 @@ class QueueFolder:
 
     def make(self) -> None:
         """OSError when it cannot be made."""
-        os.close(make_root())
-        for folder in (_home(), self.path, f"{self.path}/waiting"):
+        for folder in (self.path, f"{self.path}/waiting"):
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
+
+    def delete(self) -> None:
+        """Forget it, and its settings: commands that have ended stay jobs.
+
+        EntryError: some have not ended, or its process does not leave. GoneError: there is no such group.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not self._delete_if_left():
+            self._ask_once({"leave": True})
+            if time.monotonic() > deadline:
+                raise EntryError(f"the process of group {self.group} does not leave")
+            time.sleep(LOOK_SECONDS)
+
+    def _delete_if_left(self) -> bool:
+        """Whether it is deleted now: it is not while there is a process that sees to it."""
+        with _home_locked(fcntl.LOCK_EX):
+            if not os.path.isdir(self.path):
+                raise GoneError(f"there is no group {self.group}")
+            if waiting := len(self.waiting_ids()):
+                raise EntryError(
+                    f"group {self.group}: commands that have not ended: {waiting}; wait for them, or end them first "
+                    f"(bossworker ps -g {self.group})"
+                )
+            if (lock := self._take_lock()) is None:
+                return False
+            os.close(lock)
+            shutil.rmtree(self.path)
+            return True
 
     # -- what is waiting ------------------------------------------------------------------------------------
 
@@ -98,20 +127,21 @@ class QueueFolder:
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         """Whole, or not at all."""
-        self.make()
         path = f"{self.path}/{name}"
         new = f"{path}.{os.getpid()}.new"
-        try:
-            with open(new, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
-                json.dump(value, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(new, path)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(new)
-            raise OSError(error.errno, error.strerror, self.path) from error
-        sync_folder_of(path)
+        with _home_locked(fcntl.LOCK_SH):
+            self.make()
+            try:
+                with open(new, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+                    json.dump(value, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(new, path)
+            except OSError as error:
+                with suppress(OSError):
+                    os.unlink(new)
+                raise OSError(error.errno, error.strerror, self.path) from error
+            sync_folder_of(path)
 
     def waiting_ids(self) -> list[str]:
         """Of what has been added and has not ended, the oldest first."""
@@ -209,17 +239,27 @@ class QueueFolder:
 
     def _start_if_free(self) -> bool:
         """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""
-        with room_for("queue"):
+        with room_for("queue"), _home_locked(fcntl.LOCK_SH):
             self.make()
-            lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if (lock := self._take_lock()) is None:
+                return False
+            try:
+                self._start(lock)
+            finally:
+                os.close(lock)
+            return True
+
+    def _take_lock(self) -> int | None:
+        """A descriptor that holds it; None: its process does."""
+        lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._start(lock)
-        except BlockingIOError:
-            return False
-        finally:
+        except BaseException as error:
             os.close(lock)
-        return True
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return lock
 
     def _start(self, lock: int) -> None:
         """It is nobody's child, has no terminal, and goes on when we end."""
@@ -264,6 +304,24 @@ def _check_request(found: Any, jobid: str) -> None:
 
 def _home() -> str:
     return f"{find_root()}/.queue"
+
+
+@contextmanager
+def _home_locked(how: int) -> Iterator[None]:
+    """See the module. Made if need be: OSError when it cannot be.
+
+    Args:
+        how: LOCK_SH, to put something in; LOCK_EX, to delete a group.
+    """
+    os.close(make_root())
+    with suppress(FileExistsError):
+        os.mkdir(_home(), 0o700)
+    lock = os.open(f"{_home()}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, how)
+        yield
+    finally:
+        os.close(lock)
 
 
 def all_groups() -> Iterator[QueueFolder]:

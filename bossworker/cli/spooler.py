@@ -32,6 +32,7 @@ from bossworker.pool.caller.client import BossWorker
 from bossworker.pool.door.addresses import bind_path, remove_path
 from bossworker.result import Result
 from bossworker.system import identity
+from bossworker.system.descriptors import nameless_file
 from bossworker.system.signal_pipe import SignalPipe
 
 IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
@@ -171,7 +172,7 @@ class Spooler:
     # -- what is asked --------------------------------------------------------------------------------------
 
     def answer(self) -> None:
-        """Somebody has changed something in the folder, or wants commands cancelled."""
+        """Somebody has changed something in the folder, wants commands cancelled, or us to leave once all is done."""
         sock, _ = self.listener.accept()
         with sock, suppress(OSError):
             sock.settimeout(1.0)
@@ -181,6 +182,8 @@ class Spooler:
                 self.look()
                 for jobid in question.get("cancel", ()):
                     self.cancel(str(jobid))
+                if question.get("leave"):
+                    self.idle = 0.0
                 told: dict[str, Any] = {"pid": os.getpid()}
             except (ValueError, TypeError, AttributeError) as error:
                 told = {"error": str(error)}
@@ -325,7 +328,7 @@ def _keep_verdict(request: dict[str, Any], why: str, state: str) -> None:
     """OSError: there is no room."""
     now = time.time()
     status = {**job_status.lost({"started": now}, why, now), "state": state}
-    out, err = os.memfd_create("out"), os.memfd_create("err")
+    out, err = nameless_file("stdout"), nameless_file("stderr")
     try:
         os.write(err, f"bossworker: {why}\n".encode())
         root = open_root()

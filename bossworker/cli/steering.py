@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bossworker.cli.command_parser import FAILED, NO_SUCH, TIME_IS_UP, complain, make_parser, show_json, told
-from bossworker.cli.entries import Entry, EntryError, GoneError, exit_status, is_running, runs
+from bossworker.cli.entries import Entry, EntryError, GoneError, LateError, exit_status, is_running, runs
 from bossworker.cli.looking import HOW_IS_NOT_KNOWN, state_of
 from bossworker.cli.printers import say
 from bossworker.cli.quantities import check_with, parse_duration
 from bossworker.cli.selecting import Choice, choose, select
 from bossworker.system.checks import check_signal
+
+_STATUSES = {GoneError: NO_SUCH, LateError: TIME_IS_UP}  # exit statuses of errors
 
 
 def wait_parser() -> argparse.ArgumentParser:
@@ -122,7 +124,7 @@ def _try(name: str, choice: Choice, action: Callable[[Entry], bool]) -> int:
     except EntryError as error:
         if choice.named or runs(entry):
             complain(name, error)
-        return NO_SUCH if isinstance(error, GoneError) else FAILED
+        return _STATUSES.get(type(error), FAILED)
     return FAILED
 
 
@@ -130,9 +132,11 @@ def send_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "send",
         "Hand a line of text to a task that reads it from its stdin.",
-        ["last yes", "chat 'how are you?'", "-n --json 4f1c 'no newline'"],
+        ["last yes", "chat 'how are you?'", "-n --timeout 5 4f1c 'no newline'"],
     )
     parser.add_argument("-n", dest="bare", action="store_true", help="without a newline at the end")
+    parser.add_argument("--timeout", type=check_with(parse_duration), metavar="S", help="give up then, with exit "
+                        "status 124, if it has not taken all of it")  # fmt: skip
     parser.add_argument("ids", metavar="ID", nargs=1, help="which one")
     parser.add_argument("text", metavar="TEXT", help="what to send")
     return parser
@@ -142,7 +146,7 @@ def send(argv: Sequence[str]) -> int:
     options = send_parser().parse_args(argv)
 
     def hand(entry: Entry) -> bool:
-        entry.send(options.text if options.bare else f"{options.text}\n")
+        entry.send(options.text if options.bare else f"{options.text}\n", options.timeout)
         return True
 
     return _to_each("send", options, hand)

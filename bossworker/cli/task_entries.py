@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bossworker.cli.entries import EntryError, GoneError, name_in
+from bossworker.cli.entries import EntryError, GoneError, LateError, name_in
 
 
 class TaskEntry:
@@ -101,12 +101,11 @@ class TaskEntry:
         at = max(begin, min(end, end + since if since < 0 else since))
         return at, self._told(lambda: source.peek(at, limit))
 
-    def send(self, text: str, stream: str = "stdin", timeout: float | None = None) -> None:
-        """EntryError when it has not taken all of it in time."""
+    def send(self, text: str, timeout: float | None = None, stream: str = "stdin") -> None:
         data = text.encode("utf-8", "surrogateescape")  # as it was typed
         taken = self._told(lambda: self._task.stream(stream).write(data, timeout))
         if taken < len(data):
-            raise EntryError(f"task {self.id} has taken {taken} of {len(data)} bytes: it does not read")
+            raise LateError(f"task {self.id} has taken {taken} of {len(data)} bytes: it does not read")
 
     def close_input(self) -> None:
         """Its stdin ends."""

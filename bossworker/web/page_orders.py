@@ -118,8 +118,8 @@ def steer_task(sources: PageSources, request: Request, told: Told) -> Told | Non
     tasks, order = sources.tasks, request.path_params["order"]
     entry = tasks.find(request.path_params["id"])
     orders: dict[str, Callable[[Any], Any]] = {
-        "stdin": lambda entry: entry.send(text_in(told, "text"), timeout=tasks.send_seconds),
-        "data": lambda entry: entry.send(text_in(told, "text"), "data", timeout=tasks.send_seconds),
+        "stdin": lambda entry: entry.send(text_in(told, "text"), tasks.send_seconds),
+        "data": lambda entry: entry.send(text_in(told, "text"), tasks.send_seconds, "data"),
         "close": lambda entry: entry.close_input(),
         "signal": lambda entry: entry.signal(int(check_signal(told["signal"]))),
         "pause": lambda entry: entry.pause(True),

@@ -181,8 +181,16 @@ def test_what_is_sent_is_sent_as_it_is(cli: Cli, ended: str) -> None:
     assert cli("send", task.id, "\udcff").status == 0
     wait_for(lambda: task.stream("stdout").peek() == b"\xff\n")
     task.delete()
-    said = cli("send", "--json", ended, "x")
+    said = cli("send", "--timeout", "5", "--json", ended, "x")
     assert (said.status, json.loads(said.out)) == (1, {"id": ended, "done": False})
+
+
+def test_a_task_that_does_not_read_is_not_waited_for(cli: Cli) -> None:
+    task = TaskPool().spawn(["sleep", "600"])
+    said = cli("send", "--timeout", "0.1", "--json", task.id, "x" * (1 << 20))
+    task.delete()
+    assert (said.status, json.loads(said.out)) == (124, {"id": task.id, "done": False})
+    assert "of 1048577 bytes: it does not read" in said.err
 
 
 def test_no_home(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ complete -c bossworker -n '__fish_seen_subcommand_from group' -l json -d 'JSON t
 complete -c bossworker -n '__fish_seen_subcommand_from group' -l slots -rF -d 'how many run at once'
 complete -c bossworker -n '__fish_seen_subcommand_from group' -l pause -d 'start no more; what runs goes on'
 complete -c bossworker -n '__fish_seen_subcommand_from group' -l resume -d 'start them again'
+complete -c bossworker -n '__fish_seen_subcommand_from group' -l delete -d 'forget it, once all of its commands have ended; these stay jobs'
 complete -c bossworker -n '__fish_seen_subcommand_from ps' -f
 complete -c bossworker -n '__fish_seen_subcommand_from ps' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from ps' -l json -d 'JSON to stdout'
@@ -124,6 +125,7 @@ complete -c bossworker -n '__fish_seen_subcommand_from send' -f
 complete -c bossworker -n '__fish_seen_subcommand_from send' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from send' -l json -d 'JSON to stdout'
 complete -c bossworker -n '__fish_seen_subcommand_from send' -s n -d 'without a newline at the end'
+complete -c bossworker -n '__fish_seen_subcommand_from send' -l timeout -rF -d 'give up then, with exit status 124, if it has not taken all of it'
 complete -c bossworker -n '__fish_seen_subcommand_from retry' -f
 complete -c bossworker -n '__fish_seen_subcommand_from retry' -s h -l help -d 'show this help message and exit'
 complete -c bossworker -n '__fish_seen_subcommand_from retry' -l json -d 'JSON to stdout'
