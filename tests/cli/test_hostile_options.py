@@ -92,6 +92,7 @@ TAKES = {
     "log": {"--since": "whole"},
     "wait": {"--timeout": "seconds"},
     "kill": {"-s": "signal"},
+    "send": {"--timeout": "seconds"},
     "clean": {"--older-than": "seconds", "--status": "status"},
     "trace": {"-o": "anything"},
     "top": {"-n": "count", "-i": "seconds"},
