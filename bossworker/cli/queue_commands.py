@@ -92,32 +92,35 @@ def group(argv: Sequence[str]) -> int:
         parser.error("GROUP is missing: which one?")
     if changes and options.delete:
         parser.error("--slots: not allowed with --delete, which forgets them")
+    if options.delete:
+        return told("group", lambda: _delete_group(options.group, options.json))
+    return told("group", lambda: _change_and_list(options.group, changes, options.json))
 
-    def delete() -> int:
-        with room_for("lock"):
-            QueueFolder(options.group).delete()
-        if options.json:
-            show_json({"group": options.group, "deleted": True})
-        return 0
 
-    def work() -> int:
-        if changes:
-            folder = QueueFolder(options.group)
-            folder.settings = folder.settings._replace(**changes)
-            folder.nudge()  # _describe sees to it that there is a process, if one is needed
-        folders = list(all_groups()) if options.group is None else [QueueFolder(options.group)]
-        found = [_describe(folder) for folder in folders]
-        if options.json:
-            for one in found:
-                show_json(one)
-        elif not changes:
-            _print_groups(found)
-        for folder in folders:
-            if trouble := folder.trouble or (folder.last_words and f"started again: {folder.last_words}"):
-                complain("group", f"{folder.group}: {trouble}")
-        return FAILED if any(folder.trouble for folder in folders) else 0
+def _delete_group(name: str, as_json: bool) -> int:
+    with room_for("lock"):
+        QueueFolder(name).delete()
+    if as_json:
+        show_json({"group": name, "deleted": True})
+    return 0
 
-    return told("group", delete if options.delete else work)
+
+def _change_and_list(name: str | None, changes: dict[str, Any], as_json: bool) -> int:
+    if name is not None and changes:
+        folder = QueueFolder(name)
+        folder.settings = folder.settings._replace(**changes)
+        folder.nudge()  # _describe sees to it that there is a process, if one is needed
+    folders = list(all_groups()) if name is None else [QueueFolder(name)]
+    found = [_describe(folder) for folder in folders]
+    if as_json:
+        for one in found:
+            show_json(one)
+    elif not changes:
+        _print_groups(found)
+    for folder in folders:
+        if trouble := folder.trouble or (folder.last_words and f"started again: {folder.last_words}"):
+            complain("group", f"{folder.group}: {trouble}")
+    return FAILED if any(folder.trouble for folder in folders) else 0
 
 
 def _describe(folder: QueueFolder) -> dict[str, Any]:
