@@ -22,7 +22,7 @@ from bossworker import BossDied, BossWorker, Result, UnfinishedJob
 from bossworker.engines import engine_pool, line_beats, line_orders
 from bossworker.system import identity
 from tests.conftest import alive, wait_for
-from tests.engines.conftest import pool_processes, pool_traces, quick_nodes
+from tests.engines.conftest import descendants, pool_processes, pool_traces, quick_nodes
 from tests.engines.marks import PATIENCE, leave_a_mark, runs
 
 of_dask = pytest.mark.once(
@@ -86,6 +86,14 @@ def pids_of(client: Any) -> dict[str, int]:
     return dict(client.run(os.getpid))
 
 
+def kill_a_node(client: Any) -> None:
+    """With what it runs: until that is gone, it may begin other jobs."""
+    node = next(iter(pids_of(client).values()))
+    family = [node, *descendants(node)]
+    os.kill(node, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, family)), PATIENCE)
+
+
 @of_dask
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., BossWorker], retries: int) -> None:
@@ -94,7 +102,7 @@ def test_a_node_is_killed(tmp_path: Path, two_nodes: Any, pool: Callable[..., Bo
     bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(8)))
     wait_for(lambda: len(runs(tmp_path)) == 2, PATIENCE)
     begun = set(runs(tmp_path))
-    os.kill(next(iter(pids_of(two_nodes).values())), signal.SIGKILL)
+    kill_a_node(two_nodes)
     (tmp_path / "go").touch()
     results = {result.job["n"]: result for result in bw.results()}
     assert set(results) == set(range(8))
@@ -119,7 +127,7 @@ def test_the_last_node_is_killed_and_another_comes(
     bw = pool(leave_a_mark, engine=dask_client)
     bw.add_work(*({"n": n, "folder": str(tmp_path), "waits": True} for n in range(3)))
     wait_for(lambda: runs(tmp_path), PATIENCE)
-    os.kill(next(iter(pids_of(dask_client).values())), signal.SIGKILL)
+    kill_a_node(dask_client)
     (tmp_path / "go").touch()
     results = {result.job["n"]: result.ok for result in bw.results()}
     assert results == {0: False, 1: True, 2: True}
