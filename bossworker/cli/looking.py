@@ -32,7 +32,7 @@ from bossworker.cli.progress_line import clock, colours
 from bossworker.cli.quantities import check_with, one_of, parse_whole, printable
 from bossworker.cli.queue_files import check_group
 from bossworker.cli.selecting import choose, everything, pools_there, select
-from bossworker.cli.text_cells import cut, padded, width_of
+from bossworker.cli.text_cells import cut, padded, shown, width_of
 from bossworker.system import descendants, proc
 
 if TYPE_CHECKING:
@@ -117,9 +117,10 @@ HOW_IS_NOT_KNOWN = " (how is not known)"
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
-    rows = [("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"), *map(_row, found)]
-    widths = [max(width_of(row[at]) for row in rows) for at in range(5)]
     width = _width()
+    longest = None if width is None else max(9, width // 5)  # cells of a name: there are states and commands, too
+    rows = [("ID", "NAME", "STATE", "STARTED", "TIME", "COMMAND"), *(_row(one, longest) for one in found)]
+    widths = [max(width_of(row[at]) for row in rows) for at in range(5)]
     for row in rows:
         line = "  ".join(map(padded, row, widths)) + f"  {row[5]}"
         print(_coloured(line if width is None else cut(line, width), row[2]))
@@ -137,10 +138,13 @@ def _coloured(line: str, state: str) -> str:
     return f"\x1b[31m{line}\x1b[0m"
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def _row(one: dict[str, Any], longest: int | None) -> tuple[str, ...]:
+    name = printable(one["name"] or "-")
+    if longest is not None:
+        name = shown(name, longest)
     started = time.strftime("%m-%d %H:%M", time.localtime(one["started"])) if one["started"] else "-"
     elapsed = clock(one["elapsed"]) if one["elapsed"] is not None else "-"
-    return short(one["id"]), printable(one["name"] or "-"), state_of(one), started, elapsed, command_line(one)
+    return short(one["id"]), name, state_of(one), started, elapsed, command_line(one)
 
 
 def command_line(one: dict[str, Any]) -> str:

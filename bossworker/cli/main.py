@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from bossworker.system.cpython import signal
 
@@ -61,6 +62,8 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of ``bossworker`` with these arguments."""
     _open_standard_streams()
+    if argv is None:
+        _show_any_letter()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name == "help" and rest:
         name, *rest = rest[0], "--help"
@@ -88,6 +91,12 @@ def _open_standard_streams() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
+
+
+def _show_any_letter() -> None:
+    """One that the terminal's encoding lacks is a question mark, and no error. (JSON has none of these.)"""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _call(name: str, argv: Sequence[str], is_program: bool) -> int:

@@ -29,5 +29,10 @@ def cut(text: str, width: int) -> str:
     return text
 
 
+def shown(text: str, width: int) -> str:
+    """All of it, or its beginning and a sign that there is more, in so many cells."""
+    return text if width_of(text) <= width else f"{cut(text, width - 1)}…"
+
+
 def _cells_of_letter(letter: str) -> int:
     return 0 if combining(letter) else 1 + (east_asian_width(letter) in "WF")

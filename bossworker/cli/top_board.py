@@ -16,7 +16,7 @@ from bossworker.cli.pool_entries import PoolEntry
 from bossworker.cli.progress_line import clock
 from bossworker.cli.quantities import printable
 from bossworker.cli.selecting import everything
-from bossworker.cli.text_cells import cut, width_of
+from bossworker.cli.text_cells import shown
 from bossworker.errors import BossWorkerError
 from bossworker.pool.boss.stats import Stats, WorkerStats
 from bossworker.pool.caller.operating import Now, name_of
@@ -67,8 +67,7 @@ def columns_shown(columns: tuple[str, ...], width: int) -> list[int]:
 
 def fitted(column: str, cell: str, width: int) -> str:
     """A cell, cut where it is a name that is too long."""
-    most = room_in(width).longest_name
-    return cell if column not in NAMES or width_of(cell) <= most else f"{cut(cell, most - 1)}…"
+    return shown(cell, room_in(width).longest_name) if column in NAMES else cell
 
 
 class BoardRow(NamedTuple):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bossworker import jobs
 from bossworker.system import processes
 from tests.cli.conftest import PROGRAM
 from tests.conftest import wait_for
@@ -104,6 +105,28 @@ def test_ctrl_c_typed(root: Path, here: Path, times: int) -> None:
     assert not (here / "c.begun").exists()
     if times == 1:
         assert "stopped by SIGINT: 3 of its jobs were interrupted or not begun" in text
+
+
+@pytest.mark.usefixtures("all_leave")
+def test_a_long_name_leaves_room_for_the_state(here: Path) -> None:
+    jobid = jobs.start(["true"], meta={"name": "a-name-that-is-rather-long-for-this"})
+    jobs.wait(jobid)
+    for width, name in (("40", "a-name-t…"), ("80", "a-name-that-is-…")):
+        with on_terminal(name="ps", COLUMNS=width) as (program, terminal):
+            text = end_of(program, terminal)
+        assert f"  {name}  completed" in text
+        assert max(map(len, text.splitlines())) <= int(width)
+
+
+@pytest.mark.parametrize("command", ["ps", "top"])
+@pytest.mark.usefixtures("all_leave")
+def test_what_the_terminal_has_no_letters_for(here: Path, command: str) -> None:
+    jobs.wait(jobs.start(["true"], meta={"name": "\u540d\u524d\xe9"}))
+    argv = [*PROGRAM, command, *(["-n", "1"] if command == "top" else [])]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    said = subprocess.run(argv, env=environment, capture_output=True, check=True)
+    assert said.stderr == b""
+    assert b"  ??\xe9  completed" in said.stdout
 
 
 def test_top_without_textual_says_on_each_picture_what_is_missing(root: Path, here: Path) -> None:
