@@ -70,6 +70,11 @@ class RunTally:
         return bool(self.total) and 100 * counted >= self.rule.number * (self.total or 0)
 
     @property
+    def left(self) -> int | None:
+        """How many have not ended; None where nobody knows how many there are."""
+        return None if self.total is None else max(0, self.total - self.done - self.known)
+
+    @property
     def exit_status(self) -> int:
         """0, or how many failed, at most 101; of a run that one job halted, that job's, as GNU parallel's."""
         if self.halted and self.rule.what == "success":

@@ -384,7 +384,8 @@ class RunCommand:
         if self._journal is not None and self._summary.failed and not rerun:
             lines.append("rerun them: the same, with --resume-failed")
         if interrupts.count:
-            how = "at once" if stopped else f"{self._summary.interrupted} of its jobs were interrupted or not begun"
+            left = self._summary.unfinished(self._tally.left, self._feed.exhausted)
+            how = "at once" if stopped else f"{left} were interrupted or not begun"
             goes_on = "; the same command line goes on" if self._journal is not None else ""
             lines.append(f"stopped by {interrupts.name}: {how}{goes_on}")
         elif self._tally.halted:

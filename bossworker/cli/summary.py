@@ -69,6 +69,11 @@ class Summary:
             told.append(f"rerun them: {shlex.join(rerun)}")
         return told
 
+    def unfinished(self, left: int | None, all_read: bool) -> str:
+        """Which jobs of a run that was stopped have not ended. `left`: how many, where that can be known."""
+        told = f"{self.interrupted if left is None else left:,} of its jobs"
+        return told if all_read or left is not None else f"{told}, and those that were not read yet,"
+
     def _slow_lines(self) -> list[str]:
         if len(self._slowest) < 2:
             return []
@@ -82,6 +87,8 @@ def _failure(ended: Ended) -> FailedJob:
     lines = [printable(line)[:300] for line in text.splitlines()[-_LINES:]]
     if ended.kind and not lines and len(ended.reason.splitlines()) > 1:
         lines = [printable(line)[:300] for line in ended.reason.splitlines()[-_LINES:]]
+    if lines and "\n".join(lines) in ended.words:  # they would say it twice
+        lines = []
     what = INTERRUPTED if ended.kind == INTERRUPTED else "failed"
     words = printable(ended.words)
     return FailedJob(what, ended.plan.row.seq, ended.plan.text, words, ended.seconds, lines, ended.jobid)

@@ -175,6 +175,23 @@ def test_interrupted_once_it_tidies_up(root: Path, here: Path, number: int, stat
     assert len((here / "log").read_text().splitlines()) == 1  # so that --resume runs them again
 
 
+@pytest.mark.parametrize(("known", "told"), [(True, "300"), (False, "1")])
+def test_what_was_not_begun_is_counted(root: Path, here: Path, known: bool, told: str) -> None:
+    """Also what was not looked at yet; of a pipe, nobody knows how much that is."""
+    given = [":::", *map(str, range(1, 301))] if known else []
+    program = start_program("run", "--delay", "600", "-c", "touch {}.begun; sleep 600", *given, stdin=subprocess.PIPE)
+    assert program.stdin is not None
+    program.stdin.write("1\n")
+    program.stdin.flush()
+    wait_for((here / "1.begun").exists)
+    program.send_signal(signal.SIGTERM)
+    others = "" if known else ", and those that were not read yet,"
+    assert program.wait(30) == 143
+    assert program.communicate()[1] == (
+        f"stopped by SIGTERM: {told} of its jobs{others} were interrupted or not begun\n"
+    )
+
+
 def test_interrupted_twice_it_ends_at_once(root: Path, here: Path) -> None:
     script = "trap '' TERM INT; touch {}.begun; while :; do sleep 0.01; done"
     program = start_program("run", "-j2", "-c", script, ":::", "a", "b")
