@@ -24,7 +24,7 @@ from bossworker.cli.entries import (
     runs,
     short,
 )
-from bossworker.cli.quantities import check_with, one_of, parse_duration, parse_given, parse_pair, parse_size
+from bossworker.cli.quantities import check_with, is_line, one_of, parse_duration, parse_given, parse_pair, parse_size
 from bossworker.cli.room import room_for
 from bossworker.cli.selecting import check_name, choose, everything, select
 from bossworker.commands.roots import find_root
@@ -66,6 +66,8 @@ def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error("CMD begins with an empty word: it names no program")
     if options.shell and len(command) > 1:
         parser.error("with -c, CMD is one word")
+    if len(command) == 1 and not options.shell and is_line(command[0], options.wd):
+        parser.error(f"{command[0]!r} is one word; a command line for a shell needs -c")
     return command
 
 

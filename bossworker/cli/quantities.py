@@ -34,6 +34,15 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
+def is_line(word: str, folder: str | None) -> bool:
+    """Whether a command of one word is most likely a command line: there are spaces in it, and no such program."""
+    if word.split() == [word] or os.access(os.path.join(folder or "", word), os.X_OK):
+        return False
+    import shutil
+
+    return shutil.which(word) is None
+
+
 def check_with(parse: Callable[[str], Given]) -> Callable[[str], Given]:
     """For argparse: so that the parser's own words are told."""
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from bossworker.cli.inputs import Source
+from bossworker.cli.quantities import is_line
 from bossworker.cli.run_options import BY_NAME, OPTIONS, RunOptions, fail
 
 ARGUMENTS, FILES, LINKED_ARGUMENTS, LINKED_FILES = ":::", "::::", ":::+", "::::+"
@@ -84,23 +85,26 @@ def _check(options: RunOptions) -> None:
         fail("--joblog, --journal, --junit and --results are files of their own: two of them have one name")
     if options.interrupted and not options.journal:
         fail("--interrupted needs --journal FILE")
-    if len(options.command) == 1 and options.command[0].split() != options.command and not _is_program(options):
+    if len(options.command) == 1 and is_line(options.command[0], options.wd):
         fail(f"{options.command[0]!r} is one word; a command line for a shell needs -c")
+    _refuse_perl(options)
     if options.results and (options.json or options.function is not None):
         fail("--results has what commands print: it goes neither with --json (but there is X.json) nor with -f")
     if options.function is not None and options.how != "group":
         fail("-f prints JSON lines: it goes neither with --line-buffer nor with -u")
 
 
+def _refuse_perl(options: RunOptions) -> None:
+    """GNU parallel replaces it. Taken as it is, ``rm {=s/.gz$//=}`` would get its argument added, and delete that."""
+    for word in (" ".join(options.command), options.shell_command, options.tagstring, options.results, options.wd):
+        if word and "=}" in word.partition("{=")[2]:
+            fail("{= perl =} is not here; -c has the shell's means, such as 'name={}; echo ${name%.gz}'")
+
+
 def _has_result_files(options: RunOptions) -> bool:
     from bossworker.cli.result_files import is_table  # which few need
 
     return options.results is not None and not is_table(options.results)
-
-
-def _is_program(options: RunOptions) -> bool:
-    """Whether the one word, spaces and all, is the path of a program."""
-    return os.access(os.path.join(options.wd or "", options.command[0]), os.X_OK)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[Source]]:

@@ -98,7 +98,12 @@ class RunOptions:
 
 
 def _timeout(text: str) -> tuple[float, bool]:
-    return parse_share(text) if text.endswith("%") else (parse_duration(text), False)
+    if text.endswith("%"):
+        return parse_share(text)
+    try:
+        return parse_duration(text), False
+    except ValueError as error:
+        raise ValueError(f"it is a share of the median, such as 400%, or {str(error).removeprefix('it is ')}") from None
 
 
 def _expression(text: str) -> str:
@@ -139,6 +144,12 @@ def _header(text: str) -> str:
 def _joblog(text: str) -> str:
     parse_given(text.removeprefix("+"))
     return text
+
+
+def _folder(text: str) -> str:
+    if text == "...":
+        raise ValueError("it is a folder; GNU parallel's ..., a temporary one, is not here")
+    return parse_given(text)
 
 
 def _nice(text: str) -> int:
@@ -271,7 +282,7 @@ OPTIONS = (
     Option(
         "--wd",
         "--workdir",
-        type=parse_given,
+        type=_folder,
         metavar="DIR",
         help="where commands run; made if it is not there",
     ),

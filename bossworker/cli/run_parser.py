@@ -52,14 +52,40 @@ examples:
 """
 
 
+_UNKNOWN = "unrecognized arguments: "
+_INSTEAD = {  # of options of GNU parallel and xargs that are not here: what is, or why not
+    "--link --xapply": ":::+ in the place of the second ::: takes arguments pair by pair",
+    "-L -l -m -s -X --max-lines --xargs": "-N 100 gives a hundred arguments to each command",
+    "-I -i --replace": "{} is replaced without it",
+    "-r --no-run-if-empty": "without arguments nothing is run, anyway",
+    "-p -t -v -vv --verbose": "--dry-run shows commands",
+    "--progress": "--bar shows it",
+    "--plus --rpl": "-c has the shell's means, such as 'name={}; echo ${name%.gz}'",
+    "--quote": "a program gets its words as they are, without it",
+    "--files": "--results DIR has output in files",
+    "--shuf": "shuf mixes the lines of a file",
+    "--block --pipe --pipe-part --pipepart --spreadstdin": "streams are not cut here; split does that",
+    "-S --nonall --onall --sshlogin --sshloginfile --trc": "commands run on this machine alone",
+    "--id --semaphore": "bossworker add -g GROUP queues a command",
+}
+
+
 class RunParser(ArgumentParser):
     """Errors are told with exit status 255, as everything that is no job's."""
 
     def error(self, message: str) -> NoReturn:
-        fail(message)
+        instead = _instead_of(message.removeprefix(_UNKNOWN)) if message.startswith(_UNKNOWN) else ""
+        fail(f"{message} ({instead})" if instead else message)
 
     def format_help(self) -> str:
         return HELP
+
+
+def _instead_of(unknown: str) -> str:
+    """What does the work of the first of these options, as far as we know."""
+    name = unknown.split(maxsplit=1)[0].partition("=")[0]
+    names = (name,) if name.startswith("--") else (name, name[:2])
+    return next((told for others, told in _INSTEAD.items() if not set(names).isdisjoint(others.split())), "")
 
 
 def build_parser() -> RunParser:

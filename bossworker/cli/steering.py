@@ -68,14 +68,31 @@ def kill_parser() -> argparse.ArgumentParser:
         ["last", "-s KILL nightly", "all"],
         ids="+",
     )
-    parser.add_argument(
-        "-s", "--signal", type=check_with(check_signal), default=15, metavar="SIG", help="KILL, INT, 10"
-    )
+    parser.add_argument("-s", "--signal", type=check_with(_signal), default=15, metavar="SIG", help="KILL, INT, 10")
     return parser
 
 
+def _signal(text: str) -> int:
+    return check_signal(int(text) if _is_number(text) else text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _names_signal(word: str) -> bool:
+    """Whether it is one as kill(1) takes it: ``-9``, ``-KILL``."""
+    try:
+        return word.startswith("-") and bool(_signal(word[1:]))
+    except ValueError:
+        return False
+
+
 def kill(argv: Sequence[str]) -> int:
-    options = kill_parser().parse_args(argv)
+    parser = kill_parser()
+    if named := next(filter(_names_signal, argv), ""):
+        parser.error(f"{named}: a signal is named by -s {named[1:]}")
+    options = parser.parse_args(argv)
     return _to_each("kill", options, lambda entry: entry.signal(int(options.signal)))
 
 

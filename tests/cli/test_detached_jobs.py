@@ -87,6 +87,19 @@ def test_wait_tells_when_time_is_up(cli: Cli, start: Callable[..., str]) -> None
     assert cli("wait", jobid).status == 137
 
 
+@pytest.mark.parametrize("number", [9, 10])
+def test_a_signal_by_its_number(cli: Cli, start: Callable[..., str], number: int) -> None:
+    jobid = start("sleep", "600")
+    wait_for(lambda: cli("kill", "-s", str(number), jobid).status == 0)
+    assert cli("wait", jobid).status == 128 + number
+
+
+def test_a_program_whose_name_has_a_space(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    (here / "my program").write_text("#!/bin/sh\nexit 3\n")
+    (here / "my program").chmod(0o755)
+    assert cli("wait", start("./my program")).status == 3
+
+
 def test_log_gives_only_what_is_new(cli: Cli, start: Callable[..., str], here: Path) -> None:
     jobid = start("sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two")
     wait_for(lambda: cli("log", jobid).out)
