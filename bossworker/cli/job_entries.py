@@ -282,10 +282,15 @@ class QueuedEntry:
 
     def delete(self) -> None:
         """It will not be started, and nothing of it stays."""
-        started = self._started
+        started, request = self._started, self._folder.request(self.id)
         self._folder.remove(self.id)  # first: whoever sees to the group keeps what is there and has not started
         if started is None:
-            self._folder.ask(cancel=[self.id])
+            try:
+                self._folder.ask(cancel=[self.id])
+            except BaseException:  # it may be handed over already, and would run though nobody sees it
+                if request is not None and "damaged" not in request:
+                    self._folder.put(request)
+                raise
         JobEntry(self.id).delete()
 
 

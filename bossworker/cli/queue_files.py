@@ -33,6 +33,7 @@ from bossworker.pool.door.addresses import dial
 from bossworker.system.syncing import sync_folder_of
 
 START_SECONDS = 20.0  # for the process to be there
+MOST_STARTS = 2  # whoever asks it gives up sooner, once it has ended with an error as often as that
 ANSWER_SECONDS = 30.0  # for it to answer
 LOOK_SECONDS = 0.02  # between looks whether it is there
 DEFAULT = "default"  # the group
@@ -190,9 +191,11 @@ class QueueFolder:
 
         EntryError: it does not start, or cannot do it.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline, starts = time.monotonic() + START_SECONDS, 0
         while (answer := self._ask_once(question)) is None:
-            self._start_if_free()
+            starts += self._start_if_free()
+            if starts > MOST_STARTS and self.last_words:
+                deadline = 0.0
             self._check(deadline)
         if "error" in answer:
             raise EntryError(f"group {self.group}: {answer['error']}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bossworker.cli import queue_files
 from bossworker.cli.queue_files import MOST_SLOTS, GroupSettings, QueueFolder
 from bossworker.pool.options import MAX_WORKERS
 from tests.cli.conftest import Cli
@@ -78,6 +79,24 @@ def test_what_cannot_be_seen_to_is_seen_all_the_same(cli: Cli, add: Add, root: P
     assert cli("wait", waits).status == 1
     os.rmdir(root / ".queue" / "other" / "lock")
     assert cli("wait", waits).status == 0
+
+
+def test_a_process_that_cannot_start_is_given_up_soon(
+    cli: Cli, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be done has not been done: the command still waits."""
+    monkeypatch.setattr(queue_files, "START_SECONDS", 1e6)
+    assert cli("group", "default", "--pause").status == 0
+    waits = add("true")
+    (root / ".queue" / "default" / "jobs.db").write_text("this is no database, however long one reads in it")
+    for command, out in (("kill", ""), ("clean", "0 deleted\n")):
+        said = cli(command, waits)
+        assert (said.status, said.out) == (1, out)
+        assert "the process of group default does not start: " in said.err
+        assert "it is no SQLite database" in said.err
+        assert cli("show", waits).status == 0
+    os.unlink(root / ".queue" / "default" / "jobs.db")
+    assert cli("clean", waits).out == "1 deleted\n"
 
 
 def test_the_root_may_be_relative(cli: Cli, add: Add, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
