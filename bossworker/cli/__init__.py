@@ -5,9 +5,9 @@ main.py           which command it is; each is loaded only when it is asked for
 run: run_start.py (forks a host_process.py first), run_main.py (one run), run_options.py, quantities.py (its options),
 run_arguments.py (its command line), run_parser.py (the same for argparse, where that is needed), inputs.py,
 replacements.py, planning.py (from arguments to jobs), runner.py, throttle.py, interrupts.py, halting.py (feeding a
-crew), crews.py, command_crew.py, function_crew.py (who runs the jobs), outcomes.py, printers.py, json_text.py,
-progress_line.py, summary.py, reruns.py, dry_run.py, joblog.py, junit.py (what is told of jobs), run_journal.py,
-cell_book.py (``--journal``), earlier_runs.py (``--resume``), result_files.py (``--results``)
+crew), run_later.py, crews.py, command_crew.py, function_crew.py (who runs the jobs), outcomes.py, printers.py,
+json_text.py, progress_line.py, summary.py, reruns.py, dry_run.py, joblog.py, junit.py (what is told of jobs),
+run_journal.py, cell_book.py (``--journal``), earlier_runs.py (``--resume``), result_files.py (``--results``)
 
 add: queue_commands.py, queue_files.py (what is on the disk), spooler.py (the process that runs them), room.py (a
 disk that is full)

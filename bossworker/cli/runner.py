@@ -25,6 +25,7 @@ _REST = 0.02  # seconds that we leave to the jobs, while enough of them are with
 _MANY = 2000  # rows that are left out, until we look whether somebody wants us to stop
 _PACE = 0.2  # seconds: with a journal, no more is given to the crew ahead than ends in these
 _LOOK = 0.05  # seconds between looks at jobs whose time may be up
+_SETTLES = 1.0  # seconds until all that may be needed later is loaded: short runs do without
 
 
 class Feed:
@@ -112,6 +113,7 @@ class Runner:
         self._on_rest = on_rest
         self._is_full = is_full
         self._register = register
+        self._settles_at: float | None = time.monotonic() + _SETTLES
         self._flight: set[int] = set()  # the places of what is with the crew
         self._rested = 0.0  # monotonic seconds
         self._again: deque[Planned] = deque()  # in the order in which they failed
@@ -210,6 +212,8 @@ class Runner:
     def _seconds(self) -> float | None:
         """How long nothing else is to be looked at."""
         ticks = [self._pause] if self._pause else []
+        if self._settles_at is not None:
+            ticks.append(max(0.0, self._settles_at - time.monotonic()))
         if self._progress.shown:
             ticks.append(INTERVAL)
         if self._percent or self._throttle.memfree:
@@ -259,10 +263,19 @@ class Runner:
 
     def _look(self) -> None:
         self._progress.draw()
+        if self._settles_at is not None and time.monotonic() >= self._settles_at:
+            self._settle()
         if self._percent and len(self._times) >= LEAST_MEDIAN:
             self._end_overdue(max(_LEAST_TIMEOUT, median(self._times) * self._percent / 100))
         if len(self._flight) > 1 and self._throttle.memory_is_short:
             self._put_back_youngest()
+
+    def _settle(self) -> None:
+        """This is no short run, which would do without."""
+        from bossworker.cli import run_later
+
+        self._settles_at = None
+        run_later.load()
 
     def _end_overdue(self, limit: float) -> None:
         late = [plan for plan, seconds in self._crew.running() if seconds > limit and plan.place not in self._overdue]

@@ -1,7 +1,8 @@
 """Commands by the thousand: one process, the host, sees many of them through at once. `bossworker run` stands on it.
 
 hosting_wire.py  what is said between a run and its host
-preparing.py     what its process does before it is told of its run
+preparing.py     what its process does before it is told of its run;  later_modules.py: what it loads once it has lived
+                 for a while
 host.py          the host: hears of ends, sees to limits;  run_link.py: its end of the line to its run
 single_spawning.py     how it starts commands: one after the other
 threaded_spawning.py   or by threads of the core (native/spawners.c)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 GRACE = 0.5  # seconds between TERM and KILL
 LONGEST_LOOK = 60.0  # seconds between looks at one that has no limits: each after four times as long
-_UNTITLED = 0.1  # seconds until we have a title: short runs do without
+_SETTLES = 0.1  # seconds until we have a title, and all that may be needed later: short runs do without
 _UNWATCHED = 0.01  # seconds between looks whether one has ended, where there are no descriptors of processes
 
 LOOK, END, STEP, FINISH = range(4)
@@ -63,16 +63,23 @@ class Host:
 
     def run(self, title: str) -> None:
         """Until the run hangs up. `title`: of this process, once it has lived for a while."""
-        until = time.monotonic() + _UNTITLED
+        until = time.monotonic() + _SETTLES
         while self._link.is_open and time.monotonic() < until:
             self._turn(until)
         if self._link.is_open:
-            from bossworker.system.titles import set_title  # which takes as long to load as a tenth of a short run
-
-            set_title("bossworker host", title)
+            self._settle(title)
         while self._link.is_open:
             self._turn()
         self._end_all()
+
+    def _settle(self, title: str) -> None:
+        """This is no short run, which would do without: what is loaded here takes as long as a tenth of one."""
+        from bossworker.commands.hosting import later_modules
+
+        later_modules.load(later_modules.OF_HOST)
+        from bossworker.system.titles import set_title
+
+        set_title("bossworker host", title)
 
     def _turn(self, until: float = FOREVER) -> None:
         """Start what may run, wait until something happens or is due, and see to that."""
