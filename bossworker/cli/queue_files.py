@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from bossworker.cli.entries import EntryError, GoneError
 from bossworker.cli.room import room_for
+from bossworker.commands import record
 from bossworker.commands.request import check
 from bossworker.commands.roots import ROOT_VARIABLE, find_root, is_id, make_root
 from bossworker.pool.door.addresses import dial
@@ -108,15 +109,19 @@ class QueueFolder:
         with _home_locked(fcntl.LOCK_EX):
             if not os.path.isdir(self.path):
                 raise GoneError(f"there is no group {self.group}")
-            if waiting := len(self.waiting_ids()):
+            # Not all that is in the folder: one that has just ended is struck off a moment later than others see so.
+            if left := [one for one in self.waiting_ids() if not record.read(one).finished]:
                 raise EntryError(
-                    f"group {self.group}: commands that have not ended: {waiting}; wait for them, or end them first "
+                    f"group {self.group}: commands that have not ended: {len(left)}; wait for them, or end them first "
                     f"(bossworker ps -g {self.group})"
                 )
             if (lock := self._take_lock()) is None:
                 return False
             os.close(lock)
-            shutil.rmtree(self.path)
+            _delete_leftovers()
+            # First of all: of a group that is half deleted, a journal could stay that knows of less than has run.
+            os.rename(self.path, _leftovers())
+            _delete_leftovers()
             return True
 
     # -- what is waiting ------------------------------------------------------------------------------------
@@ -241,16 +246,18 @@ class QueueFolder:
             self.trouble = str(error)
 
     def _start_if_free(self) -> bool:
-        """Start the process, unless there is one already. It inherits the lock, so two who start one start one."""
+        """Start the process, unless there is one already. It inherits the lock, so two who start one start one.
+
+        False: there is one; or what was to start it was killed, so that it has to be tried again.
+        """
         with room_for("queue"), _home_locked(fcntl.LOCK_SH):
             self.make()
             if (lock := self._take_lock()) is None:
                 return False
             try:
-                self._start(lock)
+                return self._start(lock)
             finally:
                 os.close(lock)
-            return True
 
     def _take_lock(self) -> int | None:
         """A descriptor that holds it; None: its process does."""
@@ -264,13 +271,13 @@ class QueueFolder:
             raise
         return lock
 
-    def _start(self, lock: int) -> None:
+    def _start(self, lock: int) -> bool:
         """It is nobody's child, has no terminal, and goes on when we end."""
         path = json.dumps(list(map(os.path.abspath, sys.path)))
         command = [sys.executable, "-c", _PROGRAM, path, self.group, str(lock)]
         self.last_words = self._last_words()
         with open(f"{self.path}/log", "wb") as log:
-            subprocess.run(
+            ended = subprocess.run(
                 ["/bin/sh", "-c", 'exec "$@" &', "sh", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -279,8 +286,9 @@ class QueueFolder:
                 env={**os.environ, ROOT_VARIABLE: find_root()},  # which may be relative to our folder
                 pass_fds=(lock,),
                 start_new_session=True,
-                check=True,
+                check=False,
             )
+        return not ended.returncode
 
     def _last_words(self) -> str:
         with suppress(OSError), open(f"{self.path}/log", errors="replace") as log:
@@ -307,6 +315,16 @@ def _check_request(found: Any, jobid: str) -> None:
 
 def _home() -> str:
     return f"{find_root()}/.queue"
+
+
+def _leftovers() -> str:
+    """A group that is being deleted, or was by somebody who has been killed."""
+    return f"{_home()}/.deleted"
+
+
+def _delete_leftovers() -> None:
+    if os.path.isdir(_leftovers()):
+        shutil.rmtree(_leftovers())
 
 
 @contextmanager

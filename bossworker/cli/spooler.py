@@ -36,9 +36,7 @@ from bossworker.system.descriptors import nameless_file
 from bossworker.system.signal_pipe import SignalPipe
 
 IDLE_VARIABLE, IDLE_SECONDS = "BOSSWORKER_QUEUE_IDLE", 10.0
-TICK_SECONDS = (
-    1.0  # between looks whether it is time to leave, and at the folder if nobody says that there is something
-)
+TICK_SECONDS = 1.0  # between looks whether it is time to leave, and at the folder if nobody says that there is more
 ROOM_SECONDS = 5.0  # between looks whether a disk that was full has room
 OTHERS_SECONDS = 1.0  # between looks at commands of other groups that some here wait for
 MOST_QUESTION = 1 << 20  # bytes
@@ -46,16 +44,24 @@ FORGET_EVERY = 500  # results, until they are taken out of the journal: their jo
 INTERRUPTED = "interrupted: the machine, or the queue's process, was stopped"
 
 
+class GroupPaused(Exception):
+    """A command is not started for the time being."""
+
+
 class QueuedCommand(CommandHandler):
     """The work handler: a command under the id, and in the environment, that it was added with."""
 
     prepare_job = None  # type: ignore[assignment]  # its paths are absolute
 
-    def __init__(self) -> None:
+    def __init__(self, folder: QueueFolder) -> None:
         super().__init__(root=find_root(), keep="all")
+        self._folder = folder
         self._job: Mapping[str, Any] = {}
 
     def __call__(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        # A pool begins with what is in its journal, before it can be paused: with what an earlier process left queued.
+        if self._folder.settings.paused:
+            raise GroupPaused
         self._job = job
         os.environ.clear()  # a worker runs one at a time, and has nothing of its own to look up there
         os.environ.update(job["environment"])
@@ -106,7 +112,7 @@ class Spooler:
         self.signals = signals
         self.settings = folder.settings
         self.pool: BossWorker[Any, Any] = BossWorker(
-            QueuedCommand(),
+            QueuedCommand(folder),
             worker_count=self.settings.slots,
             journal=folder.journal,
             name=f"queue {folder.group}",
@@ -290,6 +296,8 @@ class Spooler:
         """One has ended that never started."""
         if is_no_room(result.exception):  # for its job directory: its turn comes again
             self.wait_for_room()
+        elif isinstance(result.exception, GroupPaused):
+            pass  # it is handed to the pool once more
         elif result.error_kind == "cancelled":
             self.conclude(request, CANCELLED, jobdir.BY_REQUEST)
         else:

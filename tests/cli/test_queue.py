@@ -287,7 +287,7 @@ def test_who_waits_sees_to_it_that_somebody_attends(cli: Cli, add: Add, here: Pa
 
 def test_a_queue_that_cannot_start_says_why(cli: Cli, add: Add) -> None:
     folder = QueueFolder("default")
-    folder.make()
+    cli("group", "default", "--slots", "1")
     Path(folder.journal).write_bytes(b"no database" * 1000)
     jobid = add("true")
 
@@ -306,6 +306,27 @@ def test_what_was_paused_when_it_was_stopped_stays_so(cli: Cli, add: Add, here: 
     cli("group", "default", "--resume")
     wait_for((here / "ran").exists)
     assert cli("wait", jobid).status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_an_earlier_process_has_queued_is_not_started_while_paused(
+    cli: Cli, add: Add, here: Path, number: signal.Signals
+) -> None:
+    """The next process has it in its journal, and may be started for something else."""
+    folder = QueueFolder("default")
+    add("sh", "-c", "touch begun; sleep 600")
+    queued = add("touch", "ran")
+    wait_for((here / "begun").exists)
+    cli("group", "default", "--pause")
+    end_process(folder, number)
+    folder.ask()
+    wait_for(lambda: len(folder.waiting_ids()) == 1)  # the other one is seen to have ended
+    assert objects(cli("show", "--json", queued).out)[0]["status"] == "queued"
+    assert cli("kill", add("true")).status == 0
+    assert not (here / "ran").exists()
+    cli("group", "default", "--resume")
+    assert cli("wait", queued).status == 0
+    assert (here / "ran").exists()
 
 
 def test_those_who_add_at_the_same_time_start_one_process(root: Path, here: Path, cli: Cli) -> None:

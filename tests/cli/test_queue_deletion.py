@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +63,40 @@ def test_a_group_that_is_paused_keeps_what_was_queued(cli: Cli, add: Add) -> Non
 def test_what_makes_no_sense(cli: Cli, argv: list[str], status: int, told: str) -> None:
     said = cli("group", *argv)
     assert (said.status, said.out, told in said.err) == (status, "", True), said.err
+
+
+def test_a_group_is_deleted_as_a_whole(cli: Cli, add: Add, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by somebody who is killed meanwhile."""
+    jobid = add("-g", "night", "touch", "ran")
+    assert cli("wait", jobid).status == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(SystemExit):
+            QueueFolder("night").delete()
+    assert cli("group").out == ""
+    assert cli("wait", add("-g", "night", "true")).status == 0
+    assert cli("group", "night", "--delete").status == 0
+    assert os.listdir(Path(QueueFolder("night").path).parent) == [".lock"]
+
+
+def killed(*_: object) -> None:
+    raise SystemExit
+
+
+def test_whoever_adds_starts_the_process_though_it_is_killed(
+    cli: Cli, add: Add, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it begins, when it is still the shell that starts it."""
+    run = subprocess.run
+    ends = iter([-9, 2])
+
+    def shot(*args: Any, **options: Any) -> Any:
+        how = next(ends, None)
+        return run(*args, **options) if how is None else subprocess.CompletedProcess(args, how)
+
+    monkeypatch.setattr(subprocess, "run", shot)
+    assert cli("wait", add("touch", "ran")).status == 0
+    assert (here / "ran").exists()
 
 
 def test_what_is_added_while_its_group_is_deleted_runs(root: Path, here: Path, cli: Cli) -> None:
