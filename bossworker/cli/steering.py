@@ -12,7 +12,7 @@ from bossworker.cli.entries import Entry, EntryError, GoneError, LateError, exit
 from bossworker.cli.looking import HOW_IS_NOT_KNOWN, state_of
 from bossworker.cli.printers import say
 from bossworker.cli.quantities import check_with, parse_duration
-from bossworker.cli.selecting import Choice, choose, select
+from bossworker.cli.selecting import Choice, choose
 from bossworker.system.checks import check_signal
 
 _STATUSES = {GoneError: NO_SUCH, LateError: TIME_IS_UP}  # exit statuses of errors
@@ -35,15 +35,23 @@ def wait(argv: Sequence[str]) -> int:
 
     def work() -> int:
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
-        statuses = [_wait_for(entry, deadline, options.json) for entry in select(options.ids)]
+        statuses = [_wait_for(choice, deadline, options.json) for choice in choose(options.ids)]
         return next(filter(None, statuses), 0)
 
     return told("wait", work)
 
 
-def _wait_for(entry: Entry, deadline: float | None, as_json: bool) -> int:
-    entry.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    found = entry.describe()
+def _wait_for(choice: Choice, deadline: float | None, as_json: bool) -> int:
+    entry = choice.entry
+    try:
+        entry.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        found = entry.describe()
+    except EntryError as error:
+        # Somebody has deleted it since it was listed: the others are waited for all the same.
+        if isinstance(error, GoneError) and not choice.named:
+            return 0
+        complain("wait", error)
+        return _STATUSES.get(type(error), FAILED)
     status = TIME_IS_UP if is_running(found) else exit_status(found)
     if as_json:
         show_json(found)

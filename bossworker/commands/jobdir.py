@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 REWRITE_SECONDS = 0.001  # for a status that is written in place to be whole
+WITHDRAW_SECONDS = 0.01  # for the word of a signal that came too late to be withdrawn
 JOB, STATUS, STDOUT, STDERR, FILES = "job.json", "status.json", "stdout", "stderr", "files"
 ENDED = "status"  # in job.json: how it ended, of a job that is kept only once it has
 LOG = "supervisor.log"  # what was out of the ordinary in its supervision; missing where that is nothing
@@ -247,9 +248,9 @@ class JobDirectory:
             self.take_rights()
             self.write_status(status)
 
-    def requested_signals(self) -> set[int]:
+    def requested_signals(self, exited: bool) -> set[int]:
         """The signals that somebody has asked to be sent to the command."""
-        return requested_signals(self.fd)
+        return requested_signals(self.fd, exited)
 
     def take_rights(self) -> None:
         """Those to the directory, if the command has taken them from us."""
@@ -365,14 +366,30 @@ def read_status(folder: int) -> dict[str, Any]:
         return read_json(folder, STATUS)
 
 
-def request_signal(folder: int, number: int) -> None:
-    """Leave word of a signal that is about to be sent."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    os.close(os.open(f"{_REQUEST}{number}", flags, 0o600, dir_fd=folder))
+def request_signal(folder: int, number: int) -> bool:
+    """Leave word of a signal that is about to be sent. False: there is such a word already, somebody else's."""
+    try:
+        os.close(os.open(f"{_REQUEST}{number}", _CREATE | os.O_WRONLY, 0o600, dir_fd=folder))
+    except FileExistsError:
+        return False
+    return True
 
 
-def requested_signals(folder: int) -> set[int]:
-    """The signals that somebody has asked to be sent."""
+def withdraw_signal(folder: int, number: int) -> None:
+    """Nobody has sent it."""
+    os.unlink(f"{_REQUEST}{number}", dir_fd=folder)
+
+
+def requested_signals(folder: int, exited: bool = False) -> set[int]:
+    """The signals that somebody has asked to be sent. `exited`: the command has ended by itself, by none of them."""
+    found = _requested_signals(folder)
+    if found and exited:  # one may have come too late, and its word be withdrawn just now
+        time.sleep(WITHDRAW_SECONDS)
+        found = _requested_signals(folder)
+    return found
+
+
+def _requested_signals(folder: int) -> set[int]:
     try:
         numbers = [name.removeprefix(_REQUEST) for name in os.listdir(folder) if name.startswith(_REQUEST)]
     except OSError:

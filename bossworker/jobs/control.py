@@ -173,14 +173,20 @@ def signal(jobid: str, signal: int | str = signals.SIGKILL, *, root: Root = None
 
 def _send(folder: int, now: JobRecord, command: identity.Identity, number: int) -> bool:
     """Put it on record first, so that whoever sees the command end knows why."""
+    first = False
     with suppress(OSError):  # a full disk must not keep anybody from ending what fills it
-        jobdir.request_signal(folder, number)
+        first = jobdir.request_signal(folder, number)
     left_alone = number == signals.SIGKILL and not identity.holds(now.status.get("supervisor"))
     # Before the command is killed: what it has started is only found below it, and nobody adopts it who would tell.
     doomed = _identities(int(command[0])) if left_alone else []
     sent = identity.send(command, number, group=number in GROUP_SIGNALS)
     for one in doomed:
         identity.send(one, number)
+    # The command has ended by itself between our look and the signal: then it is not by our word that it has. Another
+    # one's word stays, since that signal may have been sent.
+    if first and not sent:
+        with suppress(OSError):
+            jobdir.withdraw_signal(folder, number)
     return sent
 
 

@@ -79,6 +79,24 @@ def test_a_job_from_its_start_to_its_end(cli: Cli, start: Callable[..., str], he
     assert cli("ps").out == ""
 
 
+@pytest.mark.parametrize(("which", "status"), [("all", 3), ("each", 125)])
+def test_wait_waits_for_the_others_when_one_is_deleted(
+    cli: Cli, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, which: str, status: int
+) -> None:
+    """It is no error of one that was meant by ``all``."""
+    other, deleted = start("-c", "sleep 0.2; exit 3"), start("true")
+    wait = jobs.wait
+
+    def delete(jobid: str, timeout: float | None) -> jobs.Status:
+        jobs.clean(deleted)
+        return wait(jobid, timeout)
+
+    monkeypatch.setattr(jobs, "wait", delete)
+    said = cli("wait", "--json", *([which] if which == "all" else [deleted, other]))
+    assert (said.status, said.err) == (status, f"bossworker wait: there is no job {deleted} any more\n" * (status != 3))
+    assert [(one["id"], one["exit_code"]) for one in objects(said.out)] == [(other, 3)]
+
+
 def test_wait_tells_when_time_is_up(cli: Cli, start: Callable[..., str]) -> None:
     jobid = start("sleep", "600")
     said = cli("wait", jobid, "--timeout", "0.1", "--json")

@@ -119,6 +119,16 @@ def test_requests_do_not_take_each_other_back(directory: JobDirectory) -> None:
     assert jobdir.requested_signals(directory.fd) == {9, 15, 18}
 
 
+def test_a_word_that_is_withdrawn_just_now(directory: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its signal came too late for a command that has ended by itself."""
+    assert jobdir.request_signal(directory.fd, 15)
+    assert not jobdir.request_signal(directory.fd, 15)
+    monkeypatch.setattr("time.sleep", lambda _: jobdir.withdraw_signal(directory.fd, 15))
+    assert directory.requested_signals(exited=False) == {15}
+    assert directory.requested_signals(exited=True) == set()
+
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', '{"a": 1} x', "\xff", "[" * 200_000, '{"a": 1'])
 def test_damage_is_told(directory: JobDirectory, text: str) -> None:
     Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))

@@ -22,7 +22,7 @@ from bossworker import CommandHandler, jobs
 from bossworker.commands import jobdir, record
 from bossworker.commands.supervision import launching, orders
 from bossworker.jobs import Status
-from bossworker.system import processes
+from bossworker.system import identity, processes
 from tests.commands.disk import fill
 from tests.commands.supervised import escaping
 from tests.conftest import alive, wait_for
@@ -225,6 +225,22 @@ def test_one_that_tidies_up_when_asked_to_end() -> None:
         assert jobs.signal(jobid, "sigterm")
         assert jobs.wait(jobid, 20) is status
         assert jobs.stdout(jobid) == "up\nbye\n"
+
+
+def test_a_signal_that_comes_too_late_has_not_ended_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if it had ended by itself between the look at it and the signal."""
+    monkeypatch.setattr(identity, "send", lambda *_, **__: False)
+    script = f"until test -e {tmp_path}/go; do sleep 0.01; done; exit 3"
+    first, second = jobs.start(["sh", "-c", script]), jobs.start(["sh", "-c", script])
+    folder = record.open_job(second)
+    assert folder is not None
+    jobdir.request_signal(folder, signal.SIGTERM)  # somebody else, whose signal may have been sent
+    os.close(folder)
+    assert not jobs.signal(first, "TERM")
+    assert not jobs.signal(second, "TERM")
+    (tmp_path / "go").touch()
+    assert jobs.wait(first, 20) is Status.TERMINATED_BY_ERROR
+    assert jobs.wait(second, 20) is Status.TERMINATED_BY_REQUEST
 
 
 @pytest.mark.parametrize(

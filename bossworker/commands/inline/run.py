@@ -244,7 +244,7 @@ class CommandRun:
     def _ended(self, code: int, usage: struct_rusage, elapsed: float) -> dict[str, Any]:
         requested = 0
         if code:
-            requested = job_status.requested(code, self.directory.requested_signals())
+            requested = job_status.requested(code, self.directory.requested_signals(os.WIFEXITED(code)))
             if job_status.ends_all(code, requested):
                 self._end_tree(0.0 if requested == signal.SIGKILL else self.grace)
             self.out_of_memory = not (self.reason or requested) and self._oom is not None and self._oom.likely(code)

@@ -254,7 +254,8 @@ class Supervisor:
     def requested_signal(self) -> int:
         """The signal that the command ended by, or was to, because somebody asked; 0 if there is none."""
         assert self._exit is not None
-        return job_status.requested(self._exit[0], jobdir.requested_signals(self.directory.fd))
+        wait_status = self._exit[0]
+        return job_status.requested(wait_status, self.directory.requested_signals(os.WIFEXITED(wait_status)))
 
     # -- inside -----------------------------------------------------------------------------------------
 
