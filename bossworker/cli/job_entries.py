@@ -184,7 +184,7 @@ class QueuedEntry:
     def _look(self) -> tuple[JobEntry | None, dict[str, Any]]:
         """The job that it has become; or None, and what was asked for. GoneError when it is neither here nor there."""
         request = self._folder.request(self.id)  # first: it is deleted once the job is there, and has ended
-        if record.read(self.id).known:
+        if record.read(self.id).is_there:
             return JobEntry(self.id), {}
         if request is None:
             raise GoneError(f"there is no job {self.id} any more")

@@ -245,7 +245,7 @@ class Spooler:
     def is_due(self, request: dict[str, Any]) -> bool:
         """Whether it may run now. One that never will is done with."""
         jobid = request["id"]
-        if record.read(jobid).known:  # it has run, and the process before did not live to strike it off
+        if record.read(jobid).is_there:  # it has run, and the process before did not live to strike it off
             self.strike_off(jobid)
             return False
         if jobid in self.verdicts:
@@ -282,7 +282,7 @@ class Spooler:
         """A command has ended: its job directory tells how, if it ever started."""
         jobid = result.job["id"]
         self.ids.pop(jobid, None)
-        if record.read(jobid).known or (request := self.folder.request(jobid)) is None:  # somebody has deleted it
+        if record.read(jobid).is_there or (request := self.folder.request(jobid)) is None:  # somebody has deleted it
             self.strike_off(jobid)
         else:
             self.requests[jobid] = request

@@ -90,6 +90,11 @@ class JobRecord:
     status: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has a directory, whatever that holds."""
+        return bool(self.path)
+
+    @property
     def finished(self) -> bool:
         return self.state in _FINISHED
 

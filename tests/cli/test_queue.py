@@ -273,6 +273,31 @@ def test_a_crash_loses_nothing_and_runs_nothing_twice(cli: Cli, add: Add, here: 
     wait_for(lambda: QueueFolder("default").waiting_ids() == [])
 
 
+def elsewhere(status: str) -> str:
+    """As it stands there if another pid namespace's supervisor has written it."""
+    found = json.loads(status)
+    return json.dumps({**found, "supervisor": [*found["supervisor"][:3], "another", *found["supervisor"][4:]]})
+
+
+@pytest.mark.parametrize("damage", [elsewhere, lambda status: "{"], ids=["elsewhere", "damaged"])
+def test_what_ran_in_a_container_that_is_gone_does_not_hold_the_others_up(
+    cli: Cli, add: Add, here: Path, root: Path, damage: Callable[[str], str]
+) -> None:
+    """Whether it has ended cannot be told; nor of one whose directory is damaged."""
+    running = add("sleep", "600")
+    queued = add("touch", "ran")
+    status = root / running / "status.json"
+    wait_for(status.exists)
+    end_process(QueueFolder("default"), signal.SIGKILL)
+    status.write_text(damage(status.read_text()))
+    assert cli("wait", queued).status == 0
+    (told,) = objects(cli("show", "--json", running).out)
+    assert (told["status"], told["reason"]) == ("unknown", record.read(running).reason)
+    wait_for(lambda: QueueFolder("default").waiting_ids() == [])
+    assert (root / ".queue" / "default" / "log").read_text() == ""
+    jobs.clean(running, elsewhere=True)
+
+
 def test_who_waits_sees_to_it_that_somebody_attends(cli: Cli, add: Add, here: Path) -> None:
     add("sh", "-c", "touch begun; sleep 600")
     queued = add("true")

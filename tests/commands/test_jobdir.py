@@ -128,7 +128,6 @@ def test_a_word_that_is_withdrawn_just_now(directory: JobDirectory, monkeypatch:
     assert directory.requested_signals(exited=True) == set()
 
 
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', '{"a": 1} x', "\xff", "[" * 200_000, '{"a": 1'])
 def test_damage_is_told(directory: JobDirectory, text: str) -> None:
     Path(directory.path, "job.json").write_bytes(text.encode("latin-1"))
