@@ -105,6 +105,7 @@ def start(
 def _start(request: Request, root: Root) -> str:
     folder = make_root(root)
     try:
+        launching.prepare()
         directory, streams = jobdir.create_at(folder, find_root(root), request.record())
     finally:
         os.close(folder)

@@ -60,6 +60,24 @@ class LauncherLine:
             finally:
                 self._busy = False
 
+    def prepare(self) -> None:
+        """Start the launcher now, if there is none. OSError when there is none to be had."""
+        with self._lock:
+            if self._sock is not None or self._busy:
+                return
+            try:
+                self._busy = True  # as in `send`
+                self._launch()
+            except Killed:  # the order will start another one
+                pass
+            finally:
+                self._busy = False
+
+    def _launch(self) -> None:
+        now = inherited()
+        self._sock = start_launcher(self._detached)
+        self._inherited = now
+
     def _send(self, data: bytes, fds: list[int]) -> int:
         now = inherited()
         # It may still leave, being idle, between this look and the order: then no answer comes, and the order is given
@@ -67,8 +85,8 @@ class LauncherLine:
         if self._sock is not None and (self._inherited != now or _has_hung_up(self._sock)):
             self._close()
         if self._sock is None:
-            self._sock = start_launcher(self._detached)
-            self._inherited = now
+            self._launch()
+        assert self._sock is not None
         try:
             # A launcher that is stopped takes nothing, so this may last: Ctrl-C must be able to end it. Half an order
             # may have gone by then, behind which no other makes sense: so the launcher is given up.
@@ -129,6 +147,11 @@ def launcher_for(detached: bool) -> LauncherLine:
         _attached.close()
         _attached_to = ours
     return _attached
+
+
+def prepare() -> None:
+    """What takes longest, before there is a job directory: whoever is killed meanwhile leaves nothing."""
+    _launcher.prepare()
 
 
 def start(directory: JobDirectory, streams: tuple[int, int], request: Request) -> None:
