@@ -12,7 +12,15 @@ from bossworker.cli.detached import add_command_options, command_of, request_of
 from bossworker.cli.entries import EntryError, short
 from bossworker.cli.job_entries import add as add_to_queue
 from bossworker.cli.quantities import check_with, parse_duration, parse_whole
-from bossworker.cli.queue_files import DEFAULT, MOST_SLOTS, GroupSettings, QueueFolder, all_groups, check_group
+from bossworker.cli.queue_files import (
+    DEFAULT,
+    MOST_SLOTS,
+    GroupSettings,
+    QueueFolder,
+    all_groups,
+    check_group,
+    no_such_group,
+)
 from bossworker.cli.room import room_for
 from bossworker.cli.selecting import select
 from bossworker.commands import jobdir, record
@@ -110,7 +118,9 @@ def _change_and_list(name: str | None, changes: dict[str, Any], as_json: bool) -
         folder = QueueFolder(name)
         folder.settings = folder.settings._replace(**changes)
         folder.nudge()  # _describe sees to it that there is a process, if one is needed
-    folders = list(all_groups()) if name is None else [QueueFolder(name)]
+    folders = [folder for folder in all_groups() if name in (None, folder.group)]
+    if name is not None and not folders:
+        raise no_such_group(name)
     found = [_describe(folder) for folder in folders]
     if as_json:
         for one in found:

@@ -72,6 +72,11 @@ def check_group(text: str) -> str:
     return text
 
 
+def no_such_group(name: str) -> GoneError:
+    """For a name that no group has."""
+    return GoneError(f"there is no group {name}; bossworker group lists them")
+
+
 class QueueFolder:
     """See the module. Nothing is made until something is put in."""
 
@@ -108,7 +113,7 @@ class QueueFolder:
         """Whether it is deleted now: it is not while there is a process that sees to it."""
         with _home_locked(fcntl.LOCK_EX):
             if not os.path.isdir(self.path):
-                raise GoneError(f"there is no group {self.group}")
+                raise no_such_group(self.group)
             # Not all that is in the folder: one that has just ended is struck off a moment later than others see so.
             if left := [one for one in self.waiting_ids() if not record.read(one).finished]:
                 raise EntryError(

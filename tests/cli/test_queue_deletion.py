@@ -54,7 +54,8 @@ def test_a_group_that_is_paused_keeps_what_was_queued(cli: Cli, add: Add) -> Non
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        (["nope", "--delete"], 125, "there is no group nope"),
+        (["nope", "--delete"], 125, "there is no group nope; bossworker group lists them"),
+        (["nope"], 125, "there is no group nope; bossworker group lists them"),
         (["--delete"], 2, "GROUP is missing"),
         (["night", "--delete", "--slots", "2"], 2, "--slots: not allowed with --delete"),
         (["night", "--delete", "--pause"], 2, "--pause: not allowed with argument --delete"),
