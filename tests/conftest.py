@@ -11,6 +11,7 @@ import ctypes
 import gc
 import importlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -76,6 +77,24 @@ def start_pythons_quickly() -> None:
     os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 
 
+CHOSEN_BY_USERS = (
+    *("BOSSWORKER_PYTHON", "BOSSWORKER_QUEUE_IDLE", "BOSSWORKER_ROOT", "BOSSWORKER_TASKS"),
+    *("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "XDG_STATE_HOME"),
+)
+
+
+def forget_what_users_choose() -> None:
+    """A user, or a service that runs the tests, may have it otherwise. A test that is about one of these sets it."""
+    for variable in CHOSEN_BY_USERS:
+        os.environ.pop(variable, None)
+
+
+def plain_folder() -> str:
+    """The one for temporary files; but tests write paths into shell scripts, where a blank in them means another."""
+    told = tempfile.gettempdir()
+    return told if shlex.quote(told) == told else "/tmp"
+
+
 def pytest_collection(session: pytest.Session) -> None:
     """Of several processes, each begins with other tests: so each compiles a part of them, and finds the rest done.
 
@@ -99,10 +118,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     global turns
     start_pythons_quickly()
+    forget_what_users_choose()
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.mkdtemp(prefix="t-")  # not a TemporaryDirectory, which a child that a test forks might tidy up
+    folder = tempfile.mkdtemp(
+        prefix="t-", dir=plain_folder()
+    )  # not a TemporaryDirectory, which a child that a test forks might tidy up
     before = os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = folder
     if worker or config.option.basetemp is None:
