@@ -117,6 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The paths are short, as those of Unix sockets must be.
     """
     global turns
+    if sys.getfilesystemencoding() != "utf-8":
+        raise pytest.UsageError("names and arguments of tests are in UTF-8: unset PYTHONUTF8, or set LC_ALL=C.UTF-8")
     start_pythons_quickly()
     forget_what_users_choose()
     worker = hasattr(config, "workerinput")
