@@ -36,6 +36,7 @@ OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
+MOST_TMPDIR = 25  # letters: a test's folder in it takes some 55 more, a task's socket 24, and there may be 103 on macOS
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
 
 turns: Turns | None = None
@@ -90,9 +91,9 @@ def forget_what_users_choose() -> None:
 
 
 def plain_folder() -> str:
-    """The one for temporary files; but tests write paths into shell scripts, where a blank in them means another."""
+    """The one for temporary files; but tests write paths into shell scripts, and bind sockets below their folders."""
     told = tempfile.gettempdir()
-    return told if shlex.quote(told) == told else "/tmp"
+    return told if shlex.quote(told) == told and len(told) <= MOST_TMPDIR else "/tmp"
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -124,9 +125,8 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.mkdtemp(
-        prefix="t-", dir=plain_folder()
-    )  # not a TemporaryDirectory, which a child that a test forks might tidy up
+    # Not a TemporaryDirectory, which a child that a test forks might tidy up.
+    folder = tempfile.mkdtemp(prefix="t-", dir=None if worker else plain_folder())
     before = os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = folder
     if worker or config.option.basetemp is None:
