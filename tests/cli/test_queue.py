@@ -287,7 +287,7 @@ def test_who_waits_sees_to_it_that_somebody_attends(cli: Cli, add: Add, here: Pa
 
 def test_a_queue_that_cannot_start_says_why(cli: Cli, add: Add) -> None:
     folder = QueueFolder("default")
-    folder.make()
+    Path(folder.path).mkdir(parents=True)
     Path(folder.journal).write_bytes(b"no database" * 1000)
     jobid = add("true")
 
