@@ -80,7 +80,7 @@ def start_pythons_quickly() -> None:
 
 CHOSEN_BY_USERS = (
     *("BOSSWORKER_PYTHON", "BOSSWORKER_QUEUE_IDLE", "BOSSWORKER_ROOT", "BOSSWORKER_TASKS"),
-    *("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "XDG_STATE_HOME"),
+    *("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR"),
 )
 
 
@@ -129,6 +129,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="t-", dir=None if worker else plain_folder())
     before = os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = folder
+    os.environ["XDG_STATE_HOME"] = f"{folder}/state"  # jobs of tests that name no root are not among the user's
+    os.mkdir(f"{folder}/state")
     if worker or config.option.basetemp is None:
         config.option.basetemp = f"{folder}/t"
 
