@@ -11,6 +11,7 @@ import ctypes
 import gc
 import importlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -35,6 +36,7 @@ OPEN = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 LEAVE_SECONDS = 5.0  # for what was told to end to be gone
 MOST_PROCESSES = 4  # that run tests side by side, two a core: tests wait for much of their time
 
+MOST_TMPDIR = 25  # letters: a test's folder in it takes some 55 more, a task's socket 24, and there may be 103 on macOS
 GROWTH = 16 << 20  # bytes of this process, after which memory is given back
 
 turns: Turns | None = None
@@ -76,6 +78,24 @@ def start_pythons_quickly() -> None:
     os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 
 
+CHOSEN_BY_USERS = (
+    *("BOSSWORKER_PYTHON", "BOSSWORKER_QUEUE_IDLE", "BOSSWORKER_ROOT", "BOSSWORKER_TASKS"),
+    *("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR"),
+)
+
+
+def forget_what_users_choose() -> None:
+    """A user, or a service that runs the tests, may have it otherwise. A test that is about one of these sets it."""
+    for variable in CHOSEN_BY_USERS:
+        os.environ.pop(variable, None)
+
+
+def plain_folder() -> str:
+    """The one for temporary files; but tests write paths into shell scripts, and bind sockets below their folders."""
+    told = tempfile.gettempdir()
+    return told if shlex.quote(told) == told and len(told) <= MOST_TMPDIR else "/tmp"
+
+
 def pytest_collection(session: pytest.Session) -> None:
     """Of several processes, each begins with other tests: so each compiles a part of them, and finds the rest done.
 
@@ -98,13 +118,19 @@ def pytest_configure(config: pytest.Config) -> None:
     The paths are short, as those of Unix sockets must be.
     """
     global turns
+    if sys.getfilesystemencoding() != "utf-8":
+        raise pytest.UsageError("names and arguments of tests are in UTF-8: unset PYTHONUTF8, or set LC_ALL=C.UTF-8")
     start_pythons_quickly()
+    forget_what_users_choose()
     worker = hasattr(config, "workerinput")
     if worker:
         turns = Turns(tempfile.gettempdir())
-    folder = tempfile.mkdtemp(prefix="t-")  # not a TemporaryDirectory, which a child that a test forks might tidy up
+    # Not a TemporaryDirectory, which a child that a test forks might tidy up.
+    folder = tempfile.mkdtemp(prefix="t-", dir=None if worker else plain_folder())
     before = os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = folder
+    os.environ["XDG_STATE_HOME"] = f"{folder}/state"  # jobs of tests that name no root are not among the user's
+    os.mkdir(f"{folder}/state")
     if worker or config.option.basetemp is None:
         config.option.basetemp = f"{folder}/t"
 

@@ -69,10 +69,19 @@ def told(command: str, work: Callable[[], int]) -> int:
         complain(command, error)
         return NO_SUCH
     except (EntryError, OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: there is no home
-        if isinstance(error, BrokenPipeError):
-            raise
+        if isinstance(error, OSError) and (isinstance(error, BrokenPipeError) or _output_is_lost()):
+            raise  # main tells it, or it would be told again as Python flushes
         complain(command, error)
         return FAILED
+
+
+def _output_is_lost() -> bool:
+    """Whether what has been printed cannot be written."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def pairs(texts: Sequence[str]) -> Mapping[str, Any]:

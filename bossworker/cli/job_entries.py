@@ -114,7 +114,7 @@ class JobEntry:
         raise EntryError(f"job {self.id} reads nothing that is sent; tasks (bossworker.tasks.spawn) do")
 
     def again(self) -> Entry:
-        """Start its command once more, as a new job. EntryError when what it read is not there any more.
+        """Start its command once more, as a new job. EntryError when what it needs is not there any more.
 
         One that was queued is queued again.
         """
@@ -127,20 +127,23 @@ class JobEntry:
         if stdin is not None and not os.path.isabs(stdin):
             raise EntryError(f"job {self.id} cannot be started again: what it read ({stdin}) is not kept")
         command: Any = info.args[2] if info.shell else info.args
-        with room_for("job"):
-            jobid = jobs.start(
-                command,
-                shell=info.shell,
-                timeout=info.timeout,
-                grace=info.grace,
-                memory=info.memory,
-                max_output=info.max_output,
-                stdin=None if stdin is None else Path(stdin),
-                pty=info.pty,
-                env=info.env,
-                cwd=info.cwd,
-                meta={**info.meta, "retry_of": self.id},
-            )
+        try:
+            with room_for("job"):
+                jobid = jobs.start(
+                    command,
+                    shell=info.shell,
+                    timeout=info.timeout,
+                    grace=info.grace,
+                    memory=info.memory,
+                    max_output=info.max_output,
+                    stdin=None if stdin is None else Path(stdin),
+                    pty=info.pty,
+                    env=info.env,
+                    cwd=info.cwd,
+                    meta={**info.meta, "retry_of": self.id},
+                )
+        except ValueError as error:  # its folder is gone, or our encoding has no letters for what it ran
+            raise EntryError(f"job {self.id} cannot be started again: {error}") from error
         return JobEntry(jobid)
 
     def delete(self) -> None:

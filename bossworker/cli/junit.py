@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,11 @@ class JUnitReport:
         except OSError as error:
             error.filename = self._name
             raise
+        if not self._file.seekable():
+            self._file.close()
+            raise OSError(
+                errno.ESPIPE, "its first line is written last, which a pipe cannot have; name a file", self._name
+            )
         self._tests = self._failed = 0
         self._seconds = 0.0
         with self._named():

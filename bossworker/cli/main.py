@@ -95,7 +95,7 @@ def _open_standard_streams() -> None:
 
 def _show_any_letter() -> None:
     """One that the terminal's encoding lacks is a question mark, and no error. (JSON has none of these.)"""
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
 
 

@@ -66,7 +66,7 @@ class RunCommand:
         self._name = f"run-{os.urandom(3).hex()}"
         self._folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"bossworker-{self._name}-{os.getpid()}")
         self._in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-        self._folded = self._in_actions and options.how == "group" and options.function is None and not options.json
+        self._folded = self._in_actions and options.how == "group" and not options.stdout_is_data
         self._can_be_read_again = True
         self._names: Sequence[str] = ()  # of the arguments
         self._planner, self._feed = self._prepare()

@@ -88,6 +88,11 @@ class RunOptions:
         return self.joblog if self.joblog != "-" else None
 
     @property
+    def stdout_is_data(self) -> bool:
+        """Whether stdout is for what programs read: JSON, what a function returns, a table."""
+        return self.json or self.function is not None or (self.results or "").rpartition(".")[0] == "-"
+
+    @property
     def fixed_timeout(self) -> float:
         """Seconds; 0: none, or one that depends on the median."""
         return 0.0 if self.timeout[1] else self.timeout[0]

@@ -44,7 +44,6 @@ Cli = Callable[..., Said]
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder for job directories."""
     monkeypatch.setenv("BOSSWORKER_ROOT", str(tmp_path / "jobs"))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     return tmp_path / "jobs"
 
 

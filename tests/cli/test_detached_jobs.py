@@ -248,6 +248,18 @@ def test_retry(cli: Cli, start: Callable[..., str], here: Path) -> None:
     cli("wait", "all")
 
 
+def test_one_that_cannot_be_tried_again_keeps_no_other_from_it(cli: Cli, start: Callable[..., str], here: Path) -> None:
+    (here / "gone").mkdir()
+    lost = start("--wd", "gone", "false")
+    found = start("false")
+    cli("wait", "all")
+    (here / "gone").rmdir()
+    said = cli("retry", "--failed", "--json")
+    assert [told["retry_of"] for told in objects(said.out)] == [found]
+    assert (said.status, f"job {lost} cannot be started again: cwd must be a folder" in said.err) == (1, True)
+    cli("wait", "all")
+
+
 def test_what_run_has_kept_is_listed_and_started_again(cli: Cli, here: Path) -> None:
     cli("run", "-c", "echo {}; test -e there", ":::", "x")
     (found,) = objects(cli("ps", "--json").out)

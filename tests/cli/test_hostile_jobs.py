@@ -225,10 +225,32 @@ def test_nobody_reads_the_help(root: Path, argv: list[str], unbuffered: str, mon
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_lost_is_told_once(
+    root: Path, cli: Cli, ended: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though Python, which buffers, tries again as it flushes."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    for argv in (["ps"], ["wait", "--json", ended]):
+        with open("/dev/full", "wb") as full:
+            program = subprocess.run([*PROGRAM, *argv], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert (program.returncode, program.stderr.count("No space left")) == (1, 1), argv
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_words_that_are_lost_change_no_exit_status(root: Path, cli: Cli, ended: str) -> None:
     for argv, status in ((["wait", ended], 3), (["wait", "nobody"], 125), (["start", "--nope"], 2), (["nope"], 2)):
         with open("/dev/full", "wb") as full:
             assert subprocess.run([*PROGRAM, *argv], stderr=full, check=False).returncode == status, argv
+
+
+def test_names_are_listed_where_stdout_is_ascii(cli: Cli, all_leave: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where there is no UTF-8 (``LC_ALL=C PYTHONUTF8=0``)."""
+    cli("start", "--name", "名é", "true")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:surrogateescape")
+    with start_program("ps") as program:
+        out, err = program.communicate()
+    assert ("  ??  " in out, err, program.returncode) == (True, "", 0)
 
 
 def test_log_ends_with_its_reader(cli: Cli) -> None:

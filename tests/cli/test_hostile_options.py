@@ -148,6 +148,7 @@ def test_what_is_no_value_is_refused_by_name(cli: Cli, root: Path, here: Path, n
         (["run", "--journal", "missing/x", "true", ":::", "a"], "missing/x cannot be locked: No such file"),
         (["run", "--junit", "dir", "true", ":::", "a"], "Is a directory: '--junit dir'"),
         (["run", "--junit", "missing/x", "true", ":::", "a"], "No such file or directory: '--junit missing/x'"),
+        (["run", "--junit", "/dev/stdin", "true", ":::", "a"], "which a pipe cannot have; name a file: '--junit"),
         (["run", "--results", "text", "true", ":::", "a"], "Not a directory: '--results text/1'"),
         (["run", "--results", "missing/x.csv", "true", ":::", "a"], "directory: '--results missing/x.csv'"),
         (["run", "--results", "text/{}/", "true", ":::", "a"], "Not a directory: '--results text/a"),

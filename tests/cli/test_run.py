@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_the_summary(cli: Cli, root: Path) -> None:
     ]
     assert "\n    why 3\n" in said.err
     assert "\x1b" not in said.err
-    rerun = said.err.splitlines()[-1].removeprefix("rerun them: bossworker ").split()
+    rerun = shlex.split(said.err.splitlines()[-1].removeprefix("rerun them: bossworker "))
     assert rerun[:2] == ["run", "--retry-failed"]
     assert cli(*rerun).status == 2
 
@@ -304,6 +305,12 @@ def test_in_a_github_workflow(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
         "3",
         "::error title=echo 3; exit 3::echo 3; exit 3: exit code 3",
     ]
+
+
+def test_a_table_on_stdout_is_not_folded(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    said = cli("run", "--results", "-.csv", "-j1", "-c", "exit {}", ":::", "0", "3")
+    assert [line.partition(",")[0] for line in said.out.splitlines()] == ["Seq", "1", "2"]
 
 
 def test_output_that_ends_amid_a_line_hides_nothing_from_a_github_workflow(

@@ -139,7 +139,7 @@ def test_stuck_in_production(pool: Pool, here: Path, monkeypatch: pytest.MonkeyP
     key = client.get("/api/state").json()["pools"][0]["key"]
     told = client.get(f"/api/jobs/{key}/{job_id}/stack").json()["text"]
     assert time.monotonic() - begin < 10 * STACK_SECONDS
-    assert f'File "{here}/parse.py", line 88' in told
+    assert '/here/parse.py", line 88' in told
     assert client.post(f"/api/jobs/{key}/cancel", json={"ids": [job_id]}).json() == {"count": 1, "of": 1}
     result = bw.get_result(timeout=60)
     assert result is not None

@@ -214,6 +214,7 @@ def test_a_python_that_needs_its_home(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_import_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the package is replaced under a running program."""
     monkeypatch.setattr(interpreter, "_PACKAGE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("FORCE_COLOR", "1")
     with pytest.raises(OSError, match=r"(?s)the launcher, run by .* failed: .*ModuleNotFoundError: .*bossworker"):
         jobs.start(["true"])
     assert jobs.listing() == []

@@ -372,7 +372,8 @@ def test_a_result_for_which_there_is_no_memory_says_so(pool: Pool) -> None:
 import resource
 from bossworker import BossWorker
 with BossWorker(lambda job: {"x": bytearray(job["n"])}, worker_count=1) as bw:
-    pages = int(open("/proc/self/statm").read().split()[0])
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 50_000_000,) * 2)
     bw.add_work({"n": 200_000_000}, {"n": 1_000_000})
     errors = sorted(str(result.error) for result in bw.results())

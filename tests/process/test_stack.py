@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -52,6 +53,16 @@ def test_nor_is_there_anything_of_ours_where_the_core_runs_the_job(pool: Pool) -
     job_id, _ = bw.add_work({"seconds": 60}, {"seconds": 0})
     wait_for(lambda: [worker.job_id for worker in bw.stats().workers] == [job_id])
     assert re.search(r'test_stack.py", line \d+ in nap$', bw.stack(job_id))
+
+
+def test_a_low_limit_on_descriptors_is_no_matter(pool: Pool) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
+    try:
+        bw = pool(nap, worker_count=1)
+        assert "in nap" in bw.stack(start(bw, {}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def match_for_ever(job: dict[str, Any]) -> dict[str, Any]:
@@ -143,14 +154,13 @@ def test_a_stopped_process_is_said_to_be_stopped(pool: Pool) -> None:
     wait_for(lambda: "in nap" in bw.stack(job_id))
 
 
-def lose_its_file(job: dict[str, Any]) -> dict[str, Any]:
+def lose_its_file() -> None:
     for fd in os.listdir("/proc/self/fd"):
         try:
             if "bossworker-stack" in os.readlink(f"/proc/self/fd/{fd}"):
                 os.close(int(fd))
         except OSError:
             pass
-    return nap(job)
 
 
 def flood_its_file(job: dict[str, Any]) -> dict[str, Any]:
@@ -172,16 +182,21 @@ def test_what_a_handler_writes_there_harms_nobody(pool: Pool) -> None:
     assert bw.get_result().ok
 
 
-def reset_signals(job: dict[str, Any]) -> dict[str, Any]:
+def reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    return nap(job)
 
 
-@pytest.mark.parametrize("handler", [lose_its_file, reset_signals])
-def test_a_handler_that_resets_everything_is_not_harmed(pool: Pool, handler: Any) -> None:
-    bw = pool(handler, worker_count=1)
+@pytest.mark.parametrize("reset", [lose_its_file, reset_signals])
+def test_a_handler_that_resets_everything_is_not_harmed(pool: Pool, reset: Callable[[], None], tmp_path: Path) -> None:
+    def handle(job: dict[str, Any]) -> dict[str, Any]:
+        reset()
+        (tmp_path / "reset").touch()  # amid it, the signal might end the worker
+        return nap(job)
+
+    bw = pool(handle, worker_count=1)
     job_id = start(bw, {"seconds": 0.5})
+    wait_for((tmp_path / "reset").exists)
     wait_for(lambda: "its stack cannot be had" in bw.stack(job_id) or not bw.stats().running)
     assert bw.get_result().ok
     bw.add_work({"seconds": 0})

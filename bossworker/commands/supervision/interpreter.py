@@ -89,9 +89,10 @@ def _start(python: str, fd: int, detached: bool) -> int:
 
 
 def _environment() -> list[bytes]:
-    """Ours, but for what is to change how this program's Python behaves."""
+    """Ours, but for what is to change how this program's Python behaves, or colours what it says."""
     items = os.environb.items()
-    return [b"%b=%b" % one for one in items if not one[0].startswith(b"PYTHON") or one[0] in _KEPT_VARIABLES]
+    ours = (b"PYTHON", b"FORCE_COLOR")
+    return [b"%b=%b" % one for one in items if not one[0].startswith(ours) or one[0] in _KEPT_VARIABLES]
 
 
 # -- the answer -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ also carries what only wakes the other side, since libzmq's thread would be one 
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from bossworker.pool.wire.link import Link
 from bossworker.pool.wire.messages import Kind
 from bossworker.pool.wire.zmtp import EarlyLink, introduce
 from bossworker.system import processes
+from bossworker.system.stdio import above_stdio
 
 LINK_FD_FROM = 200  # descriptors are moved out of the way of those that handlers open and close
 
@@ -27,14 +29,14 @@ class WorkerWire:
 
     def __init__(self, pair: socket.socket, doorway: Doorway | None, route: bytes) -> None:
         """`route`: our identity at the boss's ZeroMQ socket; empty where the boss has no descriptor left for us."""
-        self._pair = Link(_out_of_the_way(pair))
+        self._pair = Link(_moved(pair))
         self._route = route
         self._dealer: EarlyLink | None = None
         if doorway is not None and not route:
             doorway.close_way()
         elif doorway is not None:
             with suppress(OSError):  # no descriptor is left: the pair carries everything
-                self._dealer = EarlyLink(_out_of_the_way(doorway.connect()))
+                self._dealer = EarlyLink(_moved(doorway.connect()))
         self._links = {link.fileno(): link for link in (self._pair, self._dealer) if link is not None}
         self._poll = select.poll()
         for fd in self._links:
@@ -71,13 +73,17 @@ def _send(link: Link, kind: Kind, head: bytes = b"", body: Sequence[Buffer] = ()
         sent = link.flush()
 
 
-def _out_of_the_way(link: socket.socket) -> socket.socket:
-    """Move the link to a high descriptor, where a file opened after ``os.closerange(3, …)`` will not land."""
+def out_of_the_way(fd: int) -> int:
+    """Move a file to a high descriptor, where one opened after ``os.closerange(3, …)`` will not land."""
     import fcntl
 
     try:
-        moved = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
     except OSError:  # a low limit on descriptors
-        return link
-    link.close()
-    return socket.socket(fileno=moved)
+        return above_stdio(fd)
+    os.close(fd)
+    return moved
+
+
+def _moved(link: socket.socket) -> socket.socket:
+    return socket.socket(fileno=out_of_the_way(link.detach()))

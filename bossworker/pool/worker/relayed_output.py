@@ -9,7 +9,6 @@ later job's of its batch. (The compiled loop looks by itself, and comes here onl
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import logging
@@ -35,8 +34,7 @@ from bossworker.pool.wire.output_frames import (
     unread_bytes,
 )
 from bossworker.pool.wire.recorder import BYTES_READ, CAREFUL, DIRTY, LOOKED, READS, WRITES
-from bossworker.pool.wire.worker_wire import LINK_FD_FROM
-from bossworker.system.stdio import above_stdio
+from bossworker.pool.wire.worker_wire import out_of_the_way
 
 SHORT_SECONDS = 1e-5  # a job that starts a program takes far longer than this; to look takes a tenth of it
 CAREFUL_JOBS = 5_000  # that are looked after, however short they are, at first and once somebody has written
@@ -51,7 +49,7 @@ class RelayedOutput:
         os.dup2(ends.stdout, 1)
         os.dup2(ends.stderr, 2)
         # Whatever a handler does to 1 and 2, and out of the way of files that it opens once it has closed these.
-        self.pipes = [_moved(ends.stdout), _moved(ends.stderr)]
+        self.pipes = [out_of_the_way(ends.stdout), out_of_the_way(ends.stderr)]
         self._identities = [os.fstat(pipe) for pipe in self.pipes]
         self.running: Callable[[], int] = lambda: NO_JOB  # the job that runs now
         self._words = words
@@ -226,15 +224,6 @@ class _Handler(logging.Handler):
         if record.exc_info and not record.exc_text:
             told["exc_text"] = (self.formatter or logging.Formatter()).formatException(record.exc_info)
         return told
-
-
-def _moved(fd: int) -> int:
-    try:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
-    except OSError:  # a low limit on descriptors
-        return above_stdio(fd)
-    os.close(fd)
-    return moved
 
 
 def _write_all(fd: int, data: bytes) -> None:

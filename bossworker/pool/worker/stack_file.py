@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 
 from bossworker.pool.wire.recorder import STACK_FD, STACK_FILE, Recorder
-from bossworker.pool.wire.worker_wire import LINK_FD_FROM
+from bossworker.pool.wire.worker_wire import out_of_the_way
 from bossworker.system.signals import SHOW_STACK
 
 
@@ -21,11 +21,7 @@ def offer_stack(recorder: Recorder) -> None:
     if SHOW_STACK is None or not hasattr(os, "memfd_create"):
         return
     with suppress(OSError, RuntimeError, ValueError):
-        made = os.memfd_create(STACK_FILE)
-        try:
-            fd = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, LINK_FD_FROM)
-        finally:
-            os.close(made)
+        fd = out_of_the_way(os.memfd_create(STACK_FILE))
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)  # the boss empties it
         # The handler before the word where it writes: the boss asks only those whose word is there, and by default the
         # signal would end us.
