@@ -4,7 +4,7 @@
     python -m tests.costs                           # chooses: writes tests/costly.txt
 
 A quick run has each test that costs little. Of those that cost more, it has the cheapest of each module, as far as they
-fit into 0.4 s, with one set of parameters each.
+fit into 0.3 s, with one set of parameters each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 MEASURED = Path(__file__).parents[1] / "build" / "costs"
 COSTLY = Path(__file__).with_name("costly.txt")
 LITTLE = 0.1  # seconds of processor time of a test, with all processes that it has waited for
-FOR_A_MODULE = 0.4  # seconds of those that cost more
+FOR_A_MODULE = 0.3  # seconds of those that cost more
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from bossworker.cli import runner
 from bossworker.system import processes
 from bossworker.system.memory import resident
 from tests.cli.conftest import PROGRAM, Cli, start_program
@@ -106,6 +108,7 @@ def test_inodes_and_memory_do_not_grow_with_the_number_of_commands(root: Path, h
     reading, writing = os.pipe()
     program = start_program("run", "-j2", "--quiet", "--joblog", "log", "test", "{}", "-ge", "3", stdin=reading)
     os.close(reading)
+    time.sleep(2 * runner._SETTLES)  # by then, all is loaded that may be needed later
     held = []
     for begin in range(0, 1200, 300):
         os.write(writing, "".join(f"{number}\n" for number in range(begin, begin + 300)).encode())
