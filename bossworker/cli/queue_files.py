@@ -114,10 +114,9 @@ class QueueFolder:
         with _home_locked(fcntl.LOCK_EX):
             if not os.path.isdir(self.path):
                 raise no_such_group(self.group)
-            # Not all that is in the folder: one that has just ended is struck off a moment later than others see so.
-            if left := [one for one in self.waiting_ids() if not record.read(one).finished]:
+            if left := self._count_unfinished():
                 raise EntryError(
-                    f"group {self.group}: commands that have not ended: {len(left)}; wait for them, or end them first "
+                    f"group {self.group}: commands that have not ended: {left}; wait for them, or end them first "
                     f"(bossworker ps -g {self.group})"
                 )
             if (lock := self._take_lock()) is None:
@@ -128,6 +127,10 @@ class QueueFolder:
             os.rename(self.path, _leftovers())
             _delete_leftovers()
             return True
+
+    def _count_unfinished(self) -> int:
+        """Not all that is in the folder: one that has just ended is struck off a moment later than others see so."""
+        return sum(not record.read(one).finished for one in self.waiting_ids())
 
     # -- what is waiting ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from bossworker.cli.crews import TIMEOUT, Crew
 from bossworker.cli.halting import NEVER, NOW, RunTally
@@ -272,10 +273,11 @@ class Runner:
 
     def _settle(self) -> None:
         """This is no short run, which would do without."""
-        from bossworker.cli import run_later
-
         self._settles_at = None
-        run_later.load()
+        with suppress(Exception):  # the package is being replaced just now
+            from bossworker.cli import run_later
+
+            run_later.load()
 
     def _end_overdue(self, limit: float) -> None:
         late = [plan for plan, seconds in self._crew.running() if seconds > limit and plan.place not in self._overdue]

@@ -74,11 +74,13 @@ class Host:
 
     def _settle(self, title: str) -> None:
         """This is no short run, which would do without: what is loaded here takes as long as a tenth of one."""
-        from bossworker.commands.hosting import later_modules
+        try:
+            from bossworker.commands.hosting import later_modules
 
-        later_modules.load(later_modules.OF_HOST)
-        from bossworker.system.titles import set_title
-
+            later_modules.load(later_modules.OF_HOST)
+            from bossworker.system.titles import set_title
+        except Exception:  # the package is being replaced just now: commands can be seen through all the same
+            return
         set_title("bossworker host", title)
 
     def _turn(self, until: float = FOREVER) -> None:
